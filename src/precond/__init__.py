@@ -1,0 +1,39 @@
+"""precond: the preconditioning literature as short compositions of a few parts, and a race to compare them."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from precond.solvers.lstsq import lstsq as lstsq
+    from precond.solvers.minimize import minimize as minimize
+    from precond.solvers.solve import solve as solve
+
+__version__ = "0.1.0"
+
+_functions = {
+    "solve": "precond.solvers.solve",
+    "lstsq": "precond.solvers.lstsq",
+    "minimize": "precond.solvers.minimize",
+}
+_packages = (
+    "catalogue", "core", "filters", "krylov", "math", "operators", "optim", "preconditioners", "problems", "race",
+    "recipes", "solvers", "steps", "storage",
+)  # fmt: skip
+
+__all__ = ["__version__", "lstsq", "minimize", "solve"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use, so that importing the package stays cheap."""
+    if name in _functions:
+        return getattr(importlib.import_module(_functions[name]), name)
+    if name in _packages:
+        return importlib.import_module(f"precond.{name}")
+    raise AttributeError(f"module 'precond' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted([*__all__, *_packages])

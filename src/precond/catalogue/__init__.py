@@ -1,0 +1,1 @@
+"""The catalogue of methods, read from what the recipes declare."""

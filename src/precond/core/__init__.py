@@ -1,0 +1,74 @@
+"""The nouns of the library, one file each."""
+
+from precond.core.cadence import Cadence
+from precond.core.decay import Decay
+from precond.core.errors import BadInputError, IncompatibleError, PrecondError, UnknownNameError
+from precond.core.evidence import Evidence, need
+from precond.core.filter import Filter
+from precond.core.iteration import Iteration, Map, Progress
+from precond.core.method import Method, Route, Selector
+from precond.core.objective import Objective, Point
+from precond.core.operator import Operator
+from precond.core.preconditioner import HEALTHY, Health, Preconditioner
+from precond.core.problem import Budget, Metric, Problem
+from precond.core.recipe import Builds, Kind, Paper, Recipe
+from precond.core.result import Certificate, Result, Status
+from precond.core.space import Choice, LogUniform, Range, Uniform
+from precond.core.state import NoState, map_tensors, named_tensors
+from precond.core.step import Advance, Constant, Factor, Search, StepRule
+from precond.core.storage import Full, Storage
+from precond.core.traits import Need, OperatorTraits, Scope, Traits
+from precond.core.work import Work
+
+__all__ = [
+    "HEALTHY",
+    "Advance",
+    "BadInputError",
+    "Budget",
+    "Builds",
+    "Cadence",
+    "Certificate",
+    "Choice",
+    "Constant",
+    "Decay",
+    "Evidence",
+    "Factor",
+    "Filter",
+    "Full",
+    "Health",
+    "IncompatibleError",
+    "Iteration",
+    "Kind",
+    "LogUniform",
+    "Map",
+    "Method",
+    "Metric",
+    "Need",
+    "NoState",
+    "Objective",
+    "Operator",
+    "OperatorTraits",
+    "Paper",
+    "Point",
+    "PrecondError",
+    "Preconditioner",
+    "Problem",
+    "Progress",
+    "Range",
+    "Recipe",
+    "Result",
+    "Route",
+    "Scope",
+    "Search",
+    "Selector",
+    "Status",
+    "StepRule",
+    "Storage",
+    "Traits",
+    "Uniform",
+    "UnknownNameError",
+    "Work",
+    "map_tensors",
+    "named_tensors",
+    "need",
+]

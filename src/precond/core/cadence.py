@@ -1,0 +1,36 @@
+"""When a driver calls ``refresh``."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from precond.core.errors import BadInputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Cadence:
+    """When the expensive part of a preconditioner is recomputed.
+
+    Attributes:
+        every: Steps between refreshes.
+        after: Refresh after the step (SOAP) rather than before the preconditioner is applied (Shampoo).
+        prime: The first evidence only primes the preconditioner; no step is taken with it.
+        stagger: Spread the refreshes of different slabs over the interval, so that no step pays for all.
+            The first refresh of each slab is never delayed.
+    """
+
+    every: int = 1
+    after: bool = False
+    prime: bool = False
+    stagger: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the interval."""
+        if self.every < 1:
+            raise BadInputError(f"a refresh interval must be at least 1 step, not {self.every}")
+
+    def due(self, step: int, offset: int = 0) -> bool:
+        """Whether a slab with this ``offset`` refreshes at ``step`` (counted from 1)."""
+        if step == 1 and not self.after:
+            return True
+        return (step + (offset if self.stagger else 0)) % self.every == 0

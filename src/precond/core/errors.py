@@ -1,0 +1,37 @@
+"""Errors that name their remedy."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class PrecondError(Exception):
+    """Base of every error this library raises on purpose."""
+
+
+class BadInputError(PrecondError, ValueError):
+    """An argument or a file cannot be used as it is; the message says what would do."""
+
+
+class IncompatibleError(PrecondError, ValueError):
+    """Two things that were asked to work together cannot; the message names a pair that can."""
+
+
+class UnknownNameError(PrecondError, KeyError):
+    """A name that no registry holds; the message lists the nearest known ones.
+
+    Args:
+        kind: What was looked up, in the singular ("method", "problem").
+        name: The name that was not found.
+        known: Every name that would have been found.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        known = sorted(known)
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known[:8]
+        super().__init__(f"unknown {kind} {name!r}; nearest known: {', '.join(near)}")
+
+    def __str__(self) -> str:  # KeyError would show the repr of the message
+        """Return the message itself."""
+        return str(self.args[0])

@@ -1,0 +1,58 @@
+"""The oracle of a smooth objective, which counts every evaluation."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+
+from torch import Tensor
+
+from precond.core.operator import Operator
+from precond.core.work import Work
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """A point with what was evaluated there.
+
+    Attributes:
+        x: The point as one flat vector, shape ``[1, n]``.
+        loss: The objective, 0-d.
+        gradient: Its gradient, shape ``[1, n]``.
+    """
+
+    x: Tensor
+    loss: Tensor
+    gradient: Tensor
+
+
+class Objective(abc.ABC):
+    """A smooth function of one flat vector. Subclasses evaluate; this class counts.
+
+    Args:
+        work: The account to charge.
+    """
+
+    def __init__(self, work: Work | None = None) -> None:
+        self.work = work if work is not None else Work()
+
+    def value(self, x: Tensor) -> Tensor:
+        """Return the objective at ``x`` (shape ``[1, n]``), 0-d, and count one loss."""
+        self.work.losses += 1
+        return self._value(x)
+
+    def point(self, x: Tensor) -> Point:
+        """Return value and gradient at ``x``, and count one gradient."""
+        self.work.gradients += 1
+        loss, gradient = self._value_and_gradient(x)
+        return Point(x, loss, gradient)
+
+    @abc.abstractmethod
+    def hessian(self, x: Tensor) -> Operator:
+        """Return the Hessian at ``x`` as an operator whose products are counted as ``hvps``."""
+
+    @abc.abstractmethod
+    def _value(self, x: Tensor) -> Tensor: ...
+
+    @abc.abstractmethod
+    def _value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]: ...

@@ -1,0 +1,69 @@
+"""The central noun: approximate inverse curvature, with four verbs."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import ClassVar, Generic, TypeVar
+
+from torch import Tensor
+
+from precond.core.evidence import Evidence
+from precond.core.traits import Need, Scope, Traits
+
+S = TypeVar("S")
+
+
+@dataclasses.dataclass(frozen=True)
+class Health:
+    """How a refresh went.
+
+    Attributes:
+        failures: How many members of the batch kept their last good factor.
+        detail: One line on what was done about it; empty when all went well.
+    """
+
+    failures: int = 0
+    detail: str = ""
+
+    def __add__(self, other: Health) -> Health:
+        """Combine two reports."""
+        detail = "; ".join(part for part in (self.detail, other.detail) if part)
+        return Health(self.failures + other.failures, detail)
+
+
+HEALTHY = Health()
+
+
+class Preconditioner(abc.ABC, Generic[S]):
+    """Approximate inverse curvature: maps covectors (gradients, residuals) to vectors (steps, corrections).
+
+    Subclasses are frozen, final dataclasses of hyperparameters; every tensor lives in the state ``S``.
+    All tensors carry a batch as leading axis, and members of a batch never interact.
+    """
+
+    needs: ClassVar[Need] = Need.NOTHING
+    scope: ClassVar[Scope] = Scope.ELEMENTWISE
+
+    @property
+    def traits(self) -> Traits:
+        """What kind of map ``apply`` is."""
+        return Traits()
+
+    @abc.abstractmethod
+    def init(self, like: Tensor) -> S:
+        """Allocate the state for arguments shaped ``[batch, *shape]`` like ``like``; reads no values."""
+
+    def prime(self, state: S, evidence: Evidence) -> None:  # noqa: B027  # most parts need no priming
+        """Absorb the very first evidence, before any step is taken (only methods whose cadence asks)."""
+
+    def observe(self, state: S, evidence: Evidence) -> None:  # noqa: B027  # a constant map observes nothing
+        """Absorb evidence of an accepted point, in place and cheaply."""
+
+    def refresh(self, state: S) -> Health:
+        """Recompute the expensive part in place: roots, factors, bases. Never raises on numerical failure."""
+        return HEALTHY
+
+    @abc.abstractmethod
+    def apply(self, state: S, v: Tensor, *, shift: float = 0.0) -> Tensor:
+        """Return ``(B + shift I)^-1 v``, approximately; writes neither to the state nor to ``v``."""

@@ -1,0 +1,119 @@
+"""What a solver returns: a point, a status with its remedy, a certificate, and the work it took."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from typing import Any
+
+from precond.core.work import Work
+
+
+class Status(enum.Enum):
+    """How a solve ended: ``(group, reason, remedy)``. Only ``certify`` can make it CONVERGED."""
+
+    CONVERGED_RESIDUAL = ("converged", "the residual is within the tolerance", "")
+    CONVERGED_GRADIENT = ("converged", "the gradient is within the tolerance", "")
+    CONVERGED_NORMAL = ("converged", "the normal-equations residual is within the tolerance", "")
+    STOPPED_STEPS = (
+        "stopped",
+        "the limit on iterations was reached",
+        "raise max_iterations or use a better preconditioner",
+    )
+    STOPPED_TIME = ("stopped", "the limit on time was reached", "allow more time or use a better preconditioner")
+    STOPPED_USER = ("stopped", "the callback asked to stop", "")
+    STOPPED_INTERRUPT = ("stopped", "interrupted from the keyboard; the best point so far is returned", "")
+    FAILED_INDEFINITE_OPERATOR = ("failed", "the operator is not positive definite", "use method='minres' or 'gmres'")
+    FAILED_INDEFINITE_PRECONDITIONER = (
+        "failed",
+        "the preconditioner is not positive definite",
+        "use method='gmres' or another preconditioner",
+    )
+    FAILED_BREAKDOWN = ("failed", "the iteration broke down before reaching the tolerance", "try another method or x0")
+    FAILED_STAGNATION = (
+        "failed",
+        "no further progress is possible in this precision",
+        "use float64, a looser tolerance or another preconditioner",
+    )
+    FAILED_NON_FINITE = (
+        "failed",
+        "a value that is not finite appeared",
+        "check the problem for overflow or NaN, scale it",
+    )
+    FAILED_LINE_SEARCH = (
+        "failed",
+        "the line search found no acceptable step",
+        "check the gradient, or loosen the tolerance",
+    )
+
+    @property
+    def group(self) -> str:
+        """``"converged"``, ``"stopped"`` or ``"failed"``."""
+        return str(self.value[0])
+
+    @property
+    def reason(self) -> str:
+        """One clause that says what happened."""
+        return str(self.value[1])
+
+    @property
+    def remedy(self) -> str:
+        """What a user can do about it; empty when nothing is wrong."""
+        return str(self.value[2])
+
+
+@dataclasses.dataclass(frozen=True)
+class Certificate:
+    """Quantities recomputed from the problem at the returned point, in the highest precision at hand.
+
+    Attributes:
+        quantity: What was measured, in words ("relative residual ||b - Ax|| / ||b||").
+        value: Its value (the worst, over several right-hand sides).
+        bound: The value asked for.
+        extra: Other recomputed quantities by name ("backward error", "loss").
+    """
+
+    quantity: str
+    value: float
+    bound: float
+    extra: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def holds(self) -> bool:
+        """Whether the bound is met."""
+        return bool(self.value <= self.bound)
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """The outcome of ``solve``, ``lstsq`` or ``minimize``.
+
+    Attributes:
+        x: The solution, in the form the problem was given in.
+        status: How the run ended.
+        certificate: What was recomputed from the problem at ``x``.
+        work: Counted work.
+        iterations: Iterations of the method.
+        method: Name of the method, with its preconditioner and why they were chosen when they were.
+        history: The method's own residual or gradient norm after each iteration.
+    """
+
+    x: Any
+    status: Status
+    certificate: Certificate
+    work: Work
+    iterations: int
+    method: str
+    history: list[float] = dataclasses.field(default_factory=list, repr=False)
+
+    @property
+    def converged(self) -> bool:
+        """Whether the certificate holds."""
+        return self.status.group == "converged"
+
+    @property
+    def message(self) -> str:
+        """One line: what happened, the certificate, and the remedy if there is one."""
+        text = f"{self.status.reason}: {self.certificate.quantity} = {self.certificate.value:.2e}"
+        text += f" (asked {self.certificate.bound:.2e})"
+        return f"{text}; {self.status.remedy}" if self.status.remedy else text

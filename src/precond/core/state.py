@@ -1,0 +1,65 @@
+"""States of parts: trees of dataclasses, lists and tensors, named by dotted keys.
+
+Every tensor of a state has the batch as its leading axis, and parts write into tensors in
+place; so a driver can name, slice, gather, store and restore any state without knowing the part.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+S = TypeVar("S")
+
+
+@dataclasses.dataclass
+class NoState:
+    """The state of a part that keeps nothing."""
+
+
+def named_tensors(state: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Yield ``(dotted name, tensor)`` for every tensor of a state, in a fixed order.
+
+    Args:
+        state: A tree of dataclasses, lists, tuples and dicts with tensors as leaves; other leaves are skipped.
+        prefix: What to put in front of each name.
+
+    Yields:
+        Pairs such as ``("inner.second_moment", tensor)``.
+    """
+    if isinstance(state, Tensor):
+        yield prefix, state
+        return
+    for name, child in _children(state):
+        yield from named_tensors(child, f"{prefix}.{name}" if prefix else name)
+
+
+def map_tensors(function: Callable[[Tensor], Tensor], state: S) -> S:
+    """Return a copy of ``state`` in which every tensor is replaced by ``function(tensor)``."""
+    return _map(function, state)  # type: ignore[no-any-return]  # the tree keeps its own type
+
+
+def _children(state: Any) -> Iterator[tuple[str, Any]]:
+    if dataclasses.is_dataclass(state):
+        for field in dataclasses.fields(state):
+            yield field.name, getattr(state, field.name)
+    elif isinstance(state, (list, tuple)):
+        for index, child in enumerate(state):
+            yield str(index), child
+    elif isinstance(state, dict):
+        yield from state.items()
+
+
+def _map(function: Callable[[Tensor], Tensor], state: Any) -> Any:
+    if isinstance(state, Tensor):
+        return function(state)
+    if dataclasses.is_dataclass(state) and not isinstance(state, type):
+        return dataclasses.replace(state, **{name: _map(function, child) for name, child in _children(state)})
+    if isinstance(state, (list, tuple)):
+        return type(state)(_map(function, child) for child in state)
+    if isinstance(state, dict):
+        return {name: _map(function, child) for name, child in state.items()}
+    return state

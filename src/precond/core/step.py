@@ -1,0 +1,74 @@
+"""How far to go along a direction."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Callable
+from typing import ClassVar, Generic, TypeVar
+
+from torch import Tensor
+
+from precond.core.evidence import Evidence
+from precond.core.objective import Objective, Point
+from precond.core.result import Status
+from precond.core.state import NoState
+from precond.core.traits import Need
+
+S = TypeVar("S")
+
+
+class StepRule(abc.ABC, Generic[S]):
+    """How far to go. Subclasses are frozen dataclasses of hyperparameters; tensors live in ``S``."""
+
+    needs: ClassVar[Need] = Need.NOTHING
+
+    @abc.abstractmethod
+    def init(self, like: Tensor) -> S:
+        """Allocate the state for points shaped like ``like``."""
+
+
+class Factor(StepRule[S]):
+    """A rule that multiplies the learning rate, knowing only the evidence and the direction."""
+
+    @abc.abstractmethod
+    def factor(self, state: S, evidence: Evidence, direction: Tensor) -> Tensor | float:
+        """Return the factor on the learning rate, 0-d or ``[batch]`` with trailing ones."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Constant(Factor[NoState]):
+    """The learning rate as it is; schedules act on the learning rate itself."""
+
+    def init(self, like: Tensor) -> NoState:
+        """Keep nothing."""
+        return NoState()
+
+    def factor(self, state: NoState, evidence: Evidence, direction: Tensor) -> float:
+        """Return 1."""
+        return 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Advance:
+    """What a search did: the accepted point, or why there is none.
+
+    Attributes:
+        point: The next point (the old one when the search failed).
+        failure: ``None`` when the step was accepted.
+    """
+
+    point: Point
+    failure: Status | None = None
+
+
+class Search(StepRule[S]):
+    """A rule that evaluates the objective at trial points: line searches, trust regions, regularization."""
+
+    needs: ClassVar[Need] = Need.REPLAY
+    shifts: ClassVar[bool] = False
+    """Whether it calls ``direction`` with a shift other than zero, so that the preconditioner must accept one."""
+
+    @abc.abstractmethod
+    def advance(self, state: S, point: Point, direction: Callable[[float], Tensor], objective: Objective) -> Advance:
+        """Move from ``point`` along ``direction(shift) = -(B + shift I)^-1 g``; state is written in place."""

@@ -1,0 +1,66 @@
+"""What parts declare about themselves, so that drivers can refuse a bad pair before any work."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+
+
+class Need(enum.Flag):
+    """What a part must be fed; the driver provides it or refuses with a remedy."""
+
+    NOTHING = 0
+    GRADIENT = enum.auto()
+    """The (estimated) gradient of each step."""
+    PREVIOUS = enum.auto()
+    """The raw gradient of the step before, kept once by the driver for all who need it."""
+    LOSS = enum.auto()
+    """The value of the loss at the current point."""
+    SECANT = enum.auto()
+    """Pairs of differences of points and of gradients."""
+    OPERATOR = enum.auto()
+    """A linear operator with products: the matrix itself, or the Hessian at the current point."""
+    ENTRIES = enum.auto()
+    """The entries of that operator, not only its products."""
+    ADJOINT = enum.auto()
+    """Products with the transposed operator."""
+    REPLAY = enum.auto()
+    """Evaluations of the objective at other points than the current one (a closure)."""
+
+
+class Scope(enum.Enum):
+    """How much of a model one application of a part must see at once."""
+
+    ELEMENTWISE = "elementwise"
+    """Entries do not interact: any layout will do."""
+    MATRIX = "matrix"
+    """Entries of one parameter tensor interact; tensors do not."""
+    GLOBAL = "global"
+    """All parameters interact: the part sees one flat vector."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Traits:
+    """What kind of map a preconditioner is; each claim is a law that a test checks.
+
+    Attributes:
+        linear: ``apply`` is linear in its argument.
+        symmetric: ``apply`` is a symmetric map.
+        definite: ``apply`` is positive definite: ``<v, P v> > 0`` for ``v != 0``.
+        fixed: ``apply`` does not change between refreshes, nor depend on an inner tolerance.
+        shiftable: ``apply`` accepts a ``shift`` other than zero.
+    """
+
+    linear: bool = True
+    symmetric: bool = True
+    definite: bool = True
+    fixed: bool = True
+    shiftable: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class OperatorTraits:
+    """What is known of an operator; ``None`` means not known."""
+
+    symmetric: bool | None = None
+    definite: bool | None = None

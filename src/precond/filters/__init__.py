@@ -1,0 +1,1 @@
+"""Filters: averages, momentum, clipping; one file each."""

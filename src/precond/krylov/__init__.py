@@ -1,0 +1,1 @@
+"""Iterations for linear systems and least squares, one file each."""

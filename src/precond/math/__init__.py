@@ -1,0 +1,1 @@
+"""Pure batched functions on tensors; the leading axis is the batch."""

@@ -1,0 +1,1 @@
+"""The torch optimizer driver and the drop-in classes."""

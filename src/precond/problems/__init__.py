@@ -1,0 +1,1 @@
+"""Real problems and their loaders."""

@@ -1,0 +1,1 @@
+"""The race: tune, run, measure, report."""

@@ -1,0 +1,223 @@
+"""The results of a race as typed records: what ``results.json`` holds, and nothing else.
+
+The schema is versioned. A reader refuses a newer version with one clear line and leaves the file alone.
+Times are seconds on the harness's clock, evaluation, compilation and warm-up excluded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from precond.core import BadInputError
+
+SCHEMA = 1
+
+
+@dataclasses.dataclass
+class Run:
+    """One run of one contestant with one setting and one seed: a tuning trial or a final run.
+
+    Attributes:
+        contestant: Name of the contestant.
+        stage: ``"tuning"`` or ``"final"``.
+        slot: Index of the trial, or of the seed.
+        seed: Seed of the run.
+        settings: Hyperparameters by name.
+        state: ``"complete"``, ``"failed"`` (diverged, crashed) or ``"running"``/``"waiting"`` in a partial report.
+        reason: Why it failed; empty otherwise.
+        score: What tuning minimizes; ``None`` when failed.
+        final: The metric at the end of the horizon.
+        best: The best metric seen.
+        steps_to_target: Steps until the target was first met; ``None`` when it was not.
+        seconds_to_target: Seconds until then.
+        steps: Steps taken.
+        seconds: Seconds of the run.
+        warmup_seconds: Seconds of compilation and warm-up, timed apart.
+        optimizer_share: Share of the step time spent in the method itself, in ``[0, 1]``; ``None`` when not measured.
+        state_bytes_per_parameter: Bytes of optimizer state per parameter; ``None`` for solvers.
+        work: Counted work at the end (see `precond.core.Work`).
+        curve: Columns of equal length: ``step``, ``seconds``, ``gradients`` (gradient evaluations; products with the
+            matrix for linear problems) and ``metric``.
+    """
+
+    contestant: str
+    stage: str
+    slot: int
+    seed: int
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    state: str = "waiting"
+    reason: str = ""
+    score: float | None = None
+    final: float | None = None
+    best: float | None = None
+    steps_to_target: int | None = None
+    seconds_to_target: float | None = None
+    steps: int = 0
+    seconds: float = 0.0
+    warmup_seconds: float = 0.0
+    optimizer_share: float | None = None
+    state_bytes_per_parameter: float | None = None
+    work: dict[str, int] = dataclasses.field(default_factory=dict)
+    curve: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass
+class Interval:
+    """A mean over seeds with a 95 % confidence interval (Student's t); bounds are ``None`` below two values."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    count: int
+
+
+@dataclasses.dataclass
+class Standing:
+    """One contestant's row of the table.
+
+    Attributes:
+        contestant: Its name.
+        title: What the method is, in a few words.
+        settings: The tuned hyperparameters.
+        space: The search space, in words by name.
+        trials: Tuning trials finished.
+        failed_trials: How many of them failed.
+        seeds: Final runs finished.
+        failed_seeds: How many of them failed.
+        solved: How many final runs met the target.
+        final: The metric at the end of the horizon.
+        steps_to_target: Over the final runs that met the target.
+        seconds_to_target: Over the final runs that met the target.
+        optimizer_share: Mean over the final runs.
+        state_bytes_per_parameter: As measured.
+        work: Mean counted work of a final run.
+    """
+
+    contestant: str
+    title: str = ""
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    space: dict[str, str] = dataclasses.field(default_factory=dict)
+    trials: int = 0
+    failed_trials: int = 0
+    seeds: int = 0
+    failed_seeds: int = 0
+    solved: int = 0
+    final: Interval | None = None
+    steps_to_target: Interval | None = None
+    seconds_to_target: Interval | None = None
+    optimizer_share: float | None = None
+    state_bytes_per_parameter: float | None = None
+    work: dict[str, float] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass
+class ProblemResult:
+    """Everything raced on one problem.
+
+    Attributes:
+        name: Its name on the command line.
+        kind: Its kind (``"training"``, ``"smooth"``, ``"linear-system"``, ``"least-squares"``).
+        description: One sentence on the data and the task.
+        metric: Name of the metric; lower is better.
+        unit: Its unit.
+        log: Whether the metric is read on a logarithmic axis.
+        target: Value that counts as solved.
+        budget: Horizon of one run, as text.
+        standings: One row per contestant, best first.
+        runs: Every run, tuning and final.
+        skipped: Contestants refused before the first trial, with the reason.
+    """
+
+    name: str
+    kind: str
+    description: str
+    metric: str
+    unit: str
+    log: bool
+    target: float
+    budget: str
+    standings: list[Standing] = dataclasses.field(default_factory=list)
+    runs: list[Run] = dataclasses.field(default_factory=list)
+    skipped: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass
+class RaceResult:
+    """A whole race, as written to ``results.json``.
+
+    Attributes:
+        problems: One entry per problem.
+        options: The options of the race (methods, trials, seeds, budget, device, jobs).
+        complete: Whether every run that was asked for has ended.
+        created: When the race was created, ISO 8601, UTC.
+        command: The command line, when there was one.
+        machine: Processor, cores, memory, operating system, device.
+        versions: Versions of python, torch and the other packages that matter.
+        schema: Version of this schema.
+    """
+
+    problems: list[ProblemResult]
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    complete: bool = False
+    created: str = ""
+    command: str = ""
+    machine: dict[str, str] = dataclasses.field(default_factory=dict)
+    versions: dict[str, str] = dataclasses.field(default_factory=dict)
+    schema: int = SCHEMA
+
+    def write(self, path: Path) -> None:
+        """Write as JSON, atomically: an old file stays whole until the new one is."""
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+        text = json.dumps(_finite(dataclasses.asdict(self)), indent=1, allow_nan=False)
+        try:
+            temporary.write_text(text + "\n", encoding="utf-8")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @classmethod
+    def read(cls, path: Path) -> RaceResult:
+        """Read what `write` wrote, or say in one line why it cannot be read."""
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise BadInputError(
+                f"{path}:{error.lineno}: not JSON ({error.msg}); race again into another --out"
+            ) from error
+        schema = data.get("schema") if isinstance(data, dict) else None
+        if not isinstance(schema, int):
+            raise BadInputError(f"{path}: not the results of a race (no schema number)")
+        if schema > SCHEMA:
+            raise BadInputError(
+                f"{path}: written with schema {schema}, this version reads up to {SCHEMA}; upgrade precond, or race "
+                "into another --out (the old data are untouched)"
+            )
+        problems = [_problem(entry) for entry in data.pop("problems")]
+        return cls(problems=problems, **data)
+
+
+def _problem(data: dict[str, Any]) -> ProblemResult:
+    standings = [_standing(entry) for entry in data.pop("standings")]
+    runs = [Run(**entry) for entry in data.pop("runs")]
+    return ProblemResult(standings=standings, runs=runs, **data)
+
+
+def _standing(data: dict[str, Any]) -> Standing:
+    for name in ("final", "steps_to_target", "seconds_to_target"):
+        data[name] = None if data[name] is None else Interval(**data[name])
+    return Standing(**data)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: what is not finite becomes ``null``."""
+    if isinstance(value, float):
+        return value if abs(value) < float("inf") else None
+    if isinstance(value, dict):
+        return {key: _finite(child) for key, child in value.items()}
+    if isinstance(value, list):
+        return [_finite(child) for child in value]
+    return value

@@ -1,0 +1,70 @@
+"""The registry that recipes fill by declaring themselves, and that race, catalogue and cli read."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from precond.core import Builds, Kind, Paper, PrecondError, Range, Recipe, UnknownNameError
+
+_registry: dict[str, Recipe] = {}
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def recipe(
+    *,
+    builds: Builds,
+    runs_on: Kind | frozenset[Kind],
+    family: str,
+    paper: Paper,
+    purpose: str,
+    claim: str,
+    example: str,
+    name: str = "",
+    space: Mapping[str, Range] | None = None,
+    lr: float | None = None,
+    weight_decay: float = 0.0,
+) -> Callable[[F], F]:
+    """Declare the decorated function as a recipe; see `Recipe` for the fields.
+
+    The name is the function's, with hyphens, unless given.
+    """
+    kinds = runs_on if isinstance(runs_on, frozenset) else frozenset({runs_on})
+
+    def declare(build: F) -> F:
+        known = name or build.__name__.replace("_", "-")
+        if known in _registry and _registry[known].build.__module__ != build.__module__:
+            raise PrecondError(f"two recipes are named {known!r}: give one of them a name")
+        _registry[known] = Recipe(
+            name=known, build=build, builds=builds, runs_on=kinds, family=family, paper=paper, purpose=purpose,
+            claim=claim, example=example, space=dict(space or {}), lr=lr, weight_decay=weight_decay,
+        )  # fmt: skip
+        return build
+
+    return declare
+
+
+def all_recipes() -> dict[str, Recipe]:
+    """Return every recipe by name, importing all modules of this package first."""
+    package = importlib.import_module("precond.recipes")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"precond.recipes.{module.name}")
+    return dict(sorted(_registry.items()))
+
+
+def find(name: str) -> Recipe:
+    """Return the recipe named ``name``, or say which names are near."""
+    recipes = all_recipes()
+    if name not in recipes:
+        raise UnknownNameError("method", name, recipes)
+    return recipes[name]
+
+
+def with_defaults(recipe: Recipe, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the recipe's default settings with ``settings`` on top."""
+    return {**recipe.defaults, **settings}
+
+
+__all__ = ["all_recipes", "find", "recipe", "with_defaults"]

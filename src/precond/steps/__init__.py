@@ -1,0 +1,1 @@
+"""Step rules and ways to decay weights, one file each."""

@@ -1,0 +1,1 @@
+"""Ways for state tensors to rest between steps, one file each."""
