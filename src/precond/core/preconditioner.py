@@ -54,10 +54,10 @@ class Preconditioner(abc.ABC, Generic[S]):
     def init(self, like: Tensor) -> S:
         """Allocate the state for arguments shaped ``[batch, *shape]`` like ``like``; reads no values."""
 
-    def prime(self, state: S, evidence: Evidence) -> None:  # noqa: B027  # most parts need no priming
+    def prime(self, state: S, evidence: Evidence) -> None:  # most parts need no priming
         """Absorb the very first evidence, before any step is taken (only methods whose cadence asks)."""
 
-    def observe(self, state: S, evidence: Evidence) -> None:  # noqa: B027  # a constant map observes nothing
+    def observe(self, state: S, evidence: Evidence) -> None:  # a constant map observes nothing
         """Absorb evidence of an accepted point, in place and cheaply."""
 
     def refresh(self, state: S) -> Health:
