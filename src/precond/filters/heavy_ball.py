@@ -55,7 +55,7 @@ class HeavyBall(Filter[HeavyBallState]):
         if state.steps is None:
             velocity.add_(v)
         else:
-            kept = torch.where(state.steps == 0, 1.0, 1.0 - self.dampening).to(v.dtype)
+            kept = 1.0 - self.dampening * (state.steps > 0).to(v.dtype)
             velocity.addcmul_(v, kept.view(-1, *(1,) * (v.ndim - 1)))
             state.steps.add_(1)
         return torch.add(v, velocity, alpha=self.momentum) if self.nesterov else velocity
