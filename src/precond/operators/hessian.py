@@ -54,7 +54,7 @@ def autograd_hessian(leaf: Tensor, gradient: Tensor, work: Work) -> Hessian:
 
 
 def difference_hessian(gradient_at: Callable[[Tensor], Tensor], x: Tensor, gradient: Tensor, work: Work) -> Hessian:
-    """Return the Hessian by forward differences of gradients, ``(g(x + h v) - g(x)) / h``; each product costs a gradient.
+    """Return the Hessian by forward differences, ``(g(x + h v) - g(x)) / h``; each product costs a gradient.
 
     The increment is ``h = 2 sqrt(eps) (1 + ||x||) / ||v||`` (Nocedal & Wright, Numerical Optimization, 2006, eq. 7.10).
 

@@ -121,7 +121,9 @@ def run(
                 best, best_loss, best_norm = point, loss, norm
             if norm <= tol:
                 best, status = point, Status.CONVERGED_GRADIENT
-            stop = callback is not None and callback(Event(iteration, point.x, loss, point.gradient, norm, objective.work))
+            stop = callback is not None and callback(
+                Event(iteration, point.x, loss, point.gradient, norm, objective.work)
+            )
             if status is not None:
                 break
             if stop is True:

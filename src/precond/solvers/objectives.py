@@ -127,5 +127,7 @@ class GivenObjective(Objective):
     def _vector(value: Any, name: str, like: Tensor) -> Tensor:
         value = torch.as_tensor(value).detach().to(like)
         if value.numel() != like.numel():
-            raise BadInputError(f"{name} returned shape {tuple(value.shape)}: it must have {like.numel()} entries like x")
+            raise BadInputError(
+                f"{name} returned shape {tuple(value.shape)}: it must have {like.numel()} entries like x"
+            )
         return value.reshape(-1).clone()

@@ -32,7 +32,9 @@ class Armijo(Search[NoState]):
         """Keep nothing."""
         return NoState()
 
-    def advance(self, state: NoState, point: Point, direction: Callable[[float], Tensor], objective: Objective) -> Advance:
+    def advance(
+        self, state: NoState, point: Point, direction: Callable[[float], Tensor], objective: Objective
+    ) -> Advance:
         """Move along the direction to a point of sufficient decrease."""
         line = Line(objective, point, direction(0.0))
         start, alpha = line.start, 1.0

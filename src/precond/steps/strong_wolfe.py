@@ -42,7 +42,9 @@ class StrongWolfe(Search[NoState]):
         """Keep nothing."""
         return NoState()
 
-    def advance(self, state: NoState, point: Point, direction: Callable[[float], Tensor], objective: Objective) -> Advance:
+    def advance(
+        self, state: NoState, point: Point, direction: Callable[[float], Tensor], objective: Objective
+    ) -> Advance:
         """Move along the direction to a point that satisfies the strong Wolfe conditions."""
         d = direction(0.0)
         line = Line(objective, point, d)
