@@ -41,8 +41,8 @@ class Profile:
 def performance_profiles(problems: Sequence[ProblemResult], cost: str = "steps_to_target") -> list[Profile]:
     """Return one profile per contestant, those that solve most within few ratios first.
 
-    An instance is one seed of one problem; each problem weighs the same however many seeds it had. A contestant that was
-    skipped, failed or did not run on an instance has not solved it; instances that nobody solved count as well.
+    An instance is one seed of one problem; each problem weighs the same however many seeds it had. A contestant that
+    was skipped, failed or did not run on an instance has not solved it; instances that nobody solved count as well.
 
     Args:
         problems: The problems raced.

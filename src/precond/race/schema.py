@@ -21,8 +21,8 @@ def schema_page() -> str:
         "",
         f"Version {results.SCHEMA}. {_flat(inspect.getdoc(results) or '').split('. ', 1)[1]}",
         "",
-        "The file is JSON in UTF-8 and holds one [RaceResult](#raceresult). JSON has no NaN: a number that is not finite is "
-        "written as `null`. It is replaced atomically, so a reader never sees half a file. In Python, "
+        "The file is JSON in UTF-8 and holds one [RaceResult](#raceresult). JSON has no NaN: a number that is not finite "
+        "is written as `null`. It is replaced atomically, so a reader never sees half a file. In Python, "
         "`RaceResult.read(path)` returns the records below.",
     ]
     for record in _RECORDS:
@@ -55,9 +55,10 @@ def _section(record: type) -> list[str]:
     summary = _flat((inspect.getdoc(record) or "").partition("\nAttributes:")[0])
     lines = [f"## {record.__name__}", "", summary, "", "| field | type | meaning |", "|---|---|---|"]
     docs = field_docs(record)
-    for field in dataclasses.fields(record):  # type: ignore[arg-type]
-        lines.append(f"| `{field.name}` | {_type(str(field.type))} | {_cell(docs[field.name])} |")
-    return lines
+    return lines + [
+        f"| `{field.name}` | {_type(str(field.type))} | {_cell(docs[field.name])} |"
+        for field in dataclasses.fields(record)  # type: ignore[arg-type]
+    ]
 
 
 def _type(annotation: str) -> str:

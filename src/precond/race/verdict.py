@@ -118,7 +118,8 @@ def _by_steps(everywhere: list[Standing], somewhere: list[Standing], raced: int)
     if close and any(finite(_must(row.steps_to_target).low) is None for row in [first, *close]):
         named = _list([f"{row.contestant} ({interval(row.steps_to_target)})" for row in close[:3]], len(close) - 3)
         return Verdict(
-            f"{first.contestant} leads with {text} to the target, ahead of {named}, on a single seed: no clear winner yet.",
+            f"{first.contestant} leads with {text} to the target, ahead of {named}, on a single seed: "
+            "no clear winner yet.",
             tuple(remarks), None, "steps_to_target",
         )  # fmt: skip
     if close:
