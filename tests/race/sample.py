@@ -75,9 +75,10 @@ def run(
     )
 
 
-def failed(
-    name: str, stage: str, slot: int, settings: dict | None = None, reason: str = "the loss is NaN at step 7"
-) -> Run:
+NAN = "the loss is NaN at step 7"
+
+
+def failed(name: str, stage: str, slot: int, settings: dict | None = None, reason: str = NAN) -> Run:
     return Run(
         contestant=name,
         stage=stage,
@@ -111,7 +112,7 @@ def standing(name: str, title: str, runs: list[Run], bytes_: float | None = 4.0)
         final=interval([entry.final for entry in good]),
         steps_to_target=interval([entry.steps_to_target for entry in met]),
         seconds_to_target=interval([entry.seconds_to_target for entry in met]),
-        optimizer_share=float(np.mean([entry.optimizer_share for entry in good])) if good else None,
+        optimizer_share=float(np.mean([entry.optimizer_share for entry in good])) if good and bytes_ else None,
         state_bytes_per_parameter=bytes_,
         work={key: float(np.mean([entry.work[key] for entry in good])) for key in (good[0].work if good else {})},
     )

@@ -21,8 +21,8 @@ def schema_page() -> str:
         "",
         f"Version {results.SCHEMA}. {_flat(inspect.getdoc(results) or '').split('. ', 1)[1]}",
         "",
-        "The file is JSON in UTF-8 and holds one [RaceResult](#raceresult). JSON has no NaN: a number that is not finite "
-        "is written as `null`. It is replaced atomically, so a reader never sees half a file. In Python, "
+        "The file is JSON in UTF-8 and holds one [RaceResult](#raceresult). JSON has no NaN: a number that is not "
+        "finite is written as `null`. It is replaced atomically, so a reader never sees half a file. In Python, "
         "`RaceResult.read(path)` returns the records below.",
     ]
     for record in _RECORDS:

@@ -89,12 +89,9 @@ def headline(result: RaceResult) -> str:
     count = len(verdicts)
     if not wins:
         return f"No clear winner on any of the {count} problems."
-    parts = [
-        f"{name} wins on {'all' if number == count else f'{number} of'} {count} problems"
-        if place == 0
-        else f"{name} on {number}"
-        for place, (name, number) in enumerate(wins.most_common())
-    ]
+    (first, number), *others = wins.most_common()
+    parts = [f"{first} wins on {'all' if number == count else f'{number} of'} {count} problems"]
+    parts += [f"{name} on {number}" for name, number in others]
     open_ = count - wins.total()
     return ", ".join(parts) + (f"; no clear winner on {open_}." if open_ else ".")
 
