@@ -9,7 +9,7 @@ from precond.race.results import Interval, ProblemResult, RaceResult, Run, Stand
 
 # name -> (title, decay rate of the metric per step, seconds per step, bytes per parameter)
 CONTESTANTS = {
-    "soap": ("Adam in Shampoo's eigenbasis", 0.0110, 0.0045, 20.1),
+    "soap": ("Adam in Shampoo's eigenbasis", 0.0150, 0.0045, 20.1),
     "muon": ("Orthogonalized momentum", 0.0100, 0.0025, 4.0),
     "adamw": ("Adam with decoupled weight decay", 0.0072, 0.0015, 8.0),
     "lion": ("Sign of interpolated momentum", 0.0060, 0.0012, 4.0),
@@ -43,7 +43,7 @@ def run(
 ) -> Run:
     step = np.unique(np.linspace(0, steps, points).astype(int))
     wobble = 1 + 0.03 * rng.standard_normal(len(step))
-    rate = rate * (1 + 0.06 * rng.standard_normal())
+    rate = rate * (1 + 0.03 * rng.standard_normal())
     metric = (1.2 + 3 * np.exp(-rate * step)) * wobble
     seconds = step * pace * (1 + 0.05 * rng.standard_normal())
     seconds = seconds * np.sign(seconds[-1])
