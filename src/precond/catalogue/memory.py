@@ -11,7 +11,16 @@ import torch
 from torch import Tensor
 
 from precond.core import (
-    Evidence, Iteration, Method, Need, Operator, OperatorTraits, Preconditioner, Route, Scope, named_tensors,
+    Evidence,
+    Iteration,
+    Method,
+    Need,
+    Operator,
+    OperatorTraits,
+    Preconditioner,
+    Route,
+    Scope,
+    named_tensors,
 )  # fmt: skip
 
 SIDE = 1024
