@@ -30,6 +30,11 @@ class Operator(abc.ABC):
     def matvec(self, x: Tensor) -> Tensor:
         """Return ``A x`` for each row of ``x``; shape ``[batch, n] -> [batch, m]``."""
 
+    @property
+    def has_adjoint(self) -> bool:
+        """Whether ``rmatvec`` will work, so that a driver can refuse before the first product."""
+        return bool(self.traits.symmetric) or type(self).rmatvec is not Operator.rmatvec
+
     def rmatvec(self, y: Tensor) -> Tensor:
         """Return ``A^H y`` for each row of ``y``; shape ``[batch, m] -> [batch, n]``."""
         if self.traits.symmetric:

@@ -1,1 +1,8 @@
 """Linear operators, one file each."""
+
+from precond.operators.convert import as_operator
+from precond.operators.dense import DenseOperator
+from precond.operators.function import FunctionOperator
+from precond.operators.sparse import SparseOperator
+
+__all__ = ["DenseOperator", "FunctionOperator", "SparseOperator", "as_operator"]
