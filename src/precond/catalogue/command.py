@@ -15,6 +15,7 @@ from rich.text import Text
 from precond.catalogue.entries import Entry, entries
 from precond.catalogue.page import citation, finding
 from precond.core import UnknownNameError
+from precond.problems.registry import all_problems
 
 METHODS_EPILOG = """
 [bold]Examples[/bold]
@@ -36,7 +37,11 @@ PROBLEMS_EPILOG = """
 
   precond race digits                       [dim]race on one of them[/dim]
 
-  precond race digits=PATH                  [dim]its data replaced by files of your own[/dim]
+  precond race poisson2d:n=128              [dim]with an option[/dim]
+
+  precond race digits:FOLDER                [dim]on files of your own[/dim]
+
+  precond race my.py:problem                [dim]on your own function that returns a Problem[/dim]
 """
 
 
@@ -70,7 +75,15 @@ def methods(
 
 
 def problems() -> None:
-    """List the problems that can be raced, with a line on each."""
+    """List the problems that can be raced: name, options, and what is to be solved."""
+    table = Table("problem", "options", "what is to be solved", box=None, header_style="bold")
+    for entry in all_problems().values():
+        options = [f"{name}={value}" for name, value in entry.options.items()]
+        path = ["PATH"] if entry.needs_path else ["[PATH]"] if entry.takes_path else []
+        table.add_row(entry.name, Text(" ".join(path + options)), Text(entry.purpose))
+    console = Console()
+    console.print(table)
+    console.print("Name options after a colon: `precond race poisson2d:n=128`.", markup=False)
 
 
 def _table(found: list[Entry]) -> Table:

@@ -7,27 +7,20 @@ from collections.abc import Iterator
 from types import GeneratorType
 from typing import Any
 
+import scipy.sparse
 import torch
 from torch import Tensor
 
-from precond.core import (
-    Evidence,
-    Iteration,
-    Method,
-    Need,
-    Operator,
-    OperatorTraits,
-    Preconditioner,
-    Route,
-    Scope,
-    named_tensors,
-)  # fmt: skip
+from precond.core import Evidence, Iteration, Method, Operator, Preconditioner, Route, Scope
+from precond.operators import as_operator
+from precond.optim.memory import estimate_memory
 
 SIDE = 1024
 """Side of the square float32 parameter that stands for a weight matrix."""
 GRID = 32
 """Side of the grid of the Poisson matrix that stands for a sparse system."""
 ITERATIONS = 20
+"""Iterations after which the vectors held by an iteration are counted."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,65 +44,53 @@ class Memory:
 
 def memory_of(built: Any) -> Memory:
     """Return the state kept by what a recipe built: a method, a route, an iteration or a preconditioner."""
-    if isinstance(built, Route):
-        parameter = torch.empty(SIDE, SIDE, device="meta")
-        return memory_of(built.method_for("weight", parameter))
-    if isinstance(built, Method):
-        return Memory(_method_bytes(built) / SIDE**2, "bytes per parameter", f"a float32 weight of {SIDE} x {SIDE}")
+    if isinstance(built, Method | Route):
+        return Memory(_per_parameter(built), "bytes per parameter", f"a float32 weight of {SIDE} x {SIDE}")
     reference = f"the 5-point Laplacian on a grid of {GRID} x {GRID}"
     if isinstance(built, Iteration):
-        return Memory(_iteration_bytes(built) / (8 * GRID**2), "vectors", f"{reference}, {ITERATIONS} iterations")
+        return Memory(_iteration_vectors(built), "vectors", f"{reference} after {ITERATIONS} iterations")
     if isinstance(built, Preconditioner):
-        return Memory(_preconditioner_bytes(built) / (8 * GRID**2), "vectors", reference)
+        return Memory(_preconditioner_vectors(built), "vectors", reference)
     raise TypeError(f"a recipe cannot build a {type(built).__name__}")
 
 
-def _method_bytes(method: Method) -> int:
-    """Count what the parts and the driver keep for one reference parameter, on the meta device."""
-    flat = method.preconditioner.scope is Scope.GLOBAL
-    like = torch.empty((1, SIDE * SIDE) if flat else (1, SIDE, SIDE), device="meta")
-    parts = [method.preconditioner, *method.filters.values(), method.step]
-    total = sum(_resting_bytes(method, tensor) for part in parts for _, tensor in named_tensors(part.init(like)))
-    if Need.PREVIOUS in method.needs:
-        total += like.numel() * like.element_size()
-    return total
+def _per_parameter(method: Method | Route) -> float:
+    flat = isinstance(method, Method) and method.preconditioner.scope is Scope.GLOBAL
+    weight = torch.empty((SIDE**2,) if flat else (SIDE, SIDE), device="meta", requires_grad=True)
+    return estimate_memory([("weight", weight)], method) / SIDE**2
 
 
-def _resting_bytes(method: Method, tensor: Tensor) -> int:
-    resting = method.storage.allocate(tensor) if tensor.is_floating_point() else tensor
-    return resting.numel() * resting.element_size()
-
-
-def _preconditioner_bytes(preconditioner: Preconditioner[Any]) -> int:
-    operator, like = _Laplacian(), torch.zeros(1, GRID**2, dtype=torch.float64)
+def _preconditioner_vectors(preconditioner: Preconditioner[Any]) -> float:
+    operator, like = _laplacian(), torch.zeros(1, GRID**2, dtype=torch.float64)
     state = preconditioner.init(like)
     preconditioner.observe(state, Evidence(operator=operator))
     preconditioner.refresh(state)
-    return _bytes(state, apart_from=(operator,))
+    return _bytes(state, borrowed=(operator,)) / (8 * GRID**2)
 
 
-def _iteration_bytes(iteration: Iteration) -> int:
-    """Count the tensors alive in the suspended generator after a few iterations."""
-    operator = _Laplacian()
+def _iteration_vectors(iteration: Iteration) -> float:
+    """Count the vectors alive in the suspended generator after a few iterations, the right-hand side apart."""
+    operator = _laplacian()
     b, x0 = torch.ones(1, GRID**2, dtype=torch.float64), torch.zeros(1, GRID**2, dtype=torch.float64)
-    running = iteration.iterate(operator, b, lambda v: v, x0)
+    running = iteration.iterate(operator, b, torch.clone, x0)
     held = 0
     for _ in zip(range(ITERATIONS + 1), running, strict=False):
-        held = max(held, _bytes(list(_frames(running)), apart_from=(operator, b, x0)))
-    return held
+        held = max(held, _bytes(list(_frames(running)), borrowed=(operator, b, x0)))
+    return held / (8 * GRID**2)
 
 
 def _frames(generator: Any) -> Iterator[dict[str, Any]]:
+    """Yield the local variables of a suspended generator and of those it delegates to."""
     while isinstance(generator, GeneratorType) and generator.gi_frame is not None:
         yield dict(generator.gi_frame.f_locals)
         generator = generator.gi_yieldfrom
 
 
-def _bytes(root: Any, apart_from: tuple[Any, ...]) -> int:
-    """Add up the storages of tensors, arrays and sparse matrices reachable from ``root``, each once."""
-    seen = {id(thing) for thing in apart_from}
+def _bytes(root: Any, borrowed: tuple[Any, ...]) -> int:
+    """Add up the storage of tensors and arrays reachable from ``root``, each once, borrowed ones apart."""
+    seen = {id(thing) for thing in borrowed}
+    apart = {thing.data_ptr() for thing in borrowed if isinstance(thing, Tensor)}
     blocks: dict[int, int] = {}
-    borrowed = {t.untyped_storage().data_ptr() for t in apart_from if isinstance(t, Tensor)}
     stack = [root]
     while stack:
         thing = stack.pop()
@@ -122,32 +103,15 @@ def _bytes(root: Any, apart_from: tuple[Any, ...]) -> int:
             blocks[thing.__array_interface__["data"][0]] = int(thing.nbytes)
         elif isinstance(thing, dict):
             stack.extend(thing.values())
-        elif isinstance(thing, (list, tuple)):
+        elif isinstance(thing, list | tuple):
             stack.extend(thing)
-        elif dataclasses.is_dataclass(thing) or hasattr(thing, "indptr"):
+        elif dataclasses.is_dataclass(thing) or scipy.sparse.issparse(thing):
             stack.extend(vars(thing).values())
-    return sum(size for start, size in blocks.items() if start not in borrowed)
+    return sum(size for start, size in blocks.items() if start not in apart)
 
 
-class _Laplacian(Operator):
-    """The 5-point Laplacian with Dirichlet boundaries, symmetric and positive definite."""
-
-    def __init__(self) -> None:
-        self.shape = (GRID**2, GRID**2)
-        self.dtype, self.device = torch.float64, torch.device("cpu")
-        self.traits = OperatorTraits(symmetric=True, definite=True)
-
-    def matvec(self, x: Tensor) -> Tensor:
-        grid = torch.nn.functional.pad(x.view(-1, GRID, GRID), (1, 1, 1, 1))
-        inner = 4 * grid[:, 1:-1, 1:-1]
-        around = grid[:, :-2, 1:-1] + grid[:, 2:, 1:-1] + grid[:, 1:-1, :-2] + grid[:, 1:-1, 2:]
-        return (inner - around).view_as(x)
-
-    def entries(self) -> Any:
-        import scipy.sparse as sparse
-
-        line = sparse.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(GRID, GRID))
-        eye = sparse.eye_array(GRID)
-        matrix = sparse.csr_array(sparse.kron(line, eye) + sparse.kron(eye, line))
-        matrix.sort_indices()
-        return matrix
+def _laplacian() -> Operator:
+    line = scipy.sparse.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(GRID, GRID))
+    eye = scipy.sparse.eye_array(GRID)
+    matrix = scipy.sparse.csr_array(scipy.sparse.kron(line, eye) + scipy.sparse.kron(eye, line))
+    return as_operator(matrix, definite=True)
