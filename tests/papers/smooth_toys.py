@@ -63,6 +63,6 @@ def path(problem, x0, method, iterations):
     points = []
     precond.minimize(
         problem.fun, torch.from_numpy(x0), method=method, tol=0.0, max_iterations=iterations,
-        callback=lambda event: points.append(event.x.numpy().copy()) and None,
+        callback=lambda event: points.append(event.x.numpy().copy()),
     )  # fmt: skip
     return np.array(points)

@@ -1,5 +1,6 @@
 """L-BFGS (Liu & Nocedal 1989) against dense BFGS matrices, written out from the update formula."""
 
+import itertools
 import math
 
 import numpy as np
@@ -118,13 +119,18 @@ def test_exact_line_searches_make_conjugate_directions_and_finite_termination():
     n = 8
     a, _, fun = quadratic(n, 50.0)
     points = []
+    method = Method(preconditioner=LBFGS(n), step=ExactQuadratic(a))
     outcome = run(
-        TorchObjective(fun), torch.zeros(1, n, dtype=torch.float64), Method(preconditioner=LBFGS(n), step=ExactQuadratic(a)),
-        tol=1e-9, max_iterations=20, callback=lambda event: points.append(event.x[0].clone()) and None,
-    )  # fmt: skip
+        TorchObjective(fun),
+        torch.zeros(1, n, dtype=torch.float64),
+        method,
+        tol=1e-9,
+        max_iterations=20,
+        callback=lambda event: points.append(event.x[0].clone()),
+    )
     assert outcome.status.group == "converged"
     assert outcome.iterations <= n + 1
-    steps = torch.stack([b - a_ for a_, b in zip(points[:-1], points[1:], strict=True)])
+    steps = torch.stack([b - a_ for a_, b in itertools.pairwise(points)])
     gram = steps @ a @ steps.T
     scale = gram.diagonal().sqrt()
     off = gram / scale[:, None] / scale - torch.eye(len(steps), dtype=torch.float64)

@@ -1,5 +1,6 @@
 """Gradient-regularized Newton (Mishchenko, arXiv 2112.02089) against dense solves in NumPy."""
 
+import itertools
 import math
 
 import numpy as np
@@ -60,7 +61,7 @@ def test_every_accepted_step_passes_both_tests_with_inexact_solves():
     points = path(problem, np.full(10, 3.0), regularized_newton(), 60)
     points = np.array([x for x in points if np.linalg.norm(problem.g(x)) > 1e-6])  # before rounding decides
     assert len(points) > 8
-    for x, new in zip(points[:-1], points[1:], strict=True):
+    for x, new in itertools.pairwise(points):
         r = np.linalg.norm(new - x)
         # both tests hold for one lambda: between what the gradient test asks and what the decrease allows
         smallest = np.linalg.norm(problem.g(new)) / (2 * r)
@@ -77,7 +78,7 @@ def test_global_rate_on_a_degenerate_convex_function():
     losses = []
     precond.minimize(
         cube, torch.tensor([5.0, -0.3, 2.0], dtype=torch.float64), method=regularized_newton(h=1.0, search=False),
-        tol=1e-14, max_iterations=80, callback=lambda event: losses.append(event.loss) and None,
+        tol=1e-14, max_iterations=80, callback=lambda event: losses.append(event.loss),
     )  # fmt: skip
     k = np.arange(1, len(losses))
     scaled = np.array(losses[1:]) * k**2
