@@ -58,4 +58,7 @@ class Iteration(abc.ABC):
             b: Right-hand sides, shape ``[batch, m]``.
             precondition: Applies ``P`` to a batch of vectors.
             x0: Starting points, shape ``[batch, n]``.
+
+        Returns:
+            A generator of the progress, which does work only when asked for the next item.
         """
