@@ -155,7 +155,9 @@ def find(name: str, kind: Kind) -> Contestant | str:
         return Contestant(
             name, recipe.purpose, recipe.space, recipe.defaults, lambda settings: Pair(recipe.build(**settings))
         )
-    return Contestant(name, recipe.purpose, recipe.space, recipe.defaults, lambda settings: _tuned(recipe, settings))
+    space = {key: value for key, value in recipe.space.items() if kind is Kind.TRAINING or key != "weight_decay"}
+    defaults = {key: recipe.defaults[key] for key in space}
+    return Contestant(name, recipe.purpose, space, defaults, lambda settings: _tuned(recipe, settings))
 
 
 def _near(name: str, known: Sequence[str]) -> list[str]:

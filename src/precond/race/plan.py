@@ -55,14 +55,13 @@ class Lane:
         return [found[position] for position in sorted(found)]
 
     def chosen(self, tuning: Sequence[Run]) -> dict[str, Any] | None:
-        """Return the best setting once every trial has ended; ``None`` before that, or when all have failed."""
-        jobs = self.tuning
-        if not jobs:
+        """Return the best setting once every trial has ended, the defaults when all have failed; ``None`` before."""
+        if not self.tuning:
             return {}
-        if len(tuning) < len(jobs) or not all(run.ended for run in tuning):
+        if len(tuning) < len(self.tuning) or not all(run.ended for run in tuning):
             return None
         scores = [(run.score, run.slot, run.settings) for run in tuning if run.score is not None]
-        return min(scores, key=lambda entry: entry[:2])[2] if scores else None
+        return min(scores, key=lambda entry: entry[:2])[2] if scores else dict(self.tuning[0].settings)
 
 
 @dataclasses.dataclass
@@ -85,13 +84,10 @@ class Plan:
         """Queue what can be run now; return whether every run of the race has ended."""
         complete = True
         for lane in self.lanes:
-            tuning = lane.records(ledger, "tuning", lane.tuning)
-            if len(tuning) < len(lane.tuning) or not all(run.ended for run in tuning):
+            settings = lane.chosen(lane.records(ledger, "tuning", lane.tuning))
+            if settings is None:
                 ledger.ensure(lane.track("tuning"), lane.tuning, lane.contestant.space)
                 complete = False
-                continue
-            settings = lane.chosen(tuning)
-            if settings is None:
                 continue
             jobs = lane.finals(settings)
             finals = lane.records(ledger, "final", jobs)
