@@ -71,7 +71,7 @@ class Tuned:
     """What a training or smooth recipe builds: a method with the optimizer's own settings."""
 
     method: Any
-    lr: float
+    lr: float | None
     weight_decay: float
 
 
@@ -170,7 +170,7 @@ def _tuned(recipe: Recipe, settings: Mapping[str, Any]) -> Tuned:
     own = dict(settings)
     lr = own.pop("lr", recipe.lr)
     weight_decay = own.pop("weight_decay", recipe.weight_decay)
-    return Tuned(recipe.build(**own), 1.0 if lr is None else lr, weight_decay)
+    return Tuned(recipe.build(**own), lr, weight_decay)
 
 
 def _pair(iteration: Recipe, part: Recipe, kind: Kind) -> Contestant | str:

@@ -95,10 +95,10 @@ def run(
 
     # whatever is wrong with names or files is said before a folder is made
     race = None
-    if not resume:
+    target = Path(out)
+    if not resume or (storage is None and not (target / folder.LEDGER).exists()):
         options = request.create(_now(), command)
         race = _resolve(options, objects)
-    target = Path(out)
     place = folder.prepare(target, resume=resume, storage=storage)
     ledger = open_ledger(place)
     header = ledger.header()

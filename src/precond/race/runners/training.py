@@ -185,7 +185,8 @@ def _optimizer(contestant: Contestant, settings: dict[str, Any], model: nn.Modul
     built: Tuned | Callable[[Any], torch.optim.Optimizer] = contestant.build(settings)
     if isinstance(built, Tuned):
         named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-        return Optimizer(named, built.method, lr=built.lr, weight_decay=built.weight_decay)
+        lr = 1.0 if built.lr is None else built.lr
+        return Optimizer(named, built.method, lr=lr, weight_decay=built.weight_decay)
     return built(parameter for parameter in model.parameters() if parameter.requires_grad)
 
 
