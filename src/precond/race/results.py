@@ -67,7 +67,14 @@ class Run:
 
 @dataclasses.dataclass
 class Interval:
-    """A mean over seeds with a 95 % confidence interval (Student's t); bounds are ``None`` below two values."""
+    """A mean over seeds with a 95 % confidence interval (Student's t).
+
+    Attributes:
+        mean: The mean.
+        low: Lower bound of the interval; ``None`` below two values.
+        high: Upper bound of the interval; ``None`` below two values.
+        count: How many values.
+    """
 
     mean: float
     low: float | None
