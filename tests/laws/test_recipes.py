@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import pytest
+import scipy.sparse
 import torch
 from torch import nn
 
-from precond.core import Builds, IncompatibleError, Iteration, Kind, Method, Preconditioner, Recipe, Route
+from precond.core import Builds, Choice, IncompatibleError, Iteration, Kind, Method, Preconditioner, Recipe, Route
 from precond.optim.memory import estimate_memory
 from precond.optim.optimizer import Optimizer
 from precond.recipes.registry import all_recipes
+from tests.laws.feed import spd
 
 RECIPES = all_recipes()
 TRAINERS = {name: recipe for name, recipe in RECIPES.items() if Kind.TRAINING in recipe.runs_on}
@@ -42,21 +44,27 @@ def test_builds_what_it_says(recipe: Recipe) -> None:
 
 @every_recipe
 def test_its_example_runs(recipe: Recipe) -> None:
-    exec(compile(recipe.example, f"<example of {recipe.name}>", "exec"), {"__name__": "example"})
+    import precond
+
+    matrix = scipy.sparse.csr_array(spd(12, 0).numpy())
+    at_hand = {"precond": precond, "torch": torch, "model": nn.Linear(4, 3), "A": matrix, "b": torch.ones(12).double()}
+    exec(compile(recipe.example, f"<example of {recipe.name}>", "exec"), at_hand)
 
 
 @every_recipe
 def test_its_search_space_is_its_own(recipe: Recipe) -> None:
     defaults = recipe.defaults  # raises KeyError for a dimension that is no argument
     for name, dimension in recipe.space.items():
-        low, high = dimension.at(0.0), dimension.at(0.999999)
+        values = dimension.values if isinstance(dimension, Choice) else [dimension.at(0.0), dimension.at(0.999999)]
         default = defaults[name]
         assert default is not None, f"{name} has no default"
-        for value in (low, high):
-            if name not in ("lr", "weight_decay"):
+        if name not in ("lr", "weight_decay"):
+            for value in values:
                 assert isinstance(recipe.build(**{name: value}), BUILT[recipe.builds])
-        if isinstance(low, int | float) and isinstance(default, int | float) and default > 0:
-            assert low <= default <= high, f"the default {name}={default} lies outside of [{low}, {high}]"
+        if isinstance(dimension, Choice):
+            assert default in values, f"the default {name}={default} is not among {values}"
+        elif default:  # zero lies outside of every logarithmic range
+            assert values[0] <= default <= values[1], f"the default {name}={default} lies outside of {values}"
 
 
 class Net(nn.Module):
