@@ -6,8 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from precond.smooth import minimize as minimize
     from precond.solvers.lstsq import lstsq as lstsq
-    from precond.solvers.minimize import minimize as minimize
     from precond.solvers.solve import solve as solve
 
 __version__ = "0.1.0"
@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 _functions = {
     "solve": "precond.solvers.solve",
     "lstsq": "precond.solvers.lstsq",
-    "minimize": "precond.solvers.minimize",
+    "minimize": "precond.smooth",
 }
 _packages = (
     "catalogue", "core", "filters", "krylov", "math", "operators", "optim", "preconditioners", "problems", "race",
