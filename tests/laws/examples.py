@@ -18,4 +18,35 @@ def _inverse_of() -> list[Any]:
     return [InverseOf(CG(), Identity())]
 
 
-EXAMPLES: dict[str, Callable[[], list[Any]]] = {"InverseOf": _inverse_of}
+def _graft() -> list[Any]:
+    from precond.preconditioners.diagonal import Diagonal
+    from precond.preconditioners.graft import Graft
+    from precond.preconditioners.kronecker import Kronecker
+
+    return [Graft(Kronecker(), Diagonal(beta=1.0))]
+
+
+def _observing() -> list[Any]:
+    from precond.filters.adan import LookAhead
+    from precond.filters.clip import ClipNorm
+    from precond.preconditioners.diagonal import Diagonal
+    from precond.preconditioners.kronecker import Kronecker
+    from precond.preconditioners.observing import Observing
+
+    return [Observing(LookAhead(), Diagonal()), Observing(ClipNorm(), Kronecker())]
+
+
+def _rotate() -> list[Any]:
+    from precond.preconditioners.diagonal import Diagonal
+    from precond.preconditioners.eigenbasis import Eigenbasis
+    from precond.preconditioners.rotate import Rotate
+
+    return [Rotate(Eigenbasis(), Diagonal(0.95)), Rotate(Eigenbasis(max_dim=3), Diagonal(0.95, eps_first=True))]
+
+
+EXAMPLES: dict[str, Callable[[], list[Any]]] = {
+    "Graft": _graft,
+    "InverseOf": _inverse_of,
+    "Observing": _observing,
+    "Rotate": _rotate,
+}
