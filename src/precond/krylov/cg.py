@@ -47,26 +47,28 @@ class CG(Iteration):
         z = precondition(r)
         p = z.clone()
         rho = real_inner(r, z)
-        vanished = torch.finfo(r.dtype).eps ** 3 * rho  # below it a row is frozen: <r, P r> is quadratic in r
+        tiny = torch.finfo(rho.dtype).tiny
+        vanished = torch.finfo(rho.dtype).eps ** 3 * rho.abs()  # below it a row is frozen: <r, P r> is quadratic in r
         first = True
         while True:
-            if bool(((rho < 0) | ((rho == 0) & (norm(r) > 0))).any()):
+            active = rho > vanished
+            if not bool(active.all()) and bool(((rho < 0) | ((rho == 0) & (norm(r) > 0))).any()):
                 yield Progress(norm(r), x.clone, failure=Status.FAILED_INDEFINITE_PRECONDITIONER)
                 return
-            active = rho > vanished
             q = operator.matvec(p)
             curvature = real_inner(p, q)
-            if bool((active & (curvature <= 0)).any()):
+            flat = active & (curvature <= 0)
+            if bool(flat.any()):
                 if first:
-                    x = torch.where(column(active & (curvature <= 0)), x + p, x)
+                    x = torch.where(column(flat), x + p, x)
                 yield Progress(norm(r), x.clone, failure=Status.FAILED_INDEFINITE_OPERATOR)
                 return
-            alpha = torch.where(active, rho / curvature, 0)
-            x.addcmul_(p, column(alpha))
-            r.addcmul_(q, column(alpha), value=-1)
+            alpha = column(rho / curvature.clamp(min=tiny) * active)
+            x.addcmul_(p, alpha)
+            r.addcmul_(q, alpha, value=-1)
             yield Progress(norm(r), x.clone)
             z = precondition(r)
             rho, before = real_inner(r, z), rho
-            beta = torch.where(active, rho / before, 0)
-            p.mul_(column(beta)).add_(z)
+            beta = column(rho / before.clamp(min=tiny) * active)
+            p.mul_(beta).add_(z)
             first = False
