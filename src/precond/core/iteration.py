@@ -60,4 +60,7 @@ class Iteration(abc.ABC):
             b: Right-hand sides, shape ``[batch, m]``.
             precondition: Applies ``P`` to a batch of vectors.
             x0: Starting points, shape ``[batch, n]``.
+
+        Returns:
+            An iterator over the progress; it may end when the method is done.
         """

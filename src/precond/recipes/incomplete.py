@@ -86,6 +86,9 @@ def ssor(omega: float = 1.0) -> SSOR:
 
     Args:
         omega: Relaxation, in ``(0, 2)``.
+
+    Returns:
+        The preconditioner.
     """
     return SSOR(omega=omega)
 
@@ -110,8 +113,8 @@ def ic0() -> IC0:
     """Return the incomplete Cholesky factorization on the pattern of the matrix, ``P = S L^-H L^-1 S``.
 
     Of the matrix scaled to unit diagonal, ``S A S``. When a pivot is not positive, of ``S A S + alpha I`` with
-    ``alpha`` doubled until the factorization exists: T. A. Manteuffel, *An incomplete factorization technique for positive
-    definite linear systems*, 1980.
+    ``alpha`` doubled until the factorization exists: T. A. Manteuffel, *An incomplete factorization technique for
+    positive definite linear systems*, 1980.
 
     Deviations:
         1. The matrix is scaled first (the paper does not), so that one sequence of shifts serves all matrices.

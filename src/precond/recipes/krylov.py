@@ -86,6 +86,9 @@ def gmres(restart: int = 30) -> GMRES:
 
     Args:
         restart: Steps of a cycle.
+
+    Returns:
+        The iteration.
     """
     return GMRES(restart=restart)
 

@@ -23,6 +23,9 @@ def certify_system(operator: Operator, b: Tensor, x: Tensor, *, rtol: float, ato
         x: Solutions, shape ``[batch, n]``.
         rtol: Relative tolerance.
         atol: Absolute tolerance.
+
+    Returns:
+        The certificate, and ``CONVERGED_RESIDUAL``.
     """
     b, x, r = _residual(operator, b, x)
     residual, size = _norm(r), _norm(b)
@@ -52,6 +55,9 @@ def certify_least_squares(
         rtol: Relative tolerance, of both quantities.
         atol: Absolute tolerance of the residual.
         matrix_norm: ``||A||_F``.
+
+    Returns:
+        The certificate, and ``CONVERGED_RESIDUAL`` or ``CONVERGED_NORMAL``, whichever it is about.
     """
     b, x, r = _residual(operator, b, x)
     residual, size = _norm(r), _norm(b)

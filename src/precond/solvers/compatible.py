@@ -14,6 +14,10 @@ _fed = Need.OPERATOR | Need.ENTRIES | Need.ADJOINT
 def check_iteration(operator: Operator, iteration: Iteration) -> None:
     """Refuse an iteration that cannot solve with this operator.
 
+    Args:
+        operator: The matrix.
+        iteration: The method.
+
     Raises:
         IncompatibleError: The shape, the symmetry, the definiteness or a missing adjoint forbids it.
     """
@@ -35,6 +39,11 @@ def check_iteration(operator: Operator, iteration: Iteration) -> None:
 
 def check_preconditioner(operator: Operator, iteration: Iteration, preconditioner: Preconditioner[Any]) -> None:
     """Refuse a preconditioner that the iteration cannot use, or that cannot be fed from this operator.
+
+    Args:
+        operator: What the preconditioner is fed with.
+        iteration: The method.
+        preconditioner: The preconditioner.
 
     Raises:
         IncompatibleError: It is not linear, fixed, symmetric or definite where it must be, or needs something else.
@@ -61,7 +70,11 @@ def check_preconditioner(operator: Operator, iteration: Iteration, preconditione
 
 
 def check_adjoint(operator: Operator, work: Work) -> None:
-    """Compare ``<u, A v>`` with ``<A^H u, v>`` on one random pair; only for operators known by products alone.
+    """Compare ``<u, A v>`` with ``<A^H u, v>`` on one random pair; for operators known by products alone.
+
+    Args:
+        operator: The matrix, with an adjoint.
+        work: The account to charge.
 
     Raises:
         BadInputError: They differ by more than rounding.
@@ -81,6 +94,6 @@ def check_adjoint(operator: Operator, work: Work) -> None:
     size = float(torch.linalg.vector_norm(u) * torch.linalg.vector_norm(forward))
     if not gap <= 1e3 * torch.finfo(operator.dtype).eps * max(size, 1e-300) * max(operator.shape) ** 0.5:
         raise BadInputError(
-            f"`rmatvec` is not the adjoint of `matvec`: <u, A v> and <A^H u, v> differ by {gap:.1e} for random vectors; "
+            f"`rmatvec` is not the adjoint of `matvec`: <u, A v> and <A^H u, v> differ by {gap:.1e} for random u, v; "
             "check for a missing transposition or conjugation"
         )

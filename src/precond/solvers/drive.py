@@ -76,6 +76,9 @@ def drive(
         certify: Recomputes the certificate at a solution.
         max_iterations: Limit on iterations, over all restarts.
         callback: Called with an `Event`; a true return value stops.
+
+    Returns:
+        The last point, or the point of the last restart if that is better, with its certificate.
     """
     watch = _Watch(claims, certify, callback)
     x, before, done = x0, math.inf, 0

@@ -39,6 +39,9 @@ def read_vectors(value: Any, what: str) -> tuple[Tensor, Form]:
         value: A tensor, array or list of shape ``[n]``, or ``[n, k]`` for ``k`` vectors as columns.
         what: Its name in messages.
 
+    Returns:
+        The rows, in float32, float64 or their complex types, and the form to give solutions back in.
+
     Raises:
         BadInputError: It has another number of dimensions, is empty, not numeric, or has an entry that is not finite.
     """

@@ -34,9 +34,9 @@ def solve_least_squares(
 ) -> Result:
     """Minimize ``||b - A x||`` until a recomputed residual proves it.
 
-    For each right-hand side, ``||A^H r|| <= rtol ||A||_F ||r||`` or ``||r|| <= max(rtol ||b||, atol)``; the second is for consistent systems, where the first says nothing. See `solve_linear` for the arguments; here
-    the operator may have any shape ``[m, n]`` and must have an adjoint, and the preconditioner approximates
-    ``(A^H A)^-1``: it is fed with the Gram operator.
+    For each right-hand side, ``||A^H r|| <= rtol ||A||_F ||r||`` or ``||r|| <= max(rtol ||b||, atol)``; the second is
+    for consistent systems, where the first says nothing. The operator may have any shape ``[m, n]`` and must have an
+    adjoint; the preconditioner approximates ``(A^H A)^-1`` and is fed with the Gram operator.
 
     Args:
         operator: The matrix, shape ``[m, n]``.
@@ -50,6 +50,9 @@ def solve_least_squares(
         callback: Called with an `Event` at the start and after each iteration; a true return value stops.
         work: The account to charge; a new one when not given.
         name: What the result says about the method; the names of the parts when empty.
+
+    Returns:
+        The result, ``x`` in rows ``[batch, n]``.
 
     Raises:
         IncompatibleError: The parts do not fit each other or the operator; found before the first product.

@@ -46,6 +46,9 @@ def solve_linear(
         work: The account to charge; a new one when not given.
         name: What the result says about the method; the names of the parts when empty.
 
+    Returns:
+        The result, ``x`` in rows ``[batch, n]``.
+
     Raises:
         IncompatibleError: The parts do not fit each other or the operator; found before the first product.
         BadInputError: A shape or a tolerance makes no sense.
