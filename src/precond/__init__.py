@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from precond.linear import lstsq as lstsq
     from precond.linear import solve as solve
-    from precond.solvers.minimize import minimize as minimize
+    from precond.smooth import minimize as minimize
 
 __version__ = "0.1.0"
 
 _functions = {
     "solve": "precond.linear",
     "lstsq": "precond.linear",
-    "minimize": "precond.solvers.minimize",
+    "minimize": "precond.smooth",
 }
 _packages = (
     "catalogue", "core", "filters", "krylov", "math", "operators", "optim", "preconditioners", "problems", "race",

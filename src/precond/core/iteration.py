@@ -62,5 +62,5 @@ class Iteration(abc.ABC):
             x0: Starting points, shape ``[batch, n]``.
 
         Returns:
-            An iterator over the progress; it may end when the method is done.
+            A generator of the progress, which does work only when asked for the next item.
         """

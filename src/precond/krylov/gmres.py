@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from typing import final
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from precond.core import BadInputError, Iteration, Map, Operator, Progress, Stat
 from precond.krylov.inner import column, norm, ratio
 
 
+@final
 @dataclasses.dataclass(frozen=True)
 class GMRES(Iteration):
     """GMRES(m) for any square ``A``, preconditioned from the right so that the residual it minimizes is the true one.

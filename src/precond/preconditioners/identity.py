@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import final
 
 from torch import Tensor
 
 from precond.core import NoState, Preconditioner, Traits
 
 
+@final
 @dataclasses.dataclass(frozen=True)
 class Identity(Preconditioner[NoState]):
-    """The identity: ``apply(v) = v / (1 + shift)``."""
+    """The identity: ``P = I``, and ``(I + shift I)^-1`` when shifted."""
 
     @property
     def traits(self) -> Traits:
-        """Symmetric, definite and shiftable."""
+        """Everything there is to like, shifts included."""
         return Traits(shiftable=True)
 
     def init(self, like: Tensor) -> NoState:
@@ -23,5 +25,5 @@ class Identity(Preconditioner[NoState]):
         return NoState()
 
     def apply(self, state: NoState, v: Tensor, *, shift: float = 0.0) -> Tensor:
-        """Return ``v / (1 + shift)``; ``v`` itself without a shift."""
-        return v if shift == 0 else v / (1 + shift)
+        """Return ``v / (1 + shift)``, a new tensor."""
+        return v / (1 + shift) if shift else v.clone()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, final
 
 import numpy as np
 import scipy.sparse
@@ -13,6 +13,7 @@ from precond.core import BadInputError, Evidence, Health, IncompatibleError, Nee
 from precond.preconditioners.triangles import TrianglesState, arrays, operator_with_entries
 
 
+@final
 @dataclasses.dataclass(frozen=True)
 class SSOR(Preconditioner[TrianglesState]):
     """One symmetric sweep of SOR.

@@ -1,1 +1,33 @@
 """Real problems and their loaders."""
+
+from precond.problems.base import (
+    LeastSquares,
+    LinearSystem,
+    Smooth,
+    SmoothInstance,
+    Training,
+    TrainingInstance,
+)
+from precond.problems.digits import digits
+from precond.problems.convection_diffusion import convection_diffusion
+from precond.problems.load import load
+from precond.problems.logistic import logistic
+from precond.problems.matrix_market import matrix_market
+from precond.problems.poisson import poisson2d, poisson3d
+from precond.problems.registry import all_problems, problem
+from precond.problems.stdlib_lm import stdlib_lm
+from precond.problems.supervised import supervised
+
+__all__ = [
+    "LeastSquares",
+    "LinearSystem",
+    "Smooth",
+    "SmoothInstance",
+    "Training",
+    "TrainingInstance",
+    "all_problems",
+    "digits",
+    "load",
+    "problem",
+    "supervised",
+]

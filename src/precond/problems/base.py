@@ -54,11 +54,13 @@ class SmoothInstance:
         fun: Maps a vector ``[n]`` to a 0-d tensor, differentiable twice by autograd.
         x0: Starting point, shape ``[n]``.
         measure: Maps ``(x, loss, gradient)`` to the metric.
+        residual: For sums of squares, maps ``[n]`` to the residual ``[m]`` with ``fun = ||residual||^2 / 2``.
     """
 
     fun: Callable[[Tensor], Tensor]
     x0: Tensor
     measure: Callable[[Tensor, float, Tensor], float]
+    residual: Callable[[Tensor], Tensor] | None = None
 
 
 @dataclasses.dataclass
@@ -85,6 +87,8 @@ class LinearSystem(Problem):
     Attributes:
         matrix: Anything that `precond.operators.as_operator` takes.
         rhs: The right-hand side, shape ``[n]``; ``None`` draws a normal vector from the seed.
+        symmetric: Whether the matrix is symmetric (Hermitian); ``None`` when not known.
+        definite: Whether the matrix is positive definite; ``None`` when not known.
     """
 
     kind: ClassVar[Kind] = Kind.LINEAR_SYSTEM
@@ -95,6 +99,8 @@ class LinearSystem(Problem):
     metric: Metric = Metric("relative residual", log=True)
     target: float = 1e-8
     horizon: Budget = Budget(steps=2000)
+    symmetric: bool | None = None
+    definite: bool | None = None
 
 
 @dataclasses.dataclass
