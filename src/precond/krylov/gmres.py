@@ -16,7 +16,7 @@ from precond.krylov.inner import column, norm, ratio
 @final
 @dataclasses.dataclass(frozen=True)
 class GMRES(Iteration):
-    """GMRES(m) for any square ``A``, preconditioned from the right so that the residual it minimizes is the true one.
+    """Restarted GMRES for any square ``A``, preconditioned from the right so that it minimizes the true residual.
 
     A cycle starts from ``r = b - A x``, ``v_0 = r / ||r||`` and builds an orthonormal basis ``V`` of the Krylov space
     of ``A P`` with ``A P V_j = V_{j+1} H_j`` (Arnoldi). The iterate is ``x + P V_j y`` where ``y`` minimizes

@@ -66,7 +66,9 @@ def race(
     out: Annotated[Path, typer.Option(help="Folder of the report and of the ledger.")] = Path("race-report"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the race in the folder, or join it.")] = False,
     jobs: Annotated[int, typer.Option(help="Runs at once, each in a process of its own.")] = 1,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda. [dim]default: cpu[/dim]", show_default=False)] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu or cuda. [dim]default: cpu[/dim]", show_default=False)
+    ] = None,
     storage: Annotated[
         str | None,
         typer.Option(help="URL of an Optuna storage that several machines share.", show_default=False),

@@ -39,7 +39,9 @@ class Rival:
     definite: bool = False
 
 
-def _torch(cls: str, title: str, low: float, high: float, lr: float, *, decay: bool = False, **fixed: Any) -> Rival:
+def _torch(
+    cls: str, title: str, low: float, high: float, lr: float, *, decay: bool = False, **fixed: Any
+) -> Rival:
     space: dict[str, Range] = {"lr": LogUniform(low, high)}
     defaults: dict[str, Any] = {"lr": lr}
     if decay:

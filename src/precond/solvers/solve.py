@@ -108,8 +108,11 @@ def prepare(preconditioner: Preconditioner[Any], operator: Operator, like: Tenso
     begin = time.perf_counter()
     state = preconditioner.init(like)
     preconditioner.observe(state, Evidence(operator=operator))
-    health = preconditioner.refresh(state)
-    work.refreshes += 1
-    work.refresh_failures += health.failures
+    detail = ""
+    if preconditioner.refreshes:
+        health = preconditioner.refresh(state)
+        work.refreshes += 1
+        work.refresh_failures += health.failures
+        detail = health.detail
     work.spend("setup", time.perf_counter() - begin)
-    return counted_apply(preconditioner, state, work), health.detail
+    return counted_apply(preconditioner, state, work), detail
