@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
-
-from precond.core.errors import BadInputError
 
 MUON_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Quintic of Jordan et al. (2024): steep at zero, and content to land singular values near, not at, one."""
@@ -16,7 +12,7 @@ MUON_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 def polar(
     matrices: Tensor,
     steps: int = 5,
-    coefficients: tuple[float, float, float] | Sequence[tuple[float, float, float]] = MUON_COEFFICIENTS,
+    coefficients: tuple[float, float, float] = MUON_COEFFICIENTS,
     dtype: torch.dtype | None = None,
     floor: float = 1e-7,
 ) -> Tensor:
@@ -27,7 +23,7 @@ def polar(
     Args:
         matrices: Shape ``[..., m, n]``, floating point.
         steps: Number of iterations.
-        coefficients: ``(a, b, c)`` for all iterations, or one triple per iteration.
+        coefficients: ``(a, b, c)``.
         dtype: Dtype to work in; by default float64 for float64, bfloat16 on CUDA devices, float32 elsewhere.
         floor: Added to the Frobenius norm before dividing by it, so that tiny matrices give small factors.
 
@@ -35,23 +31,23 @@ def polar(
         Shape and dtype of ``matrices``.
     """
     if matrices.ndim < 2:
-        raise BadInputError(f"a polar factor needs matrices, not shape {tuple(matrices.shape)}: reshape to [m, n] first")
-    triples = _schedule(coefficients, steps)
+        raise ValueError(f"a polar factor needs matrices, not shape {tuple(matrices.shape)}: reshape to [m, n] first")
     if matrices.numel() == 0:
         return matrices.clone()
     # Dividing by the largest entry first keeps the sum of squares from overflowing or vanishing.
-    largest = matrices.abs().amax((-2, -1), keepdim=True)
+    x = matrices.to(torch.promote_types(matrices.dtype, torch.float32))
+    largest = x.abs().amax((-2, -1), keepdim=True)
     largest = torch.where(largest == 0, 1.0, largest)
-    x = matrices / largest
+    x = x / largest
     x = x / (torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True) + floor / largest)
-    x = x.to(_working_dtype(matrices) if dtype is None else dtype).flatten(0, -3) if x.ndim > 2 else x.unsqueeze(0)
-    x = x.to(_working_dtype(matrices) if dtype is None else dtype)
+    x = x.to(_working_dtype(matrices) if dtype is None else dtype).reshape(-1, *matrices.shape[-2:])
     tall = x.shape[-2] > x.shape[-1]
     x = (x.mT if tall else x).contiguous()
     spare = torch.empty_like(x)
     gram = x.new_empty(x.shape[0], x.shape[1], x.shape[1])
     polynomial = torch.empty_like(gram)
-    for a, b, c in triples:
+    a, b, c = coefficients
+    for _ in range(steps):
         torch.bmm(x, x.mT, out=gram)
         torch.baddbmm(gram, gram, gram, beta=b, alpha=c, out=polynomial)
         torch.baddbmm(x, polynomial, x, beta=a, out=spare)
@@ -67,7 +63,7 @@ def polar_exact(matrices: Tensor) -> Tensor:
     entry that is not finite gives NaN.
     """
     if matrices.ndim < 2:
-        raise BadInputError(f"a polar factor needs matrices, not shape {tuple(matrices.shape)}: reshape to [m, n] first")
+        raise ValueError(f"a polar factor needs matrices, not shape {tuple(matrices.shape)}: reshape to [m, n] first")
     if matrices.numel() == 0:
         return matrices.clone()
     work = matrices.to(torch.promote_types(matrices.dtype, torch.float32))
@@ -82,17 +78,3 @@ def _working_dtype(x: Tensor) -> torch.dtype:
     if x.dtype == torch.float64:
         return torch.float64
     return torch.bfloat16 if x.device.type == "cuda" else torch.float32
-
-
-def _schedule(
-    coefficients: tuple[float, float, float] | Sequence[tuple[float, float, float]], steps: int
-) -> list[tuple[float, float, float]]:
-    """Return one triple per iteration."""
-    triples: list[tuple[float, float, float]]
-    if len(coefficients) == 3 and not isinstance(coefficients[0], (tuple, list)):
-        triples = [tuple(coefficients)] * steps  # type: ignore[list-item]
-    else:
-        triples = [tuple(triple) for triple in coefficients]  # type: ignore[arg-type, misc]
-    if len(triples) != steps:
-        raise BadInputError(f"{steps} steps need {steps} triples of coefficients, not {len(triples)}: give one triple for all")
-    return triples

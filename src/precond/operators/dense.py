@@ -35,6 +35,7 @@ class DenseOperator(Operator):
         if definite is None and symmetric and not bool((matrix.diagonal().real > 0).all()):
             definite = False
         self.traits = OperatorTraits(symmetric, definite)
+        self._entries: scipy.sparse.csr_array | None = None
 
     def matvec(self, x: Tensor) -> Tensor:
         """Return ``A x`` for each row of ``x``."""
@@ -46,8 +47,21 @@ class DenseOperator(Operator):
 
     def entries(self) -> scipy.sparse.csr_array:
         """Return the entries that are not zero, in CSR form."""
-        return scipy.sparse.csr_array(np.asarray(self.matrix.cpu()))
+        if self._entries is None:
+            self._entries = scipy.sparse.csr_array(np.asarray(self.matrix.cpu()))
+        return self._entries
 
     def diagonal(self) -> Tensor:
         """Return the diagonal, shape ``[min(m, n)]``."""
         return self.matrix.diagonal()
+
+    def frobenius_norm(self) -> float:
+        """Return the Frobenius norm."""
+        return float(torch.linalg.matrix_norm(self.matrix))
+
+    def double(self) -> Operator:
+        """Return the same matrix in double precision."""
+        wide = torch.promote_types(self.dtype, torch.float64)
+        if wide == self.dtype:
+            return self
+        return DenseOperator(self.matrix.to(wide), symmetric=self.traits.symmetric, definite=self.traits.definite)

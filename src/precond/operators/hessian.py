@@ -42,6 +42,9 @@ def autograd_hessian(leaf: Tensor, gradient: Tensor, work: Work) -> Hessian:
         leaf: The point, ``[n]``, a leaf of the graph.
         gradient: The gradient at ``leaf``, ``[n]``, with its graph (``create_graph=True``).
         work: The account to charge.
+
+    Returns:
+        The operator.
     """
     if not gradient.requires_grad:  # a linear function: its gradient does not depend on the point
         return Hessian(torch.zeros_like, leaf, work)
@@ -63,6 +66,9 @@ def difference_hessian(gradient_at: Callable[[Tensor], Tensor], x: Tensor, gradi
         x: The point, ``[n]``.
         gradient: The gradient at ``x``, ``[n]``.
         work: The account that ``hvps`` are charged to; ``gradient_at`` charges its own gradients.
+
+    Returns:
+        The operator.
     """
     scale = 2 * torch.finfo(x.dtype).eps ** 0.5 * (1 + x.norm())
 

@@ -78,6 +78,14 @@ class SparseOperator(Operator):
         """Return the matrix itself: do not write to it."""
         return self.matrix
 
+    def double(self) -> Operator:
+        """Return the same matrix in double precision."""
+        wide = np.result_type(self.matrix.dtype, np.float64)
+        if wide == self.matrix.dtype:
+            return self
+        traits = {"symmetric": self.traits.symmetric, "definite": self.traits.definite}
+        return SparseOperator(self.matrix.astype(wide), device=self.device, **traits)
+
 
 def _product(matrix: scipy.sparse.csr_array | scipy.sparse.csc_array, x: Tensor) -> Tensor:
     """Return the product with each row of ``x``; rows are contiguous, so one product each needs no transposition."""

@@ -30,12 +30,15 @@ class Forcing(abc.ABC):
 
     @abc.abstractmethod
     def bound(self, v: Tensor, solution: Callable[[], Tensor], shift: float) -> Tensor:
-        """Return the largest acceptable residual norm, shape ``[batch]``.
+        """Say how small is small enough.
 
         Args:
             v: The right-hand side, ``[batch, n]``.
             solution: Returns the current iterate, ``[batch, n]``.
             shift: The shift of the system.
+
+        Returns:
+            The largest acceptable residual norm, shape ``[batch]``.
         """
 
 

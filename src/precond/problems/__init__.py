@@ -9,8 +9,13 @@ from precond.problems.base import (
     TrainingInstance,
 )
 from precond.problems.digits import digits
+from precond.problems.convection_diffusion import convection_diffusion
 from precond.problems.load import load
+from precond.problems.logistic import logistic
+from precond.problems.matrix_market import matrix_market
+from precond.problems.poisson import poisson2d, poisson3d
 from precond.problems.registry import all_problems, problem
+from precond.problems.stdlib_lm import stdlib_lm
 from precond.problems.supervised import supervised
 
 __all__ = [

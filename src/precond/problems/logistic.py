@@ -16,7 +16,7 @@ from precond.problems.base import Smooth, SmoothInstance
 from precond.problems.readers.contents import fail, stem
 from precond.problems.readers.libsvm import line_of_sample, looks_like_libsvm, read_libsvm
 from precond.problems.registry import problem
-from precond.problems.sparse_product import as_features, product
+from precond.problems.sparse_product import constant_matrix
 
 _SPREAD = 0.01
 
@@ -74,11 +74,11 @@ def _regression(name: str, source: str, features: scipy.sparse.csr_array, signs:
     unknowns = matrix.shape[1]
 
     def build(seed: int, device: torch.device) -> SmoothInstance:
-        a, a_transposed = as_features(matrix, device)
+        a = constant_matrix(matrix, device)
         y = torch.from_numpy(signs).to(device)
 
         def fun(w: Tensor) -> Tensor:
-            margins = y * product(a, a_transposed, w)
+            margins = y * (a @ w)
             return -functional.logsigmoid(margins).mean() + w.dot(w) / (2 * samples)
 
         generator = torch.Generator().manual_seed(seed)

@@ -29,7 +29,7 @@ from optuna.trial import FrozenTrial, TrialState
 from precond.core import BadInputError, Choice, LogUniform, PrecondError, Range, Uniform
 from precond.race import lease
 from precond.race.interrupts import deferred
-from precond.race.results import SCHEMA, Run
+from precond.race.results import SCHEMA, Run, finite
 
 _log = logging.getLogger(__name__)
 _HEADER = "precond race"
@@ -212,6 +212,26 @@ class Ledger:
                 )
         return runs
 
+    def held_by(self, track: Track, pid: int) -> list[Job]:
+        """Return the jobs that a process of this machine holds."""
+        with self._told():
+            trials = [trial for trial in self._trials(track) if trial.state == TrialState.RUNNING]
+        mine = [trial for trial in trials if trial.user_attrs.get("lease", {}).get("pid") == pid
+                and trial.user_attrs["lease"].get("host") == lease.host()]  # fmt: skip
+        return [Job.of(trial.user_attrs) for trial in mine]
+
+    def give_up(self, track: Track, job: Job, reason: str) -> None:
+        """Record a job as failed on behalf of whoever held it."""
+        run = Run(track.contestant, track.stage, job.slot, job.seed, dict(job.settings), state="failed", reason=reason)
+        with self._told(), deferred():
+            study = self._study(track)
+            study.add_trial(
+                optuna.trial.create_trial(
+                    state=TrialState.FAIL,
+                    user_attrs={"job": dataclasses.asdict(job), "record": json.loads(run_json(run))},
+                )
+            )
+
     def _counts(self, track: Track, trial: FrozenTrial) -> bool:
         """Whether a trial stands for its job: it waits, is being run by somebody alive, or has a record."""
         if "job" not in trial.user_attrs:
@@ -324,9 +344,7 @@ def open_ledger(place: Path | str) -> Ledger:
 
 def run_json(run: Run) -> str:
     """Return a run as strict JSON: what is not finite becomes ``null``."""
-    from precond.race.results import _finite
-
-    return json.dumps(_finite(dataclasses.asdict(run)), allow_nan=False)
+    return json.dumps(finite(dataclasses.asdict(run)), allow_nan=False)
 
 
 def _serialize(engine: Any) -> None:

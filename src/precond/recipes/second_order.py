@@ -45,6 +45,9 @@ def lbfgs(*, memory: int = 10, c1: float = 1e-4, c2: float = 0.9) -> Method:
         memory: Pairs kept.
         c1: Sufficient decrease.
         c2: Curvature.
+
+    Returns:
+        The method.
     """
     return Method(preconditioner=LBFGS(memory), step=StrongWolfe(c1, c2))
 
@@ -79,6 +82,9 @@ def newton_cg(*, cap: float = 0.5, c1: float = 1e-4) -> Method:
     Args:
         cap: Largest relative residual of an inner solve.
         c1: Sufficient decrease.
+
+    Returns:
+        The method.
     """
     return Method(preconditioner=InverseOf(CG(), Identity(), SquareRoot(cap)), step=Armijo(c1))
 
@@ -117,6 +123,9 @@ def regularized_newton(*, h: float = 5e-6, search: bool = True, fraction: float 
             Lipschitz constant of the Hessian.
         search: Adapt ``H``.
         fraction: Residual of the inner solve beside ``lambda r``.
+
+    Returns:
+        The method.
     """
     return Method(
         preconditioner=InverseOf(CG(), Identity(), ShiftRelative(fraction)), step=GradientRegularized(h, search)

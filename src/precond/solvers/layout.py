@@ -28,6 +28,12 @@ class Layout:
 
         Args:
             variables: A tensor of any shape, or tensors by name.
+
+        Returns:
+            Their layout.
+
+        Raises:
+            BadInputError: A dtype other than float32 or float64, values that are not finite, or mixed kinds.
         """
         named = {"": variables} if isinstance(variables, Tensor) else dict(variables)
         for name, tensor in named.items():

@@ -94,6 +94,9 @@ def run(
         lr: Learning rate of methods whose step rule is a factor; searches ignore it.
         callback: Called with an `Event` at the start and after each iteration.
 
+    Returns:
+        What the run claims.
+
     Raises:
         IncompatibleError: The method needs what a smooth objective does not provide.
     """
