@@ -33,9 +33,11 @@ class GPT(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, SYMBOLS, bias=False)
         for name, parameter in self.named_parameters():
-            if parameter.ndim == 2:
+            if name in ("embedding.weight", "position.weight"):
+                nn.init.normal_(parameter, std=0.5)
+            elif parameter.ndim == 2:
                 residual = name.endswith(("out.weight", "down.weight"))
-                nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * depth) if residual else 0.02)
+                nn.init.normal_(parameter, std=(1 / math.sqrt(2 * depth) if residual else 1) / math.sqrt(parameter.shape[1]))
 
     def forward(self, symbols: Tensor) -> Tensor:
         """Return logits ``[batch, length, 256]`` of the next symbol for symbols ``[batch, length]``."""
