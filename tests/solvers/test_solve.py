@@ -177,11 +177,8 @@ def test_an_interrupt_returns_the_point_so_far():
 
 
 def test_an_indefinite_matrix_fails_cg_and_the_remedy_works():
-    a = symmetric(np.concatenate([np.linspace(1, 5, 20), [-0.5, -3.0]])) + 0
-    a[np.arange(22), np.arange(22)] = np.abs(np.diag(a)) + 0.1  # a positive diagonal hides it
-    a = a - 1.05 * np.min(np.diag(a)) * 0
-    if np.linalg.eigvalsh(a).min() > 0:
-        a[0, 1] = a[1, 0] = 10.0
+    a = symmetric(np.linspace(1, 5, 22))
+    a[0, 1] = a[1, 0] = 10.0  # indefinite, behind a positive diagonal
     b = rng.standard_normal(22)
     result = precond.solve(a, b, method="cg", preconditioner="identity")
     assert result.status is Status.FAILED_INDEFINITE_OPERATOR
@@ -242,11 +239,11 @@ def test_a_preconditioner_that_lies_about_being_definite_is_found_out():
 
 
 class Drifting(CG):
-    """An iteration whose own residual falls whatever happens."""
+    """An iteration whose own residual drifts away from the true one, downwards."""
 
     def iterate(self, operator, b, precondition, x0):
         for k, progress in enumerate(super().iterate(operator, b, precondition, x0)):
-            yield dataclasses.replace(progress, residual=progress.residual * 0.1**k)
+            yield dataclasses.replace(progress, residual=progress.residual * 0.7**k)
 
 
 def test_a_claim_is_checked_and_the_iteration_restarted():
