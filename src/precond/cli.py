@@ -28,17 +28,17 @@ COMMANDS = {
 EPILOG = """
 [bold]Examples[/bold]
 
-  precond race                                  [dim]the default race, under 3 minutes[/dim]
+  precond race                              [dim]the default race, under 3 minutes[/dim]
 
-  precond race digits --methods adamw,soap      [dim]choose problem and methods[/dim]
+  precond race digits --methods adamw,soap  [dim]choose problem and methods[/dim]
 
-  precond race A.mtx.gz --methods cg,cg+ic0     [dim]a matrix of your own[/dim]
+  precond race A.mtx.gz --methods cg,cg+ic0 [dim]a matrix of your own[/dim]
 
-  precond race my.py:problem --resume           [dim]a problem of your own, continued[/dim]
+  precond race my.py:problem --resume       [dim]a problem of your own, continued[/dim]
 
-  precond methods --search "sparse matrix"      [dim]which method fits[/dim]
+  precond methods --search "sparse matrix"  [dim]which method fits[/dim]
 
-  precond COMMAND --help                        [dim]options and examples of one command[/dim]
+  precond COMMAND --help                    [dim]its options and examples[/dim]
 """
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -51,3 +52,12 @@ class Operator(abc.ABC):
         """Return the diagonal, shape ``[n]``, or ``None`` when it is not known."""
         matrix = self.entries()
         return None if matrix is None else torch.as_tensor(matrix.diagonal(), device=self.device)
+
+    def frobenius_norm(self) -> float | None:
+        """Return the Frobenius norm, or ``None`` when only products are known."""
+        matrix = self.entries()
+        return None if matrix is None else float(np.linalg.norm(matrix.data))
+
+    def double(self) -> Operator:
+        """Return the same map with products in double precision, where it can be had; else the map itself."""
+        return self

@@ -25,3 +25,8 @@ def norm(x: Tensor) -> Tensor:
 def column(scalar: Tensor) -> Tensor:
     """Return one scalar per row, shape ``[batch]``, as ``[batch, 1]`` to multiply rows by."""
     return scalar.unsqueeze(-1)
+
+
+def ratio(a: Tensor, b: Tensor) -> Tensor:
+    """Return ``a / b``, and zero where ``b`` is zero: what a row that has nothing left to do moves by."""
+    return torch.where(b == 0, torch.zeros_like(a), a / b)

@@ -18,7 +18,6 @@ from precond.core import (
     IncompatibleError,
     Method,
     Need,
-    Preconditioner,
     Route,
     Scope,
     Work,
@@ -186,7 +185,7 @@ class Optimizer(torch.optim.Optimizer):
         """Take one step of the method with the working state of ``members``."""
         method, group = slab.method, self.param_groups[slab.group]
         params = [slab.params[i] for i in members]
-        decay, factor = group["weight_decay"], group["lr"]
+        decay, rate = group["weight_decay"], group["lr"]
         gradient = raw
         if method.decay is not None and decay:
             weights = slab.gather(params) if method.decay.reads_weights else None
@@ -206,13 +205,15 @@ class Optimizer(torch.optim.Optimizer):
         self.work.applies += len(members)
 
         scale = method.step.factor(state.rule, evidence, direction)  # type: ignore[attr-defined]  # checked: a Factor
-        if isinstance(scale, Tensor) or scale != 1.0:
+        if isinstance(scale, Tensor):
             direction = direction * scale
+        else:  # a constant multiple of the learning rate, which weight decay sees too
+            rate = rate * scale
         if method.decay is None:
             updates = [u.to(slab.param_dtype) for u in slab.scatter(direction)]
-            torch._foreach_add_(params, updates, alpha=-float(factor))
+            torch._foreach_add_(params, updates, alpha=-float(rate))
         else:
-            method.decay.move(params, slab.scatter(direction), factor, decay)
+            method.decay.move(params, slab.scatter(direction), rate, decay)
         if due != [] and method.cadence.after:
             self._refresh(slab, state, due)
         if state.previous is not None:
@@ -227,7 +228,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def _due(self, slab: Slab, members: list[int]) -> list[int] | None:
         """Return the positions in ``members`` whose refresh is due now; ``None`` for all."""
-        if type(slab.method.preconditioner).refresh is Preconditioner.refresh:
+        if not slab.method.preconditioner.refreshes:
             return []
         cadence, clock = slab.method.cadence, slab.clock
         first = 1 if not cadence.after else -1
