@@ -85,7 +85,7 @@ def stdlib_lm(
         description=f"Predict the next byte of {source}: {len(train)} bytes for training, {len(held_out)} held out; a "
         f"GPT of width {width}, depth {depth}, {batch} windows of {context} bytes in a batch",
         metric=Metric("validation loss", "nats per byte"),
-        target=2.4,
+        target=2.3,
         horizon=Budget(steps=300),
         build=functools.partial(_build, model, train, held_out, context, batch),
     )
