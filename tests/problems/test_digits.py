@@ -69,7 +69,7 @@ def test_an_epoch_shows_every_sample_once_and_the_next_in_another_order():
     instance = problem.build(0, CPU)
     for step in range(6):
         instance.loss(step)
-    epochs = sum(seen[:3], []), sum(seen[3:], [])
+    epochs = [[sample for batch in part for sample in batch] for part in (seen[:3], seen[3:])]
     assert all(len(set(epoch)) == 9 for epoch in epochs)
     assert epochs[0] != epochs[1]
     assert problem.horizon.steps == 15
