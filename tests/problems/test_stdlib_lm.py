@@ -1,11 +1,11 @@
-import gc
+import math
 
 import pytest
 import torch
 
 from precond.problems import load, stdlib_lm
 from precond.problems.gpt import GPT
-from precond.problems.stdlib_lm import standard_library
+from precond.problems.stdlib_lm import pair_loss, standard_library
 
 CPU = torch.device("cpu")
 TEXT = "".join(f"line {i}: the quick brown fox jumps over {i * i % 7} lazy dogs.\n" for i in range(200))
@@ -56,8 +56,18 @@ def test_a_text_is_learned_and_its_tail_held_out(write, name):
         optimizer.zero_grad()
         instance.loss(step).backward()
         optimizer.step()
-    assert instance.evaluate() < before / 3
+    assert instance.evaluate() <= problem.target < before / 3
     assert problem.metric.unit == "nats per byte"
+
+
+def test_the_target_is_the_loss_of_a_table_of_pairs():
+    train, held_out = b"abacab" * 3, b"abcz"
+    pairs = list(zip(train, train[1:], strict=False))
+    losses = []
+    for a, b in zip(held_out, held_out[1:], strict=False):
+        from_a = sum(first == a for first, _ in pairs)
+        losses.append(-math.log((pairs.count((a, b)) + 1) / (from_a + 256)))
+    assert pair_loss(train, held_out) == pytest.approx(sum(losses) / len(losses))
 
 
 def test_a_seed_decides_weights_and_batches(write):
@@ -66,7 +76,6 @@ def test_a_seed_decides_weights_and_batches(write):
     assert [one.loss(k).item() for k in (0, 7)] == [two.loss(k).item() for k in (7, 0)][::-1]
     assert one.loss(0).item() != one.loss(1).item() != other.loss(1).item()
     assert one.evaluate() == two.evaluate() != other.evaluate()
-    gc.collect()
 
 
 def test_texts_that_cannot_be_used(write, refused):
