@@ -82,9 +82,9 @@ def test_a_path_may_be_followed_by_options(write):
     assert "width 64" in load(f"stdlib-lm:{path}").description
 
 
-def test_binary_data_is_not_guessed_at(write, refused):
-    path = write("noise.bin", bytes(range(256)) * 10)
-    assert "not recognised; name the problem before the path" in refused(str(path))
+@pytest.mark.parametrize("content", [bytes(range(256)) * 10, "1.5 2.5 3\n4 5 6\n" * 300, "yes 1:2\nno 1:3\n" * 300])
+def test_binary_data_and_tables_are_not_guessed_at(write, refused, content):
+    assert "not recognised; name the problem before the path" in refused(str(write("unknown", content)))
 
 
 def test_a_folder_says_which_files_it_holds(write, refused, tmp_path):

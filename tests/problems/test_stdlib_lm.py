@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -62,9 +63,9 @@ def test_a_text_is_learned_and_its_tail_held_out(write, name):
 
 def test_the_target_is_the_loss_of_a_table_of_pairs():
     train, held_out = b"abacab" * 3, b"abcz"
-    pairs = list(zip(train, train[1:], strict=False))
+    pairs = list(itertools.pairwise(train))
     losses = []
-    for a, b in zip(held_out, held_out[1:], strict=False):
+    for a, b in itertools.pairwise(held_out):
         from_a = sum(first == a for first, _ in pairs)
         losses.append(-math.log((pairs.count((a, b)) + 1) / (from_a + 256)))
     assert pair_loss(train, held_out) == pytest.approx(sum(losses) / len(losses))

@@ -30,11 +30,11 @@ _LEFT_OUT = {
 
 
 def recognises(path: Path, head: bytes) -> bool:
-    """Whether a file looks like text: nearly no control characters, no zero byte."""
-    if not head or b"\0" in head:
-        return False
+    """Whether a file looks like prose or code: mostly letters, no control characters (so that tables are not taken)."""
+    printed = [byte for byte in head if byte > 32]
+    letters = sum(chr(byte).isalpha() or byte > 127 for byte in printed)
     control = sum(byte < 32 and byte not in b"\t\n\r\f\x1b" for byte in head)
-    return control <= 0.001 * len(head)
+    return letters > len(printed) / 2 and b"\0" not in head and control <= 0.001 * len(head)
 
 
 @problem(
