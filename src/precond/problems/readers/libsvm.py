@@ -34,6 +34,12 @@ def read_libsvm(path: Path | str) -> tuple[scipy.sparse.csr_array, np.ndarray[An
 
     Indices are from 1, or from 0 when an index 0 occurs.
 
+    Args:
+        path: The file.
+
+    Returns:
+        Features and labels.
+
     Raises:
         BadInputError: The file is damaged; the message names the line.
     """

@@ -44,6 +44,12 @@ def read_matrix_market(path: Path | str) -> tuple[scipy.sparse.csr_array, Header
 
     Symmetric storage is expanded, the entries of pattern files are ones, repeated entries are added.
 
+    Args:
+        path: The file.
+
+    Returns:
+        The matrix, of type float64 or complex128, and the header.
+
     Raises:
         BadInputError: The file is damaged; the message names the line.
     """
