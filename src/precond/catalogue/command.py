@@ -75,7 +75,10 @@ def methods(
 
 def problems() -> None:
     """List the problems that can be raced: name, options, and what is to be solved."""
-    table = Table("problem", "options", "what is to be solved", box=None, header_style="bold")
+    table = Table(box=None, header_style="bold")
+    table.add_column("problem", no_wrap=True)
+    table.add_column("options", max_width=24)
+    table.add_column("what is to be solved")
     for entry in all_problems().values():
         options = [f"{name}={value}" for name, value in entry.options.items()]
         path = ["PATH"] if entry.needs_path else ["[PATH]"] if entry.takes_path else []
