@@ -44,7 +44,7 @@ def race(
     methods: Annotated[
         str | None,
         typer.Option(
-            help="Contestants, separated by commas: recipes (adamw), pairs (cg+ic0), rivals (torch.optim.AdamW, scipy.cg). "
+            help="Contestants, separated by commas: adamw, cg+ic0, and rivals such as torch.optim.AdamW, scipy.cg. "
             "[dim]default: those of the problem's kind[/dim]",
             show_default=False,
         ),
@@ -66,9 +66,7 @@ def race(
     out: Annotated[Path, typer.Option(help="Folder of the report and of the ledger.")] = Path("race-report"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the race in the folder, or join it.")] = False,
     jobs: Annotated[int, typer.Option(help="Runs at once, each in a process of its own.")] = 1,
-    device: Annotated[
-        str | None, typer.Option(help="cpu or cuda. [dim]default: cpu[/dim]", show_default=False)
-    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda. [dim]default: cpu[/dim]", show_default=False)] = None,
     storage: Annotated[
         str | None,
         typer.Option(help="URL of an Optuna storage that several machines share.", show_default=False),
@@ -84,6 +82,8 @@ def race(
     from precond.race import folder, harness, live
 
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)
     try:
         result = harness.run(
             problem or None, methods, trials=trials, seeds=seeds, budget=budget, out=out, resume=resume, jobs=jobs,

@@ -189,7 +189,9 @@ def _pair(iteration: Recipe, part: Recipe, kind: Kind) -> Contestant | str:
 
     space = {**iteration.space, **{prefix + key: value for key, value in part.space.items()}}
     defaults = {**iteration.defaults, **{prefix + key: value for key, value in part.defaults.items()}}
-    return Contestant(f"{iteration.name}+{part.name}", f"{iteration.purpose} With: {part.purpose}", space, defaults, build)
+    return Contestant(
+        f"{iteration.name}+{part.name}", f"{iteration.purpose} With: {part.purpose}", space, defaults, build
+    )
 
 
 def _rival(rival: Rival, kind: Kind) -> Contestant | str:

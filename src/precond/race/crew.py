@@ -43,7 +43,9 @@ class Crew:
             self._workers.append(self._start(number))
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Close the workers' input, so that they give back what they hold, and wait for them."""
         for worker in self._workers:
             if worker.stdin is not None:

@@ -69,7 +69,9 @@ class Curve:
         points = list(self._points)
         if self._last is not None and (not points or points[-1] != self._last):
             points.append(self._last)
-        step, seconds, gradients, metric = (list(column) for column in zip(*points, strict=True)) if points else ([],) * 4
+        step, seconds, gradients, metric = (
+            (list(column) for column in zip(*points, strict=True)) if points else ([],) * 4
+        )
         return {
             "step": step,
             "seconds": [round(value, 6) for value in seconds],

@@ -46,5 +46,7 @@ def prepare(out: Path, *, resume: bool, storage: str | None) -> Path | str:
     except BadInputError:
         raise
     except OSError as error:
-        raise LedgerError(f"{out}: {error.strerror or error}; make the folder writable or name another --out") from error
+        raise LedgerError(
+            f"{out}: {error.strerror or error}; make the folder writable or name another --out"
+        ) from error
     return storage if storage else ledger

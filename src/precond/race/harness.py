@@ -30,6 +30,8 @@ _log = logging.getLogger(__name__)
 
 WAIT = 0.25
 """Seconds between looks at a ledger on which only others work."""
+SHOW = 0.5
+"""Seconds between two pictures of the race."""
 PARTIAL = 15.0
 """Seconds between partial results while a race goes on."""
 
@@ -59,9 +61,10 @@ def run(
         print(result.table())
 
     Args:
-        problem: What to race on: a name, a path, ``file.py:function``, a `Problem`, or several; ``"digits"`` unless given.
-        methods: Names of contestants (``"adamw"``, ``"cg+ic0"``, ``"torch.optim.AdamW"``); the defaults of the problem's
-            kind unless given.
+        problem: What to race on: a name, a path, ``file.py:function``, a `Problem`, or several of them; ``"digits"``
+            unless given.
+        methods: Names of contestants (``"adamw"``, ``"cg+ic0"``, ``"torch.optim.AdamW"``); the defaults of the
+            problem's kind unless given.
         trials: Tuning trials of each contestant that has something to tune; 6 unless given.
         seeds: Fresh seeds on which the tuned setting is rerun; 3 unless given.
         budget: Horizon of one run, ``"500steps"`` or ``"120s"``; each problem's own unless given.
@@ -144,7 +147,7 @@ class _Race:
     ) -> None:
         self.plan, self.ledger, self.place, self.out, self.jobs = plan, ledger, place, out, jobs
         self.objects = objects
-        self.written = time.monotonic()
+        self.written = self.shown = time.monotonic()
 
     def go(self, progress: bool) -> RaceResult:
         with _display(progress, self.plan, self.jobs) as display:
@@ -200,8 +203,11 @@ class _Race:
         return not self.plan.advance(self.ledger)
 
     def _partial(self, display: Display) -> None:
+        if time.monotonic() - self.shown < SHOW:
+            return
         result = collect(self.plan, self.ledger)
         display.show(result)
+        self.shown = time.monotonic()
         if time.monotonic() - self.written > PARTIAL:
             self._write(result)
             self.written = time.monotonic()

@@ -101,7 +101,7 @@ class Ledger:
     storage: optuna.storages.BaseStorage
     place: str
     _studies: dict[Track, optuna.Study] = dataclasses.field(default_factory=dict)
-    _held: set[int] = dataclasses.field(default_factory=set)
+    _held: set[tuple[Track, int]] = dataclasses.field(default_factory=set)
     _watch: lease.Watch = dataclasses.field(default_factory=lease.Watch)
 
     def header(self) -> dict[str, Any] | None:
@@ -164,7 +164,7 @@ class Ledger:
             return None
         signed = lease.sign()
         trial.set_user_attr("lease", signed)
-        self._held.add(trial.number)
+        self._held.add((track, trial.number))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # values outside of a range are meant: the defaults are a trial too
             for name, distribution in _distributions(job.settings, space).items():
@@ -181,13 +181,13 @@ class Ledger:
             with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
                 claim.trial.set_user_attr("record", record)
                 self._tell(claim.track, claim.trial.number, run.state, run.score)
-            self._held.discard(claim.trial.number)
+            self._held.discard((claim.track, claim.trial.number))
 
     def release(self, claim: Claim) -> None:
         """Give a job back unfinished, so that anybody can take it at once."""
         with self._told(), deferred():
             self._study(claim.track).tell(claim.trial.number, state=TrialState.FAIL, skip_if_finished=True)
-            self._held.discard(claim.trial.number)
+            self._held.discard((claim.track, claim.trial.number))
 
     def beat(self, claim: Claim, note: str) -> None:
         """Renew the lease of a claim, with a word on how far the run is."""
@@ -242,11 +242,8 @@ class Ledger:
             return False
         signed = trial.user_attrs.get("lease")
         own = signed is not None and signed.get("pid") == os.getpid() and signed.get("host") == lease.host()
-        if own and trial.number not in self._held:
-            alive = False
-        else:
-            alive = self._watch.alive((track, trial.number), signed)
-        if not alive:
+        dropped = own and (track, trial.number) not in self._held  # by this process, in an earlier race
+        if dropped or not self._watch.alive((track, trial.number), signed):
             record = trial.user_attrs.get("record")
             _log.info("%s: slot %s was abandoned", track.study, trial.user_attrs["job"]["slot"])
             with deferred():

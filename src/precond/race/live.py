@@ -1,4 +1,4 @@
-"""What a person sees while a race goes on: a table that fills, a bar with the time left; plain lines without a terminal."""
+"""What a person sees while a race goes on: a table that fills and a bar; plain lines without a terminal."""
 
 from __future__ import annotations
 
@@ -88,8 +88,8 @@ class Board:
         self._notes: dict[tuple[str, str], str] = {}
         self._result: RaceResult | None = None
         self._bar = Progress(
-            TextColumn("[bold]{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(), TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"), expand=True,
+            TextColumn("[bold]{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(),
+            TimeElapsedColumn(), TextColumn("{task.fields[left]}"), expand=True,
         )  # fmt: skip
         self._task = self._bar.add_task("runs", total=self._total, left="")
 

@@ -35,6 +35,7 @@ class Lane:
     budget: Budget
     tuning: tuple[Job, ...]
     seeds: int
+    _settled: dict[tuple[str, ...], list[Run]] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     def track(self, stage: str) -> Track:
         """Where the runs of a stage are kept."""
@@ -45,14 +46,23 @@ class Lane:
         return [Job(slot, FIRST_FINAL_SEED + slot, dict(settings)) for slot in range(self.seeds)]
 
     def records(self, ledger: Ledger, stage: str, jobs: Sequence[Job]) -> list[Run]:
-        """Return one run for each job that is known: the finished one when there is one, in the order of jobs."""
+        """Return one run for each job that is known: the finished one when there is one, in the order of jobs.
+
+        What has ended does not change: once all have, the ledger is not read again.
+        """
         wanted = {job.key: position for position, job in enumerate(jobs)}
+        name = (stage, *wanted)
+        if name in self._settled:
+            return self._settled[name]
         found: dict[int, Run] = {}
         for run in ledger.runs(self.track(stage)):
             position = wanted.get(Job(run.slot, run.seed, run.settings).key)
             if position is not None and (position not in found or not found[position].ended):
                 found[position] = run
-        return [found[position] for position in sorted(found)]
+        runs = [found[position] for position in sorted(found)]
+        if len(runs) == len(jobs) and all(run.ended for run in runs):
+            self._settled[name] = runs
+        return runs
 
     def chosen(self, tuning: Sequence[Run]) -> dict[str, Any] | None:
         """Return the best setting once every trial has ended, the defaults when all have failed; ``None`` before."""
@@ -98,11 +108,11 @@ class Plan:
 
     def claim(self, ledger: Ledger) -> tuple[Lane, Claim] | None:
         """Take the next job: every contestant's first trial, then every second one, so that all advance together."""
-        candidates = []
+        candidates: list[tuple[tuple[bool, int, int], Lane, str, Sequence[Job]]] = []
         for position, lane in enumerate(self.lanes):
             tuning_jobs = lane.tuning
             tuning = lane.records(ledger, "tuning", tuning_jobs)
-            stage, jobs, runs = "tuning", list(tuning_jobs), tuning
+            stage, jobs, runs = "tuning", tuning_jobs, tuning
             settings = lane.chosen(tuning)
             if settings is not None:
                 jobs = lane.finals(settings)

@@ -56,8 +56,8 @@ def standing(
 def ranked(standings: Sequence[Standing], *, by_time: bool) -> list[Standing]:
     """Return the rows, best first.
 
-    Whoever finished a final run is before whoever did not. For solvers (``by_time``): more seeds solved first, then less
-    time to the target, then the smaller metric. For training, where all get the same horizon: the smaller
+    Whoever finished a final run is before whoever did not. For solvers (``by_time``): more seeds solved first, then
+    less time to the target, then the smaller metric. For training, where all get the same horizon: the smaller
     metric at its end, a failed seed counting behind every row without one.
 
     Args:
