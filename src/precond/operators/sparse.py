@@ -115,4 +115,5 @@ def _asymmetry(matrix: scipy.sparse.csr_array) -> float:
         return 0.0
     if size.shape != gap.shape:
         return float("inf")
-    return float(np.max(gap[different] / np.maximum(size[different], np.finfo(size.dtype).tiny)))
+    with np.errstate(divide="ignore", over="ignore"):
+        return float(np.max(gap[different] / size[different]))
