@@ -6,16 +6,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from precond.solvers.lstsq import lstsq as lstsq
-    from precond.solvers.minimize import minimize as minimize
-    from precond.solvers.solve import solve as solve
+    from precond.linear import lstsq as lstsq
+    from precond.linear import solve as solve
+    from precond.smooth import minimize as minimize
 
 __version__ = "0.1.0"
 
 _functions = {
-    "solve": "precond.solvers.solve",
-    "lstsq": "precond.solvers.lstsq",
-    "minimize": "precond.solvers.minimize",
+    "solve": "precond.linear",
+    "lstsq": "precond.linear",
+    "minimize": "precond.smooth",
 }
 _packages = (
     "catalogue", "core", "filters", "krylov", "math", "operators", "optim", "preconditioners", "problems", "race",

@@ -19,7 +19,7 @@ class Evidence:
 
     Attributes:
         gradient: The gradient, after the estimator when a preconditioner observes it. Shape ``[batch, *shape]``.
-        previous: The raw gradient of the step before (equal to ``gradient`` at the first step).
+        previous: The gradient of the step before, as it was before the estimator (at the first step: this step's).
         loss: The value of the loss, 0-d.
         secant: Differences ``(s, y)`` of points and gradients since the last accepted point.
         operator: The matrix of the system, or the Hessian at this point.

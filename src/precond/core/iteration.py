@@ -23,12 +23,14 @@ class Progress:
     Attributes:
         residual: The method's own estimate of the residual norm that it minimizes or tracks, shape ``[batch]``.
         solution: Returns the current iterate, shape ``[batch, n]``; may cost work, so call it when needed.
+        normal: For least squares, the method's own estimate of ``||A^H r||``, shape ``[batch]``.
         failure: Why the iteration cannot go on; ``None`` while it can.
         solved: The iteration found the exact solution of its subspace (a lucky breakdown).
     """
 
     residual: Tensor
     solution: Callable[[], Tensor]
+    normal: Tensor | None = None
     failure: Status | None = None
     solved: bool = False
 
@@ -58,4 +60,7 @@ class Iteration(abc.ABC):
             b: Right-hand sides, shape ``[batch, m]``.
             precondition: Applies ``P`` to a batch of vectors.
             x0: Starting points, shape ``[batch, n]``.
+
+        Returns:
+            A generator of the progress, which does work only when asked for the next item.
         """

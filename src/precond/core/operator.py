@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,6 +31,11 @@ class Operator(abc.ABC):
     def matvec(self, x: Tensor) -> Tensor:
         """Return ``A x`` for each row of ``x``; shape ``[batch, n] -> [batch, m]``."""
 
+    @property
+    def has_adjoint(self) -> bool:
+        """Whether ``rmatvec`` will work, so that a driver can refuse before the first product."""
+        return bool(self.traits.symmetric) or type(self).rmatvec is not Operator.rmatvec
+
     def rmatvec(self, y: Tensor) -> Tensor:
         """Return ``A^H y`` for each row of ``y``; shape ``[batch, m] -> [batch, n]``."""
         if self.traits.symmetric:
@@ -46,3 +52,15 @@ class Operator(abc.ABC):
         """Return the diagonal, shape ``[n]``, or ``None`` when it is not known."""
         matrix = self.entries()
         return None if matrix is None else torch.as_tensor(matrix.diagonal(), device=self.device)
+
+    def frobenius_norm(self) -> float | None:
+        """Return the Frobenius norm, or ``None`` when only products are known."""
+        matrix = self.entries()
+        if matrix is None:
+            return None
+        largest = float(np.abs(matrix.data).max(initial=0))
+        return largest * float(np.linalg.norm(matrix.data / largest)) if largest > 0 else 0.0  # squares may overflow
+
+    def double(self) -> Operator:
+        """Return the same map with products in double precision, where it can be had; else the map itself."""
+        return self

@@ -60,6 +60,11 @@ class Preconditioner(abc.ABC, Generic[S]):
     def observe(self, state: S, evidence: Evidence) -> None:  # a constant map observes nothing
         """Absorb evidence of an accepted point, in place and cheaply."""
 
+    @property
+    def refreshes(self) -> bool:
+        """Whether ``refresh`` does anything, so that a driver may leave it out, and not count it."""
+        return type(self).refresh is not Preconditioner.refresh
+
     def refresh(self, state: S) -> Health:
         """Recompute the expensive part in place: roots, factors, bases. Never raises on numerical failure."""
         return HEALTHY

@@ -67,7 +67,8 @@ class Recipe:
         paper: Where it was published.
         purpose: One sentence: what it is for.
         claim: The paper's headline claim in one sentence.
-        example: How to call it, as runnable Python.
+        example: How to call it, as Python that runs with ``precond``, ``torch``, a module ``model``, a matrix ``A`` and
+            a right-hand side ``b`` at hand.
         space: What a tuner may vary: arguments of ``build``, and ``lr`` and ``weight_decay`` of the optimizer.
         lr: Default learning rate, for methods of the optimizer.
         weight_decay: Default weight decay, for methods of the optimizer.

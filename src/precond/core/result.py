@@ -46,6 +46,12 @@ class Status(enum.Enum):
         "check the gradient, or loosen the tolerance",
     )
 
+    FAILED_UNBOUNDED = (
+        "failed",
+        "the objective fell far below its starting scale and no minimum is in sight",
+        "check its sign, or add a penalty or bounds that keep it from falling forever",
+    )
+
     @property
     def group(self) -> str:
         """``"converged"``, ``"stopped"`` or ``"failed"``."""

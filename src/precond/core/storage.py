@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+from typing import ClassVar
 
 from torch import Tensor
 
 
 class Storage(abc.ABC):
     """A codec for floating-point state tensors; counters and flags are never encoded."""
+
+    encodes: ClassVar[bool] = True
+    """Whether the resting form differs from the working one (False lets a driver work in place)."""
 
     @abc.abstractmethod
     def allocate(self, like: Tensor) -> Tensor:
@@ -27,6 +31,8 @@ class Storage(abc.ABC):
 @dataclasses.dataclass(frozen=True)
 class Full(Storage):
     """State rests as it works: nothing is encoded, nothing is copied."""
+
+    encodes: ClassVar[bool] = False
 
     def allocate(self, like: Tensor) -> Tensor:
         """Return ``like`` itself."""

@@ -10,9 +10,12 @@ import dataclasses
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from precond.core import BadInputError
+
+if TYPE_CHECKING:
+    import pandas
 
 SCHEMA = 1
 
@@ -64,10 +67,22 @@ class Run:
     work: dict[str, int] = dataclasses.field(default_factory=dict)
     curve: dict[str, list[float]] = dataclasses.field(default_factory=dict)
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come of it."""
+        return self.state in ("complete", "failed")
+
 
 @dataclasses.dataclass
 class Interval:
-    """A mean over seeds with a 95 % confidence interval (Student's t); bounds are ``None`` below two values."""
+    """A mean over seeds with a 95 % confidence interval (Student's t).
+
+    Attributes:
+        mean: The mean.
+        low: Lower bound of the interval; ``None`` below two values.
+        high: Upper bound of the interval; ``None`` below two values.
+        count: How many values.
+    """
 
     mean: float
     low: float | None
@@ -169,10 +184,16 @@ class RaceResult:
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
     schema: int = SCHEMA
 
+    def table(self) -> pandas.DataFrame:
+        """Return one row for each problem and contestant; see `precond.race.frame.table`."""
+        from precond.race.frame import table
+
+        return table(self)
+
     def write(self, path: Path) -> None:
         """Write as JSON, atomically: an old file stays whole until the new one is."""
         temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-        text = json.dumps(_finite(dataclasses.asdict(self)), indent=1, allow_nan=False)
+        text = json.dumps(finite(dataclasses.asdict(self)), indent=1, allow_nan=False)
         try:
             temporary.write_text(text + "\n", encoding="utf-8")
             temporary.replace(path)
@@ -212,12 +233,12 @@ def _standing(data: dict[str, Any]) -> Standing:
     return Standing(**data)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """JSON has no NaN: what is not finite becomes ``null``."""
     if isinstance(value, float):
         return value if abs(value) < float("inf") else None
     if isinstance(value, dict):
-        return {key: _finite(child) for key, child in value.items()}
+        return {key: finite(child) for key, child in value.items()}
     if isinstance(value, list):
-        return [_finite(child) for child in value]
+        return [finite(child) for child in value]
     return value

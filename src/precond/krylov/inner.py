@@ -1,0 +1,32 @@
+"""Inner products of batches of vectors, one per row."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def inner(x: Tensor, y: Tensor) -> Tensor:
+    """Return ``x^H y`` of each row; shapes ``[batch, n], [batch, n] -> [batch]``."""
+    return torch.bmm(x.conj().unsqueeze(1), y.unsqueeze(2)).reshape(-1)
+
+
+def real_inner(x: Tensor, y: Tensor) -> Tensor:
+    """Return the real part of ``x^H y`` of each row, real also for complex arguments."""
+    product = inner(x, y)
+    return product.real if product.is_complex() else product
+
+
+def norm(x: Tensor) -> Tensor:
+    """Return the Euclidean norm of each row; shape ``[batch, n] -> [batch]``."""
+    return torch.linalg.vector_norm(x, dim=-1)
+
+
+def column(scalar: Tensor) -> Tensor:
+    """Return one scalar per row, shape ``[batch]``, as ``[batch, 1]`` to multiply rows by."""
+    return scalar.unsqueeze(-1)
+
+
+def ratio(a: Tensor, b: Tensor) -> Tensor:
+    """Return ``a / b``, and zero where ``b`` is zero: what a row that has nothing left to do moves by."""
+    return torch.where(b == 0, torch.zeros_like(a), a / b)

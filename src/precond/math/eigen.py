@@ -1,0 +1,101 @@
+"""Eigendecompositions of batches of symmetric matrices that survive bad members."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_ATTEMPTS: tuple[tuple[float, torch.dtype | None], ...] = ((0.0, None), (1.0, None), (0.0, torch.float64))
+"""Multiples of the machine epsilon to add to the scaled diagonal, and the dtype to work in, in order of attempt."""
+
+
+def inf_norm(matrices: Tensor) -> Tensor:
+    """Return the largest absolute row sum of each matrix, shape ``[batch]``: a bound on every eigenvalue."""
+    return matrices.abs().sum(-1).amax(-1)
+
+
+def safe_eigh(matrices: Tensor, last: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Decompose symmetric matrices; one bad member never spoils the others, and nothing raises.
+
+    Every member is first divided by a bound on its largest eigenvalue, so that neither huge nor tiny entries overflow.
+    If the batch then fails, it is tried with a scaled jitter on the diagonal, then in float64, then member by member.
+
+    Args:
+        matrices: Symmetric matrices, shape ``[batch, n, n]``; only the lower triangles are read.
+        last: Values ``[batch, n]`` and vectors ``[batch, n, n]`` for the members that fail;
+            zeros and the identity unless given.
+
+    Returns:
+        Eigenvalues ``[batch, n]``, ascending; eigenvectors ``[batch, n, n]`` in columns; and a mask ``[batch]``
+        of the members that failed, because they hold an entry that is not finite or no attempt succeeded.
+    """
+    n = matrices.shape[-1]
+    bound = inf_norm(matrices)
+    finite = bound.isfinite()
+    usable = finite & (bound > 0)
+    scale = torch.where(usable, bound, 1.0)
+    identity = torch.eye(n, dtype=matrices.dtype, device=matrices.device)
+    scaled = torch.where(finite[:, None, None], matrices / scale[:, None, None], identity)
+    values, vectors, solved = _decompose(scaled)
+    failed = ~(solved & finite)
+    values = values * scale[:, None]
+    if last is None:
+        last = torch.zeros_like(values), identity.expand_as(vectors)
+    values = torch.where(failed[:, None], last[0], values)
+    vectors = torch.where(failed[:, None, None], last[1], vectors)
+    return values, vectors, failed
+
+
+def power_qr(matrices: Tensor, basis: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Take one step of orthogonal iteration: sort the basis by its Rayleigh quotients, multiply, orthogonalize.
+
+    Source: SOAP (arXiv 2409.11321), Algorithm 4.
+
+    Args:
+        matrices: Symmetric matrices, shape ``[batch, n, n]``.
+        basis: Orthogonal matrices, approximate eigenvectors in columns, shape ``[batch, n, n]``.
+
+    Returns:
+        The next basis ``[batch, n, n]``; the permutation ``[batch, n]`` that sorted the old columns, largest Rayleigh
+        quotient first; and a mask ``[batch]`` of members that failed and kept basis and order.
+    """
+    product = torch.bmm(matrices, basis)
+    quotients = (basis * product).sum(-2)
+    finite = product.isfinite().all(-1).all(-1)
+    product = torch.where(finite[:, None, None], product, basis)
+    order = torch.argsort(quotients, dim=-1, descending=True, stable=True)
+    sorted_product = product.gather(-1, order[:, None, :].expand_as(product))
+    turned = torch.linalg.qr(sorted_product).Q
+    failed = ~(finite & turned.isfinite().all(-1).all(-1))
+    unmoved = torch.arange(order.shape[-1], device=order.device).expand_as(order)
+    order = torch.where(failed[:, None], unmoved, order)
+    return torch.where(failed[:, None, None], basis, turned), order, failed
+
+
+def _decompose(matrices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return values, vectors and a mask of success, splitting the batch when no attempt on the whole succeeds."""
+    for jitter, dtype in _ATTEMPTS:
+        attempt = _attempt(matrices, jitter, dtype)
+        if attempt is not None:
+            return *attempt, torch.ones(matrices.shape[0], dtype=torch.bool, device=matrices.device)
+    if matrices.shape[0] <= 1:
+        zeros = torch.zeros(matrices.shape[:-1], dtype=matrices.dtype, device=matrices.device)
+        return zeros, matrices, torch.zeros(matrices.shape[0], dtype=torch.bool, device=matrices.device)
+    parts = [_decompose(member) for member in matrices.split(1)]
+    values, vectors, solved = (torch.cat(columns) for columns in zip(*parts, strict=True))
+    return values, vectors, solved
+
+
+def _attempt(matrices: Tensor, jitter: float, dtype: torch.dtype | None) -> tuple[Tensor, Tensor] | None:
+    """Return values and vectors in the dtype of ``matrices``, or ``None`` if that did not work for all of them."""
+    work = matrices.to(dtype) if dtype is not None else matrices
+    if jitter:
+        shift = jitter * torch.finfo(work.dtype).eps
+        work = work + shift * torch.eye(work.shape[-1], dtype=work.dtype, device=work.device)
+    try:
+        values, vectors = torch.linalg.eigh(work)
+    except (torch.linalg.LinAlgError, RuntimeError):
+        return None
+    if not bool(values.isfinite().all() & vectors.isfinite().all()):
+        return None
+    return values.to(matrices.dtype), vectors.to(matrices.dtype)

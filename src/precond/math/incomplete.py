@@ -1,0 +1,56 @@
+"""Kernels of incomplete factorizations: IC(0), and the two sweeps that apply a pair of triangles.
+
+All work on CSR arrays with sorted indices. Numba is imported on first use, so that importing the package stays cheap;
+the compiled code is cached on disk.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+Triangle = tuple[Array, Array, Array]
+"""Row pointers, columns and values of a strictly triangular CSR matrix."""
+
+
+def incomplete_cholesky(indptr: Array, indices: Array, data: Array, shift: float, smallest: float) -> tuple[Array, int]:
+    """Factor ``A + shift I ~ L L^H`` on the pattern of the lower triangle of ``A``: IC(0).
+
+    ``l_ik = (a_ik - sum_{j<k} l_ij conj(l_kj)) / l_kk`` and ``l_ii = sqrt(a_ii + shift - sum_j |l_ij|^2)``, the sums
+    over the entries that both rows have.
+
+    Args:
+        indptr: Row pointers of the lower triangle, length ``n + 1``.
+        indices: Its columns, sorted; every row ends with its diagonal entry.
+        data: Its values.
+        shift: Added to each diagonal entry.
+        smallest: Pivots must be larger than this.
+
+    Returns:
+        The values of ``L`` on the same pattern, and the row of the first pivot that is too small (-1 when none is).
+    """
+    from precond.math import incomplete_kernels as kernels
+
+    factor = data.copy()
+    return factor, int(kernels.incomplete_cholesky(indptr, indices, factor, shift, smallest))
+
+
+def two_sweeps(lower: Triangle, upper: Triangle, scales: tuple[Array, Array, Array], v: Array) -> Array:
+    """Sweep forth and back with a pair of triangles, for each row of ``v``.
+
+    Args:
+        lower: The strictly lower triangular ``L``.
+        upper: The strictly upper triangular ``U``.
+        scales: The diagonals ``S1, S2, S3``, each of length ``n``.
+        v: Shape ``[batch, n]``, rows contiguous.
+
+    Returns:
+        ``S3 (I + U)^-1 S2 (I + L)^-1 S1 v``.
+    """
+    from precond.math import incomplete_kernels as kernels
+
+    out = np.empty_like(v, order="C")
+    kernels.two_sweeps(*lower, *upper, *scales, v, out)
+    return out

@@ -1,0 +1,55 @@
+"""The loops behind `precond.math.incomplete`, compiled by numba; import that module, not this one."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+
+@numba.njit(cache=True, nogil=True)
+def incomplete_cholesky(indptr, indices, data, shift, smallest):
+    """Overwrite the lower triangle in ``data`` by its IC(0) factor; return the row that failed, or -1."""
+    for i in range(indptr.size - 1):
+        first, last = indptr[i], indptr[i + 1] - 1
+        for t in range(first, last):
+            k = indices[t]
+            u, end = indptr[k], indptr[k + 1] - 1
+            total = data[t]
+            s = first
+            while s < t and u < end:  # the sorted rows i and k: walk to the columns that both have
+                if indices[s] == indices[u]:
+                    total -= data[s] * np.conj(data[u])
+                    s += 1
+                    u += 1
+                elif indices[s] < indices[u]:
+                    s += 1
+                else:
+                    u += 1
+            data[t] = total / data[end]
+        pivot = data[last].real + shift
+        for t in range(first, last):
+            pivot -= (data[t] * np.conj(data[t])).real
+        if not pivot > smallest:  # also catches NaN
+            return i
+        data[last] = np.sqrt(pivot)
+    return -1
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"contract", "nsz"})  # a multiply-add shortens the chain of each row
+def two_sweeps(lp, li, lx, up, ui, ux, s1, s2, s3, v, out):
+    """Write ``S3 (I + U)^-1 S2 (I + L)^-1 S1 v`` to ``out``, row by row; ``p, i, x`` are pointers, columns, values."""
+    n = s1.size
+    for row in range(v.shape[0]):
+        w, y = v[row], out[row]
+        for i in range(n):
+            total = s1[i] * w[i]
+            for t in range(lp[i], lp[i + 1]):
+                total -= lx[t] * y[li[t]]
+            y[i] = total
+        for i in range(n - 1, -1, -1):
+            total = s2[i] * y[i]
+            for t in range(up[i + 1] - 1, up[i] - 1, -1):  # the nearest column, just computed, comes last
+                total -= ux[t] * y[ui[t]]
+            y[i] = total
+        for i in range(n):
+            y[i] *= s3[i]

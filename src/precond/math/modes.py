@@ -1,0 +1,61 @@
+"""Products of tensors with one matrix per mode, batched: the algebra of Kronecker-factored methods."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def add_gram(factor: Tensor, v: Tensor, mode: int, *, beta: float, alpha: float) -> None:
+    """Set ``factor <- beta factor + alpha V V^T`` in place, with ``V`` the unfolding of ``v`` along one mode.
+
+    Args:
+        factor: Shape ``[batch, n, n]``.
+        v: Shape ``[batch, d_0, ..., d_{k-1}]`` with ``d_mode = n``; other dtypes are cast to that of ``factor``.
+        mode: Axis of ``v``, the batch not counted.
+        beta: Weight of the old factor.
+        alpha: Weight of the new product.
+    """
+    v = v.to(factor.dtype)
+    if mode == v.ndim - 2:  # the last mode needs no copy
+        unfolded = v.flatten(1, -2).mT if v.ndim > 2 else v.unsqueeze(-1)
+    else:
+        unfolded = v.movedim(mode + 1, 1).flatten(2)
+    factor.baddbmm_(unfolded, unfolded.mT, beta=beta, alpha=alpha)
+
+
+def mode_products(v: Tensor, matrices: Sequence[Tensor | None], *, transpose: bool = False) -> Tensor:
+    """Multiply every mode of ``v`` by its matrix: ``v x_0 M_0 x_1 M_1 ...``.
+
+    Args:
+        v: Shape ``[batch, d_0, ..., d_{k-1}]`` with ``k >= 1``.
+        matrices: One ``[batch, d_i, d_i]`` per mode; ``None`` leaves the mode as it is.
+        transpose: Multiply by the transposed matrices.
+
+    Returns:
+        A tensor shaped like ``v`` (``v`` itself when every matrix is ``None``), in the dtype of the matrices.
+    """
+    present = [m for m in matrices if m is not None]
+    if not present:
+        return v
+    v = v.to(present[0].dtype)
+    if len(matrices) == 1:
+        (m,) = present
+        return torch.bmm(m.mT if transpose else m, v.unsqueeze(-1)).squeeze(-1)
+    if len(matrices) == 2:
+        left, right = matrices
+        if left is not None:
+            v = torch.bmm(left.mT if transpose else left, v)
+        if right is not None:
+            v = torch.bmm(v, right if transpose else right.mT)
+        return v
+    # Each product moves the leading mode to the end, so that after k of them the modes are back in order and
+    # every operand is a plain or transposed matrix: nothing is copied.
+    for m in matrices:
+        first, rest = v.shape[1], v.shape[2:]
+        unfolded = v.flatten(2).mT  # [batch, rest, first]
+        turned = unfolded if m is None else torch.bmm(unfolded, m if transpose else m.mT)
+        v = turned.reshape(v.shape[0], *rest, first)
+    return v

@@ -1,0 +1,60 @@
+"""Checks of given matrices, before any work: shape, type and values of the entries."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from precond.core import BadInputError
+
+FLOATS = (torch.float32, torch.float64, torch.complex64, torch.complex128)
+DECLARED = 1e-6
+"""Largest relative difference of mirrored entries in a matrix that may be declared symmetric."""
+
+
+def check_shape(shape: tuple[int, ...]) -> None:
+    """Refuse anything but a matrix with at least one row and one column."""
+    if len(shape) != 2:
+        raise BadInputError(f"a matrix has two dimensions, this has shape {tuple(shape)}: give it as [rows, columns]")
+    if 0 in shape:
+        raise BadInputError(
+            f"the matrix is empty (shape {tuple(shape)}): give one with at least one row and one column"
+        )
+
+
+def check_finite(values: np.ndarray[Any, Any], place: Any) -> None:
+    """Refuse entries that are not finite and name the first.
+
+    Args:
+        values: The entries in any shape.
+        place: Maps the flat index of an entry to its ``(row, column)``.
+    """
+    if np.isfinite(values).all():
+        return
+    index = int(np.flatnonzero(~np.isfinite(values.reshape(-1)))[0])
+    row, column = place(index)
+    raise BadInputError(
+        f"the matrix has an entry that is not finite: A[{row}, {column}] = {values.reshape(-1)[index]}; "
+        "remove it or replace it before solving"
+    )
+
+
+def working_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Return the type to compute in: integers and booleans become float64, half precision is refused."""
+    if dtype in FLOATS:
+        return dtype
+    if dtype in (torch.float16, torch.bfloat16):
+        raise BadInputError(f"{dtype} is too coarse for a linear solver: convert with .float() or .double()")
+    if dtype.is_complex:
+        raise BadInputError(f"{dtype} is not supported: convert to torch.complex64 or torch.complex128")
+    return torch.float64
+
+
+def refuse_symmetric(difference: float) -> None:
+    """Refuse the claim that a matrix is symmetric."""
+    raise BadInputError(
+        f"the matrix was declared symmetric, but mirrored entries differ by {difference:.1e} of their size: leave out "
+        "`symmetric`, or give (A + A^H) / 2"
+    )

@@ -1,0 +1,79 @@
+"""A dense matrix as an operator."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse
+import torch
+from torch import Tensor
+
+from precond.core import Operator, OperatorTraits
+from precond.operators.checks import DECLARED, check_finite, check_shape, refuse_symmetric, working_dtype
+
+
+class DenseOperator(Operator):
+    """The linear map of a dense matrix.
+
+    Args:
+        matrix: Shape ``[m, n]``; integers are converted to float64. It is not copied: do not change it while in use.
+        symmetric: Whether it equals its conjugate transpose; found by comparing the entries when not given.
+        definite: Whether it is positive definite; a diagonal entry that is not positive proves that it is not.
+    """
+
+    def __init__(self, matrix: Tensor, *, symmetric: bool | None = None, definite: bool | None = None) -> None:
+        check_shape(tuple(matrix.shape))
+        matrix = matrix.detach().resolve_conj()
+        matrix = matrix.to(working_dtype(matrix.dtype))
+        if not bool(torch.isfinite(matrix).all()):
+            check_finite(matrix.cpu().numpy(), lambda index: divmod(index, matrix.shape[1]))
+        self.matrix = matrix
+        self.shape = (matrix.shape[0], matrix.shape[1])
+        self.dtype = matrix.dtype
+        self.device = matrix.device
+        found = self._asymmetry()
+        if symmetric and found > DECLARED:
+            refuse_symmetric(found)
+        if symmetric is None:
+            symmetric = found <= 4 * torch.finfo(self.dtype).eps
+        if definite is None and symmetric and not bool((matrix.diagonal().real > 0).all()):
+            definite = False
+        self.traits = OperatorTraits(symmetric, definite)
+        self._entries: scipy.sparse.csr_array | None = None
+
+    def _asymmetry(self) -> float:
+        """Return the largest ``|a_ij - conj(a_ji)| / |a_ij|``; infinite when not square."""
+        if self.shape[0] != self.shape[1]:
+            return float("inf")
+        gap = (self.matrix - self.matrix.mH).abs()
+        if not bool(gap.any()):
+            return 0.0
+        return float(torch.where(gap == 0, 0, gap / self.matrix.abs()).max())
+
+    def matvec(self, x: Tensor) -> Tensor:
+        """Return ``A x`` for each row of ``x``."""
+        return x @ self.matrix.mT
+
+    def rmatvec(self, y: Tensor) -> Tensor:
+        """Return ``A^H y`` for each row of ``y``."""
+        return y @ self.matrix.conj()
+
+    def entries(self) -> scipy.sparse.csr_array:
+        """Return the entries that are not zero, in CSR form."""
+        if self._entries is None:
+            self._entries = scipy.sparse.csr_array(np.asarray(self.matrix.cpu()))
+        return self._entries
+
+    def diagonal(self) -> Tensor:
+        """Return the diagonal, shape ``[min(m, n)]``."""
+        return self.matrix.diagonal()
+
+    def frobenius_norm(self) -> float:
+        """Return the Frobenius norm."""
+        return float(torch.linalg.matrix_norm(self.matrix))
+
+    def double(self) -> Operator:
+        """Return the same matrix in double precision."""
+        wide = torch.promote_types(self.dtype, torch.float64)
+        if wide == self.dtype:
+            return self
+        return DenseOperator(self.matrix.to(wide), symmetric=self.traits.symmetric, definite=self.traits.definite)

@@ -1,0 +1,107 @@
+"""Hessians known by their products alone: by double backward, or by differences of gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from precond.core import IncompatibleError, Operator, OperatorTraits, Work
+
+
+class Hessian(Operator):
+    """A symmetric operator of shape ``[n, n]`` whose product with one vector is a function; counts every product.
+
+    Args:
+        product: Maps one vector ``[n]`` to ``[n]``.
+        like: A vector ``[n]`` that tells length, dtype and device.
+        work: The account that ``hvps`` are charged to.
+    """
+
+    def __init__(self, product: Callable[[Tensor], Tensor], like: Tensor, work: Work) -> None:
+        self.shape = (like.numel(), like.numel())
+        self.dtype = like.dtype
+        self.device = like.device
+        self.traits = OperatorTraits(symmetric=True)
+        self._product = product
+        self._work = work
+
+    def matvec(self, x: Tensor) -> Tensor:
+        """Return the Hessian's product with each row of ``x``, and count one product for each."""
+        self._work.hvps += x.shape[0]
+        if x.shape[0] == 1:
+            return self._product(x[0])[None]
+        return torch.stack([self._product(row) for row in x]) if x.shape[0] else x.clone()
+
+
+def autograd_hessian(leaf: Tensor, gradient: Tensor, work: Work) -> Hessian:
+    """Return the Hessian whose products differentiate a gradient that kept its graph; the graph serves every product.
+
+    Args:
+        leaf: The point, ``[n]``, a leaf of the graph.
+        gradient: The gradient at ``leaf``, ``[n]``, with its graph (``create_graph=True``).
+        work: The account to charge.
+
+    Returns:
+        The operator.
+    """
+    if not gradient.requires_grad:  # a linear function: its gradient does not depend on the point
+        return Hessian(torch.zeros_like, leaf, work)
+
+    def product(v: Tensor) -> Tensor:
+        (hv,) = torch.autograd.grad(gradient, leaf, v, retain_graph=True, allow_unused=True)
+        return torch.zeros_like(v) if hv is None else hv
+
+    return Hessian(product, leaf.detach(), work)
+
+
+def check_twice_differentiable(gradient: Tensor) -> None:
+    """Refuse a gradient whose graph holds a function that is differentiable only once.
+
+    Autograd raises there only if the faulty node lies on the way to the point; otherwise products would lack its part.
+
+    Args:
+        gradient: The gradient with its graph, made with a ``grad_outputs`` that requires a gradient.
+
+    Raises:
+        IncompatibleError: There is such a function.
+    """
+    seen, stack = set(), [gradient.grad_fn]
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        if node.name() in ("torch::autograd::Error", "NotImplemented"):
+            raise IncompatibleError(
+                "fun holds a function that is differentiable only once, so there are no Hessian products: "
+                "use method='lbfgs', or torch operations that are differentiable twice"
+            )
+        seen.add(node)
+        stack.extend(parent for parent, _ in node.next_functions)
+
+
+def difference_hessian(gradient_at: Callable[[Tensor], Tensor], x: Tensor, gradient: Tensor, work: Work) -> Hessian:
+    """Return the Hessian by forward differences, ``(g(x + h v) - g(x)) / h``; each product costs a gradient.
+
+    The increment is ``h = 2 sqrt(eps) (1 + ||x||) / ||v||`` (Nocedal & Wright, Numerical Optimization, 2006, eq. 7.10).
+
+    Args:
+        gradient_at: Maps a point ``[n]`` to its gradient ``[n]``.
+        x: The point, ``[n]``.
+        gradient: The gradient at ``x``, ``[n]``.
+        work: The account that ``hvps`` are charged to; ``gradient_at`` charges its own gradients.
+
+    Returns:
+        The operator.
+    """
+    scale = 2 * torch.finfo(x.dtype).eps ** 0.5 * (1 + x.norm())
+
+    def product(v: Tensor) -> Tensor:
+        norm = v.norm()
+        if not norm > 0:
+            return torch.zeros_like(v)
+        h = scale / norm
+        return (gradient_at(x + h * v) - gradient) / h
+
+    return Hessian(product, x, work)

@@ -1,0 +1,118 @@
+"""A sparse matrix as an operator: SciPy's CSR products on the CPU, torch's on other devices."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse
+import torch
+from torch import Tensor
+
+from precond.core import Operator, OperatorTraits
+from precond.operators.checks import DECLARED, check_finite, check_shape, refuse_symmetric, working_dtype
+
+
+class SparseOperator(Operator):
+    """The linear map of a sparse matrix, kept in CSR form with sorted indices and no duplicates.
+
+    Args:
+        matrix: Any SciPy sparse matrix or array, shape ``[m, n]``; integers are converted to float64.
+        device: Where vectors live.
+        symmetric: Whether it equals its conjugate transpose; found by comparing the entries when not given.
+        definite: Whether it is positive definite; a diagonal entry that is not positive proves that it is not.
+    """
+
+    def __init__(
+        self,
+        matrix: scipy.sparse.sparray | scipy.sparse.spmatrix,
+        *,
+        device: torch.device | str = "cpu",
+        symmetric: bool | None = None,
+        definite: bool | None = None,
+    ) -> None:
+        check_shape(matrix.shape)
+        csr = scipy.sparse.csr_array(matrix)
+        if not csr.has_canonical_format:
+            csr = csr.copy()
+            csr.sum_duplicates()
+        self.dtype = working_dtype(torch.from_numpy(np.empty(0, csr.dtype)).dtype)
+        self.matrix = csr.astype(torch.empty(0, dtype=self.dtype).numpy().dtype, copy=False)
+        check_finite(
+            self.matrix.data,
+            lambda k: (int(np.searchsorted(csr.indptr, k, side="right")) - 1, int(csr.indices[k])),
+        )
+        self.shape = (int(csr.shape[0]), int(csr.shape[1]))
+        self.device = torch.device(device)
+        self._on_device: Tensor | None = None
+        if self.device.type != "cpu":
+            self._on_device = torch.sparse_csr_tensor(
+                torch.from_numpy(self.matrix.indptr),
+                torch.from_numpy(self.matrix.indices),
+                torch.from_numpy(self.matrix.data),
+                self.shape,
+                device=self.device,
+            )
+        found = _asymmetry(self.matrix)
+        if symmetric and found > DECLARED:
+            refuse_symmetric(found)
+        if symmetric is None:
+            symmetric = found <= 4 * torch.finfo(self.dtype).eps
+        if definite is None and symmetric and not bool((self.matrix.diagonal().real > 0).all()):
+            definite = False
+        self.traits = OperatorTraits(symmetric, definite)
+        self._adjoint: scipy.sparse.csc_array | None = None
+
+    def matvec(self, x: Tensor) -> Tensor:
+        """Return ``A x`` for each row of ``x``."""
+        if self._on_device is not None:
+            return (self._on_device @ x.mT).mT.contiguous()
+        return _product(self.matrix, x)
+
+    def rmatvec(self, y: Tensor) -> Tensor:
+        """Return ``A^H y`` for each row of ``y``."""
+        if self.traits.symmetric:
+            return self.matvec(y)
+        if self._on_device is not None:
+            return (self._on_device.mH @ y.mT).mT.contiguous()
+        if self._adjoint is None:
+            self._adjoint = self.matrix.T if not self.dtype.is_complex else self.matrix.conj().T
+        return _product(self._adjoint, y)
+
+    def entries(self) -> scipy.sparse.csr_array:
+        """Return the matrix itself: do not write to it."""
+        return self.matrix
+
+    def double(self) -> Operator:
+        """Return the same matrix in double precision."""
+        wide = np.result_type(self.matrix.dtype, np.float64)
+        if wide == self.matrix.dtype:
+            return self
+        traits = {"symmetric": self.traits.symmetric, "definite": self.traits.definite}
+        return SparseOperator(self.matrix.astype(wide), device=self.device, **traits)
+
+
+def _product(matrix: scipy.sparse.csr_array | scipy.sparse.csc_array, x: Tensor) -> Tensor:
+    """Return the product with each row of ``x``; rows are contiguous, so one product each needs no transposition."""
+    vectors = x.numpy()
+    if len(vectors) == 1:
+        return torch.from_numpy(matrix @ vectors[0]).unsqueeze(0)
+    out = np.empty((len(vectors), matrix.shape[0]), np.result_type(matrix.dtype, vectors.dtype))
+    for row, vector in zip(out, vectors, strict=True):
+        row[:] = matrix @ vector
+    return torch.from_numpy(out)
+
+
+def _asymmetry(matrix: scipy.sparse.csr_array) -> float:
+    """Return the largest ``|a_ij - conj(a_ji)| / |a_ij|``; infinite when not square."""
+    if matrix.shape[0] != matrix.shape[1]:
+        return float("inf")
+    transposed = matrix.T.tocsr()  # sorted, as the conversion visits rows in order
+    if np.array_equal(transposed.indptr, matrix.indptr) and np.array_equal(transposed.indices, matrix.indices):
+        gap, size = np.abs(transposed.data.conj() - matrix.data), np.abs(matrix.data)
+    else:  # an entry without partner counts fully, unless it is an explicit zero
+        gap, size = np.abs((matrix - transposed.conj()).data), np.zeros(1)
+    different = gap > 0
+    if not different.any():
+        return 0.0
+    if size.shape != gap.shape:
+        return float("inf")
+    return float(np.max(gap[different] / np.maximum(size[different], np.finfo(size.dtype).tiny)))

@@ -1,0 +1,171 @@
+"""Slabs: parameters of equal shape whose states are stacked, so that one batched operation serves all of them."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from precond.core import Evidence, Health, Method, Need, map_tensors, named_tensors
+
+_WORKING = {torch.float64: torch.float64}
+
+
+def working_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype in which steps are computed for parameters of ``dtype``: at least float32."""
+    return _WORKING.get(dtype, torch.float32)
+
+
+@dataclasses.dataclass
+class SlabState:
+    """What rests between steps; every tensor has one leading entry per parameter.
+
+    Attributes:
+        step: Gradients absorbed by each parameter, ``[batch]``.
+        clock: Steps in which the slab took part, ``[batch]``, equal entries; schedules refreshes.
+        preconditioner: State of the preconditioner.
+        filters: States of the filters by slot.
+        rule: State of the step rule.
+        previous: The gradient of the step before, ahead of the estimator, if a part needs it.
+    """
+
+    step: Tensor
+    clock: Tensor
+    preconditioner: Any
+    filters: dict[str, Any]
+    rule: Any
+    previous: Tensor | None
+
+
+def slab_shape(batch: int, param: Tensor) -> tuple[int, ...]:
+    """Return the shape of ``batch`` stacked parameters; scalars count as vectors of length one."""
+    return (batch, *(param.shape or (1,)))
+
+
+def allocate(method: Method, like: Tensor) -> SlabState:
+    """Return the fresh state of ``method`` for parameters stacked like ``like``; works on the meta device too."""
+    counter = torch.zeros(like.shape[0], dtype=torch.int64, device=like.device)
+    state = SlabState(
+        step=counter,
+        clock=counter.clone(),
+        preconditioner=method.preconditioner.init(like),
+        filters={slot: filter_.init(like) for slot, filter_ in method.filters.items()},
+        rule=method.step.init(like),
+        previous=torch.zeros_like(like) if Need.PREVIOUS in method.needs else None,
+    )
+    return map_tensors(lambda t: method.storage.allocate(t) if _encoded(t) else t, state)
+
+
+def _encoded(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() and tensor.ndim >= 2
+
+
+class Slab:
+    """Parameters of one group with equal shape, dtype, device and method, and their stacked state.
+
+    Args:
+        params: The parameters.
+        method: The method that they all follow.
+        group: Index of their parameter group.
+        offsets: Phase of each parameter within the refresh interval.
+    """
+
+    def __init__(self, params: Sequence[Tensor], method: Method, group: int, offsets: Sequence[int]) -> None:
+        first = params[0]
+        self.params = list(params)
+        self.method = method
+        self.group = group
+        self.offsets = list(offsets)
+        self.device, self.param_dtype = first.device, first.dtype
+        self.dtype = working_dtype(first.dtype)
+        self.shape = slab_shape(len(params), first)
+        self.state = allocate(method, torch.empty(self.shape, dtype=self.dtype, device=self.device))
+        self.steps = [0] * len(params)
+        self.clock = 0
+
+    def named_views(self, member: int) -> dict[str, Tensor]:
+        """Return one parameter's state by dotted names, as views into the stacked tensors."""
+        return {_short(name): tensor[member] for name, tensor in named_tensors(self.state)}
+
+    def restore(self, member: int, values: dict[str, Tensor]) -> None:
+        """Copy one parameter's saved state into the stacked tensors; values of other names are left out."""
+        for name, tensor in named_tensors(self.state):
+            if _short(name) in values:
+                tensor[member].copy_(values[_short(name)])
+
+    def read_counters(self) -> None:
+        """Mirror the counters of the state on the host; call after `restore`."""
+        self.steps = self.state.step.tolist()
+        self.clock = int(self.state.clock.max())
+
+    def moved(self) -> bool:
+        """Whether the parameters have changed device or dtype since the slab was made."""
+        return any(p.device != self.device or p.dtype != self.param_dtype for p in self.params)
+
+    def gather(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Stack tensors of this slab's shape in the working dtype, without a copy where one suffices."""
+        stacked = tensors[0].unsqueeze(0) if len(tensors) == 1 else torch.stack(list(tensors))
+        return stacked.to(self.dtype).reshape(-1, *self.shape[1:])
+
+    def scatter(self, stacked: Tensor) -> list[Tensor]:
+        """Return the members of a stacked tensor in the parameters' own shape."""
+        return list(stacked.reshape(-1, *self.params[0].shape).unbind(0))
+
+    @contextlib.contextmanager
+    def working(self, members: Sequence[int] | None) -> Iterator[SlabState]:
+        """Yield the state of some members (``None`` for all) in working form, and write it back afterwards."""
+        storage = self.method.storage
+        if members is None and not storage.encodes:
+            yield self.state
+            return
+        index = None if members is None else torch.tensor(members, device=self.device)
+
+        def take(resting: Tensor) -> Tensor:
+            encoded = storage.encodes and _encoded(resting)
+            working = storage.decode(resting, torch.empty(0, dtype=self.dtype)) if encoded else resting
+            return working if index is None else working.index_select(0, index)
+
+        state = map_tensors(take, self.state)
+        yield state
+        for (_, resting), (_, working) in zip(named_tensors(self.state), named_tensors(state), strict=True):
+            if not (storage.encodes and _encoded(resting)):
+                if index is None:
+                    continue
+                resting.index_copy_(0, index, working)
+            elif index is None:
+                storage.encode(working, resting)
+            else:
+                whole = storage.decode(resting, working)
+                storage.encode(whole.index_copy(0, index, working), resting)
+
+    def refresh(self, state: SlabState, positions: Sequence[int] | None) -> Health:
+        """Refresh the preconditioner of the members at ``positions`` of a working state (``None`` for all)."""
+        preconditioner = self.method.preconditioner
+        size = len(self.params) if positions is None else len(positions)
+        try:
+            if positions is None or size == state.step.shape[0]:
+                return preconditioner.refresh(state.preconditioner)
+            index = torch.tensor(positions, device=self.device)
+            part = map_tensors(lambda t: t.index_select(0, index), state.preconditioner)
+            health = preconditioner.refresh(part)
+            for (_, whole), (_, new) in zip(named_tensors(state.preconditioner), named_tensors(part), strict=True):
+                whole.index_copy_(0, index, new)
+            return health
+        except torch.linalg.LinAlgError as error:  # a part that breaks its law must not take the run with it
+            return Health(size, f"{type(preconditioner).__name__}: {error}")
+
+    def evidence(self, state: SlabState, gradient: Tensor, steps: Sequence[int], loss: Tensor | None) -> Evidence:
+        """Return what this step's gradient (stacked) tells, with the previous one if a part needs it."""
+        previous = state.previous
+        if previous is not None and 0 in steps:
+            first = torch.tensor([step == 0 for step in steps], device=self.device)
+            previous = torch.where(first.view(-1, *[1] * (gradient.ndim - 1)), gradient, previous)
+        return Evidence(gradient=gradient, previous=previous, loss=loss)
+
+
+def _short(name: str) -> str:
+    return name.removeprefix("filters.")

@@ -1,0 +1,126 @@
+"""A slowly turning orthogonal basis: the eigenvectors of the Kronecker factors of the second moment."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from precond.core import HEALTHY, Evidence, Health, Need, need
+from precond.math.eigen import power_qr, safe_eigh
+from precond.math.modes import add_gram, mode_products
+
+
+@dataclasses.dataclass
+class EigenbasisState:
+    """State of `Eigenbasis`; a mode longer than ``max_dim`` has ``None``, and vectors have no modes.
+
+    Attributes:
+        factors: Averages of the Gram matrices of the modes, each ``[batch, n, n]``.
+        bases: Approximate eigenvectors in columns, largest eigenvalue first, each ``[batch, n, n]``.
+        found: Whether a member has had its first eigendecomposition, ``[batch]``.
+    """
+
+    factors: list[Tensor | None]
+    bases: list[Tensor | None]
+    found: Tensor
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Eigenbasis:
+    """The eigenbasis of Shampoo's factors: found once, then turned by one step of orthogonal iteration per refresh.
+
+    Vectors and scalars keep their own basis. Not a preconditioner: `Rotate` uses it to run one in this basis.
+
+    Source: SOAP (arXiv 2409.11321), Algorithms 3 and 4.
+
+    Attributes:
+        beta: Decay of the averages of the factors, which start at zero.
+        max_dim: Modes longer than this keep their own basis.
+    """
+
+    needs: ClassVar[Need] = Need.GRADIENT
+    beta: float = 0.95
+    max_dim: int = 10000
+
+    def init(self, like: Tensor) -> EigenbasisState:
+        """Start with zero factors and the identity as basis."""
+        dtype = torch.promote_types(like.dtype, torch.float32)
+        batch, dims = like.shape[0], like.shape[1:]
+        kept = [len(dims) >= 2 and dim <= self.max_dim for dim in dims]
+
+        def identity(dim: int) -> Tensor:
+            return torch.eye(dim, dtype=dtype, device=like.device).expand(batch, dim, dim).clone()
+
+        return EigenbasisState(
+            factors=[
+                torch.zeros(batch, dim, dim, dtype=dtype, device=like.device) if keep else None
+                for dim, keep in zip(dims, kept, strict=True)
+            ],
+            bases=[identity(dim) if keep else None for dim, keep in zip(dims, kept, strict=True)],
+            found=torch.zeros(batch, dtype=torch.bool, device=like.device),
+        )
+
+    def prime(self, state: EigenbasisState, evidence: Evidence) -> None:
+        """Absorb the first gradient and decompose at once; members that fail are tried again at the next refresh."""
+        self.observe(state, evidence)
+        self._find(state)
+
+    def observe(self, state: EigenbasisState, evidence: Evidence) -> None:
+        """Absorb the Gram matrices of a gradient; the basis stays."""
+        gradient = need(evidence.gradient, "gradient")
+        for mode, factor in enumerate(state.factors):
+            if factor is not None:
+                add_gram(factor, gradient, mode, beta=self.beta, alpha=1.0 - self.beta)
+
+    def refresh(self, state: EigenbasisState) -> tuple[list[Tensor | None], Health]:
+        """Turn the basis.
+
+        Returns:
+            For each mode the permutation ``[batch, n]`` of the old axes that the new ones follow, and the health.
+        """
+        orders: list[Tensor | None] = []
+        health = HEALTHY
+        for mode, (factor, basis) in enumerate(zip(state.factors, state.bases, strict=True)):
+            if factor is None or basis is None:
+                orders.append(None)
+                continue
+            turned, order, failed = power_qr(factor, basis)
+            basis.copy_(turned)
+            orders.append(order)
+            failures = int(failed.sum())
+            if failures:
+                health += Health(failures, f"no new basis of mode {mode}")
+        if not bool(state.found.all()):
+            health += self._find(state)
+        return orders, health
+
+    def enter(self, state: EigenbasisState, v: Tensor) -> Tensor:
+        """Return the coordinates of ``v`` in the basis."""
+        return mode_products(v, state.bases, transpose=True)
+
+    def leave(self, state: EigenbasisState, v: Tensor) -> Tensor:
+        """Return the vector whose coordinates in the basis are ``v``."""
+        return mode_products(v, state.bases)
+
+    @staticmethod
+    def _find(state: EigenbasisState) -> Health:
+        """Decompose the factors of members that have no basis yet."""
+        health = HEALTHY
+        new = ~state.found
+        solved = new.clone()
+        for mode, (factor, basis) in enumerate(zip(state.factors, state.bases, strict=True)):
+            if factor is None or basis is None:
+                continue
+            _, vectors, failed = safe_eigh(factor)
+            solved &= ~failed
+            use = (new & ~failed)[:, None, None]
+            basis.copy_(torch.where(use, vectors.flip(-1), basis))
+            failures = int((new & failed).sum())
+            if failures:
+                health += Health(failures, f"no eigendecomposition of the factor of mode {mode}")
+        state.found |= solved
+        return health

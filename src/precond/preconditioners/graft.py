@@ -1,0 +1,85 @@
+"""The direction of one preconditioner with the length of another."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar, final
+
+from torch import Tensor
+
+from precond.core import Evidence, Health, Need, Preconditioner, Scope, Traits
+from precond.math.norms import member_norm
+from precond.preconditioners.shifts import refuse_shift
+
+_FLOOR = 1e-16
+
+
+@dataclasses.dataclass
+class GraftState:
+    """State of `Graft`.
+
+    Attributes:
+        direction: State of the preconditioner that gives the direction.
+        magnitude: State of the one that gives the length.
+    """
+
+    direction: Any
+    magnitude: Any
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Graft(Preconditioner[GraftState]):
+    """``u ||d|| / ||u||`` per tensor, with ``u`` from one preconditioner and ``d`` from another.
+
+    Sources: Agarwal et al. (arXiv 2002.11803); used with Shampoo by Anil et al. (arXiv 2002.09018).
+
+    Attributes:
+        direction: Gives ``u``.
+        magnitude: Gives ``d``.
+    """
+
+    scope: ClassVar[Scope] = Scope.MATRIX
+    direction: Preconditioner[Any]
+    magnitude: Preconditioner[Any]
+
+    @property
+    def needs(self) -> Need:
+        """What either needs."""
+        return self.direction.needs | self.magnitude.needs
+
+    @property
+    def traits(self) -> Traits:
+        """Nonlinear, since the lengths depend on the argument; positive if the direction is."""
+        fixed = self.direction.traits.fixed and self.magnitude.traits.fixed
+        return Traits(linear=False, symmetric=False, definite=self.direction.traits.definite, fixed=fixed)
+
+    def init(self, like: Tensor) -> GraftState:
+        """Start both."""
+        return GraftState(self.direction.init(like), self.magnitude.init(like))
+
+    def prime(self, state: GraftState, evidence: Evidence) -> None:
+        """Prime both."""
+        self.direction.prime(state.direction, evidence)
+        self.magnitude.prime(state.magnitude, evidence)
+
+    def observe(self, state: GraftState, evidence: Evidence) -> None:
+        """Let both observe."""
+        self.direction.observe(state.direction, evidence)
+        self.magnitude.observe(state.magnitude, evidence)
+
+    @property
+    def refreshes(self) -> bool:
+        """Whether either does."""
+        return self.direction.refreshes or self.magnitude.refreshes
+
+    def refresh(self, state: GraftState) -> Health:
+        """Refresh both."""
+        return self.direction.refresh(state.direction) + self.magnitude.refresh(state.magnitude)
+
+    def apply(self, state: GraftState, v: Tensor, *, shift: float = 0.0) -> Tensor:
+        """Return the direction with the other's length."""
+        refuse_shift(self, shift)
+        direction = self.direction.apply(state.direction, v)
+        length = member_norm(self.magnitude.apply(state.magnitude, v))
+        return direction * (length / (member_norm(direction) + _FLOOR))

@@ -1,0 +1,109 @@
+"""Kronecker factors of the second moment: one matrix per mode, applied as inverse roots."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from precond.core import HEALTHY, Evidence, Health, Need, Preconditioner, Scope, Traits, need
+from precond.math.modes import add_gram, mode_products
+from precond.math.roots import inverse_root
+from precond.preconditioners.shifts import refuse_shift
+
+
+@dataclasses.dataclass
+class KroneckerState:
+    """State of `Kronecker`; a mode longer than ``max_dim`` has ``None``.
+
+    Attributes:
+        factors: Second moments of the modes, each ``[batch, n, n]``.
+        roots: Their inverse roots as of the last refresh, each ``[batch, n, n]``.
+    """
+
+    factors: list[Tensor | None]
+    roots: list[Tensor | None]
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Kronecker(Preconditioner[KroneckerState]):
+    """``P = H_0^(-1/2k) x ... x H_{k-1}^(-1/2k)`` with ``H_i`` the second moment of the gradient unfolded along mode i.
+
+    A vector has one mode, so that its factor is the full matrix; a scalar is a vector of length one.
+
+    Source: Shampoo (arXiv 1802.09568).
+
+    Attributes:
+        beta: Decay of the factors; 1 sums, as the paper does.
+        eps: The factors start at ``eps`` times the identity.
+        exponent: Exponent of every factor, negative; ``-1 / 2k`` for ``k`` modes with a factor unless given.
+        max_dim: Modes longer than this are left as they are.
+        floor: Eigenvalues are raised to this fraction of the largest before the root is taken; rounding level unless
+            given.
+    """
+
+    needs: ClassVar[Need] = Need.GRADIENT
+    scope: ClassVar[Scope] = Scope.MATRIX
+    beta: float = 1.0
+    eps: float = 1e-4
+    exponent: float | None = None
+    max_dim: int = 8192
+    floor: float | None = None
+
+    @property
+    def traits(self) -> Traits:
+        """Symmetric, positive definite, and constant between refreshes."""
+        return Traits()
+
+    def init(self, like: Tensor) -> KroneckerState:
+        """Start every factor at ``eps`` times the identity, and its root with it."""
+        dims = like.shape[1:] or (1,)
+        dtype = torch.promote_types(like.dtype, torch.float32)
+        kept = [dim <= self.max_dim for dim in dims]
+        root = self.eps ** self._exponent(sum(kept)) if self.eps > 0 else 1.0
+
+        def scaled_identity(dim: int, scale: float) -> Tensor:
+            identity = torch.eye(dim, dtype=dtype, device=like.device)
+            return (scale * identity).expand(like.shape[0], dim, dim).clone()
+
+        factors = [scaled_identity(dim, self.eps) if keep else None for dim, keep in zip(dims, kept, strict=True)]
+        roots = [scaled_identity(dim, root) if keep else None for dim, keep in zip(dims, kept, strict=True)]
+        return KroneckerState(factors, roots)
+
+    def observe(self, state: KroneckerState, evidence: Evidence) -> None:
+        """Add the Gram matrix of every unfolding."""
+        gradient = _with_modes(need(evidence.gradient, "gradient"))
+        for mode, factor in enumerate(state.factors):
+            if factor is not None:
+                new = 1.0 if self.beta == 1.0 else 1.0 - self.beta
+                add_gram(factor, gradient, mode, beta=self.beta, alpha=new)
+
+    def refresh(self, state: KroneckerState) -> Health:
+        """Take the roots again; members that fail keep their last."""
+        health = HEALTHY
+        exponent = self._exponent(sum(factor is not None for factor in state.factors))
+        for mode, (factor, root) in enumerate(zip(state.factors, state.roots, strict=True)):
+            if factor is None or root is None:
+                continue
+            new, failed = inverse_root(factor, -1.0 / exponent, eps=self.floor)
+            root.copy_(torch.where(failed[:, None, None], root, new))
+            failures = int(failed.sum())
+            if failures:
+                health += Health(failures, f"no inverse root of the factor of mode {mode}")
+        return health
+
+    def apply(self, state: KroneckerState, v: Tensor, *, shift: float = 0.0) -> Tensor:
+        """Multiply every mode by its root."""
+        refuse_shift(self, shift)
+        return mode_products(_with_modes(v), state.roots).reshape(v.shape)
+
+    def _exponent(self, modes: int) -> float:
+        return self.exponent if self.exponent is not None else -1.0 / (2 * max(1, modes))
+
+
+def _with_modes(v: Tensor) -> Tensor:
+    """Return ``v`` with at least one axis beside the batch."""
+    return v if v.ndim > 1 else v.unsqueeze(-1)

@@ -1,0 +1,111 @@
+"""The limited-memory BFGS inverse Hessian."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from precond.core import BadInputError, Evidence, IncompatibleError, Need, Preconditioner, Scope
+
+
+@dataclasses.dataclass
+class LBFGSState:
+    """The last ``m`` secant pairs, each divided by ``sqrt(s'y)`` so that ``s'y = 1``.
+
+    Attributes:
+        s: Scaled differences of points in a ring, ``[batch, m, n]``.
+        y: Scaled differences of gradients in the same ring, ``[batch, m, n]``.
+        triangle: ``R[i, j] = s_i' y_j`` for ``i <= j`` from the oldest pair to the newest, unit upper triangular,
+            ``[batch, m, m]``.
+        scale: The initial inverse Hessian ``s'y / y'y`` of the newest pair, ``[batch]``.
+        count: Pairs absorbed so far, ``[batch]``.
+    """
+
+    s: Tensor
+    y: Tensor
+    triangle: Tensor
+    scale: Tensor
+    count: Tensor
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class LBFGS(Preconditioner[LBFGSState]):
+    """The L-BFGS inverse Hessian of the last ``memory`` secant pairs, started from ``s'y / y'y`` times the identity.
+
+    The two-loop recursion (Nocedal, Updating quasi-Newton matrices with limited storage, 1980) is run blocked, as in
+    the compact form of Byrd, Nocedal & Schnabel (1994): with the pairs as rows of ``S`` and ``Y``, the first loop is
+    the substitution ``R a = S v``, the second ``R' c = a - scale Y q`` with ``q = v - Y' a``, and the result is
+    ``scale q + S' c``.
+
+    Attributes:
+        memory: How many pairs are kept.
+        curvature: Pairs with ``s'y <= curvature ||s|| ||y||`` are skipped, which keeps the map positive definite.
+    """
+
+    memory: int = 10
+    curvature: float = 1e-10
+
+    needs: ClassVar[Need] = Need.SECANT
+    scope: ClassVar[Scope] = Scope.GLOBAL
+
+    def __post_init__(self) -> None:
+        """Check the memory."""
+        if self.memory < 1:
+            raise BadInputError(f"L-BFGS needs room for at least 1 pair, not {self.memory}")
+
+    def init(self, like: Tensor) -> LBFGSState:
+        """Allocate an empty memory: the identity."""
+        batch, n, m = like.shape[0], like[0].numel(), self.memory
+        return LBFGSState(
+            s=like.new_zeros(batch, m, n),
+            y=like.new_zeros(batch, m, n),
+            triangle=torch.eye(m, dtype=like.dtype, device=like.device).repeat(batch, 1, 1),
+            scale=like.new_ones(batch),
+            count=torch.zeros(batch, dtype=torch.int64, device=like.device),
+        )
+
+    def observe(self, state: LBFGSState, evidence: Evidence) -> None:
+        """Absorb a secant pair in place of the oldest; members whose pair shows no curvature skip theirs."""
+        if evidence.secant is None:
+            return
+        s, y = (v.reshape(v.shape[0], -1) for v in evidence.secant)
+        sy, yy = (s * y).sum(1), (y * y).sum(1)
+        keep = (sy > self.curvature * s.norm(dim=1) * yy.sqrt()) & torch.isfinite(yy) & torch.isfinite(sy)
+        root = torch.where(keep, sy, 1).sqrt()[:, None]
+        s, y = s / root, y / root
+
+        member = torch.arange(s.shape[0], device=s.device)
+        slot = state.count % self.memory
+        state.s[member, slot] = torch.where(keep[:, None], s, state.s[member, slot])
+        state.y[member, slot] = torch.where(keep[:, None], y, state.y[member, slot])
+        state.count += keep
+        column = torch.einsum("bmn,bn->bm", state.s, y).gather(1, self._order(state))
+        shifted = torch.nn.functional.pad(state.triangle[:, 1:, 1:], (0, 1, 0, 1))
+        shifted[:, :, -1] = column
+        shifted[:, -1, -1] = 1
+        state.triangle.copy_(torch.where(keep[:, None, None], shifted, state.triangle))
+        state.scale.copy_(torch.where(keep, sy / yy, state.scale))
+
+    def apply(self, state: LBFGSState, v: Tensor, *, shift: float = 0.0) -> Tensor:
+        """Return the inverse Hessian's product with ``v``."""
+        if shift:
+            raise IncompatibleError("L-BFGS accepts no shift: use a line search, or InverseOf with this step rule")
+        flat, order, scale = v.reshape(v.shape[0], -1, 1), self._order(state)[..., None], state.scale[:, None, None]
+        place = order.argsort(1)
+        a = torch.linalg.solve_triangular(
+            state.triangle, (state.s @ flat).gather(1, order), upper=True, unitriangular=True
+        )
+        q = flat - state.y.mT @ a.gather(1, place)
+        c = torch.linalg.solve_triangular(
+            state.triangle.mT, a - scale * (state.y @ q).gather(1, order), upper=False, unitriangular=True
+        )
+        return (scale * q + state.s.mT @ c.gather(1, place)).reshape(v.shape)
+
+    def _order(self, state: LBFGSState) -> Tensor:
+        """Return the slots of the ring from the oldest pair to the newest, ``[batch, m]``."""
+        steps = torch.arange(self.memory, device=state.count.device)
+        return (state.count[:, None] + steps) % self.memory

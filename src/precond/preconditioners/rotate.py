@@ -1,0 +1,99 @@
+"""A preconditioner that runs in another basis."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar, final
+
+import torch
+from torch import Tensor
+
+from precond.core import Evidence, Health, IncompatibleError, Need, Preconditioner, Scope, Traits, named_tensors
+from precond.preconditioners.eigenbasis import Eigenbasis, EigenbasisState
+
+
+@dataclasses.dataclass
+class RotateState:
+    """State of `Rotate`.
+
+    Attributes:
+        basis: State of the basis.
+        inner: State of the preconditioner that runs in it.
+    """
+
+    basis: EigenbasisState
+    inner: Any
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Rotate(Preconditioner[RotateState]):
+    """``Q P Q^T`` with an orthogonal ``Q`` that turns at each refresh: SOAP is `Diagonal` in Shampoo's `Eigenbasis`.
+
+    The inner state is never rotated; when a refresh sorts the axes of the basis anew, it is permuted along.
+
+    Attributes:
+        basis: The basis.
+        inner: An elementwise preconditioner to run in it.
+    """
+
+    scope: ClassVar[Scope] = Scope.MATRIX
+    basis: Eigenbasis
+    inner: Preconditioner[Any]
+
+    def __post_init__(self) -> None:
+        """Check that the inner state can be permuted entry by entry."""
+        if self.inner.scope is not Scope.ELEMENTWISE:
+            raise IncompatibleError(
+                f"only elementwise parts run in a turning basis, not {type(self.inner).__name__}; use Diagonal"
+            )
+
+    @property
+    def needs(self) -> Need:
+        """What the basis and the inner preconditioner need."""
+        return self.basis.needs | self.inner.needs
+
+    @property
+    def traits(self) -> Traits:
+        """Those of the inner preconditioner: an orthogonal change of basis keeps them all."""
+        return self.inner.traits
+
+    def init(self, like: Tensor) -> RotateState:
+        """Start both."""
+        return RotateState(self.basis.init(like), self.inner.init(like))
+
+    def prime(self, state: RotateState, evidence: Evidence) -> None:
+        """Find the first basis; the inner preconditioner has nothing to see before there is one."""
+        self.basis.prime(state.basis, evidence)
+
+    def observe(self, state: RotateState, evidence: Evidence) -> None:
+        """Show the inner preconditioner the gradient in the present basis, then the basis the gradient itself."""
+        turned = {
+            name: self.basis.enter(state.basis, getattr(evidence, name))
+            for name in ("gradient", "previous")
+            if getattr(evidence, name) is not None
+        }
+        self.inner.observe(state.inner, dataclasses.replace(evidence, **turned))
+        self.basis.observe(state.basis, evidence)
+
+    def refresh(self, state: RotateState) -> Health:
+        """Turn the basis, permute the inner state along, and refresh the inner preconditioner."""
+        orders, health = self.basis.refresh(state.basis)
+        for _, tensor in named_tensors(state.inner):
+            if tensor.ndim == 1 + len(orders):  # counters have the batch alone
+                _permute(tensor, orders)
+        return health + self.inner.refresh(state.inner)
+
+    def apply(self, state: RotateState, v: Tensor, *, shift: float = 0.0) -> Tensor:
+        """Enter the basis, precondition, leave it."""
+        turned = self.inner.apply(state.inner, self.basis.enter(state.basis, v), shift=shift)
+        return self.basis.leave(state.basis, turned)
+
+
+def _permute(tensor: Tensor, orders: list[Tensor | None]) -> None:
+    """Sort each axis of ``tensor`` after the batch, in place, by its permutation ``[batch, n]``."""
+    for axis, order in enumerate(orders, start=1):
+        if order is not None:
+            shape = [1] * tensor.ndim
+            shape[0], shape[axis] = order.shape
+            tensor.copy_(torch.take_along_dim(tensor, order.view(shape), dim=axis))

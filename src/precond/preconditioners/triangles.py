@@ -1,0 +1,58 @@
+"""A pair of triangular sweeps as a state: what SSOR and incomplete factorizations are applied by."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import scipy.sparse
+import torch
+from torch import Tensor
+
+from precond.core import Evidence, IncompatibleError, Operator
+from precond.math.incomplete import Array, Triangle, two_sweeps
+
+
+@dataclasses.dataclass
+class TrianglesState:
+    """``apply(v) = S3 (I + U)^-1 S2 (I + L)^-1 S1 v`` with strict triangles ``L``, ``U``; the identity while empty.
+
+    Attributes:
+        operator: The operator seen last.
+        lower: Arrays of ``L`` in CSR form.
+        upper: Arrays of ``U`` in CSR form.
+        scales: The diagonals ``S1, S2, S3``.
+        shift: Shift of the last factorization, in units of the diagonal; the next one starts from it.
+    """
+
+    operator: Operator | None = None
+    lower: Triangle | None = None
+    upper: Triangle | None = None
+    scales: tuple[Array, Array, Array] | None = None
+    shift: float = 0.0
+
+    def apply(self, v: Tensor) -> Tensor:
+        """Sweep forth and back over each row of ``v``; vectors elsewhere than on the CPU go there and come back."""
+        if self.lower is None or self.upper is None or self.scales is None:
+            return v
+        swept = two_sweeps(self.lower, self.upper, self.scales, v.detach().contiguous().cpu().numpy())
+        return torch.from_numpy(swept).to(v.device)
+
+
+def arrays(triangle: scipy.sparse.sparray) -> Triangle:
+    """Return row pointers, columns (32 bits, unsigned, where they fit) and values of a sparse matrix."""
+    csr = scipy.sparse.csr_array(triangle)
+    csr.sort_indices()
+    small = np.uint32 if max(csr.nnz, csr.shape[0]) < 2**32 else np.uint64
+    return csr.indptr.astype(small), csr.indices.astype(small), csr.data
+
+
+def operator_with_entries(evidence: Evidence, name: str) -> Operator:
+    """Return the operator of the evidence; refuse one without entries."""
+    operator = evidence.operator
+    if operator is None or operator.entries() is None:
+        raise IncompatibleError(
+            f"{name} needs the entries of the matrix, this operator has only products: give a dense or sparse matrix, "
+            "or use preconditioner='identity'"
+        )
+    return operator

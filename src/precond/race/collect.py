@@ -1,0 +1,60 @@
+"""From the ledger to a `RaceResult`, at any moment of the race."""
+
+from __future__ import annotations
+
+from precond.core import Kind
+from precond.race.ledger import Ledger
+from precond.race.machine import machine, versions
+from precond.race.plan import Plan
+from precond.race.results import ProblemResult, RaceResult
+from precond.race.standings import ranked, standing
+from precond.race.tuning import describe
+
+
+def collect(plan: Plan, ledger: Ledger) -> RaceResult:
+    """Return everything known so far.
+
+    Args:
+        plan: The plan of the race.
+        ledger: Its ledger.
+
+    Returns:
+        The result; ``complete`` when every run has ended.
+    """
+    results, complete = [], True
+    for key, problem in plan.problems.items():
+        lanes = [lane for lane in plan.lanes if lane.key == key]
+        rows, runs = [], []
+        for lane in lanes:
+            jobs = lane.tuning
+            tuning = lane.records(ledger, "tuning", jobs)
+            settings = lane.chosen(tuning)
+            finals = [] if settings is None else lane.records(ledger, "final", lane.finals(settings))
+            complete &= sum(run.ended for run in finals) == lane.seeds
+            space = {name: describe(value) for name, value in lane.contestant.space.items()}
+            rows.append(standing(lane.contestant.name, tuning, finals, lane.contestant.title, space))
+            runs += [*tuning, *finals]
+        results.append(
+            ProblemResult(
+                name=problem.name,
+                kind=problem.kind.value,
+                description=problem.description,
+                metric=problem.metric.name,
+                unit=problem.metric.unit,
+                log=problem.metric.log,
+                target=problem.target,
+                budget=plan.options.budget or str(problem.horizon),
+                standings=ranked(rows, by_time=problem.kind is not Kind.TRAINING),
+                runs=runs,
+                skipped=dict(plan.fields[key].skipped),
+            )
+        )
+    return RaceResult(
+        problems=results,
+        options=plan.options.public(),
+        complete=complete,
+        created=plan.options.created,
+        command=plan.options.command,
+        machine=machine(plan.options.device),
+        versions=versions(),
+    )

@@ -1,0 +1,101 @@
+"""``precond race`` on the command line."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RACE_EPILOG = """
+[bold]Examples[/bold]
+
+  precond race                                      [dim]handwritten digits, eight optimizers, under 3 minutes[/dim]
+
+  precond race digits --methods adamw,soap,torch.optim.AdamW --seeds 5
+
+  precond race stdlib-lm --budget 120s --jobs 2     [dim]a horizon in seconds instead of steps[/dim]
+
+  precond race A.mtx.gz --methods cg,cg+ic0,scipy.cg  [dim]a matrix of your own, with and without a preconditioner[/dim]
+
+  precond race my.py:problem --out my-race          [dim]a function of yours that returns a problem[/dim]
+
+  precond race --resume --seeds 10                  [dim]go on after a kill, and ask for more seeds[/dim]
+
+  precond race digits --storage postgresql://host/db --resume    [dim]join one race from several machines[/dim]
+
+A race that was interrupted or killed loses no finished run: [bold]--resume[/bold] goes on. [bold]precond methods[/bold]
+lists who can race, [bold]precond problems[/bold] on what.
+"""
+
+
+def race(
+    problem: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[PROBLEM]...",
+            help="What to race on: a name, a file, or file.py:function; several are separated by commas or spaces. "
+            "[dim]default: digits[/dim]",
+            show_default=False,
+        ),
+    ] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            help="Contestants, separated by commas: adamw, cg+ic0, and rivals such as torch.optim.AdamW, scipy.cg. "
+            "[dim]default: those of the problem's kind[/dim]",
+            show_default=False,
+        ),
+    ] = None,
+    trials: Annotated[
+        int | None,
+        typer.Option(help="Tuning trials of each contestant. [dim]default: 6[/dim]", show_default=False),
+    ] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(help="Fresh seeds for the tuned setting. [dim]default: 3[/dim]", show_default=False),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="Horizon of one run: 500steps, 120s, 2min. [dim]default: the problem's own[/dim]", show_default=False
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the report and of the ledger.")] = Path("race-report"),
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the race in the folder, or join it.")] = False,
+    jobs: Annotated[int, typer.Option(help="Runs at once, each in a process of its own.")] = 1,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda. [dim]default: cpu[/dim]", show_default=False)] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(help="URL of an Optuna storage that several machines share.", show_default=False),
+    ] = None,
+) -> None:
+    """Race methods on a problem: which one wins here, and by how much, if each is tuned as carefully as the others?
+
+    Every contestant gets the same number of tuning trials; then its best setting is rerun over fresh seeds. The report
+    is OUT/report.html, one file that opens offline; the numbers are in OUT/results.json.
+    """
+    from rich.console import Console
+
+    from precond.race import folder, harness, live
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)
+    try:
+        result = harness.run(
+            problem or None, methods, trials=trials, seeds=seeds, budget=budget, out=out, resume=resume, jobs=jobs,
+            device=device, storage=storage, progress=True, command=shlex.join(["precond", *sys.argv[1:]]),
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        place = f" --out {shlex.quote(str(out))}" if out != Path("race-report") else ""
+        shared = f" --storage {shlex.quote(storage)}" if storage else ""
+        console.print(f"interrupted; every finished run is kept. Go on with: precond race --resume{place}{shared}",
+                      highlight=False, soft_wrap=True)  # fmt: skip
+        raise typer.Exit(130) from None
+    for entry in result.problems:
+        console.print(live.table(entry))
+        console.print()
+    console.print(f"report: {out / folder.REPORT}", highlight=False, soft_wrap=True)

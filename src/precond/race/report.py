@@ -1,0 +1,90 @@
+"""The report of a race: one HTML file that holds everything it shows, and pictures of the main curves."""
+
+from __future__ import annotations
+
+import json
+import os
+import string
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from precond.core import BadInputError, Paper
+from precond.race import charts, sections
+from precond.race.charts import Palette
+from precond.race.markup import escape
+from precond.race.pictures import write_pictures
+from precond.race.results import RaceResult
+from precond.race.verdict import headline
+
+
+def write_report(result: RaceResult, out: Path, papers: Mapping[str, Paper] | None = None) -> None:
+    """Write ``report.html`` and ``curves-*.png`` into a folder, each file replaced atomically.
+
+    Args:
+        result: The race, complete or not.
+        out: Folder to write to; made if it is missing.
+        papers: Paper of each contestant by name, shown with its details; contestants may be missing.
+
+    Raises:
+        BadInputError: The folder cannot be written to.
+    """
+    page = report_page(result, papers)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        _replace(out / "report.html", page)
+        write_pictures(result, out)
+    except OSError as error:
+        raise BadInputError(
+            f"{error.filename or out}: cannot write the report ({error.strerror}); make room or choose another --out"
+        ) from error
+
+
+def report_page(result: RaceResult, papers: Mapping[str, Paper] | None = None) -> str:
+    """Return the page: self-contained, with Plotly inside; it asks for nothing from any network."""
+    from plotly.offline import get_plotlyjs
+
+    palette = Palette(result)
+    figures: sections.Figures = {}
+    body = [sections.head(result)]
+    several = len(result.problems) > 1
+    body += [
+        sections.problem(entry, at, palette, figures, papers or {}, lead=several)
+        for at, entry in enumerate(result.problems)
+    ]
+    body.insert(1, sections.profiles(result, palette, figures))
+    body.append(sections.about(result))
+    return string.Template(_asset("template.html")).substitute(
+        title=escape(f"precond race: {headline(result)}"),
+        style=string.Template(_asset("report.css")).substitute(
+            light=_variables(charts.LIGHT), dark=_variables(charts.DARK)
+        ),
+        body="\n".join(body),
+        figures=_embedded(figures),
+        plotly=get_plotlyjs(),
+        script=_asset("report.js"),
+    )
+
+
+def _asset(name: str) -> str:
+    return resources.files("precond.race").joinpath(name).read_text(encoding="utf-8")
+
+
+def _variables(colours: tuple[str, ...]) -> str:
+    return " ".join(f"--c{at}: {colour};" for at, colour in enumerate(colours))
+
+
+def _embedded(data: Any) -> str:
+    """JSON that may stand inside a script element."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,195 @@
+"""What a race has shown, in a sentence that claims no more than the intervals do."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+
+from precond.race.numbers import finite, interval, plain
+from precond.race.results import Interval, ProblemResult, RaceResult, Standing
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """The outcome on one problem.
+
+    Attributes:
+        headline: The outcome in one sentence.
+        remarks: What else an honest reader should know, one sentence each.
+        winner: The contestant that won; ``None`` when the race does not say.
+        measure: Name of the field of `Standing` that was compared.
+    """
+
+    headline: str
+    remarks: tuple[str, ...] = ()
+    winner: str | None = None
+    measure: str = "final"
+
+
+def separated(one: Interval, other: Interval) -> bool:
+    """Whether two intervals are known and do not overlap."""
+    bounds = [finite(bound) for bound in (one.low, one.high, other.low, other.high)]
+    if any(bound is None for bound in bounds):
+        return False
+    return bool(bounds[1] < bounds[2] or bounds[3] < bounds[0])  # type: ignore[operator]
+
+
+def ranking(problem: ProblemResult) -> list[Standing]:
+    """Return the standings in the order of the verdict.
+
+    Those that met the target in every run come first, by steps; then those that met it in some, by how many; then the
+    others by their final metric; last those that have nothing to show.
+    """
+
+    def key(row: Standing) -> tuple[int, float, float]:
+        steps, final = _mean(row.steps_to_target), _mean(row.final)
+        if row.solved and steps is not None:
+            return (0, 0.0, steps) if row.solved >= row.seeds else (1, -row.solved / row.seeds, steps)
+        return (2, final, 0.0) if final is not None else (3, 0.0, 0.0)
+
+    return sorted(problem.standings, key=key)
+
+
+def verdict(problem: ProblemResult) -> Verdict:
+    """Return what was shown on one problem."""
+    rows = ranking(problem)
+    if not rows:
+        return Verdict("Nothing was raced: every contestant was skipped." if problem.skipped else "Nothing was raced.")
+    if not any(row.seeds for row in rows):
+        failed = sum(row.failed_trials for row in rows)
+        if failed and failed == sum(row.trials for row in rows):
+            return Verdict(f"No result: all {failed} tuning trials that ended have failed.")
+        return Verdict("No result yet: no final run has ended.")
+    if all(row.failed_seeds >= row.seeds for row in rows):
+        return Verdict("No result: every final run failed.")
+    everywhere = [
+        row for row in rows if row.solved and row.solved >= row.seeds and _mean(row.steps_to_target) is not None
+    ]
+    somewhere = [row for row in rows if 0 < row.solved < row.seeds and _mean(row.steps_to_target) is not None]
+    if everywhere:
+        return _by_steps(everywhere, somewhere, len(rows))
+    if somewhere:
+        most = [row for row in somewhere if row.solved * somewhere[0].seeds == somewhere[0].solved * row.seeds]
+        names = _list([f"{row.contestant} ({row.solved} of {row.seeds})" for row in most])
+        return Verdict(
+            f"No clear winner: no contestant met the target in every run; most often {names}.",
+            measure="steps_to_target",
+        )
+    return _by_final(problem, [row for row in rows if _mean(row.final) is not None])
+
+
+def headline(result: RaceResult) -> str:
+    """Return the outcome of the whole race in one sentence."""
+    verdicts = [verdict(problem) for problem in result.problems]
+    if not verdicts:
+        return "Nothing was raced."
+    if len(verdicts) == 1:
+        return verdicts[0].headline
+    wins = collections.Counter(entry.winner for entry in verdicts if entry.winner is not None)
+    count = len(verdicts)
+    if not wins:
+        return f"No clear winner on any of the {count} problems."
+    (first, number), *others = wins.most_common()
+    parts = [f"{first} wins on {'all' if number == count else f'{number} of'} {count} problems"]
+    parts += [f"{name} on {number}" for name, number in others]
+    open_ = count - wins.total()
+    return ", ".join(parts) + (f"; no clear winner on {open_}." if open_ else ".")
+
+
+def _by_steps(everywhere: list[Standing], somewhere: list[Standing], raced: int) -> Verdict:
+    first, *others = everywhere
+    steps = _must(first.steps_to_target)
+    remarks = _clock(everywhere)
+    remarks += [
+        f"{row.contestant} was faster where it met the target ({interval(row.steps_to_target, 'steps')}), "
+        f"but that was in {row.solved} of {row.seeds} runs only."
+        for row in somewhere
+        if _must(row.steps_to_target).mean < steps.mean
+    ]
+    text = interval(steps, "steps")
+    close = [row for row in others if not separated(steps, _must(row.steps_to_target))]
+    if raced == 1:
+        return Verdict(f"{first.contestant} reaches the target in {text}; nothing raced against it.", tuple(remarks),
+                       None, "steps_to_target")  # fmt: skip
+    alone = first.seeds < 2 or finite(steps.low) is None
+    if close and any(finite(_must(row.steps_to_target).low) is None for row in [first, *close]):
+        named = _list([f"{row.contestant} ({interval(row.steps_to_target)})" for row in close[:3]], len(close) - 3)
+        return Verdict(
+            f"{first.contestant} leads with {text} to the target, ahead of {named}, on a single seed: "
+            "no clear winner yet.",
+            tuple(remarks), None, "steps_to_target",
+        )  # fmt: skip
+    if close:
+        named = _list([f"{row.contestant} ({interval(row.steps_to_target, 'steps')})" for row in [first, *close][:4]],
+                      len(close) - 3)  # fmt: skip
+        return Verdict(f"No clear winner: {named} are too close to call.", tuple(remarks), None, "steps_to_target")
+    if others:
+        second = _must(others[0].steps_to_target)
+        factor = f" ({plain(second.mean / steps.mean, 3)} times as many)" if steps.mean > 0 else ""
+        rest = f"; next {others[0].contestant}, {interval(second, 'steps')}{factor}."
+    elif somewhere:
+        rest = f", in every run; next {somewhere[0].contestant}, in {somewhere[0].solved} of {somewhere[0].seeds} runs."
+    else:
+        rest = "; no other contestant reaches it."
+    if alone:
+        return Verdict(f"{first.contestant} leads on a single seed: reaches the target in {text}{rest}", tuple(remarks),
+                       None, "steps_to_target")  # fmt: skip
+    return Verdict(f"{first.contestant} wins: reaches the target in {text}{rest}", tuple(remarks), first.contestant,
+                   "steps_to_target")  # fmt: skip
+
+
+def _by_final(problem: ProblemResult, rows: list[Standing]) -> Verdict:
+    nobody = f"nobody met the target of {plain(problem.target)}"
+    if not rows:
+        return Verdict("No result: no final run has a finite metric at its end.")
+    first, *others = rows
+    text = f"{interval(first.final, problem.unit)}"
+    if not others:
+        return Verdict(f"{first.contestant} ends at {text}, {nobody}; nothing comparable raced against it.")
+    close = [row for row in others if not separated(_must(first.final), _must(row.final))]
+    if close and any(finite(_must(row.final).low) is None for row in [first, *close]):
+        return Verdict(f"{first.contestant} ends lowest, at {text}, on a single seed: no clear winner yet; {nobody}.")
+    if close:
+        named = _list([f"{row.contestant} ({interval(row.final, problem.unit)})" for row in [first, *close][:4]],
+                      len(close) - 3)  # fmt: skip
+        return Verdict(f"No clear winner: {nobody}, and {named} end too close to call.")
+    rest = f"next {others[0].contestant}, {interval(others[0].final, problem.unit)}"
+    return Verdict(f"{first.contestant} ends lowest, at {text}; {rest}; {nobody}.", (), first.contestant)
+
+
+def _clock(rows: list[Standing]) -> list[str]:
+    timed = sorted(
+        (row for row in rows if _mean(row.seconds_to_target) is not None),
+        key=lambda row: _must(row.seconds_to_target).mean,
+    )
+    if not timed:
+        return []
+    first, seconds = timed[0], _must(timed[0].seconds_to_target)
+    text = interval(seconds, "s")
+    if len(timed) == 1:
+        return [f"By the clock: {first.contestant}, {text}."]
+    close = [row for row in timed[1:] if not separated(seconds, _must(row.seconds_to_target))]
+    if close:
+        named = _list([f"{row.contestant} ({interval(row.seconds_to_target, 's')})" for row in [first, *close][:4]],
+                      len(close) - 3)  # fmt: skip
+        return [f"By the clock there is no clear winner: {named}."]
+    second = timed[1]
+    return [
+        f"By the clock {first.contestant} is first with {text}; next {second.contestant}, "
+        f"{interval(second.seconds_to_target, 's')}."
+    ]
+
+
+def _mean(value: Interval | None) -> float | None:
+    return None if value is None else finite(value.mean)
+
+
+def _must(value: Interval | None) -> Interval:
+    assert value is not None
+    return value
+
+
+def _list(names: list[str], more: int = 0) -> str:
+    if more > 0:
+        names = [*names, f"{more} more"]
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]

@@ -1,0 +1,216 @@
+"""Optimizer classes with the argument names of the reference packages: one line to exchange for another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from torch import Tensor
+
+from precond.core import BadInputError
+from precond.optim.optimizer import Optimizer
+from precond.preconditioners.polar import Scale
+from precond.recipes import first_order, matrix
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent, as `torch.optim.SGD`; see `precond.recipes.first_order.sgd`.
+
+    Args:
+        params: Parameters, named parameters or parameter groups.
+        lr: Learning rate.
+        momentum: Decay of the velocity.
+        dampening: What is taken off each gradient after the first.
+        weight_decay: Added to the gradient, times the weight.
+        nesterov: Use Nesterov momentum.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 1e-3,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+    ) -> None:
+        method = first_order.sgd(momentum=momentum, dampening=dampening, nesterov=nesterov)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+
+
+class AdamW(Optimizer):
+    """Adam with decoupled weight decay, as `torch.optim.AdamW`; see `precond.recipes.first_order.adamw`.
+
+    Args:
+        params: Parameters, named parameters or parameter groups.
+        lr: Learning rate.
+        betas: Decays of the averages of gradients and of their squares.
+        eps: Added to the square root.
+        weight_decay: Decoupled decay.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+    ) -> None:
+        b1, b2 = _betas(betas, 2)
+        super().__init__(params, first_order.adamw(b1=b1, b2=b2, eps=eps), lr=lr, weight_decay=weight_decay)
+
+
+class Adan(Optimizer):
+    """Adaptive Nesterov momentum; see `precond.recipes.first_order.adan`.
+
+    Args:
+        params: Parameters, named parameters or parameter groups.
+        lr: Learning rate.
+        betas: Decays of the averages of gradients, of their differences and of squares (1 minus the paper's).
+        eps: Added to the square root.
+        weight_decay: Proximal decay.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 1e-3,
+        betas: tuple[float, float, float] = (0.98, 0.92, 0.99),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        b1, b2, b3 = _betas(betas, 3)
+        super().__init__(params, first_order.adan(b1=b1, b2=b2, b3=b3, eps=eps), lr=lr, weight_decay=weight_decay)
+
+
+class Lion(Optimizer):
+    """Signs of an interpolated momentum; see `precond.recipes.first_order.lion`.
+
+    Args:
+        params: Parameters, named parameters or parameter groups.
+        lr: Learning rate.
+        betas: Weight of the memory in the step, and decay of the memory.
+        weight_decay: Decoupled decay.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 1e-4,
+        betas: tuple[float, float] = (0.9, 0.99),
+        weight_decay: float = 0.0,
+    ) -> None:
+        b1, b2 = _betas(betas, 2)
+        super().__init__(params, first_order.lion(b1=b1, b2=b2), lr=lr, weight_decay=weight_decay)
+
+
+class Muon(Optimizer):
+    """Orthogonalized momentum for hidden matrices, AdamW for the rest; see `precond.recipes.matrix.muon`.
+
+    Args:
+        params: ``model.named_parameters()``, so that embeddings and output layers are known by name; or parameters or
+            groups, of which every one with two or more axes is then taken for hidden.
+        lr: Learning rate of the hidden matrices.
+        weight_decay: Decoupled decay.
+        momentum: Decay of the average of gradients.
+        nesterov: Use Nesterov momentum.
+        ns_steps: Newton-Schulz iterations; 0 for the exact polar factor.
+        scale: ``"spectral"``, ``"rms"`` or ``"none"``; see `precond.preconditioners.polar.Polar`.
+        adamw_lr: Learning rate of the rest; it keeps its ratio to ``lr`` under a schedule.
+        exclude: Shell patterns of names that are not hidden.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 0.02,
+        weight_decay: float = 0.0,
+        momentum: float = 0.95,
+        nesterov: bool = True,
+        ns_steps: int = 5,
+        scale: Scale = "spectral",
+        adamw_lr: float = 3e-4,
+        exclude: Sequence[str] = matrix.NOT_HIDDEN,
+    ) -> None:
+        if not float(lr) > 0:
+            raise BadInputError(f"lr must be positive, not {lr}: adamw_lr is kept as a multiple of it")
+        method = matrix.muon(
+            momentum=momentum, nesterov=nesterov, steps=ns_steps, scale=scale, exclude=exclude,
+            adamw_scale=adamw_lr / float(lr),
+        )  # fmt: skip
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+
+
+class Shampoo(Optimizer):
+    """Kronecker-factored AdaGrad; see `precond.recipes.matrix.shampoo`.
+
+    Args:
+        params: Parameters, named parameters or parameter groups.
+        lr: Learning rate.
+        momentum: Heavy-ball momentum of the directions.
+        beta: Decay of the factors; 1 sums them.
+        epsilon: The factors start at this multiple of the identity.
+        weight_decay: Decoupled decay.
+        precondition_frequency: Steps between roots.
+        max_preconditioner_dim: Axes longer than this are left as they are.
+        grafting: ``"none"``, ``"sgd"`` or ``"adagrad"``: whose norm each direction gets.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 0.1,
+        momentum: float = 0.0,
+        beta: float = 1.0,
+        epsilon: float = 1e-4,
+        weight_decay: float = 0.0,
+        precondition_frequency: int = 1,
+        max_preconditioner_dim: int = 8192,
+        grafting: Literal["none", "sgd", "adagrad"] = "none",
+    ) -> None:
+        method = matrix.shampoo(
+            momentum=momentum, beta=beta, eps=epsilon, every=precondition_frequency, max_dim=max_preconditioner_dim,
+            graft=grafting,
+        )  # fmt: skip
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+
+
+class SOAP(Optimizer):
+    """Adam in the eigenbasis of Shampoo's factors; see `precond.recipes.matrix.soap`.
+
+    Args:
+        params: Parameters, named parameters or parameter groups.
+        lr: Learning rate.
+        betas: Decays of the averages of gradients and of their squares.
+        shampoo_beta: Decay of the factors; that of the squares unless given.
+        eps: Added to the square root.
+        weight_decay: Decoupled decay.
+        precondition_frequency: Steps between turns of the basis.
+        max_precond_dim: Axes longer than this keep their own basis.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 3e-3,
+        betas: tuple[float, float] = (0.95, 0.95),
+        shampoo_beta: float | None = None,
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+        precondition_frequency: int = 10,
+        max_precond_dim: int = 10000,
+    ) -> None:
+        b1, b2 = _betas(betas, 2)
+        method = matrix.soap(
+            b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps, every=precondition_frequency, max_dim=max_precond_dim,
+        )  # fmt: skip
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+
+
+def _betas(betas: Sequence[float], count: int) -> tuple[float, ...]:
+    """Return ``count`` decays, or say what is wrong with them."""
+    values = tuple(float(beta) for beta in betas)
+    if len(values) != count or not all(0.0 <= beta < 1.0 for beta in values):
+        raise BadInputError(f"betas must be {count} numbers in [0, 1), not {betas!r}")
+    return values

@@ -1,0 +1,132 @@
+"""Methods that approximate the Hessian of a deterministic objective: quasi-Newton and inexact Newton."""
+
+from __future__ import annotations
+
+from precond.core import Builds, Choice, Kind, LogUniform, Method, Paper
+from precond.krylov.cg import CG
+from precond.preconditioners.identity import Identity
+from precond.preconditioners.inverse_of import InverseOf, ShiftRelative, SquareRoot
+from precond.preconditioners.lbfgs import LBFGS
+from precond.recipes.registry import recipe
+from precond.steps.armijo import Armijo
+from precond.steps.gradient_regularized import GradientRegularized
+from precond.steps.strong_wolfe import StrongWolfe
+
+
+@recipe(
+    builds=Builds.METHOD,
+    runs_on=Kind.SMOOTH,
+    family="second-order",
+    paper=Paper(
+        title="On the limited memory BFGS method for large scale optimization",
+        authors="Dong C. Liu, Jorge Nocedal",
+        year=1989,
+        venue="Mathematical Programming 45",
+    ),
+    purpose="Smooth minimization with gradients alone, from a few variables to millions.",
+    claim="Competitive with methods that use more storage, and globally convergent on uniformly convex functions.",
+    example="precond.minimize(lambda x: ((x - 1) ** 2).sum(), torch.zeros(9).double(), method='lbfgs')",
+    space={"memory": Choice((3, 5, 10, 20, 40)), "c2": Choice((0.9, 0.5, 0.1))},
+)
+def lbfgs(*, memory: int = 10, c1: float = 1e-4, c2: float = 0.9) -> Method:
+    """L-BFGS with a strong Wolfe line search.
+
+    ``d = -H g`` with ``H`` the BFGS inverse Hessian of the last ``memory`` pairs ``(s, y)``, started from
+    ``(s'y / y'y) I`` of the newest pair (scaling M3 of the paper): ``H+ = V' H V + rho s s'``, ``V = I - rho y s'``,
+    ``rho = 1 / s'y``. The step is tried at 1, and at ``min(1, 1 / ||g||_1)`` in the first iteration.
+
+    Deviations:
+        1. Pairs with ``s'y <= 1e-10 ||s|| ||y||`` are skipped (the paper's line search excludes them).
+        2. The line search brackets and zooms (Nocedal & Wright 2006), where the paper used More & Thuente's code, and
+           decides by slopes where values differ by rounding alone.
+        3. After a failed search the memory is emptied once and steepest descent is tried.
+
+    Args:
+        memory: Pairs kept.
+        c1: Sufficient decrease.
+        c2: Curvature.
+
+    Returns:
+        The method.
+    """
+    return Method(preconditioner=LBFGS(memory), step=StrongWolfe(c1, c2))
+
+
+@recipe(
+    builds=Builds.METHOD,
+    runs_on=Kind.SMOOTH,
+    family="second-order",
+    paper=Paper(
+        title="Truncated-Newton algorithms for large-scale unconstrained optimization",
+        authors="Ron S. Dembo, Trond Steihaug",
+        year=1983,
+        venue="Mathematical Programming 26",
+    ),
+    purpose="Smooth minimization with Hessian products, convex or not.",
+    claim="Superlinear convergence without solving any Newton system more accurately than it deserves.",
+    example="precond.minimize(lambda x: ((x - 1) ** 4).sum(), torch.zeros(9).double(), method='newton-cg')",
+    space={"cap": LogUniform(0.05, 0.9), "c1": LogUniform(1e-5, 1e-1)},
+)
+def newton_cg(*, cap: float = 0.5, c1: float = 1e-4) -> Method:
+    """Line-search Newton-CG (also Nocedal & Wright, Numerical Optimization, 2006, Algorithm 7.1).
+
+    ``d`` comes from conjugate gradients on ``B d = -g``, started at zero and stopped at
+    ``||B d + g|| <= min(cap, sqrt(||g||)) ||g||``, or at non-positive curvature with the iterate so far (``-g`` in the
+    first inner iteration). The step shrinks from 1 to sufficient decrease.
+
+    Deviations:
+        1. Non-positive curvature is ``p'Bp <= 0``, where the 1983 paper tests ``p'Bp < eps p'p``.
+        2. The forcing term is Nocedal & Wright's; the 1983 paper allows any that vanishes with ``||g||``.
+        3. Steps shrink by quadratic interpolation within [0.1, 0.5].
+
+    Args:
+        cap: Largest relative residual of an inner solve.
+        c1: Sufficient decrease.
+
+    Returns:
+        The method.
+    """
+    return Method(preconditioner=InverseOf(CG(), Identity(), SquareRoot(cap)), step=Armijo(c1))
+
+
+@recipe(
+    builds=Builds.METHOD,
+    runs_on=Kind.SMOOTH,
+    family="second-order",
+    paper=Paper(
+        title="Regularized Newton Method with Global O(1/k^2) Convergence",
+        authors="Konstantin Mishchenko",
+        year=2023,
+        arxiv="2112.02089",
+        venue="SIAM Journal on Optimization 33",
+    ),
+    purpose="Smooth convex minimization with Hessian products, from any starting point.",
+    claim="Global O(1/k^2) convergence on convex functions with Lipschitz Hessians, superlinear when strongly convex.",
+    example="precond.minimize(lambda x: ((x - 1) ** 4).sum(), torch.zeros(9).double(), method='regularized-newton')",
+    space={"h": LogUniform(1e-8, 1e2), "fraction": LogUniform(1e-3, 0.5)},
+)
+def regularized_newton(*, h: float = 5e-6, search: bool = True, fraction: float = 0.1) -> Method:
+    """Newton's method regularized by the square root of the gradient norm, with the paper's search for ``H``.
+
+    ``x+ = x - (B + lambda I)^-1 g`` with ``lambda = sqrt(H ||g||)``. Each iteration tries ``H / 2`` first and doubles
+    it until ``f(x+) <= f(x) - (2/3) lambda r^2`` and ``||g(x+)|| <= 2 lambda r`` with ``r = ||x+ - x||`` (AdaN).
+
+    Deviations:
+        1. The system is solved by conjugate gradients to a residual of ``fraction * lambda * r``; the first
+           test is unharmed by it, as the residual is orthogonal to the step.
+        2. From the third failure of one iteration on, the factor 2 itself doubles.
+        3. Where values differ by rounding alone, the gradients decide.
+        4. On functions that are not convex, negative curvature ends the inner solve as in Newton-CG.
+
+    Args:
+        h: First ``H`` (the author's code starts there); with ``search=False`` the fixed ``H``, at least half the
+            Lipschitz constant of the Hessian.
+        search: Adapt ``H``.
+        fraction: Residual of the inner solve beside ``lambda r``.
+
+    Returns:
+        The method.
+    """
+    return Method(
+        preconditioner=InverseOf(CG(), Identity(), ShiftRelative(fraction)), step=GradientRegularized(h, search)
+    )

@@ -1,0 +1,138 @@
+"""Objectives in the forms that users have them: torch functions, and functions with their own derivatives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from precond.core import BadInputError, Objective, Operator, Work
+from precond.operators.hessian import Hessian, autograd_hessian, check_twice_differentiable, difference_hessian
+
+
+class TorchObjective(Objective):
+    """A torch function, differentiated by autograd.
+
+    Args:
+        fun: Maps a vector ``[n]`` to a tensor of one element, by torch operations.
+        curvature: Keep the graph of the last gradient, so that the Hessian there costs no further evaluation.
+        work: The account to charge.
+    """
+
+    def __init__(self, fun: Callable[[Tensor], Tensor], *, curvature: bool = False, work: Work | None = None) -> None:
+        super().__init__(work)
+        self._fun = fun
+        self._curvature = curvature
+        self._graph: tuple[Tensor, Tensor, Tensor] | None = None  # x as it was given, leaf, gradient
+        self._checked = False
+
+    def hessian(self, x: Tensor) -> Operator:
+        """Return the Hessian at ``x`` by double backward; counts a gradient unless ``x`` was evaluated last."""
+        if self._graph is None or self._graph[0] is not x:
+            self.work.gradients += 1
+            self._differentiate(x, keep=True)
+        _, leaf, gradient = self._graph or (x, x[0], torch.zeros_like(x[0]))  # no graph: there are no variables
+        if not self._checked:
+            check_twice_differentiable(gradient)
+            self._checked = True
+        return autograd_hessian(leaf, gradient, self.work)
+
+    def _value(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self._evaluate(x[0])
+
+    def _value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self._differentiate(x, keep=self._curvature)
+
+    def _differentiate(self, x: Tensor, *, keep: bool) -> tuple[Tensor, Tensor]:
+        self._graph = None  # frees the memory before the next graph is built
+        leaf = x[0].detach().requires_grad_()
+        with torch.enable_grad():
+            loss = self._evaluate(leaf)
+            if not loss.requires_grad:
+                if leaf.numel() == 0:
+                    return loss.detach(), torch.zeros_like(x)
+                raise BadInputError(
+                    "fun returned a value that does not depend on x through torch operations: "
+                    "compute it with torch, without .item(), .detach() or NumPy, or give jac"
+                )
+            seed = torch.ones_like(loss, requires_grad=keep)  # requiring its gradient unmasks once-only functions
+            (gradient,) = torch.autograd.grad(loss, leaf, seed, create_graph=keep, allow_unused=True)
+        if gradient is None:
+            if leaf.numel():
+                raise BadInputError("fun's value does not depend on x: it must be computed from its argument")
+            gradient = torch.zeros_like(leaf)
+        if keep:
+            self._graph = (x, leaf, gradient)
+        return loss.detach(), gradient.detach()[None]
+
+    def _evaluate(self, x: Tensor) -> Tensor:
+        loss = self._fun(x)
+        if not isinstance(loss, Tensor):
+            raise BadInputError(f"fun returned {type(loss).__name__}: return a torch tensor, or give jac (NumPy form)")
+        if loss.numel() != 1 or not loss.is_floating_point():
+            raise BadInputError(f"fun returned shape {tuple(loss.shape)} of {loss.dtype}: return one real number")
+        return loss.reshape(())
+
+
+class GivenObjective(Objective):
+    """A function with derivatives of its own, in NumPy or torch.
+
+    Args:
+        fun: Maps a point to a number; to a pair of number and gradient when ``jac`` is ``True``.
+        jac: Maps a point to its gradient.
+        hessp: Maps a point and a vector to the Hessian's product with it; ``None`` takes differences of gradients.
+        give: Turns a flat tensor ``[n]`` into what the functions take.
+        work: The account to charge.
+    """
+
+    def __init__(
+        self,
+        fun: Callable[..., Any],
+        jac: Callable[..., Any] | bool,
+        hessp: Callable[..., Any] | None = None,
+        *,
+        give: Callable[[Tensor], Any],
+        work: Work | None = None,
+    ) -> None:
+        super().__init__(work)
+        self._fun, self._jac, self._hessp, self._give = fun, jac, hessp, give
+
+    def hessian(self, x: Tensor) -> Operator:
+        """Return the Hessian at ``x`` from ``hessp``, or by differences that are counted as gradients, too."""
+        hessp = self._hessp
+        if hessp is None:
+            base = self.point(x).gradient[0]
+            return difference_hessian(lambda y: self.point(y[None]).gradient[0], x[0], base, self.work)
+        given = self._give(x[0].clone())
+        return Hessian(lambda v: self._vector(hessp(given, self._give(v)), "hessp", v), x[0], self.work)
+
+    def _value(self, x: Tensor) -> Tensor:
+        loss = self._fun(self._give(x[0].clone()))
+        return self._number(loss[0] if self._jac is True else loss, x)
+
+    def _value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        given = self._give(x[0].clone())  # a copy: users' functions may write to their argument
+        if callable(self._jac):
+            loss, gradient = self._fun(given), self._jac(given)
+        else:
+            loss, gradient = self._fun(given)
+        return self._number(loss, x), self._vector(gradient, "jac", x[0])[None]
+
+    @staticmethod
+    def _number(loss: Any, x: Tensor) -> Tensor:
+        loss = torch.as_tensor(loss, device=x.device).detach()
+        if loss.numel() != 1 or loss.is_complex():
+            raise BadInputError(f"fun returned shape {tuple(loss.shape)} of {loss.dtype}: return one real number")
+        return loss.reshape(()).to(torch.promote_types(loss.dtype, x.dtype))
+
+    @staticmethod
+    def _vector(value: Any, name: str, like: Tensor) -> Tensor:
+        value = torch.as_tensor(value).detach().to(like)
+        if value.numel() != like.numel():
+            raise BadInputError(
+                f"{name} returned shape {tuple(value.shape)}: it must have {like.numel()} entries like x"
+            )
+        return value.reshape(-1).clone()

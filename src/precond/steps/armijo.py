@@ -1,0 +1,61 @@
+"""Backtracking to sufficient decrease."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import final
+
+from torch import Tensor
+
+from precond.core import Advance, NoState, Objective, Point, Search, Status
+from precond.steps.line import Line, Trial
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Armijo(Search[NoState]):
+    """Shrink the step from 1 until ``f(x + a d) <= f + c1 a g'd`` (Armijo 1966), by quadratic interpolation.
+
+    Where values of the objective differ by rounding alone, a step that does not lengthen the gradient is accepted.
+
+    Attributes:
+        c1: Sufficient decrease.
+        max_trials: Largest number of evaluations in one search.
+    """
+
+    c1: float = 1e-4
+    max_trials: int = 40
+
+    def init(self, like: Tensor) -> NoState:
+        """Keep nothing."""
+        return NoState()
+
+    def advance(
+        self, state: NoState, point: Point, direction: Callable[[float], Tensor], objective: Objective
+    ) -> Advance:
+        """Move along the direction to a point of sufficient decrease."""
+        line = Line(objective, point, direction(0.0))
+        start, alpha = line.start, 1.0
+        for _ in range(self.max_trials):
+            trial = line.at(alpha)
+            if trial.finite:
+                if trial.loss <= start.loss + self.c1 * alpha * start.slope:
+                    return Advance(trial.point)
+                if abs(trial.loss - start.loss) <= line.noise and _shorter(trial.point, point):
+                    return Advance(trial.point)
+            alpha = self._shorter_step(start, trial)
+        stuck = -alpha * start.slope <= line.noise
+        return Advance(point, Status.FAILED_STAGNATION if stuck else Status.FAILED_LINE_SEARCH)
+
+    @staticmethod
+    def _shorter_step(start: Trial, trial: Trial) -> float:
+        """Return the minimizer of the parabola through the start, its slope and the trial, within ``[0.1, 0.5]``."""
+        curvature = trial.loss - start.loss - start.slope * trial.alpha
+        share = -start.slope * trial.alpha / (2 * curvature) if math.isfinite(curvature) and curvature > 0 else 0.1
+        return trial.alpha * min(max(share, 0.1), 0.5)
+
+
+def _shorter(new: Point, old: Point) -> bool:
+    return bool(new.gradient.norm() <= old.gradient.norm())

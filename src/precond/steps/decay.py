@@ -1,0 +1,98 @@
+"""Four ways in which weight decay enters a step."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from precond.core import Decay
+
+_HALF = (torch.float16, torch.bfloat16)
+
+
+class _InPlace(Decay):
+    """Moves half-precision weights in the precision of their updates, rounding once."""
+
+    def move(self, weights: list[Tensor], updates: list[Tensor], lr: float | Tensor, decay: float) -> None:
+        """Take ``w <- w - lr u`` with the decay where it belongs, in place."""
+        if not weights:
+            return
+        if isinstance(lr, Tensor):
+            lr = lr.to(weights[0].device)
+        if weights[0].dtype in _HALF:
+            working = [weight.to(update.dtype) for weight, update in zip(weights, updates, strict=True)]
+            self._move(working, updates, lr, decay)
+            torch._foreach_copy_(weights, working)
+        else:
+            self._move(weights, updates, lr, decay)
+
+    @abc.abstractmethod
+    def _move(self, weights: list[Tensor], updates: list[Tensor], lr: float | Tensor, decay: float) -> None: ...
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Decoupled(_InPlace):
+    """Shrink first: ``w <- (1 - lr decay) w - lr u``.
+
+    Source: AdamW (arXiv 1711.05101), as `torch.optim.AdamW` has it.
+    """
+
+    def _move(self, weights: list[Tensor], updates: list[Tensor], lr: float | Tensor, decay: float) -> None:
+        if decay:
+            torch._foreach_mul_(weights, 1.0 - lr * decay)
+        _descend(weights, updates, lr)
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class DecoupledAfter(_InPlace):
+    """Shrink the moved weights: ``w <- (1 - lr decay) (w - lr u)``.
+
+    Source: the published code of SOAP (arXiv 2409.11321).
+    """
+
+    def _move(self, weights: list[Tensor], updates: list[Tensor], lr: float | Tensor, decay: float) -> None:
+        _descend(weights, updates, lr)
+        if decay:
+            torch._foreach_mul_(weights, 1.0 - lr * decay)
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Proximal(_InPlace):
+    """Shrink by the proximal map of the squared norm: ``w <- (w - lr u) / (1 + lr decay)``.
+
+    Source: Adan (arXiv 2208.06677).
+    """
+
+    def _move(self, weights: list[Tensor], updates: list[Tensor], lr: float | Tensor, decay: float) -> None:
+        _descend(weights, updates, lr)
+        if decay:
+            torch._foreach_div_(weights, 1.0 + lr * decay)
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Coupled(_InPlace):
+    """Add the gradient of ``decay / 2 ||w||^2`` to the gradient, before anything else sees it: L2 regularization."""
+
+    reads_weights: ClassVar[bool] = True
+
+    def regularize(self, gradient: Tensor, weight: Tensor | None, decay: float) -> Tensor:
+        """Return ``g + decay w``."""
+        return gradient if weight is None or not decay else torch.add(gradient, weight, alpha=decay)
+
+    def _move(self, weights: list[Tensor], updates: list[Tensor], lr: float | Tensor, decay: float) -> None:
+        _descend(weights, updates, lr)
+
+
+def _descend(weights: list[Tensor], updates: list[Tensor], lr: float | Tensor) -> None:
+    if isinstance(lr, Tensor):
+        torch._foreach_sub_(weights, torch._foreach_mul(updates, lr))
+    else:
+        torch._foreach_add_(weights, updates, alpha=-lr)

@@ -1,0 +1,386 @@
+"""The torch driver: layout, schedule, survival and saving, on toy parts with exact arithmetic."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import io
+import logging
+
+import pytest
+import torch
+from torch import nn
+
+import precond
+from precond.core import BadInputError, Cadence, IncompatibleError, Method, Route, Selector, named_tensors
+from precond.optim.memory import estimate_memory
+from precond.optim.optimizer import Optimizer
+from precond.optim.stagger import phases
+from tests.optim.toys import Count, Difference, Global, NeedsLoss, NeedsOperator, Sum
+
+PLAIN = Method(preconditioner=Count())
+SUMMING = Method(preconditioner=Count(), momentum=Sum())
+
+
+def params(*shapes: tuple[int, ...], dtype: torch.dtype = torch.float64) -> list[nn.Parameter]:
+    return [nn.Parameter(torch.zeros(shape, dtype=dtype)) for shape in shapes]
+
+
+def give(parameters: list[nn.Parameter], *values: float | None) -> None:
+    for param, value in zip(parameters, values, strict=True):
+        param.grad = None if value is None else torch.full_like(param, value)
+
+
+def counts(optimizer: Optimizer, param: nn.Parameter) -> dict[str, int]:
+    return {name: int(t) for name, t in optimizer.state[param].items() if t.ndim == 0}
+
+
+def test_equal_shapes_share_a_slab_and_unequal_ones_do_not() -> None:
+    ps = params((2, 3), (2, 3), (3, 2), ())
+    optimizer = Optimizer(ps, SUMMING, lr=1.0)
+    give(ps, 1.0, 2.0, 3.0, 4.0)
+    optimizer.step()
+    optimizer.step()
+    assert [p.flatten()[0].item() for p in ps] == [-3.0, -6.0, -9.0, -12.0]
+    assert sorted(len(slab.params) for slab in optimizer._slabs) == [1, 1, 2]
+    assert optimizer.work.applies == 8
+
+
+def test_parameters_without_gradient_keep_value_and_state() -> None:
+    ps = params((2,), (2,), (2,))
+    optimizer = Optimizer(ps, SUMMING, lr=1.0)
+    give(ps, 1.0, 1.0, None)
+    optimizer.step()
+    give(ps, None, 1.0, 1.0)
+    optimizer.step()
+    assert [p[0].item() for p in ps] == [-1.0, -3.0, -1.0]
+    assert [counts(optimizer, p)["preconditioner.observed"] for p in ps] == [1, 2, 1]
+    give(ps, None, None, None)
+    optimizer.step()
+    assert [p[0].item() for p in ps] == [-1.0, -3.0, -1.0]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_a_gradient_that_is_not_finite_harms_nobody_and_is_reported_once(
+    bad: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    ps = params((2,), (2,))
+    optimizer = Optimizer(ps, SUMMING, lr=1.0)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            give(ps, 1.0, bad)
+            optimizer.step()
+    assert ps[0][0].item() == -6.0
+    assert ps[1][0].item() == 0.0
+    assert optimizer.work.skipped == 3
+    assert len(caplog.records) == 1
+    assert "not finite" in caplog.text
+
+
+def test_huge_finite_gradients_are_not_taken_for_infinite() -> None:
+    ps = params((64,), dtype=torch.float32)
+    optimizer = Optimizer(ps, PLAIN, lr=1e-30)
+    give(ps, 3e38)
+    optimizer.step()
+    assert optimizer.work.skipped == 0
+    assert ps[0][0].item() < 0
+
+
+@pytest.mark.parametrize("failing", ["raise", "report"])
+def test_a_failed_refresh_is_survived_counted_and_reported_once(failing: str, caplog: pytest.LogCaptureFixture) -> None:
+    ps = params((2, 2), (2, 2))
+    optimizer = Optimizer(ps, Method(preconditioner=Count(failing)), lr=1.0)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(4):
+            give(ps, 1.0, 1.0)
+            optimizer.step()
+    assert float(ps[0].flatten()[0]) == -4.0
+    assert optimizer.work.refresh_failures == 8
+    assert len(caplog.records) == 1
+    assert "did not converge" in caplog.text
+
+
+def test_cadence_refreshes_first_at_once_then_every_k_steps() -> None:
+    ps = params((2, 2))
+    optimizer = Optimizer(ps, Method(preconditioner=Count(), cadence=Cadence(3, stagger=False)), lr=1.0)
+    seen = []
+    for _ in range(7):
+        give(ps, 1.0)
+        optimizer.step()
+        seen.append(counts(optimizer, ps[0])["preconditioner.refreshed_at"])
+    assert seen == [1, 1, 3, 3, 3, 6, 6]
+
+
+def test_staggered_refreshes_spread_over_the_interval() -> None:
+    ps = params(*[(4, 4)] * 6, *[(3, 3)] * 4)
+    optimizer = Optimizer(ps, Method(preconditioner=Count(), cadence=Cadence(5)), lr=1.0)
+    per_step = []
+    for _ in range(11):
+        before = optimizer.work.refreshes
+        give(ps, *[1.0] * 10)
+        optimizer.step()
+        per_step.append(optimizer.work.refreshes - before)
+    assert per_step[0] == 10  # nobody starts without a factor
+    assert sum(per_step[1:6]) == sum(per_step[6:11]) == 10
+    assert max(per_step[1:]) <= 3
+
+
+def test_phases_balance_the_cost() -> None:
+    costs = [8.0, 1.0, 1.0, 1.0, 1.0, 4.0, 4.0, 2.0]
+    load = [0.0] * 3
+    for cost, phase in zip(costs, phases(costs, 3), strict=True):
+        load[phase] += cost
+    assert max(load) <= 8.0
+    assert sum(load) == sum(costs)
+
+
+def test_priming_takes_no_step_also_for_a_latecomer() -> None:
+    ps = params((2, 2), (2, 2))
+    method = Method(preconditioner=Count(), cadence=Cadence(2, after=True, prime=True, stagger=False))
+    optimizer = Optimizer(ps, method, lr=1.0)
+    give(ps, 1.0, None)
+    optimizer.step()
+    assert float(ps[0].abs().sum()) == 0.0
+    for _ in range(3):
+        give(ps, 1.0, 1.0)
+        optimizer.step()
+    assert [p.flatten()[0].item() for p in ps] == [-3.0, -2.0]
+    assert [counts(optimizer, p)["preconditioner.primed"] for p in ps] == [1, 1]
+    assert counts(optimizer, ps[0])["preconditioner.refreshes"] == 1  # after its second step
+
+
+def test_previous_gradient_is_kept_and_is_this_one_at_first() -> None:
+    ps = params((2,), (2,))
+    optimizer = Optimizer(ps, Method(preconditioner=Count(), estimator=Difference()), lr=1.0)
+    give(ps, 5.0, None)
+    optimizer.step()
+    assert ps[0][0].item() == 0.0
+    give(ps, 7.0, 4.0)
+    optimizer.step()
+    assert [p[0].item() for p in ps] == [-2.0, 0.0]
+
+
+def test_gradients_are_never_written() -> None:
+    ps = params((2, 2), (2, 2), (3,))
+    optimizer = Optimizer(ps, SUMMING, lr=1.0, weight_decay=0.1)
+    give(ps, 1.0, 2.0, 3.0)
+    for _ in range(3):
+        optimizer.step()
+    assert [float(p.grad.flatten()[0]) for p in ps] == [1.0, 2.0, 3.0]
+
+
+def test_half_precision_parameters_are_worked_on_in_float32() -> None:
+    ps = params((2, 2), dtype=torch.bfloat16)
+    optimizer = Optimizer(ps, SUMMING, lr=0.5)
+    give(ps, 1.0)
+    optimizer.step()
+    assert ps[0].dtype == torch.bfloat16
+    assert float(ps[0].flatten()[0].detach()) == -0.5
+    assert optimizer.state[ps[0]]["momentum.total"].dtype == torch.float32
+
+
+def test_groups_schedulers_and_tensor_learning_rates() -> None:
+    ps = params((2,), (3,))
+    groups = [{"params": [ps[0]], "lr": 2.0}, {"params": [ps[1]], "method": SUMMING}]
+    optimizer = Optimizer(groups, PLAIN, lr=torch.tensor(1.0))
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)
+    for _ in range(2):
+        give(ps, 1.0, 1.0)
+        optimizer.step()
+        schedule.step()
+    assert [p[0].item() for p in ps] == [-3.0, -2.0]  # -2-1 and -1 - (1+1)/2
+
+
+def test_add_param_group_keeps_what_was_learned() -> None:
+    ps = params((2,), (2,))
+    optimizer = Optimizer(ps[:1], SUMMING, lr=1.0)
+    give(ps, 1.0, 1.0)
+    optimizer.step()
+    optimizer.add_param_group({"params": [ps[1]]})
+    optimizer.step()
+    assert [p[0].item() for p in ps] == [-3.0, -1.0]
+
+
+def test_closure_is_evaluated_with_gradients_and_returned() -> None:
+    w = nn.Parameter(torch.tensor([3.0]))
+    optimizer = Optimizer([w], Method(preconditioner=NeedsLoss()), lr=0.5)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = (w**2).sum()
+        loss.backward()
+        return loss
+
+    assert float(optimizer.step(closure)) == 9.0
+    assert float(w) == 0.0
+    with pytest.raises(IncompatibleError, match="closure"):
+        optimizer.step()
+
+
+@dataclasses.dataclass(frozen=True)
+class Named(Selector):
+    part: str
+
+    def selects(self, name: str, parameter: torch.Tensor) -> bool:
+        return self.part in name
+
+
+def test_route_chooses_by_name() -> None:
+    ps = dict(zip(["head.weight", "body.weight"], params((2,), (2,)), strict=True))
+    optimizer = Optimizer(ps.items(), Route([(Named("head"), SUMMING)], PLAIN), lr=1.0)
+    for _ in range(2):
+        give(list(ps.values()), 1.0, 1.0)
+        optimizer.step()
+    assert [p[0].item() for p in ps.values()] == [-3.0, -2.0]
+
+
+def trajectory(model: nn.Module, optimizer: Optimizer, steps: range) -> None:
+    for k in steps:
+        generator = torch.Generator().manual_seed(k)
+        optimizer.zero_grad()
+        model(torch.randn(5, 4, generator=generator)).square().mean().backward()
+        optimizer.step()
+
+
+def make() -> tuple[nn.Module, Optimizer]:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))
+    method = Method(preconditioner=Count(), momentum=Sum(), cadence=Cadence(3))
+    return model, Optimizer(model.named_parameters(), method, lr=1e-2)
+
+
+@pytest.mark.parametrize("weights_only", [True, False])
+def test_a_run_resumed_from_state_dict_is_bitwise_the_same(weights_only: bool) -> None:
+    model, optimizer = make()
+    trajectory(model, optimizer, range(5))
+    buffer = io.BytesIO()
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, buffer)
+    trajectory(model, optimizer, range(5, 12))
+
+    other, resumed = make()
+    buffer.seek(0)
+    saved = torch.load(buffer, weights_only=weights_only)
+    other.load_state_dict(saved["model"])
+    resumed.load_state_dict(saved["optimizer"])
+    trajectory(other, resumed, range(5, 12))
+    for a, b in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(a, b)
+    for a, b in zip(optimizer.state_dict()["state"].values(), resumed.state_dict()["state"].values(), strict=True):
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_state_names_are_dotted_and_per_parameter() -> None:
+    model, optimizer = make()
+    trajectory(model, optimizer, range(1))
+    state = optimizer.state_dict()["state"]
+    assert len(state) == 4
+    assert {"step", "clock", "momentum.total", "preconditioner.observed"} <= set(state[0])
+    assert state[0]["momentum.total"].shape == (4, 4)
+
+
+def test_loading_matches_by_name_in_another_order() -> None:
+    model, optimizer = make()
+    trajectory(model, optimizer, range(3))
+    reordered = dict(reversed(list(model.named_parameters())))
+    other = Optimizer(reordered.items(), SUMMING, lr=1e-2)
+    other.load_state_dict(optimizer.state_dict())
+    for param in model.parameters():
+        assert torch.equal(other.state[param]["momentum.total"], optimizer.state[param]["momentum.total"])
+
+
+def test_loading_keeps_float32_state_of_half_precision_parameters() -> None:
+    ps = params((2, 2), dtype=torch.bfloat16)
+    optimizer = Optimizer(ps, SUMMING, lr=1.0)
+    give(ps, 1.0)
+    optimizer.step()
+    optimizer.state[ps[0]]["momentum.total"].fill_(1.0 + 2**-20)
+    other = Optimizer(ps, SUMMING, lr=1.0)
+    other.load_state_dict(optimizer.state_dict())
+    assert float(other.state[ps[0]]["momentum.total"][0, 0]) == 1.0 + 2**-20
+
+
+def test_copies_go_on_alone() -> None:
+    model, optimizer = make()
+    trajectory(model, optimizer, range(2))
+    model2, optimizer2 = copy.deepcopy((model, optimizer))
+    trajectory(model, optimizer, range(2, 4))
+    trajectory(model2, optimizer2, range(2, 4))
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), model2.parameters(), strict=True))
+
+
+def test_works_under_a_grad_scaler_and_skips_overflow() -> None:
+    w = nn.Parameter(torch.ones(2))
+    optimizer = Optimizer([w], PLAIN, lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    scaler.scale(w.sum()).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    assert torch.allclose(w.detach(), torch.full((2,), 0.9))
+    w.grad = torch.full((2,), float("inf"))
+    scaler.step(optimizer)
+    scaler.update()
+    assert torch.allclose(w.detach(), torch.full((2,), 0.9))
+    assert scaler.get_scale() == 2.0
+
+
+def test_step_hooks_and_zero_grad() -> None:
+    ps = params((2,))
+    optimizer = Optimizer(ps, PLAIN, lr=1.0)
+    seen: list[str] = []
+    optimizer.register_step_pre_hook(lambda *_: seen.append("pre"))
+    optimizer.register_step_post_hook(lambda *_: seen.append("post"))
+    give(ps, 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+    assert seen == ["pre", "post"]
+    assert ps[0].grad is None
+
+
+def test_empty_frozen_and_scalar_parameters() -> None:
+    ps = params((0, 3), (), (2,))
+    ps[2].requires_grad_(False)
+    optimizer = Optimizer(ps, SUMMING, lr=1.0)
+    ps[0].grad, ps[1].grad = torch.zeros(0, 3, dtype=torch.float64), torch.ones((), dtype=torch.float64)
+    optimizer.step()
+    assert float(ps[1].detach()) == -1.0
+    assert float(ps[2].sum()) == 0.0
+
+
+def test_memory_estimate_is_exact_and_allocates_nothing() -> None:
+    model, optimizer = make()
+    estimate = estimate_memory(model, optimizer._default)
+    trajectory(model, optimizer, range(1))
+    assert estimate == optimizer.state_bytes()
+    assert optimizer.state_bytes() == sum(
+        t.numel() * t.element_size() for slab in optimizer._slabs for _, t in named_tensors(slab.state)
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "word"),
+    [(Method(preconditioner=Global()), "minimize"), (Method(preconditioner=NeedsOperator()), "OPERATOR")],
+)
+def test_methods_that_training_cannot_serve_are_refused_with_a_remedy(method: Method, word: str) -> None:
+    with pytest.raises(IncompatibleError, match=word):
+        Optimizer(params((2,)), method)
+
+
+def test_bad_arguments_are_named() -> None:
+    with pytest.raises(BadInputError, match="lr"):
+        Optimizer(params((2,)), PLAIN, lr=-1.0)
+    with pytest.raises(BadInputError, match="weight_decay"):
+        Optimizer(params((2,)), PLAIN, weight_decay=float("nan"))
+    with pytest.raises(BadInputError, match="view_as_real"):
+        Optimizer(params((2,), dtype=torch.complex64), PLAIN)
+    with pytest.raises(BadInputError, match=r"precond\.recipes"):
+        Optimizer(params((2,)), "soap")
+    embedding = nn.Embedding(4, 2, sparse=True)
+    optimizer = Optimizer(embedding.parameters(), PLAIN, lr=1.0)
+    embedding(torch.tensor([1])).sum().backward()
+    with pytest.raises(BadInputError, match="sparse=False"):
+        optimizer.step()
+
+
+def test_version_is_public() -> None:
+    assert precond.__version__
