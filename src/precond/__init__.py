@@ -6,15 +6,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from precond.linear import lstsq as lstsq
+    from precond.linear import solve as solve
     from precond.smooth import minimize as minimize
-    from precond.solvers.lstsq import lstsq as lstsq
-    from precond.solvers.solve import solve as solve
 
 __version__ = "0.1.0"
 
 _functions = {
-    "solve": "precond.solvers.solve",
-    "lstsq": "precond.solvers.lstsq",
+    "solve": "precond.linear",
+    "lstsq": "precond.linear",
     "minimize": "precond.smooth",
 }
 _packages = (

@@ -38,6 +38,8 @@ EPILOG = """
 
   precond methods --search "sparse matrix"  [dim]which method fits[/dim]
 
+  precond problems                          [dim]what there is to race on[/dim]
+
   precond COMMAND --help                    [dim]its options and examples[/dim]
 """
 

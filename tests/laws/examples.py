@@ -1,7 +1,7 @@
 """Examples of parts that cannot be built without arguments, by class name; every other part is built as it is.
 
-Each value returns instances that together show what the part can do. Imports stand inside, so that this table can be
-read without loading the library.
+Each value returns instances that together show what the part can do; the laws also run on everything that the recipes
+put together. Imports stand inside, so that this table can be read without loading the library.
 """
 
 from __future__ import annotations
@@ -10,12 +10,44 @@ from collections.abc import Callable
 from typing import Any
 
 
+def _graft() -> list[Any]:
+    from precond.preconditioners.diagonal import Diagonal
+    from precond.preconditioners.graft import Graft
+    from precond.preconditioners.kronecker import Kronecker
+
+    return [Graft(direction=Kronecker(), magnitude=Diagonal())]
+
+
 def _inverse_of() -> list[Any]:
     from precond.krylov.cg import CG
     from precond.preconditioners.identity import Identity
     from precond.preconditioners.inverse_of import InverseOf
+    from precond.preconditioners.jacobi import Jacobi
 
-    return [InverseOf(CG(), Identity())]
+    return [InverseOf(CG(), Identity()), InverseOf(CG(), Jacobi())]
 
 
-EXAMPLES: dict[str, Callable[[], list[Any]]] = {"InverseOf": _inverse_of}
+def _observing() -> list[Any]:
+    from precond.filters.adan import LookAhead
+    from precond.filters.clip import ClipNorm
+    from precond.preconditioners.diagonal import Diagonal
+    from precond.preconditioners.kronecker import Kronecker
+    from precond.preconditioners.observing import Observing
+
+    return [Observing(LookAhead(), Diagonal()), Observing(ClipNorm(), Kronecker())]
+
+
+def _rotate() -> list[Any]:
+    from precond.preconditioners.diagonal import Diagonal
+    from precond.preconditioners.eigenbasis import Eigenbasis
+    from precond.preconditioners.rotate import Rotate
+
+    return [Rotate(Eigenbasis(), Diagonal(0.95)), Rotate(Eigenbasis(max_dim=3), Diagonal(0.95, eps_first=True))]
+
+
+EXAMPLES: dict[str, Callable[[], list[Any]]] = {
+    "Graft": _graft,
+    "InverseOf": _inverse_of,
+    "Observing": _observing,
+    "Rotate": _rotate,
+}

@@ -43,16 +43,6 @@ def push_writes_only_the_state(part: Part, shape: Shape, seed: int) -> None:
         assert bool(torch.isfinite(result).all()), "push returns what is not finite"
 
 
-def result_is_not_overwritten(part: Part, shape: Shape, seed: int) -> None:
-    """What `push` returned does not change at the next push, and may be written to without touching the state."""
-    state = part.init(torch.zeros((2, *shape), dtype=F64))
-    first = part.push(state, random((2, *shape), seed), evidence(2, shape, seed))
-    kept, rest = first.clone(), snapshot(state)
-    assert equal(rest, snapshot(state)), "the state changed by itself"
-    part.push(state, random((2, *shape), seed + 1), evidence(2, shape, seed + 1))
-    assert torch.equal(first, kept), "a result is overwritten by the next push: return a copy"
-
-
 def members_do_not_interact(part: Part, shape: Shape, seed: int) -> None:
     """A batch of three equals three batches of one."""
     vectors = [random((3, *shape), seed + step) for step in range(STEPS)]
@@ -91,7 +81,6 @@ def keeps_dtype(part: Part, shape: Shape, seed: int) -> None:
 LAWS = [
     init_reads_no_values,
     push_writes_only_the_state,
-    result_is_not_overwritten,
     members_do_not_interact,
     survives_bad_evidence,
     keeps_dtype,

@@ -103,7 +103,7 @@ def train(net: Net, optimizer: Optimizer, steps: range) -> list[float]:
             loss.backward()
             return loss
 
-        losses.append(float(optimizer.step(closure)))
+        losses.append(optimizer.step(closure).item())
     return losses
 
 

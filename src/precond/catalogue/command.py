@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
@@ -76,7 +75,10 @@ def methods(
 
 def problems() -> None:
     """List the problems that can be raced: name, options, and what is to be solved."""
-    table = Table("problem", "options", "what is to be solved", box=None, header_style="bold")
+    table = Table(box=None, header_style="bold")
+    table.add_column("problem", no_wrap=True)
+    table.add_column("options", max_width=24)
+    table.add_column("what is to be solved")
     for entry in all_problems().values():
         options = [f"{name}={value}" for name, value in entry.options.items()]
         path = ["PATH"] if entry.needs_path else ["[PATH]"] if entry.takes_path else []
@@ -87,9 +89,12 @@ def problems() -> None:
 
 
 def _table(found: list[Entry]) -> Table:
-    table = Table("method", "family", "year", "memory", "what it is for", box=None, header_style="bold")
+    table = Table(box=None, header_style="bold")
+    for heading in ("method", "family", "year", "memory"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("what it is for")
     for entry in found:
-        table.add_row(entry.name, entry.family, str(entry.paper.year), str(entry.memory), escape(entry.purpose))
+        table.add_row(entry.name, entry.family, str(entry.paper.year), entry.memory.short, Text(entry.purpose))
     return table
 
 
@@ -112,4 +117,4 @@ def _show(console: Console, entry: Entry) -> None:
     console.print()
     console.print(Syntax(entry.example.strip(), "python", background_color="default"))
     console.print()
-    console.print(Text(entry.text))
+    console.print(Text(entry.text.replace("``", "")), soft_wrap=True)

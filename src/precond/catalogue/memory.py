@@ -39,19 +39,37 @@ class Memory:
 
     def __str__(self) -> str:
         """Return the amount with its unit."""
-        return f"{self.amount:.3g} {self.unit}"
+        return f"{self.amount:.3g} {self.unit.removesuffix('s') if self.amount == 1 else self.unit}"
+
+    @property
+    def short(self) -> str:
+        """The amount in a few characters, for tables."""
+        return str(self).replace("bytes per parameter", "B/param")
 
 
 def memory_of(built: Any) -> Memory:
     """Return the state kept by what a recipe built: a method, a route, an iteration or a preconditioner."""
     if isinstance(built, Method | Route):
-        return Memory(_per_parameter(built), "bytes per parameter", f"a float32 weight of {SIDE} x {SIDE}")
+        inner = 4 * sum(_iteration_vectors(iteration) for iteration in _iterations(built))
+        reference = f"a float32 weight of {SIDE} x {SIDE}" + (
+            ", the vectors of the inner solve included" if inner else ""
+        )
+        return Memory(_per_parameter(built) + inner, "bytes per parameter", reference)
     reference = f"the 5-point Laplacian on a grid of {GRID} x {GRID}"
     if isinstance(built, Iteration):
         return Memory(_iteration_vectors(built), "vectors", f"{reference} after {ITERATIONS} iterations")
     if isinstance(built, Preconditioner):
         return Memory(_preconditioner_vectors(built), "vectors", reference)
     raise TypeError(f"a recipe cannot build a {type(built).__name__}")
+
+
+def _iterations(part: Any) -> Iterator[Iteration]:
+    """Yield the iterations that a method's parts are made of."""
+    if isinstance(part, Iteration):
+        yield part
+    elif dataclasses.is_dataclass(part):
+        for child in vars(part).values():
+            yield from _iterations(child)
 
 
 def _per_parameter(method: Method | Route) -> float:

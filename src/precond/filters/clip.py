@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import final
 
-import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Evidence, Filter, NoState
+from precond.math.norms import member_norm
 
 
 @final
@@ -34,5 +34,4 @@ class ClipNorm(Filter[NoState]):
 
     def push(self, state: NoState, v: Tensor, evidence: Evidence) -> Tensor:
         """Return ``v``, clipped."""
-        norm = torch.linalg.vector_norm(v, dim=tuple(range(1, v.ndim)), keepdim=True)
-        return v * (self.limit / norm.clamp(min=self.limit))
+        return v * (self.limit / member_norm(v).clamp(min=self.limit))

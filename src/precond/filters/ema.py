@@ -46,5 +46,5 @@ class EMA(Filter[EMAState]):
     def push(self, state: EMAState, v: Tensor, evidence: Evidence) -> Tensor:
         """Absorb ``v`` and return the average."""
         state.steps.add_(1)
-        state.average.lerp_(v, 1.0 - self.beta)
-        return state.average / debias(self.beta, state.steps, state.average) if self.debias else state.average
+        average = state.average.lerp_(v, 1.0 - self.beta)
+        return average / debias(self.beta, state.steps, average) if self.debias else average.clone()

@@ -51,11 +51,11 @@ class HeavyBall(Filter[HeavyBallState]):
 
     def push(self, state: HeavyBallState, v: Tensor, evidence: Evidence) -> Tensor:
         """Absorb ``v`` and return the velocity."""
-        velocity = state.velocity.mul_(self.momentum)
-        if state.steps is None:
-            velocity.add_(v)
-        else:
-            kept = torch.where(state.steps == 0, 1.0, 1.0 - self.dampening).to(v.dtype)
-            velocity.addcmul_(v, kept.view(-1, *(1,) * (v.ndim - 1)))
+        kept = v
+        if state.steps is not None:
+            weight = 1.0 - self.dampening * (state.steps > 0).to(v.dtype)
+            kept = v * weight.view(-1, *(1,) * (v.ndim - 1))
             state.steps.add_(1)
-        return torch.add(v, velocity, alpha=self.momentum) if self.nesterov else velocity
+        velocity = torch.add(kept, state.velocity, alpha=self.momentum)
+        state.velocity.copy_(velocity)
+        return velocity.mul_(self.momentum).add_(v) if self.nesterov else velocity

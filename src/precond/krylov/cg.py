@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from precond.core import Iteration, Map, Operator, Progress, Status
 from precond.krylov.inner import column, norm, real_inner
 
 
+@final
 @dataclasses.dataclass(frozen=True)
 class CG(Iteration):
     """Conjugate gradients for ``A x = b`` with ``A`` symmetric (Hermitian) positive definite.
@@ -27,7 +28,8 @@ class CG(Iteration):
 
     (M. R. Hestenes, E. Stiefel, *Methods of conjugate gradients for solving linear systems*, 1952.)
 
-    Each row of ``b`` is a system of its own. A row whose residual has vanished for its precision stays where it is.
+    Each row of ``b`` is a system of its own. A row whose residual has vanished for its precision stays where it is;
+    when all have, the iteration is done.
 
     ``<p, A p> <= 0`` in some row ends the iteration with ``FAILED_INDEFINITE_OPERATOR``; the solution is the iterate
     before that step. In the very first step that would be ``x_0``, which says nothing; there, the rows that met
@@ -47,26 +49,32 @@ class CG(Iteration):
         z = precondition(r)
         p = z.clone()
         rho = real_inner(r, z)
-        vanished = torch.finfo(r.dtype).eps ** 3 * rho  # below it a row is frozen: <r, P r> is quadratic in r
+        tiny = torch.finfo(rho.dtype).tiny
+        vanished = torch.finfo(rho.dtype).eps ** 3 * rho.abs()  # below it a row is frozen: <r, P r> is quadratic in r
         first = True
         while True:
-            if bool(((rho < 0) | ((rho == 0) & (norm(r) > 0))).any()):
-                yield Progress(norm(r), x.clone, failure=Status.FAILED_INDEFINITE_PRECONDITIONER)
-                return
             active = rho > vanished
+            if not bool(active.all()):
+                if bool(((rho < 0) | ((rho == 0) & (norm(r) > 0))).any()):
+                    yield Progress(norm(r), x.clone, failure=Status.FAILED_INDEFINITE_PRECONDITIONER)
+                    return
+                if not bool((active | ~rho.isfinite()).any()):
+                    yield Progress(norm(r), x.clone, solved=True)
+                    return
             q = operator.matvec(p)
             curvature = real_inner(p, q)
-            if bool((active & (curvature <= 0)).any()):
+            flat = active & (curvature <= 0)
+            if bool(flat.any()):
                 if first:
-                    x = torch.where(column(active & (curvature <= 0)), x + p, x)
+                    x = torch.where(column(flat), x + p, x)
                 yield Progress(norm(r), x.clone, failure=Status.FAILED_INDEFINITE_OPERATOR)
                 return
-            alpha = torch.where(active, rho / curvature, 0)
-            x.addcmul_(p, column(alpha))
-            r.addcmul_(q, column(alpha), value=-1)
+            alpha = column(rho / curvature.clamp(min=tiny) * active)
+            x.addcmul_(p, alpha)
+            r.addcmul_(q, alpha, value=-1)
             yield Progress(norm(r), x.clone)
             z = precondition(r)
             rho, before = real_inner(r, z), rho
-            beta = torch.where(active, rho / before, 0)
-            p.mul_(column(beta)).add_(z)
+            beta = column(rho / before.clamp(min=tiny) * active)
+            p.mul_(beta).add_(z)
             first = False

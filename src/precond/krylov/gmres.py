@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from typing import final
 
 import torch
 from torch import Tensor
@@ -12,13 +13,15 @@ from precond.core import BadInputError, Iteration, Map, Operator, Progress, Stat
 from precond.krylov.inner import column, norm, ratio
 
 
+@final
 @dataclasses.dataclass(frozen=True)
 class GMRES(Iteration):
-    """GMRES(m) for any square ``A``, preconditioned from the right so that the residual it minimizes is the true one.
+    """Restarted GMRES for any square ``A``, preconditioned from the right so that it minimizes the true residual.
 
     A cycle starts from ``r = b - A x``, ``v_0 = r / ||r||`` and builds an orthonormal basis ``V`` of the Krylov space
-    of ``A P`` with ``A P V_j = V_{j+1} H_j`` (Arnoldi). Then ``x + P V_j y`` with ``y = argmin || ||r|| e_0 - H_j y ||``;
-    the small problem is kept triangular by one Givens rotation for each column, gathered in ``Q``: ``Q H = R``.
+    of ``A P`` with ``A P V_j = V_{j+1} H_j`` (Arnoldi). The iterate is ``x + P V_j y`` where ``y`` minimizes
+    ``|| beta e_0 - H_j y ||``, ``beta = ||r||``; that small problem is kept triangular by one Givens rotation for each
+    column, gathered in ``Q``: ``Q H = R``.
 
     (Y. Saad, M. H. Schultz, *GMRES: a generalized minimal residual algorithm for solving nonsymmetric linear systems*,
     1986.) The basis is orthogonalized by classical Gram-Schmidt twice, which is as stable as Householder reflections

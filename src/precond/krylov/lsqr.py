@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from precond.core import Iteration, Map, Need, Operator, Progress, Status
 from precond.krylov.inner import column, norm, ratio, real_inner
 
 
+@final
 @dataclasses.dataclass(frozen=True)
 class LSQR(Iteration):
     """LSQR for ``min ||A x - b||`` with ``A`` of any shape: CG on the normal equations, done on ``A`` itself.

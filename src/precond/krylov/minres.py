@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from precond.core import Iteration, Map, Operator, Progress, Status
 from precond.krylov.inner import column, norm, ratio, real_inner
 
 
+@final
 @dataclasses.dataclass(frozen=True)
 class MINRES(Iteration):
     """Minimum residuals for ``A x = b`` with ``A`` symmetric (Hermitian) and ``P`` positive definite.

@@ -38,13 +38,16 @@ def incomplete_cholesky(indptr: Array, indices: Array, data: Array, shift: float
 
 
 def two_sweeps(lower: Triangle, upper: Triangle, scales: tuple[Array, Array, Array], v: Array) -> Array:
-    """Return ``S3 (I + U)^-1 S2 (I + L)^-1 S1 v`` for each row of ``v``: a sweep forth and a sweep back.
+    """Sweep forth and back with a pair of triangles, for each row of ``v``.
 
     Args:
         lower: The strictly lower triangular ``L``.
         upper: The strictly upper triangular ``U``.
         scales: The diagonals ``S1, S2, S3``, each of length ``n``.
         v: Shape ``[batch, n]``, rows contiguous.
+
+    Returns:
+        ``S3 (I + U)^-1 S2 (I + L)^-1 S1 v``.
     """
     from precond.math import incomplete_kernels as kernels
 

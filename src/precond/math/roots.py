@@ -18,22 +18,22 @@ def inverse_root(matrices: Tensor, p: float, *, eps: float | None = None) -> tup
     Args:
         matrices: Symmetric positive semidefinite matrices, shape ``[batch, n, n]``.
         p: Order of the root, positive; need not be an integer.
-        eps: Relative floor on the eigenvalues; ``n`` times the machine epsilon unless given.
+        eps: Relative floor on the eigenvalues; the machine epsilon unless given.
 
     Returns:
-        The roots ``[batch, n, n]``, exactly symmetric, and a mask ``[batch]`` of members without one (an entry is not
+        The roots ``[batch, n, n]``, and a mask ``[batch]`` of members without one (an entry is not
         finite, or the decomposition failed). Their root, and that of a zero matrix, is the identity.
     """
     n = matrices.shape[-1]
     if eps is None:
-        eps = n * torch.finfo(matrices.dtype).eps
+        eps = torch.finfo(matrices.dtype).eps
     bound = inf_norm(matrices)
     scale = torch.where(bound.isfinite() & (bound > 0), bound, 1.0)
     values, vectors, failed = safe_eigh(matrices / scale[:, None, None])
     largest = values[:, -1:]
     trivial = failed | ~(largest[:, 0] > 0)
     powers = torch.clamp(values, min=eps * largest).clamp(min=torch.finfo(values.dtype).tiny).pow(-0.5 / p)
-    half = vectors * powers[:, None, :]  # A^(-1/p) = (V l^(-1/2p)) (V l^(-1/2p))^T, symmetric to the last bit
+    half = vectors * powers[:, None, :]  # A^(-1/p) = (V l^(-1/2p)) (V l^(-1/2p))^T
     roots = torch.bmm(half, half.mT) * scale.pow(-1.0 / p)[:, None, None]
     identity = torch.eye(n, dtype=matrices.dtype, device=matrices.device)
     return torch.where(trivial[:, None, None], identity, roots), failed

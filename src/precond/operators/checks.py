@@ -10,6 +10,8 @@ import torch
 from precond.core import BadInputError
 
 FLOATS = (torch.float32, torch.float64, torch.complex64, torch.complex128)
+DECLARED = 1e-6
+"""Largest relative difference of mirrored entries in a matrix that may be declared symmetric."""
 
 
 def check_shape(shape: tuple[int, ...]) -> None:
@@ -48,3 +50,11 @@ def working_dtype(dtype: torch.dtype) -> torch.dtype:
     if dtype.is_complex:
         raise BadInputError(f"{dtype} is not supported: convert to torch.complex64 or torch.complex128")
     return torch.float64
+
+
+def refuse_symmetric(difference: float) -> None:
+    """Refuse the claim that a matrix is symmetric."""
+    raise BadInputError(
+        f"the matrix was declared symmetric, but mirrored entries differ by {difference:.1e} of their size: leave out "
+        "`symmetric`, or give (A + A^H) / 2"
+    )

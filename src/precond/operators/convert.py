@@ -34,6 +34,9 @@ def as_operator(
         definite: Whether ``A`` is positive definite. When not given, it is known only where the diagonal refutes it.
         dtype: Convert the entries to this type when that loses nothing; operators without entries keep theirs.
 
+    Returns:
+        The operator: `A` itself if it is one.
+
     Raises:
         BadInputError: It is none of these, has no rows or columns, or an entry is not finite.
     """

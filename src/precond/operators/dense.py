@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Operator, OperatorTraits
-from precond.operators.checks import check_finite, check_shape, working_dtype
+from precond.operators.checks import DECLARED, check_finite, check_shape, refuse_symmetric, working_dtype
 
 
 class DenseOperator(Operator):
@@ -30,12 +30,24 @@ class DenseOperator(Operator):
         self.shape = (matrix.shape[0], matrix.shape[1])
         self.dtype = matrix.dtype
         self.device = matrix.device
+        found = self._asymmetry()
+        if symmetric and found > DECLARED:
+            refuse_symmetric(found)
         if symmetric is None:
-            symmetric = self.shape[0] == self.shape[1] and torch.equal(matrix, matrix.mH)
+            symmetric = found <= 4 * torch.finfo(self.dtype).eps
         if definite is None and symmetric and not bool((matrix.diagonal().real > 0).all()):
             definite = False
         self.traits = OperatorTraits(symmetric, definite)
         self._entries: scipy.sparse.csr_array | None = None
+
+    def _asymmetry(self) -> float:
+        """Return the largest ``|a_ij - conj(a_ji)| / |a_ij|``; infinite when not square."""
+        if self.shape[0] != self.shape[1]:
+            return float("inf")
+        gap = (self.matrix - self.matrix.mH).abs()
+        if not bool(gap.any()):
+            return 0.0
+        return float(torch.where(gap == 0, 0, gap / self.matrix.abs()).max())
 
     def matvec(self, x: Tensor) -> Tensor:
         """Return ``A x`` for each row of ``x``."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Operator, OperatorTraits
-from precond.operators.checks import check_finite, check_shape, working_dtype
+from precond.operators.checks import DECLARED, check_finite, check_shape, refuse_symmetric, working_dtype
 
 
 class SparseOperator(Operator):
@@ -51,8 +51,11 @@ class SparseOperator(Operator):
                 self.shape,
                 device=self.device,
             )
+        found = _asymmetry(self.matrix)
+        if symmetric and found > DECLARED:
+            refuse_symmetric(found)
         if symmetric is None:
-            symmetric = _symmetric(self.matrix)
+            symmetric = found <= 4 * torch.finfo(self.dtype).eps
         if definite is None and symmetric and not bool((self.matrix.diagonal().real > 0).all()):
             definite = False
         self.traits = OperatorTraits(symmetric, definite)
@@ -98,11 +101,18 @@ def _product(matrix: scipy.sparse.csr_array | scipy.sparse.csc_array, x: Tensor)
     return torch.from_numpy(out)
 
 
-def _symmetric(matrix: scipy.sparse.csr_array) -> bool:
-    """Whether the matrix equals its conjugate transpose, entry by entry."""
+def _asymmetry(matrix: scipy.sparse.csr_array) -> float:
+    """Return the largest ``|a_ij - conj(a_ji)| / |a_ij|``; infinite when not square."""
     if matrix.shape[0] != matrix.shape[1]:
-        return False
+        return float("inf")
     transposed = matrix.T.tocsr()  # sorted, as the conversion visits rows in order
     if np.array_equal(transposed.indptr, matrix.indptr) and np.array_equal(transposed.indices, matrix.indices):
-        return bool(np.array_equal(transposed.data.conj(), matrix.data))
-    return (matrix != transposed.conj()).nnz == 0  # explicit zeros may differ in place
+        gap, size = np.abs(transposed.data.conj() - matrix.data), np.abs(matrix.data)
+    else:  # an entry without partner counts fully, unless it is an explicit zero
+        gap, size = np.abs((matrix - transposed.conj()).data), np.zeros(1)
+    different = gap > 0
+    if not different.any():
+        return 0.0
+    if size.shape != gap.shape:
+        return float("inf")
+    return float(np.max(gap[different] / np.maximum(size[different], np.finfo(size.dtype).tiny)))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar, final
 
-import torch
 from torch import Tensor
 
 from precond.core import Evidence, Health, Need, Preconditioner, Scope, Traits
+from precond.math.norms import member_norm
 from precond.preconditioners.shifts import refuse_shift
 
 _FLOOR = 1e-16
@@ -81,9 +81,5 @@ class Graft(Preconditioner[GraftState]):
         """Return the direction with the other's length."""
         refuse_shift(self, shift)
         direction = self.direction.apply(state.direction, v)
-        length = _norm(self.magnitude.apply(state.magnitude, v))
-        return direction * (length / (_norm(direction) + _FLOOR))
-
-
-def _norm(v: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(v, dim=tuple(range(1, v.ndim)), keepdim=True)
+        length = member_norm(self.magnitude.apply(state.magnitude, v))
+        return direction * (length / (member_norm(direction) + _FLOOR))

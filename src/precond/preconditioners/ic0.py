@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, final
 
 import numpy as np
 import scipy.sparse
@@ -14,6 +14,7 @@ from precond.math.incomplete import incomplete_cholesky
 from precond.preconditioners.triangles import TrianglesState, arrays, operator_with_entries
 
 
+@final
 @dataclasses.dataclass(frozen=True)
 class IC0(Preconditioner[TrianglesState]):
     """Incomplete Cholesky on the pattern of the matrix, IC(0), of the matrix scaled to unit diagonal.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ class JacobiState:
     operator: Operator | None = None
 
 
+@final
 @dataclasses.dataclass(frozen=True)
 class Jacobi(Preconditioner[JacobiState]):
     """Diagonal scaling: ``apply(v) = v / (d + shift)`` with ``d = |diag(A)|``.

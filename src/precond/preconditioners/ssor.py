@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, final
 
 import numpy as np
 import scipy.sparse
@@ -13,9 +13,12 @@ from precond.core import BadInputError, Evidence, Health, IncompatibleError, Nee
 from precond.preconditioners.triangles import TrianglesState, arrays, operator_with_entries
 
 
+@final
 @dataclasses.dataclass(frozen=True)
 class SSOR(Preconditioner[TrianglesState]):
-    """One symmetric sweep of SOR, with ``A = L + D + U`` (strict triangles and diagonal)::
+    """One symmetric sweep of SOR.
+
+    With ``A = L + D + U`` (strict triangles and diagonal)::
 
         apply(v) = omega (2 - omega) (D + omega U)^-1 D (D + omega L)^-1 v
 
@@ -50,7 +53,7 @@ class SSOR(Preconditioner[TrianglesState]):
         state.operator = operator_with_entries(evidence, "ssor")
 
     def refresh(self, state: TrianglesState) -> Health:
-        """Split the matrix: ``L <- omega D^-1 L``, ``U <- omega D^-1 U``, so that both triangles have unit diagonals."""
+        """Keep ``omega D^-1 L`` and ``omega D^-1 U``: both triangles then have unit diagonals."""
         matrix = None if state.operator is None else state.operator.entries()
         if matrix is None:
             return Health()

@@ -8,11 +8,12 @@ from precond.problems.base import (
     Training,
     TrainingInstance,
 )
-from precond.problems.digits import digits
 from precond.problems.convection_diffusion import convection_diffusion
+from precond.problems.digits import digits
 from precond.problems.load import load
 from precond.problems.logistic import logistic
 from precond.problems.matrix_market import matrix_market
+from precond.problems.nist import nist
 from precond.problems.poisson import poisson2d, poisson3d
 from precond.problems.registry import all_problems, problem
 from precond.problems.stdlib_lm import stdlib_lm
@@ -26,8 +27,15 @@ __all__ = [
     "Training",
     "TrainingInstance",
     "all_problems",
+    "convection_diffusion",
     "digits",
     "load",
+    "logistic",
+    "matrix_market",
+    "nist",
+    "poisson2d",
+    "poisson3d",
     "problem",
+    "stdlib_lm",
     "supervised",
 ]

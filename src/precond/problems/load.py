@@ -67,7 +67,7 @@ def _make(entry: Entry, argument: str) -> Problem:
             raise BadInputError(f"{entry.name} takes no path ({path!r}); write {entry.name}:key=value with {known}")
         values["path"] = Path(path).expanduser()
     elif entry.needs_path:
-        raise BadInputError(f"{entry.name} needs a path: write {entry.example}")
+        raise BadInputError(f"{entry.name} needs a path, write for example {entry.example}. {entry.purpose}")
     return entry.make(**values)
 
 
@@ -103,7 +103,9 @@ def _recognise(path: Path, known: dict[str, Entry]) -> Entry:
     for entry in sorted(known.values(), key=lambda entry: entry.general):
         if entry.recognises is not None and entry.recognises(path, head):
             return entry
-    examples = ", ".join(entry.example for entry in known.values() if entry.takes_path)
+    if path.is_dir():
+        read_bytes(path)  # says that it is a folder, and which files there are
+    examples = ", ".join(entry.example.split(", ")[-1] for entry in known.values() if entry.takes_path)
     raise BadInputError(f"{path}: not recognised; name the problem before the path ({examples})")
 
 

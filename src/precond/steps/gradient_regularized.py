@@ -55,7 +55,7 @@ class GradientRegularized(Search[GradientRegularizedState]):
 
     def init(self, like: Tensor) -> GradientRegularizedState:
         """Start from the first estimate."""
-        return GradientRegularizedState(torch.full((1,), self.h, dtype=torch.float64))
+        return GradientRegularizedState(torch.full((like.shape[0],), self.h, dtype=torch.float64, device=like.device))
 
     def advance(
         self,

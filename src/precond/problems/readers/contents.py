@@ -10,6 +10,7 @@ from typing import NoReturn
 from precond.core import BadInputError
 
 GZIP = b"\x1f\x8b"
+_SHOWN = 24
 
 
 def fail(path: Path | str, what: str, remedy: str, line: int | None = None) -> NoReturn:
@@ -40,7 +41,7 @@ def read_bytes(path: Path | str, limit: int = -1) -> bytes:
         remedy = f"did you mean {near}?" if (near := _nearest(path)) else "check the path"
         fail(path, "no such file", remedy)
     except IsADirectoryError:
-        fail(path, "is a folder, not a file", "name a file in it")
+        fail(path, "is a folder, not a file", f"name a file in it: {_listing(path)}")
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         fail(path, f"damaged gzip file ({str(error).rstrip('.').lower()})", "fetch or compress it again")
     except OSError as error:
@@ -68,6 +69,16 @@ def stem(path: Path | str) -> str:
     """Return the name of a file without ``.gz`` and without its own suffix."""
     name = Path(path).name.removesuffix(".gz")
     return Path(name).stem or name
+
+
+def _listing(folder: Path) -> str:
+    """Return the names of the files in a folder, or of as many as a line can hold."""
+    try:
+        names = sorted(child.name for child in folder.iterdir() if child.is_file())
+    except OSError:
+        return "it cannot be listed"
+    more = f", ... ({len(names)} in all)" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more if names else "there is none"
 
 
 def _nearest(path: Path) -> str:

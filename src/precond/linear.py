@@ -1,0 +1,219 @@
+"""Linear systems and least squares in one call: ``precond.solve`` and ``precond.lstsq``."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from precond.core import (
+    BadInputError,
+    Builds,
+    Iteration,
+    Kind,
+    Operator,
+    Preconditioner,
+    Result,
+    Status,
+    UnknownNameError,
+    Work,
+)  # fmt: skip
+from precond.operators import as_operator
+from precond.recipes.registry import all_recipes
+from precond.solvers.choose import Selection, choose_least_squares, choose_system
+from precond.solvers.drive import Callback, Event
+from precond.solvers.forms import Form, read_vectors
+from precond.solvers.lstsq import solve_least_squares
+from precond.solvers.solve import solve_linear
+
+
+def solve(
+    A: Any,
+    b: Any,
+    *,
+    method: str | Iteration = "auto",
+    preconditioner: str | Preconditioner[Any] = "auto",
+    rtol: float = 1e-8,
+    atol: float = 0.0,
+    max_iterations: int | None = None,
+    x0: Any = None,
+    callback: Callback | None = None,
+) -> Result:
+    """Solve the square system ``A x = b``.
+
+    The result is converged when ``||b - A x|| <= max(rtol ||b||, atol)`` holds for each right-hand side, recomputed
+    from ``A`` and ``b`` in double precision. Gradients do not flow through the solution.
+
+    >>> import numpy as np
+    >>> result = solve(np.diag([1.0, 2.0, 4.0]), np.ones(3))
+    >>> result.converged, result.x
+    (True, array([1.  , 0.5 , 0.25]))
+
+    Args:
+        A: A dense or sparse torch tensor, a NumPy array, a SciPy sparse matrix or LinearOperator, or an `Operator`.
+        b: One right-hand side ``[n]``, or ``k`` of them as columns ``[n, k]``; NumPy or torch.
+        method: ``"auto"``, the name of an iteration ("cg", "minres", "gmres") or an `Iteration`.
+        preconditioner: ``"auto"``, a name ("identity", "jacobi", "ssor", "ic0") or a `Preconditioner`.
+        rtol: Relative tolerance.
+        atol: Absolute tolerance.
+        max_iterations: Limit on iterations; ``None`` means ten times the size, at least 100.
+        x0: Starting point, shaped like ``b``; ``None`` means zero.
+        callback: Called at the start and after each iteration with an `Event`; a true return value stops.
+
+    Returns:
+        The result; ``x`` is shaped like ``b``, NumPy or torch as ``b`` is.
+
+    Raises:
+        BadInputError: An argument cannot be used as it is.
+        IncompatibleError: Matrix, method and preconditioner do not fit; found before the first product.
+        UnknownNameError: A name that no recipe has.
+    """
+    return _solve(
+        A, b, method, preconditioner, x0, callback, Kind.LINEAR_SYSTEM, choose_system, solve_linear,
+        {"rtol": rtol, "atol": atol, "max_iterations": max_iterations},
+    )  # fmt: skip
+
+
+def lstsq(
+    A: Any,
+    b: Any,
+    *,
+    method: str | Iteration = "auto",
+    preconditioner: str | Preconditioner[Any] = "auto",
+    rtol: float = 1e-8,
+    atol: float = 0.0,
+    max_iterations: int | None = None,
+    x0: Any = None,
+    callback: Callback | None = None,
+) -> Result:
+    """Minimize ``||b - A x||`` for ``A`` of any shape.
+
+    The result is converged when ``||A^H r|| <= rtol ||A||_F ||r||`` or ``||r|| <= max(rtol ||b||, atol)`` holds for
+    each right-hand side with ``r = b - A x``, recomputed in double precision. Gradients do not flow through the
+    solution.
+
+    >>> import numpy as np
+    >>> result = lstsq(np.array([[1.0, 0.0], [1.0, 1.0], [1.0, 2.0]]), np.array([1.0, 2.0, 3.0]))
+    >>> result.converged, result.x.round(6)
+    (True, array([1., 1.]))
+
+    Args:
+        A: What `solve` takes, of shape ``[m, n]``; an operator needs ``rmatvec``.
+        b: One right-hand side ``[m]``, or ``k`` of them as columns ``[m, k]``; NumPy or torch.
+        method: ``"auto"``, the name of an iteration ("lsqr") or an `Iteration`.
+        preconditioner: ``"auto"``, a name or a `Preconditioner` of ``A^H A``.
+        rtol: Relative tolerance.
+        atol: Absolute tolerance of the residual.
+        max_iterations: Limit on iterations; ``None`` means ten times the smaller dimension, at least 100.
+        x0: Starting point, shape ``[n]`` or ``[n, k]``; ``None`` means zero.
+        callback: Called at the start and after each iteration with an `Event`; a true return value stops.
+
+    Returns:
+        The result; ``x`` has shape ``[n]`` or ``[n, k]``, NumPy or torch as ``b`` is.
+
+    Raises:
+        BadInputError: An argument cannot be used as it is.
+        IncompatibleError: Matrix, method and preconditioner do not fit; found before the first product.
+        UnknownNameError: A name that no recipe has.
+    """
+    return _solve(
+        A, b, method, preconditioner, x0, callback, Kind.LEAST_SQUARES, choose_least_squares, solve_least_squares,
+        {"rtol": rtol, "atol": atol, "max_iterations": max_iterations},
+    )  # fmt: skip
+
+
+def _solve(
+    A: Any,
+    b: Any,
+    method: str | Iteration,
+    preconditioner: str | Preconditioner[Any],
+    x0: Any,
+    callback: Callback | None,
+    kind: Kind,
+    choose: Callable[[Operator], Selection],
+    driver: Callable[..., Result],
+    limits: dict[str, Any],
+) -> Result:
+    """Read the problem, resolve names, run the driver (again with the fallback if the choice met its limits)."""
+    rows, form = read_vectors(b, "b")
+    operator = as_operator(A, dtype=rows.dtype)
+    rows = _match(rows, operator, "b")
+    start = None if x0 is None else _match(read_vectors(x0, "x0")[0], operator, "x0")
+
+    selection = choose(operator) if "auto" in (method, preconditioner) else Selection("", "", "")
+    methods = [selection.method, selection.fallback] if method == "auto" else [method]
+    chosen = selection.preconditioner if preconditioner == "auto" else preconditioner
+    work = Work()
+    for index, candidate in enumerate(part for part in methods if part):
+        iteration = _iteration(candidate, kind)
+        if index > 0 and preconditioner == "auto":
+            chosen = "jacobi" if operator.diagonal() is not None else "identity"
+        name = f"{_name(candidate)} + {_name(chosen)}"
+        if selection.reason:
+            name += f" ({'fallback, the matrix is indefinite' if index else selection.reason})"
+        result = driver(
+            operator, rows, iteration, _preconditioner(chosen), x0=start, work=work, name=name,
+            callback=_in_form(callback, form), **limits,
+        )  # fmt: skip
+        if result.status not in (Status.FAILED_INDEFINITE_OPERATOR, Status.FAILED_INDEFINITE_PRECONDITIONER):
+            break
+    return dataclasses.replace(result, x=form.restore(result.x))
+
+
+def _match(rows: Tensor, operator: Operator, what: str) -> Tensor:
+    """Return vectors in the operator's type; refuse those of another device, or complex ones for a real operator."""
+    if rows.device != operator.device:
+        raise BadInputError(f"{what} is on {rows.device}, the matrix on {operator.device}: move one of them")
+    if rows.is_complex() and not operator.dtype.is_complex:
+        raise BadInputError(
+            f"{what} is complex, the operator has {operator.dtype}: give a complex operator, or solve for the real and "
+            "imaginary parts as two right-hand sides"
+        )
+    return rows.to(operator.dtype)
+
+
+def _iteration(method: str | Iteration, kind: Kind) -> Iteration:
+    if isinstance(method, Iteration):
+        return method
+    return _build(method, Builds.ITERATION, kind, "method", "an Iteration such as precond.krylov.CG()")
+
+
+def _preconditioner(preconditioner: str | Preconditioner[Any]) -> Preconditioner[Any]:
+    if isinstance(preconditioner, Preconditioner):
+        return preconditioner
+    expected = "a Preconditioner such as precond.preconditioners.ic0.IC0()"
+    return _build(preconditioner, Builds.PRECONDITIONER, None, "preconditioner", expected)
+
+
+def _build(name: Any, builds: Builds, kind: Kind | None, what: str, expected: str) -> Any:
+    """Build the recipe of this name and sort with its defaults."""
+    if not isinstance(name, str):
+        raise BadInputError(f"{what} is a {type(name).__name__}: give a name or {expected}")
+    known = {
+        recipe.name: recipe
+        for recipe in all_recipes().values()
+        if recipe.builds is builds and (kind is None or kind in recipe.runs_on)
+    }
+    if name not in known:
+        raise UnknownNameError(what, name, [*known, "auto"])
+    return known[name].build()
+
+
+def _name(part: Any) -> str:
+    return part if isinstance(part, str) else type(part).__name__
+
+
+def _in_form(callback: Callback | None, form: Form) -> Callback | None:
+    """Return the callback with solutions in the form of the problem."""
+    if callback is None:
+        return None
+
+    def restored(event: Event) -> object:
+        return callback(Event(event.iteration, event.residual, lambda: form.restore(event.solution())))
+
+    return restored
+
+
+__all__ = ["Event", "lstsq", "solve"]

@@ -1,0 +1,95 @@
+"""The driver of linear least-squares problems."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from precond.core import IncompatibleError, Iteration, Operator, Preconditioner, Progress, Result, Work
+from precond.operators import GramOperator
+from precond.solvers.certify import Certified, certify_least_squares, estimated_frobenius_norm
+from precond.solvers.compatible import check_adjoint, check_iteration, check_preconditioner
+from precond.solvers.counted import CountedOperator
+from precond.solvers.drive import Callback, drive
+from precond.solvers.solve import check_tolerances, prepare, starting_points
+
+
+@torch.no_grad()
+def solve_least_squares(
+    operator: Operator,
+    b: Tensor,
+    iteration: Iteration,
+    preconditioner: Preconditioner[Any],
+    *,
+    rtol: float = 1e-8,
+    atol: float = 0.0,
+    max_iterations: int | None = None,
+    x0: Tensor | None = None,
+    callback: Callback | None = None,
+    work: Work | None = None,
+    name: str = "",
+) -> Result:
+    """Minimize ``||b - A x||`` until a recomputed residual proves it.
+
+    For each right-hand side, ``||A^H r|| <= rtol ||A||_F ||r||`` or ``||r|| <= max(rtol ||b||, atol)``; the second is
+    for consistent systems, where the first says nothing. The operator may have any shape ``[m, n]`` and must have an
+    adjoint; the preconditioner approximates ``(A^H A)^-1`` and is fed with the Gram operator.
+
+    Args:
+        operator: The matrix, shape ``[m, n]``.
+        b: Right-hand sides, shape ``[batch, m]``.
+        iteration: The method.
+        preconditioner: Fed with ``A^H A`` once.
+        rtol: Relative tolerance, of both quantities.
+        atol: Absolute tolerance of the residual.
+        max_iterations: Limit on iterations; ``None`` means ten times the smaller dimension, at least 100.
+        x0: Starting points, shape ``[batch, n]``; ``None`` means zero.
+        callback: Called with an `Event` at the start and after each iteration; a true return value stops.
+        work: The account to charge; a new one when not given.
+        name: What the result says about the method; the names of the parts when empty.
+
+    Returns:
+        The result, ``x`` in rows ``[batch, n]``.
+
+    Raises:
+        IncompatibleError: The parts do not fit each other or the operator; found before the first product.
+        BadInputError: A shape or a tolerance makes no sense, or the adjoint given is not one.
+    """
+    work = work if work is not None else Work()
+    if iteration.square:
+        raise IncompatibleError(f"{type(iteration).__name__} solves square systems: use method='lsqr' or precond.solve")
+    check_iteration(operator, iteration)
+    gram = GramOperator(operator)
+    check_preconditioner(gram, iteration, preconditioner)
+    check_tolerances(rtol, atol, max_iterations)
+    x = starting_points(operator, b, x0)
+    counted = CountedOperator(operator, work)
+    if operator.frobenius_norm() is None:
+        check_adjoint(operator, work)
+    matrix_norm = estimated_frobenius_norm(counted)
+    precondition, detail = prepare(preconditioner, gram, x, work)
+
+    bound = torch.clamp(rtol * torch.linalg.vector_norm(b, dim=-1), min=atol)
+
+    def claims(progress: Progress, slack: float) -> bool:
+        met = progress.residual <= slack * bound
+        if progress.normal is not None:
+            met = met | (progress.normal <= slack * rtol * matrix_norm * progress.residual)
+        return bool(met.all())
+
+    def certify(x: Tensor) -> Certified:
+        return certify_least_squares(counted, b, x, rtol=rtol, atol=atol, matrix_norm=matrix_norm)
+
+    begin = time.perf_counter()
+    limit = max(100, 10 * min(operator.shape)) if max_iterations is None else max_iterations
+    outcome = drive(
+        iteration, counted, b, precondition, x,
+        claims=claims, certify=certify, max_iterations=limit, callback=callback,
+    )  # fmt: skip
+    work.spend("iterate", time.perf_counter() - begin)
+    method = name or f"{type(iteration).__name__} + {type(preconditioner).__name__}"
+    method = f"{method}; {detail}" if detail else method
+    return Result(outcome.x, outcome.status, outcome.certificate, work, outcome.iterations, method, outcome.history)

@@ -1,0 +1,118 @@
+"""The driver of square linear systems."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from precond.core import BadInputError, Evidence, Iteration, Map, Operator, Preconditioner, Progress, Result, Work
+from precond.solvers.certify import Certified, certify_system
+from precond.solvers.compatible import check_iteration, check_preconditioner
+from precond.solvers.counted import CountedOperator, counted_apply
+from precond.solvers.drive import Callback, drive
+
+
+@torch.no_grad()
+def solve_linear(
+    operator: Operator,
+    b: Tensor,
+    iteration: Iteration,
+    preconditioner: Preconditioner[Any],
+    *,
+    rtol: float = 1e-8,
+    atol: float = 0.0,
+    max_iterations: int | None = None,
+    x0: Tensor | None = None,
+    callback: Callback | None = None,
+    work: Work | None = None,
+    name: str = "",
+) -> Result:
+    """Solve ``A x = b`` until ``||b - A x|| <= max(rtol ||b||, atol)``, recomputed, for each right-hand side.
+
+    Args:
+        operator: The matrix, square.
+        b: Right-hand sides, shape ``[batch, n]``.
+        iteration: The method.
+        preconditioner: Fed with the operator once.
+        rtol: Relative tolerance.
+        atol: Absolute tolerance.
+        max_iterations: Limit on iterations; ``None`` means ten times the size, at least 100.
+        x0: Starting points, shape ``[batch, n]``; ``None`` means zero.
+        callback: Called with an `Event` at the start and after each iteration; a true return value stops.
+        work: The account to charge; a new one when not given.
+        name: What the result says about the method; the names of the parts when empty.
+
+    Returns:
+        The result, ``x`` in rows ``[batch, n]``.
+
+    Raises:
+        IncompatibleError: The parts do not fit each other or the operator; found before the first product.
+        BadInputError: A shape or a tolerance makes no sense.
+    """
+    work = work if work is not None else Work()
+    check_iteration(operator, iteration)
+    check_preconditioner(operator, iteration, preconditioner)
+    check_tolerances(rtol, atol, max_iterations)
+    x = starting_points(operator, b, x0)
+    counted = CountedOperator(operator, work)
+    precondition, detail = prepare(preconditioner, operator, x, work)
+
+    bound = torch.clamp(rtol * torch.linalg.vector_norm(b, dim=-1), min=atol)
+
+    def claims(progress: Progress, slack: float) -> bool:
+        return bool((progress.residual <= slack * bound).all())
+
+    def certify(x: Tensor) -> Certified:
+        return certify_system(counted, b, x, rtol=rtol, atol=atol)
+
+    begin = time.perf_counter()
+    limit = max(100, 10 * operator.shape[0]) if max_iterations is None else max_iterations
+    outcome = drive(
+        iteration, counted, b, precondition, x,
+        claims=claims, certify=certify, max_iterations=limit, callback=callback,
+    )  # fmt: skip
+    work.spend("iterate", time.perf_counter() - begin)
+    method = name or f"{type(iteration).__name__} + {type(preconditioner).__name__}"
+    method = f"{method}; {detail}" if detail else method
+    return Result(outcome.x, outcome.status, outcome.certificate, work, outcome.iterations, method, outcome.history)
+
+
+def check_tolerances(rtol: float, atol: float, max_iterations: int | None) -> None:
+    """Refuse tolerances and limits that make no sense."""
+    if not (0 <= rtol < 1 and 0 <= atol < math.inf) or (rtol == 0 and atol == 0):
+        raise BadInputError(f"tolerances need 0 <= rtol < 1, 0 <= atol, not both zero: got rtol={rtol}, atol={atol}")
+    if max_iterations is not None and max_iterations < 0:
+        raise BadInputError(f"max_iterations must not be negative: got {max_iterations}")
+
+
+def starting_points(operator: Operator, b: Tensor, x0: Tensor | None) -> Tensor:
+    """Return ``x0`` (zero when not given, and wherever the right-hand side is zero) after checking shapes."""
+    rows, columns = operator.shape
+    if b.shape[-1] != rows:
+        raise BadInputError(f"the matrix has {rows} rows, the right-hand side {b.shape[-1]}: they must be equal")
+    if x0 is None:
+        return b.new_zeros(len(b), columns)
+    if x0.shape != (len(b), columns):
+        raise BadInputError(
+            f"x0 holds {len(x0)} vectors of length {x0.shape[-1]}, the problem asks for {len(b)} of length {columns}"
+        )
+    return torch.where(b.any(dim=-1, keepdim=True), x0, 0)
+
+
+def prepare(preconditioner: Preconditioner[Any], operator: Operator, like: Tensor, work: Work) -> tuple[Map, str]:
+    """Set a preconditioner up with the operator; return its map and what it has to say about it."""
+    begin = time.perf_counter()
+    state = preconditioner.init(like)
+    preconditioner.observe(state, Evidence(operator=operator))
+    detail = ""
+    if preconditioner.refreshes:
+        health = preconditioner.refresh(state)
+        work.refreshes += 1
+        work.refresh_failures += health.failures
+        detail = health.detail
+    work.spend("setup", time.perf_counter() - begin)
+    return counted_apply(preconditioner, state, work), detail
