@@ -67,8 +67,8 @@ def minimize(
         x0: Where to start; lists of numbers become a float64 tensor (an array when ``jac`` is given).
         jac: The gradient, or ``True``; ``None`` differentiates ``fun`` by autograd.
         hessp: Products with the Hessian, ``hessp(x, p)``, only with ``jac``.
-        method: Name of a recipe (``precond methods`` lists them), a `Method`, or ``"auto"``, whose choice and reason
-            are in ``Result.method``.
+        method: Name of a recipe (``precond methods`` lists them), a `Method`, or ``"auto"``: Newton-CG where Hessian
+            products are at hand (which one product finds out), L-BFGS elsewhere; ``Result.method`` says why.
         constraints: Must be ``None``.
         tol: Absolute bound on the Euclidean norm of the gradient.
         max_iterations: Largest number of iterations; ``None`` means 10 000.
@@ -97,9 +97,8 @@ def minimize(
         )
     check_tolerance(tol, max_iterations)
     form = _Form.of(fun, x0, jac, hessp)
-    chosen, name, rate = _resolve(method, form, lr)
-
     work = Work()
+    chosen, name, rate = _resolve(method, form, lr, work)
     objective = form.objective(work, Need.OPERATOR in chosen.needs)
     watch = None
     if callback is not None:
@@ -234,7 +233,7 @@ def _array(x0: Any) -> np.ndarray:
     return array
 
 
-def _resolve(method: str | Method, form: _Form, lr: float | None) -> tuple[Method, str, float]:
+def _resolve(method: str | Method, form: _Form, lr: float | None, work: Work) -> tuple[Method, str, float]:
     """Return the method, what the result says about it, and the learning rate."""
     if isinstance(method, Route):
         raise IncompatibleError("minimize has one flat vector and cannot route: pass one of the route's methods")
@@ -244,7 +243,7 @@ def _resolve(method: str | Method, form: _Form, lr: float | None) -> tuple[Metho
         raise BadInputError(f"method must be a name or a Method, not {type(method).__name__}")
     label = name = method
     if method == "auto":
-        name, reason = _choose(form)
+        name, reason = _choose(form, work)
         label = f"{name} ({reason})"
     recipe = registry.find(name)
     if recipe.builds is not Builds.METHOD:
@@ -259,9 +258,16 @@ def _resolve(method: str | Method, form: _Form, lr: float | None) -> tuple[Metho
     return built, label, _rate(built, lr, recipe.lr)
 
 
-def _choose(form: _Form) -> tuple[str, str]:
-    """Return the method for ``"auto"`` and the reason."""
-    return "lbfgs", "auto: gradients alone, any size, convex or not"
+def _choose(form: _Form, work: Work) -> tuple[str, str]:
+    """Return the method for ``"auto"`` and the reason; asks for one Hessian product, which is counted."""
+    if not form.curvature:
+        return "lbfgs", "auto: there is no hessp"
+    try:
+        form.objective(work, True).hessian(form.start).matvec(torch.zeros_like(form.start))
+    except (RuntimeError, NotImplementedError, IncompatibleError) as error:
+        logger.info("the Hessian cannot be had: %s", error)
+        return "lbfgs", "auto: fun cannot be differentiated twice"
+    return "newton-cg", "auto: Hessian products are at hand"
 
 
 def _rate(method: Method, lr: float | None, default: float | None) -> float:

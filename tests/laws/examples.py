@@ -27,14 +27,6 @@ def _inverse_of() -> list[Any]:
     return [InverseOf(CG(), Identity()), InverseOf(CG(), Jacobi())]
 
 
-def _graft() -> list[Any]:
-    from precond.preconditioners.diagonal import Diagonal
-    from precond.preconditioners.graft import Graft
-    from precond.preconditioners.kronecker import Kronecker
-
-    return [Graft(Kronecker(), Diagonal(beta=1.0))]
-
-
 def _observing() -> list[Any]:
     from precond.filters.adan import LookAhead
     from precond.filters.clip import ClipNorm

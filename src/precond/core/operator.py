@@ -56,7 +56,10 @@ class Operator(abc.ABC):
     def frobenius_norm(self) -> float | None:
         """Return the Frobenius norm, or ``None`` when only products are known."""
         matrix = self.entries()
-        return None if matrix is None else float(np.linalg.norm(matrix.data))
+        if matrix is None:
+            return None
+        largest = float(np.abs(matrix.data).max(initial=0))
+        return largest * float(np.linalg.norm(matrix.data / largest)) if largest > 0 else 0.0  # squares may overflow
 
     def double(self) -> Operator:
         """Return the same map with products in double precision, where it can be had; else the map itself."""

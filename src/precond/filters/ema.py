@@ -46,6 +46,5 @@ class EMA(Filter[EMAState]):
     def push(self, state: EMAState, v: Tensor, evidence: Evidence) -> Tensor:
         """Absorb ``v`` and return the average."""
         state.steps.add_(1)
-        average = torch.lerp(state.average, v, 1.0 - self.beta)
-        state.average.copy_(average)
-        return average.div_(debias(self.beta, state.steps, average)) if self.debias else average
+        average = state.average.lerp_(v, 1.0 - self.beta)
+        return average / debias(self.beta, state.steps, average) if self.debias else average.clone()

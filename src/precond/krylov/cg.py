@@ -28,7 +28,8 @@ class CG(Iteration):
 
     (M. R. Hestenes, E. Stiefel, *Methods of conjugate gradients for solving linear systems*, 1952.)
 
-    Each row of ``b`` is a system of its own. A row whose residual has vanished for its precision stays where it is.
+    Each row of ``b`` is a system of its own. A row whose residual has vanished for its precision stays where it is;
+    when all have, the iteration is done.
 
     ``<p, A p> <= 0`` in some row ends the iteration with ``FAILED_INDEFINITE_OPERATOR``; the solution is the iterate
     before that step. In the very first step that would be ``x_0``, which says nothing; there, the rows that met
@@ -53,9 +54,13 @@ class CG(Iteration):
         first = True
         while True:
             active = rho > vanished
-            if not bool(active.all()) and bool(((rho < 0) | ((rho == 0) & (norm(r) > 0))).any()):
-                yield Progress(norm(r), x.clone, failure=Status.FAILED_INDEFINITE_PRECONDITIONER)
-                return
+            if not bool(active.all()):
+                if bool(((rho < 0) | ((rho == 0) & (norm(r) > 0))).any()):
+                    yield Progress(norm(r), x.clone, failure=Status.FAILED_INDEFINITE_PRECONDITIONER)
+                    return
+                if not bool((active | ~rho.isfinite()).any()):
+                    yield Progress(norm(r), x.clone, solved=True)
+                    return
             q = operator.matvec(p)
             curvature = real_inner(p, q)
             flat = active & (curvature <= 0)

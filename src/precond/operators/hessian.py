@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from precond.core import Operator, OperatorTraits, Work
+from precond.core import IncompatibleError, Operator, OperatorTraits, Work
 
 
 class Hessian(Operator):
@@ -54,6 +54,31 @@ def autograd_hessian(leaf: Tensor, gradient: Tensor, work: Work) -> Hessian:
         return torch.zeros_like(v) if hv is None else hv
 
     return Hessian(product, leaf.detach(), work)
+
+
+def check_twice_differentiable(gradient: Tensor) -> None:
+    """Refuse a gradient whose graph holds a function that is differentiable only once.
+
+    Autograd raises there only if the faulty node lies on the way to the point; otherwise products would lack its part.
+
+    Args:
+        gradient: The gradient with its graph, made with a ``grad_outputs`` that requires a gradient.
+
+    Raises:
+        IncompatibleError: There is such a function.
+    """
+    seen, stack = set(), [gradient.grad_fn]
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        if node.name() in ("torch::autograd::Error", "NotImplemented"):
+            raise IncompatibleError(
+                "fun holds a function that is differentiable only once, so there are no Hessian products: "
+                "use method='lbfgs', or torch operations that are differentiable twice"
+            )
+        seen.add(node)
+        stack.extend(parent for parent, _ in node.next_functions)
 
 
 def difference_hessian(gradient_at: Callable[[Tensor], Tensor], x: Tensor, gradient: Tensor, work: Work) -> Hessian:

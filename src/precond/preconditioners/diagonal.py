@@ -68,11 +68,12 @@ class Diagonal(Preconditioner[DiagonalState]):
     def apply(self, state: DiagonalState, v: Tensor, *, shift: float = 0.0) -> Tensor:
         """Return ``v / (sqrt(s) + eps + shift)``."""
         root = state.second_moment.sqrt()
-        if self.eps_first:
+        corrected = self.debias and self.beta < 1.0
+        if self.eps_first or not corrected:
             root.add_(self.eps)
-        if self.debias and self.beta < 1.0:
-            root.div_(debias(self.beta, state.steps, root).sqrt_())
-        offset = shift if self.eps_first else self.eps + shift
-        if offset:
-            root.add_(offset)
+        if corrected:  # one pass over the entries: (offset + root / correction)
+            offset = root.new_tensor(shift if self.eps_first else self.eps + shift)
+            torch.addcdiv(offset, root, debias(self.beta, state.steps, root).sqrt_(), out=root)
+        elif shift:
+            root.add_(shift)
         return torch.div(v, root, out=root) if v.dtype == root.dtype else v / root

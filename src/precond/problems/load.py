@@ -105,7 +105,7 @@ def _recognise(path: Path, known: dict[str, Entry]) -> Entry:
             return entry
     if path.is_dir():
         read_bytes(path)  # says that it is a folder, and which files there are
-    examples = ", ".join(entry.example for entry in known.values() if entry.takes_path)
+    examples = ", ".join(entry.example.split(", ")[-1] for entry in known.values() if entry.takes_path)
     raise BadInputError(f"{path}: not recognised; name the problem before the path ({examples})")
 
 

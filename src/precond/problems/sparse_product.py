@@ -67,7 +67,9 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int, None], x: Tensor, a: ConstantMatrix) -> tuple[Tensor, int]:
-        return a @ x.movedim(in_dims[0], -1), 1
+        columns = x.movedim(in_dims[0], -1)
+        products = a @ columns.flatten(1)
+        return products.unflatten(1, columns.shape[1:]), columns.ndim - 1
 
 
 def _csr(matrix: scipy.sparse.csr_array) -> Tensor:

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from precond.core import Operator
+from precond.core import IncompatibleError, Operator
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +28,8 @@ class Selection:
 
 def choose_system(operator: Operator) -> Selection:
     """Choose for a square system from the traits of the operator, and from its entries where it has them."""
+    if operator.shape[0] != operator.shape[1]:
+        raise IncompatibleError(f"solve takes square matrices, this has shape {operator.shape}: use precond.lstsq")
     traits = operator.traits
     matrix = operator.entries()
     diagonal = operator.diagonal()

@@ -22,7 +22,6 @@ from precond.core import (
     Need,
     Objective,
     Point,
-    Scope,
     Search,
     Status,
     Work,
@@ -165,11 +164,6 @@ class _Steps:
         missing = method.needs & ~PROVIDED
         if missing:
             raise IncompatibleError(f"minimize cannot provide {missing}: use method='lbfgs' or 'newton-cg'")
-        if method.preconditioner.scope is Scope.MATRIX:
-            raise IncompatibleError(
-                f"{type(method.preconditioner).__name__} works on matrices and minimize has one flat vector: "
-                "use precond.optim.Optimizer, or method='lbfgs'"
-            )
         if not isinstance(method.step, (Search, Factor)):
             raise IncompatibleError(f"minimize cannot run the step rule {type(method.step).__name__}")
         self.searches = isinstance(method.step, Search)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Objective, Operator, Work
-from precond.operators.hessian import Hessian, autograd_hessian, difference_hessian
+from precond.operators.hessian import Hessian, autograd_hessian, check_twice_differentiable, difference_hessian
 
 
 class TorchObjective(Objective):
@@ -26,14 +26,18 @@ class TorchObjective(Objective):
         self._fun = fun
         self._curvature = curvature
         self._graph: tuple[Tensor, Tensor, Tensor] | None = None  # x as it was given, leaf, gradient
+        self._checked = False
 
     def hessian(self, x: Tensor) -> Operator:
         """Return the Hessian at ``x`` by double backward; counts a gradient unless ``x`` was evaluated last."""
         if self._graph is None or self._graph[0] is not x:
             self.work.gradients += 1
             self._differentiate(x, keep=True)
-        assert self._graph is not None
-        return autograd_hessian(self._graph[1], self._graph[2], self.work)
+        _, leaf, gradient = self._graph or (x, x[0], torch.zeros_like(x[0]))  # no graph: there are no variables
+        if not self._checked:
+            check_twice_differentiable(gradient)
+            self._checked = True
+        return autograd_hessian(leaf, gradient, self.work)
 
     def _value(self, x: Tensor) -> Tensor:
         with torch.no_grad():
@@ -54,7 +58,8 @@ class TorchObjective(Objective):
                     "fun returned a value that does not depend on x through torch operations: "
                     "compute it with torch, without .item(), .detach() or NumPy, or give jac"
                 )
-            (gradient,) = torch.autograd.grad(loss, leaf, create_graph=keep, allow_unused=True)
+            seed = torch.ones_like(loss, requires_grad=keep)  # requiring its gradient unmasks once-only functions
+            (gradient,) = torch.autograd.grad(loss, leaf, seed, create_graph=keep, allow_unused=True)
         if gradient is None:
             if leaf.numel():
                 raise BadInputError("fun's value does not depend on x: it must be computed from its argument")

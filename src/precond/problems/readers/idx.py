@@ -23,6 +23,12 @@ def looks_like_idx(head: bytes) -> bool:
 def read_idx(path: Path | str) -> np.ndarray[Any, Any]:
     """Return the array of an idx file, gzipped or not, in native byte order.
 
+    Args:
+        path: The file.
+
+    Returns:
+        The array, of the shape in its header.
+
     Raises:
         BadInputError: Not an idx file, or of another length than its header says.
     """

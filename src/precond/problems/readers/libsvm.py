@@ -34,6 +34,12 @@ def read_libsvm(path: Path | str) -> tuple[scipy.sparse.csr_array, np.ndarray[An
 
     Indices are from 1, or from 0 when an index 0 occurs.
 
+    Args:
+        path: The file.
+
+    Returns:
+        Features and labels.
+
     Raises:
         BadInputError: The file is damaged; the message names the line.
     """
@@ -49,7 +55,7 @@ def read_libsvm(path: Path | str) -> tuple[scipy.sparse.csr_array, np.ndarray[An
         fail(path, f"not a readable LIBSVM file ({' '.join(str(error).split())[:80]})", _FORM)
     if features.shape[0] == 0:
         fail(path, "no samples", _FORM)
-    if features.shape[1] == 0 or features.shape[1] > _LARGEST or not np.isfinite(features.data).all():
+    if features.nnz == 0 or features.shape[1] > _LARGEST or not np.isfinite(features.data).all():
         _locate(path, content)
         fail(path, "no features", _FORM)
     if not np.isfinite(labels).all():

@@ -44,6 +44,12 @@ def read_matrix_market(path: Path | str) -> tuple[scipy.sparse.csr_array, Header
 
     Symmetric storage is expanded, the entries of pattern files are ones, repeated entries are added.
 
+    Args:
+        path: The file.
+
+    Returns:
+        The matrix, of type float64 or complex128, and the header.
+
     Raises:
         BadInputError: The file is damaged; the message names the line.
     """
@@ -51,7 +57,7 @@ def read_matrix_market(path: Path | str) -> tuple[scipy.sparse.csr_array, Header
 
     content = read_bytes(path)
     header = _header(path, content)
-    if _implausible(content):
+    if _suspect(content, header):
         _locate(path, content, header)
     try:
         matrix = scipy.sparse.csr_array(scipy.io.mmread(io.BytesIO(content)))
@@ -92,11 +98,24 @@ def _header(path: Path | str, content: bytes) -> Header:
     return Header(layout, field, symmetry)
 
 
-def _implausible(content: bytes) -> bool:
-    """Whether the size line announces more than the file can hold, so that nobody tries to allocate it."""
-    size = next((line for line in content.split(b"\n", 4096) if line.strip() and not line.startswith(b"%")), b"")
-    words = [int(word) for word in size.split() if word.isdigit()]
-    return len(words) < 2 or max(words[:2]) > _LARGEST or (len(words) == 3 and 4 * words[2] > len(content) + 4)
+def _suspect(content: bytes, header: Header) -> bool:
+    """Whether a fast look finds what SciPy misreads or would try to allocate, so that every line must be read."""
+    body = content.split(b"\n", 1)[-1]
+    while body.lstrip().startswith(b"%"):
+        body = body.lstrip().partition(b"\n")[2]
+    size, _, entries = body.lstrip().partition(b"\n")
+    counts = size.split()
+    if not all(word.isdigit() for word in counts) or len(counts) != (3 if header.layout == "coordinate" else 2):
+        return True
+    rows, columns = int(counts[0]), int(counts[1])
+    if max(rows, columns) > _LARGEST or (header.symmetry != "general" and rows != columns):
+        return True
+    if header.layout == "array":
+        return False
+    words, width = entries.split(), 2 + _FIELDS[header.field]
+    if len(words) != width * int(counts[2]):
+        return True
+    return not all(b"".join(words[i::width]).isdigit() for i in (0, 1) if words)
 
 
 def _locate(path: Path | str, content: bytes, header: Header) -> None:

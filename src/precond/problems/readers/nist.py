@@ -59,6 +59,12 @@ def looks_like_nist(head: bytes) -> bool:
 def read_nist(path: Path | str) -> Regression:
     """Return the model, the starting points, the certified values and the data of a file.
 
+    Args:
+        path: The file.
+
+    Returns:
+        What the file holds.
+
     Raises:
         BadInputError: A part is missing or damaged; the message names the line.
     """

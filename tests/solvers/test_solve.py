@@ -1,0 +1,343 @@
+"""``precond.solve`` as its users call it: forms, bad input, statuses and certificates."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import scipy.sparse
+import scipy.sparse.linalg
+import torch
+
+import precond
+from precond.core import BadInputError, IncompatibleError, NoState, Preconditioner, Status, Traits, UnknownNameError
+from precond.krylov import CG, GMRES
+from precond.operators import FunctionOperator, as_operator
+from precond.preconditioners.ic0 import IC0
+from tests.papers.linear_toys import poisson, symmetric
+
+rng = np.random.default_rng(8)
+A = poisson(6)
+dense = A.toarray()
+exact = rng.standard_normal((36, 3))
+B = dense @ exact
+FORMS = {
+    "numpy": dense,
+    "list": dense.tolist(),
+    "torch": torch.from_numpy(dense),
+    "torch csr": torch.from_numpy(dense).to_sparse_csr(),
+    "torch coo": torch.from_numpy(dense).to_sparse_coo(),
+    "torch csc": torch.from_numpy(dense).to_sparse_csc(),
+    "scipy csr": A,
+    "scipy coo": A.tocoo(),
+    "scipy matrix": scipy.sparse.csc_matrix(dense),
+    "linear operator": scipy.sparse.linalg.aslinearoperator(A),
+    "operator": as_operator(A),
+    "products": FunctionOperator(lambda x: x @ torch.from_numpy(dense), (36, 36), symmetric=True),
+    "integers": A.astype(np.int64),
+}
+
+
+def residual(a, b, x):
+    r = b - a @ x
+    return np.max(np.linalg.norm(r.reshape(len(r), -1), axis=0) / np.linalg.norm(b.reshape(len(b), -1), axis=0))
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("b", [B[:, 0], B, B[:, :1], torch.from_numpy(B), B[:, 0].tolist()], ids="vncts")
+def test_takes_any_form_and_gives_the_solution_back_in_that_of_b(name, b):
+    result = precond.solve(FORMS[name], b)
+    assert result.converged
+    assert isinstance(result.x, torch.Tensor if isinstance(b, torch.Tensor) else np.ndarray)
+    assert tuple(result.x.shape) == np.shape(b)
+    want = exact.reshape(36, -1)[:, : 1 if len(np.shape(b)) == 1 or np.shape(b)[1] == 1 else 3]
+    np.testing.assert_allclose(np.asarray(result.x).reshape(36, -1), want, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["cg", "minres", "gmres"])
+@pytest.mark.parametrize("preconditioner", ["identity", "jacobi", "ssor", "ic0"])
+@pytest.mark.parametrize(("dtype", "rtol"), [(np.float32, 1e-4), (np.float64, 1e-11), (np.complex128, 1e-10)])
+def test_every_pair_keeps_its_promise(method, preconditioner, dtype, rtol):
+    result = precond.solve(
+        A.astype(dtype), B.astype(dtype), method=method, preconditioner=preconditioner, rtol=rtol, atol=0.0
+    )
+    assert result.converged, result.message
+    assert result.x.dtype == dtype
+    assert residual(dense, B, result.x.astype(np.complex128)) <= rtol
+    assert result.certificate.value == pytest.approx(residual(dense, B, result.x.astype(np.complex128)), rel=1e-2)
+
+
+def test_counts_its_work():
+    calls = []
+    operator = FunctionOperator(lambda x: (calls.append(len(x)), x @ torch.from_numpy(dense))[1], (36, 36))
+    result = precond.solve(operator, B, method="cg", preconditioner="identity")
+    assert result.work.matvecs == sum(calls)
+    assert result.work.applies == 3 * result.iterations
+    assert result.work.refreshes == 0
+    assert len(result.history) == result.iterations + 1
+    assert {"setup", "iterate"} <= result.work.seconds.keys()
+    assert precond.solve(A, B, preconditioner="ic0").work.refreshes == 1
+
+
+def test_certifies_the_backward_error():
+    result = precond.solve(A, B[:, 0])
+    r = np.linalg.norm(B[:, 0] - A @ result.x)
+    want = r / (np.linalg.norm(dense) * np.linalg.norm(result.x) + np.linalg.norm(B[:, 0]))
+    assert result.certificate.extra["backward error"] == pytest.approx(want, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("a", "method", "preconditioner"),
+    [
+        (A, "cg", "ic0"),
+        (A - scipy.sparse.eye_array(36) * 4.5, "minres", "jacobi"),
+        (A - scipy.sparse.eye_array(36), "minres", "jacobi"),
+        (A + scipy.sparse.diags_array([np.ones(35)], offsets=[1]), "gmres", "ssor"),
+        (np.triu(np.ones((36, 36))) + dense, "gmres", "jacobi"),
+        (scipy.sparse.linalg.aslinearoperator(A), "gmres", "identity"),
+        (as_operator(scipy.sparse.linalg.aslinearoperator(A), symmetric=True), "cg", "identity"),
+    ],
+)
+def test_chooses_by_traits_and_says_why(a, method, preconditioner):
+    result = precond.solve(a, B[:, 0], max_iterations=500)
+    assert result.method.startswith(f"{method} + {preconditioner} ("), result.method
+    assert result.converged, result.message
+
+
+def test_parts_may_be_objects():
+    result = precond.solve(A, B, method=GMRES(restart=5), preconditioner=IC0(first_shift=0.1))
+    assert result.method == "GMRES + IC0"
+    assert result.converged
+
+
+def test_a_zero_right_hand_side_has_the_zero_solution():
+    for x0 in (None, np.ones(36)):
+        result = precond.solve(A, np.zeros(36), x0=x0)
+        assert result.status is Status.CONVERGED_RESIDUAL
+        assert (result.iterations, result.certificate.value) == (0, 0.0)
+        assert not result.x.any()
+
+
+def test_an_exact_initial_guess_needs_no_iteration():
+    b = np.arange(1.0, 5.0)
+    for method in ("cg", "minres", "gmres"):
+        result = precond.solve(np.diag([1.0, 2.0, 4.0, 8.0]), b, x0=b / [1, 2, 4, 8], method=method)
+        assert result.converged
+        assert result.iterations == 0
+
+
+def test_the_one_by_one_system():
+    assert precond.solve([[4.0]], [2.0]).x == pytest.approx([0.5])
+    assert precond.solve([[-4]], [2]).x == pytest.approx([-0.5])
+
+
+def test_an_absolute_tolerance_counts_where_it_is_larger():
+    result = precond.solve(A, B[:, 0], rtol=0.0, atol=1e-3)
+    assert result.converged
+    assert np.linalg.norm(B[:, 0] - A @ result.x) <= 1e-3
+    assert result.certificate.bound == pytest.approx(1e-3 / np.linalg.norm(B[:, 0]))
+
+
+def test_stops_at_the_limit_and_says_so():
+    result = precond.solve(A, B, method="cg", preconditioner="identity", max_iterations=3)
+    assert (result.status, result.iterations) == (Status.STOPPED_STEPS, 3)
+    assert result.certificate.value == pytest.approx(residual(dense, B, result.x))
+    assert "max_iterations" in result.message
+    assert precond.solve(A, B, max_iterations=0).status is Status.STOPPED_STEPS
+
+
+def test_restarted_gmres_on_a_cyclic_shift_does_not_claim():
+    a, b = np.roll(np.eye(40), 1, axis=0), np.eye(40)[0]
+    result = precond.solve(a, b, method=GMRES(restart=8), preconditioner="identity", max_iterations=60)
+    assert result.status is Status.STOPPED_STEPS
+    assert result.certificate.value == pytest.approx(1.0)
+
+
+def test_a_callback_sees_every_iteration_and_can_stop():
+    events = []
+    result = precond.solve(A, B, method="cg", callback=lambda e: events.append((e.iteration, e.residual, e.solution())))
+    assert [e[0] for e in events] == list(range(result.iterations + 1))
+    assert [e[1] for e in events] == result.history
+    assert events[-1][2].shape == (36, 3)
+    np.testing.assert_array_equal(events[-1][2], result.x)
+    stopped = precond.solve(A, B, method="cg", callback=lambda e: e.iteration == 2)
+    assert (stopped.status, stopped.iterations) == (Status.STOPPED_USER, 2)
+
+
+def test_an_interrupt_returns_the_point_so_far():
+    def interrupt(event):
+        if event.iteration == 4:
+            raise KeyboardInterrupt
+
+    result = precond.solve(A, B, method="cg", preconditioner="identity", callback=interrupt)
+    assert (result.status, result.iterations) == (Status.STOPPED_INTERRUPT, 4)
+    reference = precond.solve(A, B, method="cg", preconditioner="identity", max_iterations=4)
+    np.testing.assert_array_equal(result.x, reference.x)
+
+
+def test_an_indefinite_matrix_fails_cg_and_the_remedy_works():
+    a = symmetric(np.linspace(1, 5, 22))
+    a[0, 1] = a[1, 0] = 10.0  # indefinite, behind a positive diagonal
+    b = rng.standard_normal(22)
+    result = precond.solve(a, b, method="cg", preconditioner="identity")
+    assert result.status is Status.FAILED_INDEFINITE_OPERATOR
+    assert "minres" in result.message
+    assert precond.solve(a, b, method="minres", max_iterations=500).converged
+    auto = precond.solve(a, b, max_iterations=500)
+    assert auto.converged
+    assert auto.method.startswith("minres + jacobi (fallback")
+
+
+def test_float32_that_cannot_go_further_says_so():
+    result = precond.solve(A.astype(np.float32), B.astype(np.float32), rtol=1e-12)
+    assert result.status is Status.FAILED_STAGNATION
+    assert "float64" in result.message
+    assert 1e-12 < result.certificate.value < 1e-5
+
+
+def test_an_inconsistent_system_is_not_solved():
+    a = np.diag([1.0, 2.0, 0.0])
+    for method in ("minres", "gmres"):
+        result = precond.solve(a, np.ones(3), method=method, preconditioner="identity")
+        assert result.status.group == "failed"
+        assert result.certificate.value == pytest.approx(1 / np.sqrt(3))
+    assert precond.solve(a, np.array([1.0, 1.0, 0.0])).converged
+
+
+@dataclasses.dataclass(frozen=True)
+class Odd(Preconditioner[NoState]):
+    """A map with given traits that multiplies by a factor."""
+
+    claimed: Traits = Traits()
+    factor: float = 1.0
+
+    @property
+    def traits(self):
+        return self.claimed
+
+    def init(self, like):
+        return NoState()
+
+    def apply(self, state, v, *, shift=0.0):
+        return v * self.factor
+
+
+def test_a_value_that_is_not_finite_fails_and_returns_the_better_point():
+    for factor in (float("nan"), float("inf")):
+        result = precond.solve(A, B, method="cg", preconditioner=Odd(factor=factor))
+        assert result.status is Status.FAILED_NON_FINITE
+        assert np.isfinite(result.x).all()
+    result = precond.solve(A * 1e200, B * 1e200, method="cg", preconditioner="identity")
+    assert result.converged or result.status is Status.FAILED_NON_FINITE
+
+
+def test_a_preconditioner_that_lies_about_being_definite_is_found_out():
+    for method in ("cg", "minres"):
+        result = precond.solve(A, B, method=method, preconditioner=Odd(factor=-1.0))
+        assert result.status is Status.FAILED_INDEFINITE_PRECONDITIONER
+
+
+class Drifting(CG):
+    """An iteration whose own residual drifts away from the true one, downwards."""
+
+    def iterate(self, operator, b, precondition, x0):
+        for k, progress in enumerate(super().iterate(operator, b, precondition, x0)):
+            yield dataclasses.replace(progress, residual=progress.residual * 0.7**k)
+
+
+def test_a_claim_is_checked_and_the_iteration_restarted():
+    result = precond.solve(A, B, method=Drifting(), preconditioner="identity", rtol=1e-10)
+    assert result.converged, result.message
+    assert residual(dense, B, result.x) <= 1e-10
+
+
+class Lying(CG):
+    """An iteration that claims convergence at once, every time."""
+
+    def iterate(self, operator, b, precondition, x0):
+        for progress in super().iterate(operator, b, precondition, x0):
+            yield dataclasses.replace(progress, residual=progress.residual * 0, solution=x0.clone)
+
+
+def test_a_claim_that_never_holds_ends_as_stagnation():
+    result = precond.solve(A, B, method=Lying(), preconditioner="identity")
+    assert result.status is Status.FAILED_STAGNATION
+    assert result.certificate.value == pytest.approx(1.0)
+
+
+nan = float("nan")
+upper = np.triu(np.ones((3, 3)))
+products = FunctionOperator(lambda x: x, (3, 3))
+BAD = {
+    "empty": (dict(A=np.zeros((0, 0)), b=[]), "empty"),
+    "empty matrix": (dict(A=np.zeros((0, 3)), b=np.ones(1)), "at least one row"),
+    "one dimension": (dict(A=np.ones(3), b=np.ones(3)), "two dimensions"),
+    "three dimensions": (dict(A=np.ones((2, 3, 3)), b=np.ones(3)), "two dimensions"),
+    "nan entry": (dict(A=[[1.0, 2.0], [nan, 1.0]], b=[1.0, 1.0]), r"A\[1, 0\] = nan"),
+    "sparse nan": (dict(A=scipy.sparse.csr_array([[1.0, 0.0], [0.0, nan]]), b=[1.0, 1.0]), r"A\[1, 1\] = nan"),
+    "nan in b": (dict(A=np.eye(2), b=[1.0, nan]), r"b\[1\] = nan"),
+    "inf in b": (dict(A=np.eye(2), b=[[1.0], [float("inf")]]), r"b\[1, 0\] = inf"),
+    "nan in x0": (dict(A=np.eye(2), b=[1.0, 1.0], x0=[nan, 0.0]), r"x0\[0\] = nan"),
+    "length": (dict(A=np.eye(3), b=np.ones(2)), "3 rows"),
+    "length of x0": (dict(A=np.eye(3), b=np.ones(3), x0=np.ones(2)), "length 3"),
+    "columns of x0": (dict(A=np.eye(3), b=np.ones((3, 2)), x0=np.ones(3)), "asks for 2"),
+    "scalar b": (dict(A=np.eye(3), b=1.0), r"columns \[n, k\]"),
+    "cube b": (dict(A=np.eye(3), b=np.ones((3, 1, 1))), r"columns \[n, k\]"),
+    "sparse b": (dict(A=np.eye(3), b=scipy.sparse.csr_array(np.ones((3, 1)))), "dense"),
+    "text": (dict(A="matrix", b=np.ones(3)), "cannot read a matrix"),
+    "ragged": (dict(A=[[1, 2], [3]], b=np.ones(2)), "cannot read a matrix"),
+    "words": (dict(A=np.eye(2), b=["a", "b"]), "cannot read b"),
+    "half": (dict(A=torch.eye(2, dtype=torch.float16), b=np.ones(2)), "float"),
+    "negative rtol": (dict(A=np.eye(2), b=np.ones(2), rtol=-1.0), "rtol"),
+    "nan rtol": (dict(A=np.eye(2), b=np.ones(2), rtol=nan), "rtol"),
+    "no tolerance": (dict(A=np.eye(2), b=np.ones(2), rtol=0.0), "both zero"),
+    "limit": (dict(A=np.eye(2), b=np.ones(2), max_iterations=-1), "max_iterations"),
+    "complex b": (dict(A=FunctionOperator(lambda x: x, (2, 2)), b=np.ones(2) * 1j), "complex"),
+    "rectangular": (dict(A=np.ones((4, 3)), b=np.ones(4)), "lstsq"),
+    "cg nonsymmetric": (dict(A=upper, b=np.ones(3), method="cg"), "gmres"),
+    "minres nonsymmetric": (dict(A=upper, b=np.ones(3), method="minres"), "gmres"),
+    "cg not definite": (dict(A=np.diag([1.0, -1.0]), b=np.ones(2), method="cg"), "minres"),
+    "no entries": (dict(A=products, b=np.ones(3), preconditioner="ic0"), "entries"),
+    "no diagonal": (dict(A=products, b=np.ones(3), preconditioner="jacobi"), "identity"),
+    "ic0 nonsymmetric": (dict(A=upper, b=np.ones(3), preconditioner="ic0"), "ssor"),
+    "nonlinear": (dict(A=np.eye(3), b=np.ones(3), preconditioner=Odd(Traits(linear=False))), "not a linear map"),
+    "varying": (dict(A=np.eye(3), b=np.ones(3), preconditioner=Odd(Traits(fixed=False))), "changes between"),
+    "not symmetric": (dict(A=np.eye(3), b=np.ones(3), preconditioner=Odd(Traits(symmetric=False))), "gmres"),
+    "least squares": (dict(A=np.eye(3), b=np.ones(3), method="lsqr"), "unknown method 'lsqr'"),
+    "unknown method": (dict(A=np.eye(3), b=np.ones(3), method="gmress"), "nearest known: gmres"),
+    "unknown preconditioner": (dict(A=np.eye(3), b=np.ones(3), preconditioner="jacoby"), "nearest known: jacobi"),
+    "a class": (dict(A=np.eye(3), b=np.ones(3), method=CG), "CG()"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_refused_with_a_remedy(name):
+    arguments, message = BAD[name]
+    with pytest.raises((BadInputError, IncompatibleError, UnknownNameError), match=message):
+        precond.solve(**arguments)
+
+
+def test_refuses_before_the_first_product():
+    def product(x):
+        raise AssertionError("a product was taken")
+
+    for traits, method in (({"symmetric": False}, "cg"), ({"symmetric": True, "definite": False}, "cg")):
+        with pytest.raises(IncompatibleError):
+            precond.solve(FunctionOperator(product, (3, 3), **traits), np.ones(3), method=method)
+
+
+def test_a_false_claim_of_symmetry_is_refused():
+    for matrix in (upper, scipy.sparse.csr_array(upper)):
+        with pytest.raises(BadInputError, match="declared symmetric"):
+            as_operator(matrix, symmetric=True)
+    nearly = dense * (1 + 1e-16 * rng.standard_normal((36, 36)))
+    assert as_operator(nearly).traits.symmetric
+
+
+def test_does_not_write_to_its_arguments():
+    a, b, x0 = A.copy(), B.copy(), exact.copy() + 1
+    kept = a.data.copy(), b.copy(), x0.copy()
+    precond.solve(a, b, x0=x0)
+    for now, then in zip((a.data, b, x0), kept, strict=True):
+        np.testing.assert_array_equal(now, then)
