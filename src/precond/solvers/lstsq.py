@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -72,13 +73,15 @@ def solve_least_squares(
     matrix_norm = estimated_frobenius_norm(counted)
     precondition, detail = prepare(preconditioner, gram, x, work)
 
-    bound = torch.clamp(rtol * torch.linalg.vector_norm(b, dim=-1), min=atol)
+    bounds = torch.clamp(rtol * torch.linalg.vector_norm(b, dim=-1), min=atol).tolist()
 
     def claims(progress: Progress, slack: float) -> bool:
-        met = progress.residual <= slack * bound
-        if progress.normal is not None:
-            met = met | (progress.normal <= slack * rtol * matrix_norm * progress.residual)
-        return bool(met.all())
+        residuals = progress.residual.tolist()
+        normals = [math.inf] * len(residuals) if progress.normal is None else progress.normal.tolist()
+        return all(
+            residual <= slack * bound or normal <= slack * rtol * matrix_norm * residual
+            for residual, normal, bound in zip(residuals, normals, bounds, strict=True)
+        )
 
     def certify(x: Tensor) -> Certified:
         return certify_least_squares(counted, b, x, rtol=rtol, atol=atol, matrix_norm=matrix_norm)

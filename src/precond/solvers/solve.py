@@ -61,10 +61,11 @@ def solve_linear(
     counted = CountedOperator(operator, work)
     precondition, detail = prepare(preconditioner, operator, x, work)
 
-    bound = torch.clamp(rtol * torch.linalg.vector_norm(b, dim=-1), min=atol)
+    bounds = torch.clamp(rtol * torch.linalg.vector_norm(b, dim=-1), min=atol).tolist()
 
     def claims(progress: Progress, slack: float) -> bool:
-        return bool((progress.residual <= slack * bound).all())
+        residuals = progress.residual.tolist()
+        return all(residual <= slack * bound for residual, bound in zip(residuals, bounds, strict=True))
 
     def certify(x: Tensor) -> Certified:
         return certify_system(counted, b, x, rtol=rtol, atol=atol)
