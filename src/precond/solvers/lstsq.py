@@ -15,7 +15,7 @@ from precond.solvers.certify import Certified, certify_least_squares, estimated_
 from precond.solvers.compatible import check_adjoint, check_iteration, check_preconditioner
 from precond.solvers.counted import CountedOperator
 from precond.solvers.drive import Callback, drive
-from precond.solvers.solve import check_tolerances, prepare, starting_points
+from precond.solvers.setup import check_tolerances, prepare, starting_points
 
 
 @torch.no_grad()
