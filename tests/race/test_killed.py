@@ -37,7 +37,8 @@ def finished(folder):
     if resolved is None:
         return []
     lanes = resolved[0].lanes
-    return [run for lane in lanes for stage in ("tuning", "final") for run in ledger.runs(lane.track(stage)) if run.ended]
+    tracks = [lane.track(stage) for lane in lanes for stage in ("tuning", "final")]
+    return [run for track in tracks for run in ledger.runs(track) if run.ended]
 
 
 def wait_for(folder, count, process, limit=40):

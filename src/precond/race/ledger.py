@@ -16,6 +16,7 @@ import logging
 import math
 import os
 import threading
+import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -33,6 +34,7 @@ from precond.race.results import SCHEMA, Run, finite
 
 _log = logging.getLogger(__name__)
 _HEADER = "precond race"
+_ATTEMPTS = 6
 
 
 class LedgerError(PrecondError, OSError):
@@ -326,14 +328,16 @@ def open_ledger(place: Path | str) -> Ledger:
     url = f"sqlite:///{place}" if isinstance(place, Path) else place
     options: dict[str, Any] = {"connect_args": {"timeout": 60}} if url.startswith("sqlite:") else {}
     with _one_line(name):
-        for attempt in range(5):
+        for attempt in range(_ATTEMPTS):
             try:
                 storage = optuna.storages.RDBStorage(url, engine_kwargs=options)
                 break
-            except (sqlalchemy.exc.OperationalError, sqlalchemy.exc.IntegrityError, ValueError) as error:
-                # two processes that create the tables at once: the second finds them half made
-                if attempt == 4 or "already exists" not in str(error):
+            except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+                # two processes that create the tables at once get in each other's way
+                text = f"{error} {error.__cause__}"
+                if attempt == _ATTEMPTS - 1 or not any(word in text for word in ("already exists", "UNIQUE", "unique")):
                     raise
+                time.sleep(0.1 * (attempt + 1))
     if url.startswith("sqlite:"):
         _serialize(storage.engine)
     return Ledger(optuna.storages.get_storage(storage), name)
