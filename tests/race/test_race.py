@@ -76,6 +76,28 @@ def test_solvers_stop_at_the_target_and_count_their_work(tmp_path):
         assert run.score == work["gradients"] + work["losses"] + 2 * work["hvps"]
 
 
+def test_linear_solvers_race_beside_scipy(tmp_path):
+    names = ["cg", "gmres", "gmres+jacobi", "scipy.gmres", "minres", "jacobi"]
+    result = precond.race.run(toy("lopsided"), names, trials=2, seeds=2, out=tmp_path / "race")
+    (problem,) = result.problems
+    assert set(problem.skipped) == {"cg", "minres", "jacobi"}
+    assert "gmres" in problem.skipped["cg"]
+    assert "+jacobi" in problem.skipped["jacobi"]  # a preconditioner alone: write it as a pair
+    for run in problem.runs:
+        assert run.steps_to_target is not None
+        assert run.work["matvecs"] > 0
+        assert run.final <= 1e-8
+        start = run.curve["metric"][0]
+        assert start == 1.0  # relative residual at x = 0, recomputed by the harness
+        assert run.curve["gradients"] == sorted(run.curve["gradients"])
+
+
+def test_least_squares_race(tmp_path):
+    result = precond.race.run(toy("tall"), ["lsqr", "scipy.lsqr", "cg"], trials=1, seeds=2, out=tmp_path / "race")
+    assert {row.contestant: row.solved for row in result.problems[0].standings} == {"lsqr": 2, "scipy.lsqr": 2}
+    assert "least-squares" in result.problems[0].skipped["cg"]
+
+
 def test_a_run_that_diverges_has_failed_and_the_race_goes_on(tmp_path):
     result = precond.race.run(toy("poisoned"), ["sgd"], trials=2, seeds=2, out=tmp_path / "race")
     assert result.complete

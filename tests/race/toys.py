@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from precond.core import Budget, Metric
-from precond.problems import LinearSystem, Smooth, SmoothInstance, Training, TrainingInstance
+from precond.problems import LeastSquares, LinearSystem, Smooth, SmoothInstance, Training, TrainingInstance
 
 
 def _linear_map(name, *, hook=None, steps=10):
@@ -96,3 +96,11 @@ def lopsided():
     generator = torch.Generator().manual_seed(3)
     matrix = torch.eye(20, dtype=torch.float64) * 4 + torch.randn(20, 20, generator=generator, dtype=torch.float64) / 4
     return LinearSystem("lopsided", "A matrix without symmetry.", matrix)
+
+
+def tall():
+    generator = torch.Generator().manual_seed(4)
+    matrix = torch.randn(60, 12, generator=generator, dtype=torch.float64) * torch.logspace(
+        0, 2, 12, dtype=torch.float64
+    )
+    return LeastSquares("tall", "More rows than columns.", matrix)

@@ -14,7 +14,7 @@ RACE_EPILOG = """
 
   precond race                                      [dim]handwritten digits, eight optimizers, under 3 minutes[/dim]
 
-  precond race digits --methods adamw,soap,torch.optim.AdamW --seeds 5
+  precond race digits --methods adamw,soap,torch.optim.AdamW --trials 10
 
   precond race stdlib-lm --budget 120s --jobs 2     [dim]a horizon in seconds instead of steps[/dim]
 
@@ -55,7 +55,7 @@ def race(
     ] = None,
     seeds: Annotated[
         int | None,
-        typer.Option(help="Fresh seeds for the tuned setting. [dim]default: 3[/dim]", show_default=False),
+        typer.Option(help="Fresh seeds for the tuned setting. [dim]default: 5[/dim]", show_default=False),
     ] = None,
     budget: Annotated[
         str | None,
@@ -65,7 +65,14 @@ def race(
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the report and of the ledger.")] = Path("race-report"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the race in the folder, or join it.")] = False,
-    jobs: Annotated[int, typer.Option(help="Runs at once, each in a process of its own.")] = 1,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            help="Runs at once, each in a process of its own with an equal share of the cores. [dim]default: 2, or 1 on "
+            "a single core or with cuda[/dim]",
+            show_default=False,
+        ),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda. [dim]default: cpu[/dim]", show_default=False)] = None,
     storage: Annotated[
         str | None,
@@ -81,13 +88,15 @@ def race(
 
     from precond.race import folder, harness, live
 
+    from precond.race.machine import usual_jobs
+
     console = Console()
     if not console.is_terminal:
         console = Console(width=160)
     try:
         result = harness.run(
-            problem or None, methods, trials=trials, seeds=seeds, budget=budget, out=out, resume=resume, jobs=jobs,
-            device=device, storage=storage, progress=True, command=shlex.join(["precond", *sys.argv[1:]]),
+            problem or None, methods, trials=trials, seeds=seeds, budget=budget, out=out, resume=resume,
+            jobs=usual_jobs(device) if jobs is None else jobs, device=device, storage=storage, progress=True, command=shlex.join(["precond", *sys.argv[1:]]),
         )  # fmt: skip
     except KeyboardInterrupt:
         place = f" --out {shlex.quote(str(out))}" if out != Path("race-report") else ""

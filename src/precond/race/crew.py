@@ -69,7 +69,10 @@ class Crew:
         """
         for number, worker in enumerate(self._workers):
             code = worker.poll()
-            if code is None or code == 0:
+            if code is None:
+                continue
+            if code == 0:  # it found nothing more to do, but somebody has asked for more since
+                self._workers[number] = self._start(number)
                 continue
             if code > 0:
                 lines = self._file(number).read_text(encoding="utf-8", errors="replace").strip().splitlines()

@@ -66,7 +66,7 @@ def run(
         methods: Names of contestants (``"adamw"``, ``"cg+ic0"``, ``"torch.optim.AdamW"``); the defaults of the
             problem's kind unless given.
         trials: Tuning trials of each contestant that has something to tune; 6 unless given.
-        seeds: Fresh seeds on which the tuned setting is rerun; 3 unless given.
+        seeds: Fresh seeds on which the tuned setting is rerun; 5 unless given.
         budget: Horizon of one run, ``"500steps"`` or ``"120s"``; each problem's own unless given.
         out: Folder of the ledger and the report.
         resume: Continue (or join) the race in ``out``; starts one if there is none.
@@ -179,7 +179,8 @@ class _Race:
                     _log.info("waiting for the other processes of this race")
                     waited = True
                 time.sleep(WAIT)
-            self._partial(display)
+            if time.monotonic() - self.shown > SHOW:
+                self._partial(display)
 
     def _in_company(self, display: Display) -> None:
         """Let worker processes run the jobs, and watch."""
@@ -187,11 +188,10 @@ class _Race:
 
         with Crew(self.place, self.jobs, self.out) as crew:
             while True:
-                if self.plan.advance(self.ledger) and not self._grown():
+                if self._partial(display) and not self._grown():
                     return
                 crew.check(self.ledger, self.plan)
-                self._partial(display)
-                time.sleep(WAIT)
+                time.sleep(SHOW)
 
     def _grown(self) -> bool:
         """Whether somebody resumed this race with more methods, trials or seeds; then there is more to do."""
@@ -202,15 +202,15 @@ class _Race:
         self.plan = _resolve(options, self.objects)
         return not self.plan.advance(self.ledger)
 
-    def _partial(self, display: Display) -> None:
-        if time.monotonic() - self.shown < SHOW:
-            return
+    def _partial(self, display: Display) -> bool:
+        """Show how far the race is, write it down now and then, and return whether it is complete."""
         result = collect(self.plan, self.ledger)
         display.show(result)
         self.shown = time.monotonic()
         if time.monotonic() - self.written > PARTIAL:
             self._write(result)
             self.written = time.monotonic()
+        return result.complete
 
     def _report(self, display: Display) -> RaceResult:
         from precond.race.report import write_report

@@ -129,7 +129,7 @@ def table(problem: ProblemResult, notes: dict[tuple[str, str], str] | None = Non
 
     Args:
         problem: What is known.
-        notes: How far running runs are, by problem and contestant.
+        notes: How far running runs are, by problem and contestant; ``None`` when the race is over.
 
     Returns:
         The table.
@@ -137,30 +137,37 @@ def table(problem: ProblemResult, notes: dict[tuple[str, str], str] | None = Non
     unit = f", {problem.unit}" if problem.unit else ""
     grid = Table(
         title=f"{problem.name}: {problem.metric}{unit} after {problem.budget}, target {problem.target:g}",
-        title_justify="left", expand=False, pad_edge=False, box=None, header_style="bold",
+        title_justify="left", caption_justify="left", expand=False, pad_edge=False, box=None, header_style="bold",
     )  # fmt: skip
-    for name in ("contestant", "trials", "best score", "seeds", "at the end (95 %)", "solved", "to target", "now"):
-        grid.add_column(name, justify="left" if name in ("contestant", "now") else "right", overflow="fold")
-    if notes is None:
-        grid.columns.pop()
+    grid.add_column("contestant", no_wrap=True)
+    if notes is not None:
+        for name in ("trials", "best score", "seeds"):
+            grid.add_column(name, justify="right", no_wrap=True)
+    grid.add_column("at the end (95 %)", justify="right", no_wrap=True)
+    grid.add_column("solved", justify="right", no_wrap=True)
+    grid.add_column("to target", justify="right", no_wrap=True)
+    grid.add_column("now" if notes is not None else "tuned setting", style="dim", overflow="fold")
     for row in problem.standings:
         runs = [run for run in problem.runs if run.contestant == row.contestant]
-        cells = [
-            row.contestant, _count(row.trials, row.failed_trials, _planned(runs, "tuning")),
-            score(min((run.score for run in runs if run.stage == "tuning" and run.score is not None), default=None)),
-            _count(row.seeds, row.failed_seeds, _planned(runs, "final")), spread(row.final),
-            f"{row.solved}/{row.seeds}" if row.seeds else "", _to_target(row),
-        ]  # fmt: skip
+        cells = [row.contestant]
+        if notes is not None:
+            best = min((run.score for run in runs if run.stage == "tuning" and run.score is not None), default=None)
+            cells += [
+                _count(row.trials, row.failed_trials, _planned(runs, "tuning")), score(best),
+                _count(row.seeds, row.failed_seeds, _planned(runs, "final")),
+            ]  # fmt: skip
+        cells += [spread(row.final) or _reason(runs), f"{row.solved}/{row.seeds}" if row.seeds else "", _to_target(row)]
         if notes is not None:
             running = [run for run in runs if run.state == "running"]
             said = notes.get((problem.name, row.contestant)) or next((run.reason for run in running if run.reason), "")
-            cells.append(Text(said or ("running" if running else ""), style="dim"))
-        grid.add_row(*cells)
+            cells.append(said or ("running" if running else ""))
+        else:
+            cells.append(settings(row))
+        grid.add_row(*(Text(cell) for cell in cells))
+    reasons: dict[str, list[str]] = {}
     for name, reason in problem.skipped.items():
-        grid.add_row(Text(name, style="dim"), Text("skipped", style="dim"), style="dim")
-        if notes is None:
-            grid.caption = f"{grid.caption}\n{name} skipped: {reason}" if grid.caption else f"{name} skipped: {reason}"
-            grid.caption_justify = "left"
+        reasons.setdefault(reason, []).append(name)
+    grid.caption = Text("\n".join(f"{', '.join(names)} skipped: {reason}" for reason, names in reasons.items()))
     return grid
 
 
@@ -218,6 +225,12 @@ def upper_limit(plan: Plan, jobs: int) -> float | None:
             return None
         total += lane.budget.seconds * (len(lane.tuning) + lane.seeds)
     return total / jobs
+
+
+def _reason(runs: list[Run]) -> str:
+    """Say that every final run has failed; the report says why."""
+    finals = [run for run in runs if run.stage == "final"]
+    return "failed" if finals and all(run.state == "failed" for run in finals) else ""
 
 
 def _planned(runs: list[Run], stage: str) -> int:

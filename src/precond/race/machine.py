@@ -49,6 +49,11 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def usual_jobs(device: str | None) -> int:
+    """Return how many runs go on at once unless somebody says otherwise: two on a processor with two cores or more."""
+    return 2 if cores() > 1 and (device or "cpu") == "cpu" else 1
+
+
 @functools.cache
 def processor() -> str:
     """Return the model of the processor."""

@@ -10,7 +10,7 @@ from precond.core import BadInputError, Budget
 
 DEFAULT_PROBLEM = "digits"
 DEFAULT_TRIALS = 6
-DEFAULT_SEEDS = 3
+DEFAULT_SEEDS = 5
 
 
 @dataclasses.dataclass(frozen=True)

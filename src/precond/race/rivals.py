@@ -104,7 +104,7 @@ def _lsqr(_: Mapping[str, Any]) -> Callable[[Any], None]:
 
         race.start()
         x, _, iterations, *_ = scipy.sparse.linalg.lsqr(
-            race.matrix, race.b, atol=race.target / 2, btol=race.target / 2, conlim=0, iter_lim=race.limit
+            race.matrix, race.b, atol=race.target / 10, btol=race.target / 10, conlim=0, iter_lim=race.limit
         )
         race.end(x, iterations)
 
