@@ -12,10 +12,19 @@ import torch
 
 import precond.optim
 from precond.core import BadInputError
-from precond.optim import SGD, SOAP, AdamW, Adan, Lion, Muon, Optimizer, Shampoo
+from precond.optim import SGD, SOAP, AdamW, Adan, Lion, Muon, Optimizer, Shampoo, TurboMuon
 from precond.recipes.registry import find
 
-NAMES = {SGD: "sgd", AdamW: "adamw", Adan: "adan", Lion: "lion", Muon: "muon", Shampoo: "shampoo", SOAP: "soap"}
+NAMES = {
+    SGD: "sgd",
+    AdamW: "adamw",
+    Adan: "adan",
+    Lion: "lion",
+    Muon: "muon",
+    TurboMuon: "turbo-muon",
+    Shampoo: "shampoo",
+    SOAP: "soap",
+}
 
 
 def model():

@@ -16,16 +16,19 @@ if TYPE_CHECKING:
     from precond.recipes.dropins import Lion as Lion
     from precond.recipes.dropins import Muon as Muon
     from precond.recipes.dropins import Shampoo as Shampoo
+    from precond.recipes.dropins_matrix import TurboMuon as TurboMuon
 
 _home = {
     "Matrices": "precond.optim.select",
     "Optimizer": "precond.optim.optimizer",
     "estimate_memory": "precond.optim.memory",
     **dict.fromkeys(("SGD", "AdamW", "Adan", "Lion", "Muon", "Shampoo", "SOAP"), "precond.recipes.dropins"),
+    **dict.fromkeys(("TurboMuon",), "precond.recipes.dropins_matrix"),
 }
 
 __all__ = [
-    "SGD", "SOAP", "AdamW", "Adan", "Lion", "Matrices", "Muon", "Optimizer", "Shampoo", "estimate_memory",
+    "SGD", "SOAP", "AdamW", "Adan", "Lion", "Matrices", "Muon", "Optimizer", "Shampoo", "TurboMuon",
+    "estimate_memory",
 ]  # fmt: skip
 
 
