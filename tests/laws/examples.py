@@ -10,6 +10,15 @@ from collections.abc import Callable
 from typing import Any
 
 
+def _chain() -> list[Any]:
+    from precond.filters.chain import Chain
+    from precond.filters.clip import ClipNorm
+    from precond.filters.ema import EMA
+    from precond.filters.mars import Mars
+
+    return [Chain(), Chain((Mars(from_zero=True), ClipNorm(), EMA()))]
+
+
 def _graft() -> list[Any]:
     from precond.preconditioners.diagonal import Diagonal
     from precond.preconditioners.graft import Graft
@@ -46,6 +55,7 @@ def _rotate() -> list[Any]:
 
 
 EXAMPLES: dict[str, Callable[[], list[Any]]] = {
+    "Chain": _chain,
     "Graft": _graft,
     "InverseOf": _inverse_of,
     "Observing": _observing,
