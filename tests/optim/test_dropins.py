@@ -12,7 +12,7 @@ import torch
 
 import precond.optim
 from precond.core import BadInputError
-from precond.optim import MARS, MARSM, SGD, SOAP, AdamW, Adan, Lion, Muon, Optimizer, Shampoo, TurboMuon
+from precond.optim import ASGO, DASGO, MARS, MARSM, SGD, SOAP, AdamW, Adan, Lion, Muon, Optimizer, Shampoo, TurboMuon
 from precond.recipes.registry import find
 
 NAMES = {
@@ -22,6 +22,8 @@ NAMES = {
     Lion: "lion",
     Muon: "muon",
     TurboMuon: "turbo-muon",
+    ASGO: "asgo",
+    DASGO: "dasgo",
     MARS: "mars-adamw",
     MARSM: "mars-m",
     Shampoo: "shampoo",

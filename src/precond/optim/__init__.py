@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from precond.recipes.dropins import Lion as Lion
     from precond.recipes.dropins import Muon as Muon
     from precond.recipes.dropins import Shampoo as Shampoo
+    from precond.recipes.dropins_matrix import ASGO as ASGO
+    from precond.recipes.dropins_matrix import DASGO as DASGO
     from precond.recipes.dropins_matrix import MARS as MARS
     from precond.recipes.dropins_matrix import MARSM as MARSM
     from precond.recipes.dropins_matrix import TurboMuon as TurboMuon
@@ -25,12 +27,12 @@ _home = {
     "Optimizer": "precond.optim.optimizer",
     "estimate_memory": "precond.optim.memory",
     **dict.fromkeys(("SGD", "AdamW", "Adan", "Lion", "Muon", "Shampoo", "SOAP"), "precond.recipes.dropins"),
-    **dict.fromkeys(("MARS", "MARSM", "TurboMuon"), "precond.recipes.dropins_matrix"),
+    **dict.fromkeys(("ASGO", "DASGO", "MARS", "MARSM", "TurboMuon"), "precond.recipes.dropins_matrix"),
 }
 
 __all__ = [
-    "MARS", "MARSM", "SGD", "SOAP", "AdamW", "Adan", "Lion", "Matrices", "Muon", "Optimizer", "Shampoo", "TurboMuon",
-    "estimate_memory",
+    "ASGO", "DASGO", "MARS", "MARSM", "SGD", "SOAP", "AdamW", "Adan", "Lion", "Matrices", "Muon", "Optimizer",
+    "Shampoo", "TurboMuon", "estimate_memory",
 ]  # fmt: skip
 
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from precond.core import BadInputError, Route
+from precond.math.root_methods import CoupledQuintics
 from precond.optim.optimizer import Optimizer
 from precond.preconditioners.polar import Scale
-from precond.recipes import orthogonal, variance_reduced
+from precond.recipes import one_sided, orthogonal, variance_reduced
 from precond.recipes.arguments import checked_betas, rate_ratio
 from precond.recipes.routes import NOT_HIDDEN
 
@@ -126,5 +127,75 @@ class MARSM(Optimizer):
         method = variance_reduced.mars_m(
             momentum=momentum, gamma=gamma, steps=ns_steps, from_zero=from_zero, exclude=exclude, rest_b1=rest_b1,
             rest_b2=rest_b2,
+        )  # fmt: skip
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+
+
+class ASGO(Optimizer):
+    """Shampoo with one factor; see `precond.recipes.one_sided.asgo`.
+
+    Args:
+        params: ``model.named_parameters()``, so that embeddings and output layers are known by name; or parameters or
+            groups, of which every one with two or more axes is then taken for hidden.
+        lr: Learning rate.
+        momentum: Decay of the average of gradients.
+        weight_decay: Decoupled decay.
+        beta2: Decay of the factor.
+        matalg_steps: Iterations of the root.
+        precondition_frequency: Steps between roots.
+        adamw_lr: AdamW's learning rate for the rest, ``lr`` unless given; it keeps its ratio to ``lr`` under a
+            schedule.
+        exclude: Shell patterns of names that are not hidden.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 1e-2,
+        momentum: float = 0.9,
+        weight_decay: float = 0.1,
+        beta2: float = 0.8,
+        matalg_steps: int = 10,
+        precondition_frequency: int = 1,
+        adamw_lr: float | None = None,
+        exclude: Sequence[str] = NOT_HIDDEN,
+    ) -> None:
+        method = one_sided.asgo(
+            momentum=momentum, beta=beta2, root=CoupledQuintics(matalg_steps), every=precondition_frequency,
+            rest_scale=1.0 if adamw_lr is None else rate_ratio("adamw_lr", adamw_lr, lr), exclude=exclude,
+        )  # fmt: skip
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+
+
+class DASGO(Optimizer):
+    """ASGO with one number per column; see `precond.recipes.one_sided.dasgo`.
+
+    Args:
+        params: ``model.named_parameters()``, so that embeddings and output layers are known by name; or parameters or
+            groups, of which every one with two or more axes is then taken for hidden.
+        lr: Learning rate.
+        momentum: Decay of the average of gradients.
+        weight_decay: Decoupled decay.
+        beta2: Decay of the average of squares.
+        eps: Added under the root.
+        adamw_lr: AdamW's learning rate for the rest, ``lr`` unless given; it keeps its ratio to ``lr`` under a
+            schedule.
+        exclude: Shell patterns of names that are not hidden.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 1e-3,
+        momentum: float = 0.9,
+        weight_decay: float = 0.1,
+        beta2: float = 0.95,
+        eps: float = 1e-8,
+        adamw_lr: float | None = None,
+        exclude: Sequence[str] = NOT_HIDDEN,
+    ) -> None:
+        method = one_sided.dasgo(
+            momentum=momentum, beta=beta2, eps=eps, exclude=exclude,
+            rest_scale=1.0 if adamw_lr is None else rate_ratio("adamw_lr", adamw_lr, lr),
         )  # fmt: skip
         super().__init__(params, method, lr=lr, weight_decay=weight_decay)
