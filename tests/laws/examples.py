@@ -24,7 +24,7 @@ def _graft() -> list[Any]:
     from precond.preconditioners.graft import Graft
     from precond.preconditioners.kronecker import Kronecker
 
-    return [Graft(direction=Kronecker(), magnitude=Diagonal())]
+    return [Graft(direction=Kronecker(), magnitude=Diagonal()), Graft(Kronecker(), Diagonal(), start=5)]
 
 
 def _inverse_of() -> list[Any]:
@@ -34,6 +34,14 @@ def _inverse_of() -> list[Any]:
     from precond.preconditioners.jacobi import Jacobi
 
     return [InverseOf(CG(), Identity()), InverseOf(CG(), Jacobi())]
+
+
+def _merged() -> list[Any]:
+    from precond.preconditioners.diagonal import Diagonal
+    from precond.preconditioners.kronecker import Kronecker
+    from precond.preconditioners.merged import Merged
+
+    return [Merged(Kronecker(), limit=6), Merged(Diagonal())]
 
 
 def _observing() -> list[Any]:
@@ -58,6 +66,7 @@ EXAMPLES: dict[str, Callable[[], list[Any]]] = {
     "Chain": _chain,
     "Graft": _graft,
     "InverseOf": _inverse_of,
+    "Merged": _merged,
     "Observing": _observing,
     "Rotate": _rotate,
 }

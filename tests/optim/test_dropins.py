@@ -12,7 +12,23 @@ import torch
 
 import precond.optim
 from precond.core import BadInputError
-from precond.optim import ASGO, DASGO, MARS, MARSM, SGD, SOAP, AdamW, Adan, Lion, Muon, Optimizer, Shampoo, TurboMuon
+from precond.optim import (
+    ASGO,
+    DASGO,
+    MARS,
+    MARSM,
+    SGD,
+    SOAP,
+    AdamW,
+    Adan,
+    Lion,
+    Muon,
+    Optimizer,
+    ScalableShampoo,
+    Shampoo,
+    ShampooSquared,
+    TurboMuon,
+)
 from precond.recipes.registry import find
 
 NAMES = {
@@ -26,7 +42,9 @@ NAMES = {
     DASGO: "dasgo",
     MARS: "mars-adamw",
     MARSM: "mars-m",
+    ScalableShampoo: "scalable-shampoo",
     Shampoo: "shampoo",
+    ShampooSquared: "shampoo-squared",
     SOAP: "soap",
 }
 

@@ -63,9 +63,9 @@ def coupled_newton(
         steps: Most iterations.
 
     Returns:
-        The roots ``[batch, n, n]``; a mask ``[batch]`` of members without one, because they are not finite or the
-        iteration broke down (their root, and that of a zero matrix, is the identity); and the residuals
-        ``max |M - I|`` at the end, ``[batch]``.
+        The roots ``[batch, n, n]``; a mask ``[batch]`` of members without one, because they are not finite (their root,
+        and that of a zero matrix, is the identity); and the residuals ``max |M - I|`` at the end, ``[batch]``, which
+        stay near one where eigenvalues are at rounding level.
     """
     if p < 1 or p != int(p):
         raise ValueError(f"the order of the root must be a positive integer, not {p}: use an eigendecomposition")
@@ -90,7 +90,7 @@ def coupled_newton(
         residual = torch.where(accepted, new_residual, residual)
         running = accepted & (residual > tolerance)
     roots = x * scale.pow(-1.0 / p)
-    failed = ~(finite & roots.isfinite().all(-1).all(-1)) | ((residual > 0.5) & ~zero)
+    failed = ~(finite & roots.isfinite().all(-1).all(-1))
     return torch.where((failed | zero)[:, None, None], identity, roots), failed, residual
 
 
@@ -106,7 +106,7 @@ def _scaled(matrices: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return work / largest / norm, largest * norm, finite, zero
 
 
-def _largest(matrices: Tensor, steps: int = 30) -> Tensor:
+def _largest(matrices: Tensor, steps: int = 100) -> Tensor:
     """Estimate the largest eigenvalue of each positive semidefinite matrix, ``[batch]``, by power iterations."""
     v = matrices.sum(-1, keepdim=True) + matrices.diagonal(dim1=-2, dim2=-1).unsqueeze(-1)
     tiny = torch.finfo(matrices.dtype).tiny

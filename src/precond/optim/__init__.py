@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from precond.recipes.dropins_matrix import DASGO as DASGO
     from precond.recipes.dropins_matrix import MARS as MARS
     from precond.recipes.dropins_matrix import MARSM as MARSM
+    from precond.recipes.dropins_matrix import ScalableShampoo as ScalableShampoo
+    from precond.recipes.dropins_matrix import ShampooSquared as ShampooSquared
     from precond.recipes.dropins_matrix import TurboMuon as TurboMuon
 
 _home = {
@@ -27,12 +29,15 @@ _home = {
     "Optimizer": "precond.optim.optimizer",
     "estimate_memory": "precond.optim.memory",
     **dict.fromkeys(("SGD", "AdamW", "Adan", "Lion", "Muon", "Shampoo", "SOAP"), "precond.recipes.dropins"),
-    **dict.fromkeys(("ASGO", "DASGO", "MARS", "MARSM", "TurboMuon"), "precond.recipes.dropins_matrix"),
+    **dict.fromkeys(
+        ("ASGO", "DASGO", "MARS", "MARSM", "ScalableShampoo", "ShampooSquared", "TurboMuon"),
+        "precond.recipes.dropins_matrix",
+    ),
 }
 
 __all__ = [
     "ASGO", "DASGO", "MARS", "MARSM", "SGD", "SOAP", "AdamW", "Adan", "Lion", "Matrices", "Muon", "Optimizer",
-    "Shampoo", "TurboMuon", "estimate_memory",
+    "ScalableShampoo", "Shampoo", "ShampooSquared", "TurboMuon", "estimate_memory",
 ]  # fmt: skip
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from torch import Tensor
+
 from precond.core import BadInputError, Route
 from precond.math.root_methods import CoupledQuintics
 from precond.optim.optimizer import Optimizer
 from precond.preconditioners.polar import Scale
-from precond.recipes import one_sided, orthogonal, variance_reduced
+from precond.recipes import kronecker, one_sided, orthogonal, variance_reduced
 from precond.recipes.arguments import checked_betas, rate_ratio
 from precond.recipes.routes import NOT_HIDDEN
 
@@ -197,5 +199,79 @@ class DASGO(Optimizer):
         method = one_sided.dasgo(
             momentum=momentum, beta=beta2, eps=eps, exclude=exclude,
             rest_scale=1.0 if adamw_lr is None else rate_ratio("adamw_lr", adamw_lr, lr),
+        )  # fmt: skip
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+
+
+class ShampooSquared(Optimizer):
+    """Shampoo with exponent 1/2 and the trace in its place; see `precond.recipes.kronecker.shampoo_squared`.
+
+    Args:
+        params: Parameters, named parameters or parameter groups.
+        lr: Learning rate.
+        momentum: Heavy-ball momentum of the directions.
+        beta: Decay of the factors; 1 sums them.
+        epsilon: The factors start at this multiple of the identity.
+        weight_decay: Decoupled decay.
+        precondition_frequency: Steps between roots.
+        max_preconditioner_dim: Axes longer than this are left as they are.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 0.1,
+        momentum: float = 0.0,
+        beta: float = 1.0,
+        epsilon: float = 1e-4,
+        weight_decay: float = 0.0,
+        precondition_frequency: int = 1,
+        max_preconditioner_dim: int = 8192,
+    ) -> None:
+        method = kronecker.shampoo_squared(
+            momentum=momentum, beta=beta, eps=epsilon, every=precondition_frequency, max_dim=max_preconditioner_dim
+        )
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+
+
+class ScalableShampoo(Optimizer):
+    """Shampoo with grafting and delayed Newton roots; see `precond.recipes.kronecker.scalable_shampoo`.
+
+    Args:
+        params: Parameters, named parameters or parameter groups.
+        lr: Learning rate.
+        momentum: Decay of the velocity of the directions.
+        nesterov: Use Nesterov momentum.
+        beta2: Decay of the factors; 1 sums them.
+        matrix_eps: Ridge of the factors, relative to their largest eigenvalue.
+        diagonal_eps: Added to the root of AdaGrad's sum.
+        weight_decay: Decoupled decay.
+        graft: ``"sgd"`` or ``"adagrad"``: whose norm each direction gets.
+        preconditioning_compute_steps: Steps between roots.
+        start_preconditioning_step: The first step with a preconditioned direction.
+        block_size: Neighbouring axes are merged up to this length.
+        max_preconditioner_dim: Axes longer than this are left as they are.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 0.1,
+        momentum: float = 0.9,
+        nesterov: bool = True,
+        beta2: float = 1.0,
+        matrix_eps: float = 1e-6,
+        diagonal_eps: float = 1e-6,
+        weight_decay: float = 0.0,
+        graft: Literal["sgd", "adagrad"] = "sgd",
+        preconditioning_compute_steps: int = 1,
+        start_preconditioning_step: int = 1,
+        block_size: int = 128,
+        max_preconditioner_dim: int = 8192,
+    ) -> None:
+        method = kronecker.scalable_shampoo(
+            momentum=momentum, nesterov=nesterov, beta=beta2, eps=matrix_eps, graft=graft, graft_eps=diagonal_eps,
+            every=preconditioning_compute_steps, start=start_preconditioning_step, merge=block_size,
+            max_dim=max_preconditioner_dim,
         )  # fmt: skip
         super().__init__(params, method, lr=lr, weight_decay=weight_decay)
