@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from precond.recipes.dropins_matrix import DASGO as DASGO
     from precond.recipes.dropins_matrix import MARS as MARS
     from precond.recipes.dropins_matrix import MARSM as MARSM
+    from precond.recipes.dropins_matrix import PSGDKron as PSGDKron
     from precond.recipes.dropins_matrix import ScalableShampoo as ScalableShampoo
     from precond.recipes.dropins_matrix import ShampooSquared as ShampooSquared
     from precond.recipes.dropins_matrix import TurboMuon as TurboMuon
@@ -30,14 +31,14 @@ _home = {
     "estimate_memory": "precond.optim.memory",
     **dict.fromkeys(("SGD", "AdamW", "Adan", "Lion", "Muon", "Shampoo", "SOAP"), "precond.recipes.dropins"),
     **dict.fromkeys(
-        ("ASGO", "DASGO", "MARS", "MARSM", "ScalableShampoo", "ShampooSquared", "TurboMuon"),
+        ("ASGO", "DASGO", "MARS", "MARSM", "PSGDKron", "ScalableShampoo", "ShampooSquared", "TurboMuon"),
         "precond.recipes.dropins_matrix",
     ),
 }
 
 __all__ = [
     "ASGO", "DASGO", "MARS", "MARSM", "SGD", "SOAP", "AdamW", "Adan", "Lion", "Matrices", "Muon", "Optimizer",
-    "ScalableShampoo", "Shampoo", "ShampooSquared", "TurboMuon", "estimate_memory",
+    "PSGDKron",     "ScalableShampoo", "Shampoo", "ShampooSquared", "TurboMuon", "estimate_memory",
 ]  # fmt: skip
 
 
