@@ -8,7 +8,8 @@ import pytest
 
 import precond
 from precond.core import BadInputError, IncompatibleError, UnknownNameError
-from precond.race import harness, ledger as ledgers
+from precond.race import harness
+from precond.race import ledger as ledgers
 from precond.race.ledger import LedgerError, open_ledger
 from precond.race.results import RaceResult
 from tests.race.conftest import outcome, toy

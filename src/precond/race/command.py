@@ -68,8 +68,8 @@ def race(
     jobs: Annotated[
         int | None,
         typer.Option(
-            help="Runs at once, each in a process of its own with an equal share of the cores. [dim]default: 2, or 1 on "
-            "a single core or with cuda[/dim]",
+            help="Runs at once, each in a process of its own with its share of the cores. [dim]default: 2; 1 on a single "
+            "core or with cuda[/dim]",
             show_default=False,
         ),
     ] = None,
@@ -87,7 +87,6 @@ def race(
     from rich.console import Console
 
     from precond.race import folder, harness, live
-
     from precond.race.machine import usual_jobs
 
     console = Console()
@@ -96,7 +95,8 @@ def race(
     try:
         result = harness.run(
             problem or None, methods, trials=trials, seeds=seeds, budget=budget, out=out, resume=resume,
-            jobs=usual_jobs(device) if jobs is None else jobs, device=device, storage=storage, progress=True, command=shlex.join(["precond", *sys.argv[1:]]),
+            jobs=usual_jobs(device) if jobs is None else jobs, device=device, storage=storage, progress=True,
+            command=shlex.join(["precond", *sys.argv[1:]]),
         )  # fmt: skip
     except KeyboardInterrupt:
         place = f" --out {shlex.quote(str(out))}" if out != Path("race-report") else ""
