@@ -56,6 +56,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _app(called)(words, prog_name="precond")
     except KeyboardInterrupt:
         sys.exit(130)
+    except ModuleNotFoundError as error:
+        from precond.core.extras import missing
+
+        if not (message := missing(error)):
+            raise
+        _say(message)
+        sys.exit(2)
 
 
 def _app(called: str) -> typer.Typer:

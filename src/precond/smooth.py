@@ -58,7 +58,7 @@ def minimize(
     * a torch function of a tensor ``x0``: derivatives by autograd, and Hessian products by double backward;
     * a torch function of a dict of tensors ``x0``;
     * ``minimize(loss, model)`` with a torch module: ``loss(model)`` returns the full loss, and the parameters that
-      require gradients are optimized in place;
+      require gradients are optimized in place (``model.eval()`` first, if it holds dropout);
     * functions with their own derivatives, in NumPy (or torch, as ``x0`` is): ``fun(x)``, ``jac(x)`` and perhaps
       ``hessp(x, p)``; with ``jac=True``, ``fun`` returns the value and the gradient.
 
@@ -72,7 +72,7 @@ def minimize(
         constraints: Must be ``None``.
         tol: Absolute bound on the Euclidean norm of the gradient.
         max_iterations: Largest number of iterations; ``None`` means 10 000.
-        callback: Called with an `Event` at the start and after each iteration; returning ``True`` stops the run.
+        callback: Called with an `Event` at the start and after each iteration; a true return value stops the run.
         lr: Learning rate of first-order methods; ``None`` takes the recipe's default.
 
     Returns:
@@ -105,7 +105,9 @@ def minimize(
 
         def watch(event: Event) -> object:
             return callback(
-                dataclasses.replace(event, x=form.give(event.x[0].clone()), gradient=form.give(event.gradient[0]))
+                dataclasses.replace(
+                    event, x=form.give(event.x[0].clone()), gradient=form.give(event.gradient[0].clone())
+                )
             )
 
     outcome = run(
@@ -180,12 +182,12 @@ class _Form:
         layout, holder = Layout.of(parameters), _Loss(model, loss)
 
         def evaluate(flat: Tensor) -> Any:
-            swapped = {f"model.{name}": value for name, value in layout.restore(flat).items()}
+            swapped = {f"model.{name}": value for name, value in layout.named(flat).items()}
             return torch.func.functional_call(holder, swapped, ())
 
         def finish(flat: Tensor) -> nn.Module:
             with torch.no_grad():
-                for name, value in layout.restore(flat).items():
+                for name, value in layout.named(flat).items():
                     parameters[name].copy_(value)
             return model
 
@@ -202,7 +204,7 @@ class _Form:
         layout = Layout.of(tensor)
 
         def give(flat: Tensor) -> Any:
-            shaped = layout.restore(flat)
+            shaped = layout.named(flat)[""]
             return shaped if isinstance(x0, Tensor) else shaped.numpy()
 
         def objective(work: Work, curvature: bool) -> Objective:

@@ -79,11 +79,14 @@ def test_shifts_when_a_pivot_is_not_positive_and_says_so():
     assert "shifted" in result.method
 
 
-def test_the_shift_is_the_first_of_the_sequence_that_works():
-    state, _ = ready(IC0(), kershaw)
+@pytest.mark.parametrize("first", [1e-3, 1.5e-3, 2e-3, 3e-3])
+def test_the_shift_is_the_first_of_the_sequence_that_works(first):
+    state, _ = ready(IC0(first_shift=first), kershaw)
+    assert np.log2(state.shift / first) == pytest.approx(round(np.log2(state.shift / first)))
+    assert np.isfinite(factor(kershaw / 3, state.shift)).all()
     with pytest.warns(RuntimeWarning, match="sqrt"):
         assert np.isnan(factor(kershaw / 3, state.shift / 2)).any()
-    again = IC0().refresh(state)
+    again = IC0(first_shift=first).refresh(state)
     assert "shifted" in again.detail
 
 

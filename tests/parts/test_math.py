@@ -183,6 +183,25 @@ def test_power_qr_keeps_the_basis_of_members_that_are_not_finite_and_survives_ze
     assert torch.allclose(turned[0], power_qr(a[:1], basis[:1])[0][0])
 
 
+def test_a_member_that_is_not_finite_costs_the_batch_no_second_attempt(monkeypatch):
+    a = spd(3, 4, 10.0, 1.0, 0)
+    a[1, 0, 0] = torch.nan
+    calls = []
+    real = torch.linalg.eigh
+    monkeypatch.setattr(torch.linalg, "eigh", lambda matrices: calls.append(len(matrices)) or real(matrices))
+    assert safe_eigh(a)[2].tolist() == [False, True, False]
+    assert calls == [3]
+
+
+def test_power_qr_keeps_the_order_of_a_member_whose_product_overflows():
+    a = torch.full((1, 2, 2), 1.7e308, dtype=torch.float64)
+    basis = torch.tensor([[[1.0, 1.0], [-1.0, 1.0]]], dtype=torch.float64) / 2**0.5  # the second column overflows
+    turned, order, failed = power_qr(a, basis)
+    assert failed.all()
+    assert torch.equal(turned, basis)
+    assert order.tolist() == [[0, 1]]
+
+
 # --- polar factors ----------------------------------------------------------------------------------------------
 
 

@@ -55,5 +55,7 @@ def test_a_file_that_cannot_be_imported(write, refused, tmp_path):
     assert "syntax.py:2: the import raised SyntaxError" in refused(f"{syntax}:f")
     division = write("division.py", "\n\n1 / 0")
     assert "division.py:3: the import raised ZeroDivisionError" in refused(f"{division}:f")
+    leaving = write("leaving.py", "import sys\nsys.exit('bye')\n")
+    assert "leaving.py:2: the import raised SystemExit: bye" in refused(f"{leaving}:f")
     bare = write("bare.py", "def f(): ...\n")
     assert f"no function is named; write {bare}:FUNCTION; it defines f" in refused(str(bare))

@@ -4,6 +4,7 @@ from precond.core.cadence import Cadence
 from precond.core.decay import Decay
 from precond.core.errors import BadInputError, IncompatibleError, PrecondError, UnknownNameError
 from precond.core.evidence import Evidence, need
+from precond.core.extras import MissingExtraError, require
 from precond.core.filter import Filter
 from precond.core.iteration import Iteration, Map, Progress
 from precond.core.method import Method, Route, Selector
@@ -43,6 +44,7 @@ __all__ = [
     "Map",
     "Method",
     "Metric",
+    "MissingExtraError",
     "Need",
     "NoState",
     "Objective",
@@ -71,4 +73,5 @@ __all__ = [
     "map_tensors",
     "named_tensors",
     "need",
+    "require",
 ]

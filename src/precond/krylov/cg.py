@@ -54,21 +54,21 @@ class CG(Iteration):
         first = True
         while True:
             active = rho > vanished
-            if not bool(active.all()):
+            q = operator.matvec(p)
+            curvature = real_inner(p, q)
+            if not bool((active & (curvature > 0)).all()):  # one question each step; the answers only when it matters
                 if bool(((rho < 0) | ((rho == 0) & (norm(r) > 0))).any()):
                     yield Progress(norm(r), x.clone, failure=Status.FAILED_INDEFINITE_PRECONDITIONER)
+                    return
+                flat = active & (curvature <= 0)
+                if bool(flat.any()):
+                    if first:
+                        x = torch.where(column(flat), x + p, x)
+                    yield Progress(norm(r), x.clone, failure=Status.FAILED_INDEFINITE_OPERATOR)
                     return
                 if not bool((active | ~rho.isfinite()).any()):
                     yield Progress(norm(r), x.clone, solved=True)
                     return
-            q = operator.matvec(p)
-            curvature = real_inner(p, q)
-            flat = active & (curvature <= 0)
-            if bool(flat.any()):
-                if first:
-                    x = torch.where(column(flat), x + p, x)
-                yield Progress(norm(r), x.clone, failure=Status.FAILED_INDEFINITE_OPERATOR)
-                return
             alpha = column(rho / curvature.clamp(min=tiny) * active)
             x.addcmul_(p, alpha)
             r.addcmul_(q, alpha, value=-1)

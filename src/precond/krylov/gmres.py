@@ -69,7 +69,7 @@ class GMRES(Iteration):
                 residual = beta * Q[:, j + 1, 0].abs()
                 step = _Step(x, V, Q, R, beta, j + 1, precondition)
                 if not bool(alive.any()):
-                    solved = bool((residual <= eps * before.clamp(min=1) * beta).all())
+                    solved = bool((residual <= 10 * eps * beta).all())
                     failure = None if solved else Status.FAILED_BREAKDOWN
                     yield Progress(residual, step.solution, failure=failure, solved=solved)
                     return

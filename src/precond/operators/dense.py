@@ -39,6 +39,7 @@ class DenseOperator(Operator):
             definite = False
         self.traits = OperatorTraits(symmetric, definite)
         self._entries: scipy.sparse.csr_array | None = None
+        self._double: DenseOperator | None = None
 
     def _asymmetry(self) -> float:
         """Return the largest ``|a_ij - conj(a_ji)| / |a_ij|``; infinite when not square."""
@@ -72,8 +73,11 @@ class DenseOperator(Operator):
         return float(torch.linalg.matrix_norm(self.matrix))
 
     def double(self) -> Operator:
-        """Return the same matrix in double precision."""
+        """Return the same matrix in double precision; converted once."""
         wide = torch.promote_types(self.dtype, torch.float64)
         if wide == self.dtype:
             return self
-        return DenseOperator(self.matrix.to(wide), symmetric=self.traits.symmetric, definite=self.traits.definite)
+        if self._double is None:
+            traits = {"symmetric": self.traits.symmetric, "definite": self.traits.definite}
+            self._double = DenseOperator(self.matrix.to(wide), **traits)
+        return self._double

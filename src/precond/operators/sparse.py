@@ -60,6 +60,7 @@ class SparseOperator(Operator):
             definite = False
         self.traits = OperatorTraits(symmetric, definite)
         self._adjoint: scipy.sparse.csc_array | None = None
+        self._double: SparseOperator | None = None
 
     def matvec(self, x: Tensor) -> Tensor:
         """Return ``A x`` for each row of ``x``."""
@@ -82,12 +83,14 @@ class SparseOperator(Operator):
         return self.matrix
 
     def double(self) -> Operator:
-        """Return the same matrix in double precision."""
+        """Return the same matrix in double precision; converted once."""
         wide = np.result_type(self.matrix.dtype, np.float64)
         if wide == self.matrix.dtype:
             return self
-        traits = {"symmetric": self.traits.symmetric, "definite": self.traits.definite}
-        return SparseOperator(self.matrix.astype(wide), device=self.device, **traits)
+        if self._double is None:
+            traits = {"symmetric": self.traits.symmetric, "definite": self.traits.definite}
+            self._double = SparseOperator(self.matrix.astype(wide), device=self.device, **traits)
+        return self._double
 
 
 def _product(matrix: scipy.sparse.csr_array | scipy.sparse.csc_array, x: Tensor) -> Tensor:
@@ -115,4 +118,5 @@ def _asymmetry(matrix: scipy.sparse.csr_array) -> float:
         return 0.0
     if size.shape != gap.shape:
         return float("inf")
-    return float(np.max(gap[different] / np.maximum(size[different], np.finfo(size.dtype).tiny)))
+    with np.errstate(divide="ignore", over="ignore"):
+        return float(np.max(gap[different] / size[different]))

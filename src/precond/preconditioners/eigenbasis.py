@@ -79,6 +79,9 @@ class Eigenbasis:
     def refresh(self, state: EigenbasisState) -> tuple[list[Tensor | None], Health]:
         """Turn the basis.
 
+        Args:
+            state: Written in place.
+
         Returns:
             For each mode the permutation ``[batch, n]`` of the old axes that the new ones follow, and the health.
         """

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor
 
-from precond.core import Evidence, Health, IncompatibleError, Need, Preconditioner, Scope, Traits, named_tensors
+from precond.core import Evidence, Health, IncompatibleError, Need, Preconditioner, Scope, Traits, named_tensors, need
 from precond.preconditioners.eigenbasis import Eigenbasis, EigenbasisState
 
 
@@ -68,12 +68,11 @@ class Rotate(Preconditioner[RotateState]):
 
     def observe(self, state: RotateState, evidence: Evidence) -> None:
         """Show the inner preconditioner the gradient in the present basis, then the basis the gradient itself."""
-        turned = {
-            name: self.basis.enter(state.basis, getattr(evidence, name))
-            for name in ("gradient", "previous")
-            if getattr(evidence, name) is not None
-        }
-        self.inner.observe(state.inner, dataclasses.replace(evidence, **turned))
+        gradient = self.basis.enter(state.basis, need(evidence.gradient, "gradient"))
+        previous = evidence.previous
+        if Need.PREVIOUS in self.inner.needs:
+            previous = self.basis.enter(state.basis, need(previous, "previous"))
+        self.inner.observe(state.inner, dataclasses.replace(evidence, gradient=gradient, previous=previous))
         self.basis.observe(state.basis, evidence)
 
     def refresh(self, state: RotateState) -> Health:

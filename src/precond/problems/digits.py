@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from precond.core import Budget, Metric
+from precond.core import Budget, Metric, require
 from precond.problems.base import Training
 from precond.problems.readers.contents import fail
 from precond.problems.readers.idx import looks_like_idx, read_idx
@@ -71,9 +71,7 @@ def digits(path: str | Path | None = None, *, width: int = 64, batch: int = 64) 
 
 
 def _bundled(width: int, batch: int) -> Training:
-    from sklearn.datasets import load_digits
-
-    data = load_digits()
+    data = require("sklearn.datasets").load_digits()
     images, labels = np.asarray(data.images), np.asarray(data.target)
     order = np.random.default_rng(0).permutation(len(images))
     train, held_out = order[:1437], order[1437:]

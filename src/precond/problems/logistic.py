@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from precond.core import Budget, Metric
+from precond.core import Budget, Metric, require
 from precond.problems.base import Smooth, SmoothInstance
 from precond.problems.readers.contents import fail, stem
 from precond.problems.readers.libsvm import line_of_sample, looks_like_libsvm, read_libsvm
@@ -48,9 +48,7 @@ def logistic(path: str | Path | None = None) -> Smooth:
     if path is not None:
         features, labels = read_libsvm(path)
         return _regression(f"logistic:{stem(path)}", stem(path), features, _signs(path, labels))
-    from sklearn.datasets import load_breast_cancer
-
-    data = load_breast_cancer()
+    data = require("sklearn.datasets").load_breast_cancer()
     dense = (data.data - data.data.mean(axis=0)) / data.data.std(axis=0)
     signs = np.where(data.target > 0, 1.0, -1.0)
     return _regression("logistic", "scikit-learn's breast cancer data", scipy.sparse.csr_array(dense), signs)

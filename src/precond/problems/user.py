@@ -10,8 +10,9 @@ import sys
 import traceback
 from pathlib import Path
 from types import ModuleType
+from typing import NoReturn
 
-from precond.core import Problem
+from precond.core import BadInputError, Problem
 from precond.problems.base import LeastSquares, LinearSystem, Smooth, Training
 from precond.problems.readers.contents import fail, read_bytes
 
@@ -21,7 +22,7 @@ _RETURN = "return precond.problems.Training, Smooth, LinearSystem or LeastSquare
 def from_file(path: str | Path, function: str) -> Problem:
     """Import a Python file, call one of its functions without arguments and return the problem it returns.
 
-    The folder of the file is on ``sys.path`` while it runs, so that it can import its neighbours.
+    The folder of the file is put on ``sys.path``, so that it can import its neighbours, also later.
 
     Args:
         path: The Python file.
@@ -48,7 +49,7 @@ def from_file(path: str | Path, function: str) -> Problem:
         fail(path, f"{function!r} is a {type(make).__name__}, not a function", f"make it a function; {_RETURN}")
     try:
         made = make()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         _explain(path, error, f"{function}()", "mend the function")
     if not isinstance(made, Training | Smooth | LinearSystem | LeastSquares):
         line = inspect.unwrap(make).__code__.co_firstlineno if inspect.isfunction(inspect.unwrap(make)) else None
@@ -70,7 +71,7 @@ def _import(path: Path) -> ModuleType:
         sys.path.insert(0, folder)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         _explain(path, error, "the import", "mend the file")
     return module
@@ -89,7 +90,7 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:8]) if names else "no function"
 
 
-def _explain(path: Path, error: Exception, where: str, remedy: str) -> None:
+def _explain(path: Path, error: BaseException, where: str, remedy: str) -> NoReturn:
     """Raise one line with the last line of the user's file that the exception passed through."""
     line = error.lineno if isinstance(error, SyntaxError) else None
     if line is None:
@@ -99,5 +100,5 @@ def _explain(path: Path, error: Exception, where: str, remedy: str) -> None:
     text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
     try:
         fail(path, f"{where} raised {type(error).__name__}: {text}", remedy, line)
-    except Exception as told:
+    except BadInputError as told:
         raise told from error

@@ -6,8 +6,9 @@ space, then its best setting is rerun over fresh seeds.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from precond.core import require
 
 if TYPE_CHECKING:
     from precond.race.harness import run as run
@@ -21,5 +22,5 @@ __all__ = ["RaceResult", "run"]
 def __getattr__(name: str) -> Any:
     """Import a public name on first use."""
     if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
+        return getattr(require(_LAZY[name]), name)
     raise AttributeError(f"module 'precond.race' has no attribute {name!r}")

@@ -66,6 +66,7 @@ class Share:
 
     Args:
         clock: The clock of the run.
+        device: Where the steps run.
         every: Interval of divided steps on an accelerator.
     """
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from precond.core import require
+
 if TYPE_CHECKING:
     import pandas
 
@@ -21,8 +23,7 @@ def table(result: RaceResult) -> pandas.DataFrame:
         ``final_low`` and ``final_high``, the same for ``steps_to_target`` and ``seconds_to_target``,
         ``optimizer_share``, ``state_bytes_per_parameter``, failures and the tuned ``settings`` (a dict).
     """
-    import pandas
-
+    pandas = require("pandas")
     rows: list[dict[str, Any]] = []
     for problem in result.problems:
         for row in problem.standings:

@@ -66,6 +66,9 @@ class Watch:
         Args:
             job: What is held; any hashable name.
             lease: What the holder signed; ``None`` when it has not signed yet.
+
+        Returns:
+            ``False`` when the holder is known to be gone, or has been silent for too long.
         """
         if lease is not None and lease.get("host") == self._host:
             return started(int(lease["pid"])) == (lease.get("start") or "")

@@ -64,6 +64,9 @@ def table(
         rows: Cells, one per column.
         label: Name of the table for readers who do not see it.
         sorted_by: Column by which the rows are already in ascending order.
+
+    Returns:
+        The table as HTML.
     """
     kept = [at for at in range(len(columns)) if any(row[at].value is not None for row in rows)]
     heads = "".join(_head(columns[at], ascending=at == sorted_by) for at in kept)

@@ -47,6 +47,9 @@ def performance_profiles(problems: Sequence[ProblemResult], cost: str = "steps_t
     Args:
         problems: The problems raced.
         cost: ``"steps_to_target"`` or ``"seconds_to_target"``.
+
+    Returns:
+        The profiles; none when nothing was raced.
     """
     contestants = list(dict.fromkeys(row.contestant for problem in problems for row in problem.standings))
     jumps: dict[str, list[tuple[float, float]]] = {name: [] for name in contestants}

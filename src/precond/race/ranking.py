@@ -74,9 +74,12 @@ def _row(row: Standing, value: Interval | None, scale: _Scale, palette: Palette,
     colour = palette.colour(row.contestant)
     name = escape(row.contestant)
     if value is None:
-        why = "every run failed" if row.seeds and row.failed_seeds >= row.seeds else "no final run" if not row.seeds else (
-            "target not met" if steps else "no finite value"
-        )  # fmt: skip
+        if not row.seeds:
+            why = "no final run"
+        elif row.failed_seeds >= row.seeds:
+            why = "every run failed"
+        else:
+            why = "target not met" if steps else "no finite value"
         track, text = f'<span class="none">{why}</span>', "–"
     else:
         at = scale.percent(value.mean)

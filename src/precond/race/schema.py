@@ -33,6 +33,12 @@ def schema_page() -> str:
 def field_docs(record: type) -> dict[str, str]:
     """Return what the ``Attributes:`` section of a dataclass says about each field.
 
+    Args:
+        record: The dataclass.
+
+    Returns:
+        The descriptions by the name of the field.
+
     Raises:
         ValueError: A field has no description, or a description no field.
     """

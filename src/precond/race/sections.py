@@ -70,7 +70,8 @@ def profiles(result: RaceResult, palette: Palette, figures: Figures) -> str:
             figures[f"profiles-{name}"] = charts.profiles(entries, name, palette)
             text += (
                 f"<div><h3>By {name}</h3>"
-                f'<div class="chart" data-plot="profiles-{name}" role="img" aria-label="Performance profiles by {name}">'
+                f'<div class="chart" data-plot="profiles-{name}" role="img" aria-label="Performance profiles by '
+                f'{name}">'
                 "</div></div>"
             )
     if not text:
@@ -98,6 +99,9 @@ def problem(
         figures: Filled with the figures that the page draws.
         papers: Papers of the contestants by name, as far as they are known.
         lead: Whether to repeat the verdict (it is the title of the page when there is one problem only).
+
+    Returns:
+        The sections as HTML.
     """
     outcome = verdict(entry)
     text = f'<section id="p{at}"><h2>{escape(entry.name)}</h2><p>{escape(entry.description)}</p>'
@@ -125,7 +129,8 @@ def about(result: RaceResult) -> str:
     how = (
         f"<pre>{escape(again)}</pre>"
         if result.command
-        else "<p>Started from Python: call <code>precond.race.run</code> again with the same arguments, the same folder "
+        else "<p>Started from Python: call <code>precond.race.run</code> again with the same arguments, the "
+        "same folder "
         "and <code>resume=True</code>.</p>"
     )
     command = f"<h3>Command</h3><pre>{escape(result.command)}</pre>" if result.command else ""
@@ -134,14 +139,18 @@ def about(result: RaceResult) -> str:
         "<p>Every contestant got the same number of tuning trials over its own search space; its best setting was then "
         "run again from fresh seeds, and only those final runs are compared. Lower values of the metric are better.</p>"
         "<p><b>Intervals.</b> <i>a ± b</i> is the mean over seeds and half the width of its 95 % confidence interval "
-        "(Student’s t). Steps and seconds to the target are averaged over the runs that met it. A contestant is said to "
+        "(Student’s t). Steps and seconds to the target are averaged over the runs that met it. A "
+        "contestant is said to "
         "win only when its interval does not overlap with that of any other; with one seed there is no interval and no "
         "winner. Intervals show chance in the seeds, not what better tuning would have brought.</p>"
-        "<p><b>Curves.</b> Lines are means over seeds (geometric means where the metric is read on a logarithmic axis), "
-        "bands go from the lowest to the highest seed. Both cover only the range that all seeds of a contestant reached: "
+        "<p><b>Curves.</b> Lines are means over seeds (geometric means where the metric is read on a "
+        "logarithmic axis), "
+        "bands go from the lowest to the highest seed. Both cover only the range that all seeds of a "
+        "contestant reached: "
         "nothing is extrapolated, and failed runs are left out of the mean. Long curves are thinned for the screen; "
         "<code>results.json</code> holds every point.</p>"
-        "<p><b>Time.</b> Seconds are on the harness’s clock: evaluation, compilation and warm-up excluded. The optimizer "
+        "<p><b>Time.</b> Seconds are on the harness’s clock: evaluation, compilation and warm-up "
+        "excluded. The optimizer "
         "share is the part of a step spent in the method itself.</p>"
         f'<h3 id="resume">Resume or extend</h3>{how}'
         f"{command}"
@@ -176,7 +185,8 @@ def _curves(entry: ProblemResult, at: int, palette: Palette, figures: Figures) -
     legend += '<button type="button" class="all" data-all="false">none</button>'
     label = escape(f"{entry.metric} on {entry.name}")
     return (
-        f'<h3>{escape(entry.metric[:1].upper() + entry.metric[1:])} on the way</h3><div data-curves data-figure="p{at}">'
+        f"<h3>{escape(entry.metric[:1].upper() + entry.metric[1:])} on the way</h3><div data-curves "
+        f'data-figure="p{at}">'
         f'<div class="controls"><span class="group" role="group" aria-label="x axis">{buttons}</span>{toggles}</div>'
         f'<div class="legend" role="group" aria-label="contestants">{legend}</div>'
         f'<div class="chart" role="img" aria-label="{label}"></div></div>'
@@ -258,7 +268,8 @@ def _contestants(entry: ProblemResult, at: int, palette: Palette, figures: Figur
             )
         inside += _trials(trials, row) + _finals(finals, row)
         parts.append(
-            f'<details id="p{at}c{place}"><summary>{mark}<b>{escape(row.contestant)}</b><span>{escape(row.title)}</span>'
+            f'<details id="p{at}c{place}"><summary>{mark}<b>{escape(row.contestant)}</b>'
+            f"<span>{escape(row.title)}</span>"
             f'{settings}</summary><div class="inside">{paper}{inside}</div></details>'
         )
     return f"<h3>Contestants: settings, work, tuning</h3>{''.join(parts)}"

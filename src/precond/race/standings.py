@@ -63,6 +63,9 @@ def ranked(standings: Sequence[Standing], *, by_time: bool) -> list[Standing]:
     Args:
         standings: The rows.
         by_time: Whether reaching the target soon is what counts.
+
+    Returns:
+        The rows in the order of the table.
     """
 
     def key(row: Standing) -> tuple[float, ...]:

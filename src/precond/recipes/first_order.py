@@ -31,7 +31,7 @@ _GRADIENT_FED = frozenset({Kind.TRAINING, Kind.SMOOTH})
     claim="With a good initialization and a slowly raised momentum, plain first-order training of deep and recurrent "
     "networks reaches what had been thought to need Hessian-free optimization.",
     example="precond.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True)",
-    space={"lr": LogUniform(3e-3, 3.0), "momentum": Choice((0.8, 0.9, 0.95, 0.98)), "nesterov": Choice((False, True))},
+    space={"lr": LogUniform(3e-3, 1.0), "momentum": Choice((0.8, 0.9, 0.95, 0.98)), "nesterov": Choice((False, True))},
     lr=0.1,
 )
 def sgd(*, momentum: float = 0.9, dampening: float = 0.0, nesterov: bool = False) -> Method:
@@ -64,7 +64,7 @@ def sgd(*, momentum: float = 0.9, dampening: float = 0.0, nesterov: bool = False
     claim="Decoupling the decay from the gradient makes the best decay nearly independent of the learning rate and "
     "lets Adam generalize as well as SGD with momentum on image classification.",
     example="precond.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01)",
-    space={"lr": LogUniform(1e-4, 3e-2), "b2": Choice((0.95, 0.99, 0.999)), "weight_decay": Choice((0.0, 0.01, 0.1))},
+    space={"lr": LogUniform(3e-4, 3e-2), "b2": Choice((0.95, 0.99, 0.999)), "weight_decay": Choice((0.0, 0.01, 0.1))},
     lr=1e-3,
     weight_decay=0.01,
 )
@@ -95,7 +95,7 @@ def adamw(*, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Method:
     claim="Reaches the accuracy of the best optimizers on vision and language models in about half the epochs, over "
     "batch sizes from 1k to 32k.",
     example="precond.optim.Adan(model.parameters(), lr=1e-3, weight_decay=0.02)",
-    space={"lr": LogUniform(3e-4, 1e-1), "b1": Choice((0.9, 0.95, 0.98)), "weight_decay": Choice((0.0, 0.02))},
+    space={"lr": LogUniform(1e-3, 1e-1), "b1": Choice((0.9, 0.95, 0.98)), "weight_decay": Choice((0.0, 0.02))},
     lr=1e-3,
 )
 def adan(*, b1: float = 0.98, b2: float = 0.92, b3: float = 0.99, eps: float = 1e-8) -> Method:
@@ -133,7 +133,7 @@ def adan(*, b1: float = 0.98, b2: float = 0.92, b3: float = 0.99, eps: float = 1
     purpose="Signs of an interpolated momentum: half of Adam's memory, steps of equal size in every entry.",
     claim="Raises the ImageNet accuracy of ViT by up to 2 % and saves up to 5x of the pre-training compute on JFT.",
     example="precond.optim.Lion(model.parameters(), lr=1e-4, weight_decay=0.1)",
-    space={"lr": LogUniform(1e-5, 3e-3), "b1": Choice((0.9, 0.95)), "weight_decay": Choice((0.0, 0.1, 1.0))},
+    space={"lr": LogUniform(3e-5, 1e-2), "b1": Choice((0.9, 0.95)), "weight_decay": Choice((0.0, 0.1, 1.0))},
     lr=1e-4,
 )
 def lion(*, b1: float = 0.9, b2: float = 0.99) -> Method:

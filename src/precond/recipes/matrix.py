@@ -43,8 +43,8 @@ _GRAFTS = {"sgd": Identity(), "adagrad": Diagonal(beta=1.0, eps=1e-10)}
     purpose="Full-matrix AdaGrad with one factor per axis of each tensor.",
     claim="Reaches a given training loss in considerably fewer steps than SGD, AdaGrad and Adam on image "
     "classification, at a comparable time per step.",
-    example="precond.optim.Shampoo(model.parameters(), lr=0.1, momentum=0.9, precondition_frequency=10)",
-    space={"lr": LogUniform(3e-3, 3.0), "momentum": Choice((0.0, 0.9)), "every": Choice((1, 10))},
+    example="precond.optim.Shampoo(model.parameters(), lr=0.1)",
+    space={"lr": LogUniform(1e-2, 3.0), "momentum": Choice((0.0, 0.5, 0.9))},
     lr=0.1,
 )
 def shampoo(
@@ -63,8 +63,9 @@ def shampoo(
     ``w <- w - lr G x_1 H_1^(-1/2k) ... x_k H_k^(-1/2k)``; for a matrix ``L^(-1/4) G R^(-1/4)``.
 
     Options beyond the paper's algorithm: heavy-ball ``momentum`` on the directions; ``beta < 1`` averages the factors;
-    ``exponent`` replaces ``-1/2k``; roots are taken every ``every`` steps; ``graft`` gives each direction the norm of
-    an SGD or AdaGrad step (arXiv 2002.09018).
+    ``exponent`` replaces ``-1/2k``; roots are taken at the first and then every ``every`` steps; ``graft`` gives each
+    direction the norm of an SGD or AdaGrad step (arXiv 2002.09018). With ``every > 1`` the first roots come from one
+    gradient and magnify all others by up to ``eps^(-1/2)``: raise ``eps``, or graft.
 
     Deviations:
         1. Axes longer than ``max_dim`` are left as they are, and ``k`` counts the others.
@@ -99,7 +100,7 @@ def shampoo(
     claim="Pre-trains language models of 360M and 660M parameters in over 40 % fewer steps and over 35 % less time "
     "than AdamW, at large batch size.",
     example="precond.optim.SOAP(model.parameters(), lr=3e-3, weight_decay=0.01)",
-    space={"lr": LogUniform(3e-4, 3e-2), "b1": Choice((0.9, 0.95)), "weight_decay": Choice((0.0, 0.01, 0.1))},
+    space={"lr": LogUniform(1e-3, 3e-2), "b1": Choice((0.9, 0.95)), "weight_decay": Choice((0.0, 0.01, 0.1))},
     lr=3e-3,
     weight_decay=0.01,
 )
@@ -151,7 +152,7 @@ def soap(
     claim="Cut the record of the NanoGPT speed run by 1.35x against AdamW, and that of 94 % on CIFAR-10 from 3.3 to "
     "2.6 A100-seconds.",
     example="precond.optim.Muon(model.named_parameters(), lr=0.02)",
-    space={"lr": LogUniform(2e-3, 1e-1), "adamw_scale": LogUniform(0.01, 0.5), "momentum": Choice((0.9, 0.95))},
+    space={"lr": LogUniform(5e-3, 1e-1), "adamw_scale": LogUniform(0.01, 0.5), "momentum": Choice((0.9, 0.95))},
     lr=0.02,
 )
 def muon(

@@ -57,8 +57,13 @@ class Layout:
             return torch.zeros(0)
         return torch.cat([variables[name].detach().reshape(-1) for name in self.shapes])
 
+    def named(self, flat: Tensor) -> dict[str, Tensor]:
+        """Return views of a flat vector ``[n]`` by name, with the users' shapes."""
+        sizes = [math.prod(shape) for shape in self.shapes.values()]
+        pieces = torch.split(flat, sizes)
+        return {name: piece.view(shape) for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)}
+
     def restore(self, flat: Tensor) -> Tensor | dict[str, Tensor]:
-        """Return views of a flat vector ``[n]`` with the users' names and shapes."""
-        pieces = flat.split([math.prod(shape) for shape in self.shapes.values()])
-        named = {name: piece.view(shape) for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)}
+        """Return views of a flat vector ``[n]`` in the form that the layout was made of."""
+        named = self.named(flat)
         return named[""] if set(named) == {""} else named

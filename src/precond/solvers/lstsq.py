@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -14,7 +15,7 @@ from precond.solvers.certify import Certified, certify_least_squares, estimated_
 from precond.solvers.compatible import check_adjoint, check_iteration, check_preconditioner
 from precond.solvers.counted import CountedOperator
 from precond.solvers.drive import Callback, drive
-from precond.solvers.solve import check_tolerances, prepare, starting_points
+from precond.solvers.setup import check_tolerances, prepare, starting_points
 
 
 @torch.no_grad()
@@ -72,13 +73,15 @@ def solve_least_squares(
     matrix_norm = estimated_frobenius_norm(counted)
     precondition, detail = prepare(preconditioner, gram, x, work)
 
-    bound = torch.clamp(rtol * torch.linalg.vector_norm(b, dim=-1), min=atol)
+    bounds = torch.clamp(rtol * torch.linalg.vector_norm(b, dim=-1), min=atol).tolist()
 
     def claims(progress: Progress, slack: float) -> bool:
-        met = progress.residual <= slack * bound
-        if progress.normal is not None:
-            met = met | (progress.normal <= slack * rtol * matrix_norm * progress.residual)
-        return bool(met.all())
+        residuals = progress.residual.tolist()
+        normals = [math.inf] * len(residuals) if progress.normal is None else progress.normal.tolist()
+        return all(
+            residual <= slack * bound or normal <= slack * rtol * matrix_norm * residual
+            for residual, normal, bound in zip(residuals, normals, bounds, strict=True)
+        )
 
     def certify(x: Tensor) -> Certified:
         return certify_least_squares(counted, b, x, rtol=rtol, atol=atol, matrix_norm=matrix_norm)

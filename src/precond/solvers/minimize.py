@@ -12,31 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from precond.core import (
-    Advance,
-    BadInputError,
-    Evidence,
-    Factor,
-    IncompatibleError,
-    Method,
-    Need,
-    Objective,
-    Point,
-    Search,
-    Status,
-    Work,
-)
+from precond.core import BadInputError, Method, Objective, Point, Status, Work
+from precond.solvers.stepping import stepper
 
 logger = logging.getLogger(__name__)
 
-PROVIDED = Need.GRADIENT | Need.PREVIOUS | Need.LOSS | Need.SECANT | Need.OPERATOR | Need.REPLAY
 PATIENCE = 30
 """Iterations of a search without a lower objective or a shorter gradient that count as stagnation."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Event:
-    """What a callback sees after each iteration; returning ``True`` stops the run.
+    """What a callback sees after each iteration; returning true stops the run.
 
     Attributes:
         iteration: Iterations so far; 0 is the starting point.
@@ -99,48 +86,33 @@ def run(
     Raises:
         IncompatibleError: The method needs what a smooth objective does not provide.
     """
-    steps = _Steps(method, objective, lr)
+    steps = stepper(method, objective, x0, lr)
     began = time.perf_counter()
-    point = best = objective.point(x0)
-    status, iteration, since = None, 0, 0
-    history: list[float] = []
-    loss = norm = best_loss = best_norm = math.nan
-    bound = lowest = math.inf
+    point, iteration, status = objective.point(x0), 0, None
+    watch = _Watch(point)
     try:
         while True:
-            loss, norm = torch.stack([point.loss.to(x0), point.gradient.norm()]).tolist()
-            if iteration == 0:
-                best_loss, best_norm = loss, norm
-                bound = max(1.0, abs(loss)) / torch.finfo(x0.dtype).eps ** 2
-            history.append(norm)
-            if not (math.isfinite(loss) and math.isfinite(norm)):
+            watch.see(point)
+            stop = False
+            if callback is not None and watch.finite:
+                event = Event(iteration, point.x, watch.loss, point.gradient, watch.norm, objective.work)
+                stop = bool(callback(event))
+            if watch.norm <= tol:
+                status = Status.CONVERGED_GRADIENT
+            elif not watch.finite:
                 status = Status.FAILED_NON_FINITE
-                break
-            noise = 10 * torch.finfo(x0.dtype).eps * abs(best_loss)
-            since = 0 if loss < best_loss or norm < lowest else since + 1
-            lowest = min(lowest, norm)
-            if loss < best_loss - noise or (loss <= best_loss + noise and norm <= best_norm):
-                best, best_loss, best_norm = point, loss, norm
-            if norm <= tol:
-                best, status = point, Status.CONVERGED_GRADIENT
-            stop = callback is not None and callback(
-                Event(iteration, point.x, loss, point.gradient, norm, objective.work)
-            )
-            if status is not None:
-                break
-            if stop is True:
+            elif stop:
                 status = Status.STOPPED_USER
-            elif loss < -bound:
+            elif watch.unbounded:
                 status = Status.FAILED_UNBOUNDED
-            elif steps.searches and since >= PATIENCE:
+            elif steps.monotone and watch.idle >= PATIENCE:
                 status = Status.FAILED_STAGNATION
             elif iteration >= max_iterations:
                 status = Status.STOPPED_STEPS
-            if status is not None:
-                break
-            advance = steps.advance(point)
-            if advance.failure is not None:
+            else:
+                advance = steps.advance(point)
                 status = advance.failure
+            if status is not None:
                 break
             point, iteration = advance.point, iteration + 1
     except KeyboardInterrupt:
@@ -148,133 +120,57 @@ def run(
     if steps.replaced:
         logger.info("%d directions did not descend and were replaced by steepest descent", steps.replaced)
     objective.work.spend("total", time.perf_counter() - began)
-    return Outcome(best, status, iteration, history)
+    best = point if status is Status.CONVERGED_GRADIENT else watch.best
+    return Outcome(best, status, iteration, watch.history)
 
 
-class _Steps:
-    """The mutable half of a run: states of the parts, and the evidence that they are fed.
+class _Watch:
+    """What has been seen of a run.
 
     Args:
-        method: What to iterate.
-        objective: The oracle.
-        lr: Learning rate of factor rules.
+        start: The starting point.
+
+    Attributes:
+        best: The lowest point so far; of points that differ by rounding, the one with the shortest gradient.
+        loss: The objective at the last point.
+        norm: Norm of the gradient there.
+        history: All norms so far.
+        idle: Points since the objective or the norm was last the lowest so far.
     """
 
-    def __init__(self, method: Method, objective: Objective, lr: float) -> None:
-        missing = method.needs & ~PROVIDED
-        if missing:
-            raise IncompatibleError(f"minimize cannot provide {missing}: use method='lbfgs' or 'newton-cg'")
-        if not isinstance(method.step, (Search, Factor)):
-            raise IncompatibleError(f"minimize cannot run the step rule {type(method.step).__name__}")
-        self.searches = isinstance(method.step, Search)
-        if self.searches and method.filters:
-            raise IncompatibleError(f"a search follows the gradient itself: leave {', '.join(method.filters)} empty")
-        if self.searches and method.step.shifts and not method.preconditioner.traits.shiftable:
-            raise IncompatibleError(
-                f"{type(method.step).__name__} shifts the system and {type(method.preconditioner).__name__} "
-                "accepts no shift: use InverseOf(CG(), Identity())"
-            )
-        self.replaced = 0
-        self._method, self._objective, self._lr = method, objective, lr
-        self._needs = method.needs
-        self._previous: Point | None = None
-        self._like: Tensor | None = None
-        self._step = 0
-        self._young = True  # nothing has been accepted since the states were new
+    def __init__(self, start: Point) -> None:
+        self.best = start
+        self.loss = self.norm = math.nan
+        self.history: list[float] = []
+        self.idle = 0
+        self._eps = torch.finfo(start.x.dtype).eps
+        self._best_loss = self._best_norm = self._lowest_norm = math.inf
+        self._bound = math.inf
 
-    def advance(self, point: Point) -> Advance:
-        """Take one step; a search that fails is tried once more with fresh states."""
-        if self._like is None:
-            self._like = point.x
-            self._reset()
-        self._step += 1
-        if not self.searches:
-            return self._factor_step(point)
-        advance = self._search_step(point)
-        if advance.failure is not None and not self._young:
-            logger.info("the step rule found no step after %d steps: starting it afresh", self._step)
-            self._reset()
-            advance = self._search_step(point)
-        if advance.failure is None:
-            self._previous, self._young = point, False
-        return advance
+    @property
+    def finite(self) -> bool:
+        """Whether the last point has a finite value and gradient."""
+        return math.isfinite(self.loss) and math.isfinite(self.norm)
 
-    def _reset(self) -> None:
-        method, like = self._method, self._like
-        self._preconditioner = method.preconditioner.init(like)
-        self._rule = method.step.init(like)
-        self._filters = {slot: filter_.init(like) for slot, filter_ in method.filters.items()}
-        self._previous, self._young = None, True
+    @property
+    def unbounded(self) -> bool:
+        """Whether the objective has fallen beyond ``1 / eps^2`` of its starting scale."""
+        return self.loss < -self._bound
 
-    def _evidence(self, point: Point) -> Evidence:
-        needs, previous = self._needs, self._previous
-        secant = None
-        if Need.SECANT in needs and previous is not None:
-            secant = (point.x - previous.x, point.gradient - previous.gradient)
-        return Evidence(
-            gradient=point.gradient,
-            previous=point.gradient if previous is None else previous.gradient,
-            loss=point.loss,
-            secant=secant,
-            operator=self._objective.hessian(point.x) if Need.OPERATOR in needs else None,
-        )
-
-    def _refresh(self) -> None:
-        began = time.perf_counter()
-        health = self._method.preconditioner.refresh(self._preconditioner)
-        work = self._objective.work
-        work.spend("refresh", time.perf_counter() - began)
-        work.refreshes += 1
-        work.refresh_failures += health.failures
-        if health.failures:
-            logger.warning("a refresh failed and the last good factor stays: %s", health.detail)
-
-    def _apply(self, v: Tensor, shift: float = 0.0) -> Tensor:
-        self._objective.work.applies += 1
-        return self._method.preconditioner.apply(self._preconditioner, v, shift=shift)
-
-    def _search_step(self, point: Point) -> Advance:
-        method, gradient = self._method, point.gradient
-        cadence = method.cadence
-        method.preconditioner.observe(self._preconditioner, self._evidence(point))
-        if not cadence.after and cadence.due(self._step):
-            self._refresh()
-
-        def direction(shift: float) -> Tensor:
-            d = self._apply(gradient, shift).neg()
-            slope = torch.linalg.vecdot(d, gradient)
-            limit = -1e-12 * d.norm() * gradient.norm()
-            if bool(slope <= limit) and bool(torch.isfinite(slope)):
-                return d
-            self.replaced += 1
-            return -gradient
-
-        advance = method.step.advance(self._rule, point, direction, self._objective)
-        if cadence.after and cadence.due(self._step):
-            self._refresh()
-        return advance
-
-    def _factor_step(self, point: Point) -> Advance:
-        method, cadence = self._method, self._method.cadence
-        evidence = self._evidence(point)
-        signal = self._push("estimator", point.gradient, evidence)
-        evidence = dataclasses.replace(evidence, gradient=signal)
-        self._previous = point
-        if self._step == 1 and cadence.prime:
-            method.preconditioner.prime(self._preconditioner, evidence)
-            return Advance(point)
-        method.preconditioner.observe(self._preconditioner, evidence)
-        if not cadence.after and cadence.due(self._step):
-            self._refresh()
-        d = self._push("smoothing", self._apply(self._push("momentum", signal, evidence)), evidence)
-        factor = method.step.factor(self._rule, evidence, d)
-        if cadence.after and cadence.due(self._step):
-            self._refresh()
-        return Advance(self._objective.point(point.x - self._lr * factor * d))
-
-    def _push(self, slot: str, v: Tensor, evidence: Evidence) -> Tensor:
-        filter_ = self._method.filters.get(slot)
-        return v if filter_ is None else filter_.push(self._filters[slot], v, evidence)
+    def see(self, point: Point) -> None:
+        """Take note of one more point."""
+        self.loss, self.norm = torch.stack([point.loss.to(point.gradient), point.gradient.norm()]).tolist()
+        self.history.append(self.norm)
+        if len(self.history) == 1:
+            self._bound = max(1.0, abs(self.loss)) / self._eps**2
+        if not self.finite:
+            return
+        self.idle = 0 if self.loss < self._best_loss or self.norm < self._lowest_norm else self.idle + 1
+        self._lowest_norm = min(self._lowest_norm, self.norm)
+        noise = 10 * self._eps * abs(self._best_loss) if math.isfinite(self._best_loss) else 0.0
+        level = self.loss <= self._best_loss + noise and self.norm <= self._best_norm
+        if level or self.loss < self._best_loss - noise:
+            self.best, self._best_loss, self._best_norm = point, self.loss, self.norm
 
 
 def check_tolerance(tol: float, max_iterations: int | None) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
+from precond.core import require
 from precond.problems.readers.contents import fail, read_bytes
 
 _NUMBER = rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
@@ -43,8 +44,7 @@ def read_libsvm(path: Path | str) -> tuple[scipy.sparse.csr_array, np.ndarray[An
     Raises:
         BadInputError: The file is damaged; the message names the line.
     """
-    from sklearn.datasets import load_svmlight_file
-
+    load_svmlight_file = require("sklearn.datasets").load_svmlight_file
     content = read_bytes(path)
     if b"\0" in content:
         fail(path, "binary data (a zero byte)", _FORM, content.count(b"\n", 0, content.index(b"\0")) + 1)

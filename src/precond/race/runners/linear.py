@@ -88,6 +88,13 @@ class LinearRunner(Runner):
 class LinearRival:
     """What a rival gets: the matrix for SciPy, counted, and the harness's callback.
 
+    Args:
+        operator: The matrix.
+        b: The right-hand side, shape ``[n]``.
+        watch: The harness's watch over the run.
+        target: Value of the metric that counts as solved.
+        limit: Largest number of iterations.
+
     Attributes:
         matrix: A ``LinearOperator`` whose products are counted.
         b: The right-hand side.

@@ -1,0 +1,221 @@
+"""Measures what the recipes claim, scaled down to a minute, and writes it where the catalogue reads it.
+
+    python benchmarks/headlines.py                  measure everything
+    python benchmarks/headlines.py soap cg          measure some
+    python benchmarks/headlines.py --list           say what is measured for whom
+
+A measurement is a function declared with ``@headline`` for one recipe or several. It returns, for each, a sentence with
+its numbers and the numbers themselves. Counts (steps, iterations, evaluations) are used rather than seconds, so that
+another machine finds the same. Recipes without a measurement say so in the catalogue.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib.metadata
+import json
+import platform
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import precond
+from precond.problems.load import load
+from precond.race.results import Interval, Standing
+from precond.recipes.registry import all_recipes
+
+FILE = Path(precond.__file__).parent / "catalogue" / "measured.json"
+TRIALS, SEEDS = 6, 3
+
+Finding = tuple[str, dict[str, float]]
+Measurement = Callable[[], dict[str, Finding]]
+HEADLINES: dict[str, Measurement] = {}
+"""The measurement of each recipe; several recipes may share one."""
+
+
+def headline(*recipes: str) -> Callable[[Measurement], Measurement]:
+    """Declare the decorated function as the measurement of these recipes."""
+
+    def declare(measure: Measurement) -> Measurement:
+        HEADLINES.update(dict.fromkeys(recipes, measure))
+        return measure
+
+    return declare
+
+
+@headline("sgd", "adamw", "adan", "lion", "muon", "shampoo", "soap")
+def digits() -> dict[str, Finding]:
+    """Race on digits: the loss at the end and the steps to the target, against AdamW tuned as carefully."""
+    names = [name for name, measure in HEADLINES.items() if measure is digits]
+    rows = _race("digits", names)
+    rival = rows["adamw"]
+    findings = {}
+    for name, row in rows.items():
+        text = f"digits, {TRIALS} trials and {SEEDS} seeds each: validation loss {_around(row.final)} after the horizon"
+        text += f"; target met by {row.solved} of {row.seeds} seeds"
+        text += f" in {row.steps_to_target.mean:.0f} steps" if row.steps_to_target else ""
+        if name != "adamw":
+            text += f" (AdamW: {_around(rival.final)}, {rival.solved} of {rival.seeds}"
+            text += f", {rival.steps_to_target.mean:.0f} steps)" if rival.steps_to_target else ")"
+        findings[name] = (f"{text}.", _numbers(row))
+    return findings
+
+
+@headline("lbfgs", "newton-cg", "regularized-newton")
+def logistic() -> dict[str, Finding]:
+    """Race on logistic regression: gradients and Hessian products until the target."""
+    names = [name for name, measure in HEADLINES.items() if measure is logistic]
+    findings = {}
+    for name, row in _race("logistic", names).items():
+        gradients, products = row.work.get("gradients", 0), row.work.get("hvps", 0)
+        steps = f"{row.steps_to_target.mean:.0f} steps to the target" if row.steps_to_target else "target not met"
+        text = f"logistic regression on breast cancer data, {TRIALS} trials and {SEEDS} seeds: {steps}"
+        text += f", a whole run takes {gradients:.0f} gradients and {products:.0f} Hessian products."
+        findings[name] = (text, {**_numbers(row), "gradients": gradients, "hvps": products})
+    return findings
+
+
+@headline("cg", "identity", "ssor", "ic0")
+def poisson() -> dict[str, Finding]:
+    """Count the iterations of CG on the Poisson equation, with each preconditioner."""
+    matrix = load("poisson2d").matrix
+    b = _right_hand_side(matrix)
+    plain = _iterations(matrix, b, "cg", "identity")
+    where = f"CG on the 5-point Poisson equation with {matrix.shape[0]} unknowns, relative residual 1e-8"
+    alone: Finding = (f"{where}: {plain} iterations.", {"iterations": plain})
+    findings = {"cg": alone, "identity": alone}
+    for name in ("ssor", "ic0"):
+        count = _iterations(matrix, b, "cg", name)
+        findings[name] = (f"{where}: {count} iterations, {plain} without it.", {"iterations": count, "plain": plain})
+    return findings
+
+
+@headline("jacobi")
+def scaled() -> dict[str, Finding]:
+    """Count the iterations of CG on a Poisson equation whose rows and columns are badly scaled."""
+    import numpy as np
+    import scipy.sparse
+
+    matrix = scipy.sparse.csr_array(load("poisson2d:n=40").matrix)
+    scale = scipy.sparse.diags_array(10 ** np.random.default_rng(0).uniform(-1, 1, matrix.shape[0]))
+    matrix = scipy.sparse.csr_array(scale @ matrix @ scale)
+    b = _right_hand_side(matrix)
+    plain, count = (_iterations(matrix, b, "cg", name) for name in ("identity", "jacobi"))
+    text = (
+        f"CG on a Poisson equation with {matrix.shape[0]} unknowns, each scaled by a random factor between 0.1 and 10"
+    )
+    return {"jacobi": (f"{text}: {count} iterations, {plain} without it.", {"iterations": count, "plain": plain})}
+
+
+@headline("gmres")
+def convection() -> dict[str, Finding]:
+    """Count the iterations of GMRES on a nonsymmetric system."""
+    matrix = load("convection-diffusion").matrix
+    b = _right_hand_side(matrix)
+    plain, preconditioned = (_iterations(matrix, b, "gmres", p) for p in ("identity", "ssor"))
+    text = f"convection-diffusion with {matrix.shape[0]} unknowns, relative residual 1e-8: {plain} iterations"
+    return {"gmres": (f"{text}, {preconditioned} with SSOR.", {"iterations": plain, "with_ssor": preconditioned})}
+
+
+@headline("minres")
+def indefinite() -> dict[str, Finding]:
+    """Count the iterations of MINRES and GMRES on a symmetric indefinite system."""
+    import scipy.sparse
+
+    matrix = scipy.sparse.csr_array(load("poisson2d:n=40").matrix)
+    shift = 0.2 * float(abs(matrix).max())
+    shifted = matrix - shift * scipy.sparse.eye_array(matrix.shape[0])
+    b = _right_hand_side(matrix)
+    minres, gmres = (_iterations(shifted, b, method, "identity") for method in ("minres", "gmres"))
+    text = f"a Poisson matrix of {matrix.shape[0]} unknowns shifted to be indefinite, relative residual 1e-8: "
+    text += f"{minres} iterations; "
+    text += f"restarted GMRES takes {gmres}." if gmres > 0 else "restarted GMRES does not get there."
+    return {"minres": (text, {"iterations": minres, "gmres": gmres})}
+
+
+@headline("lsqr")
+def least_squares() -> dict[str, Finding]:
+    """Compare LSQR with a dense solution on an ill-conditioned problem."""
+    generator = torch.Generator().manual_seed(0)
+    left = torch.linalg.qr(torch.randn(300, 60, generator=generator, dtype=torch.float64)).Q
+    right = torch.linalg.qr(torch.randn(60, 60, generator=generator, dtype=torch.float64)).Q
+    matrix = left * torch.logspace(0, -2, 60, dtype=torch.float64) @ right.T
+    b = torch.randn(300, generator=generator, dtype=torch.float64)
+    result = precond.lstsq(matrix, b, method="lsqr", preconditioner="identity", rtol=1e-10)
+    exact = torch.linalg.lstsq(matrix, b[:, None]).solution[:, 0]
+    error = float((result.x - exact).norm() / exact.norm())
+    text = f"a dense 300 x 60 problem of condition 100: {result.iterations} iterations, relative error {error:.1e}."
+    return {"lsqr": (text, {"iterations": result.iterations, "error": error})}
+
+
+def _race(problem: str, names: list[str]) -> dict[str, Standing]:
+    with tempfile.TemporaryDirectory() as folder:
+        result = precond.race.run(problem, names, trials=TRIALS, seeds=SEEDS, out=Path(folder) / "race")
+    return {row.contestant: row for row in result.problems[0].standings}
+
+
+def _right_hand_side(matrix: Any) -> torch.Tensor:
+    return torch.randn(matrix.shape[0], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def _iterations(matrix: Any, b: torch.Tensor, method: str, preconditioner: str) -> int:
+    """Return the iterations to the tolerance; -1 when it was not met."""
+    result = precond.solve(matrix, b, method=method, preconditioner=preconditioner, rtol=1e-8)
+    return result.iterations if result.converged else -1
+
+
+def _around(value: Interval | None) -> str:
+    if value is None:
+        return "not finite"
+    return f"{value.mean:.3g}" + (f" ({value.low:.3g} to {value.high:.3g})" if value.low is not None else "")
+
+
+def _numbers(row: Standing) -> dict[str, float]:
+    values: dict[str, float] = {"solved": row.solved, "seeds": row.seeds}
+    for name in ("final", "steps_to_target"):
+        interval = getattr(row, name)
+        if interval is not None:
+            values |= {name: interval.mean}
+            values |= {f"{name}_low": interval.low, f"{name}_high": interval.high} if interval.low is not None else {}
+    return values
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("recipes", nargs="*", help="which recipes; all unless given")
+    parser.add_argument("--list", action="store_true", help="say what is measured for whom")
+    options = parser.parse_args()
+    if options.list:
+        for name in all_recipes():
+            measure = HEADLINES.get(name)
+            print(f"{name:20} {measure.__doc__ if measure else 'not measured yet'}")
+        return
+    unknown = set(options.recipes) - HEADLINES.keys()
+    if unknown:
+        parser.error(
+            f"no measurement for {', '.join(sorted(unknown))}; there is one for {', '.join(sorted(HEADLINES))}"
+        )
+    wanted = options.recipes or list(HEADLINES)
+    written = json.loads(FILE.read_text(encoding="utf-8"))
+    versions = {"python": platform.python_version()}
+    versions |= {name: importlib.metadata.version(name) for name in ("torch", "numpy", "scipy")}
+    versions["precond"] = precond.__version__
+    for measure in dict.fromkeys(HEADLINES[name] for name in wanted):
+        for name, (finding, values) in measure().items():
+            if name not in wanted:
+                continue
+            print(f"{name}: {finding}")
+            written[name] = {
+                "finding": finding, "values": values, "command": f"python benchmarks/headlines.py {name}",
+                "date": str(datetime.date.today()), "versions": versions,
+            }  # fmt: skip
+        FILE.write_text(json.dumps(dict(sorted(written.items())), indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

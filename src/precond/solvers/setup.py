@@ -1,0 +1,50 @@
+"""What the drivers of linear problems do before the first product: check, find a start, set the preconditioner up."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from precond.core import BadInputError, Evidence, Map, Operator, Preconditioner, Work
+from precond.solvers.counted import counted_apply
+
+
+def check_tolerances(rtol: float, atol: float, max_iterations: int | None) -> None:
+    """Refuse tolerances and limits that make no sense."""
+    if not (0 <= rtol < 1 and 0 <= atol < math.inf) or (rtol == 0 and atol == 0):
+        raise BadInputError(f"tolerances need 0 <= rtol < 1, 0 <= atol, not both zero: got rtol={rtol}, atol={atol}")
+    if max_iterations is not None and max_iterations < 0:
+        raise BadInputError(f"max_iterations must not be negative: got {max_iterations}")
+
+
+def starting_points(operator: Operator, b: Tensor, x0: Tensor | None) -> Tensor:
+    """Return ``x0`` (zero when not given, and wherever the right-hand side is zero) after checking shapes."""
+    rows, columns = operator.shape
+    if b.shape[-1] != rows:
+        raise BadInputError(f"the matrix has {rows} rows, the right-hand side {b.shape[-1]}: they must be equal")
+    if x0 is None:
+        return b.new_zeros(len(b), columns)
+    if x0.shape != (len(b), columns):
+        raise BadInputError(
+            f"x0 holds {len(x0)} vectors of length {x0.shape[-1]}, the problem asks for {len(b)} of length {columns}"
+        )
+    return torch.where(b.any(dim=-1, keepdim=True), x0, 0)
+
+
+def prepare(preconditioner: Preconditioner[Any], operator: Operator, like: Tensor, work: Work) -> tuple[Map, str]:
+    """Set a preconditioner up with the operator; return its map and what it has to say about it."""
+    begin = time.perf_counter()
+    state = preconditioner.init(like)
+    preconditioner.observe(state, Evidence(operator=operator))
+    detail = ""
+    if preconditioner.refreshes:
+        health = preconditioner.refresh(state)
+        work.refreshes += 1
+        work.refresh_failures += health.failures
+        detail = health.detail
+    work.spend("setup", time.perf_counter() - begin)
+    return counted_apply(preconditioner, state, work), detail

@@ -1,0 +1,185 @@
+"""One step of minimization: the states of a method's parts, the evidence that they are fed, and how they move."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import logging
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from precond.core import Advance, Evidence, Factor, IncompatibleError, Method, Need, Objective, Point, Search
+
+logger = logging.getLogger(__name__)
+
+PROVIDED = Need.GRADIENT | Need.PREVIOUS | Need.LOSS | Need.SECANT | Need.OPERATOR | Need.REPLAY
+
+
+class Stepper(abc.ABC):
+    """The mutable half of a run.
+
+    Args:
+        method: What to iterate.
+        objective: The oracle.
+        like: A point, shape ``[1, n]``, that the states are allocated for.
+
+    Attributes:
+        replaced: Directions so far that did not descend and were replaced by steepest descent.
+    """
+
+    monotone: bool
+    """Whether a run without progress has stagnated, rather than being on its way over a hill."""
+
+    def __init__(self, method: Method, objective: Objective, like: Tensor) -> None:
+        missing = method.needs & ~PROVIDED
+        if missing:
+            raise IncompatibleError(f"minimize cannot provide {missing}: use method='lbfgs' or 'newton-cg'")
+        self.replaced = 0
+        self._method, self._objective, self._like = method, objective, like
+        self._needs = method.needs
+        self._step = 0
+        self._reset()
+
+    @abc.abstractmethod
+    def advance(self, point: Point) -> Advance:
+        """Take one step from ``point``."""
+
+    def _reset(self) -> None:
+        self._preconditioner: Any = self._method.preconditioner.init(self._like)
+        self._rule: Any = self._method.step.init(self._like)
+        self._previous: Point | None = None
+
+    def _evidence(self, point: Point) -> Evidence:
+        needs, previous = self._needs, self._previous
+        secant = None
+        if Need.SECANT in needs and previous is not None:
+            secant = (point.x - previous.x, point.gradient - previous.gradient)
+        return Evidence(
+            gradient=point.gradient,
+            previous=point.gradient if previous is None else previous.gradient,
+            loss=point.loss,
+            secant=secant,
+            operator=self._objective.hessian(point.x) if Need.OPERATOR in needs else None,
+        )
+
+    def _refresh(self, *, after: bool) -> None:
+        """Refresh when the cadence says so, before or after the step."""
+        cadence, work = self._method.cadence, self._objective.work
+        if cadence.after is not after or not cadence.due(self._step):
+            return
+        began = time.perf_counter()
+        health = self._method.preconditioner.refresh(self._preconditioner)
+        work.spend("refresh", time.perf_counter() - began)
+        work.refreshes += 1
+        work.refresh_failures += health.failures
+        if health.failures:
+            logger.warning("a refresh failed and the last good factor stays: %s", health.detail)
+
+    def _apply(self, v: Tensor, shift: float = 0.0) -> Tensor:
+        self._objective.work.applies += 1
+        return self._method.preconditioner.apply(self._preconditioner, v, shift=shift)
+
+
+class SearchStepper(Stepper):
+    """Steps whose rule evaluates trial points; one that fails is tried once more with fresh states."""
+
+    monotone = True
+
+    def __init__(self, method: Method, rule: Search[Any], objective: Objective, like: Tensor) -> None:
+        if method.filters:
+            raise IncompatibleError(f"a search follows the gradient itself: leave {', '.join(method.filters)} empty")
+        if rule.shifts and not method.preconditioner.traits.shiftable:
+            raise IncompatibleError(
+                f"{type(rule).__name__} shifts the system and {type(method.preconditioner).__name__} "
+                "accepts no shift: use InverseOf(CG(), Identity())"
+            )
+        self._search = rule
+        super().__init__(method, objective, like)
+
+    def advance(self, point: Point) -> Advance:
+        """Search from ``point``."""
+        self._step += 1
+        advance = self._try(point)
+        if advance.failure is not None and self._previous is not None:
+            logger.info("the search found no step in iteration %d: the states start afresh", self._step)
+            self._reset()
+            advance = self._try(point)
+        if advance.failure is None:
+            self._previous = point
+        return advance
+
+    def _try(self, point: Point) -> Advance:
+        self._method.preconditioner.observe(self._preconditioner, self._evidence(point))
+        self._refresh(after=False)
+
+        def direction(shift: float) -> Tensor:
+            d = self._apply(point.gradient, shift).neg()
+            slope = torch.linalg.vecdot(d, point.gradient)
+            limit = -1e-12 * d.norm() * point.gradient.norm()
+            if bool(slope <= limit) and bool(torch.isfinite(slope)):
+                return d
+            self.replaced += 1
+            return -point.gradient
+
+        advance = self._search.advance(self._rule, point, direction, self._objective)
+        self._refresh(after=True)
+        return advance
+
+
+class FactorStepper(Stepper):
+    """Steps of a learning rate times a factor, with filters on gradients and directions."""
+
+    monotone = False
+
+    def __init__(self, method: Method, rule: Factor[Any], objective: Objective, like: Tensor, lr: float) -> None:
+        super().__init__(method, objective, like)
+        self._factor, self._lr = rule, lr
+        self._filters = {slot: filter_.init(like) for slot, filter_ in method.filters.items()}
+
+    def advance(self, point: Point) -> Advance:
+        """Move by the learning rate."""
+        self._step += 1
+        preconditioner = self._method.preconditioner
+        evidence = self._evidence(point)
+        signal = self._push("estimator", point.gradient, evidence)
+        evidence = dataclasses.replace(evidence, gradient=signal)
+        self._previous = point
+        if self._step == 1 and self._method.cadence.prime:
+            preconditioner.prime(self._preconditioner, evidence)
+            return Advance(point)
+        preconditioner.observe(self._preconditioner, evidence)
+        self._refresh(after=False)
+        d = self._push("smoothing", self._apply(self._push("momentum", signal, evidence)), evidence)
+        factor = self._factor.factor(self._rule, evidence, d)
+        self._refresh(after=True)
+        return Advance(self._objective.point(point.x - self._lr * factor * d))
+
+    def _push(self, slot: str, v: Tensor, evidence: Evidence) -> Tensor:
+        filter_ = self._method.filters.get(slot)
+        return v if filter_ is None else filter_.push(self._filters[slot], v, evidence)
+
+
+def stepper(method: Method, objective: Objective, like: Tensor, lr: float) -> Stepper:
+    """Return the stepper for the kind of the method's step rule.
+
+    Args:
+        method: What to iterate.
+        objective: The oracle.
+        like: A point, shape ``[1, n]``.
+        lr: Learning rate; searches ignore it.
+
+    Returns:
+        A stepper with fresh states.
+
+    Raises:
+        IncompatibleError: The method needs what a smooth objective does not provide.
+    """
+    rule = method.step
+    if isinstance(rule, Search):
+        return SearchStepper(method, rule, objective, like)
+    if isinstance(rule, Factor):
+        return FactorStepper(method, rule, objective, like, lr)
+    raise IncompatibleError(f"minimize knows searches and factors, and {type(rule).__name__} is neither")

@@ -1,0 +1,40 @@
+"""State that rests in bfloat16, rounded at random so that small changes are not lost."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import final
+
+import torch
+from torch import Tensor
+
+from precond.core import Storage
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class StochasticBFloat16(Storage):
+    """Round to one of the two nearest bfloat16 numbers, each with the probability that makes the mean exact.
+
+    An average that moves by less than half a unit in the last place of bfloat16 per step would stand still under
+    rounding to nearest; here it moves in the mean (Gupta et al., arXiv 1502.02551). Meant for averages of gradients and
+    of their squares: bases and roots of matrix methods lose their orthogonality to the three digits of bfloat16.
+
+    Draws from torch's generator of the device, so that runs repeat and resume exactly only if its state does.
+    """
+
+    def allocate(self, like: Tensor) -> Tensor:
+        """Return ``like`` rounded to the nearest."""
+        return like.to(torch.bfloat16)
+
+    def decode(self, resting: Tensor, like: Tensor) -> Tensor:
+        """Return ``resting`` in the dtype of ``like``, exactly."""
+        return resting.to(like.dtype)
+
+    def encode(self, working: Tensor, resting: Tensor) -> None:
+        """Write ``working`` into ``resting``, rounded at random; what is not finite stays as it is."""
+        # The upper half of a float32 is the bfloat16 below it in magnitude, the lower half the way to the next.
+        bits = working.to(torch.float32).contiguous().view(torch.int32)
+        noise = torch.randint(0, 1 << 16, bits.shape, dtype=torch.int32, device=bits.device)
+        rounded = (noise.add_(bits).bitwise_and_(-(1 << 16))).view(torch.float32)
+        resting.copy_(torch.where(working.isfinite(), rounded, working.to(torch.float32)))

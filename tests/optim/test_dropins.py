@@ -1,0 +1,97 @@
+"""The drop-in classes: same defaults as their recipes, and usable as any torch optimizer."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import precond.optim
+from precond.core import BadInputError
+from precond.optim import SGD, SOAP, AdamW, Adan, Lion, Muon, Optimizer, Shampoo
+from precond.recipes.registry import find
+
+NAMES = {SGD: "sgd", AdamW: "adamw", Adan: "adan", Lion: "lion", Muon: "muon", Shampoo: "shampoo", SOAP: "soap"}
+
+
+def model():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(1, 3, 3), torch.nn.Flatten(), torch.nn.Linear(48, 6), torch.nn.GELU(), torch.nn.Linear(6, 2)
+    )
+
+
+def train(net, optimizer, steps=30):
+    torch.manual_seed(1)
+    x = torch.randn(32, 1, 6, 6)
+    y = (x.mean((1, 2, 3)) > 0).long()
+    losses = []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(net(x), y)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.parametrize("cls", NAMES, ids=NAMES.get)
+def test_defaults_are_those_of_the_recipe(cls):
+    recipe = find(NAMES[cls])
+    built = recipe.build(**({"momentum": 0.0} if cls is SGD else {}))  # torch.optim.SGD has no momentum by default
+    one, two = model(), model()
+    ours = train(one, cls(one.named_parameters(), **({"lr": recipe.lr} if cls is SGD else {})))
+    theirs = train(two, Optimizer(two.named_parameters(), built, lr=recipe.lr, weight_decay=recipe.weight_decay))
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("cls", NAMES, ids=NAMES.get)
+def test_trains_copies_and_pickles(cls):
+    net = model()
+    optimizer = cls(net.parameters(), lr=0.01)
+    losses = train(net, optimizer)
+    assert losses[-1] < losses[0]
+    other = model()
+    other.load_state_dict(net.state_dict())
+    resumed = cls(other.parameters(), lr=0.01)
+    resumed.load_state_dict(pickle.loads(pickle.dumps(optimizer.state_dict())))
+    assert train(net, copy.copy(optimizer), 5) == train(other, resumed, 5)
+
+
+@pytest.mark.parametrize("cls", NAMES, ids=NAMES.get)
+def test_bfloat16_parameters_keep_float32_state(cls):
+    net = model().bfloat16()
+    optimizer = cls(net.parameters(), lr=0.01)
+    for _ in range(3):
+        optimizer.zero_grad()
+        net(torch.randn(4, 1, 6, 6).bfloat16()).square().mean().backward()
+        optimizer.step()
+    floats = [t for state in optimizer.state.values() for t in state.values() if t.is_floating_point()]
+    assert all(t.dtype == torch.float32 for t in floats)
+    assert all(p.isfinite().all() for p in net.parameters())
+
+
+def test_public_names():
+    assert set(precond.optim.__all__) <= set(dir(precond.optim))
+    for name in precond.optim.__all__:
+        assert getattr(precond.optim, name).__name__ == name
+    with pytest.raises(AttributeError, match="Adagrad"):
+        _ = precond.optim.Adagrad
+
+
+def test_importing_the_package_loads_no_recipe():
+    code = "import sys, precond.optim; print([m for m in sys.modules if m.startswith('precond.recipes')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_refusals():
+    w = [torch.zeros(2, 2, requires_grad=True)]
+    with pytest.raises(BadInputError, match="lr"):
+        AdamW(w, lr=-1.0)
+    with pytest.raises(BadInputError, match="betas"):
+        Adan(w, betas=(0.9, 0.99))
