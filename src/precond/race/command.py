@@ -51,7 +51,7 @@ def race(
     ] = None,
     trials: Annotated[
         int | None,
-        typer.Option(help="Tuning trials of each contestant. [dim]default: 6[/dim]", show_default=False),
+        typer.Option(help="Tuning trials of each contestant. [dim]default: 8[/dim]", show_default=False),
     ] = None,
     seeds: Annotated[
         int | None,
