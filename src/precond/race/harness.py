@@ -65,7 +65,7 @@ def run(
             unless given.
         methods: Names of contestants (``"adamw"``, ``"cg+ic0"``, ``"torch.optim.AdamW"``); the defaults of the
             problem's kind unless given.
-        trials: Tuning trials of each contestant that has something to tune; 6 unless given.
+        trials: Tuning trials of each contestant that has something to tune; 8 unless given.
         seeds: Fresh seeds on which the tuned setting is rerun; 5 unless given.
         budget: Horizon of one run, ``"500steps"`` or ``"120s"``; each problem's own unless given.
         out: Folder of the ledger and the report.
