@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Mapping
 
 from precond.core import Paper
-from precond.race import charts
-from precond.race.charts import Palette
-from precond.race.markup import (
+from precond.race.report import charts
+from precond.race.report.charts import Palette
+from precond.race.report.markup import (
     Cell,
     Column,
     chips,
@@ -21,11 +21,11 @@ from precond.race.markup import (
     text_cell,
     toggle,
 )
-from precond.race.numbers import NOTHING, finite, interval, plain, share
-from precond.race.profiles import performance_profiles
-from precond.race.ranking import ranking_chart
+from precond.race.report.numbers import NOTHING, finite, interval, plain, share
+from precond.race.report.profiles import performance_profiles
+from precond.race.report.ranking import ranking_chart
+from precond.race.report.verdict import headline, verdict
 from precond.race.results import Interval, ProblemResult, RaceResult, Run, Standing
-from precond.race.verdict import headline, verdict
 
 Figures = dict[str, object]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from precond.race.charts import Palette
-from precond.race.markup import escape, swatch
-from precond.race.numbers import finite, interval
+from precond.race.report.charts import Palette
+from precond.race.report.markup import escape, swatch
+from precond.race.report.numbers import finite, interval
+from precond.race.report.verdict import ranking, verdict
 from precond.race.results import Interval, ProblemResult, Standing
-from precond.race.verdict import ranking, verdict
 
 _SHOWN = 10
 

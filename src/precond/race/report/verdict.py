@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 
-from precond.race.numbers import finite, interval, plain
+from precond.race.report.numbers import finite, interval, plain
 from precond.race.results import Interval, ProblemResult, RaceResult, Standing
 
 
