@@ -18,7 +18,9 @@ pytestmark = pytest.mark.usefixtures("without_report")
 
 
 def test_a_race_from_the_command_line(race, tmp_path):
-    done = race(toy("quick"), "--methods", "sgd,adamw,torch.optim.AdamW", "--trials", "2", "--seeds", "3")
+    done = race(
+        toy("quick"), "--methods", "sgd,adamw,torch.optim.AdamW", "--trials", "2", "--seeds", "3", "--jobs", "1"
+    )
     assert done.returncode == 0, done.stderr
     assert "report: race-report/report.html" in done.stdout
     result = RaceResult.read(tmp_path / "race-report" / "results.json")
