@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from precond.core import BadInputError, Paper
-from precond.race import charts, sections
-from precond.race.charts import Palette
-from precond.race.markup import escape
-from precond.race.pictures import write_pictures
+from precond.race.report import charts, sections
+from precond.race.report.charts import Palette
+from precond.race.report.markup import escape
+from precond.race.report.pictures import write_pictures
+from precond.race.report.verdict import headline
 from precond.race.results import RaceResult
-from precond.race.verdict import headline
 
 
 def write_report(result: RaceResult, out: Path, papers: Mapping[str, Paper] | None = None) -> None:
@@ -55,20 +55,20 @@ def report_page(result: RaceResult, papers: Mapping[str, Paper] | None = None) -
     ]
     body.insert(1, sections.profiles(result, palette, figures))
     body.append(sections.about(result))
-    return string.Template(_asset("template.html")).substitute(
+    return string.Template(_asset("page.html")).substitute(
         title=escape(f"precond race: {headline(result)}"),
-        style=string.Template(_asset("report.css")).substitute(
+        style=string.Template(_asset("page.css")).substitute(
             light=_variables(charts.LIGHT), dark=_variables(charts.DARK)
         ),
         body="\n".join(body),
         figures=_embedded(figures),
         plotly=get_plotlyjs(),
-        script=_asset("report.js"),
+        script=_asset("page.js"),
     )
 
 
 def _asset(name: str) -> str:
-    return resources.files("precond.race").joinpath(name).read_text(encoding="utf-8")
+    return resources.files("precond.race.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _variables(colours: tuple[str, ...]) -> str:

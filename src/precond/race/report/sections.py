@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Mapping
 
 from precond.core import Paper
-from precond.race import charts
-from precond.race.charts import Palette
-from precond.race.markup import (
+from precond.race.report import charts
+from precond.race.report.charts import Palette
+from precond.race.report.markup import (
     Cell,
     Column,
     chips,
@@ -21,11 +21,12 @@ from precond.race.markup import (
     text_cell,
     toggle,
 )
-from precond.race.numbers import NOTHING, finite, interval, plain, share
-from precond.race.profiles import performance_profiles
-from precond.race.ranking import ranking_chart
+from precond.race.report.numbers import NOTHING, finite, interval, plain, share
+from precond.race.report.profiles import performance_profiles
+from precond.race.report.ranking import ranking_chart
+from precond.race.report.resolution import Reach, looks, reach
+from precond.race.report.verdict import headline, verdict
 from precond.race.results import Interval, ProblemResult, RaceResult, Run, Standing
-from precond.race.verdict import headline, verdict
 
 Figures = dict[str, object]
 
@@ -111,6 +112,7 @@ def problem(
             ("metric", charts.metric_title(entry)),
             ("target", plain(entry.target)),
             ("horizon of a run", entry.budget),
+            ("measured", looks(entry)),
             ("contestants", str(len(entry.standings))),
         ]
     )
@@ -139,10 +141,10 @@ def about(result: RaceResult) -> str:
         "<p>Every contestant got the same number of tuning trials over its own search space; its best setting was then "
         "run again from fresh seeds, and only those final runs are compared. Lower values of the metric are better.</p>"
         "<p><b>Intervals.</b> <i>a ± b</i> is the mean over seeds and half the width of its 95 % confidence interval "
-        "(Student’s t). Steps and seconds to the target are averaged over the runs that met it. A "
-        "contestant is said to "
-        "win only when its interval does not overlap with that of any other; with one seed there is no interval and no "
-        "winner. Intervals show chance in the seeds, not what better tuning would have brought.</p>"
+        "(Student’s t). Steps and seconds to the target are averaged over the runs that met it; they are known only to "
+        "the spacing of the measurements, half of which is added to <i>b</i>. A contestant is said to win only when "
+        "its interval does not overlap with that of any other, that spacing included; with one seed there is no "
+        "interval and no winner. Intervals show chance in the seeds, not what better tuning would have brought.</p>"
         "<p><b>Curves.</b> Lines are means over seeds (geometric means where the metric is read on a "
         "logarithmic axis), "
         "bands go from the lowest to the highest seed. Both cover only the range that all seeds of a "
@@ -194,12 +196,21 @@ def _curves(entry: ProblemResult, at: int, palette: Palette, figures: Figures) -
 
 
 def _standings(entry: ProblemResult, palette: Palette) -> str:
+    when = "mean over the runs that met it ± half the 95 % interval and half the spacing of measurements"
     columns = [
         Column("#", True, "place in the standings"),
         Column("contestant"),
         Column("target met", True, "final runs that met the target, of those that ended"),
-        Column("steps to target", True, "mean over the runs that met it ± half the 95 % interval"),
-        Column("seconds to target", True, "mean over the runs that met it ± half the 95 % interval"),
+        Column(
+            "steps to target",
+            True,
+            when,
+        ),
+        Column(
+            "seconds to target",
+            True,
+            when,
+        ),
         Column(f"{entry.metric} at the end", True, "mean over the final runs ± half the 95 % interval"),
         Column("optimizer share", True, "share of the step time spent in the method itself"),
         Column("state bytes / parameter", True, "measured bytes of optimizer state per parameter"),
@@ -219,8 +230,8 @@ def _standings(entry: ProblemResult, palette: Palette) -> str:
                 number_cell(place),
                 name,
                 number_cell(met, f"{row.solved} / {row.seeds}" if row.seeds else NOTHING),
-                _interval_cell(row.steps_to_target),
-                _interval_cell(row.seconds_to_target),
+                _reach_cell(reach(entry, row)),
+                _reach_cell(reach(entry, row, "seconds")),
                 _interval_cell(row.final),
                 number_cell(row.optimizer_share, share(row.optimizer_share)),
                 number_cell(row.state_bytes_per_parameter),
@@ -231,7 +242,14 @@ def _standings(entry: ProblemResult, palette: Palette) -> str:
     if not rows:
         return ""
     label = f"Standings on {entry.name}"
-    return f"<h3>Standings</h3>{table(columns, rows, label=label, sorted_by=0)}"
+    often = looks(entry)
+    note = (
+        f'<p class="note">The metric was measured {often}: the target is seen met at a measurement, up to one spacing '
+        "after it was. Half the spacing is part of each ± on the way to the target.</p>"
+        if often
+        else ""
+    )
+    return f"<h3>Standings</h3>{note}{table(columns, rows, label=label, sorted_by=0)}"
 
 
 def _contestants(entry: ProblemResult, at: int, palette: Palette, figures: Figures, papers: Mapping[str, Paper]) -> str:
@@ -363,6 +381,10 @@ def _failures(entry: ProblemResult) -> str:
 
 def _interval_cell(value: Interval | None) -> Cell:
     return number_cell(None if value is None else value.mean, interval(value))
+
+
+def _reach_cell(value: Reach | None) -> Cell:
+    return _interval_cell(None if value is None else value.shown)
 
 
 def _reason(run: Run) -> Cell:

@@ -6,7 +6,7 @@ import dataclasses
 import html
 from collections.abc import Iterable, Mapping, Sequence
 
-from precond.race.numbers import finite, plain
+from precond.race.report.numbers import finite, plain
 
 
 def escape(text: object) -> str:

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from precond.race.numbers import finite, plain
-from precond.race.profiles import Profile
+from precond.race.report.numbers import finite, plain
+from precond.race.report.profiles import Profile
+from precond.race.report.series import AXES, MOST_POINTS, Array, band, curve, thin
 from precond.race.results import ProblemResult, RaceResult, Run, Standing
-from precond.race.series import AXES, MOST_POINTS, Array, band, curve, thin
 
 Figure = dict[str, Any]
 

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from precond.race.charts import DASHES, LIGHT, Palette, available_axes, axis_title, metric_title
-from precond.race.numbers import finite, plain
+from precond.race.report.charts import DASHES, LIGHT, Palette, available_axes, axis_title, metric_title
+from precond.race.report.numbers import finite, plain
+from precond.race.report.series import band
 from precond.race.results import ProblemResult, RaceResult
-from precond.race.series import band
 
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)), (0, (9, 2)))
 _LEGEND = 20
