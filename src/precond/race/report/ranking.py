@@ -85,7 +85,7 @@ def _row(row: Standing, value: Interval | None, scale: _Scale, palette: Palette,
             why = "every run failed"
         else:
             why = "target not met" if steps else "no finite value"
-        track, text = f'<span class="none">{why}</span>', "–"
+        track, text = f'<span class="none">{why}</span>', ""
     else:
         at = scale.percent(value.mean)
         track = f'<span class="bar" style="width:{at:.2f}%"></span>' if scale.from_zero else ""

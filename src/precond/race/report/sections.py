@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
+import re
 import shlex
-from collections.abc import Mapping
 
 from precond.core import Paper
 from precond.race.report import charts
@@ -22,6 +23,7 @@ from precond.race.report.markup import (
     toggle,
 )
 from precond.race.report.numbers import NOTHING, finite, interval, plain, share
+from precond.race.report.papers import Papers
 from precond.race.report.profiles import performance_profiles
 from precond.race.report.ranking import ranking_chart
 from precond.race.report.resolution import Reach, looks, reach
@@ -38,7 +40,9 @@ def head(result: RaceResult) -> str:
     """Return the headline, and for several problems the outcome on each."""
     state = '<span class="pill good">complete</span>' if result.complete else '<span class="pill warn">partial</span>'
     names = " · ".join(problem.name for problem in result.problems)
-    eyebrow = f"<span>precond race</span><span>{escape(names)}</span><span>{escape(result.created)}</span>{state}"
+    eyebrow = (
+        f"<span>precond race</span><span>{escape(names)}</span><span>{escape(_moment(result.created))}</span>{state}"
+    )
     text = f'<header><div class="eyebrow">{eyebrow}</div><h1>{escape(headline(result))}</h1>'
     if not result.complete:
         runs = [run for problem in result.problems for run in problem.runs]
@@ -88,9 +92,7 @@ def profiles(result: RaceResult, palette: Palette, figures: Figures) -> str:
     )
 
 
-def problem(
-    entry: ProblemResult, at: int, palette: Palette, figures: Figures, papers: Mapping[str, Paper], *, lead: bool
-) -> str:
+def problem(entry: ProblemResult, at: int, palette: Palette, figures: Figures, papers: Papers, *, lead: bool) -> str:
     """Return everything on one problem.
 
     Args:
@@ -111,7 +113,7 @@ def problem(
             ("kind", entry.kind),
             ("metric", charts.metric_title(entry)),
             ("target", plain(entry.target)),
-            ("horizon of a run", entry.budget),
+            ("horizon of a run", re.sub(r"(?<=\d)(?=steps)", " ", entry.budget)),
             ("measured", looks(entry)),
             ("contestants", str(len(entry.standings))),
         ]
@@ -173,7 +175,7 @@ def _curves(entry: ProblemResult, at: int, palette: Palette, figures: Figures) -
         f"{escape(charts.axis_title(entry, axis))}</button>"
         for place, axis in enumerate(axes)
     )
-    toggles = toggle("log x", "logx", on=False) + toggle("log y", "logy", on=entry.log)
+    toggles = toggle("log x", "logx", on=False) + toggle("log y", "logy", on=charts.log_metric(entry))
     toggles += toggle("band", "band", on=True) + toggle("single seeds", "seeds", on=False)
     with_curves = {run.contestant for run in entry.runs if run.stage == "final" and run.curve}
     names = [name for name in dict.fromkeys([row.contestant for row in entry.standings] + sorted(with_curves))]
@@ -198,7 +200,9 @@ def _curves(entry: ProblemResult, at: int, palette: Palette, figures: Figures) -
 def _standings(entry: ProblemResult, palette: Palette) -> str:
     when = "mean over the runs that met it ± half the 95 % interval and half the spacing of measurements"
     columns = [
-        Column("#", True, "place in the standings"),
+        Column(
+            "#", True, "place in the order of the verdict: target met, then steps to it, then the metric at the end"
+        ),
         Column("contestant"),
         Column("target met", True, "final runs that met the target, of those that ended"),
         Column(
@@ -252,7 +256,7 @@ def _standings(entry: ProblemResult, palette: Palette) -> str:
     return f"<h3>Standings</h3>{note}{table(columns, rows, label=label, sorted_by=0)}"
 
 
-def _contestants(entry: ProblemResult, at: int, palette: Palette, figures: Figures, papers: Mapping[str, Paper]) -> str:
+def _contestants(entry: ProblemResult, at: int, palette: Palette, figures: Figures, papers: Papers) -> str:
     if not entry.standings:
         return ""
     parts = []
@@ -261,7 +265,7 @@ def _contestants(entry: ProblemResult, at: int, palette: Palette, figures: Figur
         finals = [run for run in entry.runs if run.stage == "final" and run.contestant == row.contestant]
         mark = swatch(palette.colour(row.contestant), palette.dash(row.contestant))
         settings = f'<span class="faint">{escape(settings_text(row.settings))}</span>' if row.settings else ""
-        paper = _paper(papers.get(row.contestant))
+        paper = "".join(_paper(paper) for paper in papers.get(row.contestant, ()))
         facts = {
             "tuning trials": f"{row.trials}, {row.failed_trials} failed",
             "final runs": f"{row.seeds}, {row.failed_seeds} failed, {row.solved} met the target",
@@ -396,14 +400,21 @@ def _warmup(runs: list[Run]) -> str:
     return f"{plain(sum(seconds) / len(seconds))} s, not part of the times" if seconds else NOTHING
 
 
-def _paper(paper: Paper | None) -> str:
-    if paper is None:
-        return ""
+def _paper(paper: Paper) -> str:
     where = escape(paper.venue)
     if paper.arxiv:
         link = f'<a href="https://arxiv.org/abs/{escape(paper.arxiv)}" rel="noreferrer">arXiv {escape(paper.arxiv)}</a>'
         where = f"{where}, {link}" if where else link
     return f"<p>{escape(paper.authors)} ({paper.year}). <i>{escape(paper.title)}</i>. {where}</p>"
+
+
+def _moment(created: str) -> str:
+    """The time of creation for a reader; as it is when it is not ISO 8601."""
+    try:
+        moment = datetime.datetime.fromisoformat(created)
+    except ValueError:
+        return created
+    return f"{moment:%Y-%m-%d %H:%M} {moment.tzname() or ''}".strip()
 
 
 def _splits(command: str) -> bool:

@@ -109,7 +109,7 @@ def _by_steps(problem: ProblemResult, everywhere: list[Standing], somewhere: lis
 
     first, *others = everywhere
     steps = reached[first.contestant]
-    remarks = _clock(problem, everywhere)
+    remarks = _clock(problem, everywhere) + _end(problem)
     remarks += [
         f"{row.contestant} was faster where it met the target, but did so {text(row)} only."
         for row in somewhere
@@ -183,6 +183,24 @@ def _clock(problem: ProblemResult, rows: list[Standing]) -> list[str]:
         return [f"By the clock there is no clear winner: {_list(named, len(close) - 3)}."]
     second, when = others[0]
     return [f"By the clock {name} is first with {text}; next {second}, {interval(when.shown, 's')}."]
+
+
+def _end(problem: ProblemResult) -> list[str]:
+    """Who is lowest at the end of the horizon, where all go on to it: in training, not in solvers that stop."""
+    ended = [row for row in problem.standings if _mean(row.final) is not None]
+    rows = sorted(ended, key=lambda row: _must(row.final).mean)
+    if problem.kind != "training" or len(rows) < 2:
+        return []
+    first, *others = rows
+    close = [row for row in others if not separated(_must(first.final), _must(row.final))]
+    if close:
+        named = [f"{row.contestant} ({interval(row.final)})" for row in [first, *close][:4]]
+        return [f"At the end of the horizon no {problem.metric} is clearly lowest: {_list(named, len(close) - 3)}."]
+    lowest, second = (interval(row.final, problem.unit) for row in rows[:2])
+    return [
+        f"At the end of the horizon {first.contestant} has the lowest {problem.metric}, {lowest}; "
+        f"next {others[0].contestant}, {second}."
+    ]
 
 
 def _mean(value: Interval | None) -> float | None:
