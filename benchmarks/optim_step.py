@@ -7,7 +7,7 @@ round, median and lowest to highest of the rounds; the worst step over the media
 later one. With one thread the thread's own time is read, else wall time.
 
     python benchmarks/optim_step.py                         print the table
-    python benchmarks/optim_step.py --only SOAP,fused       rows whose name holds one of these (fused AdamW is always run)
+    python benchmarks/optim_step.py --only SOAP,fused       rows whose name holds one of these, and fused AdamW
     python benchmarks/optim_step.py --cuda                  on a GPU
     python benchmarks/optim_step.py --write                 write it into docs/benchmarks.md, between the marks
 
@@ -33,6 +33,7 @@ from torch import Tensor, nn
 
 from precond import optim
 from precond.problems.gpt import GPT
+from precond.recipes.matrix import NOT_HIDDEN
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 BEGIN, END = (
@@ -82,12 +83,22 @@ def _theirs(package: str, cls: str, note: str = "", **settings: object) -> Conte
     return Contender(f"{package}.{cls}{note}", build)
 
 
+def _split(named: Named) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Return the matrices that our Muon takes for hidden, and the rest."""
+    chosen = optim.Matrices(exclude=NOT_HIDDEN)
+    hidden = [p for name, p in named if chosen.selects(name, p)]
+    return hidden, [p for name, p in named if not chosen.selects(name, p)]
+
+
 def _torch_muon(named: Named) -> list[torch.optim.Optimizer]:
-    """As its documentation says: hidden matrices, and AdamW for the rest; the same split as ours."""
-    hidden = [p for name, p in named if p.ndim == 2 and name.startswith(("blocks.", "position."))]
-    ids = {id(p) for p in hidden}
-    rest = [p for _, p in named if id(p) not in ids]
+    hidden, rest = _split(named)
     return [torch.optim.Muon(hidden, lr=0.02), torch.optim.AdamW(rest, fused=True)]
+
+
+def _pytorch_optimizer_muon(named: Named) -> list[torch.optim.Optimizer]:
+    module = importlib.import_module("pytorch_optimizer")
+    hidden, rest = _split(named)
+    return [module.Muon([{"params": hidden, "use_muon": True}, {"params": rest, "use_muon": False}])]
 
 
 CONTENDERS = [
@@ -102,7 +113,7 @@ CONTENDERS = [
     _theirs("pytorch_optimizer", "Adan"),
     _ours("Muon", by_name=True),
     Contender("torch.optim.Muon, AdamW for the rest", _torch_muon),
-    _theirs("pytorch_optimizer", "Muon"),
+    Contender("pytorch_optimizer.Muon", _pytorch_optimizer_muon),
     _theirs("heavyball", "Muon"),
     _ours("SOAP", precondition_frequency=EVERY),
     _ours("LeanSOAP", precondition_frequency=EVERY),
@@ -204,7 +215,7 @@ def measure(contenders: list[Contender], device: str, threads: int, rounds: int,
     print(file=sys.stderr)
     (baseline,) = [contender for contender in running if contender.name == BASELINE]
     lines = [
-        "| optimizer | step / fused AdamW, median | lowest to highest | step, ms | worst / median step | first / worst |",
+        "| optimizer | step / fused AdamW | lowest to highest | step, ms | worst / median step | first / worst step |",
         "|---|---|---|---|---|---|",
         *(contender.row(baseline) for contender in running),
         *(f"| {name} | skipped: {reason} | | | | |" for name, reason in skipped.items()),
@@ -212,8 +223,8 @@ def measure(contenders: list[Contender], device: str, threads: int, rounds: int,
     where = torch.cuda.get_device_name() if device == "cuda" else f"{threads} thread(s) of {platform.machine()}"
     size = sum(p.numel() for p in model.parameters())
     about = (
-        f"{size:,} parameters in {len(sets[0])} tensors, a refresh every {EVERY} steps, {rounds} rounds; {where}, torch "
-        f"{torch.__version__}, {datetime.date.today()}."
+        f"{size:,} parameters in {len(sets[0])} tensors, a refresh every {EVERY} steps, {rounds} rounds; {where}, "
+        f"torch {torch.__version__}, {datetime.date.today()}."
     )
     return "\n".join([*lines, "", about])
 

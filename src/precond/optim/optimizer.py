@@ -23,7 +23,7 @@ from precond.core import (
     Work,
     named_tensors,
 )
-from precond.optim.slab import Slab, SlabState
+from precond.optim.slab import Slab, SlabState, slab_room
 from precond.optim.stagger import phases, refresh_cost
 
 logger = logging.getLogger(__name__)
@@ -92,12 +92,15 @@ class Optimizer(torch.optim.Optimizer):
         """Group the parameters that have a gradient or a state into slabs, keeping the states they have."""
         places: dict[tuple[Any, ...], list[Tensor]] = {}
         methods: dict[tuple[Any, ...], Method] = {}
+        count: dict[tuple[Any, ...], int] = {}
         for index, group in enumerate(self.param_groups):
             for name, param in _named(group):
                 if param.numel() == 0 or (param.grad is None and not self.state.get(param)):
                     continue
                 method = _method_for(self._methods[index], name, param)
-                key = (index, id(method), tuple(param.shape), param.dtype, param.device)
+                alike = (index, id(method), tuple(param.shape), param.dtype, param.device)
+                count[alike] = count.get(alike, -1) + 1
+                key = (*alike, count[alike] // (slab_room(param) or len(group["params"])))
                 places.setdefault(key, []).append(param)
                 methods[key] = method
         order = [(key, i) for key, params in places.items() for i in range(len(params))]
