@@ -10,7 +10,6 @@ from torch import Tensor
 
 from precond.math.products import fast_products
 
-
 _STRIPS = 4
 _LEAST_SIDE = 512
 """Factors with sides from here on are multiplied out in strips of rows, each only as far as the diagonal."""

@@ -10,6 +10,9 @@ from precond.math.products import fast_products, has_fast_bfloat16
 MUON_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Quintic of Jordan et al. (2024): steep at zero, and content to land singular values near, not at, one."""
 
+_LARGE = 128
+"""Shorter side from which on a processor's bfloat16 is worth its rounding."""
+
 
 def polar(
     matrices: Tensor,
@@ -27,7 +30,7 @@ def polar(
         steps: Number of iterations.
         coefficients: ``(a, b, c)``.
         dtype: Dtype to work in; by default float64 for float64, else bfloat16 where the device multiplies it natively
-            (CUDA devices, processors with AVX512-BF16 or AMX) and float32 elsewhere.
+            (CUDA devices; large matrices on processors with AVX512-BF16 or AMX), and float32 elsewhere.
         floor: Added to the Frobenius norm before dividing by it, so that tiny matrices give small factors.
 
     Returns:
@@ -81,4 +84,7 @@ def polar_exact(matrices: Tensor) -> Tensor:
 def _working_dtype(x: Tensor) -> torch.dtype:
     if x.dtype == torch.float64:
         return torch.float64
-    return torch.bfloat16 if x.device.type == "cuda" or has_fast_bfloat16(x.device) else torch.float32
+    if x.device.type == "cuda":
+        return torch.bfloat16
+    large = min(x.shape[-2:]) >= _LARGE
+    return torch.bfloat16 if large and has_fast_bfloat16(x.device) else torch.float32

@@ -196,14 +196,22 @@ class Optimizer(torch.optim.Optimizer):
         evidence = slab.evidence(state, gradient, [slab.steps[i] for i in members], loss)
         signal = _push(method.estimator, state, "estimator", gradient, evidence)
         evidence = dataclasses.replace(evidence, gradient=signal)
-        method.preconditioner.observe(state.preconditioner, evidence)
+        turned = slab.turned
+        if turned is None:
+            method.preconditioner.observe(state.preconditioner, evidence)
+        else:
+            signal = turned.enter(state.preconditioner, signal)
+            turned.observe_within(state.preconditioner, signal, evidence)
 
         self._tick(slab, state, members)
         due = self._due(slab, members)
         if due != [] and not method.cadence.after:
             self._refresh(slab, state, due)
         direction = _push(method.momentum, state, "momentum", signal, evidence)
-        direction = method.preconditioner.apply(state.preconditioner, direction)
+        if turned is None:
+            direction = method.preconditioner.apply(state.preconditioner, direction)
+        else:
+            direction = turned.leave(state.preconditioner, turned.apply_within(state.preconditioner, direction))
         direction = _push(method.smoothing, state, "smoothing", direction, evidence)
         self.work.applies += len(members)
 
