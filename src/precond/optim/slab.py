@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Evidence, Health, Method, Need, Turned, map_tensors, named_tensors
+from precond.optim.fused import fused_step
 
 _WORKING = {torch.float64: torch.float64}
 
@@ -107,6 +108,7 @@ class Slab:
         self.steps = [0] * len(params)
         self.clock = 0
         self.turned = turned_momentum(method)
+        self.fused = fused_step(method)
 
     def named_views(self, member: int) -> dict[str, Tensor]:
         """Return one parameter's state by dotted names, as views into the stacked tensors."""
