@@ -80,9 +80,13 @@ class Turned(Preconditioner[S]):
     Between two turns a driver may keep what it averages in these coordinates, and so enter them once a step.
     """
 
+    def coordinates(self, like: Tensor) -> Tensor:
+        """Return a tensor shaped as the coordinates of ``like`` are, for a state to be allocated; reads no values."""
+        return like
+
     @abc.abstractmethod
     def enter(self, state: S, v: Tensor) -> Tensor:
-        """Return the coordinates of ``v``, in the shape of ``v``."""
+        """Return the coordinates of ``v``, with the batch as leading axis."""
 
     @abc.abstractmethod
     def leave(self, state: S, v: Tensor) -> Tensor:

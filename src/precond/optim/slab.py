@@ -58,12 +58,14 @@ def slab_shape(batch: int, param: Tensor) -> tuple[int, ...]:
 
 def allocate(method: Method, like: Tensor) -> SlabState:
     """Return the fresh state of ``method`` for parameters stacked like ``like``; works on the meta device too."""
+    turned = turned_momentum(method)
+    homes = {} if turned is None else {"momentum": turned.coordinates(like)}
     counter = torch.zeros(like.shape[0], dtype=torch.int64, device=like.device)
     state = SlabState(
         step=counter,
         clock=counter.clone(),
         preconditioner=method.preconditioner.init(like),
-        filters={slot: filter_.init(like) for slot, filter_ in method.filters.items()},
+        filters={slot: filter_.init(homes.get(slot, like)) for slot, filter_ in method.filters.items()},
         rule=method.step.init(like),
         previous=torch.zeros_like(like) if Need.PREVIOUS in method.needs else None,
     )
@@ -180,7 +182,9 @@ class Slab:
     def _refresh(self, state: Any, momentum: Any) -> Health:
         """Refresh, and let a momentum that lives in the coordinates of the preconditioner turn with them."""
         preconditioner, turned = self.method.preconditioner, self.turned
-        vectors = [] if turned is None else [t for _, t in named_tensors(momentum) if t.ndim == len(self.shape)]
+        vectors = (
+            [] if turned is None else [t for _, t in named_tensors(momentum) if t.ndim > 1]
+        )  # counters have the batch alone
         before = [] if turned is None else [turned.leave(state, vector) for vector in vectors]
         try:
             health = preconditioner.refresh(state)
