@@ -5,8 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from precond.math.products import fast_products, has_fast_bfloat16
+
 MUON_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Quintic of Jordan et al. (2024): steep at zero, and content to land singular values near, not at, one."""
+
+_LARGE = 128
+"""Shorter side from which on a processor's bfloat16 is worth its rounding."""
 
 
 def polar(
@@ -24,7 +29,8 @@ def polar(
         matrices: Shape ``[..., m, n]``, floating point.
         steps: Number of iterations.
         coefficients: ``(a, b, c)``.
-        dtype: Dtype to work in; by default float64 for float64, bfloat16 on CUDA devices, float32 elsewhere.
+        dtype: Dtype to work in; by default float64 for float64, else bfloat16 where the device multiplies it natively
+            (CUDA devices; large matrices on processors with AVX512-BF16 or AMX), and float32 elsewhere.
         floor: Added to the Frobenius norm before dividing by it, so that tiny matrices give small factors.
 
     Returns:
@@ -47,11 +53,12 @@ def polar(
     gram = x.new_empty(x.shape[0], x.shape[1], x.shape[1])
     polynomial = torch.empty_like(gram)
     a, b, c = coefficients
-    for _ in range(steps):
-        torch.bmm(x, x.mT, out=gram)
-        torch.baddbmm(gram, gram, gram, beta=b, alpha=c, out=polynomial)
-        torch.baddbmm(x, polynomial, x, beta=a, out=spare)
-        x, spare = spare, x
+    with fast_products(x, x.numel() * x.shape[-2]):
+        for _ in range(steps):
+            torch.bmm(x, x.mT, out=gram)
+            torch.baddbmm(gram, gram, gram, beta=b, alpha=c, out=polynomial)
+            torch.baddbmm(x, polynomial, x, beta=a, out=spare)
+            x, spare = spare, x
     x = x.mT if tall else x
     return x.reshape(matrices.shape).to(matrices.dtype)
 
@@ -77,4 +84,7 @@ def polar_exact(matrices: Tensor) -> Tensor:
 def _working_dtype(x: Tensor) -> torch.dtype:
     if x.dtype == torch.float64:
         return torch.float64
-    return torch.bfloat16 if x.device.type == "cuda" else torch.float32
+    if x.device.type == "cuda":
+        return torch.bfloat16
+    large = min(x.shape[-2:]) >= _LARGE
+    return torch.bfloat16 if large and has_fast_bfloat16(x.device) else torch.float32

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from precond.core import HEALTHY, Evidence, Health, Need, Preconditioner, Scope, Traits, need
-from precond.math.modes import add_gram, mode_products
+from precond.math.modes import add_gram, complete, mode_products
 from precond.math.roots import inverse_root
 from precond.preconditioners.shifts import refuse_shift
 
@@ -88,6 +88,7 @@ class Kronecker(Preconditioner[KroneckerState]):
         for mode, (factor, root) in enumerate(zip(state.factors, state.roots, strict=True)):
             if factor is None or root is None:
                 continue
+            complete(factor)
             new, failed = inverse_root(factor, -1.0 / exponent, eps=self.floor)
             root.copy_(torch.where(failed[:, None, None], root, new))
             failures = int(failed.sum())
