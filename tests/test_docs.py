@@ -39,6 +39,12 @@ def test_examples_of_the_readme_run(number: int, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_committed_schema_is_the_rendered_one() -> None:
+    from precond.race.schema import schema_page
+
+    assert (ROOT / "docs" / "results-schema.md").read_text() == schema_page(), "run `make docs` and commit the page"
+
+
 def test_links_between_pages_lead_somewhere() -> None:
     pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
     for page in pages:

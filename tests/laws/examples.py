@@ -10,6 +10,17 @@ from collections.abc import Callable
 from typing import Any
 
 
+def _blocked() -> list[Any]:
+    from precond.preconditioners.blocked import Blocked
+    from precond.preconditioners.diagonal import Diagonal
+    from precond.preconditioners.eigenbasis import Eigenbasis
+    from precond.preconditioners.kronecker import Kronecker
+    from precond.preconditioners.polar import Polar
+    from precond.preconditioners.rotate import Rotate
+
+    return [Blocked(2, Rotate(Eigenbasis(), Diagonal(0.95))), Blocked(2, Kronecker()), Blocked(3, Polar(0))]
+
+
 def _chain() -> list[Any]:
     from precond.filters.chain import Chain
     from precond.filters.clip import ClipNorm
@@ -63,6 +74,7 @@ def _rotate() -> list[Any]:
 
 
 EXAMPLES: dict[str, Callable[[], list[Any]]] = {
+    "Blocked": _blocked,
     "Chain": _chain,
     "Graft": _graft,
     "InverseOf": _inverse_of,

@@ -9,8 +9,9 @@ import torch
 from precond.core import BadInputError, Evidence
 from precond.filters.clip import ClipAmplitude
 from precond.math.norms import largest_eigenvalue, largest_singular_value
-from precond.optim import PSGDKron
+from precond.optim import Optimizer, PSGDKron
 from precond.preconditioners.whitening import KronWhitening
+from precond.recipes.psgd import psgd_kron
 from tests.papers.networks import assert_close, each, gradients, run, start, with_gaps
 
 EPS = np.finfo(np.float64).eps
@@ -28,7 +29,9 @@ def on_axis(matrix, tensor, axis):
     return np.moveaxis(np.tensordot(matrix, tensor, axes=(1, axis)), 0, axis)
 
 
-def reference(w, stream, lr, momentum=0.0, preconditioner_lr=0.1, max_size=8192, scale=None, weight_decay=0.0):
+def reference(
+    w, stream, lr, momentum=0.0, preconditioner_lr=0.1, max_size=8192, scale=None, weight_decay=0.0, damping=1e-9
+):
     shape, modes = w.shape, tuple(n for n in w.shape if n != 1) or (1,)
     w, k = w.reshape(modes), len(modes)
     m, bounds = np.zeros(modes), [0.0] * k
@@ -36,12 +39,12 @@ def reference(w, stream, lr, momentum=0.0, preconditioner_lr=0.1, max_size=8192,
     for t, g in enumerate(stream):
         g = g.reshape(modes)
         if t == 0:
-            s = (np.mean(g**4) + 1e-36) ** (-1 / 8) if scale is None else scale
+            s = (np.mean(g**4) + damping**4) ** (-1 / 8) if scale is None else scale
             qs = [s ** (1 / k) * np.eye(n) for n in modes]
         h = g
         for i, q in enumerate(qs):
             h = on_axis(q.T @ q, h, i)
-        sigma = 1e-9 + EPS * np.sqrt(np.mean(g**2))
+        sigma = damping + EPS * np.sqrt(np.mean(g**2))
         ps = [q.T @ q for q in qs]
         new = []
         for i, (n, q) in enumerate(zip(modes, qs, strict=True)):
@@ -85,6 +88,12 @@ def test_equals_a_plain_loop(ours, theirs):
     stream = with_gaps(gradients(25))
     moved = run(lambda ps: PSGDKron(ps, lr=0.05, **ours), stream, start())
     assert_close(moved, each(lambda w, gs: reference(w, gs, 0.05, **theirs), stream, start()), 1e-9)
+
+
+def test_damping_is_the_expectation_of_noise():
+    stream = gradients(15)
+    ours = run(lambda ps: Optimizer(ps, psgd_kron(damping=0.3), lr=0.05), stream, start())
+    assert_close(ours, each(lambda w, gs: reference(w, gs, 0.05, damping=0.3), stream, start()), 1e-9)
 
 
 def test_headline_gradients_become_white():

@@ -29,7 +29,7 @@ def race(tmp_path):
 
     def run(*words, **more):
         return subprocess.run(
-            arguments(*words), cwd=tmp_path, env=environment(**more), capture_output=True, text=True, timeout=60
+            arguments(*words), cwd=tmp_path, env=environment(**more), capture_output=True, text=True, timeout=150
         )
 
     return run

@@ -12,6 +12,7 @@ from torch import nn
 
 import precond
 from precond.core import (
+    Advance,
     BadInputError,
     Builds,
     Cadence,
@@ -20,6 +21,7 @@ from precond.core import (
     Need,
     NoState,
     Preconditioner,
+    Search,
     Status,
     UnknownNameError,
 )
@@ -461,6 +463,33 @@ def test_directions_that_do_not_descend_are_replaced(caplog):
     assert re.search(r"\d+ directions did not descend", caplog.text)
 
 
+@dataclasses.dataclass
+class Count:
+    steps: torch.Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Tires(Search[Count]):
+    """A search that finds nothing once it has taken three steps."""
+
+    def init(self, like):
+        return Count(torch.zeros(1))
+
+    def advance(self, state, point, direction, objective):
+        state.steps += 1
+        if state.steps > 3:
+            return Advance(point, Status.FAILED_LINE_SEARCH)
+        return StrongWolfe().advance(NoState(), point, direction, objective)
+
+
+def test_a_search_that_fails_is_tried_once_more_with_fresh_states(caplog):
+    with caplog.at_level("INFO", logger="precond"):
+        result = precond.minimize(torch_rosen, start(), method=Method(preconditioner=LBFGS(), step=Tires()))
+    assert result.converged
+    assert result.iterations > 6
+    assert "afresh" in caplog.text
+
+
 # --- work
 
 
@@ -546,3 +575,14 @@ def test_every_smooth_recipe_makes_progress(name):
     assert result.certificate.extra["loss"] < 0.99 * math.log(2)
     if registry.find(name).family == "second-order":
         exec(registry.find(name).example, {"precond": precond, "torch": torch})  # the example runs
+
+
+@pytest.mark.parametrize("method", ["lbfgs", "newton-cg", "regularized-newton"])
+def test_a_wall_of_nan_is_named_after_one_search(method):
+    def wall(x):
+        return torch.where((x > 0.5).any(), torch.nan, 1.0) * ((x - 1) ** 2).sum()
+
+    result = precond.minimize(wall, torch.full((3,), 0.5).double(), method=method)
+    assert result.status is Status.FAILED_NON_FINITE
+    assert torch.equal(result.x, torch.full((3,), 0.5).double())
+    assert result.work.gradients <= 90

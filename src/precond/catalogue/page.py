@@ -9,7 +9,8 @@ from precond.catalogue.entries import Entry, entries
 HEAD = """# Methods
 
 Every published method in the library, as declared by the recipes themselves. This page is written by
-`make docs`; `precond methods` shows the same in a terminal and `precond methods --json` as data. Memory is counted on
+`make docs`; `precond methods` shows the same in a terminal and `precond methods --json` as data, whose keys are the
+documented attributes of `precond.catalogue.Entry`. Memory is counted on
 a reference problem, not estimated; what we measured is written by `benchmarks/headlines.py`. Examples assume
 `import precond, torch`, a module `model`, and a matrix `A` with a right-hand side `b`.
 """

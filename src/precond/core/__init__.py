@@ -10,7 +10,7 @@ from precond.core.iteration import Iteration, Map, Progress
 from precond.core.method import Method, Route, Selector
 from precond.core.objective import Objective, Point
 from precond.core.operator import Operator
-from precond.core.preconditioner import HEALTHY, Health, Preconditioner
+from precond.core.preconditioner import HEALTHY, Health, Preconditioner, Turned
 from precond.core.problem import Budget, Metric, Problem
 from precond.core.recipe import Builds, Kind, Paper, Recipe
 from precond.core.result import Certificate, Result, Status
@@ -67,6 +67,7 @@ __all__ = [
     "StepRule",
     "Storage",
     "Traits",
+    "Turned",
     "Uniform",
     "UnknownNameError",
     "Work",

@@ -17,6 +17,8 @@ class Filter(abc.ABC, Generic[S]):
     """A causal map on a stream of vectors. Subclasses are frozen dataclasses; tensors live in ``S``."""
 
     needs: ClassVar[Need] = Need.NOTHING
+    equivariant: ClassVar[bool] = False
+    """Whether it commutes with every orthogonal map of vectors, its state turning along, and looks at no evidence."""
 
     @abc.abstractmethod
     def init(self, like: Tensor) -> S:

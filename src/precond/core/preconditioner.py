@@ -8,7 +8,7 @@ from typing import ClassVar, Generic, TypeVar
 
 from torch import Tensor
 
-from precond.core.evidence import Evidence
+from precond.core.evidence import Evidence, need
 from precond.core.traits import Need, Scope, Traits
 
 S = TypeVar("S")
@@ -72,3 +72,38 @@ class Preconditioner(abc.ABC, Generic[S]):
     @abc.abstractmethod
     def apply(self, state: S, v: Tensor, *, shift: float = 0.0) -> Tensor:
         """Return ``(B + shift I)^-1 v``, approximately; writes neither to the state nor to ``v``."""
+
+
+class Turned(Preconditioner[S]):
+    """A preconditioner that works in orthogonal coordinates of its own, which turn at `prime` and `refresh` alone.
+
+    Between two turns a driver may keep what it averages in these coordinates, and so enter them once a step.
+    """
+
+    def coordinates(self, like: Tensor) -> Tensor:
+        """Return a tensor shaped as the coordinates of ``like`` are, for a state to be allocated; reads no values."""
+        return like
+
+    @abc.abstractmethod
+    def enter(self, state: S, v: Tensor) -> Tensor:
+        """Return the coordinates of ``v``, with the batch as leading axis."""
+
+    @abc.abstractmethod
+    def leave(self, state: S, v: Tensor) -> Tensor:
+        """Return the vector whose coordinates are ``v``."""
+
+    @abc.abstractmethod
+    def observe_within(self, state: S, within: Tensor, evidence: Evidence) -> None:
+        """Absorb evidence whose gradient has the coordinates ``within``."""
+
+    @abc.abstractmethod
+    def apply_within(self, state: S, within: Tensor, *, shift: float = 0.0) -> Tensor:
+        """Return the coordinates of ``(B + shift I)^-1 v`` for a ``v`` with the coordinates ``within``."""
+
+    def observe(self, state: S, evidence: Evidence) -> None:
+        """Absorb evidence of an accepted point."""
+        self.observe_within(state, self.enter(state, need(evidence.gradient, "gradient")), evidence)
+
+    def apply(self, state: S, v: Tensor, *, shift: float = 0.0) -> Tensor:
+        """Enter the coordinates, precondition, leave them."""
+        return self.leave(state, self.apply_within(state, self.enter(state, v), shift=shift))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -35,6 +35,7 @@ class EMA(Filter[EMAState]):
         debias: Return ``m / (1 - beta^t)``, as Adam does.
     """
 
+    equivariant: ClassVar[bool] = True
     beta: float = 0.9
     debias: bool = True
 

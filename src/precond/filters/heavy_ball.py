@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -35,6 +35,7 @@ class HeavyBall(Filter[HeavyBallState]):
         nesterov: Return ``v + momentum b`` rather than ``b``; needs zero dampening.
     """
 
+    equivariant: ClassVar[bool] = True
     momentum: float = 0.9
     dampening: float = 0.0
     nesterov: bool = False

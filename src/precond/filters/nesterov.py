@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -31,6 +31,7 @@ class Nesterov(Filter[NesterovState]):
         beta: Decay, in ``[0, 1)``.
     """
 
+    equivariant: ClassVar[bool] = True
     beta: float = 0.95
 
     def init(self, like: Tensor) -> NesterovState:

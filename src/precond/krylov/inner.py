@@ -5,9 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+_short = 16384  # numbers; where the two calls cost the same, measured on one CPU thread
+
 
 def inner(x: Tensor, y: Tensor) -> Tensor:
-    """Return ``x^H y`` of each row; shapes ``[batch, n], [batch, n] -> [batch]``."""
+    """Return ``x^H y`` of each row; shapes ``[batch, n], [batch, n] -> [batch]``.
+
+    Short vectors take the call with the least overhead, long ones the call that reads memory once.
+    """
+    if x.numel() < _short:
+        return torch.linalg.vecdot(x, y)
     return torch.bmm(x.conj().unsqueeze(1), y.unsqueeze(2)).reshape(-1)
 
 

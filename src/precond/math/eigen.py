@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from precond.math.orthogonal import orthogonal
+from precond.math.products import fast_products
+
 _ATTEMPTS: tuple[tuple[float, torch.dtype | None], ...] = ((0.0, None), (1.0, None), (0.0, torch.float64))
 """Multiples of the machine epsilon to add to the scaled diagonal, and the dtype to work in, in order of attempt."""
 
@@ -59,17 +62,21 @@ def power_qr(matrices: Tensor, basis: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         The next basis ``[batch, n, n]``; the permutation ``[batch, n]`` that sorted the old columns, largest Rayleigh
         quotient first; and a mask ``[batch]`` of members that failed and kept basis and order.
     """
-    product = torch.bmm(matrices, basis)
+    with fast_products(matrices, matrices.numel() * matrices.shape[-1]):
+        product = torch.bmm(matrices, basis)
     quotients = (basis * product).sum(-2)
-    finite = product.isfinite().all(-1).all(-1)
-    product = torch.where(finite[:, None, None], product, basis)
+    failed = ~quotients.isfinite().all(-1)  # an entry that is not finite shows in the quotient of its column
+    if bool(failed.any()):
+        product = torch.where(failed[:, None, None], basis, product)
+        quotients = torch.where(failed[:, None], -torch.arange(basis.shape[-1], device=basis.device), quotients)
     order = torch.argsort(quotients, dim=-1, descending=True, stable=True)
-    sorted_product = product.gather(-1, order[:, None, :].expand_as(product))
-    turned = torch.linalg.qr(sorted_product).Q
-    failed = ~(finite & turned.isfinite().all(-1).all(-1))
-    unmoved = torch.arange(order.shape[-1], device=order.device).expand_as(order)
-    order = torch.where(failed[:, None], unmoved, order)
-    return torch.where(failed[:, None, None], basis, turned), order, failed
+    turned = orthogonal(product.gather(-1, order[:, None, :].expand_as(product)))
+    broken = failed | ~turned.sum((-2, -1)).isfinite()
+    if bool(broken.any()):
+        unmoved = torch.arange(order.shape[-1], device=order.device).expand_as(order)
+        order = torch.where(broken[:, None], unmoved, order)
+        turned = torch.where(broken[:, None, None], basis, turned)
+    return turned, order, broken
 
 
 def _decompose(matrices: Tensor) -> tuple[Tensor, Tensor, Tensor]:

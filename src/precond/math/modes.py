@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
+from precond.math.products import fast_products
+
+_STRIPS = 4
+_LEAST_SIDE = 512
+"""Factors with sides from here on are multiplied out in strips of rows, each only as far as the diagonal."""
+
 
 def add_gram(factor: Tensor, v: Tensor, mode: int, *, beta: float, alpha: float) -> None:
     """Set ``factor <- beta factor + alpha V V^T`` in place, with ``V`` the unfolding of ``v`` along one mode.
+
+    Half of a symmetric product is enough: above the diagonal, large factors are left behind until `complete` is called.
 
     Args:
         factor: Shape ``[batch, n, n]``.
@@ -23,7 +32,30 @@ def add_gram(factor: Tensor, v: Tensor, mode: int, *, beta: float, alpha: float)
         unfolded = v.flatten(1, -2).mT if v.ndim > 2 else v.unsqueeze(-1)
     else:
         unfolded = v.movedim(mode + 1, 1).flatten(2)
-    factor.baddbmm_(unfolded, unfolded.mT, beta=beta, alpha=alpha)
+    n = factor.shape[-1]
+    with fast_products(factor, unfolded.numel() * n):
+        if n < _LEAST_SIDE:
+            factor.baddbmm_(unfolded, unfolded.mT, beta=beta, alpha=alpha)
+            return
+        for whole, rows in zip(factor.unbind(0), unfolded.unbind(0), strict=True):
+            for start, end in _strips(n):
+                whole[start:end, :end].addmm_(rows[start:end], rows[:end].mT, beta=beta, alpha=alpha)
+
+
+def complete(factor: Tensor) -> None:
+    """Copy what `add_gram` has written to above the diagonal, in place.
+
+    Args:
+        factor: Shape ``[batch, n, n]``.
+    """
+    n = factor.shape[-1]
+    if n >= _LEAST_SIDE:
+        for start, end in _strips(n):
+            factor[:, :start, start:end] = factor[:, start:end, :start].mT
+
+
+def _strips(n: int) -> list[tuple[int, int]]:
+    return list(pairwise(n * i // _STRIPS for i in range(_STRIPS + 1)))
 
 
 def mode_products(v: Tensor, matrices: Sequence[Tensor | None], *, transpose: bool = False) -> Tensor:
@@ -41,8 +73,13 @@ def mode_products(v: Tensor, matrices: Sequence[Tensor | None], *, transpose: bo
     if not present:
         return v
     v = v.to(present[0].dtype)
+    with fast_products(v, v.numel() * max(m.shape[-1] for m in present)):
+        return _mode_products(v, matrices, transpose)
+
+
+def _mode_products(v: Tensor, matrices: Sequence[Tensor | None], transpose: bool) -> Tensor:
     if len(matrices) == 1:
-        (m,) = present
+        (m,) = [m for m in matrices if m is not None]
         return torch.bmm(m.mT if transpose else m, v.unsqueeze(-1)).squeeze(-1)
     if len(matrices) == 2:
         left, right = matrices

@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from precond.math.products import fast_products, has_fast_bfloat16
+
 
 @dataclasses.dataclass(frozen=True)
 class NewtonSchulz:
@@ -73,6 +75,9 @@ POLAR_EXPRESS = NewtonSchulz(
 )
 """Polar Express (arXiv 2505.16932): the best quintic at each step for singular values from 1e-3 to 1; converges."""
 
+_LARGE = 128
+"""Shorter side from which on a processor's bfloat16 is worth its rounding."""
+
 
 def polar(
     matrices: Tensor,
@@ -89,7 +94,8 @@ def polar(
         matrices: Shape ``[..., m, n]``, floating point.
         steps: Number of iterations.
         iteration: Coefficients and scaling.
-        dtype: Dtype to work in; by default float64 for float64, bfloat16 on CUDA devices, float32 elsewhere.
+        dtype: Dtype to work in; by default float64 for float64, else bfloat16 where the device multiplies it natively
+            (CUDA devices; large matrices on processors with AVX512-BF16 or AMX), and float32 elsewhere.
         floor: Added to the Frobenius norm before dividing by it, so that tiny matrices give small factors; the least
             absolute row sum with the other scaling.
 
@@ -120,13 +126,14 @@ def polar(
         gram.copy_(first.reshape(gram.shape))
     polynomial = torch.empty_like(gram)
     last = len(iteration.coefficients) - 1
-    for step in range(steps):
-        a, b, c = iteration.coefficients[min(step, last)]
-        if step or first is None:
-            torch.bmm(x, x.mT, out=gram)
-        torch.baddbmm(gram, gram, gram, beta=b, alpha=c, out=polynomial)
-        torch.baddbmm(x, polynomial, x, beta=a, out=spare)
-        x, spare = spare, x
+    with fast_products(x, x.numel() * x.shape[-2]):
+        for step in range(steps):
+            a, b, c = iteration.coefficients[min(step, last)]
+            if step or first is None:
+                torch.bmm(x, x.mT, out=gram)
+            torch.baddbmm(gram, gram, gram, beta=b, alpha=c, out=polynomial)
+            torch.baddbmm(x, polynomial, x, beta=a, out=spare)
+            x, spare = spare, x
     x = x.mT if tall else x
     return x.reshape(matrices.shape).to(matrices.dtype)
 
@@ -170,4 +177,7 @@ def _scale_rows(x: Tensor, floor: Tensor) -> tuple[Tensor, Tensor]:
 def _working_dtype(x: Tensor) -> torch.dtype:
     if x.dtype == torch.float64:
         return torch.float64
-    return torch.bfloat16 if x.device.type == "cuda" else torch.float32
+    if x.device.type == "cuda":
+        return torch.bfloat16
+    large = min(x.shape[-2:]) >= _LARGE
+    return torch.bfloat16 if large and has_fast_bfloat16(x.device) else torch.float32

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from precond.math.eigen import inf_norm, safe_eigh
+from precond.math.products import fast_products
 
 
 def inverse_root(matrices: Tensor, p: float, *, eps: float | None = None) -> tuple[Tensor, Tensor]:
@@ -34,6 +35,8 @@ def inverse_root(matrices: Tensor, p: float, *, eps: float | None = None) -> tup
     trivial = failed | ~(largest[:, 0] > 0)
     powers = torch.clamp(values, min=eps * largest).clamp(min=torch.finfo(values.dtype).tiny).pow(-0.5 / p)
     half = vectors * powers[:, None, :]  # A^(-1/p) = (V l^(-1/2p)) (V l^(-1/2p))^T
-    roots = torch.bmm(half, half.mT) * scale.pow(-1.0 / p)[:, None, None]
+    with fast_products(half, half.numel() * n):
+        roots = torch.bmm(half, half.mT)
+    roots = roots * scale.pow(-1.0 / p)[:, None, None]
     identity = torch.eye(n, dtype=matrices.dtype, device=matrices.device)
     return torch.where(trivial[:, None, None], identity, roots), failed

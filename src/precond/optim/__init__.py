@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from precond.recipes.dropins import SOAP as SOAP
     from precond.recipes.dropins import AdamW as AdamW
     from precond.recipes.dropins import Adan as Adan
+    from precond.recipes.dropins import LeanSOAP as LeanSOAP
     from precond.recipes.dropins import Lion as Lion
     from precond.recipes.dropins import Muon as Muon
     from precond.recipes.dropins import Shampoo as Shampoo
@@ -29,7 +30,7 @@ _home = {
     "Matrices": "precond.optim.select",
     "Optimizer": "precond.optim.optimizer",
     "estimate_memory": "precond.optim.memory",
-    **dict.fromkeys(("SGD", "AdamW", "Adan", "Lion", "Muon", "Shampoo", "SOAP"), "precond.recipes.dropins"),
+    **dict.fromkeys(("SGD", "AdamW", "Adan", "LeanSOAP", "Lion", "Muon", "Shampoo", "SOAP"), "precond.recipes.dropins"),
     **dict.fromkeys(
         ("ASGO", "DASGO", "MARS", "MARSM", "PSGDKron", "ScalableShampoo", "ShampooSquared", "TurboMuon"),
         "precond.recipes.dropins_matrix",
@@ -37,8 +38,8 @@ _home = {
 }
 
 __all__ = [
-    "ASGO", "DASGO", "MARS", "MARSM", "SGD", "SOAP", "AdamW", "Adan", "Lion", "Matrices", "Muon", "Optimizer",
-    "PSGDKron",     "ScalableShampoo", "Shampoo", "ShampooSquared", "TurboMuon", "estimate_memory",
+    "ASGO", "DASGO", "MARS", "MARSM", "SGD", "SOAP", "AdamW", "Adan", "LeanSOAP", "Lion", "Matrices", "Muon",
+    "Optimizer", "PSGDKron", "ScalableShampoo", "Shampoo", "ShampooSquared", "TurboMuon", "estimate_memory",
 ]  # fmt: skip
 
 

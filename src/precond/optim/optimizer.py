@@ -23,7 +23,8 @@ from precond.core import (
     Work,
     named_tensors,
 )
-from precond.optim.slab import Slab, SlabState
+from precond.optim.fused import Moved, fits, fused_step
+from precond.optim.slab import Slab, SlabState, slab_room
 from precond.optim.stagger import phases, refresh_cost
 
 logger = logging.getLogger(__name__)
@@ -92,12 +93,16 @@ class Optimizer(torch.optim.Optimizer):
         """Group the parameters that have a gradient or a state into slabs, keeping the states they have."""
         places: dict[tuple[Any, ...], list[Tensor]] = {}
         methods: dict[tuple[Any, ...], Method] = {}
+        count: dict[tuple[Any, ...], int] = {}
         for index, group in enumerate(self.param_groups):
             for name, param in _named(group):
                 if param.numel() == 0 or (param.grad is None and not self.state.get(param)):
                     continue
                 method = _method_for(self._methods[index], name, param)
-                key = (index, id(method), tuple(param.shape), param.dtype, param.device)
+                alike = (index, id(method), tuple(param.shape), param.dtype, param.device)
+                count[alike] = count.get(alike, -1) + 1
+                room = None if fused_step(method) is not None else slab_room(param)
+                key = (*alike, count[alike] // (room or len(group["params"])))
                 places.setdefault(key, []).append(param)
                 methods[key] = method
         order = [(key, i) for key, params in places.items() for i in range(len(params))]
@@ -156,7 +161,10 @@ class Optimizer(torch.optim.Optimizer):
             return
         if Need.LOSS in slab.method.needs and loss is None:
             raise IncompatibleError("this method needs the loss: call step(closure) with a closure that returns it")
-        gradient = slab.gather([_dense(slab.params[i].grad) for i in members])
+        grads = [_dense(slab.params[i].grad) for i in members]
+        if self._fused(slab, members, grads):
+            return
+        gradient = slab.gather(grads)
         members, gradient = self._drop_non_finite(slab, members, gradient)
         if not members:
             return
@@ -168,6 +176,21 @@ class Optimizer(torch.optim.Optimizer):
         whole = len(members) == len(slab.params)
         with slab.working(None if whole else members) as state:
             self._move(slab, state, members, gradient, loss)
+
+    def _fused(self, slab: Slab, members: list[int], grads: list[Tensor]) -> bool:
+        """Take the step as one kernel, if there is one for the method and nothing stands against it."""
+        params = [slab.params[i] for i in members]
+        if slab.fused is None or not fits(params, slab.dtype) or not fits(grads, slab.dtype):
+            return False
+        if not bool(torch.isfinite(torch.stack([gradient.sum() for gradient in grads])).all()):
+            return False
+        group = self.param_groups[slab.group]
+        with slab.working(None if len(members) == len(slab.params) else members) as state:
+            self._tick(slab, state, members)
+            moved = Moved(params, grads, slab.scatter, state.preconditioner, state.filters.get("momentum"))
+            slab.fused(moved, group["lr"], group["weight_decay"])
+        self.work.applies += len(members)
+        return True
 
     def _prime(self, slab: Slab, members: list[int], gradient: Tensor, new: list[int]) -> tuple[list[int], Tensor]:
         """Let the first evidence of some members prime their preconditioner; return the others."""
@@ -193,14 +216,22 @@ class Optimizer(torch.optim.Optimizer):
         evidence = slab.evidence(state, gradient, [slab.steps[i] for i in members], loss)
         signal = _push(method.estimator, state, "estimator", gradient, evidence)
         evidence = dataclasses.replace(evidence, gradient=signal)
-        method.preconditioner.observe(state.preconditioner, evidence)
+        turned = slab.turned
+        if turned is None:
+            method.preconditioner.observe(state.preconditioner, evidence)
+        else:
+            signal = turned.enter(state.preconditioner, signal)
+            turned.observe_within(state.preconditioner, signal, evidence)
 
         self._tick(slab, state, members)
         due = self._due(slab, members)
         if due != [] and not method.cadence.after:
             self._refresh(slab, state, due)
         direction = _push(method.momentum, state, "momentum", signal, evidence)
-        direction = method.preconditioner.apply(state.preconditioner, direction)
+        if turned is None:
+            direction = method.preconditioner.apply(state.preconditioner, direction)
+        else:
+            direction = turned.leave(state.preconditioner, turned.apply_within(state.preconditioner, direction))
         direction = _push(method.smoothing, state, "smoothing", direction, evidence)
         self.work.applies += len(members)
 

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from precond.core import Evidence, Health, Method, Need, map_tensors, named_tensors
+from precond.core import Evidence, Health, Method, Need, Turned, map_tensors, named_tensors
+from precond.optim.fused import fused_step
 
 _WORKING = {torch.float64: torch.float64}
 
@@ -41,6 +42,15 @@ class SlabState:
     previous: Tensor | None
 
 
+_CACHED = 2**18
+"""Entries of a slab beyond which, on a processor, stacking more tensors costs memory traffic and gains no calls."""
+
+
+def slab_room(param: Tensor) -> int | None:
+    """Return how many parameters like this one to stack at most; ``None`` for any number."""
+    return max(1, _CACHED // max(1, param.numel())) if param.device.type == "cpu" else None
+
+
 def slab_shape(batch: int, param: Tensor) -> tuple[int, ...]:
     """Return the shape of ``batch`` stacked parameters; scalars count as vectors of length one."""
     return (batch, *(param.shape or (1,)))
@@ -48,12 +58,14 @@ def slab_shape(batch: int, param: Tensor) -> tuple[int, ...]:
 
 def allocate(method: Method, like: Tensor) -> SlabState:
     """Return the fresh state of ``method`` for parameters stacked like ``like``; works on the meta device too."""
+    turned = turned_momentum(method)
+    homes = {} if turned is None else {"momentum": turned.coordinates(like)}
     counter = torch.zeros(like.shape[0], dtype=torch.int64, device=like.device)
     state = SlabState(
         step=counter,
         clock=counter.clone(),
         preconditioner=method.preconditioner.init(like),
-        filters={slot: filter_.init(like) for slot, filter_ in method.filters.items()},
+        filters={slot: filter_.init(homes.get(slot, like)) for slot, filter_ in method.filters.items()},
         rule=method.step.init(like),
         previous=torch.zeros_like(like) if Need.PREVIOUS in method.needs else None,
     )
@@ -62,6 +74,17 @@ def allocate(method: Method, like: Tensor) -> SlabState:
 
 def _encoded(tensor: Tensor) -> bool:
     return tensor.is_floating_point() and tensor.ndim >= 2
+
+
+def turned_momentum(method: Method) -> Turned[Any] | None:
+    """Return the preconditioner if the momentum is averaged in its coordinates, which saves entering them twice.
+
+    That is the same method to rounding, where the momentum commutes with turns, and where no refresh comes between
+    observing and applying.
+    """
+    preconditioner, momentum = method.preconditioner, method.momentum
+    fits = momentum is not None and momentum.equivariant and method.cadence.after
+    return preconditioner if isinstance(preconditioner, Turned) and fits else None
 
 
 class Slab:
@@ -86,6 +109,8 @@ class Slab:
         self.state = allocate(method, torch.empty(self.shape, dtype=self.dtype, device=self.device))
         self.steps = [0] * len(params)
         self.clock = 0
+        self.turned = turned_momentum(method)
+        self.fused = fused_step(method)
 
     def named_views(self, member: int) -> dict[str, Tensor]:
         """Return one parameter's state by dotted names, as views into the stacked tensors."""
@@ -144,19 +169,30 @@ class Slab:
 
     def refresh(self, state: SlabState, positions: Sequence[int] | None) -> Health:
         """Refresh the preconditioner of the members at ``positions`` of a working state (``None`` for all)."""
-        preconditioner = self.method.preconditioner
-        size = len(self.params) if positions is None else len(positions)
+        whole = (state.preconditioner, state.filters.get("momentum"))
+        if positions is None or len(positions) == state.step.shape[0]:
+            return self._refresh(*whole)
+        index = torch.tensor(positions, device=self.device)
+        part = map_tensors(lambda t: t.index_select(0, index), whole)
+        health = self._refresh(*part)
+        for (_, resting), (_, new) in zip(named_tensors(whole), named_tensors(part), strict=True):
+            resting.index_copy_(0, index, new)
+        return health
+
+    def _refresh(self, state: Any, momentum: Any) -> Health:
+        """Refresh, and let a momentum that lives in the coordinates of the preconditioner turn with them."""
+        preconditioner, turned = self.method.preconditioner, self.turned
+        vectors = (
+            [] if turned is None else [t for _, t in named_tensors(momentum) if t.ndim > 1]
+        )  # counters have the batch alone
+        before = [] if turned is None else [turned.leave(state, vector) for vector in vectors]
         try:
-            if positions is None or size == state.step.shape[0]:
-                return preconditioner.refresh(state.preconditioner)
-            index = torch.tensor(positions, device=self.device)
-            part = map_tensors(lambda t: t.index_select(0, index), state.preconditioner)
-            health = preconditioner.refresh(part)
-            for (_, whole), (_, new) in zip(named_tensors(state.preconditioner), named_tensors(part), strict=True):
-                whole.index_copy_(0, index, new)
-            return health
+            health = preconditioner.refresh(state)
         except torch.linalg.LinAlgError as error:  # a part that breaks its law must not take the run with it
-            return Health(size, f"{type(preconditioner).__name__}: {error}")
+            health = Health(len(self.params), f"{type(preconditioner).__name__}: {error}")
+        for vector, value in zip(vectors, before, strict=True):
+            vector.copy_(value if turned is None else turned.enter(state, value))
+        return health
 
     def evidence(self, state: SlabState, gradient: Tensor, steps: Sequence[int], loss: Tensor | None) -> Evidence:
         """Return what this step's gradient (stacked) tells, with the previous one if a part needs it."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from precond.core import HEALTHY, Evidence, Health, Need, need
 from precond.math.eigen import power_qr, safe_eigh
-from precond.math.modes import add_gram, mode_products
+from precond.math.modes import add_gram, complete, mode_products
 
 
 @dataclasses.dataclass
@@ -91,6 +91,7 @@ class Eigenbasis:
             if factor is None or basis is None:
                 orders.append(None)
                 continue
+            complete(factor)
             turned, order, failed = power_qr(factor, basis)
             basis.copy_(turned)
             orders.append(order)
@@ -118,6 +119,7 @@ class Eigenbasis:
         for mode, (factor, basis) in enumerate(zip(state.factors, state.bases, strict=True)):
             if factor is None or basis is None:
                 continue
+            complete(factor)
             _, vectors, failed = safe_eigh(factor)
             solved &= ~failed
             use = (new & ~failed)[:, None, None]

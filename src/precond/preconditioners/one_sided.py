@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from precond.core import HEALTHY, Evidence, Health, Need, Preconditioner, Scope, need
-from precond.math.modes import add_gram
+from precond.math.modes import add_gram, complete
 from precond.math.root_methods import Eigen, InverseRoot
 from precond.preconditioners.shifts import refuse_shift
 
@@ -63,6 +63,7 @@ class OneSided(Preconditioner[OneSidedState]):
 
     def refresh(self, state: OneSidedState) -> Health:
         """Take the root again; members that fail keep their last."""
+        complete(state.factor)
         new, failed = self.root(state.factor, 2)
         state.root.copy_(torch.where(failed[:, None, None], state.root, new))
         failures = int(failed.sum())

@@ -8,7 +8,18 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor
 
-from precond.core import Evidence, Health, IncompatibleError, Need, Preconditioner, Scope, Traits, named_tensors, need
+from precond.core import (
+    Evidence,
+    Health,
+    IncompatibleError,
+    Need,
+    Preconditioner,
+    Scope,
+    Traits,
+    Turned,
+    named_tensors,
+    need,
+)
 from precond.preconditioners.eigenbasis import Eigenbasis, EigenbasisState
 
 
@@ -27,7 +38,7 @@ class RotateState:
 
 @final
 @dataclasses.dataclass(frozen=True)
-class Rotate(Preconditioner[RotateState]):
+class Rotate(Turned[RotateState]):
     """``Q P Q^T`` with an orthogonal ``Q`` that turns at each refresh: SOAP is `Diagonal` in Shampoo's `Eigenbasis`.
 
     The inner state is never rotated; when a refresh sorts the axes of the basis anew, it is permuted along.
@@ -66,13 +77,20 @@ class Rotate(Preconditioner[RotateState]):
         """Find the first basis; the inner preconditioner has nothing to see before there is one."""
         self.basis.prime(state.basis, evidence)
 
-    def observe(self, state: RotateState, evidence: Evidence) -> None:
+    def enter(self, state: RotateState, v: Tensor) -> Tensor:
+        """Return the coordinates of ``v`` in the basis."""
+        return self.basis.enter(state.basis, v)
+
+    def leave(self, state: RotateState, v: Tensor) -> Tensor:
+        """Return the vector whose coordinates in the basis are ``v``."""
+        return self.basis.leave(state.basis, v)
+
+    def observe_within(self, state: RotateState, within: Tensor, evidence: Evidence) -> None:
         """Show the inner preconditioner the gradient in the present basis, then the basis the gradient itself."""
-        gradient = self.basis.enter(state.basis, need(evidence.gradient, "gradient"))
         previous = evidence.previous
         if Need.PREVIOUS in self.inner.needs:
             previous = self.basis.enter(state.basis, need(previous, "previous"))
-        self.inner.observe(state.inner, dataclasses.replace(evidence, gradient=gradient, previous=previous))
+        self.inner.observe(state.inner, dataclasses.replace(evidence, gradient=within, previous=previous))
         self.basis.observe(state.basis, evidence)
 
     def refresh(self, state: RotateState) -> Health:
@@ -83,10 +101,9 @@ class Rotate(Preconditioner[RotateState]):
                 _permute(tensor, orders)
         return health + self.inner.refresh(state.inner)
 
-    def apply(self, state: RotateState, v: Tensor, *, shift: float = 0.0) -> Tensor:
-        """Enter the basis, precondition, leave it."""
-        turned = self.inner.apply(state.inner, self.basis.enter(state.basis, v), shift=shift)
-        return self.basis.leave(state.basis, turned)
+    def apply_within(self, state: RotateState, within: Tensor, *, shift: float = 0.0) -> Tensor:
+        """Apply the inner preconditioner."""
+        return self.inner.apply(state.inner, within, shift=shift)
 
 
 def _permute(tensor: Tensor, orders: list[Tensor | None]) -> None:

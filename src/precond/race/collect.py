@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from precond.core import Kind
-from precond.race.ledger import Ledger
+from precond.race.ledger import Job, Ledger
 from precond.race.machine import machine, versions
-from precond.race.plan import Plan
-from precond.race.results import ProblemResult, RaceResult
+from precond.race.plan import Lane, Plan
+from precond.race.results import ProblemResult, RaceResult, Run
 from precond.race.standings import ranked, standing
 from precond.race.tuning import describe
 
@@ -26,14 +28,15 @@ def collect(plan: Plan, ledger: Ledger) -> RaceResult:
         lanes = [lane for lane in plan.lanes if lane.key == key]
         rows, runs = [], []
         for lane in lanes:
-            jobs = lane.tuning
-            tuning = lane.records(ledger, "tuning", jobs)
+            tuning = lane.records(ledger, "tuning", lane.tuning)
             settings = lane.chosen(tuning)
-            finals = [] if settings is None else lane.records(ledger, "final", lane.finals(settings))
+            jobs = [] if settings is None else lane.finals(settings)
+            finals = lane.records(ledger, "final", jobs) if jobs else []
             complete &= sum(run.ended for run in finals) == lane.seeds
             space = {name: describe(value) for name, value in lane.contestant.space.items()}
             rows.append(standing(lane.contestant.name, tuning, finals, lane.contestant.title, space))
-            runs += [*tuning, *finals]
+            runs += [*tuning, *_missing(lane, "tuning", lane.tuning, tuning)]
+            runs += [*finals, *_missing(lane, "final", jobs, finals)]
         results.append(
             ProblemResult(
                 name=problem.name,
@@ -58,3 +61,10 @@ def collect(plan: Plan, ledger: Ledger) -> RaceResult:
         machine=machine(plan.options.device),
         versions=versions(),
     )
+
+
+def _missing(lane: Lane, stage: str, jobs: Sequence[Job], runs: Sequence[Run]) -> list[Run]:
+    """Return the runs that are to be and are not queued yet."""
+    known = {run.slot for run in runs}
+    waiting = (job for job in jobs if job.slot not in known)
+    return [Run(lane.contestant.name, stage, job.slot, job.seed, dict(job.settings)) for job in waiting]

@@ -12,21 +12,21 @@ import typer
 RACE_EPILOG = """
 [bold]Examples[/bold]
 
-  precond race                                      [dim]handwritten digits, eight optimizers, under 3 minutes[/dim]
+  precond race                                    [dim]eight optimizers on handwritten digits[/dim]
 
-  precond race digits --methods adamw,soap,torch.optim.AdamW --trials 10
+  precond race digits --methods adamw,soap        [dim]who races[/dim]
 
-  precond race stdlib-lm --budget 120s --jobs 2     [dim]a horizon in seconds instead of steps[/dim]
+  precond race stdlib-lm --budget 120s            [dim]a horizon in seconds[/dim]
 
-  precond race A.mtx.gz --methods cg,cg+ic0,scipy.cg  [dim]a matrix of your own, with and without a preconditioner[/dim]
+  precond race A.mtx.gz --methods cg,cg+ic0,scipy.cg  [dim]a matrix of yours[/dim]
 
-  precond race my.py:problem --out my-race          [dim]a function of yours that returns a problem[/dim]
+  precond race my.py:problem --out my-race        [dim]a function of yours[/dim]
 
-  precond race --resume --seeds 10                  [dim]go on after a kill, and ask for more seeds[/dim]
+  precond race --resume --seeds 10                [dim]go on, with more seeds[/dim]
 
-  precond race digits --storage postgresql://host/db --resume    [dim]join one race from several machines[/dim]
+  precond race --storage postgresql://host/db --resume  [dim]join from anywhere[/dim]
 
-A race that was interrupted or killed loses no finished run: [bold]--resume[/bold] goes on. [bold]precond methods[/bold]
+A race that is interrupted or killed loses no finished run: [bold]--resume[/bold] goes on. [bold]precond methods[/bold]
 lists who can race, [bold]precond problems[/bold] on what.
 """
 
@@ -51,7 +51,7 @@ def race(
     ] = None,
     trials: Annotated[
         int | None,
-        typer.Option(help="Tuning trials of each contestant. [dim]default: 6[/dim]", show_default=False),
+        typer.Option(help="Tuning trials of each contestant. [dim]default: 8[/dim]", show_default=False),
     ] = None,
     seeds: Annotated[
         int | None,
@@ -68,8 +68,8 @@ def race(
     jobs: Annotated[
         int | None,
         typer.Option(
-            help="Runs at once, each in a process of its own with an equal share of the cores. [dim]default: 2, or 1 on "
-            "a single core or with cuda[/dim]",
+            help="Runs at once, each in a process of its own with its share of the cores. "
+            "[dim]default: 2; 1 on a single core or with cuda[/dim]",
             show_default=False,
         ),
     ] = None,
@@ -81,13 +81,13 @@ def race(
 ) -> None:
     """Race methods on a problem: which one wins here, and by how much, if each is tuned as carefully as the others?
 
-    Every contestant gets the same number of tuning trials; then its best setting is rerun over fresh seeds. The report
-    is OUT/report.html, one file that opens offline; the numbers are in OUT/results.json.
+    Every contestant gets the same number of tuning trials, then its best setting is rerun over fresh seeds.
+
+    The report is OUT/report.html, one file that opens offline; the numbers are in OUT/results.json.
     """
     from rich.console import Console
 
     from precond.race import folder, harness, live
-
     from precond.race.machine import usual_jobs
 
     console = Console()
@@ -96,7 +96,8 @@ def race(
     try:
         result = harness.run(
             problem or None, methods, trials=trials, seeds=seeds, budget=budget, out=out, resume=resume,
-            jobs=usual_jobs(device) if jobs is None else jobs, device=device, storage=storage, progress=True, command=shlex.join(["precond", *sys.argv[1:]]),
+            jobs=usual_jobs(device) if jobs is None else jobs, device=device, storage=storage, progress=True,
+            command=shlex.join(["precond", *sys.argv[1:]]),
         )  # fmt: skip
     except KeyboardInterrupt:
         place = f" --out {shlex.quote(str(out))}" if out != Path("race-report") else ""

@@ -65,7 +65,7 @@ def run(
             unless given.
         methods: Names of contestants (``"adamw"``, ``"cg+ic0"``, ``"torch.optim.AdamW"``); the defaults of the
             problem's kind unless given.
-        trials: Tuning trials of each contestant that has something to tune; 6 unless given.
+        trials: Tuning trials of each contestant that has something to tune; 8 unless given.
         seeds: Fresh seeds on which the tuned setting is rerun; 5 unless given.
         budget: Horizon of one run, ``"500steps"`` or ``"120s"``; each problem's own unless given.
         out: Folder of the ledger and the report.
@@ -153,7 +153,7 @@ class _Race:
         with _display(progress, self.plan, self.jobs) as display:
             try:
                 self.plan.advance(self.ledger)
-                display.show(collect(self.plan, self.ledger))
+                display.show(self._collect())
                 if self.jobs == 1:
                     self._alone(display)
                 else:
@@ -202,9 +202,14 @@ class _Race:
         self.plan = _resolve(options, self.objects)
         return not self.plan.advance(self.ledger)
 
+    def _collect(self) -> RaceResult:
+        result = collect(self.plan, self.ledger)
+        result.options["jobs"] = self.jobs
+        return result
+
     def _partial(self, display: Display) -> bool:
         """Show how far the race is, write it down now and then, and return whether it is complete."""
-        result = collect(self.plan, self.ledger)
+        result = self._collect()
         display.show(result)
         self.shown = time.monotonic()
         if time.monotonic() - self.written > PARTIAL:
@@ -215,7 +220,7 @@ class _Race:
     def _report(self, display: Display) -> RaceResult:
         from precond.race.report import write_report
 
-        result = collect(self.plan, self.ledger)
+        result = self._collect()
         display.show(result)
         self._write(result)
         with _clear(self.out):

@@ -9,7 +9,7 @@ from typing import Any
 from precond.core import BadInputError, Budget
 
 DEFAULT_PROBLEM = "digits"
-DEFAULT_TRIALS = 6
+DEFAULT_TRIALS = 8
 DEFAULT_SEEDS = 5
 
 

@@ -17,7 +17,7 @@ def schema_page() -> str:
     lines = [
         "# The schema of `results.json`",
         "",
-        "<!-- Made by `python -m precond.race.schema > docs/results-schema.md`; do not edit by hand. -->",
+        "<!-- Made by `make docs`; do not edit by hand. -->",
         "",
         f"Version {results.SCHEMA}. {_flat(inspect.getdoc(results) or '').split('. ', 1)[1]}",
         "",

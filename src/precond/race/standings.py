@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from scipy import stats
+from scipy import special
 
 from precond.race.results import Interval, Run, Standing
 
@@ -20,7 +20,7 @@ def interval(values: Sequence[float | None], confidence: float = 0.95) -> Interv
     if count < 2:
         return Interval(mean, None, None, count)
     deviation = math.sqrt(sum((value - mean) ** 2 for value in finite) / (count - 1))
-    half = float(stats.t.ppf(0.5 + confidence / 2, count - 1)) * deviation / math.sqrt(count)
+    half = float(special.stdtrit(count - 1, 0.5 + confidence / 2)) * deviation / math.sqrt(count)
     return Interval(mean, mean - half, mean + half, count)
 
 

@@ -1,19 +1,19 @@
 """The tuning trials of a contestant, fixed before the race begins.
 
-Trial 0 is the recipe's defaults. The others are points of a scrambled Halton sequence, mapped
-through the ranges of the stated space. The sequence depends on the contestant's name and its
-space alone: neither the order of the trials nor a kill changes it, and more trials extend it.
+Trial 0 is the recipe's defaults. The others are points of a randomized Halton sequence (A. B. Owen, *A randomized
+Halton algorithm in R*, 2017, arXiv:1706.02808), mapped through the ranges of the stated space. The sequence depends on
+the contestant's name and its space alone: neither the order of the trials nor a kill changes it, and more trials
+extend it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import inspect
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from scipy.stats import qmc
 
 from precond.core import Range
 
@@ -44,10 +44,47 @@ def trial_settings(
         return []
     names = dimensions(space)
     seed = int.from_bytes(hashlib.sha256("|".join([name, *names]).encode()).digest()[:8], "big")
-    keyword = "rng" if "rng" in inspect.signature(qmc.Halton.__init__).parameters else "seed"  # renamed in scipy 1.15
-    points = qmc.Halton(len(names), **{keyword: np.random.default_rng(seed)}).random(trials - 1)
+    points = halton(len(names), trials - 1, np.random.default_rng(seed))
     drawn = [{key: space[key].at(float(u)) for key, u in zip(names, row, strict=True)} for row in points]
     return [{key: defaults[key] for key in names}, *drawn]
+
+
+def halton(dimension: int, count: int, generator: np.random.Generator) -> list[list[float]]:
+    """Return the first ``count`` points of a Halton sequence whose digits are permuted at random, place by place.
+
+    Args:
+        dimension: Number of coordinates; each has a prime base of its own.
+        count: Number of points; fewer points are a prefix of more.
+        generator: Draws the permutations.
+
+    Returns:
+        ``count`` points in ``[0, 1)``.
+    """
+    columns = []
+    for base, _ in zip(_primes(), range(dimension), strict=False):
+        places = math.ceil(53 / math.log2(base))
+        digits = [generator.permutation(base) for _ in range(places)]
+        columns.append([_radical_inverse(index, base, digits) for index in range(count)])
+    return [[column[index] for column in columns] for index in range(count)]
+
+
+def _radical_inverse(index: int, base: int, permutations: list[np.ndarray[Any, Any]]) -> float:
+    value, weight = 0.0, 1.0
+    for permutation in permutations:
+        weight /= base
+        value += float(permutation[index % base]) * weight
+        index //= base
+    return min(value, math.nextafter(1.0, 0.0))
+
+
+def _primes() -> Iterator[int]:
+    known: list[int] = []
+    candidate = 2
+    while True:
+        if all(candidate % prime for prime in known):
+            known.append(candidate)
+            yield candidate
+        candidate += 1
 
 
 def describe(value: Range) -> str:

@@ -157,6 +157,7 @@ class Shampoo(Optimizer):
         precondition_frequency: Steps between roots.
         max_preconditioner_dim: Axes longer than this are left as they are.
         grafting: ``"none"``, ``"sgd"`` or ``"adagrad"``: whose norm each direction gets.
+        block_size: Longest side of the tiles that tensors are cut into; whole tensors unless given.
     """
 
     def __init__(
@@ -170,10 +171,11 @@ class Shampoo(Optimizer):
         precondition_frequency: int = 1,
         max_preconditioner_dim: int = 8192,
         grafting: Literal["none", "sgd", "adagrad"] = "none",
+        block_size: int | None = None,
     ) -> None:
         method = matrix.shampoo(
             momentum=momentum, beta=beta, eps=epsilon, every=precondition_frequency, max_dim=max_preconditioner_dim,
-            graft=grafting,
+            graft=grafting, block=block_size,
         )  # fmt: skip
         super().__init__(params, method, lr=lr, weight_decay=weight_decay)
 
@@ -206,5 +208,37 @@ class SOAP(Optimizer):
         b1, b2 = checked_betas(betas, 2)
         method = matrix.soap(
             b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps, every=precondition_frequency, max_dim=max_precond_dim,
+        )  # fmt: skip
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+
+
+class LeanSOAP(Optimizer):
+    """SOAP on tiles, several times cheaper; see `precond.recipes.matrix.lean_soap`.
+
+    Args:
+        params: Parameters, named parameters or parameter groups.
+        lr: Learning rate.
+        betas: Decays of the averages of gradients and of their squares.
+        shampoo_beta: Decay of the factors; that of the squares unless given.
+        eps: Added to the square root.
+        weight_decay: Decoupled decay.
+        precondition_frequency: Steps between turns of the basis.
+        block_size: Longest side of a tile.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 3e-3,
+        betas: tuple[float, float] = (0.95, 0.95),
+        shampoo_beta: float | None = None,
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+        precondition_frequency: int = 10,
+        block_size: int = 128,
+    ) -> None:
+        b1, b2 = checked_betas(betas, 2)
+        method = matrix.lean_soap(
+            block=block_size, b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps, every=precondition_frequency,
         )  # fmt: skip
         super().__init__(params, method, lr=lr, weight_decay=weight_decay)

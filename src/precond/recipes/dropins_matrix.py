@@ -249,8 +249,7 @@ class ScalableShampoo(Optimizer):
         graft: ``"sgd"`` or ``"adagrad"``: whose norm each direction gets.
         preconditioning_compute_steps: Steps between roots.
         start_preconditioning_step: The first step with a preconditioned direction.
-        block_size: Neighbouring axes are merged up to this length.
-        max_preconditioner_dim: Axes longer than this are left as they are.
+        block_size: Neighbouring axes are merged up to this length, longer ones cut.
     """
 
     def __init__(
@@ -267,12 +266,10 @@ class ScalableShampoo(Optimizer):
         preconditioning_compute_steps: int = 1,
         start_preconditioning_step: int = 1,
         block_size: int = 128,
-        max_preconditioner_dim: int = 8192,
     ) -> None:
         method = kronecker.scalable_shampoo(
             momentum=momentum, nesterov=nesterov, beta=beta2, eps=matrix_eps, graft=graft, graft_eps=diagonal_eps,
-            every=preconditioning_compute_steps, start=start_preconditioning_step, merge=block_size,
-            max_dim=max_preconditioner_dim,
+            every=preconditioning_compute_steps, start=start_preconditioning_step, block=block_size,
         )  # fmt: skip
         super().__init__(params, method, lr=lr, weight_decay=weight_decay)
 

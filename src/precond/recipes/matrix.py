@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import dataclasses
+from typing import Any, Literal
 
-from precond.core import BadInputError, Builds, Cadence, Choice, Kind, LogUniform, Method, Paper
+from precond.core import BadInputError, Builds, Cadence, Choice, Kind, LogUniform, Method, Paper, Preconditioner
 from precond.filters.ema import EMA
 from precond.filters.heavy_ball import HeavyBall
+from precond.preconditioners.blocked import Blocked
 from precond.preconditioners.diagonal import Diagonal
 from precond.preconditioners.eigenbasis import Eigenbasis
 from precond.preconditioners.graft import Graft
@@ -46,6 +48,7 @@ def shampoo(
     every: int = 1,
     max_dim: int = 8192,
     graft: Literal["none", "sgd", "adagrad"] = "none",
+    block: int | None = None,
 ) -> Method:
     """Kronecker-factored AdaGrad.
 
@@ -54,8 +57,9 @@ def shampoo(
 
     Options beyond the paper's algorithm: heavy-ball ``momentum`` on the directions; ``beta < 1`` averages the factors;
     ``exponent`` replaces ``-1/2k``; roots are taken at the first and then every ``every`` steps; ``graft`` gives each
-    direction the norm of an SGD or AdaGrad step (arXiv 2002.09018). With ``every > 1`` the first roots come from one
-    gradient and magnify all others by up to ``eps^(-1/2)``: raise ``eps``, or graft.
+    direction the norm of an SGD or AdaGrad step; ``block`` cuts every tensor into tiles of this side, each with factors
+    of its own (both arXiv 2002.09018). With ``every > 1`` the first roots come from one gradient and magnify all others
+    by up to ``eps^(-1/2)``: raise ``eps``, or graft.
 
     Deviations:
         1. Axes longer than ``max_dim`` are left as they are, and ``k`` counts the others.
@@ -65,7 +69,9 @@ def shampoo(
     """
     if graft not in ("none", *_GRAFTS):
         raise BadInputError(f"graft must be 'none', 'sgd' or 'adagrad', not {graft!r}")
-    factors = Kronecker(beta, eps, exponent, max_dim)
+    factors: Preconditioner[Any] = Kronecker(beta, eps, exponent, max_dim)
+    if block is not None:
+        factors = Blocked(block, factors)
     return Method(
         preconditioner=Graft(factors, _GRAFTS[graft]) if graft != "none" else factors,
         smoothing=HeavyBall(momentum) if momentum else None,
@@ -126,3 +132,47 @@ def soap(
         decay=DecoupledAfter(),
         cadence=Cadence(every=every, after=True, prime=True, stagger=stagger),
     )
+
+
+@recipe(
+    builds=Builds.METHOD,
+    runs_on=Kind.TRAINING,
+    family="matrix",
+    paper=Paper(
+        title="SOAP: Improving and Stabilizing Shampoo using Adam",
+        authors="Nikhil Vyas, Depen Morwani, Rosie Zhao, Mujin Kwun, Itai Shapira, David Brandfonbrener, Lucas Janson, "
+        "Sham Kakade",
+        year=2024,
+        arxiv="2409.11321",
+        venue="ICLR 2025",
+    ),
+    purpose="SOAP on square tiles of every matrix: most of its effect at a fraction of its cost.",
+    claim="Pre-trains language models of 360M and 660M parameters in over 40 % fewer steps and over 35 % less time "
+    "than AdamW, at large batch size.",
+    example="precond.optim.LeanSOAP(model.parameters(), lr=3e-3, weight_decay=0.01)",
+    space={"lr": LogUniform(1e-3, 3e-2), "b1": Choice((0.9, 0.95)), "weight_decay": Choice((0.0, 0.01, 0.1))},
+    lr=3e-3,
+    weight_decay=0.01,
+)
+def lean_soap(
+    *,
+    block: int = 128,
+    b1: float = 0.95,
+    b2: float = 0.95,
+    shampoo_beta: float | None = None,
+    eps: float = 1e-8,
+    every: int = 10,
+    stagger: bool = True,
+) -> Method:
+    """SOAP with every tensor cut into tiles of side ``block``, each with a basis of its own.
+
+    The equations are those of `soap`, tile by tile. A product with a basis, and its statistics, cost
+    ``2 block`` operations an entry instead of ``2 (rows + columns)``, and turning the bases costs ``block`` an entry.
+
+    Deviations:
+        1. The tiles: the paper preconditions whole matrices (blocking is from Scalable Shampoo, arXiv 2002.09018).
+           Where no axis is longer than ``block`` this is `soap`.
+        2. Those of `soap`, but for the longest axis, which ``block`` replaces.
+    """
+    whole = soap(b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps, every=every, max_dim=block, stagger=stagger)
+    return dataclasses.replace(whole, preconditioner=Blocked(block, whole.preconditioner))

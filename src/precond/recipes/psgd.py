@@ -48,7 +48,8 @@ def psgd_kron(
     ``a <= 1/8`` brings ``Q_i`` nearer to its transpose. Axes longer than ``max_size``, or with
     ``n_i^2 > max_skew N``, have diagonal ``Q_i``. Then ``m <- b m + (1 - b) g`` with
     ``b = min(t / (t + 1), momentum)``, ``u = P m``, scaled down to a root mean square of ``rms`` and cut at
-    ``largest``, and ``w <- (1 - lr decay) w - lr u``. ``Q`` starts at ``(mean g^4 + damping^4)^(-1/8)`` times the identity.
+    ``largest``, and ``w <- (1 - lr decay) w - lr u``. ``Q`` starts at ``(mean g^4 + damping^4)^(-1/8)`` times the
+    identity.
 
     Deviations:
         1. The published code is followed, in its default coordinates ``dQ = Q^(1/2) E Q^(3/2)``; the paper has

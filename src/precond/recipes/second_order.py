@@ -77,7 +77,8 @@ def newton_cg(*, cap: float = 0.5, c1: float = 1e-4) -> Method:
     Deviations:
         1. Non-positive curvature is ``p'Bp <= 0``, where the 1983 paper tests ``p'Bp < eps p'p``.
         2. The forcing term is Nocedal & Wright's; the 1983 paper allows any that vanishes with ``||g||``.
-        3. Steps shrink by quadratic interpolation within [0.1, 0.5].
+        3. Steps shrink by quadratic interpolation within [0.1, 0.5]; where values differ by rounding alone, a step
+           that does not lengthen the gradient is accepted.
 
     Args:
         cap: Largest relative residual of an inner solve.
@@ -117,6 +118,7 @@ def regularized_newton(*, h: float = 5e-6, search: bool = True, fraction: float 
         2. From the third failure of one iteration on, the factor 2 itself doubles.
         3. Where values differ by rounding alone, the gradients decide.
         4. On functions that are not convex, negative curvature ends the inner solve as in Newton-CG.
+        5. After a search that failed, ``H`` starts afresh once.
 
     Args:
         h: First ``H`` (the author's code starts there); with ``search=False`` the fixed ``H``, at least half the

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -72,7 +73,8 @@ class LinearRunner(Runner):
             clock = Clock(device)
             clock.start()
             brief = Watch(measure, problem.target, Budget(steps=2), device, _quiet, price, _products)
-            _go(problem, contestant, run, operator, b, brief, 2)
+            with contextlib.suppress(Failure):
+                _go(problem, contestant, run, operator, b, brief, 2)
             run.warmup_seconds = clock.stop()
         torch.manual_seed(run.seed)
         watch = Watch(measure, problem.target, budget, device, note, price, _products)
@@ -130,8 +132,9 @@ class LinearRival:
             x: The solution.
             iterations: Iterations done, if the callback did not count them.
         """
-        self._watch.see(iterations or self._iteration, lambda: torch.from_numpy(x), self.work, last=True)
-        if not self._watch.solved and self._iteration < self.limit:
+        done = self._iteration if iterations is None else iterations
+        self._watch.see(done, lambda: torch.from_numpy(x), self.work, last=True)
+        if not self._watch.solved and done < self.limit:
             raise Failure("it stopped short of the target")
 
     def _look(self, x: np.ndarray[Any, Any], iteration: int) -> None:

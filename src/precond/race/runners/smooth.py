@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -57,7 +58,8 @@ class SmoothRunner(Runner):
             clock = Clock(device)
             clock.start()
             brief = Watch(_measure(instance), problem.target, Budget(steps=2), device, _quiet, price, _gradients)
-            _go(contestant.build(run.settings), instance, brief, Budget(steps=2))
+            with contextlib.suppress(Failure):
+                _go(contestant.build(run.settings), instance, brief, Budget(steps=2))
             run.warmup_seconds = clock.stop()
         torch.manual_seed(run.seed)
         watch = Watch(_measure(instance), problem.target, budget, device, note, price, _gradients)
@@ -121,7 +123,7 @@ class SmoothRival:
             message: Why it stopped, in the solver's words.
         """
         self._watch.see(self._iteration, lambda: self._tensor(x), self.work, last=True)
-        if not self._watch.solved:
+        if not self._watch.solved and self._iteration < self.limit:
             raise Failure(f"it stopped short of the target: {message}")
 
     def _tensor(self, x: np.ndarray[Any, Any]) -> Tensor:

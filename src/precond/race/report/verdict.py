@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+from typing import TypeVar
 
-from precond.race.numbers import finite, interval, plain
+from precond.race.report.numbers import finite, interval, plain
+from precond.race.report.resolution import Reach, reach
 from precond.race.results import Interval, ProblemResult, RaceResult, Standing
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +71,7 @@ def verdict(problem: ProblemResult) -> Verdict:
     ]
     somewhere = [row for row in rows if 0 < row.solved < row.seeds and _mean(row.steps_to_target) is not None]
     if everywhere:
-        return _by_steps(everywhere, somewhere, len(rows))
+        return _by_steps(problem, everywhere, somewhere)
     if somewhere:
         most = [row for row in somewhere if row.solved * somewhere[0].seeds == somewhere[0].solved * row.seeds]
         names = _list([f"{row.contestant} ({row.solved} of {row.seeds})" for row in most])
@@ -96,46 +100,49 @@ def headline(result: RaceResult) -> str:
     return ", ".join(parts) + (f"; no clear winner on {open_}." if open_ else ".")
 
 
-def _by_steps(everywhere: list[Standing], somewhere: list[Standing], raced: int) -> Verdict:
+def _by_steps(problem: ProblemResult, everywhere: list[Standing], somewhere: list[Standing]) -> Verdict:
+    reached = {row.contestant: _must(reach(problem, row)) for row in [*everywhere, *somewhere]}
+
+    def text(row: Standing, unit: str = "steps") -> str:
+        share = f" in {row.solved} of {row.seeds} runs" if row.solved < row.seeds else ""
+        return interval(reached[row.contestant].shown, unit) + share
+
     first, *others = everywhere
-    steps = _must(first.steps_to_target)
-    remarks = _clock(everywhere)
+    steps = reached[first.contestant]
+    remarks = _clock(problem, everywhere) + _end(problem)
     remarks += [
-        f"{row.contestant} was faster where it met the target ({interval(row.steps_to_target, 'steps')}), "
-        f"but that was in {row.solved} of {row.seeds} runs only."
+        f"{row.contestant} was faster where it met the target, but did so {text(row)} only."
         for row in somewhere
-        if _must(row.steps_to_target).mean < steps.mean
+        if reached[row.contestant].seen.mean < steps.seen.mean
     ]
-    text = interval(steps, "steps")
-    close = [row for row in others if not separated(steps, _must(row.steps_to_target))]
-    if raced == 1:
-        return Verdict(f"{first.contestant} reaches the target in {text}; nothing raced against it.", tuple(remarks),
-                       None, "steps_to_target")  # fmt: skip
-    alone = first.seeds < 2 or finite(steps.low) is None
-    if close and any(finite(_must(row.steps_to_target).low) is None for row in [first, *close]):
-        named = _list([f"{row.contestant} ({interval(row.steps_to_target)})" for row in close[:3]], len(close) - 3)
-        return Verdict(
-            f"{first.contestant} leads with {text} to the target, ahead of {named}, on a single seed: "
-            "no clear winner yet.",
-            tuple(remarks), None, "steps_to_target",
-        )  # fmt: skip
+
+    def outcome(sentence: str, winner: str | None = None) -> Verdict:
+        return Verdict(sentence, tuple(remarks), winner, "steps_to_target")
+
+    if len(problem.standings) == 1:
+        return outcome(f"{first.contestant} reaches the target in {text(first)}; nothing raced against it.")
+    often = [row for row in somewhere if 2 * row.solved > row.seeds]
+    close = [row for row in [*others, *often] if not steps.before(reached[row.contestant])]
+    if close and any(finite(reached[row.contestant].seen.low) is None for row in [first, *close]):
+        named = _list([f"{row.contestant} ({text(row, '')})" for row in close[:3]], len(close) - 3)
+        return outcome(
+            f"{first.contestant} leads with {text(first)} to the target, ahead of {named}, on a single seed: "
+            "no clear winner yet."
+        )
     if close:
-        named = _list([f"{row.contestant} ({interval(row.steps_to_target, 'steps')})" for row in [first, *close][:4]],
-                      len(close) - 3)  # fmt: skip
-        return Verdict(f"No clear winner: {named} are too close to call.", tuple(remarks), None, "steps_to_target")
+        named = _list([f"{row.contestant} ({text(row)})" for row in [first, *close][:4]], len(close) - 3)
+        return outcome(f"No clear winner: {named} are too close to call.")
     if others:
-        second = _must(others[0].steps_to_target)
-        factor = f" ({plain(second.mean / steps.mean, 3)} times as many)" if steps.mean > 0 else ""
-        rest = f"; next {others[0].contestant}, {interval(second, 'steps')}{factor}."
+        second = reached[others[0].contestant]
+        factor = f" ({plain(second.seen.mean / steps.seen.mean, 3)} times as many)" if steps.seen.mean > 0 else ""
+        rest = f"; next {others[0].contestant}, {text(others[0])}{factor}."
     elif somewhere:
         rest = f", in every run; next {somewhere[0].contestant}, in {somewhere[0].solved} of {somewhere[0].seeds} runs."
     else:
         rest = "; no other contestant reaches it."
-    if alone:
-        return Verdict(f"{first.contestant} leads on a single seed: reaches the target in {text}{rest}", tuple(remarks),
-                       None, "steps_to_target")  # fmt: skip
-    return Verdict(f"{first.contestant} wins: reaches the target in {text}{rest}", tuple(remarks), first.contestant,
-                   "steps_to_target")  # fmt: skip
+    if first.seeds < 2 or finite(steps.seen.low) is None:
+        return outcome(f"{first.contestant} leads on a single seed: reaches the target in {text(first)}{rest}")
+    return outcome(f"{first.contestant} wins: reaches the target in {text(first)}{rest}", first.contestant)
 
 
 def _by_final(problem: ProblemResult, rows: list[Standing]) -> Verdict:
@@ -157,26 +164,42 @@ def _by_final(problem: ProblemResult, rows: list[Standing]) -> Verdict:
     return Verdict(f"{first.contestant} ends lowest, at {text}; {rest}; {nobody}.", (), first.contestant)
 
 
-def _clock(rows: list[Standing]) -> list[str]:
-    timed = sorted(
-        (row for row in rows if _mean(row.seconds_to_target) is not None),
-        key=lambda row: _must(row.seconds_to_target).mean,
-    )
-    if not timed:
+def _clock(problem: ProblemResult, rows: list[Standing]) -> list[str]:
+    reached: list[tuple[str, Reach]] = []
+    for row in rows:
+        when = reach(problem, row, "seconds")
+        if when is not None:
+            reached.append((row.contestant, when))
+    reached.sort(key=lambda entry: entry[1].seen.mean)
+    if not reached:
         return []
-    first, seconds = timed[0], _must(timed[0].seconds_to_target)
-    text = interval(seconds, "s")
-    if len(timed) == 1:
-        return [f"By the clock: {first.contestant}, {text}."]
-    close = [row for row in timed[1:] if not separated(seconds, _must(row.seconds_to_target))]
+    (name, first), *others = reached
+    text = interval(first.shown, "s")
+    if not others:
+        return [f"By the clock: {name}, {text}."]
+    close = [entry for entry in others if not first.before(entry[1])]
     if close:
-        named = _list([f"{row.contestant} ({interval(row.seconds_to_target, 's')})" for row in [first, *close][:4]],
-                      len(close) - 3)  # fmt: skip
-        return [f"By the clock there is no clear winner: {named}."]
-    second = timed[1]
+        named = [f"{other} ({interval(when.shown, 's')})" for other, when in [(name, first), *close][:4]]
+        return [f"By the clock there is no clear winner: {_list(named, len(close) - 3)}."]
+    second, when = others[0]
+    return [f"By the clock {name} is first with {text}; next {second}, {interval(when.shown, 's')}."]
+
+
+def _end(problem: ProblemResult) -> list[str]:
+    """Who is lowest at the end of the horizon, where all go on to it: in training, not in solvers that stop."""
+    ended = [row for row in problem.standings if _mean(row.final) is not None]
+    rows = sorted(ended, key=lambda row: _must(row.final).mean)
+    if problem.kind != "training" or len(rows) < 2:
+        return []
+    first, *others = rows
+    close = [row for row in others if not separated(_must(first.final), _must(row.final))]
+    if close:
+        named = [f"{row.contestant} ({interval(row.final)})" for row in [first, *close][:4]]
+        return [f"At the end of the horizon no {problem.metric} is clearly lowest: {_list(named, len(close) - 3)}."]
+    lowest, second = (interval(row.final, problem.unit) for row in rows[:2])
     return [
-        f"By the clock {first.contestant} is first with {text}; next {second.contestant}, "
-        f"{interval(second.seconds_to_target, 's')}."
+        f"At the end of the horizon {first.contestant} has the lowest {problem.metric}, {lowest}; "
+        f"next {others[0].contestant}, {second}."
     ]
 
 
@@ -184,7 +207,7 @@ def _mean(value: Interval | None) -> float | None:
     return None if value is None else finite(value.mean)
 
 
-def _must(value: Interval | None) -> Interval:
+def _must(value: T | None) -> T:
     assert value is not None
     return value
 

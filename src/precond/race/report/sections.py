@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
+import re
 import shlex
-from collections.abc import Mapping
 
 from precond.core import Paper
-from precond.race import charts
-from precond.race.charts import Palette
-from precond.race.markup import (
+from precond.race.report import charts
+from precond.race.report.charts import Palette
+from precond.race.report.markup import (
     Cell,
     Column,
     chips,
@@ -21,11 +22,13 @@ from precond.race.markup import (
     text_cell,
     toggle,
 )
-from precond.race.numbers import NOTHING, finite, interval, plain, share
-from precond.race.profiles import performance_profiles
-from precond.race.ranking import ranking_chart
+from precond.race.report.numbers import NOTHING, finite, interval, plain, share
+from precond.race.report.papers import Papers
+from precond.race.report.profiles import performance_profiles
+from precond.race.report.ranking import ranking_chart
+from precond.race.report.resolution import Reach, looks, reach
+from precond.race.report.verdict import headline, verdict
 from precond.race.results import Interval, ProblemResult, RaceResult, Run, Standing
-from precond.race.verdict import headline, verdict
 
 Figures = dict[str, object]
 
@@ -37,7 +40,9 @@ def head(result: RaceResult) -> str:
     """Return the headline, and for several problems the outcome on each."""
     state = '<span class="pill good">complete</span>' if result.complete else '<span class="pill warn">partial</span>'
     names = " · ".join(problem.name for problem in result.problems)
-    eyebrow = f"<span>precond race</span><span>{escape(names)}</span><span>{escape(result.created)}</span>{state}"
+    eyebrow = (
+        f"<span>precond race</span><span>{escape(names)}</span><span>{escape(_moment(result.created))}</span>{state}"
+    )
     text = f'<header><div class="eyebrow">{eyebrow}</div><h1>{escape(headline(result))}</h1>'
     if not result.complete:
         runs = [run for problem in result.problems for run in problem.runs]
@@ -87,9 +92,7 @@ def profiles(result: RaceResult, palette: Palette, figures: Figures) -> str:
     )
 
 
-def problem(
-    entry: ProblemResult, at: int, palette: Palette, figures: Figures, papers: Mapping[str, Paper], *, lead: bool
-) -> str:
+def problem(entry: ProblemResult, at: int, palette: Palette, figures: Figures, papers: Papers, *, lead: bool) -> str:
     """Return everything on one problem.
 
     Args:
@@ -110,7 +113,8 @@ def problem(
             ("kind", entry.kind),
             ("metric", charts.metric_title(entry)),
             ("target", plain(entry.target)),
-            ("horizon of a run", entry.budget),
+            ("horizon of a run", re.sub(r"(?<=\d)(?=steps)", " ", entry.budget)),
+            ("measured", looks(entry)),
             ("contestants", str(len(entry.standings))),
         ]
     )
@@ -139,10 +143,10 @@ def about(result: RaceResult) -> str:
         "<p>Every contestant got the same number of tuning trials over its own search space; its best setting was then "
         "run again from fresh seeds, and only those final runs are compared. Lower values of the metric are better.</p>"
         "<p><b>Intervals.</b> <i>a ± b</i> is the mean over seeds and half the width of its 95 % confidence interval "
-        "(Student’s t). Steps and seconds to the target are averaged over the runs that met it. A "
-        "contestant is said to "
-        "win only when its interval does not overlap with that of any other; with one seed there is no interval and no "
-        "winner. Intervals show chance in the seeds, not what better tuning would have brought.</p>"
+        "(Student’s t). Steps and seconds to the target are averaged over the runs that met it; they are known only to "
+        "the spacing of the measurements, half of which is added to <i>b</i>. A contestant is said to win only when "
+        "its interval does not overlap with that of any other, that spacing included; with one seed there is no "
+        "interval and no winner. Intervals show chance in the seeds, not what better tuning would have brought.</p>"
         "<p><b>Curves.</b> Lines are means over seeds (geometric means where the metric is read on a "
         "logarithmic axis), "
         "bands go from the lowest to the highest seed. Both cover only the range that all seeds of a "
@@ -171,7 +175,7 @@ def _curves(entry: ProblemResult, at: int, palette: Palette, figures: Figures) -
         f"{escape(charts.axis_title(entry, axis))}</button>"
         for place, axis in enumerate(axes)
     )
-    toggles = toggle("log x", "logx", on=False) + toggle("log y", "logy", on=entry.log)
+    toggles = toggle("log x", "logx", on=False) + toggle("log y", "logy", on=charts.log_metric(entry))
     toggles += toggle("band", "band", on=True) + toggle("single seeds", "seeds", on=False)
     with_curves = {run.contestant for run in entry.runs if run.stage == "final" and run.curve}
     names = [name for name in dict.fromkeys([row.contestant for row in entry.standings] + sorted(with_curves))]
@@ -194,12 +198,23 @@ def _curves(entry: ProblemResult, at: int, palette: Palette, figures: Figures) -
 
 
 def _standings(entry: ProblemResult, palette: Palette) -> str:
+    when = "mean over the runs that met it ± half the 95 % interval and half the spacing of measurements"
     columns = [
-        Column("#", True, "place in the standings"),
+        Column(
+            "#", True, "place in the order of the verdict: target met, then steps to it, then the metric at the end"
+        ),
         Column("contestant"),
         Column("target met", True, "final runs that met the target, of those that ended"),
-        Column("steps to target", True, "mean over the runs that met it ± half the 95 % interval"),
-        Column("seconds to target", True, "mean over the runs that met it ± half the 95 % interval"),
+        Column(
+            "steps to target",
+            True,
+            when,
+        ),
+        Column(
+            "seconds to target",
+            True,
+            when,
+        ),
         Column(f"{entry.metric} at the end", True, "mean over the final runs ± half the 95 % interval"),
         Column("optimizer share", True, "share of the step time spent in the method itself"),
         Column("state bytes / parameter", True, "measured bytes of optimizer state per parameter"),
@@ -219,8 +234,8 @@ def _standings(entry: ProblemResult, palette: Palette) -> str:
                 number_cell(place),
                 name,
                 number_cell(met, f"{row.solved} / {row.seeds}" if row.seeds else NOTHING),
-                _interval_cell(row.steps_to_target),
-                _interval_cell(row.seconds_to_target),
+                _reach_cell(reach(entry, row)),
+                _reach_cell(reach(entry, row, "seconds")),
                 _interval_cell(row.final),
                 number_cell(row.optimizer_share, share(row.optimizer_share)),
                 number_cell(row.state_bytes_per_parameter),
@@ -231,10 +246,17 @@ def _standings(entry: ProblemResult, palette: Palette) -> str:
     if not rows:
         return ""
     label = f"Standings on {entry.name}"
-    return f"<h3>Standings</h3>{table(columns, rows, label=label, sorted_by=0)}"
+    often = looks(entry)
+    note = (
+        f'<p class="note">The metric was measured {often}: the target is seen met at a measurement, up to one spacing '
+        "after it was. Half the spacing is part of each ± on the way to the target.</p>"
+        if often
+        else ""
+    )
+    return f"<h3>Standings</h3>{note}{table(columns, rows, label=label, sorted_by=0)}"
 
 
-def _contestants(entry: ProblemResult, at: int, palette: Palette, figures: Figures, papers: Mapping[str, Paper]) -> str:
+def _contestants(entry: ProblemResult, at: int, palette: Palette, figures: Figures, papers: Papers) -> str:
     if not entry.standings:
         return ""
     parts = []
@@ -243,7 +265,7 @@ def _contestants(entry: ProblemResult, at: int, palette: Palette, figures: Figur
         finals = [run for run in entry.runs if run.stage == "final" and run.contestant == row.contestant]
         mark = swatch(palette.colour(row.contestant), palette.dash(row.contestant))
         settings = f'<span class="faint">{escape(settings_text(row.settings))}</span>' if row.settings else ""
-        paper = _paper(papers.get(row.contestant))
+        paper = "".join(_paper(paper) for paper in papers.get(row.contestant, ()))
         facts = {
             "tuning trials": f"{row.trials}, {row.failed_trials} failed",
             "final runs": f"{row.seeds}, {row.failed_seeds} failed, {row.solved} met the target",
@@ -365,6 +387,10 @@ def _interval_cell(value: Interval | None) -> Cell:
     return number_cell(None if value is None else value.mean, interval(value))
 
 
+def _reach_cell(value: Reach | None) -> Cell:
+    return _interval_cell(None if value is None else value.shown)
+
+
 def _reason(run: Run) -> Cell:
     return Cell(escape(run.reason), run.reason or None, "reason")
 
@@ -374,14 +400,21 @@ def _warmup(runs: list[Run]) -> str:
     return f"{plain(sum(seconds) / len(seconds))} s, not part of the times" if seconds else NOTHING
 
 
-def _paper(paper: Paper | None) -> str:
-    if paper is None:
-        return ""
+def _paper(paper: Paper) -> str:
     where = escape(paper.venue)
     if paper.arxiv:
         link = f'<a href="https://arxiv.org/abs/{escape(paper.arxiv)}" rel="noreferrer">arXiv {escape(paper.arxiv)}</a>'
         where = f"{where}, {link}" if where else link
     return f"<p>{escape(paper.authors)} ({paper.year}). <i>{escape(paper.title)}</i>. {where}</p>"
+
+
+def _moment(created: str) -> str:
+    """The time of creation for a reader; as it is when it is not ISO 8601."""
+    try:
+        moment = datetime.datetime.fromisoformat(created)
+    except ValueError:
+        return created
+    return f"{moment:%Y-%m-%d %H:%M} {moment.tzname() or ''}".strip()
 
 
 def _splits(command: str) -> bool:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from precond.race.charts import Palette
-from precond.race.markup import escape, swatch
-from precond.race.numbers import finite, interval
+from precond.race.report.charts import Palette
+from precond.race.report.markup import escape, swatch
+from precond.race.report.numbers import finite, interval
+from precond.race.report.resolution import looks, reach
+from precond.race.report.verdict import ranking, verdict
 from precond.race.results import Interval, ProblemResult, Standing
-from precond.race.verdict import ranking, verdict
 
 _SHOWN = 10
 
@@ -32,7 +33,7 @@ def ranking_chart(problem: ProblemResult, palette: Palette) -> str:
     """Return the ranking by what the verdict compares: steps to the target, or the metric at the end."""
     rows = ranking(problem)
     steps = verdict(problem).measure == "steps_to_target"
-    values = [_measure(row, steps) for row in rows]
+    values = [_measure(problem, row, steps) for row in rows]
     scale = _scale([value for value in values if value is not None], from_zero=steps)
     if scale is None:
         return ""
@@ -41,6 +42,8 @@ def ranking_chart(problem: ProblemResult, palette: Palette) -> str:
     title = "Steps to the target" if steps else f"{problem.metric[:1].upper()}{problem.metric[1:]} at the end"
     seeded = any(value is not None and finite(value.low) is not None for value in values)
     note = " Dot: mean over seeds; dark bar: its 95 % interval." if seeded else " One seed: no interval."
+    if steps and seeded and (often := looks(problem)):
+        note = f"{note[:-1]}, and half the spacing of measurements ({often}) at either end."
     text = f"<h3>{escape(title)}</h3><p class='note'>Shorter is better.{note}</p>" if steps else (
         f"<h3>{escape(title)}</h3><p class='note'>Further left is better{', logarithmic scale' if scale.log else ''}."
         f"{note}</p>"
@@ -52,9 +55,11 @@ def ranking_chart(problem: ProblemResult, palette: Palette) -> str:
     return text + shown
 
 
-def _measure(row: Standing, steps: bool) -> Interval | None:
-    value = (row.steps_to_target if row.solved else None) if steps else row.final
-    return None if value is None or finite(value.mean) is None else value
+def _measure(problem: ProblemResult, row: Standing, steps: bool) -> Interval | None:
+    if steps:
+        reached = reach(problem, row)
+        return None if reached is None else reached.shown
+    return None if row.final is None or finite(row.final.mean) is None else row.final
 
 
 def _scale(values: list[Interval], *, from_zero: bool) -> _Scale | None:
@@ -80,7 +85,7 @@ def _row(row: Standing, value: Interval | None, scale: _Scale, palette: Palette,
             why = "every run failed"
         else:
             why = "target not met" if steps else "no finite value"
-        track, text = f'<span class="none">{why}</span>', "–"
+        track, text = f'<span class="none">{why}</span>', ""
     else:
         at = scale.percent(value.mean)
         track = f'<span class="bar" style="width:{at:.2f}%"></span>' if scale.from_zero else ""

@@ -6,7 +6,7 @@ import dataclasses
 import html
 from collections.abc import Iterable, Mapping, Sequence
 
-from precond.race.numbers import finite, plain
+from precond.race.report.numbers import NOTHING, finite, plain
 
 
 def escape(text: object) -> str:
@@ -126,4 +126,4 @@ def _cell(cell: Cell) -> str:
 def _value(value: object) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(_value(entry) for entry in value)
-    return plain(value)
+    return NOTHING if value == "" else plain(value)

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from precond.race.numbers import finite, plain
-from precond.race.profiles import Profile
+from precond.race.report.numbers import finite, plain
+from precond.race.report.profiles import Profile
+from precond.race.report.series import AXES, MOST_POINTS, Array, band, curve, thin
 from precond.race.results import ProblemResult, RaceResult, Run, Standing
-from precond.race.series import AXES, MOST_POINTS, Array, band, curve, thin
 
 Figure = dict[str, Any]
 
@@ -25,6 +25,7 @@ DARK = ("#3987e5", "#d95926", "#199e70", "#c98500", "#d55181", "#008300", "#9085
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 
 _SHOWN = 10
+_WIDE = 50
 _ALL_POINTS = 120_000
 
 
@@ -61,6 +62,15 @@ def metric_title(problem: ProblemResult) -> str:
     return f"{problem.metric} ({problem.unit})" if problem.unit else problem.metric
 
 
+def log_metric(problem: ProblemResult) -> bool:
+    """Whether the metric is read on a logarithmic axis: the problem says so, or linear curves would be flat."""
+    if problem.log:
+        return True
+    good = [run for run in problem.runs if run.stage == "final" and run.state == "complete"]
+    values = [value for run in good for value in curve(run, "step")[1].tolist()]
+    return bool(values) and min(values) > 0 and max(values) > _WIDE * min(values)
+
+
 def available_axes(problem: ProblemResult) -> list[str]:
     """Return the axes along which at least one final run has a curve."""
     runs = [run for run in problem.runs if run.stage == "final"]
@@ -72,12 +82,13 @@ def curves(problem: ProblemResult, axis: str, palette: Palette) -> Figure:
     runs = [run for run in problem.runs if run.stage == "final" and len(curve(run, axis)[0])]
     most = max(60, min(MOST_POINTS, _ALL_POINTS // (3 * len(AXES) * max(len(runs), 1))))
     order = list(dict.fromkeys([row.contestant for row in problem.standings] + [run.contestant for run in runs]))
+    log = log_metric(problem)
     traces: list[dict[str, Any]] = []
     for place, name in enumerate(order):
         own = [run for run in runs if run.contestant == name]
-        style = _Style(palette, name, shown=place < _SHOWN)
-        traces += _contestant(own, axis, problem, style, most, axis_title(problem, axis))
-    return {"data": traces, "layout": _curves_layout(problem, axis)}
+        style = _Style(palette, name, shown=place < _SHOWN, log=log)
+        traces += _contestant(own, axis, style, most, axis_title(problem, axis))
+    return {"data": traces, "layout": _curves_layout(problem, axis, log=log)}
 
 
 def tuning(standing: Standing, runs: Sequence[Run], problem: ProblemResult, palette: Palette) -> Figure | None:
@@ -147,8 +158,8 @@ def profiles(entries: Sequence[Profile], cost: str, palette: Palette) -> Figure:
 
 
 class _Style:
-    def __init__(self, palette: Palette, name: str, *, shown: bool) -> None:
-        self.name, self.label, self.shown = name, html.escape(name), shown
+    def __init__(self, palette: Palette, name: str, *, shown: bool, log: bool) -> None:
+        self.name, self.label, self.shown, self.log = name, html.escape(name), shown, log
         self.index, self.dash = palette.colour(name), palette.dash(name)
 
     def trace(self, role: str, **entries: Any) -> dict[str, Any]:
@@ -163,12 +174,10 @@ class _Style:
         return {"color": LIGHT[self.index], "dash": self.dash, "width": width}
 
 
-def _contestant(
-    runs: list[Run], axis: str, problem: ProblemResult, style: _Style, most: int, x_title: str
-) -> list[dict[str, Any]]:
+def _contestant(runs: list[Run], axis: str, style: _Style, most: int, x_title: str) -> list[dict[str, Any]]:
     traces = []
     good = [run for run in runs if run.state == "complete"]
-    mean = band(good, axis, log=problem.log, most=most)
+    mean = band(good, axis, log=style.log, most=most)
     hover = f"%{{x:,.5~g}} {x_title}"
     if mean is not None and mean.count > 1:
         traces.append(
@@ -220,12 +229,12 @@ def _contestant(
     return traces
 
 
-def _curves_layout(problem: ProblemResult, axis: str) -> dict[str, Any]:
+def _curves_layout(problem: ProblemResult, axis: str, *, log: bool) -> dict[str, Any]:
     layout = _layout(height=440)
     layout["xaxis"] = {"title": {"text": axis_title(problem, axis)}, "type": "linear", "automargin": True}
     layout["yaxis"] = {
         "title": {"text": html.escape(metric_title(problem))},
-        "type": "log" if problem.log else "linear",
+        "type": "log" if log else "linear",
         "exponentformat": "power",
         "automargin": True,
     }

@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import string
-from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from precond.core import BadInputError, Paper
-from precond.race import charts, sections
-from precond.race.charts import Palette
-from precond.race.markup import escape
-from precond.race.pictures import write_pictures
+from precond.core import BadInputError
+from precond.race.report import charts, sections
+from precond.race.report.charts import Palette
+from precond.race.report.markup import escape
+from precond.race.report.papers import Papers, known_papers
+from precond.race.report.pictures import write_pictures
+from precond.race.report.verdict import headline, ranking
 from precond.race.results import RaceResult
-from precond.race.verdict import headline
 
 
-def write_report(result: RaceResult, out: Path, papers: Mapping[str, Paper] | None = None) -> None:
+def write_report(result: RaceResult, out: Path, papers: Papers | None = None) -> None:
     """Write ``report.html`` and ``curves-*.png`` into a folder, each file replaced atomically.
 
     Args:
         result: The race, complete or not.
         out: Folder to write to; made if it is missing.
-        papers: Paper of each contestant by name, shown with its details; contestants may be missing.
+        papers: Papers of each contestant by name, shown with its details; those of the recipes unless given.
 
     Raises:
         BadInputError: The folder cannot be written to.
     """
+    result = _in_order(result)
     page = report_page(result, papers)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -41,34 +43,42 @@ def write_report(result: RaceResult, out: Path, papers: Mapping[str, Paper] | No
         ) from error
 
 
-def report_page(result: RaceResult, papers: Mapping[str, Paper] | None = None) -> str:
+def report_page(result: RaceResult, papers: Papers | None = None) -> str:
     """Return the page: self-contained, with Plotly inside; it asks for nothing from any network."""
     from plotly.offline import get_plotlyjs
 
+    result = _in_order(result)
+    if papers is None:
+        papers = known_papers({row.contestant for entry in result.problems for row in entry.standings})
     palette = Palette(result)
     figures: sections.Figures = {}
     body = [sections.head(result)]
     several = len(result.problems) > 1
     body += [
-        sections.problem(entry, at, palette, figures, papers or {}, lead=several)
-        for at, entry in enumerate(result.problems)
+        sections.problem(entry, at, palette, figures, papers, lead=several) for at, entry in enumerate(result.problems)
     ]
     body.insert(1, sections.profiles(result, palette, figures))
     body.append(sections.about(result))
-    return string.Template(_asset("template.html")).substitute(
+    return string.Template(_asset("page.html")).substitute(
         title=escape(f"precond race: {headline(result)}"),
-        style=string.Template(_asset("report.css")).substitute(
+        style=string.Template(_asset("page.css")).substitute(
             light=_variables(charts.LIGHT), dark=_variables(charts.DARK)
         ),
         body="\n".join(body),
         figures=_embedded(figures),
         plotly=get_plotlyjs(),
-        script=_asset("report.js"),
+        script=_asset("page.js"),
     )
 
 
+def _in_order(result: RaceResult) -> RaceResult:
+    """The race with its contestants in the order of the verdict, so that everything on the page agrees with it."""
+    problems = [dataclasses.replace(entry, standings=ranking(entry)) for entry in result.problems]
+    return dataclasses.replace(result, problems=problems)
+
+
 def _asset(name: str) -> str:
-    return resources.files("precond.race").joinpath(name).read_text(encoding="utf-8")
+    return resources.files("precond.race.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _variables(colours: tuple[str, ...]) -> str:

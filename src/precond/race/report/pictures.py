@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from precond.race.charts import DASHES, LIGHT, Palette, available_axes, axis_title, metric_title
-from precond.race.numbers import finite, plain
+from precond.race.report.charts import DASHES, LIGHT, Palette, available_axes, axis_title, log_metric, metric_title
+from precond.race.report.numbers import finite, plain
+from precond.race.report.series import band
 from precond.race.results import ProblemResult, RaceResult
-from precond.race.series import band
 
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)), (0, (9, 2)))
 _LEGEND = 20
@@ -64,10 +64,11 @@ def _draw(problem: ProblemResult, palette: Palette, path: Path) -> None:
     figure = Figure(figsize=(5.2 * len(axes_names) + 1.9, 4.0), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     handles: dict[str, Any] = {}
+    log = log_metric(problem)
     for axis, axes in zip(axes_names, figure.subplots(1, len(axes_names), sharey=True, squeeze=False)[0], strict=True):
         for row in problem.standings:
             runs = [run for run in problem.runs if run.stage == "final" and run.contestant == row.contestant]
-            mean = band([run for run in runs if run.state == "complete"], axis, log=problem.log)
+            mean = band([run for run in runs if run.state == "complete"], axis, log=log)
             if mean is None:
                 continue
             colour = LIGHT[palette.colour(row.contestant)]
@@ -79,11 +80,11 @@ def _draw(problem: ProblemResult, palette: Palette, path: Path) -> None:
                 mean.x, mean.mean, color=colour, linestyle=dash, marker=marker, linewidth=1.8
             )[0]
         axes.set_xlabel(axis_title(problem, axis))
-        if problem.log:
+        if log:
             axes.set_yscale("log")
         axes.grid(color="#e1e0d9", linewidth=0.7)
         axes.spines[["top", "right"]].set_visible(False)
-        if (target := finite(problem.target)) is not None and not (problem.log and target <= 0):
+        if (target := finite(problem.target)) is not None and not (log and target <= 0):
             axes.axhline(target, color="#52514e", linestyle=":", linewidth=1.2)
             axes.annotate(f"target {plain(target)}", (1, target), xycoords=("axes fraction", "data"), ha="right",
                           va="bottom", fontsize=8, color="#52514e")  # fmt: skip

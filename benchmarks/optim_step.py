@@ -1,0 +1,265 @@
+"""Measures one optimizer step, ours and other libraries', on the parameters of a small GPT (width 256, depth 4).
+
+Gradients are made beforehand, a few random sets that take turns, so that the step alone is timed. Every optimizer works
+on its own copy of the parameters; all take their steps in turn in one process, so that what disturbs one disturbs
+all. A step is averaged over the refresh interval. Printed: the ratio to `torch.optim.AdamW(fused=True)` in the same
+round, median and lowest to highest of the rounds; the worst step over the median one; the first step over the worst
+later one. With one thread the thread's own time is read, else wall time.
+
+    python benchmarks/optim_step.py                         print the table
+    python benchmarks/optim_step.py --only SOAP,fused       rows whose name holds one of these, and fused AdamW
+    python benchmarks/optim_step.py --cuda                  on a GPU
+    python benchmarks/optim_step.py --write                 write it into docs/benchmarks.md, between the marks
+
+Rivals are run when they can be imported, and listed as skipped with the reason when not:
+`pip install pytorch_optimizer heavyball`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import importlib
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from precond import optim
+from precond.problems.gpt import GPT
+from precond.recipes.matrix import NOT_HIDDEN
+
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+BEGIN, END = (
+    "<!-- step on {device}: written by benchmarks/optim_step.py --write -->",
+    "<!-- end of step on {device} -->",
+)
+BASELINE = "torch.optim.AdamW, fused"
+EVERY = 10
+"""Steps between refreshes, for every method that has them."""
+GRADIENT_SETS = 6
+
+Named = list[tuple[str, nn.Parameter]]
+Build = Callable[[Named], Iterable[torch.optim.Optimizer]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Contender:
+    """One row.
+
+    Attributes:
+        name: What it is called in the table.
+        build: From named parameters to the optimizers that together train them.
+    """
+
+    name: str
+    build: Build
+
+
+def _values(named: Named) -> list[nn.Parameter]:
+    return [param for _, param in named]
+
+
+def _ours(cls: str, *, by_name: bool = False, **settings: object) -> Contender:
+    def build(named: Named) -> list[torch.optim.Optimizer]:
+        return [getattr(optim, cls)(named if by_name else _values(named), **settings)]
+
+    return Contender(f"precond {cls}", build)
+
+
+def _theirs(package: str, cls: str, note: str = "", **settings: object) -> Contender:
+    def build(named: Named) -> list[torch.optim.Optimizer]:
+        module = importlib.import_module(package)
+        if package == "heavyball":
+            importlib.import_module("heavyball.utils").compile_mode = None
+        return [getattr(module, cls)(_values(named), **settings)]
+
+    return Contender(f"{package}.{cls}{note}", build)
+
+
+def _split(named: Named) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Return the matrices that our Muon takes for hidden, and the rest."""
+    chosen = optim.Matrices(exclude=NOT_HIDDEN)
+    hidden = [p for name, p in named if chosen.selects(name, p)]
+    return hidden, [p for name, p in named if not chosen.selects(name, p)]
+
+
+def _torch_muon(named: Named) -> list[torch.optim.Optimizer]:
+    hidden, rest = _split(named)
+    return [torch.optim.Muon(hidden, lr=0.02), torch.optim.AdamW(rest, fused=True)]
+
+
+def _pytorch_optimizer_muon(named: Named) -> list[torch.optim.Optimizer]:
+    module = importlib.import_module("pytorch_optimizer")
+    hidden, rest = _split(named)
+    return [module.Muon([{"params": hidden, "use_muon": True}, {"params": rest, "use_muon": False}])]
+
+
+CONTENDERS = [
+    _theirs("torch.optim", "AdamW", ", fused", fused=True),
+    _theirs("torch.optim", "AdamW", ", foreach", foreach=True),
+    _ours("AdamW"),
+    _theirs("torch.optim", "SGD", ", foreach", lr=0.01, momentum=0.9, foreach=True),
+    _ours("SGD", lr=0.01, momentum=0.9),
+    _ours("Lion"),
+    _theirs("pytorch_optimizer", "Lion"),
+    _ours("Adan"),
+    _theirs("pytorch_optimizer", "Adan"),
+    _ours("Muon", by_name=True),
+    Contender("torch.optim.Muon, AdamW for the rest", _torch_muon),
+    Contender("pytorch_optimizer.Muon", _pytorch_optimizer_muon),
+    _theirs("heavyball", "Muon"),
+    _ours("SOAP", precondition_frequency=EVERY),
+    _ours("LeanSOAP", precondition_frequency=EVERY),
+    _theirs("pytorch_optimizer", "SOAP", precondition_frequency=EVERY),
+    _theirs("heavyball", "SOAP", precondition_frequency=EVERY, use_precond_schedule=False),
+    _ours("Shampoo", precondition_frequency=EVERY),
+    _theirs("pytorch_optimizer", "Shampoo", preconditioning_compute_steps=EVERY),
+    _theirs("pytorch_optimizer", "ScalableShampoo", preconditioning_compute_steps=EVERY, start_preconditioning_step=1),
+    _theirs("heavyball", "PSGDKron"),
+]
+
+
+class Running:
+    """A contender at work on its own copy of the parameters.
+
+    Args:
+        contender: Which.
+        model: Whose parameters to copy.
+        device: Where to work.
+    """
+
+    def __init__(self, contender: Contender, model: nn.Module, device: str) -> None:
+        self.name = contender.name
+        self.params = [nn.Parameter(p.detach().to(device, copy=True)) for p in model.parameters()]
+        names = [name for name, _ in model.named_parameters()]
+        self.optimizers = list(contender.build(list(zip(names, self.params, strict=True))))
+        self.first = 0.0
+        self.rounds: list[list[float]] = []
+
+    def step(self, gradients: list[Tensor], clock: Callable[[], float]) -> float:
+        """Take one step and return its seconds."""
+        for param, gradient in zip(self.params, gradients, strict=True):
+            param.grad = gradient
+        start = clock()
+        for optimizer in self.optimizers:
+            optimizer.step()
+        return clock() - start
+
+    def row(self, baseline: Running) -> str:
+        """Return the line of the table."""
+        pairs = zip(self.rounds, baseline.rounds, strict=True)
+        ratios = [statistics.mean(ours) / statistics.mean(theirs) for ours, theirs in pairs]
+        steps = [seconds for interval in self.rounds for seconds in interval]
+        middle, worst = statistics.median(steps), max(steps)
+        return (
+            f"| {self.name} | {statistics.median(ratios):.2f} | {min(ratios):.2f} to {max(ratios):.2f} | "
+            f"{1e3 * statistics.mean(steps):.1f} | {worst / middle:.2f} | {self.first / worst:.2f} |"
+        )
+
+
+def clock_of(device: str, threads: int) -> Callable[[], float]:
+    """Return what to read before and after a step."""
+    if device == "cuda":
+
+        def synchronized() -> float:
+            torch.cuda.synchronize()
+            return time.perf_counter()
+
+        return synchronized
+    return time.thread_time if threads == 1 else time.perf_counter
+
+
+def start(contenders: list[Contender], model: nn.Module, device: str) -> tuple[list[Running], dict[str, str]]:
+    """Return those that can run, and why the others cannot."""
+    running, skipped = [], {}
+    for contender in contenders:
+        try:
+            running.append(Running(contender, model, device))
+        except Exception as error:  # whatever a foreign package raises is a reason to list
+            skipped[contender.name] = f"{type(error).__name__}: {error}".splitlines()[0]
+    return running, skipped
+
+
+def measure(contenders: list[Contender], device: str, threads: int, rounds: int, model: nn.Module | None = None) -> str:
+    """Measure everything and return it as Markdown."""
+    torch.manual_seed(0)
+    model = GPT(256, 4, 8, 128) if model is None else model
+    sets = [
+        [torch.randn(p.shape, device=device) * 10.0 ** -(1 + k % 3) for p in model.parameters()]
+        for k in range(GRADIENT_SETS)
+    ]
+    running, skipped = start(contenders, model, device)
+    clock = clock_of(device, threads)
+    for contender in list(running):
+        try:
+            contender.first = contender.step(sets[-1], clock)
+        except Exception as error:  # as above
+            skipped[contender.name] = f"{type(error).__name__}: {error}".splitlines()[0]
+            running.remove(contender)
+    step = 0
+    for _ in range(rounds):
+        for contender in running:
+            contender.rounds.append([])
+        for _ in range(EVERY):
+            for contender in running:
+                contender.rounds[-1].append(contender.step(sets[step % GRADIENT_SETS], clock))
+            step += 1
+            print(f"\r{step}/{rounds * EVERY} steps", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    (baseline,) = [contender for contender in running if contender.name == BASELINE]
+    lines = [
+        "| optimizer | step / fused AdamW | lowest to highest | step, ms | worst / median step | first / worst step |",
+        "|---|---|---|---|---|---|",
+        *(contender.row(baseline) for contender in running),
+        *(f"| {name} | skipped: {reason} | | | | |" for name, reason in skipped.items()),
+    ]
+    where = torch.cuda.get_device_name() if device == "cuda" else f"{threads} thread(s) of {platform.machine()}"
+    size = sum(p.numel() for p in model.parameters())
+    about = (
+        f"{size:,} parameters in {len(sets[0])} tensors, a refresh every {EVERY} steps, {rounds} rounds; {where}, "
+        f"torch {torch.__version__}, {datetime.date.today()}."
+    )
+    return "\n".join([*lines, "", about])
+
+
+def write(text: str, device: str) -> None:
+    """Put the table between the marks of its device."""
+    begin, end = BEGIN.format(device=device), END.format(device=device)
+    page = PAGE.read_text(encoding="utf-8")
+    before, _, rest = page.partition(begin)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise SystemExit(f"{PAGE} has no marks for {device}")
+    PAGE.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}", encoding="utf-8")
+
+
+def main() -> None:
+    """Print the table, or write it into the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=1, help="threads of the processor (default 1)")
+    parser.add_argument("--rounds", type=int, default=5, help=f"rounds of {EVERY} steps (default 5)")
+    parser.add_argument("--only", default="", help="comma-separated parts of names")
+    parser.add_argument("--cuda", action="store_true", help="measure on a GPU")
+    parser.add_argument("--write", action="store_true", help=f"write the table into docs/{PAGE.name}")
+    options = parser.parse_args()
+    if options.cuda and not torch.cuda.is_available():
+        raise SystemExit("no CUDA device is at hand: nothing was measured; run without --cuda for the processor")
+    device = "cuda" if options.cuda else "cpu"
+    torch.set_num_threads(options.threads)
+    wanted = [part.strip().lower() for part in options.only.split(",") if part.strip()]
+    contenders = [c for c in CONTENDERS if c.name == BASELINE or not wanted or any(w in c.name.lower() for w in wanted)]
+    text = measure(contenders, device, options.threads, options.rounds)
+    print(text)
+    if options.write:
+        write(text, device)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Orthogonal bases of the columns of matrices, batched."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from precond.math.products import fast_products
+
+_PANEL = 64
+"""Columns that are reduced at once by LAPACK; everything else is a product of matrices."""
+_LEAST_SIDE = 512
+"""Smaller matrices are left to LAPACK whole."""
+
+
+def orthogonal(matrices: Tensor) -> Tensor:
+    """Return the square orthogonal factors of QR decompositions, as `torch.linalg.qr` does, but from large products.
+
+    The columns are reduced panel by panel by Householder reflections, which are applied to the rest as the block
+    reflections ``I - V T V^T``. As stable as the unblocked algorithm, whatever the columns.
+
+    Source: R. Schreiber, C. Van Loan, "A storage-efficient WY representation for products of Householder
+    transformations", SIAM J. Sci. Stat. Comput. 10(1), 1989.
+
+    Args:
+        matrices: Shape ``[batch, n, k]`` with ``k <= n``.
+
+    Returns:
+        Shape ``[batch, n, n]``; the first ``k`` columns span those of ``matrices``.
+    """
+    batch, n, k = matrices.shape
+    if n < _LEAST_SIDE:
+        return torch.linalg.qr(matrices, mode="complete").Q
+    rest = matrices.clone()
+    panels: list[tuple[int, Tensor, Tensor]] = []
+    with fast_products(matrices, matrices.numel() * _PANEL):
+        for start in range(0, k, _PANEL):
+            end = min(start + _PANEL, k)
+            reflections, weights = torch.geqrf(rest[:, start:, start:end])
+            v = reflections.tril(-1)
+            v.diagonal(dim1=-2, dim2=-1).fill_(1.0)
+            t = _triangle(v, weights)
+            if end < k:  # C <- (I - V T^T V^T) C
+                block = rest[:, start:, end:]
+                block.baddbmm_(v, t.mT @ (v.mT @ block), alpha=-1.0)
+            panels.append((start, v, t))
+        q = torch.eye(n, dtype=matrices.dtype, device=matrices.device).repeat(batch, 1, 1)
+        for start, v, t in reversed(panels):  # Q <- (I - V T V^T) Q, which is still the identity before ``start``
+            block = q[:, start:, start:]
+            block.baddbmm_(v, t @ (v.mT @ block), alpha=-1.0)
+    return q
+
+
+def _triangle(v: Tensor, weights: Tensor) -> Tensor:
+    """Return the upper triangular ``T`` with ``I - V T V^T`` the product of the reflections ``I - w_i v_i v_i^T``."""
+    scaled = weights[..., None] * (v.mT @ v).triu(1)
+    scaled.diagonal(dim1=-2, dim2=-1).fill_(1.0)
+    return torch.linalg.solve_triangular(scaled, torch.diag_embed(weights), upper=True, unitriangular=True)

@@ -1,0 +1,35 @@
+"""Cutting the tensors of a batch into equal tiles, and putting them together again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def tile_sides(dims: Sequence[int], size: int) -> tuple[tuple[int, int], ...]:
+    """Return for each axis the number of tiles and their length: as few and as even as ``size`` allows.
+
+    The last tile of an axis overhangs by less than the number of tiles when the axis cannot be divided evenly.
+    """
+    counts = [max(1, -(-dim // size)) for dim in dims]
+    return tuple((count, -(-dim // count)) for dim, count in zip(dims, counts, strict=True))
+
+
+def to_tiles(v: Tensor, sides: Sequence[tuple[int, int]]) -> Tensor:
+    """Cut ``[batch, d_0, ...]`` into ``[batch * tiles, s_0, ...]``, overhanging tiles filled with zeros."""
+    margins = [count * length - dim for (count, length), dim in zip(sides, v.shape[1:], strict=True)]
+    if any(margins):
+        v = torch.nn.functional.pad(v, [amount for margin in reversed(margins) for amount in (0, margin)])
+    cut = v.reshape(v.shape[0], *(number for side in sides for number in side))
+    axes = range(1, 2 * len(sides) + 1)
+    return cut.permute(0, *axes[::2], *axes[1::2]).reshape(-1, *(length for _, length in sides))
+
+
+def from_tiles(tiles: Tensor, sides: Sequence[tuple[int, int]], shape: Sequence[int]) -> Tensor:
+    """Put together what `to_tiles` cut out of a tensor of this shape, ``[batch, d_0, ...]``; overhang is left out."""
+    cut = tiles.reshape(shape[0], *(count for count, _ in sides), *(length for _, length in sides))
+    pairs = [axis for i in range(len(sides)) for axis in (1 + i, 1 + len(sides) + i)]
+    whole = cut.permute(0, *pairs).reshape(shape[0], *(count * length for count, length in sides))
+    return whole[(slice(None), *(slice(dim) for dim in shape[1:]))]
