@@ -11,9 +11,10 @@ from precond.core import BadInputError, Route
 from precond.math.root_methods import CoupledQuintics
 from precond.optim.optimizer import Optimizer
 from precond.preconditioners.polar import Scale
-from precond.recipes import kronecker, one_sided, orthogonal, psgd, variance_reduced
+from precond.recipes import induced_metric, kronecker, one_sided, orthogonal, psgd, variance_reduced
 from precond.recipes.arguments import checked_betas, rate_ratio
 from precond.recipes.routes import NOT_HIDDEN
+from precond.steps.induced_metric import Embedding
 
 
 class TurboMuon(Optimizer):
@@ -306,4 +307,39 @@ class PSGDKron(Optimizer):
             momentum=momentum, fit_lr=preconditioner_lr, max_size=preconditioner_max_size,
             max_skew=preconditioner_max_skew, init_scale=preconditioner_init_scale, rms=rms, largest=largest,
         )  # fmt: skip
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+
+
+class InducedMetric(Optimizer):
+    """Momentum in the metric of the loss surface; see `precond.recipes.induced_metric.induced_metric`.
+
+    Args:
+        params: Parameters, named parameters or parameter groups.
+        lr: Learning rate.
+        momentum: Decay of the average of gradients.
+        xi: Scale of the direction of the loss; 0 for plain momentum.
+        beta: Decay of the average of the metric.
+        weight_decay: Decoupled decay.
+        base: ``"sgd"``, ``"rms"`` or ``"muon"``: what is shortened.
+        embedding: ``"loss"``, ``"log"`` or ``"sqrt"``; the last two need ``step(closure)``.
+        beta_rms: Decay of the average of squares of ``"rms"``.
+        eps: Added to its root.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 0.1,
+        momentum: float = 0.9,
+        xi: float = 0.1,
+        beta: float = 0.8,
+        weight_decay: float = 0.0,
+        base: Literal["sgd", "rms", "muon"] = "sgd",
+        embedding: Embedding = "loss",
+        beta_rms: float = 0.99,
+        eps: float = 1e-8,
+    ) -> None:
+        method = induced_metric.induced_metric(
+            base=base, embedding=embedding, momentum=momentum, xi=xi, beta=beta, beta_rms=beta_rms, eps=eps
+        )
         super().__init__(params, method, lr=lr, weight_decay=weight_decay)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from precond.core import BadInputError, Builds, Cadence, Choice, Kind, LogUniform, Method, Paper
+from precond.core import BadInputError, Builds, Cadence, Choice, Kind, LogUniform, Method, Paper, Preconditioner
 from precond.filters.heavy_ball import HeavyBall
 from precond.math.root_methods import CoupledNewton, InverseRoot
 from precond.preconditioners.blocked import Blocked
@@ -115,7 +115,7 @@ def scalable_shampoo(
         5. ``eps`` is 1e-6, what single precision can invert, where the code has 1e-12; ``lr`` 0.1 where it has 1.
         6. With ``every > 1``, different tensors take their roots at different steps, the first at step 1.
     """
-    grafts = {"sgd": Identity(), "adagrad": Diagonal(beta=1.0, eps=graft_eps)}
+    grafts: dict[str, Preconditioner[Any]] = {"sgd": Identity(), "adagrad": Diagonal(beta=1.0, eps=graft_eps)}
     if graft not in grafts:
         raise BadInputError(f"graft must be 'sgd' or 'adagrad', not {graft!r}")
     factors = Kronecker(beta, eps, exponent, root=root or CoupledNewton(ridge=eps), vectors=False)
