@@ -156,10 +156,9 @@ class Optimizer(torch.optim.Optimizer):
         waiting: dict[tuple[int, int], list[tuple[_Walk, Tensor, Shared[Any]]]] = {}
         for slab in self._current_slabs():
             walk = self._advance(slab, seen)
-            contribution = next(walk, None)
-            if contribution is not None:  # the slab waits for what the others contribute
-                place = waiting.setdefault((slab.group, id(slab.method)), [])
-                place.append((walk, contribution, slab.method.step))
+            contribution, rule = next(walk, None), slab.method.step
+            if contribution is not None and isinstance(rule, Shared):  # the slab waits for what the others contribute
+                waiting.setdefault((slab.group, id(slab.method)), []).append((walk, contribution, rule))
         for walks in waiting.values():
             _agree(walks)
         return loss
