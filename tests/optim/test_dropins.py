@@ -15,6 +15,7 @@ from precond.core import BadInputError
 from precond.optim import (
     ASGO,
     DASGO,
+    LANTON,
     MARS,
     MARSM,
     SGD,
@@ -43,6 +44,7 @@ NAMES = {
     TurboMuon: "turbo-muon",
     ASGO: "asgo",
     DASGO: "dasgo",
+    LANTON: "lanton",
     MARS: "mars-adamw",
     MARSM: "mars-m",
     PSGDKron: "psgd-kron",

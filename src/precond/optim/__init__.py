@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from precond.recipes.dropins import Shampoo as Shampoo
     from precond.recipes.dropins_matrix import ASGO as ASGO
     from precond.recipes.dropins_matrix import DASGO as DASGO
+    from precond.recipes.dropins_matrix import LANTON as LANTON
     from precond.recipes.dropins_matrix import MARS as MARS
     from precond.recipes.dropins_matrix import MARSM as MARSM
     from precond.recipes.dropins_matrix import InducedMetric as InducedMetric
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from precond.recipes.dropins_matrix import TurboMuon as TurboMuon
 
 _MATRIX = (
-    "ASGO", "DASGO", "InducedMetric", "MARS", "MARSM", "PSGDKron", "ScalableShampoo", "ShampooSquared", "TurboMuon",
+    "ASGO", "DASGO", "InducedMetric", "LANTON", "MARS", "MARSM", "PSGDKron", "ScalableShampoo", "ShampooSquared",
+    "TurboMuon",
 )  # fmt: skip
 
 _home = {
@@ -40,7 +42,7 @@ _home = {
 }
 
 __all__ = [
-    "ASGO", "DASGO", "MARS", "MARSM", "SGD", "SOAP", "AdamW", "Adan", "InducedMetric", "LeanSOAP", "Lion",
+    "ASGO", "DASGO", "LANTON", "MARS", "MARSM", "SGD", "SOAP", "AdamW", "Adan", "InducedMetric", "LeanSOAP", "Lion",
     "Matrices", "Muon",
     "Optimizer", "PSGDKron", "ScalableShampoo", "Shampoo", "ShampooSquared", "TurboMuon", "estimate_memory",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ from precond.core import BadInputError, NoState, Preconditioner, Scope, Traits
 from precond.math.polar import MUON, NewtonSchulz, polar, polar_exact
 from precond.preconditioners.shifts import refuse_shift
 
-Scale = Literal["spectral", "rms", "none"]
+Scale = Literal["spectral", "operator", "rms", "none"]
 
 
 @final
@@ -25,7 +25,8 @@ class Polar(Preconditioner[NoState]):
 
     Attributes:
         steps: Newton-Schulz iterations; 0 takes the exact factor by a singular value decomposition.
-        scale: What to multiply an ``m x n`` factor by: ``"spectral"`` for ``sqrt(max(1, m / n))``, ``"rms"`` for
+        scale: What to multiply an ``m x n`` factor by: ``"spectral"`` for ``sqrt(max(1, m / n))``,
+            ``"operator"`` for ``sqrt(m / n)``, a unit ball of the norm between root mean squares, ``"rms"`` for
             ``0.2 sqrt(max(m, n))``, which gives the entries a root mean square near 0.2, or ``"none"``.
         iteration: Which Newton-Schulz iteration: `MUON`, `TURBO`, `POLAR_EXPRESS`, or one's own (`precond.math.polar`).
     """
@@ -37,8 +38,8 @@ class Polar(Preconditioner[NoState]):
 
     def __post_init__(self) -> None:
         """Check the arguments."""
-        if self.scale not in ("spectral", "rms", "none"):
-            raise BadInputError(f"the scale must be 'spectral', 'rms' or 'none', not {self.scale!r}")
+        if self.scale not in ("spectral", "operator", "rms", "none"):
+            raise BadInputError(f"the scale must be 'spectral', 'operator', 'rms' or 'none', not {self.scale!r}")
         if self.steps < 0:
             raise BadInputError(f"the number of Newton-Schulz steps must not be negative, not {self.steps}")
 
@@ -57,6 +58,11 @@ class Polar(Preconditioner[NoState]):
         matrices = v.reshape(v.shape[0], -1, 1) if v.ndim <= 2 else v.flatten(2)
         factor = polar(matrices, self.steps, self.iteration) if self.steps else polar_exact(matrices)
         rows, columns = matrices.shape[-2:]
-        scales = {"spectral": max(1.0, rows / columns) ** 0.5, "rms": 0.2 * max(rows, columns) ** 0.5, "none": 1.0}
+        scales = {
+            "spectral": max(1.0, rows / columns) ** 0.5,
+            "operator": (rows / columns) ** 0.5,
+            "rms": 0.2 * max(rows, columns) ** 0.5,
+            "none": 1.0,
+        }
         scale = scales[self.scale]
         return (factor * scale if scale != 1.0 else factor).reshape(v.shape)

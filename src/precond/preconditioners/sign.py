@@ -15,9 +15,14 @@ from precond.preconditioners.shifts import refuse_shift
 @final
 @dataclasses.dataclass(frozen=True)
 class Sign(Preconditioner[NoState]):
-    """Steepest descent in the largest entry: the sign of its argument, zero for zero."""
+    """Steepest descent in the largest entry: the sign of its argument, zero for zero.
+
+    Attributes:
+        size: What to multiply the signs by, positive.
+    """
 
     scope: ClassVar[Scope] = Scope.ELEMENTWISE
+    size: float = 1.0
 
     @property
     def traits(self) -> Traits:
@@ -31,4 +36,5 @@ class Sign(Preconditioner[NoState]):
     def apply(self, state: NoState, v: Tensor, *, shift: float = 0.0) -> Tensor:
         """Return the signs."""
         refuse_shift(self, shift)
-        return torch.sign(v)
+        signs = torch.sign(v)
+        return signs if self.size == 1.0 else signs.mul_(self.size)

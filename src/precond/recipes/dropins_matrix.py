@@ -11,7 +11,7 @@ from precond.core import BadInputError, Route
 from precond.math.root_methods import CoupledQuintics
 from precond.optim.optimizer import Optimizer
 from precond.preconditioners.polar import Scale
-from precond.recipes import induced_metric, kronecker, one_sided, orthogonal, psgd, variance_reduced
+from precond.recipes import induced_metric, kronecker, noise_adaptive, one_sided, orthogonal, psgd, variance_reduced
 from precond.recipes.arguments import checked_betas, rate_ratio
 from precond.recipes.routes import NOT_HIDDEN
 from precond.steps.induced_metric import Embedding
@@ -342,4 +342,38 @@ class InducedMetric(Optimizer):
         method = induced_metric.induced_metric(
             base=base, embedding=embedding, momentum=momentum, xi=xi, beta=beta, beta_rms=beta_rms, eps=eps
         )
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+
+
+class LANTON(Optimizer):
+    """Muon with a learning rate for each layer by its noise; see `precond.recipes.noise_adaptive.lanton`.
+
+    Args:
+        params: ``model.named_parameters()``, so that embeddings and output layers are known by name; or parameters or
+            groups, of which every one with two or more axes is then taken for hidden.
+        lr: Learning rate of the quietest hidden matrix.
+        weight_decay: Decoupled decay.
+        betas: Decays of the averages of gradients and of noise.
+        alpha: The noise up to which layers are not told apart.
+        ns_steps: Newton-Schulz iterations; 0 for the exact polar factor.
+        sign_lr: Learning rate of the rest; it keeps its ratio to ``lr`` under a schedule.
+        exclude: Shell patterns of names that are not hidden.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 0.02,
+        weight_decay: float = 0.0,
+        betas: tuple[float, float] = (0.95, 0.9),
+        alpha: float = 1.0,
+        ns_steps: int = 5,
+        sign_lr: float = 3e-4,
+        exclude: Sequence[str] = NOT_HIDDEN,
+    ) -> None:
+        momentum, beta = checked_betas(betas, 2)
+        method = noise_adaptive.lanton(
+            momentum=momentum, alpha=alpha, beta=beta, steps=ns_steps, noise_steps=ns_steps, exclude=exclude,
+            sign_scale=rate_ratio("sign_lr", sign_lr, lr),
+        )  # fmt: skip
         super().__init__(params, method, lr=lr, weight_decay=weight_decay)
