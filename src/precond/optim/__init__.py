@@ -6,6 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from precond.optim.conditioning import WeightConditioning as WeightConditioning
+    from precond.optim.conditioning import weight_conditioning as weight_conditioning
     from precond.optim.memory import estimate_memory as estimate_memory
     from precond.optim.optimizer import Optimizer as Optimizer
     from precond.optim.select import Matrices as Matrices
@@ -35,6 +37,8 @@ _MATRIX = (
 
 _home = {
     "Matrices": "precond.optim.select",
+    "WeightConditioning": "precond.optim.conditioning",
+    "weight_conditioning": "precond.optim.conditioning",
     "Optimizer": "precond.optim.optimizer",
     "estimate_memory": "precond.optim.memory",
     **dict.fromkeys(("SGD", "AdamW", "Adan", "LeanSOAP", "Lion", "Muon", "Shampoo", "SOAP"), "precond.recipes.dropins"),
@@ -43,8 +47,8 @@ _home = {
 
 __all__ = [
     "ASGO", "DASGO", "LANTON", "MARS", "MARSM", "SGD", "SOAP", "AdamW", "Adan", "InducedMetric", "LeanSOAP", "Lion",
-    "Matrices", "Muon",
-    "Optimizer", "PSGDKron", "ScalableShampoo", "Shampoo", "ShampooSquared", "TurboMuon", "estimate_memory",
+    "Matrices", "Muon", "Optimizer", "PSGDKron", "ScalableShampoo", "Shampoo", "ShampooSquared", "TurboMuon",
+    "WeightConditioning", "estimate_memory", "weight_conditioning",
 ]  # fmt: skip
 
 
