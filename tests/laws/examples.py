@@ -21,12 +21,21 @@ def _blocked() -> list[Any]:
     return [Blocked(2, Rotate(Eigenbasis(), Diagonal(0.95))), Blocked(2, Kronecker()), Blocked(3, Polar(0))]
 
 
+def _chain() -> list[Any]:
+    from precond.filters.chain import Chain
+    from precond.filters.clip import ClipNorm
+    from precond.filters.ema import EMA
+    from precond.filters.mars import Mars
+
+    return [Chain(), Chain((Mars(from_zero=True), ClipNorm(), EMA()))]
+
+
 def _graft() -> list[Any]:
     from precond.preconditioners.diagonal import Diagonal
     from precond.preconditioners.graft import Graft
     from precond.preconditioners.kronecker import Kronecker
 
-    return [Graft(direction=Kronecker(), magnitude=Diagonal())]
+    return [Graft(direction=Kronecker(), magnitude=Diagonal()), Graft(Kronecker(), Diagonal(), start=5)]
 
 
 def _inverse_of() -> list[Any]:
@@ -36,6 +45,14 @@ def _inverse_of() -> list[Any]:
     from precond.preconditioners.jacobi import Jacobi
 
     return [InverseOf(CG(), Identity()), InverseOf(CG(), Jacobi())]
+
+
+def _merged() -> list[Any]:
+    from precond.preconditioners.diagonal import Diagonal
+    from precond.preconditioners.kronecker import Kronecker
+    from precond.preconditioners.merged import Merged
+
+    return [Merged(Kronecker(), limit=6), Merged(Diagonal())]
 
 
 def _observing() -> list[Any]:
@@ -58,8 +75,10 @@ def _rotate() -> list[Any]:
 
 EXAMPLES: dict[str, Callable[[], list[Any]]] = {
     "Blocked": _blocked,
+    "Chain": _chain,
     "Graft": _graft,
     "InverseOf": _inverse_of,
+    "Merged": _merged,
     "Observing": _observing,
     "Rotate": _rotate,
 }

@@ -12,10 +12,41 @@ import torch
 
 import precond.optim
 from precond.core import BadInputError
-from precond.optim import SGD, SOAP, AdamW, Adan, Lion, Muon, Optimizer, Shampoo
+from precond.optim import (
+    ASGO,
+    DASGO,
+    MARS,
+    MARSM,
+    SGD,
+    SOAP,
+    AdamW,
+    Adan,
+    Lion,
+    Muon,
+    Optimizer,
+    ScalableShampoo,
+    Shampoo,
+    ShampooSquared,
+    TurboMuon,
+)
 from precond.recipes.registry import find
 
-NAMES = {SGD: "sgd", AdamW: "adamw", Adan: "adan", Lion: "lion", Muon: "muon", Shampoo: "shampoo", SOAP: "soap"}
+NAMES = {
+    SGD: "sgd",
+    AdamW: "adamw",
+    Adan: "adan",
+    Lion: "lion",
+    Muon: "muon",
+    TurboMuon: "turbo-muon",
+    ASGO: "asgo",
+    DASGO: "dasgo",
+    MARS: "mars-adamw",
+    MARSM: "mars-m",
+    ScalableShampoo: "scalable-shampoo",
+    Shampoo: "shampoo",
+    ShampooSquared: "shampoo-squared",
+    SOAP: "soap",
+}
 
 
 def model():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from precond.optim import Matrices
-from precond.recipes.matrix import NOT_HIDDEN
+from precond.recipes.routes import NOT_HIDDEN
 
 
 @pytest.mark.parametrize(

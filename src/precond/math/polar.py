@@ -2,22 +2,87 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 from precond.math.products import fast_products, has_fast_bfloat16
 
-MUON_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Quintic of Jordan et al. (2024): steep at zero, and content to land singular values near, not at, one."""
-
 _LARGE = 128
 """Shorter side from which on a processor's bfloat16 is worth its rounding."""
+
+
+@dataclasses.dataclass(frozen=True)
+class NewtonSchulz:
+    """A polynomial iteration for polar factors: which odd quintic at each step, and how matrices are scaled first.
+
+    Step k maps every singular value ``s`` to ``a s + b s^3 + c s^5`` with the k-th coefficients; after the last ones
+    the last are repeated.
+
+    Attributes:
+        coefficients: Triples ``(a, b, c)``, one per step.
+        scaling: ``"frobenius"`` divides by the Frobenius norm; ``"aol"`` divides every row (of the shorter side) by
+            the square root of the absolute row sum of the Gram matrix, which bounds the spectral norm by one much more
+            tightly where rows are nearly orthogonal, but turns the limit where they are not (arXiv 2512.04632).
+        margin: What to multiply the Frobenius norm by before dividing, for singular values that rounding lifts.
+    """
+
+    coefficients: Sequence[tuple[float, float, float]]
+    scaling: Literal["frobenius", "aol"] = "frobenius"
+    margin: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        if not self.coefficients or any(len(triple) != 3 for triple in self.coefficients):
+            raise ValueError(f"coefficients must be triples (a, b, c), at least one, not {self.coefficients!r}")
+        if self.scaling not in ("frobenius", "aol"):
+            raise ValueError(f"the scaling must be 'frobenius' or 'aol', not {self.scaling!r}")
+
+
+MUON = NewtonSchulz(((3.4445, -4.7750, 2.0315),))
+"""Quintic of Jordan et al. (2024): steep at zero, and content to land singular values near, not at, one."""
+
+_FIVE = (
+    (4.0848, -6.8946, 2.9270),
+    (3.9505, -6.3029, 2.6377),
+    (3.7418, -5.5913, 2.3037),
+    (2.8769, -3.1427, 1.2046),
+    (2.8366, -3.0525, 1.2012),
+)
+
+FIVE_QUINTICS = NewtonSchulz(_FIVE)
+"""Five different quintics that end near one, used by the speed runs of NanoGPT and by Boissin et al. (2025)."""
+
+TURBO = NewtonSchulz(_FIVE[1:], scaling="aol")
+"""Turbo-Muon (arXiv 2512.04632): the row scaling does the work of the first of the five quintics."""
+
+TURBO_FIVE = NewtonSchulz(_FIVE, scaling="aol")
+"""The row scaling with all five quintics, for arguments that are nearly of low rank."""
+
+_MINIMAX = (
+    (8.28721201814563, -23.595886519098837, 17.300387312530933),
+    (4.107059111542203, -2.9478499167379106, 0.5448431082926601),
+    (3.9486908534822946, -2.908902115962949, 0.5518191394370137),
+    (3.3184196573706015, -2.488488024314874, 0.51004894012372),
+    (2.300652019954817, -1.6689039845749747, 0.4188073119525673),
+    (1.891301407787398, -1.2679958271945868, 0.37680408948524835),
+    (1.8750014808534479, -1.2500016453999487, 0.3750001645474248),
+)
+_SAFETY = 1.01
+
+POLAR_EXPRESS = NewtonSchulz(
+    (*((a / _SAFETY, b / _SAFETY**3, c / _SAFETY**5) for a, b, c in _MINIMAX), (1.875, -1.25, 0.375)), margin=_SAFETY
+)
+"""Polar Express (arXiv 2505.16932): the best quintic at each step for singular values from 1e-3 to 1; converges."""
 
 
 def polar(
     matrices: Tensor,
     steps: int = 5,
-    coefficients: tuple[float, float, float] = MUON_COEFFICIENTS,
+    iteration: NewtonSchulz = MUON,
     dtype: torch.dtype | None = None,
     floor: float = 1e-7,
 ) -> Tensor:
@@ -28,10 +93,11 @@ def polar(
     Args:
         matrices: Shape ``[..., m, n]``, floating point.
         steps: Number of iterations.
-        coefficients: ``(a, b, c)``.
+        iteration: Coefficients and scaling.
         dtype: Dtype to work in; by default float64 for float64, else bfloat16 where the device multiplies it natively
             (CUDA devices; large matrices on processors with AVX512-BF16 or AMX), and float32 elsewhere.
-        floor: Added to the Frobenius norm before dividing by it, so that tiny matrices give small factors.
+        floor: Added to the Frobenius norm before dividing by it, so that tiny matrices give small factors; the least
+            absolute row sum with the other scaling.
 
     Returns:
         Shape and dtype of ``matrices``.
@@ -45,17 +111,26 @@ def polar(
     largest = x.abs().amax((-2, -1), keepdim=True)
     largest = torch.where(largest == 0, 1.0, largest)
     x = x / largest
-    x = x / (torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True) + floor / largest)
-    x = x.to(_working_dtype(matrices) if dtype is None else dtype).reshape(-1, *matrices.shape[-2:])
     tall = x.shape[-2] > x.shape[-1]
+    first = None
+    if iteration.scaling == "aol":
+        x, first = _scale_rows(x.mT if tall else x, floor / largest**2)
+        x = x.mT if tall else x
+    else:
+        x = x / (iteration.margin * torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True) + floor / largest)
+    x = x.to(_working_dtype(matrices) if dtype is None else dtype).reshape(-1, *matrices.shape[-2:])
     x = (x.mT if tall else x).contiguous()
     spare = torch.empty_like(x)
     gram = x.new_empty(x.shape[0], x.shape[1], x.shape[1])
+    if first is not None:
+        gram.copy_(first.reshape(gram.shape))
     polynomial = torch.empty_like(gram)
-    a, b, c = coefficients
+    last = len(iteration.coefficients) - 1
     with fast_products(x, x.numel() * x.shape[-2]):
-        for _ in range(steps):
-            torch.bmm(x, x.mT, out=gram)
+        for step in range(steps):
+            a, b, c = iteration.coefficients[min(step, last)]
+            if step or first is None:
+                torch.bmm(x, x.mT, out=gram)
             torch.baddbmm(gram, gram, gram, beta=b, alpha=c, out=polynomial)
             torch.baddbmm(x, polynomial, x, beta=a, out=spare)
             x, spare = spare, x
@@ -79,6 +154,24 @@ def polar_exact(matrices: Tensor) -> Tensor:
     floor = max(matrices.shape[-2:]) * torch.finfo(work.dtype).eps * s[..., :1]
     factor = (u * (s > floor)[..., None, :]) @ vt
     return torch.where(finite, factor, torch.nan).to(matrices.dtype)
+
+
+def _scale_rows(x: Tensor, floor: Tensor) -> tuple[Tensor, Tensor]:
+    """Divide each row of ``[..., m, n]`` by the root of its absolute row sum in ``x x^T``: spectral norms become <= 1.
+
+    Source: almost-orthogonal layers (Prach and Lampert, arXiv 2208.03160), as Turbo-Muon uses it.
+
+    Args:
+        x: Matrices, at least as wide as high.
+        floor: Least row sum, to broadcast.
+
+    Returns:
+        The scaled matrices, and their Gram matrices ``[..., m, m]``, which cost no second product.
+    """
+    gram = x @ x.mT
+    sums = torch.maximum(gram.abs().sum(-1, keepdim=True), floor)
+    scale = sums.clamp(min=torch.finfo(x.dtype).tiny).rsqrt()
+    return scale * x, scale * gram * scale.mT
 
 
 def _working_dtype(x: Tensor) -> torch.dtype:

@@ -17,16 +17,28 @@ if TYPE_CHECKING:
     from precond.recipes.dropins import Lion as Lion
     from precond.recipes.dropins import Muon as Muon
     from precond.recipes.dropins import Shampoo as Shampoo
+    from precond.recipes.dropins_matrix import ASGO as ASGO
+    from precond.recipes.dropins_matrix import DASGO as DASGO
+    from precond.recipes.dropins_matrix import MARS as MARS
+    from precond.recipes.dropins_matrix import MARSM as MARSM
+    from precond.recipes.dropins_matrix import ScalableShampoo as ScalableShampoo
+    from precond.recipes.dropins_matrix import ShampooSquared as ShampooSquared
+    from precond.recipes.dropins_matrix import TurboMuon as TurboMuon
 
 _home = {
     "Matrices": "precond.optim.select",
     "Optimizer": "precond.optim.optimizer",
     "estimate_memory": "precond.optim.memory",
     **dict.fromkeys(("SGD", "AdamW", "Adan", "LeanSOAP", "Lion", "Muon", "Shampoo", "SOAP"), "precond.recipes.dropins"),
+    **dict.fromkeys(
+        ("ASGO", "DASGO", "MARS", "MARSM", "ScalableShampoo", "ShampooSquared", "TurboMuon"),
+        "precond.recipes.dropins_matrix",
+    ),
 }
 
 __all__ = [
-    "SGD", "SOAP", "AdamW", "Adan", "LeanSOAP", "Lion", "Matrices", "Muon", "Optimizer", "Shampoo", "estimate_memory",
+    "ASGO", "DASGO", "MARS", "MARSM", "SGD", "SOAP", "AdamW", "Adan", "LeanSOAP", "Lion", "Matrices", "Muon",
+    "Optimizer", "ScalableShampoo", "Shampoo", "ShampooSquared", "TurboMuon", "estimate_memory",
 ]  # fmt: skip
 
 

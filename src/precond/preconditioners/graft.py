@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar, final
 
+import torch
 from torch import Tensor
 
 from precond.core import Evidence, Health, Need, Preconditioner, Scope, Traits
@@ -21,10 +22,12 @@ class GraftState:
     Attributes:
         direction: State of the preconditioner that gives the direction.
         magnitude: State of the one that gives the length.
+        steps: Gradients seen, ``[batch]``; kept only where the direction starts later.
     """
 
     direction: Any
     magnitude: Any
+    steps: Tensor | None
 
 
 @final
@@ -37,11 +40,13 @@ class Graft(Preconditioner[GraftState]):
     Attributes:
         direction: Gives ``u``.
         magnitude: Gives ``d``.
+        start: Gradients to see before ``u`` is used; until then the result is ``d`` itself.
     """
 
     scope: ClassVar[Scope] = Scope.MATRIX
     direction: Preconditioner[Any]
     magnitude: Preconditioner[Any]
+    start: int = 0
 
     @property
     def needs(self) -> Need:
@@ -56,7 +61,8 @@ class Graft(Preconditioner[GraftState]):
 
     def init(self, like: Tensor) -> GraftState:
         """Start both."""
-        return GraftState(self.direction.init(like), self.magnitude.init(like))
+        steps = torch.zeros(like.shape[0], dtype=torch.int64, device=like.device) if self.start else None
+        return GraftState(self.direction.init(like), self.magnitude.init(like), steps)
 
     def prime(self, state: GraftState, evidence: Evidence) -> None:
         """Prime both."""
@@ -67,6 +73,8 @@ class Graft(Preconditioner[GraftState]):
         """Let both observe."""
         self.direction.observe(state.direction, evidence)
         self.magnitude.observe(state.magnitude, evidence)
+        if state.steps is not None:
+            state.steps.add_(1)
 
     @property
     def refreshes(self) -> bool:
@@ -81,5 +89,8 @@ class Graft(Preconditioner[GraftState]):
         """Return the direction with the other's length."""
         refuse_shift(self, shift)
         direction = self.direction.apply(state.direction, v)
-        length = member_norm(self.magnitude.apply(state.magnitude, v))
-        return direction * (length / (member_norm(direction) + _FLOOR))
+        plain = self.magnitude.apply(state.magnitude, v)
+        grafted = direction * (member_norm(plain) / (member_norm(direction) + _FLOOR))
+        if state.steps is None:
+            return grafted
+        return torch.where((state.steps < self.start).view(-1, *(1,) * (v.ndim - 1)), plain, grafted)

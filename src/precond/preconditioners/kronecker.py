@@ -10,7 +10,7 @@ from torch import Tensor
 
 from precond.core import HEALTHY, Evidence, Health, Need, Preconditioner, Scope, Traits, need
 from precond.math.modes import add_gram, complete, mode_products
-from precond.math.roots import inverse_root
+from precond.math.root_methods import Eigen, InverseRoot
 from precond.preconditioners.shifts import refuse_shift
 
 
@@ -34,7 +34,7 @@ class Kronecker(Preconditioner[KroneckerState]):
 
     A vector has one mode, so that its factor is the full matrix; a scalar is a vector of length one.
 
-    Source: Shampoo (arXiv 1802.09568).
+    Sources: Shampoo (arXiv 1802.09568); ``trace_scale``: Morwani et al. (arXiv 2406.17748).
 
     Attributes:
         beta: Decay of the factors; 1 sums, as the paper does.
@@ -43,6 +43,10 @@ class Kronecker(Preconditioner[KroneckerState]):
         max_dim: Modes longer than this are left as they are.
         floor: Eigenvalues are raised to this fraction of the largest before the root is taken; rounding level unless
             given.
+        root: How to take the roots; by an eigendecomposition with ``floor`` unless given.
+        vectors: Whether tensors with one axis get a factor.
+        trace_scale: Divide the factor of each of ``k`` modes by its trace to the power ``1 - 1/k`` before the root, so
+            that the Kronecker product of the factors has the size of the second moment of the whole tensor.
     """
 
     needs: ClassVar[Need] = Need.GRADIENT
@@ -52,6 +56,9 @@ class Kronecker(Preconditioner[KroneckerState]):
     exponent: float | None = None
     max_dim: int = 8192
     floor: float | None = None
+    root: InverseRoot | None = None
+    vectors: bool = True
+    trace_scale: bool = False
 
     @property
     def traits(self) -> Traits:
@@ -62,7 +69,7 @@ class Kronecker(Preconditioner[KroneckerState]):
         """Start every factor at ``eps`` times the identity, and its root with it."""
         dims = like.shape[1:] or (1,)
         dtype = torch.promote_types(like.dtype, torch.float32)
-        kept = [dim <= self.max_dim for dim in dims]
+        kept = [dim <= self.max_dim and (self.vectors or len(dims) > 1) for dim in dims]
         root = self.eps ** self._exponent(sum(kept)) if self.eps > 0 else 1.0
 
         def scaled_identity(dim: int, scale: float) -> Tensor:
@@ -84,12 +91,16 @@ class Kronecker(Preconditioner[KroneckerState]):
     def refresh(self, state: KroneckerState) -> Health:
         """Take the roots again; members that fail keep their last."""
         health = HEALTHY
-        exponent = self._exponent(sum(factor is not None for factor in state.factors))
+        modes = sum(factor is not None for factor in state.factors)
+        exponent = self._exponent(modes)
+        take = self.root or Eigen(self.floor)
         for mode, (factor, root) in enumerate(zip(state.factors, state.roots, strict=True)):
             if factor is None or root is None:
                 continue
             complete(factor)
-            new, failed = inverse_root(factor, -1.0 / exponent, eps=self.floor)
+            new, failed = take(factor, -1.0 / exponent)
+            if self.trace_scale and modes > 1:
+                new = new * _trace(factor).pow(-exponent * (1.0 - 1.0 / modes))
             root.copy_(torch.where(failed[:, None, None], root, new))
             failures = int(failed.sum())
             if failures:
@@ -103,6 +114,12 @@ class Kronecker(Preconditioner[KroneckerState]):
 
     def _exponent(self, modes: int) -> float:
         return self.exponent if self.exponent is not None else -1.0 / (2 * max(1, modes))
+
+
+def _trace(factor: Tensor) -> Tensor:
+    """Return the traces ``[batch, 1, 1]``, one where there is none to divide by."""
+    trace = factor.diagonal(dim1=-2, dim2=-1).sum(-1)
+    return torch.where(trace.isfinite() & (trace > 0), trace, 1.0)[:, None, None]
 
 
 def _with_modes(v: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, final
 from torch import Tensor
 
 from precond.core import BadInputError, NoState, Preconditioner, Scope, Traits
-from precond.math.polar import polar, polar_exact
+from precond.math.polar import MUON, NewtonSchulz, polar, polar_exact
 from precond.preconditioners.shifts import refuse_shift
 
 Scale = Literal["spectral", "rms", "none"]
@@ -27,11 +27,13 @@ class Polar(Preconditioner[NoState]):
         steps: Newton-Schulz iterations; 0 takes the exact factor by a singular value decomposition.
         scale: What to multiply an ``m x n`` factor by: ``"spectral"`` for ``sqrt(max(1, m / n))``, ``"rms"`` for
             ``0.2 sqrt(max(m, n))``, which gives the entries a root mean square near 0.2, or ``"none"``.
+        iteration: Which Newton-Schulz iteration: `MUON`, `TURBO`, `POLAR_EXPRESS`, or one's own (`precond.math.polar`).
     """
 
     scope: ClassVar[Scope] = Scope.MATRIX
     steps: int = 5
     scale: Scale = "spectral"
+    iteration: NewtonSchulz = MUON
 
     def __post_init__(self) -> None:
         """Check the arguments."""
@@ -53,7 +55,7 @@ class Polar(Preconditioner[NoState]):
         """Return the scaled factors."""
         refuse_shift(self, shift)
         matrices = v.reshape(v.shape[0], -1, 1) if v.ndim <= 2 else v.flatten(2)
-        factor = polar(matrices, self.steps) if self.steps else polar_exact(matrices)
+        factor = polar(matrices, self.steps, self.iteration) if self.steps else polar_exact(matrices)
         rows, columns = matrices.shape[-2:]
         scales = {"spectral": max(1.0, rows / columns) ** 0.5, "rms": 0.2 * max(rows, columns) ** 0.5, "none": 1.0}
         scale = scales[self.scale]

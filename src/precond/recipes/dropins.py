@@ -7,10 +7,12 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from precond.core import BadInputError
+from precond.math.polar import MUON, NewtonSchulz
 from precond.optim.optimizer import Optimizer
 from precond.preconditioners.polar import Scale
-from precond.recipes import first_order, matrix
+from precond.recipes import first_order, matrix, orthogonal
+from precond.recipes.arguments import checked_betas, rate_ratio
+from precond.recipes.routes import NOT_HIDDEN
 
 
 class SGD(Optimizer):
@@ -57,7 +59,7 @@ class AdamW(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
     ) -> None:
-        b1, b2 = _betas(betas, 2)
+        b1, b2 = checked_betas(betas, 2)
         super().__init__(params, first_order.adamw(b1=b1, b2=b2, eps=eps), lr=lr, weight_decay=weight_decay)
 
 
@@ -80,7 +82,7 @@ class Adan(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
-        b1, b2, b3 = _betas(betas, 3)
+        b1, b2, b3 = checked_betas(betas, 3)
         super().__init__(params, first_order.adan(b1=b1, b2=b2, b3=b3, eps=eps), lr=lr, weight_decay=weight_decay)
 
 
@@ -101,12 +103,12 @@ class Lion(Optimizer):
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.0,
     ) -> None:
-        b1, b2 = _betas(betas, 2)
+        b1, b2 = checked_betas(betas, 2)
         super().__init__(params, first_order.lion(b1=b1, b2=b2), lr=lr, weight_decay=weight_decay)
 
 
 class Muon(Optimizer):
-    """Orthogonalized momentum for hidden matrices, AdamW for the rest; see `precond.recipes.matrix.muon`.
+    """Orthogonalized momentum for hidden matrices, AdamW for the rest; see `precond.recipes.orthogonal.muon`.
 
     Args:
         params: ``model.named_parameters()``, so that embeddings and output layers are known by name; or parameters or
@@ -119,6 +121,7 @@ class Muon(Optimizer):
         scale: ``"spectral"``, ``"rms"`` or ``"none"``; see `precond.preconditioners.polar.Polar`.
         adamw_lr: Learning rate of the rest; it keeps its ratio to ``lr`` under a schedule.
         exclude: Shell patterns of names that are not hidden.
+        iteration: Newton-Schulz polynomials; see `precond.math.polar`.
     """
 
     def __init__(
@@ -131,13 +134,12 @@ class Muon(Optimizer):
         ns_steps: int = 5,
         scale: Scale = "spectral",
         adamw_lr: float = 3e-4,
-        exclude: Sequence[str] = matrix.NOT_HIDDEN,
+        exclude: Sequence[str] = NOT_HIDDEN,
+        iteration: NewtonSchulz = MUON,
     ) -> None:
-        if not float(lr) > 0:
-            raise BadInputError(f"lr must be positive, not {lr}: adamw_lr is kept as a multiple of it")
-        method = matrix.muon(
-            momentum=momentum, nesterov=nesterov, steps=ns_steps, scale=scale, exclude=exclude,
-            adamw_scale=adamw_lr / float(lr),
+        method = orthogonal.muon(
+            momentum=momentum, nesterov=nesterov, steps=ns_steps, scale=scale, iteration=iteration, exclude=exclude,
+            adamw_scale=rate_ratio("adamw_lr", adamw_lr, lr),
         )  # fmt: skip
         super().__init__(params, method, lr=lr, weight_decay=weight_decay)
 
@@ -203,7 +205,7 @@ class SOAP(Optimizer):
         precondition_frequency: int = 10,
         max_precond_dim: int = 10000,
     ) -> None:
-        b1, b2 = _betas(betas, 2)
+        b1, b2 = checked_betas(betas, 2)
         method = matrix.soap(
             b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps, every=precondition_frequency, max_dim=max_precond_dim,
         )  # fmt: skip
@@ -235,16 +237,8 @@ class LeanSOAP(Optimizer):
         precondition_frequency: int = 10,
         block_size: int = 128,
     ) -> None:
-        b1, b2 = _betas(betas, 2)
+        b1, b2 = checked_betas(betas, 2)
         method = matrix.lean_soap(
             block=block_size, b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps, every=precondition_frequency,
         )  # fmt: skip
         super().__init__(params, method, lr=lr, weight_decay=weight_decay)
-
-
-def _betas(betas: Sequence[float], count: int) -> tuple[float, ...]:
-    """Return ``count`` decays, or say what is wrong with them."""
-    values = tuple(float(beta) for beta in betas)
-    if len(values) != count or not all(0.0 <= beta < 1.0 for beta in values):
-        raise BadInputError(f"betas must be {count} numbers in [0, 1), not {betas!r}")
-    return values

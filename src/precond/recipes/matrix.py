@@ -1,31 +1,22 @@
-"""Methods that precondition every matrix of parameters as a matrix: Shampoo, SOAP, Muon."""
+"""Methods with one factor of the second moment per axis: Shampoo, SOAP."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any, Literal
 
-from precond.core import BadInputError, Builds, Cadence, Choice, Kind, LogUniform, Method, Paper, Preconditioner, Route
+from precond.core import BadInputError, Builds, Cadence, Choice, Kind, LogUniform, Method, Paper, Preconditioner
 from precond.filters.ema import EMA
 from precond.filters.heavy_ball import HeavyBall
-from precond.filters.nesterov import Nesterov
-from precond.optim.select import Matrices
 from precond.preconditioners.blocked import Blocked
 from precond.preconditioners.diagonal import Diagonal
 from precond.preconditioners.eigenbasis import Eigenbasis
 from precond.preconditioners.graft import Graft
 from precond.preconditioners.identity import Identity
 from precond.preconditioners.kronecker import Kronecker
-from precond.preconditioners.polar import Polar, Scale
 from precond.preconditioners.rotate import Rotate
-from precond.recipes.first_order import adamw
 from precond.recipes.registry import recipe
 from precond.steps.decay import Decoupled, DecoupledAfter
-from precond.steps.scaled import Scaled
-
-NOT_HIDDEN = ("*embed*", "*lm_head*", "head.*", "*.head.*")
-"""Names of embeddings and output layers, which Muon leaves to AdamW."""
 
 _GRAFTS = {"sgd": Identity(), "adagrad": Diagonal(beta=1.0, eps=1e-10)}
 
@@ -185,51 +176,3 @@ def lean_soap(
     """
     whole = soap(b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps, every=every, max_dim=block, stagger=stagger)
     return dataclasses.replace(whole, preconditioner=Blocked(block, whole.preconditioner))
-
-
-@recipe(
-    builds=Builds.METHOD,
-    runs_on=Kind.TRAINING,
-    family="matrix",
-    paper=Paper(
-        title="Muon: An optimizer for hidden layers in neural networks",
-        authors="Keller Jordan, Yuchen Jin, Vlado Boza, Jiacheng You, Franz Cesista, Laker Newhouse, Jeremy Bernstein",
-        year=2024,
-        venue="https://kellerjordan.github.io/posts/muon/",
-    ),
-    purpose="Orthogonalized momentum for hidden matrices, AdamW for everything else.",
-    claim="Cut the record of the NanoGPT speed run by 1.35x against AdamW, and that of 94 % on CIFAR-10 from 3.3 to "
-    "2.6 A100-seconds.",
-    example="precond.optim.Muon(model.named_parameters(), lr=0.02)",
-    space={"lr": LogUniform(5e-3, 1e-1), "adamw_scale": LogUniform(0.01, 0.5), "momentum": Choice((0.9, 0.95))},
-    lr=0.02,
-)
-def muon(
-    *,
-    momentum: float = 0.95,
-    nesterov: bool = True,
-    steps: int = 5,
-    scale: Scale = "spectral",
-    exclude: Sequence[str] = NOT_HIDDEN,
-    adamw_scale: float = 0.015,
-) -> Route:
-    """MomentUm Orthogonalized by Newton-Schulz.
-
-    ``m <- beta m + (1 - beta) g``, ``u = (1 - beta) g + beta m`` (Nesterov), five times
-    ``X <- a X + b (X X^T) X + c (X X^T)^2 X`` from ``X = u / ||u||_F`` with ``(a, b, c) = (3.4445, -4.7750, 2.0315)``,
-    ``w <- (1 - lr decay) w - lr sqrt(max(1, rows / columns)) X``. Tensors with more than two axes are flattened to
-    ``(out, -1)``. ``scale="rms"`` is Moonlight's ``0.2 sqrt(max(rows, columns))`` (arXiv 2502.16982).
-
-    Vectors, and parameters whose name matches ``exclude`` (known when the optimizer is given
-    ``model.named_parameters()``), get AdamW with decays (.9, .95), ``eps = 1e-10`` and ``adamw_scale`` times the
-    learning rate: 3e-4 to Muon's 0.02.
-
-    Deviations:
-        1. The scale of a tensor with more than two axes is that of the flattened matrix; the published code takes it
-           from the last two axes, so that convolutions are not scaled at all.
-        2. The iteration runs in bfloat16 on CUDA devices only, in float32 elsewhere, and in float64 for float64.
-    """
-    average = Nesterov(momentum) if nesterov else EMA(momentum, debias=False)
-    hidden = Method(momentum=average, preconditioner=Polar(steps, scale), decay=Decoupled())
-    rest = dataclasses.replace(adamw(b1=0.9, b2=0.95, eps=1e-10), step=Scaled(adamw_scale))
-    return Route(rules=((Matrices(exclude=tuple(exclude)), hidden),), default=rest)

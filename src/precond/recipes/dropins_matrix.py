@@ -1,0 +1,277 @@
+"""Optimizer classes of the newer matrix methods, with the argument names of their published code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from torch import Tensor
+
+from precond.core import BadInputError, Route
+from precond.math.root_methods import CoupledQuintics
+from precond.optim.optimizer import Optimizer
+from precond.preconditioners.polar import Scale
+from precond.recipes import kronecker, one_sided, orthogonal, variance_reduced
+from precond.recipes.arguments import checked_betas, rate_ratio
+from precond.recipes.routes import NOT_HIDDEN
+
+
+class TurboMuon(Optimizer):
+    """Muon with pre-conditioned Newton-Schulz; see `precond.recipes.orthogonal.turbo_muon`.
+
+    Args:
+        params: ``model.named_parameters()``, so that embeddings and output layers are known by name; or parameters or
+            groups, of which every one with two or more axes is then taken for hidden.
+        lr: Learning rate of the hidden matrices.
+        weight_decay: Decoupled decay.
+        momentum: Decay of the average of gradients.
+        nesterov: Use Nesterov momentum.
+        ns_steps: Newton-Schulz iterations; 5 for the exactness of one more, 0 for the exact polar factor.
+        scale: ``"spectral"``, ``"rms"`` or ``"none"``; see `precond.preconditioners.polar.Polar`.
+        adamw_lr: Learning rate of the rest; it keeps its ratio to ``lr`` under a schedule.
+        exclude: Shell patterns of names that are not hidden.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 0.02,
+        weight_decay: float = 0.0,
+        momentum: float = 0.95,
+        nesterov: bool = True,
+        ns_steps: int = 4,
+        scale: Scale = "spectral",
+        adamw_lr: float = 3e-4,
+        exclude: Sequence[str] = NOT_HIDDEN,
+    ) -> None:
+        method = orthogonal.turbo_muon(
+            momentum=momentum, nesterov=nesterov, steps=ns_steps, scale=scale, exclude=exclude,
+            adamw_scale=rate_ratio("adamw_lr", adamw_lr, lr),
+        )  # fmt: skip
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+
+
+class MARS(Optimizer):
+    """AdamW, Lion or Shampoo on corrected gradients; see `precond.recipes.variance_reduced.mars_adamw` and its like.
+
+    Args:
+        params: Parameters, named parameters or parameter groups.
+        lr: Learning rate of tensors with two or more axes.
+        betas: Decays of the averages of gradients and of their squares; the latter is AdamW's alone.
+        eps: Added to the square root.
+        weight_decay: Decoupled decay.
+        gamma: Strength of the correction.
+        mars_type: ``"mars-adamw"``, ``"mars-lion"`` or ``"mars-shampoo"``.
+        lr_1d: AdamW's learning rate for vectors; it keeps its ratio to ``lr`` under a schedule.
+        betas_1d: AdamW's decays for vectors.
+        from_zero: Take the gradient before the first for zero, as the published code does.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 3e-3,
+        betas: tuple[float, float] = (0.95, 0.99),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        gamma: float = 0.025,
+        mars_type: Literal["mars-adamw", "mars-lion", "mars-shampoo"] = "mars-adamw",
+        lr_1d: float = 3e-3,
+        betas_1d: tuple[float, float] = (0.9, 0.95),
+        from_zero: bool = False,
+    ) -> None:
+        (b1, b2), (rest_b1, rest_b2) = checked_betas(betas, 2), checked_betas(betas_1d, 2)
+        common: dict[str, Any] = {
+            "b1": b1, "gamma": gamma, "from_zero": from_zero, "rest_b1": rest_b1, "rest_b2": rest_b2,
+            "rest_scale": rate_ratio("lr_1d", lr_1d, lr),
+        }  # fmt: skip
+        method: Route
+        if mars_type == "mars-adamw":
+            method = variance_reduced.mars_adamw(b2=b2, eps=eps, **common)
+        elif mars_type == "mars-lion":
+            method = variance_reduced.mars_lion(**common)
+        elif mars_type == "mars-shampoo":
+            method = variance_reduced.mars_shampoo(**common)
+        else:
+            raise BadInputError(f"mars_type must be 'mars-adamw', 'mars-lion' or 'mars-shampoo', not {mars_type!r}")
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+
+
+class MARSM(Optimizer):
+    """Moonlight's Muon on corrected gradients; see `precond.recipes.variance_reduced.mars_m`.
+
+    Args:
+        params: ``model.named_parameters()``, so that embeddings and output layers are known by name; or parameters or
+            groups, of which every one with two or more axes is then taken for hidden.
+        lr: Learning rate.
+        weight_decay: Decoupled decay.
+        momentum: Decay of the average of gradients.
+        gamma: Strength of the correction.
+        ns_steps: Newton-Schulz iterations; 0 for the exact polar factor.
+        adamw_betas: Decays of AdamW for the rest.
+        from_zero: Take the gradient before the first for zero, as the published code does.
+        exclude: Shell patterns of names that are not hidden.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 1e-3,
+        weight_decay: float = 0.1,
+        momentum: float = 0.95,
+        gamma: float = 0.025,
+        ns_steps: int = 5,
+        adamw_betas: tuple[float, float] = (0.9, 0.95),
+        from_zero: bool = False,
+        exclude: Sequence[str] = NOT_HIDDEN,
+    ) -> None:
+        rest_b1, rest_b2 = checked_betas(adamw_betas, 2)
+        method = variance_reduced.mars_m(
+            momentum=momentum, gamma=gamma, steps=ns_steps, from_zero=from_zero, exclude=exclude, rest_b1=rest_b1,
+            rest_b2=rest_b2,
+        )  # fmt: skip
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+
+
+class ASGO(Optimizer):
+    """Shampoo with one factor; see `precond.recipes.one_sided.asgo`.
+
+    Args:
+        params: ``model.named_parameters()``, so that embeddings and output layers are known by name; or parameters or
+            groups, of which every one with two or more axes is then taken for hidden.
+        lr: Learning rate.
+        momentum: Decay of the average of gradients.
+        weight_decay: Decoupled decay.
+        beta2: Decay of the factor.
+        matalg_steps: Iterations of the root.
+        precondition_frequency: Steps between roots.
+        adamw_lr: AdamW's learning rate for the rest, ``lr`` unless given; it keeps its ratio to ``lr`` under a
+            schedule.
+        exclude: Shell patterns of names that are not hidden.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 1e-2,
+        momentum: float = 0.9,
+        weight_decay: float = 0.1,
+        beta2: float = 0.8,
+        matalg_steps: int = 10,
+        precondition_frequency: int = 1,
+        adamw_lr: float | None = None,
+        exclude: Sequence[str] = NOT_HIDDEN,
+    ) -> None:
+        method = one_sided.asgo(
+            momentum=momentum, beta=beta2, root=CoupledQuintics(matalg_steps), every=precondition_frequency,
+            rest_scale=1.0 if adamw_lr is None else rate_ratio("adamw_lr", adamw_lr, lr), exclude=exclude,
+        )  # fmt: skip
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+
+
+class DASGO(Optimizer):
+    """ASGO with one number per column; see `precond.recipes.one_sided.dasgo`.
+
+    Args:
+        params: ``model.named_parameters()``, so that embeddings and output layers are known by name; or parameters or
+            groups, of which every one with two or more axes is then taken for hidden.
+        lr: Learning rate.
+        momentum: Decay of the average of gradients.
+        weight_decay: Decoupled decay.
+        beta2: Decay of the average of squares.
+        eps: Added under the root.
+        adamw_lr: AdamW's learning rate for the rest, ``lr`` unless given; it keeps its ratio to ``lr`` under a
+            schedule.
+        exclude: Shell patterns of names that are not hidden.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 1e-3,
+        momentum: float = 0.9,
+        weight_decay: float = 0.1,
+        beta2: float = 0.95,
+        eps: float = 1e-8,
+        adamw_lr: float | None = None,
+        exclude: Sequence[str] = NOT_HIDDEN,
+    ) -> None:
+        method = one_sided.dasgo(
+            momentum=momentum, beta=beta2, eps=eps, exclude=exclude,
+            rest_scale=1.0 if adamw_lr is None else rate_ratio("adamw_lr", adamw_lr, lr),
+        )  # fmt: skip
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+
+
+class ShampooSquared(Optimizer):
+    """Shampoo with exponent 1/2 and the trace in its place; see `precond.recipes.kronecker.shampoo_squared`.
+
+    Args:
+        params: Parameters, named parameters or parameter groups.
+        lr: Learning rate.
+        momentum: Heavy-ball momentum of the directions.
+        beta: Decay of the factors; 1 sums them.
+        epsilon: The factors start at this multiple of the identity.
+        weight_decay: Decoupled decay.
+        precondition_frequency: Steps between roots.
+        max_preconditioner_dim: Axes longer than this are left as they are.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 0.1,
+        momentum: float = 0.0,
+        beta: float = 1.0,
+        epsilon: float = 1e-4,
+        weight_decay: float = 0.0,
+        precondition_frequency: int = 1,
+        max_preconditioner_dim: int = 8192,
+    ) -> None:
+        method = kronecker.shampoo_squared(
+            momentum=momentum, beta=beta, eps=epsilon, every=precondition_frequency, max_dim=max_preconditioner_dim
+        )
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+
+
+class ScalableShampoo(Optimizer):
+    """Shampoo with grafting and delayed Newton roots; see `precond.recipes.kronecker.scalable_shampoo`.
+
+    Args:
+        params: Parameters, named parameters or parameter groups.
+        lr: Learning rate.
+        momentum: Decay of the velocity of the directions.
+        nesterov: Use Nesterov momentum.
+        beta2: Decay of the factors; 1 sums them.
+        matrix_eps: Ridge of the factors, relative to their largest eigenvalue.
+        diagonal_eps: Added to the root of AdaGrad's sum.
+        weight_decay: Decoupled decay.
+        graft: ``"sgd"`` or ``"adagrad"``: whose norm each direction gets.
+        preconditioning_compute_steps: Steps between roots.
+        start_preconditioning_step: The first step with a preconditioned direction.
+        block_size: Neighbouring axes are merged up to this length.
+        max_preconditioner_dim: Axes longer than this are left as they are.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 0.1,
+        momentum: float = 0.9,
+        nesterov: bool = True,
+        beta2: float = 1.0,
+        matrix_eps: float = 1e-6,
+        diagonal_eps: float = 1e-6,
+        weight_decay: float = 0.0,
+        graft: Literal["sgd", "adagrad"] = "sgd",
+        preconditioning_compute_steps: int = 1,
+        start_preconditioning_step: int = 1,
+        block_size: int = 128,
+        max_preconditioner_dim: int = 8192,
+    ) -> None:
+        method = kronecker.scalable_shampoo(
+            momentum=momentum, nesterov=nesterov, beta=beta2, eps=matrix_eps, graft=graft, graft_eps=diagonal_eps,
+            every=preconditioning_compute_steps, start=start_preconditioning_step, merge=block_size,
+            max_dim=max_preconditioner_dim,
+        )  # fmt: skip
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay)

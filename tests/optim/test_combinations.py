@@ -1,0 +1,100 @@
+"""The slots of a method are orthogonal: whatever fills them, it is a legal method and trains without breaking."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from precond.core import Cadence, Decay, Factor, Filter, Method, Need, Preconditioner, Scope, StepRule, Storage
+from precond.optim.memory import estimate_memory
+from precond.optim.optimizer import Optimizer
+from tests.laws.discover import instances
+
+FED = Need.GRADIENT | Need.PREVIOUS | Need.LOSS
+"""What training provides."""
+
+
+def fits(part: object) -> bool:
+    """Whether a part can be used in training."""
+    global_scope = getattr(part, "scope", None) is Scope.GLOBAL
+    return not part.needs & ~FED and not global_scope
+
+
+FILTERS = [part for part in instances(Filter) if fits(part)]
+PRECONDITIONERS = [part for part in instances(Preconditioner) if fits(part)]
+STEPS = [part for part in instances(StepRule) if fits(part) and isinstance(part, Factor)]
+CADENCES = [Cadence(), Cadence(every=3), Cadence(every=2, after=True), Cadence(every=3, after=True, prime=True)]
+
+methods = st.builds(
+    Method,
+    preconditioner=st.sampled_from(PRECONDITIONERS),
+    estimator=st.none() | st.sampled_from(FILTERS),
+    momentum=st.none() | st.sampled_from(FILTERS),
+    smoothing=st.none() | st.sampled_from(FILTERS),
+    step=st.sampled_from(STEPS),
+    decay=st.none() | st.sampled_from(instances(Decay)),
+    cadence=st.sampled_from(CADENCES),
+    storage=st.sampled_from(instances(Storage)),
+)
+
+
+class Small(nn.Module):
+    """A regression with parameters of every number of axes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 5), nn.Linear(5, 4, bias=False)
+        self.third = nn.Linear(4, 5)  # equal shapes share a slab
+        self.kernel = nn.Parameter(torch.randn(3, 2, 2))
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = torch.tanh(self.first(x) + self.third(x))
+        return self.scale * self.second(hidden) + torch.einsum("bi,kij->bj", x[:, :2], self.kernel).repeat(1, 2)
+
+
+def train(method: Method, steps: int = 5) -> tuple[Small, Optimizer]:
+    torch.manual_seed(0)
+    net = Small()
+    optimizer = Optimizer(net.named_parameters(), method, lr=1e-3, weight_decay=0.1)
+    for step in range(steps):
+        x = torch.randn(8, 4, generator=torch.Generator().manual_seed(step))
+
+        def closure(x: Tensor = x) -> Tensor:
+            optimizer.zero_grad()
+            loss = (net(x) - x.flip(1)).square().mean()
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+    return net, optimizer
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(method=methods)
+def test_every_combination_trains(method: Method) -> None:
+    net, optimizer = train(method)
+    before = dict(train(method, steps=0)[0].named_parameters())
+    for name, param in net.named_parameters():
+        assert bool(param.isfinite().all()), f"{name} is not finite"
+        assert not torch.equal(param, before[name]), f"{name} never moved"
+    if not method.cadence.after:  # else the first steps use roots of the initial eps, which may be huge
+        assert optimizer.work.skipped == 0
+        assert optimizer.work.refresh_failures == 0
+    assert optimizer.state_bytes() == estimate_memory(net, method)
+
+
+@pytest.mark.parametrize("storage", instances(Storage), ids=lambda storage: type(storage).__name__)
+@pytest.mark.parametrize("part", PRECONDITIONERS, ids=lambda part: repr(part)[:60])
+def test_every_preconditioner_rests_in_every_storage(part: Preconditioner, storage: Storage) -> None:
+    net, _ = train(Method(preconditioner=part, storage=storage), steps=3)
+    assert all(bool(param.isfinite().all()) for param in net.parameters())
+
+
+def test_there_is_something_to_combine() -> None:
+    assert min(len(FILTERS), len(PRECONDITIONERS)) >= 8
+    assert len(STEPS) >= 3
+    assert len(instances(Storage)) >= 2
