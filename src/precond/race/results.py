@@ -209,6 +209,8 @@ class RaceResult:
             raise BadInputError(
                 f"{path}:{error.lineno}: not JSON ({error.msg}); race again into another --out"
             ) from error
+        except UnicodeDecodeError as error:
+            raise BadInputError(f"{path}: not JSON (not text in UTF-8); race again into another --out") from error
         schema = data.get("schema") if isinstance(data, dict) else None
         if not isinstance(schema, int):
             raise BadInputError(f"{path}: not the results of a race (no schema number)")
@@ -217,8 +219,11 @@ class RaceResult:
                 f"{path}: written with schema {schema}, this version reads up to {SCHEMA}; upgrade precond, or race "
                 "into another --out (the old data are untouched)"
             )
-        problems = [_problem(entry) for entry in data.pop("problems")]
-        return cls(problems=problems, **data)
+        try:
+            problems = [_problem(entry) for entry in data.pop("problems")]
+            return cls(problems=problems, **data)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise BadInputError(f"{path}: damaged results ({error}); race again into another --out") from error
 
 
 def _problem(data: dict[str, Any]) -> ProblemResult:

@@ -27,7 +27,7 @@ def plain(value: object, digits: int = 4) -> str:
     if not isinstance(value, float):
         return str(value)
     if not math.isfinite(value):
-        return NOTHING if math.isnan(value) else str(value)
+        return NOTHING if math.isnan(value) else "∞" if value > 0 else "−∞"
     if value == 0:
         return "0"
     if not 1e-3 <= abs(value) < 1e7:
