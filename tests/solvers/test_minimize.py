@@ -575,3 +575,14 @@ def test_every_smooth_recipe_makes_progress(name):
     assert result.certificate.extra["loss"] < 0.99 * math.log(2)
     if registry.find(name).family == "second-order":
         exec(registry.find(name).example, {"precond": precond, "torch": torch})  # the example runs
+
+
+@pytest.mark.parametrize("method", ["lbfgs", "newton-cg", "regularized-newton"])
+def test_a_wall_of_nan_is_named_after_one_search(method):
+    def wall(x):
+        return torch.where((x > 0.5).any(), torch.nan, 1.0) * ((x - 1) ** 2).sum()
+
+    result = precond.minimize(wall, torch.full((3,), 0.5).double(), method=method)
+    assert result.status is Status.FAILED_NON_FINITE
+    assert torch.equal(result.x, torch.full((3,), 0.5).double())
+    assert result.work.gradients <= 90

@@ -9,7 +9,7 @@ from typing import final
 
 from torch import Tensor
 
-from precond.core import Advance, NoState, Objective, Point, Search, Status
+from precond.core import Advance, NoState, Objective, Point, Search
 from precond.steps.line import Line, Trial
 
 
@@ -18,7 +18,7 @@ from precond.steps.line import Line, Trial
 class Armijo(Search[NoState]):
     """Shrink the step from 1 until ``f(x + a d) <= f + c1 a g'd`` (Armijo 1966), by quadratic interpolation.
 
-    Where values of the objective differ by rounding alone, a step that does not lengthen the gradient is accepted.
+    Where values of the objective differ by rounding alone, a step that shortens the gradient is accepted.
 
     Attributes:
         c1: Sufficient decrease.
@@ -38,16 +38,17 @@ class Armijo(Search[NoState]):
         """Move along the direction to a point of sufficient decrease."""
         line = Line(objective, point, direction(0.0))
         start, alpha = line.start, 1.0
+        broken = False
         for _ in range(self.max_trials):
             trial = line.at(alpha)
+            broken |= not trial.finite
             if trial.finite:
-                if trial.loss <= start.loss + self.c1 * alpha * start.slope:
+                if trial.loss <= start.loss + self.c1 * alpha * start.slope and trial.loss < start.loss:
                     return Advance(trial.point)
                 if abs(trial.loss - start.loss) <= line.noise and _shorter(trial.point, point):
                     return Advance(trial.point)
             alpha = self._shorter_step(start, trial)
-        stuck = -alpha * start.slope <= line.noise
-        return Advance(point, Status.FAILED_STAGNATION if stuck else Status.FAILED_LINE_SEARCH)
+        return Advance(point, line.failure(alpha, broken))
 
     @staticmethod
     def _shorter_step(start: Trial, trial: Trial) -> float:
@@ -58,4 +59,4 @@ class Armijo(Search[NoState]):
 
 
 def _shorter(new: Point, old: Point) -> bool:
-    return bool(new.gradient.norm() <= old.gradient.norm())
+    return bool(new.gradient.norm() < old.gradient.norm())

@@ -69,7 +69,7 @@ class GradientRegularized(Search[GradientRegularizedState]):
         noise = 100 * torch.finfo(point.loss.dtype).eps * abs(loss)
         if not self.search:
             return Advance(objective.point(point.x + direction(math.sqrt(float(state.h) * norm))))
-        h, factor, rounding = float(state.h) / 2, 2.0, False
+        h, factor, rounding, broken = float(state.h) / 2, 2.0, False, False
         for failures in range(1, self.max_trials + 1):
             shift = math.sqrt(h * norm)
             step = direction(shift)
@@ -79,7 +79,9 @@ class GradientRegularized(Search[GradientRegularizedState]):
             ).tolist()  # fmt: skip
             rounding = abs(new_loss - loss) <= noise
             decreased = new_loss <= loss - 2 / 3 * shift * r * r or rounding
-            if decreased and math.isfinite(new_loss) and new_norm <= 2 * shift * r:
+            broken |= not math.isfinite(new_loss + new_norm)
+            moved = new_loss < loss or new_norm < norm  # not a step of no length
+            if decreased and moved and math.isfinite(new_loss) and new_norm <= 2 * shift * r:
                 state.h.fill_(h)
                 return Advance(trial)
             if rounding and new_norm < norm:
@@ -88,6 +90,8 @@ class GradientRegularized(Search[GradientRegularizedState]):
             if failures >= self.patience:
                 factor *= 2
             h *= factor
-            if not math.isfinite(h):
+            if not math.sqrt(h * norm) <= torch.finfo(point.x.dtype).max:
                 break
+        if broken:
+            return Advance(point, Status.FAILED_NON_FINITE)
         return Advance(point, Status.FAILED_STAGNATION if rounding else Status.FAILED_LINE_SEARCH)

@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from precond.core import Objective, Point
+from precond.core import Objective, Point, Status
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +55,21 @@ class Line:
     def at(self, alpha: float) -> Trial:
         """Evaluate value and gradient at one step."""
         return self._trial(alpha, self._objective.point(self.start.point.x.add(self._direction, alpha=alpha)))
+
+    def failure(self, alpha: float, broken: bool) -> Status:
+        """Return why no step was found.
+
+        Args:
+            alpha: The last step tried.
+            broken: Some trial was not finite.
+
+        Returns:
+            The status of the failed search.
+        """
+        if broken:
+            return Status.FAILED_NON_FINITE
+        stuck = -alpha * self.start.slope <= self.noise
+        return Status.FAILED_STAGNATION if stuck else Status.FAILED_LINE_SEARCH
 
     def _trial(self, alpha: float, point: Point) -> Trial:
         slope = torch.linalg.vecdot(point.gradient, self._direction)[0]

@@ -9,7 +9,7 @@ from typing import final
 
 from torch import Tensor
 
-from precond.core import Advance, BadInputError, NoState, Objective, Point, Search, Status
+from precond.core import Advance, BadInputError, NoState, Objective, Point, Search
 from precond.steps.line import Line, Trial, cubic_minimizer, first_step, secant_minimizer
 
 
@@ -51,8 +51,10 @@ class StrongWolfe(Search[NoState]):
         start, noise = line.start, line.noise
         low, high = start, None  # an interval that holds acceptable points; `low` is its best end
         alpha = first_step(point.gradient, d)
+        broken = False
         for _ in range(self.max_trials):
             trial = line.at(alpha)
+            broken |= not trial.finite
             rounding = abs(trial.loss - start.loss) <= noise
             decreased = rounding or trial.loss <= start.loss + self.c1 * alpha * start.slope
             if decreased and trial.finite and abs(trial.slope) <= -self.c2 * start.slope:
@@ -70,10 +72,9 @@ class StrongWolfe(Search[NoState]):
             alpha = self._beyond(previous, low) if high is None else self._between(low, high, rounding)
             if alpha == low.alpha or (high is not None and alpha == high.alpha):
                 break
-        if low is not start:
+        if low.loss < start.loss or abs(low.slope) < abs(start.slope):  # not a step of no length
             return Advance(low.point)
-        stuck = -alpha * start.slope <= noise
-        return Advance(point, Status.FAILED_STAGNATION if stuck else Status.FAILED_LINE_SEARCH)
+        return Advance(point, line.failure(alpha, broken))
 
     @staticmethod
     def _beyond(previous: Trial, last: Trial) -> float:
