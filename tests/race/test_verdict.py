@@ -191,8 +191,8 @@ def test_intervals_in_words(value, text):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(None, "–"), (0.0, "0"), (float("nan"), "–"), (float("inf"), "∞"), (12345, "12,345"), (1e-9, "1.00e-9"),
-     (0.12345678, "0.1235"), (True, "True"), ("x", "x"), (123456.7, "123,457")],
+    [(None, "–"), (0.0, "0"), (float("nan"), "–"), (float("inf"), "∞"), (12345, "12,345"),
+     (1e-9, "1.00e-9"), (0.12345678, "0.1235"), (True, "True"), ("x", "x"), (123456.7, "123,457")],
 )  # fmt: skip
 def test_numbers_in_words(value, text):
     assert plain(value) == text
