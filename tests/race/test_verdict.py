@@ -51,7 +51,7 @@ def test_what_is_measured_at_every_step_is_exact():
     assert verdict(entry).winner == "a"
     assert "150 ± 0 steps" in verdict(entry).headline
     assert looks(entry) == ""
-    assert "measured" not in report_page(RaceResult([entry])).split("How to read")[0].split("<body>")[1]
+    assert "every" not in report_page(RaceResult([entry])).split("How to read")[0].split("<body>")[1]
 
 
 def test_seeds_and_spacing_add_up():
@@ -67,9 +67,9 @@ def test_seeds_and_spacing_add_up():
 
 def test_the_page_states_the_spacing():
     entry = problem(a=[150, 150, 150], b=[165, 165, 165])
-    assert looks(entry) == "every 15 steps"
+    assert looks(entry) == "measured every 15 steps"
     text = report_page(RaceResult([entry], complete=True))
-    assert "measured every 15 steps" in text
+    assert "The metric was measured every 15 steps" in text
     assert "<b>every 15 steps</b>" in text
     assert "150.0 ± 7.5" in text
     assert "150 ± 0" not in text
@@ -91,6 +91,15 @@ def test_spacing_is_that_before_the_hit():
     entry.steps_to_target = 37
     assert spacing(entry) == 0
     assert looks(problem(every=15, a=[None])) == ""
+
+
+def test_a_long_curve_may_have_dropped_looks():
+    entry = problem(every=2, a=[150, 150])
+    for one in entry.runs:
+        one.steps_to_target = 149  # one step after a point that was kept
+    assert looks(entry) == ""
+    entry.runs[1].steps_to_target = 150
+    assert looks(entry) == "recorded every 1 to 2 steps"
 
 
 def test_unequal_spacings_need_the_larger_gap():
