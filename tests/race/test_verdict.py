@@ -147,9 +147,14 @@ def test_nobody_met_the_target():
 def test_the_end_of_the_horizon_is_told_for_training():
     finals = {"a": [0.05, 0.051, 0.05], "b": [0.01, 0.011, 0.01]}
     entry = problem(kind="training", finals=finals, a=[30, 30, 30], b=[150, 150, 150])
-    assert verdict(entry).winner == "a"
-    assert any("At the end of the horizon b has the lowest loss" in remark for remark in verdict(entry).remarks)
-    assert not any("horizon" in remark for remark in verdict(problem(a=[30] * 3, b=[150] * 3)).remarks)
+    found = verdict(entry)
+    assert (found.winner, found.measure) == ("b", "final")
+    assert found.headline.startswith("b wins: ends lowest, at 0.0103")
+    assert found.remarks[0].startswith("To the target of 0.1: a wins: reaches the target in 30.0 ± 7.5 steps")
+    assert [row.contestant for row in ranking(entry)] == ["b", "a"]
+    close = problem(kind="training", finals={"a": finals["a"], "b": finals["a"]}, a=[30] * 3, b=[150] * 3)
+    assert verdict(close).winner is None
+    assert not any("To the target" in remark for remark in verdict(problem(a=[30] * 3, b=[150] * 3)).remarks)
 
 
 def test_the_clock_has_its_own_verdict():
