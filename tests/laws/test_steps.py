@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from precond.core import Factor, Objective, Operator, Point, Search, StepRule, Work, named_tensors
+from precond.core import Factor, Objective, Operator, Point, Search, Shared, StepRule, Work, named_tensors
 from precond.operators import as_operator
 from tests.laws.discover import instances, name
 from tests.laws.feed import addresses, equal, evidence, random, snapshot, spd
@@ -17,6 +17,7 @@ F64 = torch.float64
 N = 6
 every_rule = pytest.mark.parametrize("part", instances(StepRule), ids=name)
 every_factor = pytest.mark.parametrize("part", [p for p in instances(StepRule) if isinstance(p, Factor)], ids=name)
+every_shared = pytest.mark.parametrize("part", [p for p in instances(StepRule) if isinstance(p, Shared)], ids=name)
 every_search = pytest.mark.parametrize("part", [p for p in instances(StepRule) if isinstance(p, Search)], ids=name)
 
 
@@ -32,7 +33,7 @@ def test_init_reads_no_values(part: StepRule[Any]) -> None:
 
 @every_rule
 def test_is_a_factor_or_a_search(part: StepRule[Any]) -> None:
-    assert isinstance(part, Factor | Search), "no driver can run a rule that is neither"
+    assert isinstance(part, Factor | Search | Shared), "no driver can run a rule that is none of these"
 
 
 @every_factor
@@ -47,6 +48,26 @@ def test_factor_is_positive_and_writes_nothing(part: Factor[Any]) -> None:
         assert bool(torch.isfinite(factor).all())
         assert factor.ndim == 0 or factor.shape == (2, *[1] * (direction.ndim - 1))
         assert torch.equal(direction, record.gradient), "factor writes to the direction"
+        assert addresses(state) == before, "a tensor of the state was replaced instead of written to"
+
+
+@every_shared
+def test_shared_factors_are_positive_and_do_not_depend_on_the_order(part: Shared[Any]) -> None:
+    state = part.init(torch.zeros(3, N, 2, dtype=F64))
+    before = addresses(state)
+    for step in range(4):
+        record = evidence(3, (N, 2), step)
+        kept = record.gradient.clone()
+        contributions = part.contribute(state, record, lambda v: 2 * v)
+        assert contributions.shape == (3,)
+        combined = part.combine(contributions)
+        assert combined.ndim == 0
+        torch.testing.assert_close(part.combine(contributions.flip(0)), combined)
+        factors = part.share(state, record, combined)
+        assert factors.shape == (3,)
+        assert bool((factors > 0).all())
+        assert bool(torch.isfinite(factors).all())
+        assert torch.equal(record.gradient, kept), "the evidence was written to"
         assert addresses(state) == before, "a tensor of the state was replaced instead of written to"
 
 

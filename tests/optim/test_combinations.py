@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from precond.core import Cadence, Decay, Factor, Filter, Method, Need, Preconditioner, Scope, StepRule, Storage
+from precond.core import Cadence, Decay, Factor, Filter, Method, Need, Preconditioner, Scope, Shared, StepRule, Storage
 from precond.optim.memory import estimate_memory
 from precond.optim.optimizer import Optimizer
 from tests.laws.discover import instances
@@ -25,7 +25,7 @@ def fits(part: object) -> bool:
 
 FILTERS = [part for part in instances(Filter) if fits(part)]
 PRECONDITIONERS = [part for part in instances(Preconditioner) if fits(part)]
-STEPS = [part for part in instances(StepRule) if fits(part) and isinstance(part, Factor)]
+STEPS = [part for part in instances(StepRule) if fits(part) and isinstance(part, Factor | Shared)]
 CADENCES = [Cadence(), Cadence(every=3), Cadence(every=2, after=True), Cadence(every=3, after=True, prime=True)]
 
 methods = st.builds(

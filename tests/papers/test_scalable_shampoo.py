@@ -63,7 +63,7 @@ def reference(
 )
 def test_equals_a_plain_loop(options):
     stream = with_gaps(gradients(15))
-    method = scalable_shampoo(merge=9, root=Eigen(), **options)
+    method = scalable_shampoo(block=9, root=Eigen(), **options)
     ours = run(lambda ps: Optimizer(ps, method, lr=0.1, weight_decay=0.1), stream, start())
     assert_close(ours, each(lambda w, gs: reference(w, gs, 0.1, weight_decay=0.1, **options), stream, start()), 1e-8)
 
@@ -77,7 +77,7 @@ def test_with_newton_roots_and_a_ridge():
 
 def test_roots_may_be_taken_later_and_less_often():
     stream = gradients(12)
-    method = scalable_shampoo(merge=9, root=Eigen(), every=5, start=4)
+    method = scalable_shampoo(block=9, root=Eigen(), every=5, start=4)
     method = dataclasses.replace(method, cadence=dataclasses.replace(method.cadence, stagger=False))
     ours = run(lambda ps: Optimizer(ps, method, lr=0.1), stream, start())
     assert_close(ours, each(lambda w, gs: reference(w, gs, 0.1, every=5, first=4), stream, start()), 1e-8)
@@ -111,6 +111,24 @@ def test_merging_keeps_the_number_of_entries(dims, limit):
     merged = merge_dims(dims, limit)
     assert np.prod(merged) == np.prod(dims)
     assert all(dim <= limit or dim in dims for dim in merged)
+
+
+def test_tiles_have_factors_of_their_own():
+    """A matrix cut in two is two matrices with one norm to graft."""
+    stream = gradients(8, [(4, 6)])
+    method = scalable_shampoo(block=3, root=Eigen(), graft="sgd", momentum=0.0)
+    ours = run(lambda ps: Optimizer(ps, method, lr=0.1), stream, start([(4, 6)]))
+    w = start([(4, 6)])[0].detach().numpy().copy()
+    factors = {(i, j): [1e-6 * np.eye(2), 1e-6 * np.eye(3)] for i in range(2) for j in range(2)}
+    for (g,) in stream:
+        u = np.zeros_like(g)
+        for (i, j), (left, right) in factors.items():
+            tile = (slice(2 * i, 2 * i + 2), slice(3 * j, 3 * j + 3))
+            left += g[tile] @ g[tile].T
+            right += g[tile].T @ g[tile]
+            u[tile] = power(left, -0.25) @ g[tile] @ power(right, -0.25)
+        w -= 0.1 * u * np.linalg.norm(g) / np.linalg.norm(u)
+    assert_close(ours, [w], 1e-9)
 
 
 def test_headline_fewer_steps_than_momentum_even_with_delayed_roots():

@@ -36,6 +36,26 @@ class Factor(StepRule[S]):
         """Return the factor on the learning rate, 0-d or ``[batch]`` with trailing ones."""
 
 
+class Shared(StepRule[S]):
+    """A rule that multiplies the learning rate by a factor on which the parameters of a group agree.
+
+    In each step the driver asks every parameter for its contribution, combines those of all parameters of a group that
+    follow the same method, and hands the result back to each.
+    """
+
+    @abc.abstractmethod
+    def contribute(self, state: S, evidence: Evidence, precondition: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return what each member contributes, ``[batch]``; ``precondition`` applies the method's preconditioner."""
+
+    @abc.abstractmethod
+    def combine(self, contributions: Tensor) -> Tensor:
+        """Return one number, 0-d, from the contributions of all parameters, ``[parameters]``, in any order."""
+
+    @abc.abstractmethod
+    def share(self, state: S, evidence: Evidence, combined: Tensor) -> Tensor:
+        """Return each member's factor on the learning rate, ``[batch]``, from what was combined."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Constant(Factor[NoState]):
     """The learning rate as it is; schedules act on the learning rate itself."""

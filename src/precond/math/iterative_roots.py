@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from precond.math.norms import largest_eigenvalue
 from precond.math.polar import POLAR_EXPRESS
 
 
@@ -72,7 +73,7 @@ def coupled_newton(
     a, scale, finite, zero = _scaled(matrices)
     identity = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
     if ridge:
-        a = a + (ridge * _largest(a))[:, None, None] * identity
+        a = a + (ridge * largest_eigenvalue(a, steps=100))[:, None, None] * identity
     norm = torch.linalg.matrix_norm(a, keepdim=True)
     z = (1.0 + p) / (2.0 * torch.where(zero[:, None, None], 1.0, norm))
     x, m = z.pow(1.0 / p) * identity, z * a
@@ -104,15 +105,6 @@ def _scaled(matrices: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     norm = 1.01 * torch.linalg.matrix_norm(work / largest, keepdim=True)
     norm = torch.where(norm == 0, 1.0, norm)
     return work / largest / norm, largest * norm, finite, zero
-
-
-def _largest(matrices: Tensor, steps: int = 100) -> Tensor:
-    """Estimate the largest eigenvalue of each positive semidefinite matrix, ``[batch]``, by power iterations."""
-    v = matrices.sum(-1, keepdim=True) + matrices.diagonal(dim1=-2, dim2=-1).unsqueeze(-1)
-    tiny = torch.finfo(matrices.dtype).tiny
-    for _ in range(steps):
-        v = torch.bmm(matrices, v / torch.linalg.vector_norm(v, dim=-2, keepdim=True).clamp(min=tiny))
-    return torch.linalg.vector_norm(v, dim=(-2, -1))
 
 
 def _symmetric(matrices: Tensor) -> Tensor:

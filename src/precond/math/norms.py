@@ -1,4 +1,4 @@
-"""Norms of the members of a batch."""
+"""Norms of the members of a batch, and cheap estimates of spectral norms."""
 
 from __future__ import annotations
 
@@ -11,3 +11,36 @@ def member_norm(v: Tensor) -> Tensor:
     if v.ndim == 1:  # an empty list of axes would mean all of them
         return v.abs()
     return torch.linalg.vector_norm(v, dim=tuple(range(1, v.ndim)), keepdim=True)
+
+
+def largest_eigenvalue(matrices: Tensor, steps: int = 8) -> Tensor:
+    """Estimate the largest eigenvalue of symmetric positive semidefinite matrices from below, by power iterations.
+
+    Args:
+        matrices: Shape ``[batch, n, n]``.
+        steps: Products with each matrix, after the first, which is its column of largest norm.
+
+    Returns:
+        Shape ``[batch]``; at least the largest column norm.
+    """
+    return largest_singular_value(matrices, steps)
+
+
+def largest_singular_value(matrices: Tensor, steps: int = 8) -> Tensor:
+    """Estimate the largest singular value of symmetric or skew-symmetric matrices from below, by power iterations.
+
+    Args:
+        matrices: Shape ``[batch, n, n]``.
+        steps: Products with each matrix, after the first, which is its column of largest norm.
+
+    Returns:
+        Shape ``[batch]``; at least the largest column norm.
+    """
+    scale = matrices.abs().amax((-2, -1), keepdim=True)
+    work = matrices / torch.where(scale > 0, scale, 1.0)
+    column = torch.linalg.vector_norm(work, dim=-2).argmax(-1)
+    v = work.gather(-1, column[:, None, None].expand(-1, work.shape[-1], 1))
+    tiny = torch.finfo(matrices.dtype).tiny
+    for _ in range(steps):
+        v = torch.bmm(work, v / torch.linalg.vector_norm(v, dim=-2, keepdim=True).clamp(min=tiny))
+    return torch.linalg.vector_norm(v, dim=(-2, -1)) * scale[:, 0, 0]

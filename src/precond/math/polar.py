@@ -11,9 +11,6 @@ from torch import Tensor
 
 from precond.math.products import fast_products, has_fast_bfloat16
 
-_LARGE = 128
-"""Shorter side from which on a processor's bfloat16 is worth its rounding."""
-
 
 @dataclasses.dataclass(frozen=True)
 class NewtonSchulz:
@@ -77,6 +74,9 @@ POLAR_EXPRESS = NewtonSchulz(
     (*((a / _SAFETY, b / _SAFETY**3, c / _SAFETY**5) for a, b, c in _MINIMAX), (1.875, -1.25, 0.375)), margin=_SAFETY
 )
 """Polar Express (arXiv 2505.16932): the best quintic at each step for singular values from 1e-3 to 1; converges."""
+
+_LARGE = 128
+"""Shorter side from which on a processor's bfloat16 is worth its rounding."""
 
 
 def polar(

@@ -21,24 +21,28 @@ if TYPE_CHECKING:
     from precond.recipes.dropins_matrix import DASGO as DASGO
     from precond.recipes.dropins_matrix import MARS as MARS
     from precond.recipes.dropins_matrix import MARSM as MARSM
+    from precond.recipes.dropins_matrix import InducedMetric as InducedMetric
+    from precond.recipes.dropins_matrix import PSGDKron as PSGDKron
     from precond.recipes.dropins_matrix import ScalableShampoo as ScalableShampoo
     from precond.recipes.dropins_matrix import ShampooSquared as ShampooSquared
     from precond.recipes.dropins_matrix import TurboMuon as TurboMuon
+
+_MATRIX = (
+    "ASGO", "DASGO", "InducedMetric", "MARS", "MARSM", "PSGDKron", "ScalableShampoo", "ShampooSquared", "TurboMuon",
+)  # fmt: skip
 
 _home = {
     "Matrices": "precond.optim.select",
     "Optimizer": "precond.optim.optimizer",
     "estimate_memory": "precond.optim.memory",
     **dict.fromkeys(("SGD", "AdamW", "Adan", "LeanSOAP", "Lion", "Muon", "Shampoo", "SOAP"), "precond.recipes.dropins"),
-    **dict.fromkeys(
-        ("ASGO", "DASGO", "MARS", "MARSM", "ScalableShampoo", "ShampooSquared", "TurboMuon"),
-        "precond.recipes.dropins_matrix",
-    ),
+    **dict.fromkeys(_MATRIX, "precond.recipes.dropins_matrix"),
 }
 
 __all__ = [
-    "ASGO", "DASGO", "MARS", "MARSM", "SGD", "SOAP", "AdamW", "Adan", "LeanSOAP", "Lion", "Matrices", "Muon",
-    "Optimizer", "ScalableShampoo", "Shampoo", "ShampooSquared", "TurboMuon", "estimate_memory",
+    "ASGO", "DASGO", "MARS", "MARSM", "SGD", "SOAP", "AdamW", "Adan", "InducedMetric", "LeanSOAP", "Lion",
+    "Matrices", "Muon",
+    "Optimizer", "PSGDKron", "ScalableShampoo", "Shampoo", "ShampooSquared", "TurboMuon", "estimate_memory",
 ]  # fmt: skip
 
 

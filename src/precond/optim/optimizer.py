@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +22,7 @@ from precond.core import (
     Need,
     Route,
     Scope,
+    Shared,
     Work,
     named_tensors,
 )
@@ -150,12 +153,19 @@ class Optimizer(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         seen = None if loss is None else torch.as_tensor(loss).detach()
+        waiting: dict[tuple[int, int], list[tuple[_Walk, Tensor, Shared[Any]]]] = {}
         for slab in self._current_slabs():
-            self._advance(slab, seen)
+            walk = self._advance(slab, seen)
+            contribution = next(walk, None)
+            if contribution is not None:  # the slab waits for what the others contribute
+                place = waiting.setdefault((slab.group, id(slab.method)), [])
+                place.append((walk, contribution, slab.method.step))
+        for walks in waiting.values():
+            _agree(walks)
         return loss
 
-    def _advance(self, slab: Slab, loss: Tensor | None) -> None:
-        """Move the parameters of one slab that have a usable gradient."""
+    def _advance(self, slab: Slab, loss: Tensor | None) -> _Walk:
+        """Move the parameters of one slab that have a usable gradient; yields as `_move` does."""
         members = [i for i, param in enumerate(slab.params) if param.grad is not None]
         if not members:
             return
@@ -175,7 +185,7 @@ class Optimizer(torch.optim.Optimizer):
                 return
         whole = len(members) == len(slab.params)
         with slab.working(None if whole else members) as state:
-            self._move(slab, state, members, gradient, loss)
+            yield from self._move(slab, state, members, gradient, loss)
 
     def _fused(self, slab: Slab, members: list[int], grads: list[Tensor]) -> bool:
         """Take the step as one kernel, if there is one for the method and nothing stands against it."""
@@ -204,8 +214,13 @@ class Optimizer(torch.optim.Optimizer):
         rest = [position for position in range(len(members)) if position not in set(new)]
         return [members[position] for position in rest], gradient[rest]
 
-    def _move(self, slab: Slab, state: SlabState, members: list[int], raw: Tensor, loss: Tensor | None) -> None:
-        """Take one step of the method with the working state of ``members``."""
+    def _move(self, slab: Slab, state: SlabState, members: list[int], raw: Tensor, loss: Tensor | None) -> _Walk:
+        """Take one step of the method with the working state of ``members``.
+
+        Yields:
+            Only for step rules on which parameters agree: the contribution of each member; what all of them combine to
+            is to be sent back.
+        """
         method, group = slab.method, self.param_groups[slab.group]
         params = [slab.params[i] for i in members]
         decay, rate = group["weight_decay"], group["lr"]
@@ -235,7 +250,13 @@ class Optimizer(torch.optim.Optimizer):
         direction = _push(method.smoothing, state, "smoothing", direction, evidence)
         self.work.applies += len(members)
 
-        scale = method.step.factor(state.rule, evidence, direction)  # type: ignore[attr-defined]  # checked: a Factor
+        if isinstance(method.step, Shared):
+            apply = functools.partial(method.preconditioner.apply, state.preconditioner)
+            combined = yield method.step.contribute(state.rule, evidence, apply)
+            factors = method.step.share(state.rule, evidence, combined)
+            scale: Tensor | float = factors.view(-1, *(1,) * (direction.ndim - 1))
+        else:
+            scale = method.step.factor(state.rule, evidence, direction)  # type: ignore[attr-defined]  # a Factor
         if isinstance(scale, Tensor):
             direction = direction * scale
         else:  # a constant multiple of the learning rate, which weight decay sees too
@@ -349,6 +370,19 @@ class Optimizer(torch.optim.Optimizer):
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
+_Walk = Generator[Tensor, Tensor, None]
+"""The step of one slab, which may stop to hear of the others."""
+
+
+def _agree(walks: Sequence[tuple[_Walk, Tensor, Shared[Any]]]) -> None:
+    """Combine what the slabs of one method contribute, and let each finish its step."""
+    _, first, rule = walks[0]
+    combined = rule.combine(torch.cat([part.to(first.device, torch.float64) for _, part, _ in walks]))
+    for walk, contribution, _ in walks:
+        with contextlib.suppress(StopIteration):
+            walk.send(combined.to(contribution))
+
+
 def _push(filter_: Any, state: SlabState, slot: str, v: Tensor, evidence: Any) -> Tensor:
     return v if filter_ is None else filter_.push(state.filters[slot], v, evidence)
 
@@ -378,7 +412,7 @@ def _check_parameter(name: str, param: Tensor) -> None:
 
 def _check_method(method: Method) -> None:
     missing = method.needs & ~_PROVIDED
-    if missing or not isinstance(method.step, Factor):
+    if missing or not isinstance(method.step, Factor | Shared):
         what = missing.name or type(method.step).__name__
         raise IncompatibleError(
             f"this method needs {what}, which training steps do not provide; use precond.minimize for it"

@@ -70,14 +70,18 @@ class Kronecker(Preconditioner[KroneckerState]):
         dims = like.shape[1:] or (1,)
         dtype = torch.promote_types(like.dtype, torch.float32)
         kept = [dim <= self.max_dim and (self.vectors or len(dims) > 1) for dim in dims]
-        root = self.eps ** self._exponent(sum(kept)) if self.eps > 0 else 1.0
+        modes = sum(kept)
+
+        def root(dim: int) -> float:
+            trace = self.eps * dim if self.trace_scale and modes > 1 else 1.0
+            return (self.eps / trace ** (1.0 - 1.0 / modes)) ** self._exponent(modes) if self.eps > 0 else 1.0
 
         def scaled_identity(dim: int, scale: float) -> Tensor:
             identity = torch.eye(dim, dtype=dtype, device=like.device)
             return (scale * identity).expand(like.shape[0], dim, dim).clone()
 
         factors = [scaled_identity(dim, self.eps) if keep else None for dim, keep in zip(dims, kept, strict=True)]
-        roots = [scaled_identity(dim, root) if keep else None for dim, keep in zip(dims, kept, strict=True)]
+        roots = [scaled_identity(dim, root(dim)) if keep else None for dim, keep in zip(dims, kept, strict=True)]
         return KroneckerState(factors, roots)
 
     def observe(self, state: KroneckerState, evidence: Evidence) -> None:

@@ -11,9 +11,10 @@ from precond.core import BadInputError, Route
 from precond.math.root_methods import CoupledQuintics
 from precond.optim.optimizer import Optimizer
 from precond.preconditioners.polar import Scale
-from precond.recipes import kronecker, one_sided, orthogonal, variance_reduced
+from precond.recipes import induced_metric, kronecker, one_sided, orthogonal, psgd, variance_reduced
 from precond.recipes.arguments import checked_betas, rate_ratio
 from precond.recipes.routes import NOT_HIDDEN
+from precond.steps.induced_metric import Embedding
 
 
 class TurboMuon(Optimizer):
@@ -249,8 +250,7 @@ class ScalableShampoo(Optimizer):
         graft: ``"sgd"`` or ``"adagrad"``: whose norm each direction gets.
         preconditioning_compute_steps: Steps between roots.
         start_preconditioning_step: The first step with a preconditioned direction.
-        block_size: Neighbouring axes are merged up to this length.
-        max_preconditioner_dim: Axes longer than this are left as they are.
+        block_size: Neighbouring axes are merged up to this length, longer ones cut.
     """
 
     def __init__(
@@ -267,11 +267,79 @@ class ScalableShampoo(Optimizer):
         preconditioning_compute_steps: int = 1,
         start_preconditioning_step: int = 1,
         block_size: int = 128,
-        max_preconditioner_dim: int = 8192,
     ) -> None:
         method = kronecker.scalable_shampoo(
             momentum=momentum, nesterov=nesterov, beta=beta2, eps=matrix_eps, graft=graft, graft_eps=diagonal_eps,
-            every=preconditioning_compute_steps, start=start_preconditioning_step, merge=block_size,
-            max_dim=max_preconditioner_dim,
+            every=preconditioning_compute_steps, start=start_preconditioning_step, block=block_size,
         )  # fmt: skip
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+
+
+class PSGDKron(Optimizer):
+    """White gradients by fitted Kronecker factors; see `precond.recipes.psgd.psgd_kron`.
+
+    Args:
+        params: Parameters, named parameters or parameter groups.
+        lr: Learning rate.
+        momentum: Decay of the average of gradients; 0 for none.
+        weight_decay: Decoupled decay.
+        preconditioner_lr: Relative step size of the fit.
+        preconditioner_max_size: Longer axes get a diagonal factor.
+        preconditioner_max_skew: So do axes whose length squared is more than this multiple of the number of entries.
+        preconditioner_init_scale: Start of ``Q``; by the size of the first gradient unless given.
+        grad_clip_max_amps: Largest root mean square and largest entry of a direction.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 1e-3,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        preconditioner_lr: float = 0.1,
+        preconditioner_max_size: int = 8192,
+        preconditioner_max_skew: float = 1.0,
+        preconditioner_init_scale: float | None = None,
+        grad_clip_max_amps: tuple[float, float] = (2.0, 10.0),
+    ) -> None:
+        rms, largest = grad_clip_max_amps
+        method = psgd.psgd_kron(
+            momentum=momentum, fit_lr=preconditioner_lr, max_size=preconditioner_max_size,
+            max_skew=preconditioner_max_skew, init_scale=preconditioner_init_scale, rms=rms, largest=largest,
+        )  # fmt: skip
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+
+
+class InducedMetric(Optimizer):
+    """Momentum in the metric of the loss surface; see `precond.recipes.induced_metric.induced_metric`.
+
+    Args:
+        params: Parameters, named parameters or parameter groups.
+        lr: Learning rate.
+        momentum: Decay of the average of gradients.
+        xi: Scale of the direction of the loss; 0 for plain momentum.
+        beta: Decay of the average of the metric.
+        weight_decay: Decoupled decay.
+        base: ``"sgd"``, ``"rms"`` or ``"muon"``: what is shortened.
+        embedding: ``"loss"``, ``"log"`` or ``"sqrt"``; the last two need ``step(closure)``.
+        beta_rms: Decay of the average of squares of ``"rms"``.
+        eps: Added to its root.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 0.1,
+        momentum: float = 0.9,
+        xi: float = 0.1,
+        beta: float = 0.8,
+        weight_decay: float = 0.0,
+        base: Literal["sgd", "rms", "muon"] = "sgd",
+        embedding: Embedding = "loss",
+        beta_rms: float = 0.99,
+        eps: float = 1e-8,
+    ) -> None:
+        method = induced_metric.induced_metric(
+            base=base, embedding=embedding, momentum=momentum, xi=xi, beta=beta, beta_rms=beta_rms, eps=eps
+        )
         super().__init__(params, method, lr=lr, weight_decay=weight_decay)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from precond.core import BadInputError, Builds, Cadence, Choice, Kind, LogUniform, Method, Paper
+from precond.core import BadInputError, Builds, Cadence, Choice, Kind, LogUniform, Method, Paper, Preconditioner
 from precond.filters.heavy_ball import HeavyBall
 from precond.math.root_methods import CoupledNewton, InverseRoot
+from precond.preconditioners.blocked import Blocked
 from precond.preconditioners.diagonal import Diagonal
 from precond.preconditioners.graft import Graft
 from precond.preconditioners.identity import Identity
@@ -89,16 +90,15 @@ def scalable_shampoo(
     exponent: float | None = None,
     every: int = 1,
     start: int = 1,
-    merge: int = 128,
-    max_dim: int = 8192,
+    block: int = 128,
     root: InverseRoot | None = None,
 ) -> Method:
     """Shampoo with grafting, merged axes, and delayed roots by coupled Newton iterations.
 
-    Neighbouring axes are merged from left to right while their product stays within ``merge``; what is then a vector
-    has no factor. For the ``k`` axes of the others ``A_i <- A_i + G_i G_i^T`` (``beta A_i + (1 - beta) G_i G_i^T`` for
-    ``beta < 1``) from ``eps I``, and every ``every`` steps ``P_i = (A_i + eps lambda_max(A_i) I)^(-1/2k)``, or to the
-    power ``exponent``, by
+    Neighbouring axes are merged from left to right while their product stays within ``block``; what is then a vector
+    has no factor, and longer axes are cut into tiles with factors of their own. For the ``k`` axes of the others
+    ``A_i <- A_i + G_i G_i^T`` (``beta A_i + (1 - beta) G_i G_i^T`` for ``beta < 1``) from ``eps I``, and every
+    ``every`` steps ``P_i = (A_i + eps lambda_max(A_i) I)^(-1/2k)``, or to the power ``exponent``, by
 
         ``X = z^(1/p) I``, ``M = z A`` with ``z = (1 + p) / (2 ||A||_F)``, then ``T = ((p + 1) I - M) / p``,
         ``X <- X T``, ``M <- T^p M``.
@@ -107,7 +107,7 @@ def scalable_shampoo(
     ``start`` it is ``D`` itself. ``b <- momentum b + U``, ``w <- w - lr (U + momentum b)`` (Nesterov).
 
     Deviations:
-        1. Long axes are not split into blocks: those longer than ``max_dim`` are left as they are.
+        1. Long axes are cut evenly; the published code cuts them into blocks and a smaller rest.
         2. Weight decay, if any, is decoupled; the published code adds it after grafting, into the momentum.
         3. The velocity is one; the published code keeps another one of ``D`` for the steps before ``start``.
         4. The ridge does not accumulate in the factors, nor does Nesterov's step in the velocity, as they do in the
@@ -115,12 +115,12 @@ def scalable_shampoo(
         5. ``eps`` is 1e-6, what single precision can invert, where the code has 1e-12; ``lr`` 0.1 where it has 1.
         6. With ``every > 1``, different tensors take their roots at different steps, the first at step 1.
     """
-    grafts = {"sgd": Identity(), "adagrad": Diagonal(beta=1.0, eps=graft_eps)}
+    grafts: dict[str, Preconditioner[Any]] = {"sgd": Identity(), "adagrad": Diagonal(beta=1.0, eps=graft_eps)}
     if graft not in grafts:
         raise BadInputError(f"graft must be 'sgd' or 'adagrad', not {graft!r}")
-    factors = Kronecker(beta, eps, exponent, max_dim, root=root or CoupledNewton(ridge=eps), vectors=False)
+    factors = Kronecker(beta, eps, exponent, root=root or CoupledNewton(ridge=eps), vectors=False)
     return Method(
-        preconditioner=Graft(Merged(factors, merge), grafts[graft], start=start if start > 1 else 0),
+        preconditioner=Graft(Merged(Blocked(block, factors), block), grafts[graft], start=start if start > 1 else 0),
         smoothing=HeavyBall(momentum, nesterov=nesterov) if momentum else None,
         decay=Decoupled(),
         cadence=Cadence(every=every),
