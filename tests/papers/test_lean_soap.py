@@ -77,7 +77,8 @@ def test_headline_no_worse_than_soap_where_curvature_has_tiles():
 
 
 def test_state_and_work_grow_with_the_tile_not_with_the_matrix():
-    whole, tiled = (estimate_memory([("w", torch.zeros(64, 256))], method) for method in (soap(), lean_soap(block=16)))
+    named = [("w", torch.zeros(64, 256, requires_grad=True))]
+    whole, tiled = (estimate_memory(named, method) for method in (soap(), lean_soap(block=16)))
     entries = 64 * 256
-    assert whole > 4 * (2 * (64**2 + 256**2) + 2 * entries)
+    assert whole >= 4 * (2 * (64**2 + 256**2) + 2 * entries)
     assert tiled < 4 * (4 * entries + 2 * entries) * 1.05
