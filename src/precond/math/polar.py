@@ -48,18 +48,17 @@ def polar(
     x = x / (torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True) + floor / largest)
     x = x.to(_working_dtype(matrices) if dtype is None else dtype).reshape(-1, *matrices.shape[-2:])
     tall = x.shape[-2] > x.shape[-1]
-    x = (x.mT if tall else x).contiguous()
+    x = x.contiguous()
     spare = torch.empty_like(x)
-    gram = x.new_empty(x.shape[0], x.shape[1], x.shape[1])
+    gram = x.new_empty(x.shape[0], min(x.shape[1:]), min(x.shape[1:]))
     polynomial = torch.empty_like(gram)
     a, b, c = coefficients
-    with fast_products(x, x.numel() * x.shape[-2]):
-        for _ in range(steps):
-            torch.bmm(x, x.mT, out=gram)
+    with fast_products(x, x.numel() * gram.shape[-1]):
+        for _ in range(steps):  # on the shorter side: X p(X^T X) = p(X X^T) X
+            torch.bmm(*((x.mT, x) if tall else (x, x.mT)), out=gram)
             torch.baddbmm(gram, gram, gram, beta=b, alpha=c, out=polynomial)
-            torch.baddbmm(x, polynomial, x, beta=a, out=spare)
+            torch.baddbmm(x, *((x, polynomial) if tall else (polynomial, x)), beta=a, out=spare)
             x, spare = spare, x
-    x = x.mT if tall else x
     return x.reshape(matrices.shape).to(matrices.dtype)
 
 
