@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from precond.math import products
+from precond.math.eigen import gram_eigenvectors
 from precond.math.modes import add_gram, complete
 from precond.math.orthogonal import orthogonal
 from precond.math.products import fast_products, has_fast_bfloat16, onednn_is_exact
@@ -71,3 +72,24 @@ def test_columns_that_depend_on_one_another_give_an_orthogonal_basis() -> None:
     matrices[..., :3] = 1.0
     q = orthogonal(matrices)
     torch.testing.assert_close(q.mT @ q, torch.eye(520)[None], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(6, 2), (5, 5), (530, 40)])
+def test_eigenvectors_of_a_thin_gram_matrix(shape: tuple[int, int]) -> None:
+    v = torch.randn(2, *shape, dtype=torch.float64)
+    v[1] *= 1e120  # the product would overflow in single precision, and does not have to be formed
+    vectors, failed = gram_eigenvectors(v)
+    assert not bool(failed.any())
+    torch.testing.assert_close(vectors.mT @ vectors, torch.eye(shape[0], dtype=v.dtype).expand(2, -1, -1))
+    rotated = vectors[:1].mT @ (v[:1] @ v[:1].mT) @ vectors[:1]
+    values = torch.linalg.eigvalsh(v[0] @ v[0].mT).flip(0).clamp(min=0)
+    torch.testing.assert_close(rotated[0], torch.diag(values), atol=1e-8 * float(values[0]), rtol=1e-8)
+
+
+def test_a_thin_matrix_that_is_not_finite_fails_alone() -> None:
+    v = torch.randn(3, 6, 2)
+    v[1, 0, 0] = torch.nan
+    vectors, failed = gram_eigenvectors(v)
+    assert failed.tolist() == [False, True, False]
+    assert torch.equal(vectors[1], torch.eye(6))
+    assert bool(vectors.isfinite().all())

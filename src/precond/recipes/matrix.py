@@ -227,8 +227,8 @@ def muon(
     Deviations:
         1. The scale of a tensor with more than two axes is that of the flattened matrix; the published code takes it
            from the last two axes, so that convolutions are not scaled at all.
-        2. The iteration runs in bfloat16 only where that is fast (CUDA devices; matrices from 128x128 on processors that
-           multiply bfloat16 in hardware), in float32 elsewhere, and in float64 for float64.
+        2. The iteration runs in bfloat16 only where that is fast (on CUDA devices, and for matrices from 128x128 on on
+           processors that multiply bfloat16 in hardware), in float32 elsewhere, and in float64 for float64.
     """
     average = Nesterov(momentum) if nesterov else EMA(momentum, debias=False)
     hidden = Method(momentum=average, preconditioner=Polar(steps, scale), decay=Decoupled())
