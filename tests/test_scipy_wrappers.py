@@ -205,7 +205,7 @@ def test_a_start_named_mb_and_a_psolve_of_the_matrix():
 
 
 def test_minres_shifts_shows_and_checks(capsys):
-    x, info = ours.minres(A, B, shift=0.5, rtol=1e-10, show=True)
+    x, _ = ours.minres(A, B, shift=0.5, rtol=1e-10, show=True)
     np.testing.assert_allclose((A - 0.5 * scipy.sparse.eye_array(N)) @ x, B, atol=1e-8)
     assert "minres" in capsys.readouterr().out
     for module in (ours, theirs):
