@@ -28,7 +28,7 @@ def test_help_teaches_by_example() -> None:
         assert text in done.stdout
 
 
-@pytest.mark.parametrize("command", ["race", "methods", "problems"])
+@pytest.mark.parametrize("command", ["race", "solve", "methods", "problems"])
 def test_every_command_teaches_by_example(command: str) -> None:
     done = precond(command, "--help")
     assert done.returncode == 0

@@ -19,7 +19,7 @@ _functions = {
 }
 _packages = (
     "catalogue", "core", "filters", "krylov", "math", "operators", "optim", "preconditioners", "problems", "race",
-    "recipes", "solvers", "steps", "storage",
+    "recipes", "scipy", "solvers", "steps", "storage",
 )  # fmt: skip
 
 __all__ = ["__version__", "lstsq", "minimize", "solve"]

@@ -20,6 +20,7 @@ from precond import __version__
 
 COMMANDS = {
     "race": ("precond.race.command", "race", "Race methods on a problem, each tuned as carefully as the others."),
+    "solve": ("precond.solving.command", "solve", "Solve a system from Matrix Market files, with a certificate."),
     "methods": ("precond.catalogue.command", "methods", "List the methods: paper, claim, needs, memory, how to call."),
     "problems": ("precond.catalogue.command", "problems", "List the problems that can be raced."),
 }
@@ -35,6 +36,8 @@ EPILOG = """
   precond race A.mtx.gz --methods cg,cg+ic0 [dim]a matrix of your own[/dim]
 
   precond race my.py:problem --resume       [dim]a problem of your own, continued[/dim]
+
+  precond solve A.mtx.gz --out x.mtx        [dim]solve a system from a file[/dim]
 
   precond methods --search "sparse matrix"  [dim]which method fits[/dim]
 

@@ -54,8 +54,9 @@ def solve(
     Args:
         A: A dense or sparse torch tensor, a NumPy array, a SciPy sparse matrix or LinearOperator, or an `Operator`.
         b: One right-hand side ``[n]``, or ``k`` of them as columns ``[n, k]``; NumPy or torch.
-        method: ``"auto"``, the name of an iteration ("cg", "minres", "gmres") or an `Iteration`.
-        preconditioner: ``"auto"``, a name ("identity", "jacobi", "ssor", "ic0") or a `Preconditioner`.
+        method: ``"auto"``, the name of an iteration ("cg", "minres", "gmres", "fgmres", "bicgstab") or an `Iteration`.
+        preconditioner: ``"auto"``, a name ("identity", "jacobi", "block-jacobi", "ssor", "ic0", "ilu0", "ilut") or a
+            `Preconditioner`.
         rtol: Relative tolerance.
         atol: Absolute tolerance.
         max_iterations: Limit on iterations; ``None`` means ten times the size, at least 100.
@@ -142,24 +143,57 @@ def _solve(
     rows = _match(rows, operator, "b")
     start = None if x0 is None else _match(read_vectors(x0, "x0")[0], operator, "x0")
 
-    selection = choose(operator) if "auto" in (method, preconditioner) else Selection("", "", "")
-    methods = [selection.method, selection.fallback] if method == "auto" else [method]
-    chosen = selection.preconditioner if preconditioner == "auto" else preconditioner
-    work = Work()
-    for index, candidate in enumerate(part for part in methods if part):
-        iteration = _iteration(candidate, kind)
-        if index > 0 and preconditioner == "auto":
-            chosen = "jacobi" if operator.diagonal() is not None else "identity"
-        name = f"{_name(candidate)} + {_name(chosen)}"
-        if selection.reason:
-            name += f" ({'fallback, the matrix is indefinite' if index else selection.reason})"
+    work, failures = Work(), list[str]()
+    limit = limits.pop("max_iterations")
+    attempts, reason = _attempts(operator, method, preconditioner, kind, choose)
+    for index, (iteration, part, label, patience) in enumerate(attempts):
+        why = f"{failures[-1]} did not converge" if failures else reason
+        later = index + 1 < len(attempts)
         result = driver(
-            operator, rows, iteration, _preconditioner(chosen), x0=start, work=work, name=name,
+            operator, rows, iteration, part, x0=start, work=work, name=f"{label} ({why})" if why else label,
             callback=_in_form(callback, form), **limits,
+            max_iterations=min(patience, 10 * operator.shape[0]) if later and limit is None else limit,
         )  # fmt: skip
-        if result.status not in (Status.FAILED_INDEFINITE_OPERATOR, Status.FAILED_INDEFINITE_PRECONDITIONER):
+        if not later or result.converged or (result.status.group == "stopped" and not _worth_more(result, limit)):
             break
+        failures.append(label)
     return dataclasses.replace(result, x=form.restore(result.x))
+
+
+def _worth_more(result: Result, limit: int | None) -> bool:
+    """Whether a run that was stopped was stopped by our patience alone, not by the user."""
+    return result.status is Status.STOPPED_STEPS and limit is None
+
+
+def _attempts(
+    operator: Operator,
+    method: str | Iteration,
+    preconditioner: str | Preconditioner[Any],
+    kind: Kind,
+    choose: Callable[[Operator], Selection],
+) -> tuple[list[tuple[Iteration, Preconditioner[Any], str, int]], str]:
+    """Return what to try in turn, each with its name, and why the first of them."""
+    if "auto" not in (method, preconditioner):
+        iteration, part = _iteration(method, kind), _preconditioner(preconditioner)
+        return [(iteration, part, f"{_name(method)} + {_name(preconditioner)}", 0)], ""
+    selection = choose(operator)
+    found, names = [], list[str]()
+    for attempt in selection.attempts:
+        first = attempt.method if method == "auto" else method
+        second = attempt.preconditioner if preconditioner == "auto" else preconditioner
+        iteration, part = _iteration(first, kind), _preconditioner(second)
+        name = f"{_name(first)} + {_name(second)}"
+        if preconditioner == "auto" and attempt.settings:
+            part = dataclasses.replace(part, **attempt.settings)
+            name += f"({', '.join(f'{key}={value:g}' for key, value in attempt.settings.items())})"
+        unfit = iteration.symmetric_preconditioner and not (part.traits.symmetric and part.traits.definite)
+        last = attempt is selection.attempts[-1] and not found  # the driver refuses it, and says why
+        if name not in names and (last or not unfit):
+            names.append(name)
+            found.append((iteration, part, name, attempt.patience))
+        if method != "auto" and preconditioner == "auto" and found:
+            break
+    return found, selection.reason
 
 
 def _match(rows: Tensor, operator: Operator, what: str) -> Tensor:

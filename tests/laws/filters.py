@@ -78,12 +78,30 @@ def keeps_dtype(part: Part, shape: Shape, seed: int) -> None:
         assert result.dtype == dtype, f"{dtype} became {result.dtype}"
 
 
+def turns_along(part: Part, shape: Shape, seed: int) -> None:
+    """A filter that says it is equivariant commutes with orthogonal maps, and looks at no evidence."""
+    if not part.equivariant:
+        return
+    vectors = [random((2, *shape), seed + step) for step in range(STEPS)]
+    records = [evidence(2, shape, seed + step) for step in range(STEPS)]
+    size = vectors[0][0].numel()
+    q = torch.linalg.qr(random((size, size), seed + 77)).Q
+
+    def turn(v: Tensor) -> Tensor:
+        return (v.flatten(1) @ q.mT).view(v.shape)
+
+    expected = turn(_run(part, vectors, records))
+    result = _run(part, [turn(v) for v in vectors], [Evidence() for _ in records])
+    torch.testing.assert_close(result, expected, rtol=1e-9, atol=1e-12)
+
+
 LAWS = [
     init_reads_no_values,
     push_writes_only_the_state,
     members_do_not_interact,
     survives_bad_evidence,
     keeps_dtype,
+    turns_along,
 ]
 
 

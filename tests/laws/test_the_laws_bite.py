@@ -167,6 +167,8 @@ def test_every_law_is_seen_to_fail() -> None:
 class Average(Filter[State]):
     """An exponential average; keeps every law."""
 
+    equivariant: ClassVar[bool] = True
+
     def init(self, like: Tensor) -> State:
         return State(torch.zeros_like(like))
 
@@ -194,12 +196,20 @@ class Widens(Average):
         return v.double()
 
 
+class Signs(Average):
+    equivariant = True
+
+    def push(self, state: State, v: Tensor, evidence: Evidence) -> Tensor:
+        return state.factor.lerp_(v, 0.1).sign()
+
+
 BROKEN_FILTERS = [
     (Starts, filter_laws.init_reads_no_values),
     (Overwrites, filter_laws.push_writes_only_the_state),
     (Averages, filter_laws.members_do_not_interact),
     (Averages, filter_laws.survives_bad_evidence),
     (Widens, filter_laws.keeps_dtype),
+    (Signs, filter_laws.turns_along),
 ]
 
 

@@ -94,7 +94,7 @@ def test_the_page_tells_the_race():
             assert row.contestant in page.text
         for reason in entry.skipped.values():
             assert reason in page.text
-    assert "soap wins on 1 of 2 problems, cg+ic on 1." in page.text
+    assert "cg+ic wins on 1 of 2 problems; no clear winner on 1." in page.text
     assert "the loss is NaN at step 7" in page.text
     assert "An imaginary processor" in page.text
     assert "2.13.0" in page.text

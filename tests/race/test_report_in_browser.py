@@ -238,3 +238,52 @@ def test_without_scripts_the_page_still_tells_the_outcome(browser, report):
     assert page.locator("#p0 .ranking .bar").first.is_visible()
     assert page.locator("#p0 table[aria-label^=Standings]").is_visible()
     context.close()
+
+
+def test_a_name_that_looks_like_a_formula_fetches_nothing(browser, tmp_path):
+    result = sample.race(problems=1)
+    for entry in [*result.problems[0].runs, *result.problems[0].standings]:
+        entry.contestant = "$x^2$" if entry.contestant == "soap" else entry.contestant
+    write_report(result, tmp_path)
+    context = browser.new_context(offline=True)
+    watched = Watched(context, (tmp_path / "report.html").as_uri())
+    curve = "chart.data.findIndex(trace => trace.name === '$x^2$' && trace.meta.role === 'mean')"
+    watched.page.eval_on_selector(CHART, f"chart => Plotly.Fx.hover(chart, [{{curveNumber: {curve}, pointNumber: 5}}])")
+    assert "$x^2$" in " ".join(watched.page.locator("#p0 .hoverlayer text").all_text_contents())
+    watched.check()
+    context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_is_readable_and_figures_follow_the_scheme(browser, report, scheme):
+    context = browser.new_context(offline=True, color_scheme=scheme)
+    watched = Watched(context, report)
+
+    def colour(selector, name):
+        found = watched.page.eval_on_selector(selector, "(element, name) => getComputedStyle(element)[name]", name)
+        return [float(part) for part in re.findall(r"[\d.]+", found)[:3]]
+
+    def luminance(rgb):
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (part / 255 for part in rgb)]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    behind = luminance(colour("section", "backgroundColor"))
+    assert (behind > 0.5) == (scheme == "light")
+    for selector, name in (
+        ("section p", "color"),
+        (".note", "color"),
+        (f"{CHART} .xtick text", "fill"),
+        ("td", "color"),
+    ):
+        front = luminance(colour(selector, name))
+        assert (max(front, behind) + 0.05) / (min(front, behind) + 0.05) > 4.5, selector  # WCAG 2, level AA
+    before = colour(f"{CHART} .xtick text", "fill")
+    watched.page.emulate_media(color_scheme="dark" if scheme == "light" else "light")
+    for _ in range(100):
+        if colour(f"{CHART} .xtick text", "fill") != before:
+            break
+        watched.page.wait_for_timeout(50)
+    else:
+        pytest.fail("the figure kept the colours of the other scheme")
+    watched.check()
+    context.close()

@@ -51,7 +51,7 @@ def test_what_is_measured_at_every_step_is_exact():
     assert verdict(entry).winner == "a"
     assert "150 ± 0 steps" in verdict(entry).headline
     assert looks(entry) == ""
-    assert "measured" not in report_page(RaceResult([entry])).split("How to read")[0].split("<body>")[1]
+    assert "every" not in report_page(RaceResult([entry])).split("How to read")[0].split("<body>")[1]
 
 
 def test_seeds_and_spacing_add_up():
@@ -67,9 +67,9 @@ def test_seeds_and_spacing_add_up():
 
 def test_the_page_states_the_spacing():
     entry = problem(a=[150, 150, 150], b=[165, 165, 165])
-    assert looks(entry) == "every 15 steps"
+    assert looks(entry) == "measured every 15 steps"
     text = report_page(RaceResult([entry], complete=True))
-    assert "measured every 15 steps" in text
+    assert "The metric was measured every 15 steps" in text
     assert "<b>every 15 steps</b>" in text
     assert "150.0 ± 7.5" in text
     assert "150 ± 0" not in text
@@ -91,6 +91,15 @@ def test_spacing_is_that_before_the_hit():
     entry.steps_to_target = 37
     assert spacing(entry) == 0
     assert looks(problem(every=15, a=[None])) == ""
+
+
+def test_a_long_curve_may_have_dropped_looks():
+    entry = problem(every=2, a=[150, 150])
+    for one in entry.runs:
+        one.steps_to_target = 149  # one step after a point that was kept
+    assert looks(entry) == ""
+    entry.runs[1].steps_to_target = 150
+    assert looks(entry) == "recorded every 1 to 2 steps"
 
 
 def test_unequal_spacings_need_the_larger_gap():
@@ -138,9 +147,14 @@ def test_nobody_met_the_target():
 def test_the_end_of_the_horizon_is_told_for_training():
     finals = {"a": [0.05, 0.051, 0.05], "b": [0.01, 0.011, 0.01]}
     entry = problem(kind="training", finals=finals, a=[30, 30, 30], b=[150, 150, 150])
-    assert verdict(entry).winner == "a"
-    assert any("At the end of the horizon b has the lowest loss" in remark for remark in verdict(entry).remarks)
-    assert not any("horizon" in remark for remark in verdict(problem(a=[30] * 3, b=[150] * 3)).remarks)
+    found = verdict(entry)
+    assert (found.winner, found.measure) == ("b", "final")
+    assert found.headline.startswith("b wins: ends lowest, at 0.0103")
+    assert found.remarks[0].startswith("To the target of 0.1: a wins: reaches the target in 30.0 ± 7.5 steps")
+    assert [row.contestant for row in ranking(entry)] == ["b", "a"]
+    close = problem(kind="training", finals={"a": finals["a"], "b": finals["a"]}, a=[30] * 3, b=[150] * 3)
+    assert verdict(close).winner is None
+    assert not any("To the target" in remark for remark in verdict(problem(a=[30] * 3, b=[150] * 3)).remarks)
 
 
 def test_the_clock_has_its_own_verdict():

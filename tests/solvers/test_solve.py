@@ -93,8 +93,8 @@ def test_certifies_the_backward_error():
         (A, "cg", "ic0"),
         (A - scipy.sparse.eye_array(36) * 4.5, "minres", "jacobi"),
         (A - scipy.sparse.eye_array(36), "minres", "jacobi"),
-        (A + scipy.sparse.diags_array([np.ones(35)], offsets=[1]), "gmres", "ssor"),
-        (np.triu(np.ones((36, 36))) + dense, "gmres", "jacobi"),
+        (A + scipy.sparse.diags_array([np.ones(35)], offsets=[1]), "gmres", "ilut"),
+        (np.triu(np.ones((36, 36))) + dense, "gmres", "ilut"),
         (scipy.sparse.linalg.aslinearoperator(A), "gmres", "identity"),
         (as_operator(scipy.sparse.linalg.aslinearoperator(A), symmetric=True), "cg", "identity"),
     ],
@@ -103,6 +103,22 @@ def test_chooses_by_traits_and_says_why(a, method, preconditioner):
     result = precond.solve(a, B[:, 0], max_iterations=500)
     assert result.method.startswith(f"{method} + {preconditioner} ("), result.method
     assert result.converged, result.message
+
+
+def test_tries_the_next_when_the_first_does_not_converge():
+    singular_on_the_way = np.diag(np.logspace(0, -13, 30))[::-1] + 1e-9 * rng.standard_normal((30, 30))
+    result = precond.solve(singular_on_the_way, singular_on_the_way @ np.ones(30))
+    assert result.converged
+    kkt = np.block([[dense, np.eye(36)[:, :9]], [np.eye(36)[:9], np.zeros((9, 9))]]) * np.logspace(0, 6, 45)
+    result = precond.solve(kkt @ kkt.T, np.ones(45), rtol=1e-6, preconditioner="jacobi", max_iterations=3)
+    assert (result.status, result.iterations) == (Status.STOPPED_STEPS, 3)
+
+
+def test_a_preconditioner_that_is_not_symmetric_gets_a_method_that_can_use_it():
+    for name in ("ilu0", "ilut"):
+        result = precond.solve(A, B[:, 0], preconditioner=name)
+        assert result.method.startswith(f"gmres + {name}")
+        assert result.converged
 
 
 def test_parts_may_be_objects():
@@ -186,7 +202,7 @@ def test_an_indefinite_matrix_fails_cg_and_the_remedy_works():
     assert precond.solve(a, b, method="minres", max_iterations=500).converged
     auto = precond.solve(a, b, max_iterations=500)
     assert auto.converged
-    assert auto.method.startswith("minres + jacobi (fallback")
+    assert auto.method.startswith("minres + jacobi (cg + ic0 did not converge")
 
 
 def test_float32_that_cannot_go_further_says_so():
@@ -320,7 +336,10 @@ BAD = {
     "ic0 nonsymmetric": (dict(A=upper, b=np.ones(3), preconditioner="ic0"), "ssor"),
     "nonlinear": (dict(A=np.eye(3), b=np.ones(3), preconditioner=Odd(Traits(linear=False))), "not a linear map"),
     "varying": (dict(A=np.eye(3), b=np.ones(3), preconditioner=Odd(Traits(fixed=False))), "changes between"),
-    "not symmetric": (dict(A=np.eye(3), b=np.ones(3), preconditioner=Odd(Traits(symmetric=False))), "gmres"),
+    "not symmetric": (
+        dict(A=np.eye(3), b=np.ones(3), method="cg", preconditioner=Odd(Traits(symmetric=False))),
+        "gmres",
+    ),
     "least squares": (dict(A=np.eye(3), b=np.ones(3), method="lsqr"), "unknown method 'lsqr'"),
     "unknown method": (dict(A=np.eye(3), b=np.ones(3), method="gmress"), "nearest known: gmres"),
     "unknown preconditioner": (dict(A=np.eye(3), b=np.ones(3), preconditioner="jacoby"), "nearest known: jacobi"),

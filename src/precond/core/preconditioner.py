@@ -8,6 +8,7 @@ from typing import ClassVar, Generic, TypeVar
 
 from torch import Tensor
 
+from precond.core.errors import IncompatibleError
 from precond.core.evidence import Evidence, need
 from precond.core.traits import Need, Scope, Traits
 
@@ -72,6 +73,12 @@ class Preconditioner(abc.ABC, Generic[S]):
     @abc.abstractmethod
     def apply(self, state: S, v: Tensor, *, shift: float = 0.0) -> Tensor:
         """Return ``(B + shift I)^-1 v``, approximately; writes neither to the state nor to ``v``."""
+
+    def apply_adjoint(self, state: S, v: Tensor) -> Tensor:
+        """Return ``P^H v`` for a linear map ``P``; a symmetric map is its own adjoint."""
+        if self.traits.symmetric:
+            return self.apply(state, v)
+        raise IncompatibleError(f"{type(self).__name__} has no adjoint: use jacobi, ssor, ic0 or ilu")
 
 
 class Turned(Preconditioner[S]):

@@ -13,6 +13,30 @@ from precond.core import Iteration, Map, Need, Operator, Progress, Status
 from precond.krylov.inner import column, norm, ratio, real_inner
 
 
+@dataclasses.dataclass(frozen=True)
+class Estimates:
+    """What the bidiagonalization tells of the matrix so far, for the identity as preconditioner.
+
+    Attributes:
+        step: Iterations done.
+        matrix_norm: ``||B_k||_F``, at most ``||A||_F``; shape ``[batch]``.
+        condition: ``||B_k||_F ||R_k^-1||_F``, of the order of the condition number of ``A``; shape ``[batch]``.
+        variances: The diagonal of ``V_k (B_k^H B_k)^-1 V_k^H``, at most that of ``(A^H A)^-1``; shape ``[batch, n]``.
+    """
+
+    step: int
+    matrix_norm: Tensor
+    condition: Tensor
+    variances: Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class LSQRProgress(Progress):
+    """Progress with estimates; ``None`` unless asked for, and at the start."""
+
+    estimates: Estimates | None = None
+
+
 @final
 @dataclasses.dataclass(frozen=True)
 class LSQR(Iteration):
@@ -33,7 +57,13 @@ class LSQR(Iteration):
     (C. C. Paige, M. A. Saunders, *LSQR: an algorithm for sparse linear equations and sparse least squares*, 1982.)
 
     Each row of ``b`` is a problem of its own; a row whose bidiagonalization has ended stays where it is.
+
+    Attributes:
+        estimates: Estimate norm and condition of the matrix and the variances of the solution on the way, as in the
+            paper's section 5; one more vector.
     """
+
+    estimates: bool = False
 
     needs: ClassVar[Need] = Need.OPERATOR | Need.ADJOINT
     square: ClassVar[bool] = False
@@ -46,13 +76,16 @@ class LSQR(Iteration):
         u = b - operator.matvec(x) if bool(x.any()) else b.clone()
         u, phibar = _normalized(u, norm(u))
         p = operator.rmatvec(u)
-        yield Progress(phibar, x.clone, normal=phibar * norm(p))
+        yield LSQRProgress(phibar, x.clone, normal=phibar * norm(p))
         v, p, alpha, indefinite = _dual(precondition(p), p, eps)
         w, rhobar = v.clone(), alpha
+        nothing = torch.zeros_like(alpha)
+        known = Estimates(0, nothing, nothing, torch.zeros_like(w).abs()) if self.estimates else None
         while not indefinite:
             u = operator.matvec(v).addcmul_(u, column(alpha), value=-1)
             u, beta = _normalized(u, norm(u))
             p = operator.rmatvec(u).addcmul_(p, column(beta), value=-1)
+            diagonal = alpha
             v, p, alpha, indefinite = _dual(precondition(p), p, eps)
 
             rho = torch.hypot(rhobar, beta)
@@ -60,11 +93,13 @@ class LSQR(Iteration):
             theta, rhobar = s * alpha, -c * alpha
             phi, phibar = c * phibar, s * phibar
             x.addcmul_(w, column(ratio(phi, rho)))
+            known = known and _estimated(known, w, rho, torch.hypot(diagonal, beta))
             w.mul_(column(-ratio(theta, rho))).add_(v)
             if indefinite:
                 break
             ended = bool(((rhobar == 0) | (phibar == 0)).all())
-            yield Progress(phibar, x.clone, normal=phibar * rhobar.abs() * norm(p), solved=ended)
+            normal = phibar * rhobar.abs() * norm(p)
+            yield LSQRProgress(phibar, x.clone, normal=normal, solved=ended, estimates=known)
             if ended:
                 return
         yield Progress(phibar, x.clone, failure=Status.FAILED_INDEFINITE_PRECONDITIONER)
@@ -82,3 +117,10 @@ def _dual(v: Tensor, p: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, boo
     alpha = product.clamp(min=0).sqrt()
     scale = column(ratio(torch.ones_like(alpha), alpha))
     return v * scale, p * scale, alpha, indefinite
+
+
+def _estimated(before: Estimates, w: Tensor, rho: Tensor, added: Tensor) -> Estimates:
+    """Add a column: ``d = w / rho`` is that of ``V R^-1``, and ``added`` the norm of that of ``B``."""
+    d = w * column(ratio(torch.ones_like(rho), rho))
+    matrix_norm, variances = torch.hypot(before.matrix_norm, added), before.variances + d.abs() ** 2
+    return Estimates(before.step + 1, matrix_norm, matrix_norm * variances.sum(1).sqrt(), variances)

@@ -49,6 +49,31 @@ def safe_eigh(matrices: Tensor, last: tuple[Tensor, Tensor] | None = None) -> tu
     return values, vectors, failed
 
 
+def gram_eigenvectors(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """Return all eigenvectors of ``V V^T`` for matrices with fewer columns than rows, without forming the product.
+
+    With ``V = Q R`` they are those of the small ``R R^T``, turned by ``Q``; the null space gets the rest of ``Q``.
+
+    Args:
+        vectors: Shape ``[batch, n, k]`` with ``k <= n``.
+
+    Returns:
+        Eigenvectors ``[batch, n, n]`` in columns, largest eigenvalue first, and a mask ``[batch]`` of members that
+        failed; theirs are the identity.
+    """
+    n, k = vectors.shape[-2:]
+    finite = vectors.isfinite().all(-1).all(-1)
+    vectors = torch.where(finite[:, None, None], vectors, 0.0)
+    q = orthogonal(vectors)
+    with fast_products(vectors, vectors.numel() * k):
+        r = torch.bmm(q[..., :k].mT, vectors)
+        _, small, failed = safe_eigh(torch.bmm(r, r.mT))
+        q[..., :k] = torch.bmm(q[..., :k], small.flip(-1))
+    failed = failed | ~finite | ~q.sum((-2, -1)).isfinite()
+    identity = torch.eye(n, dtype=q.dtype, device=q.device)
+    return torch.where(failed[:, None, None], identity, q), failed
+
+
 def power_qr(matrices: Tensor, basis: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Take one step of orthogonal iteration: sort the basis by its Rayleigh quotients, multiply, orthogonalize.
 

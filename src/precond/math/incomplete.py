@@ -1,4 +1,4 @@
-"""Kernels of incomplete factorizations: IC(0), and the two sweeps that apply a pair of triangles.
+"""Kernels of incomplete factorizations: IC(0), ILU(0), and the two sweeps that apply a pair of triangles.
 
 All work on CSR arrays with sorted indices. Numba is imported on first use, so that importing the package stays cheap;
 the compiled code is cached on disk.
@@ -35,6 +35,26 @@ def incomplete_cholesky(indptr: Array, indices: Array, data: Array, shift: float
 
     factor = data.copy()
     return factor, int(kernels.incomplete_cholesky(indptr, indices, factor, shift, smallest))
+
+
+def incomplete_lu(indptr: Array, indices: Array, data: Array, diagonal: Array, smallest: float) -> tuple[Array, int]:
+    """Factor ``A ~ L U`` on the pattern of ``A``: ILU(0), with unit diagonal in ``L``.
+
+    Args:
+        indptr: Row pointers, length ``n + 1``.
+        indices: Columns, sorted in each row; every row has its diagonal entry.
+        data: Values.
+        diagonal: Where each row keeps its diagonal entry.
+        smallest: Pivots must be larger than this, relative to the largest entry of the row of ``A``.
+
+    Returns:
+        The values of both factors on the same pattern, and the row of the first pivot that is too small (-1 when none
+        is).
+    """
+    from precond.math import incomplete_kernels as kernels
+
+    factors = data.copy()
+    return factors, int(kernels.incomplete_lu(indptr, indices, factors, diagonal, smallest))
 
 
 def two_sweeps(lower: Triangle, upper: Triangle, scales: tuple[Array, Array, Array], v: Array) -> Array:

@@ -35,6 +35,30 @@ def incomplete_cholesky(indptr, indices, data, shift, smallest):
     return -1
 
 
+@numba.njit(cache=True, nogil=True)
+def incomplete_lu(indptr, indices, data, diagonal, smallest):
+    """Overwrite ``data`` by the ILU(0) factors (unit lower, upper); return the row that failed, or -1."""
+    n = indptr.size - 1
+    place = np.full(n, -1, np.int64)  # of each column in the current row
+    for i in range(n):
+        first, last = indptr[i], indptr[i + 1]
+        largest = 0.0
+        for t in range(first, last):
+            place[indices[t]] = t
+            largest = max(largest, abs(data[t]))
+        for t in range(first, diagonal[i]):
+            k = indices[t]
+            data[t] /= data[diagonal[k]]
+            for u in range(diagonal[k] + 1, indptr[k + 1]):
+                if place[indices[u]] >= 0:
+                    data[place[indices[u]]] -= data[t] * data[u]
+        for t in range(first, last):
+            place[indices[t]] = -1
+        if not abs(data[diagonal[i]]) > smallest * largest:  # also catches NaN
+            return i
+    return -1
+
+
 @numba.njit(cache=True, nogil=True, fastmath={"contract", "nsz"})  # a multiply-add shortens the chain of each row
 def two_sweeps(lp, li, lx, up, ui, ux, s1, s2, s3, v, out):
     """Write ``S3 (I + U)^-1 S2 (I + L)^-1 S1 v`` to ``out``, row by row; ``p, i, x`` are pointers, columns, values."""

@@ -27,11 +27,7 @@ def add_gram(factor: Tensor, v: Tensor, mode: int, *, beta: float, alpha: float)
         beta: Weight of the old factor.
         alpha: Weight of the new product.
     """
-    v = v.to(factor.dtype)
-    if mode == v.ndim - 2:  # the last mode needs no copy
-        unfolded = v.flatten(1, -2).mT if v.ndim > 2 else v.unsqueeze(-1)
-    else:
-        unfolded = v.movedim(mode + 1, 1).flatten(2)
+    unfolded = unfolding(v.to(factor.dtype), mode)
     n = factor.shape[-1]
     with fast_products(factor, unfolded.numel() * n):
         if n < _LEAST_SIDE:
@@ -40,6 +36,13 @@ def add_gram(factor: Tensor, v: Tensor, mode: int, *, beta: float, alpha: float)
         for whole, rows in zip(factor.unbind(0), unfolded.unbind(0), strict=True):
             for start, end in _strips(n):
                 whole[start:end, :end].addmm_(rows[start:end], rows[:end].mT, beta=beta, alpha=alpha)
+
+
+def unfolding(v: Tensor, mode: int) -> Tensor:
+    """Return ``v``, shape ``[batch, d_0, ..., d_{k-1}]``, as matrices ``[batch, d_mode, product of the others]``."""
+    if mode == v.ndim - 2:  # the last mode needs no copy
+        return v.flatten(1, -2).mT if v.ndim > 2 else v.unsqueeze(-1)
+    return v.movedim(mode + 1, 1).flatten(2)
 
 
 def complete(factor: Tensor) -> None:

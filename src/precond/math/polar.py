@@ -118,23 +118,21 @@ def polar(
         x = x.mT if tall else x
     else:
         x = x / (iteration.margin * torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True) + floor / largest)
-    x = x.to(_working_dtype(matrices) if dtype is None else dtype).reshape(-1, *matrices.shape[-2:])
-    x = (x.mT if tall else x).contiguous()
+    x = x.to(_working_dtype(matrices) if dtype is None else dtype).reshape(-1, *matrices.shape[-2:]).contiguous()
     spare = torch.empty_like(x)
-    gram = x.new_empty(x.shape[0], x.shape[1], x.shape[1])
+    gram = x.new_empty(x.shape[0], min(x.shape[1:]), min(x.shape[1:]))
     if first is not None:
         gram.copy_(first.reshape(gram.shape))
     polynomial = torch.empty_like(gram)
     last = len(iteration.coefficients) - 1
-    with fast_products(x, x.numel() * x.shape[-2]):
-        for step in range(steps):
+    with fast_products(x, x.numel() * gram.shape[-1]):
+        for step in range(steps):  # on the shorter side: X p(X^T X) = p(X X^T) X
             a, b, c = iteration.coefficients[min(step, last)]
             if step or first is None:
-                torch.bmm(x, x.mT, out=gram)
+                torch.bmm(*((x.mT, x) if tall else (x, x.mT)), out=gram)
             torch.baddbmm(gram, gram, gram, beta=b, alpha=c, out=polynomial)
-            torch.baddbmm(x, polynomial, x, beta=a, out=spare)
+            torch.baddbmm(x, *((x, polynomial) if tall else (polynomial, x)), beta=a, out=spare)
             x, spare = spare, x
-    x = x.mT if tall else x
     return x.reshape(matrices.shape).to(matrices.dtype)
 
 

@@ -214,12 +214,7 @@ class Optimizer(torch.optim.Optimizer):
         return [members[position] for position in rest], gradient[rest]
 
     def _move(self, slab: Slab, state: SlabState, members: list[int], raw: Tensor, loss: Tensor | None) -> _Walk:
-        """Take one step of the method with the working state of ``members``.
-
-        Yields:
-            Only for step rules on which parameters agree: the contribution of each member; what all of them combine to
-            is to be sent back.
-        """
+        """Take one step of the method with the working state of ``members``; see `_Walk` for what it yields."""
         method, group = slab.method, self.param_groups[slab.group]
         params = [slab.params[i] for i in members]
         decay, rate = group["weight_decay"], group["lr"]
@@ -370,7 +365,8 @@ class Optimizer(torch.optim.Optimizer):
 
 
 _Walk = Generator[Tensor, Tensor, None]
-"""The step of one slab, which may stop to hear of the others."""
+"""The step of one slab. For step rules on which parameters agree (`Shared`) it stops once: it yields what each member
+contributes, and is to be sent what the contributions of all combine to."""
 
 
 def _agree(walks: Sequence[tuple[_Walk, Tensor, Shared[Any]]]) -> None:

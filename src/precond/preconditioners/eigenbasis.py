@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from precond.core import HEALTHY, Evidence, Health, Need, need
-from precond.math.eigen import power_qr, safe_eigh
-from precond.math.modes import add_gram, complete, mode_products
+from precond.math.eigen import gram_eigenvectors, power_qr, safe_eigh
+from precond.math.modes import add_gram, complete, mode_products, unfolding
 
 
 @dataclasses.dataclass
@@ -67,7 +67,7 @@ class Eigenbasis:
     def prime(self, state: EigenbasisState, evidence: Evidence) -> None:
         """Absorb the first gradient and decompose at once; members that fail are tried again at the next refresh."""
         self.observe(state, evidence)
-        self._find(state)
+        self._find(state, evidence.gradient)
 
     def observe(self, state: EigenbasisState, evidence: Evidence) -> None:
         """Absorb the Gram matrices of a gradient; the basis stays."""
@@ -111,21 +111,28 @@ class Eigenbasis:
         return mode_products(v, state.bases)
 
     @staticmethod
-    def _find(state: EigenbasisState) -> Health:
-        """Decompose the factors of members that have no basis yet."""
+    def _find(state: EigenbasisState, gradient: Tensor | None = None) -> Health:
+        """Decompose the factors of members that have no basis yet; ``gradient`` is all they have seen, if given."""
         health = HEALTHY
         new = ~state.found
         solved = new.clone()
         for mode, (factor, basis) in enumerate(zip(state.factors, state.bases, strict=True)):
             if factor is None or basis is None:
                 continue
-            complete(factor)
-            _, vectors, failed = safe_eigh(factor)
+            vectors, failed = _eigenvectors(factor, None if gradient is None else unfolding(gradient, mode))
             solved &= ~failed
-            use = (new & ~failed)[:, None, None]
-            basis.copy_(torch.where(use, vectors.flip(-1), basis))
+            basis.copy_(torch.where((new & ~failed)[:, None, None], vectors, basis))
             failures = int((new & failed).sum())
             if failures:
                 health += Health(failures, f"no eigendecomposition of the factor of mode {mode}")
         state.found |= solved
         return health
+
+
+def _eigenvectors(factor: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the eigenvectors of a factor, largest eigenvalue first: of ``rows rows^T``, if they are given and few."""
+    if rows is not None and 2 * rows.shape[-1] <= rows.shape[-2]:
+        return gram_eigenvectors(rows.to(factor.dtype))
+    complete(factor)
+    _, vectors, failed = safe_eigh(factor)
+    return vectors.flip(-1), failed

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar, final
 
-import torch
 from torch import Tensor
 
 from precond.core import (
@@ -112,4 +111,4 @@ def _permute(tensor: Tensor, orders: list[Tensor | None]) -> None:
         if order is not None:
             shape = [1] * tensor.ndim
             shape[0], shape[axis] = order.shape
-            tensor.copy_(torch.take_along_dim(tensor, order.view(shape), dim=axis))
+            tensor.copy_(tensor.gather(axis, order.view(shape).expand_as(tensor)))

@@ -72,3 +72,7 @@ class SSOR(Preconditioner[TrianglesState]):
         if shift != 0:
             raise IncompatibleError("ssor accepts no shift: use jacobi or identity")
         return state.apply(v)
+
+    def apply_adjoint(self, state: TrianglesState, v: Tensor) -> Tensor:
+        """Sweep with the adjoint triangles, the other way round."""
+        return state.apply_adjoint(v)

@@ -30,6 +30,7 @@ class TrianglesState:
     upper: Triangle | None = None
     scales: tuple[Array, Array, Array] | None = None
     shift: float = 0.0
+    _adjoint: tuple[Triangle, Triangle, Triangle] | None = None
 
     def apply(self, v: Tensor) -> Tensor:
         """Sweep forth and back over each row of ``v``; vectors elsewhere than on the CPU go there and come back."""
@@ -37,6 +38,24 @@ class TrianglesState:
             return v
         swept = two_sweeps(self.lower, self.upper, self.scales, v.detach().contiguous().cpu().numpy())
         return torch.from_numpy(swept).to(v.device)
+
+    def apply_adjoint(self, v: Tensor) -> Tensor:
+        """Return ``S1^H (I + L^H)^-1 S2^H (I + U^H)^-1 S3^H v``; the adjoints are formed once for each pair."""
+        if self.lower is None or self.upper is None or self.scales is None:
+            return v
+        if self._adjoint is None or self._adjoint[0] is not self.lower:
+            self._adjoint = (self.lower, _adjoint(self.upper), _adjoint(self.lower))
+        _, lower, upper = self._adjoint
+        s1, s2, s3 = (np.conj(s) for s in self.scales)
+        swept = two_sweeps(lower, upper, (s3, s2, s1), v.detach().contiguous().cpu().numpy())
+        return torch.from_numpy(swept).to(v.device)
+
+
+def _adjoint(triangle: Triangle) -> Triangle:
+    indptr, indices, data = triangle
+    n = len(indptr) - 1
+    matrix = scipy.sparse.csr_array((data, indices.astype(np.int64), indptr.astype(np.int64)), shape=(n, n))
+    return arrays(matrix.conj().T)
 
 
 def arrays(triangle: scipy.sparse.sparray) -> Triangle:

@@ -56,7 +56,8 @@ def muon(
     Deviations:
         1. The scale of a tensor with more than two axes is that of the flattened matrix; the published code takes it
            from the last two axes, so that convolutions are not scaled at all.
-        2. The iteration runs in bfloat16 on CUDA devices only, in float32 elsewhere, and in float64 for float64.
+        2. The iteration runs in bfloat16 where the device multiplies it natively, in float32 elsewhere, and in float64
+           for float64.
     """
     average = Nesterov(momentum) if nesterov else EMA(momentum, debias=False)
     hidden = Method(momentum=average, preconditioner=Polar(steps, scale, iteration), decay=Decoupled())
@@ -101,7 +102,7 @@ def turbo_muon(
     (4.0848, -6.8946, 2.9270).
 
     Deviations:
-        1. As in `muon`: the scale of flattened tensors, and bfloat16 on CUDA devices only.
+        1. As in `muon`: the scale of flattened tensors, and the dtype of the iteration.
         2. Row sums are taken in float32 at least, and are at least 1e-7, not 1e-6.
     """
     average = Nesterov(momentum) if nesterov else EMA(momentum, debias=False)

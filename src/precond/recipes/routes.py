@@ -32,6 +32,9 @@ def hidden_and_rest(
         b1: Decay of AdamW's average of gradients.
         b2: Decay of AdamW's average of squares.
         eps: What AdamW adds to the root.
+
+    Returns:
+        The route.
     """
     rest = adamw(b1=b1, b2=b2, eps=eps)
     if scale != 1.0:

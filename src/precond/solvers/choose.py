@@ -3,27 +3,45 @@
 from __future__ import annotations
 
 import dataclasses
-
-import numpy as np
+from collections.abc import Mapping
 
 from precond.core import IncompatibleError, Operator
 
 
 @dataclasses.dataclass(frozen=True)
-class Selection:
-    """Names of an iteration and a preconditioner, and why these.
+class Attempt:
+    """Names of an iteration and a preconditioner.
 
     Attributes:
         method: Name of the iteration.
         preconditioner: Name of the preconditioner.
-        reason: Why, in one clause.
-        fallback: Name of the iteration to try when this one finds the matrix indefinite; empty when there is none.
+        settings: Arguments of the preconditioner's recipe.
+        patience: Iterations after which to try the next, if there is one and the user gave no limit.
     """
 
     method: str
     preconditioner: str
+    settings: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    patience: int = 2000
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """What to try, in this order, and why.
+
+    Attributes:
+        attempts: The first, then what to try when those before failed.
+        reason: Why, in one clause.
+    """
+
+    attempts: tuple[Attempt, ...]
     reason: str
-    fallback: str = ""
+
+
+_last = (
+    Attempt("gmres", "ilut", patience=200),
+    Attempt("gmres", "ilut", {"drop_tolerance": 1e-10, "fill": 100.0}),
+)
 
 
 def choose_system(operator: Operator) -> Selection:
@@ -31,38 +49,26 @@ def choose_system(operator: Operator) -> Selection:
     if operator.shape[0] != operator.shape[1]:
         raise IncompatibleError(f"solve takes square matrices, this has shape {operator.shape}: use precond.lstsq")
     traits = operator.traits
-    matrix = operator.entries()
-    diagonal = operator.diagonal()
-    scaling = "identity" if diagonal is None else "jacobi"
+    known = operator.entries() is not None
+    scaling = "identity" if operator.diagonal() is None else "jacobi"
+    cg, minres = Attempt("cg", "ic0" if known else scaling), Attempt("minres", scaling)
+    last = _last if known else ()
     if traits.symmetric and traits.definite:
-        if matrix is None:
-            return Selection("cg", scaling, "symmetric positive definite, known by products")
-        return Selection("cg", "ic0", "symmetric positive definite with entries")
+        return Selection(
+            (cg, *last), f"symmetric positive definite{' with entries' if known else ', known by products'}"
+        )
     if traits.symmetric and traits.definite is False:
-        return Selection("minres", scaling, "symmetric and not positive definite")
+        return Selection((minres, *last), "symmetric and not positive definite")
     if traits.symmetric:
-        if matrix is None:
-            return Selection("cg", scaling, "symmetric, known by products", fallback="minres")
-        return Selection("cg", "ic0", "symmetric with a positive diagonal", fallback="minres")
-    if matrix is None:
-        return Selection("gmres", scaling, "not known to be symmetric, known by products")
-    if _dominant_rows(operator) > 0.5:
-        return Selection("gmres", "ssor", "not symmetric, most rows diagonally dominant")
-    return Selection("gmres", scaling, "not symmetric, few rows diagonally dominant")
+        reason = "symmetric with a positive diagonal" if known else "symmetric, known by products"
+        return Selection((cg, minres, *last), reason)
+    if known:
+        return Selection(_last, "not symmetric, with entries")
+    return Selection((Attempt("gmres", scaling),), "not known to be symmetric, known by products")
 
 
 def choose_least_squares(operator: Operator) -> Selection:
     """Choose for a least-squares problem."""
     if operator.entries() is None:
-        return Selection("lsqr", "identity", "known by products")
-    return Selection("lsqr", "jacobi", "entries give the norms of the columns")
-
-
-def _dominant_rows(operator: Operator) -> float:
-    """Return the share of rows whose diagonal entry is at least the sum of the others in size."""
-    matrix = operator.entries()
-    if matrix is None:
-        return 0.0
-    diagonal = np.abs(matrix.diagonal())
-    total = abs(matrix).sum(axis=1)
-    return float(np.mean((2 * diagonal >= total * (1 - 1e-12)) & (diagonal > 0)))
+        return Selection((Attempt("lsqr", "identity"),), "known by products")
+    return Selection((Attempt("lsqr", "jacobi"),), "entries give the norms of the columns")

@@ -54,7 +54,7 @@ def check_preconditioner(operator: Operator, iteration: Iteration, preconditione
         raise IncompatibleError(
             f"{name} needs {missing}, which a linear system does not have: use jacobi, ssor, ic0 or identity"
         )
-    if not traits.linear:
+    if not traits.linear and iteration.fixed_preconditioner:
         raise IncompatibleError(f"{name} is not a linear map, {method} needs one: use jacobi, ssor, ic0 or identity")
     if iteration.fixed_preconditioner and not traits.fixed:
         raise IncompatibleError(f"{name} changes between applications, {method} needs a fixed map: use jacobi or ssor")

@@ -115,7 +115,12 @@ def tuning(standing: Standing, runs: Sequence[Run], problem: ProblemResult, pale
         positive = [value for value in values if value is not None] if numeric else []
         wide = bool(positive) and min(positive) > 0 and max(positive) > 20 * min(positive)
         kind = ("log" if wide else "linear") if numeric else "category"
-        figure["layout"][f"xaxis{suffix}"] = {"title": {"text": html.escape(name)}, "type": kind, "automargin": True}
+        figure["layout"][f"xaxis{suffix}"] = {
+            "title": {"text": html.escape(name)},
+            "type": kind,
+            "exponentformat": "power",
+            "automargin": True,
+        }
         figure["layout"][f"yaxis{suffix}"] = {"type": "log" if log else "linear", "automargin": True}
         if place % columns == 0:
             figure["layout"][f"yaxis{suffix}"]["title"] = {"text": "score (lower is better)"}

@@ -43,7 +43,7 @@ def ranking_chart(problem: ProblemResult, palette: Palette) -> str:
     seeded = any(value is not None and finite(value.low) is not None for value in values)
     note = " Dot: mean over seeds; dark bar: its 95 % interval." if seeded else " One seed: no interval."
     if steps and seeded and (often := looks(problem)):
-        note = f"{note[:-1]}, and half the spacing of measurements ({often}) at either end."
+        note = f"{note[:-1]}, widened by half a spacing ({often})."
     text = f"<h3>{escape(title)}</h3><p class='note'>Shorter is better.{note}</p>" if steps else (
         f"<h3>{escape(title)}</h3><p class='note'>Further left is better{', logarithmic scale' if scale.log else ''}."
         f"{note}</p>"

@@ -13,6 +13,9 @@ from collections.abc import Sequence
 from precond.race.report.numbers import finite
 from precond.race.results import Interval, ProblemResult, Run, Standing
 
+_LONG = 120
+"""From so many points on, `precond.race.curve.Curve` may have dropped some."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Reach:
@@ -87,12 +90,23 @@ def spacings(problem: ProblemResult) -> tuple[float, float] | None:
 
 
 def looks(problem: ProblemResult) -> str:
-    """Return how often the metric was looked at before the target was seen met, in words; empty when at every step."""
+    """Return how often the metric was looked at before the target was seen met, in words.
+
+    Args:
+        problem: The problem, with the runs.
+
+    Returns:
+        Such as ``"measured every 15 steps"``; ``"recorded ..."`` when there may have been looks that a long curve did
+        not keep; empty when every step was looked at.
+    """
     found = spacings(problem)
     if found is None or found[1] <= 1:
         return ""
     low, high = found
-    return f"every {high:,.0f} steps" if low == high else f"every {max(low, 1):,.0f} to {high:,.0f} steps"
+    names = [row.contestant for row in problem.standings]
+    kept = any(len(run.curve.get("step", [])) >= _LONG for run in _met(problem, names))
+    often = f"{high:,.0f}" if low == high else f"{max(low, 1):,.0f} to {high:,.0f}"
+    return f"{'recorded' if kept else 'measured'} every {often} steps"
 
 
 def _met(problem: ProblemResult, names: Sequence[str]) -> list[Run]:

@@ -114,7 +114,7 @@ def problem(entry: ProblemResult, at: int, palette: Palette, figures: Figures, p
             ("metric", charts.metric_title(entry)),
             ("target", plain(entry.target)),
             ("horizon of a run", re.sub(r"(?<=\d)(?=steps)", " ", entry.budget)),
-            ("measured", looks(entry)),
+            looks(entry).partition(" ")[::2],
             ("contestants", str(len(entry.standings))),
         ]
     )
@@ -152,7 +152,7 @@ def about(result: RaceResult) -> str:
         "bands go from the lowest to the highest seed. Both cover only the range that all seeds of a "
         "contestant reached: "
         "nothing is extrapolated, and failed runs are left out of the mean. Long curves are thinned for the screen; "
-        "<code>results.json</code> holds every point.</p>"
+        "<code>results.json</code> holds more points.</p>"
         "<p><b>Time.</b> Seconds are on the harness’s clock: evaluation, compilation and warm-up "
         "excluded. The optimizer "
         "share is the part of a step spent in the method itself.</p>"
@@ -248,7 +248,7 @@ def _standings(entry: ProblemResult, palette: Palette) -> str:
     label = f"Standings on {entry.name}"
     often = looks(entry)
     note = (
-        f'<p class="note">The metric was measured {often}: the target is seen met at a measurement, up to one spacing '
+        f'<p class="note">The metric was {often}: the target is seen met at one of these steps, up to one spacing '
         "after it was. Half the spacing is part of each ± on the way to the target.</p>"
         if often
         else ""
@@ -266,18 +266,19 @@ def _contestants(entry: ProblemResult, at: int, palette: Palette, figures: Figur
         mark = swatch(palette.colour(row.contestant), palette.dash(row.contestant))
         settings = f'<span class="faint">{escape(settings_text(row.settings))}</span>' if row.settings else ""
         paper = "".join(_paper(paper) for paper in papers.get(row.contestant, ()))
+        work = {name: count for name, count in row.work.items() if count}
         facts = {
             "tuning trials": f"{row.trials}, {row.failed_trials} failed",
             "final runs": f"{row.seeds}, {row.failed_seeds} failed, {row.solved} met the target",
             "optimizer share of a step": share(row.optimizer_share),
             "state bytes / parameter": plain(row.state_bytes_per_parameter),
-            "compilation and warm-up": _warmup(finals),
+            "compilation and warm-up": _warmup([*trials, *finals]),
         }
         inside = (
             '<div class="columns">'
             f"<div><h4>Tuned setting</h4>{definitions(row.settings)}</div>"
             f"<div><h4>Search space</h4>{definitions(row.space)}</div>"
-            f"<div><h4>Work of a final run (mean count)</h4>{definitions(row.work)}</div>"
+            f"<div><h4>Work of a final run (mean count)</h4>{definitions(work)}</div>"
             f"<div><h4>Measured</h4>{definitions(facts)}</div></div>"
         )
         figure = charts.tuning(row, trials, entry, palette)
@@ -396,8 +397,9 @@ def _reason(run: Run) -> Cell:
 
 
 def _warmup(runs: list[Run]) -> str:
-    seconds = [run.warmup_seconds for run in runs if run.state == "complete"]
-    return f"{plain(sum(seconds) / len(seconds))} s, not part of the times" if seconds else NOTHING
+    """The longest one: only the first run in a process has to warm up."""
+    seconds = [value for run in runs if (value := finite(run.warmup_seconds)) is not None]
+    return f"at most {plain(max(seconds), 3)} s, not part of the times" if any(seconds) else NOTHING
 
 
 def _paper(paper: Paper) -> str:

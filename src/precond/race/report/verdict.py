@@ -41,17 +41,24 @@ def separated(one: Interval, other: Interval) -> bool:
 def ranking(problem: ProblemResult) -> list[Standing]:
     """Return the standings in the order of the verdict.
 
-    Those that met the target in every run come first, by steps; then those that met it in some, by how many; then the
-    others by their final metric; last those that have nothing to show.
+    In training, which goes on to the horizon and is tuned for its end: by the metric there, whoever failed on a seed
+    behind all others. Elsewhere those that met the target in every run come first, by steps; then those that met it in
+    some, by how many; then the others by their final metric. Last those that have nothing to show.
     """
 
-    def key(row: Standing) -> tuple[int, float, float]:
-        steps, final = _mean(row.steps_to_target), _mean(row.final)
-        if row.solved and steps is not None:
-            return (0, 0.0, steps) if row.solved >= row.seeds else (1, -row.solved / row.seeds, steps)
-        return (2, final, 0.0) if final is not None else (3, 0.0, 0.0)
+    def at_the_end(row: Standing) -> tuple[int, float, float]:
+        final = _mean(row.final)
+        return (3, 0.0, 0.0) if final is None else (0, row.failed_seeds / max(row.seeds, 1), final)
 
-    return sorted(problem.standings, key=key)
+    return sorted(problem.standings, key=at_the_end if _to_the_end(problem) else _soonest)
+
+
+def _soonest(row: Standing) -> tuple[int, float, float]:
+    """The key that sorts by who met the target always, often, or never, and how soon."""
+    steps, final = _mean(row.steps_to_target), _mean(row.final)
+    if row.solved and steps is not None:
+        return (0, 0.0, steps) if row.solved >= row.seeds else (1, -row.solved / row.seeds, steps)
+    return (2, final, 0.0) if final is not None else (3, 0.0, 0.0)
 
 
 def verdict(problem: ProblemResult) -> Verdict:
@@ -66,10 +73,17 @@ def verdict(problem: ProblemResult) -> Verdict:
         return Verdict("No result yet: no final run has ended.")
     if all(row.failed_seeds >= row.seeds for row in rows):
         return Verdict("No result: every final run failed.")
+    soonest = sorted(rows, key=_soonest)
     everywhere = [
-        row for row in rows if row.solved and row.solved >= row.seeds and _mean(row.steps_to_target) is not None
+        row for row in soonest if row.solved and row.solved >= row.seeds and _mean(row.steps_to_target) is not None
     ]
-    somewhere = [row for row in rows if 0 < row.solved < row.seeds and _mean(row.steps_to_target) is not None]
+    somewhere = [row for row in soonest if 0 < row.solved < row.seeds and _mean(row.steps_to_target) is not None]
+    if _to_the_end(problem):
+        there = [row for row in rows if _mean(row.final) is not None]
+        found = _by_final(problem, there, met=bool(everywhere or somewhere))
+        remarks = (f"To the target of {plain(problem.target)}: {_lower(_by_steps(problem, everywhere, somewhere))}",
+                   *_clock(problem, everywhere)) if everywhere else ()  # fmt: skip
+        return dataclasses.replace(found, remarks=(*found.remarks, *remarks))
     if everywhere:
         return _by_steps(problem, everywhere, somewhere)
     if somewhere:
@@ -80,6 +94,16 @@ def verdict(problem: ProblemResult) -> Verdict:
             measure="steps_to_target",
         )
     return _by_final(problem, [row for row in rows if _mean(row.final) is not None])
+
+
+def _to_the_end(problem: ProblemResult) -> bool:
+    """Whether every run goes on to the horizon: training does, solvers stop at the target."""
+    return problem.kind == "training"
+
+
+def _lower(found: Verdict) -> str:
+    """The headline as the end of a sentence; names of contestants stay as they are."""
+    return found.headline.replace("No clear winner", "no clear winner", 1)
 
 
 def headline(result: RaceResult) -> str:
@@ -109,7 +133,7 @@ def _by_steps(problem: ProblemResult, everywhere: list[Standing], somewhere: lis
 
     first, *others = everywhere
     steps = reached[first.contestant]
-    remarks = _clock(problem, everywhere) + _end(problem)
+    remarks = _clock(problem, everywhere)
     remarks += [
         f"{row.contestant} was faster where it met the target, but did so {text(row)} only."
         for row in somewhere
@@ -145,23 +169,23 @@ def _by_steps(problem: ProblemResult, everywhere: list[Standing], somewhere: lis
     return outcome(f"{first.contestant} wins: reaches the target in {text(first)}{rest}", first.contestant)
 
 
-def _by_final(problem: ProblemResult, rows: list[Standing]) -> Verdict:
-    nobody = f"nobody met the target of {plain(problem.target)}"
+def _by_final(problem: ProblemResult, rows: list[Standing], *, met: bool = False) -> Verdict:
+    nobody = "" if met else f"; nobody met the target of {plain(problem.target)}"
     if not rows:
         return Verdict("No result: no final run has a finite metric at its end.")
     first, *others = rows
     text = f"{interval(first.final, problem.unit)}"
     if not others:
-        return Verdict(f"{first.contestant} ends at {text}, {nobody}; nothing comparable raced against it.")
+        return Verdict(f"{first.contestant} ends at {text}{nobody}; nothing comparable raced against it.")
     close = [row for row in others if not separated(_must(first.final), _must(row.final))]
     if close and any(finite(_must(row.final).low) is None for row in [first, *close]):
-        return Verdict(f"{first.contestant} ends lowest, at {text}, on a single seed: no clear winner yet; {nobody}.")
+        return Verdict(f"{first.contestant} ends lowest, at {text}, on a single seed: no clear winner yet{nobody}.")
     if close:
         named = _list([f"{row.contestant} ({interval(row.final, problem.unit)})" for row in [first, *close][:4]],
                       len(close) - 3)  # fmt: skip
-        return Verdict(f"No clear winner: {nobody}, and {named} end too close to call.")
+        return Verdict(f"No clear winner: {named} end too close to call{nobody}.")
     rest = f"next {others[0].contestant}, {interval(others[0].final, problem.unit)}"
-    return Verdict(f"{first.contestant} ends lowest, at {text}; {rest}; {nobody}.", (), first.contestant)
+    return Verdict(f"{first.contestant} wins: ends lowest, at {text}; {rest}{nobody}.", (), first.contestant)
 
 
 def _clock(problem: ProblemResult, rows: list[Standing]) -> list[str]:
@@ -183,24 +207,6 @@ def _clock(problem: ProblemResult, rows: list[Standing]) -> list[str]:
         return [f"By the clock there is no clear winner: {_list(named, len(close) - 3)}."]
     second, when = others[0]
     return [f"By the clock {name} is first with {text}; next {second}, {interval(when.shown, 's')}."]
-
-
-def _end(problem: ProblemResult) -> list[str]:
-    """Who is lowest at the end of the horizon, where all go on to it: in training, not in solvers that stop."""
-    ended = [row for row in problem.standings if _mean(row.final) is not None]
-    rows = sorted(ended, key=lambda row: _must(row.final).mean)
-    if problem.kind != "training" or len(rows) < 2:
-        return []
-    first, *others = rows
-    close = [row for row in others if not separated(_must(first.final), _must(row.final))]
-    if close:
-        named = [f"{row.contestant} ({interval(row.final)})" for row in [first, *close][:4]]
-        return [f"At the end of the horizon no {problem.metric} is clearly lowest: {_list(named, len(close) - 3)}."]
-    lowest, second = (interval(row.final, problem.unit) for row in rows[:2])
-    return [
-        f"At the end of the horizon {first.contestant} has the lowest {problem.metric}, {lowest}; "
-        f"next {others[0].contestant}, {second}."
-    ]
 
 
 def _mean(value: Interval | None) -> float | None:

@@ -1,0 +1,21 @@
+"""SciPy's iterative solvers by their own names, arguments and return values, run by this library.
+
+Existing code switches by one import::
+
+    from precond.scipy import cg, gmres, lsqr, minres      # was: from scipy.sparse.linalg import ...
+
+What is the same: arguments and defaults (of SciPy 1.17), ``(x, info)``, types and shapes, when callbacks are called
+and with what, a zero right-hand side, an exact initial guess, ``x0="Mb"``, ``A.psolve``, and `ValueError` for shapes
+that do not fit. What differs, each on purpose:
+
+1. ``info == 0`` is given only when the recomputed residual ``b - A x`` meets the tolerance (SciPy's ``cg`` trusts its
+   recurrence). Where a drifting recurrence claims too much, the iteration goes on.
+2. Where no further progress is possible, the run ends before ``maxiter``, with ``info`` the number of iterations.
+   ``maxiter=0`` gives ``info=1`` unless the initial guess is a solution; SciPy gives 0.
+3. ``minres`` stops by ``||b - A x|| <= rtol ||b||``, as documented there; SciPy compares with ``||A|| ||x||``.
+"""
+
+from precond.scipy.least_squares import lsqr
+from precond.scipy.systems import cg, gmres, minres
+
+__all__ = ["cg", "gmres", "lsqr", "minres"]

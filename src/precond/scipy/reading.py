@@ -1,0 +1,103 @@
+"""Systems as SciPy's solvers take them, read for the drivers of this library."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import scipy.sparse.linalg
+import torch
+from torch import Tensor
+
+from precond.core import Map
+from precond.operators import FunctionOperator
+
+
+@dataclasses.dataclass(frozen=True)
+class System:
+    """A square system with one right-hand side.
+
+    Attributes:
+        operator: The matrix, known by its products.
+        precondition: The preconditioner ``M``.
+        b: Right-hand side, shape ``[1, n]``.
+        x0: Starting point, shape ``[1, n]``.
+    """
+
+    operator: FunctionOperator
+    precondition: Map
+    b: Tensor
+    x0: Tensor
+
+    @property
+    def n(self) -> int:
+        """The number of unknowns."""
+        return self.operator.shape[0]
+
+
+def read_system(A: Any, b: Any, x0: Any, M: Any, shift: float = 0.0) -> System:
+    """Read ``(A - shift I) x = b`` with a preconditioner.
+
+    Args:
+        A: A matrix, sparse or dense, or a ``LinearOperator``.
+        b: Right-hand side, shape ``[n]`` or ``[n, 1]``.
+        x0: Starting point of one of these shapes, ``None`` for zero, ``"Mb"`` for ``M b``.
+        M: The preconditioner, or ``None`` for ``A.psolve`` if there is one, else the identity.
+        shift: Subtracted from the diagonal.
+
+    Returns:
+        The system in the common type of ``A`` and ``b``, real or complex, single or double precision.
+
+    Raises:
+        ValueError: The shapes do not fit each other.
+    """
+    linear = scipy.sparse.linalg.aslinearoperator(A)
+    rows, columns = linear.shape
+    if rows != columns:
+        raise ValueError(f"expected square matrix, but got shape={linear.shape}")
+    right = np.asarray(b)
+    if right.shape not in ((rows,), (rows, 1)):
+        raise ValueError(f"shapes of A {linear.shape} and b {right.shape} are incompatible")
+    dtype = working_type(linear.dtype, right.dtype)
+    right = right.ravel().astype(dtype)
+
+    psolve: Callable[[Any], Any] | None = getattr(A, "psolve", None)
+    if M is not None:
+        inverse = scipy.sparse.linalg.aslinearoperator(M)
+        if inverse.shape != linear.shape:
+            raise ValueError("matrix and preconditioner have different shapes")
+        psolve = inverse.matvec
+
+    if x0 is None:
+        start = np.zeros(rows, dtype)
+    elif isinstance(x0, str):
+        if x0 != "Mb":
+            raise ValueError(f"x0={x0!r} is not known: give an array, 'Mb' or None")
+        start = np.array(right if psolve is None else psolve(right.copy()), dtype)
+    else:
+        start = np.array(x0, dtype)
+    if start.shape not in ((rows,), (rows, 1)):
+        raise ValueError(f"shapes of A {linear.shape} and x0 {start.shape} are incompatible")
+
+    product = rowwise(linear.matvec, dtype)
+    matvec = product if not shift else lambda v: product(v) - shift * v
+    operator = FunctionOperator(matvec, (rows, rows), dtype=torch.from_numpy(right).dtype)
+    precondition = torch.clone if psolve is None else rowwise(psolve, dtype)
+    return System(operator, precondition, torch.from_numpy(right)[None], torch.from_numpy(start.ravel())[None])
+
+
+def working_type(*dtypes: Any) -> np.dtype[Any]:
+    """Return the common type among single and double precision, real and complex; anything else counts as double."""
+    known = [np.dtype(d) if d is not None and np.dtype(d).char in "fdFD" else np.dtype(float) for d in dtypes]
+    return np.result_type(*known)
+
+
+def rowwise(function: Callable[[Any], Any], dtype: np.dtype[Any]) -> Map:
+    """Return a function of one NumPy vector as a map of rows ``[1, n]``, always into fresh memory."""
+
+    def apply(v: Tensor) -> Tensor:
+        return torch.from_numpy(np.array(function(v[0].numpy()), dtype).reshape(1, -1))
+
+    return apply

@@ -1,0 +1,275 @@
+"""``cg``, ``minres`` and ``gmres`` with the signatures of ``scipy.sparse.linalg``."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from precond.core import Iteration, Progress, Status
+from precond.krylov import CG, GMRES, MINRES
+from precond.operators import FunctionOperator
+from precond.scipy.reading import System, read_system
+from precond.solvers.certify import Certified, certify_system, estimated_frobenius_norm, excess
+from precond.solvers.drive import Event, Outcome, drive
+
+
+def cg(
+    A: Any,
+    b: Any,
+    x0: Any = None,
+    *,
+    rtol: float = 1e-5,
+    atol: float = 0.0,
+    maxiter: int | None = None,
+    M: Any = None,
+    callback: Callable[[np.ndarray[Any, Any]], object] | None = None,
+) -> tuple[np.ndarray[Any, Any], int]:
+    """Solve ``A x = b`` with ``A`` Hermitian positive definite, by conjugate gradients.
+
+    >>> import numpy as np
+    >>> cg(np.diag([1.0, 2.0]), np.ones(2))
+    (array([1. , 0.5]), 0)
+
+    Args:
+        A: A matrix, sparse or dense, or a ``LinearOperator``.
+        b: Right-hand side, shape ``[n]`` or ``[n, 1]``.
+        x0: Starting point; ``"Mb"`` means ``M b``, ``None`` means zero.
+        rtol: Relative tolerance: ``||b - A x|| <= max(rtol ||b||, atol)``.
+        atol: Absolute tolerance.
+        maxiter: Limit on iterations, ``10 n`` if not given.
+        M: Preconditioner, near the inverse of ``A``, Hermitian positive definite.
+        callback: Called as ``callback(xk)`` after each iteration.
+
+    Returns:
+        The solution, shape ``[n]``, and 0 if it is one, else the number of iterations.
+
+    Raises:
+        ValueError: Shapes that do not fit, or a negative tolerance.
+    """
+    system = read_system(A, b, x0, M)
+    if not system.b.any():
+        return _array(system.b), 0
+    limit = 10 * system.n if maxiter is None else maxiter
+    outcome = _drive(CG(), system, rtol, _checked("cg", atol), limit, _each(callback))
+    return _array(outcome.x), _info(outcome, limit)
+
+
+def minres(
+    A: Any,
+    b: Any,
+    x0: Any = None,
+    *,
+    rtol: float = 1e-5,
+    shift: float = 0.0,
+    maxiter: int | None = None,
+    M: Any = None,
+    callback: Callable[[np.ndarray[Any, Any]], object] | None = None,
+    show: bool = False,
+    check: bool = False,
+) -> tuple[np.ndarray[Any, Any], int]:
+    """Solve ``(A - shift I) x = b`` with ``A`` symmetric, definite or not, by minimum residuals.
+
+    Args:
+        A: A matrix, sparse or dense, or a ``LinearOperator``.
+        b: Right-hand side, shape ``[n]`` or ``[n, 1]``.
+        x0: Starting point; ``"Mb"`` means ``M b``, ``None`` means zero.
+        rtol: Relative tolerance: ``||b - A x|| <= rtol ||b||``, or ``||A r|| <= rtol ||A||_F ||r||`` where the system
+            is singular and has no solution.
+        shift: Subtracted from the diagonal.
+        maxiter: Limit on iterations, ``5 n`` if not given.
+        M: Preconditioner, near the inverse of ``A``, symmetric positive definite.
+        callback: Called as ``callback(xk)`` after each iteration.
+        show: Print a summary.
+        check: Check first that ``A`` and ``M`` are symmetric.
+
+    Returns:
+        The solution, shape ``[n]``, and 0 if it is one, else the number of iterations.
+
+    Raises:
+        ValueError: Shapes that do not fit, a preconditioner that is not definite, or an asymmetry found by ``check``.
+    """
+    system = read_system(A, b, x0, M, shift)
+    if not system.b.any():
+        return _array(system.b), 0
+    if check:
+        _check_symmetric(system)
+    limit = 5 * system.n if maxiter is None else maxiter
+    outcome = _drive(MINRES(), system, rtol, 0.0, limit, _each(callback))
+    if outcome.status is Status.FAILED_INDEFINITE_PRECONDITIONER:
+        raise ValueError("indefinite preconditioner")
+    info = _info(outcome, limit)
+    if outcome.status in (Status.FAILED_BREAKDOWN, Status.FAILED_STAGNATION) and _is_stationary(system, outcome, rtol):
+        info = 0
+    if show:
+        certificate = outcome.certificate
+        sys.stdout.write(
+            f"minres: n = {system.n}, shift = {shift:g}, {outcome.iterations} iterations, {certificate.quantity} = "
+            f"{certificate.value:.2e} (asked {rtol:.2e}), info = {info}\n"
+        )
+    return _array(outcome.x), info
+
+
+def gmres(
+    A: Any,
+    b: Any,
+    x0: Any = None,
+    *,
+    rtol: float = 1e-5,
+    atol: float = 0.0,
+    restart: int | None = None,
+    maxiter: int | None = None,
+    M: Any = None,
+    callback: Callable[[Any], object] | None = None,
+    callback_type: str | None = None,
+) -> tuple[np.ndarray[Any, Any], int]:
+    """Solve ``A x = b`` with any square ``A``, by restarted generalized minimum residuals.
+
+    Args:
+        A: A matrix, sparse or dense, or a ``LinearOperator``.
+        b: Right-hand side, shape ``[n]`` or ``[n, 1]``.
+        x0: Starting point; ``"Mb"`` means ``M b``, ``None`` means zero.
+        rtol: Relative tolerance: ``||b - A x|| <= max(rtol ||b||, atol)``.
+        atol: Absolute tolerance.
+        restart: Iterations of a cycle, at most ``n``; 20 if not given.
+        maxiter: Limit on cycles, ``10 n`` if not given; on iterations with a callback of type ``"legacy"``.
+        M: Preconditioner, near the inverse of ``A``.
+        callback: Called as ``callback(xk)`` or ``callback(norm)``, see ``callback_type``.
+        callback_type: ``"x"``, the iterate after each cycle; ``"pr_norm"``, the relative residual norm after each
+            iteration; ``"legacy"`` (if not given), the same, and ``maxiter`` counts iterations.
+
+    Returns:
+        The solution, shape ``[n]``, and 0 if it is one, else the limit reached or the number of iterations.
+
+    Raises:
+        ValueError: Shapes that do not fit, a negative tolerance, or an unknown ``callback_type``.
+    """
+    if callback is not None and callback_type is None:
+        warnings.warn(
+            "gmres called without specifying `callback_type`: the default will change; write callback_type='pr_norm', "
+            "or 'legacy' to keep what it does now",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+    kind = "legacy" if callback_type is None else callback_type
+    if kind not in ("x", "pr_norm", "legacy"):
+        raise ValueError(f"Unknown callback_type: {callback_type!r}")
+    system = read_system(A, b, x0, M)
+    atol = _checked("gmres", atol)
+    if not system.b.any():
+        return _array(system.b), 0
+    cycle = min(20 if restart is None else restart, system.n)
+    limit = 10 * system.n if maxiter is None else maxiter
+    steps = limit if callback is not None and kind == "legacy" else limit * cycle
+    size = float(torch.linalg.vector_norm(system.b))
+    last = 0
+
+    def watch(event: Event) -> None:
+        nonlocal last
+        if callback is None or event.iteration == 0:
+            return
+        if kind != "x":
+            callback(np.float64(event.residual / size))
+        elif event.iteration % cycle == 0:
+            last = event.iteration
+            callback(_array(event.solution()))
+
+    outcome = _drive(GMRES(restart=cycle), system, rtol, atol, steps, watch, left=M is not None)
+    if callback is not None and kind == "x" and outcome.iterations > last:
+        callback(_array(outcome.x))
+    code = _info(outcome, steps)
+    return _array(outcome.x), limit if code and outcome.iterations >= steps else code
+
+
+def _drive(
+    iteration: Iteration,
+    system: System,
+    rtol: float,
+    atol: float,
+    maxiter: int,
+    callback: Callable[[Event], object] | None,
+    left: bool = False,
+) -> Outcome:
+    """Run the iteration until the recomputed residual is small enough.
+
+    From the left, the iteration solves ``M A x = M b`` and its own residual is ``M r``. The bound for that is scaled by
+    ``||M b|| / ||b||`` at first, then by what the last recomputed residual showed to be missing.
+    """
+    operator, b, precondition = system.operator, system.b, system.precondition
+    bound = max(rtol * float(torch.linalg.vector_norm(b)), atol)
+    if left:
+        b, precondition = system.precondition(b), torch.clone
+        bound *= float(torch.linalg.vector_norm(b) / torch.linalg.vector_norm(system.b))
+        operator = FunctionOperator(
+            lambda v: system.precondition(system.operator.matvec(v)), operator.shape, dtype=operator.dtype
+        )
+
+    def certify(x: torch.Tensor) -> Certified:
+        return certify_system(system.operator, system.b, x, rtol=rtol, atol=atol)
+
+    def claims(progress: Progress, slack: float) -> bool:
+        nonlocal bound
+        own = float(progress.residual.max())
+        if own > slack * bound or not left:
+            return own <= slack * bound
+        missing = excess(certify(progress.solution())[0])
+        bound = min(bound, 0.5 * own / max(missing, 1))
+        return missing <= 1
+
+    with torch.no_grad():
+        return drive(
+            iteration, operator, b, precondition, system.x0,
+            claims=claims, certify=certify, max_iterations=maxiter, callback=callback,
+        )  # fmt: skip
+
+
+def _each(callback: Callable[[np.ndarray[Any, Any]], object] | None) -> Callable[[Event], object] | None:
+    """Return the callback on iterates after each iteration; what it returns is ignored, as SciPy does."""
+    if callback is None:
+        return None
+
+    def watch(event: Event) -> None:
+        if event.iteration > 0:
+            callback(_array(event.solution()))
+
+    return watch
+
+
+def _checked(name: str, atol: Any) -> float:
+    """Refuse an absolute tolerance that is not a number or negative."""
+    if isinstance(atol, str) or atol is None or atol < 0:
+        raise ValueError(f"{name} called with invalid `atol`={atol}: give a real, non-negative number")
+    return float(atol)
+
+
+def _info(outcome: Outcome, maxiter: int) -> int:
+    """Return 0 where the certificate holds, else a positive number of iterations."""
+    if outcome.status.group == "converged":
+        return 0
+    return max(1, maxiter if outcome.status is Status.STOPPED_STEPS else outcome.iterations)
+
+
+def _array(x: torch.Tensor) -> np.ndarray[Any, Any]:
+    return np.array(x[0].numpy())
+
+
+def _is_stationary(system: System, outcome: Outcome, rtol: float) -> bool:
+    """Whether ``||A r|| <= rtol ||A||_F ||r||``: a least-squares solution of a singular symmetric system."""
+    r = system.b - system.operator.matvec(outcome.x)
+    gradient = float(torch.linalg.vector_norm(system.operator.matvec(r)))
+    return gradient <= rtol * estimated_frobenius_norm(system.operator) * float(torch.linalg.vector_norm(r))
+
+
+def _check_symmetric(system: System) -> None:
+    """Compare ``<A y, y'>`` both ways on Krylov vectors, for the matrix and the preconditioner."""
+    for what, apply in (("matrix", system.operator.matvec), ("preconditioner", system.precondition)):
+        y = apply(system.b)
+        z = apply(y)
+        gap = abs(float((y * y).sum() - (system.b * z).sum()))
+        eps = torch.finfo(y.dtype).eps
+        if gap > (float((y * y).sum()) + eps) * eps ** (1 / 3):
+            raise ValueError(f"non-symmetric {what}")

@@ -1,0 +1,1 @@
+"""Solving a system from files: the command ``precond solve``."""

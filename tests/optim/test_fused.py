@@ -1,0 +1,137 @@
+"""Short cuts of the driver, each against the long way on the same stream of gradients."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from precond.core import Method
+from precond.filters.ema import EMA
+from precond.filters.heavy_ball import HeavyBall
+from precond.filters.nesterov import Nesterov
+from precond.optim import slab as slabs
+from precond.optim.optimizer import Optimizer
+from precond.preconditioners.diagonal import Diagonal
+from precond.recipes.first_order import adamw, lion, sgd
+from precond.recipes.matrix import lean_soap, soap
+from precond.steps.scaled import Scaled
+from tests.papers.networks import gradients, start, with_gaps
+
+FUSED = {
+    "adamw": adamw(b1=0.8, b2=0.9),
+    "adamw, scaled": dataclasses.replace(adamw(), step=Scaled(0.3)),
+    "sgd": sgd(momentum=0.9),
+    "sgd, nesterov": sgd(momentum=0.9, nesterov=True),
+    "sgd, plain": sgd(momentum=0.0),
+}
+NOT_FUSED = {
+    "dampened": sgd(dampening=0.1),
+    "lion": lion(),
+    "smoothed": dataclasses.replace(adamw(), smoothing=EMA()),
+    "estimated": dataclasses.replace(adamw(), estimator=EMA()),
+    "adagrad": dataclasses.replace(adamw(), preconditioner=Diagonal(beta=1.0)),
+    "eps first": dataclasses.replace(adamw(), preconditioner=Diagonal(eps_first=True)),
+    "not debiased": dataclasses.replace(adamw(), momentum=EMA(debias=False)),
+}
+
+
+def trained(method: Method, stream, params, lr=0.05) -> tuple[Optimizer, list[torch.Tensor], list[dict]]:
+    optimizer = Optimizer(params, method, lr=lr, weight_decay=0.1)
+    for given in stream:
+        for param, gradient in zip(params, given, strict=True):
+            param.grad = None if gradient is None else torch.as_tensor(gradient).to(param.dtype)
+        optimizer.step()
+    return optimizer, [p.detach() for p in params], [optimizer.state[p] for p in params]
+
+
+def agree(first, second) -> None:
+    assert first[0].work.counts() == second[0].work.counts()
+    torch.testing.assert_close(first[1], second[1], rtol=1e-10, atol=1e-12)
+    for ours, theirs in zip(first[2], second[2], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", FUSED.values(), ids=FUSED.keys())
+def test_a_fused_step_equals_the_parts(method: Method, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = with_gaps(gradients(12))
+    stream[5][0] = stream[5][0] * float("nan")  # a bad gradient stops nobody else
+    fused = trained(method, stream, start())
+    assert all(slab.fused is not None for slab in fused[0]._slabs)
+    monkeypatch.setattr(slabs, "fused_step", lambda method: None)
+    parts = trained(method, stream, start())
+    assert all(slab.fused is None for slab in parts[0]._slabs)
+    agree(fused, parts)
+
+
+def test_the_fused_kernel_is_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    kernel = torch._fused_adamw_
+    monkeypatch.setattr(torch, "_fused_adamw_", lambda *a, **k: (calls.append(1), kernel(*a, **k)))
+    trained(adamw(), gradients(3), start())
+    assert calls
+
+
+def test_a_learning_rate_may_be_a_tensor() -> None:
+    stream = gradients(4)
+    number = trained(adamw(), stream, start())
+    agree(number, trained(adamw(), stream, start(), lr=torch.tensor(0.05, dtype=torch.float64)))
+
+
+@pytest.mark.parametrize("method", NOT_FUSED.values(), ids=NOT_FUSED.keys())
+def test_other_methods_take_the_ordinary_path(method: Method) -> None:
+    optimizer, _, _ = trained(method, gradients(2), start())
+    assert all(slab.fused is None for slab in optimizer._slabs)
+
+
+def test_parameters_that_are_not_contiguous_take_the_ordinary_path() -> None:
+    stream = gradients(5, [(5, 3)])
+    straight = trained(adamw(), stream, start([(5, 3)]))
+    (base,) = start([(5, 3)])
+    turned = base.detach().mT.contiguous().mT.requires_grad_()
+    assert not turned.is_contiguous()
+    agree(straight, trained(adamw(), stream, [turned]))
+
+
+def test_half_precision_takes_the_ordinary_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "_fused_adamw_", None)
+    _, params, _ = trained(adamw(), gradients(3), start(dtype=torch.bfloat16))
+    assert all(bool(torch.isfinite(p).all()) for p in params)
+
+
+SQUARE = ((4, 4), (4, 4), (3, 3), (6,), (), (2, 2, 2))
+
+
+@pytest.mark.parametrize("momentum", [EMA(0.9), Nesterov(0.9), HeavyBall(0.9)], ids=lambda part: type(part).__name__)
+@pytest.mark.parametrize("recipe", [soap(every=3), lean_soap(every=3, block=2)], ids=["soap", "lean_soap"])
+def test_momentum_in_the_coordinates_of_the_basis_is_the_same_momentum(
+    recipe: Method, momentum, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = dataclasses.replace(recipe, momentum=momentum)
+    stream = with_gaps(gradients(20, SQUARE))
+    within = trained(method, stream, start(SQUARE))
+    assert all(slab.turned is not None for slab in within[0]._slabs)
+    monkeypatch.setattr(slabs, "turned_momentum", lambda method: None)
+    outside = trained(method, stream, start(SQUARE))
+    assert all(slab.turned is None for slab in outside[0]._slabs)
+    torch.testing.assert_close(within[1], outside[1], rtol=1e-9, atol=1e-10)
+
+
+def test_a_refresh_between_observing_and_applying_keeps_the_momentum_outside() -> None:
+    method = soap()
+    early = dataclasses.replace(method, cadence=dataclasses.replace(method.cadence, after=False))
+    assert slabs.turned_momentum(method) is method.preconditioner
+    assert slabs.turned_momentum(early) is None
+    assert slabs.turned_momentum(dataclasses.replace(method, momentum=None)) is None
+
+
+def test_large_tensors_are_not_stacked_on_a_processor() -> None:
+    large = [torch.zeros(512, 600) for _ in range(3)]
+    small = [torch.zeros(4, 4) for _ in range(5)]
+    params = [torch.nn.Parameter(p) for p in large + small]
+    optimizer = Optimizer(params, lion(), lr=0.1)
+    for param in params:
+        param.grad = torch.ones_like(param)
+    optimizer.step()
+    assert sorted(len(slab.params) for slab in optimizer._slabs) == [1, 1, 1, 5]

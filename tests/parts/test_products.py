@@ -1,0 +1,95 @@
+"""Products, halves of symmetric products and orthogonal bases of large matrices: faster, and the same to rounding."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+import torch
+
+from precond.math import products
+from precond.math.eigen import gram_eigenvectors
+from precond.math.modes import add_gram, complete
+from precond.math.orthogonal import orthogonal
+from precond.math.products import fast_products, has_fast_bfloat16, onednn_is_exact
+
+
+def relative(actual: torch.Tensor, expected: torch.Tensor) -> float:
+    return float(torch.linalg.norm(actual.double() - expected) / torch.linalg.norm(expected))
+
+
+def test_fast_products_keep_single_precision_and_leave_the_setting_as_it_was() -> None:
+    settings = torch.backends.mkldnn.matmul
+    before = settings.fp32_precision
+    a, b = torch.randn(2, 200, 300), torch.randn(2, 300, 250)
+    with contextlib.suppress(ZeroDivisionError), fast_products(a, 2**30):
+        inside = settings.fp32_precision
+        product = torch.bmm(a, b)
+        raise ZeroDivisionError
+    assert relative(product, a.double() @ b.double()) < 1e-6
+    assert settings.fp32_precision == before
+    assert inside == ("bf16" if onednn_is_exact() else before)
+
+
+def test_where_products_would_be_rounded_nothing_is_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "_relative_error", lambda a, b: 1e-3)
+    onednn_is_exact.cache_clear()
+    try:
+        before = torch.backends.mkldnn.matmul.fp32_precision
+        with fast_products(torch.zeros(1), 2**30):
+            assert torch.backends.mkldnn.matmul.fp32_precision == before
+    finally:
+        onednn_is_exact.cache_clear()
+
+
+def test_other_devices_have_no_fast_bfloat16_of_a_processor() -> None:
+    assert not has_fast_bfloat16(torch.device("meta"))
+
+
+@pytest.mark.parametrize("n", [40, 512, 530])
+@pytest.mark.parametrize("mode", [0, 1])
+def test_half_of_a_gram_matrix_is_completed(n: int, mode: int) -> None:
+    v = torch.randn(2, n, 7, dtype=torch.float64) if mode == 0 else torch.randn(2, 7, n, dtype=torch.float64)
+    factor = torch.eye(n, dtype=torch.float64).repeat(2, 1, 1)
+    rows = v if mode == 0 else v.mT
+    expected = 0.75 * (0.75 * factor + 0.5 * rows @ rows.mT) + 0.5 * rows @ rows.mT
+    for _ in range(2):
+        add_gram(factor, v, mode, beta=0.75, alpha=0.5)
+    complete(factor)
+    torch.testing.assert_close(factor, expected)
+
+
+@pytest.mark.parametrize("columns", [540, 200])
+def test_large_orthogonal_bases_are_those_of_lapack(columns: int) -> None:
+    matrices = torch.randn(2, 540, columns, dtype=torch.float64)
+    q = orthogonal(matrices)
+    torch.testing.assert_close(q[..., :columns], torch.linalg.qr(matrices).Q)
+    torch.testing.assert_close(q.mT @ q, torch.eye(540, dtype=torch.float64).expand(2, -1, -1))
+
+
+def test_columns_that_depend_on_one_another_give_an_orthogonal_basis() -> None:
+    matrices = torch.zeros(1, 520, 520)
+    matrices[..., :3] = 1.0
+    q = orthogonal(matrices)
+    torch.testing.assert_close(q.mT @ q, torch.eye(520)[None], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(6, 2), (5, 5), (530, 40)])
+def test_eigenvectors_of_a_thin_gram_matrix(shape: tuple[int, int]) -> None:
+    v = torch.randn(2, *shape, dtype=torch.float64)
+    v[1] *= 1e120  # the product would overflow in single precision, and does not have to be formed
+    vectors, failed = gram_eigenvectors(v)
+    assert not bool(failed.any())
+    torch.testing.assert_close(vectors.mT @ vectors, torch.eye(shape[0], dtype=v.dtype).expand(2, -1, -1))
+    rotated = vectors[:1].mT @ (v[:1] @ v[:1].mT) @ vectors[:1]
+    values = torch.linalg.eigvalsh(v[0] @ v[0].mT).flip(0).clamp(min=0)
+    torch.testing.assert_close(rotated[0], torch.diag(values), atol=1e-8 * float(values[0]), rtol=1e-8)
+
+
+def test_a_thin_matrix_that_is_not_finite_fails_alone() -> None:
+    v = torch.randn(3, 6, 2)
+    v[1, 0, 0] = torch.nan
+    vectors, failed = gram_eigenvectors(v)
+    assert failed.tolist() == [False, True, False]
+    assert torch.equal(vectors[1], torch.eye(6))
+    assert bool(vectors.isfinite().all())

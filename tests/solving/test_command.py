@@ -1,0 +1,167 @@
+"""``precond solve`` as a user runs it."""
+
+from __future__ import annotations
+
+import gzip
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+import scipy.sparse
+
+from precond.cli import main
+from tests.papers.linear_toys import poisson
+
+A = poisson(5)
+rng = np.random.default_rng(0)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Return a folder with matrices, in which the command runs."""
+    scipy.io.mmwrite(tmp_path / "A.mtx", A, symmetry="symmetric")
+    (tmp_path / "A.mtx.gz").write_bytes(gzip.compress((tmp_path / "A.mtx").read_bytes()))
+    scipy.io.mmwrite(tmp_path / "tall.mtx", scipy.sparse.coo_array(rng.standard_normal((9, 4))))
+    cycle = scipy.sparse.coo_array(np.roll(np.eye(90), 1, axis=0))
+    scipy.io.mmwrite(tmp_path / "cycle.mtx", cycle)
+    scipy.io.mmwrite(tmp_path / "b.mtx", rng.standard_normal((25, 1)))
+    scipy.io.mmwrite(tmp_path / "B.mtx", rng.standard_normal((25, 2)))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "150")
+    return tmp_path
+
+
+@pytest.fixture
+def solve(folder, capsys):
+    """Return a function that runs ``precond solve`` and gives its exit code, output and errors."""
+
+    def run(*words: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as end:
+            main(["solve", *words])
+        captured = capsys.readouterr()
+        return int(end.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+def rows(out: str) -> dict[str, str]:
+    """Return the table as a dictionary."""
+    pairs = [line.strip().split("  ", 1) for line in out.splitlines() if "  " in line.strip()]
+    return {name: value.strip() for name, value in pairs}
+
+
+def read(path: Path) -> np.ndarray:
+    return np.asarray(scipy.io.mmread(path))
+
+
+def test_says_what_it_did_why_and_what_is_certified(solve):
+    code, out, err = solve("A.mtx.gz", "--rtol", "1e-10")
+    shown = rows(out)
+    assert (code, err) == (0, "")
+    assert shown["matrix"] == "A.mtx.gz, 25 x 25, 105 entries"
+    assert shown["method"] == "cg + ic0"
+    assert "symmetric" in shown["chosen because"]
+    assert shown["certified"].startswith("relative residual ||b - Ax|| / ||b|| = ")
+    assert "(asked 1.00e-10)" in shown["certified"]
+    assert 0 <= float(shown["backward error"]) < 1e-10
+    assert int(shown["iterations"]) > 0
+
+
+def test_writes_a_solution_that_solves_the_system(solve, folder):
+    code, _, _ = solve("A.mtx", "b.mtx", "--rtol", "1e-12", "--out", "x.mtx")
+    assert code == 0
+    x, b = read(folder / "x.mtx"), read(folder / "b.mtx")
+    assert x.shape == (25, 1)
+    assert np.linalg.norm(b - A @ x) <= 1e-12 * np.linalg.norm(b)
+    assert (folder / "x.mtx").read_bytes().startswith(b"%%MatrixMarket matrix array real general")
+
+
+def test_several_right_hand_sides_are_columns(solve, folder):
+    code, out, _ = solve("A.mtx", "B.mtx", "--out", "named-by-user")
+    assert code == 0
+    assert "2 columns" in rows(out)["right-hand side"]
+    np.testing.assert_allclose(A @ read(folder / "named-by-user"), read(folder / "B.mtx"), atol=1e-6)
+
+
+def test_method_and_preconditioner_are_obeyed(solve):
+    code, out, _ = solve("A.mtx", "--method", "gmres", "--preconditioner", "jacobi")
+    assert code == 0
+    assert rows(out)["method"].lower() == "gmres + jacobi"
+    assert "chosen because" not in rows(out)
+
+
+def test_a_rectangular_matrix_is_a_least_squares_problem(solve, folder):
+    rhs = rng.standard_normal((9, 1))
+    scipy.io.mmwrite(folder / "rhs.mtx", rhs)
+    code, out, _ = solve("tall.mtx", "rhs.mtx", "--rtol", "1e-11", "--out", "x.mtx", "--plot")
+    assert code == 0
+    assert "lsqr" in rows(out)["method"]
+    assert "normal-equations residual" in rows(out)["certified"]
+    expected = np.linalg.lstsq(read_dense(folder / "tall.mtx"), rhs)[0]
+    np.testing.assert_allclose(read(folder / "x.mtx"), expected, rtol=1e-7)
+
+
+def read_dense(path: Path) -> np.ndarray:
+    return scipy.io.mmread(path).toarray()
+
+
+def test_draws_the_convergence(solve, folder):
+    code, out, _ = solve("A.mtx", "--plot")
+    assert code == 0
+    assert rows(out)["picture"] == "A-convergence.png"
+    content = (folder / "A-convergence.png").read_bytes()
+    assert content.startswith(b"\x89PNG")
+    assert len(content) > 5000
+
+
+def test_not_converged_is_exit_code_1_and_still_a_table(solve, folder):
+    options = ("--method", "gmres", "--preconditioner", "identity", "--max-iterations", "40")
+    scipy.io.mmwrite(folder / "e.mtx", np.eye(90)[:, :1])
+    code, out, err = solve("cycle.mtx", "e.mtx", *options, "--out", "x.mtx")
+    assert (code, err) == (1, "")
+    assert rows(out)["outcome"]
+    assert float(rows(out)["certified"].split(" = ")[1].split()[0]) == pytest.approx(1.0)
+    assert (folder / "x.mtx").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["none.mtx"], "no such file"),
+        (["A.mtx", "none.mtx"], "no such file"),
+        (["A.mtx", "tall.mtx"], "25"),
+        (["A.mtx", "--method", "cgg"], "nearest known: cg"),
+        (["A.mtx", "--preconditioner", "ic1"], "ic0"),
+        (["A.mtx", "--rtol", "-1"], "rtol"),
+        (["A.mtx", "--out", "nowhere/x.mtx"], "no folder"),
+        (["A.mtx", "--out", "."], "folder"),
+        (["cycle.mtx", "--method", "cg"], "gmres"),
+        (["tall.mtx", "--method", "cg"], "lsqr"),
+    ],
+)
+def test_wrong_input_is_one_line(solve, words, message):
+    code, out, err = solve(*words)
+    assert (code, out) == (2, "")
+    assert len(err.strip().splitlines()) == 1
+    assert err.startswith("error: ")
+    assert message in err
+
+
+def test_a_damaged_matrix_is_named_with_its_line(solve, folder):
+    lines = (folder / "A.mtx").read_text().splitlines()
+    lines[5] = "1 1 abc"
+    (folder / "bad.mtx").write_text("\n".join(lines))
+    code, _, err = solve("bad.mtx")
+    assert code == 2
+    assert "bad.mtx:6" in err
+
+
+def test_runs_as_a_process(folder, monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[2])
+    words = ["-m", "precond", "solve", str(folder / "A.mtx")]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "cg + ic0" in done.stdout

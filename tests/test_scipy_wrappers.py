@@ -1,0 +1,268 @@
+"""``precond.scipy`` beside ``scipy.sparse.linalg`` on the same inputs."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+
+import numpy as np
+import pytest
+import scipy.sparse
+import scipy.sparse.linalg as theirs
+
+import precond.scipy as ours
+from tests.papers.linear_toys import poisson
+
+rng = np.random.default_rng(1)
+N = 36
+A = poisson(6)
+B = rng.standard_normal(N)
+SKEWED = scipy.sparse.csr_array(A + scipy.sparse.diags_array([np.ones(N - 1)], offsets=[1]))
+INDEFINITE = scipy.sparse.csr_array(A - 3.3 * scipy.sparse.eye_array(N))
+TALL = rng.standard_normal((15, 6))
+JACOBI = scipy.sparse.diags_array(1 / A.diagonal())
+NAMES = ("cg", "minres", "gmres")
+MATRIX = {"cg": A, "minres": INDEFINITE, "gmres": SKEWED}
+square = pytest.mark.parametrize("name", NAMES)
+
+
+def call(module, name, *args, **kwargs):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return getattr(module, name)(*args, **kwargs)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "lsqr"])
+def test_signatures_are_the_same(name):
+    mine, other = (inspect.signature(getattr(m, name)).parameters.values() for m in (ours, theirs))
+    assert [(p.name, p.kind, p.default) for p in mine] == [(p.name, p.kind, p.default) for p in other]
+
+
+@square
+@pytest.mark.parametrize("form", [lambda a: a, lambda a: a.toarray(), theirs.aslinearoperator, lambda a: a.tocoo()])
+def test_solves_every_form_as_they_do(name, form):
+    a = MATRIX[name]
+    x, info = call(ours, name, form(a), B, rtol=1e-10)
+    expected, theirs_info = call(theirs, name, form(a), B, rtol=1e-10)
+    assert (info, theirs_info) == (0, 0)
+    assert isinstance(info, int)
+    assert x.shape == (N,)
+    np.testing.assert_allclose(x, expected, rtol=1e-6, atol=1e-7)
+    assert np.linalg.norm(B - a @ x) <= 1e-10 * np.linalg.norm(B)
+
+
+@square
+def test_takes_a_preconditioner_and_applies_it(name):
+    calls = []
+
+    def product(v):
+        calls.append(v.shape)
+        return JACOBI @ v
+
+    M = theirs.LinearOperator((N, N), matvec=product, dtype=float)
+    x, info = call(ours, name, MATRIX[name], B, M=M, rtol=1e-9)
+    assert info == 0
+    assert calls
+    np.testing.assert_allclose(MATRIX[name] @ x, B, atol=1e-7)
+
+
+@square
+def test_a_zero_right_hand_side_gives_zero(name):
+    for x0 in (None, np.ones(N)):
+        x, info = call(ours, name, MATRIX[name], np.zeros(N), x0=x0)
+        assert info == 0
+        assert x.shape == (N,)
+        assert not x.any()
+
+
+@square
+def test_an_exact_initial_guess_needs_no_iteration(name):
+    seen = []
+    exact = np.arange(1.0, 5.0)
+    x, info = call(ours, name, np.diag([1.0, 2.0, 4.0, 8.0]), exact * [1, 2, 4, 8], x0=exact, callback=seen.append)
+    assert (info, seen) == (0, [])
+    np.testing.assert_array_equal(x, exact)
+
+
+@square
+def test_the_right_hand_side_may_be_a_column_and_the_answer_is_flat(name):
+    x, _ = call(ours, name, MATRIX[name], B[:, None], x0=np.ones((N, 1)))
+    expected, _ = call(theirs, name, MATRIX[name], B[:, None], x0=np.ones((N, 1)))
+    assert x.shape == expected.shape == (N,)
+
+
+@square
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"A": TALL},
+        {"b": np.ones(N + 1)},
+        {"b": np.ones((N, 2))},
+        {"b": np.ones((1, N))},
+        {"x0": np.ones(3)},
+        {"M": np.eye(3)},
+    ],
+    ids=lambda a: next(iter(a)),
+)
+def test_shapes_that_do_not_fit_are_refused_as_they_are_there(name, arguments):
+    for module in (ours, theirs):
+        with pytest.raises(ValueError):
+            call(module, name, **{"A": MATRIX[name], "b": B, **arguments})
+
+
+@square
+@pytest.mark.parametrize(
+    ("a", "b"), [("f", "f"), ("f", "d"), ("d", "f"), ("F", "f"), ("f", "D"), ("d", "l"), ("l", "l")]
+)
+def test_types_of_answers_are_the_same(name, a, b):
+    if name == "minres" and ({a, b} & {"F", "D"} or (a, b) == ("f", "f")):
+        pytest.skip("MINRES there is for real systems, and works on single precision in double")
+    matrix, rhs = np.diag([2, 3, 4]).astype(a), np.array([1, 2, 3]).astype(b)
+    x, info = call(ours, name, matrix, rhs)
+    expected, _ = call(theirs, name, matrix, rhs)
+    assert info == 0
+    assert x.dtype == expected.dtype
+
+
+@square
+def test_does_not_write_to_its_arguments(name):
+    b, x0 = B.copy(), np.ones(N)
+    call(ours, name, MATRIX[name], b, x0=x0)
+    np.testing.assert_array_equal(b, B)
+    np.testing.assert_array_equal(x0, np.ones(N))
+
+
+@pytest.mark.parametrize("name", ["cg", "minres"])
+def test_callbacks_see_the_same_iterates(name):
+    mine, other = [], []
+    call(ours, name, MATRIX[name], B, maxiter=6, rtol=1e-12, callback=lambda x: mine.append(x.copy()))
+    call(theirs, name, MATRIX[name], B, maxiter=6, rtol=1e-12, callback=lambda x: other.append(x.copy()))
+    assert len(mine) == len(other) == 6
+    np.testing.assert_allclose(mine, other, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("M", [None, JACOBI])
+@pytest.mark.parametrize("kind", ["pr_norm", "legacy", "x", None])
+def test_gmres_callbacks_are_called_as_often_with_the_same(kind, M):
+    seen = {}
+    for module in (ours, theirs):
+        seen[module] = values = []
+        keep = lambda v, values=values: values.append(np.array(v))  # noqa: E731
+        options = {"maxiter": 4, "restart": 5, "rtol": 1e-14, "M": M, "callback": keep, "callback_type": kind}
+        x, info = call(module, "gmres", SKEWED, B, **options)
+        values.append(x)
+        assert info == 4
+    assert len(seen[ours]) == len(seen[theirs])
+    for mine, other in zip(seen[ours], seen[theirs], strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-7, atol=1e-9)
+
+
+def test_gmres_warns_about_a_callback_without_type_and_refuses_unknown_types():
+    with pytest.warns(DeprecationWarning, match="called without specifying `callback_type`"):
+        ours.gmres(SKEWED, B, callback=lambda r: None)
+    with pytest.raises(ValueError, match="callback_type"):
+        ours.gmres(SKEWED, B, callback=lambda r: None, callback_type="y")
+
+
+@square
+def test_not_converged_gives_the_limit(name):
+    x, info = call(ours, name, MATRIX[name], B, maxiter=1, rtol=1e-12)
+    _, expected = call(theirs, name, MATRIX[name], B, maxiter=1, rtol=1e-12)
+    assert info == expected == 1
+    assert np.linalg.norm(B - MATRIX[name] @ x) > 1e-12 * np.linalg.norm(B)
+
+
+def test_never_reports_what_the_residual_does_not_show():
+    hilbert = 1 / (np.arange(12)[:, None] + np.arange(12) + 1.0)
+    hard = np.diag(np.logspace(0, -12, 12))
+    for name, a in (("cg", hilbert), ("cg", hard), ("gmres", hard), ("minres", hilbert)):
+        for rtol in (1e-8, 1e-14, 1e-18):
+            x, info = call(ours, name, a, np.ones(12), rtol=rtol)
+            assert info >= 0
+            assert (info == 0) == (np.linalg.norm(np.ones(12) - a @ x) <= rtol * np.linalg.norm(np.ones(12)))
+
+
+def test_absolute_tolerances():
+    for name in ("cg", "gmres"):
+        x, info = call(ours, name, MATRIX[name], B, rtol=0.0, atol=1e-3)
+        assert info == 0
+        assert 1e-12 < np.linalg.norm(B - MATRIX[name] @ x) <= 1e-3
+        for atol in (None, "legacy", -1.0):
+            with pytest.raises(ValueError, match="atol"):
+                call(ours, name, MATRIX[name], B, atol=atol)
+
+
+def test_a_start_named_mb_and_a_psolve_of_the_matrix():
+    seen = []
+    x, _ = ours.cg(A, B, x0="Mb", M=JACOBI, maxiter=1, callback=seen.append)
+    expected, _ = theirs.cg(A, B, x0="Mb", M=JACOBI, maxiter=1)
+    np.testing.assert_allclose(x, expected, rtol=1e-10)
+    with_psolve = theirs.aslinearoperator(A)
+    with_psolve.psolve = lambda v: JACOBI @ v
+    first, _ = ours.cg(with_psolve, B, maxiter=3)
+    second, _ = ours.cg(A, B, M=JACOBI, maxiter=3)
+    np.testing.assert_allclose(first, second)
+
+
+def test_minres_shifts_shows_and_checks(capsys):
+    x, _ = ours.minres(A, B, shift=0.5, rtol=1e-10, show=True)
+    np.testing.assert_allclose((A - 0.5 * scipy.sparse.eye_array(N)) @ x, B, atol=1e-8)
+    assert "minres" in capsys.readouterr().out
+    for module in (ours, theirs):
+        with pytest.raises(ValueError, match="symmetric"):
+            module.minres(SKEWED, B, check=True)
+        with pytest.raises(ValueError, match="indefinite preconditioner"):
+            module.minres(A, B, M=-np.eye(N))
+
+
+def test_minres_solves_a_singular_inconsistent_system_in_the_least_squares_sense():
+    a, b = np.diag([1.0, 2.0, 3.0, 0.0]), np.ones(4)
+    x, info = ours.minres(a, b)
+    _, expected = theirs.minres(a, b)
+    assert info == expected == 0
+    np.testing.assert_allclose((b - a @ x), [0, 0, 0, 1], atol=1e-5)
+
+
+LEAST = {
+    "tall": dict(A=TALL, b=rng.standard_normal(15)),
+    "consistent": dict(A=TALL, b=TALL @ np.arange(6.0)),
+    "wide": dict(A=TALL.T, b=np.arange(6.0)),
+    "damped": dict(A=TALL, b=np.arange(15.0), damp=0.7),
+    "start": dict(A=TALL, b=np.arange(15.0), x0=np.ones(6)),
+    "damped start": dict(A=TALL, b=np.arange(15.0), x0=np.ones(6), damp=2.0),
+    "zero": dict(A=TALL, b=np.zeros(15)),
+    "limit": dict(A=TALL, b=np.arange(15.0), iter_lim=2),
+    "ill": dict(A=TALL * np.logspace(0, -2, 6), b=np.arange(15.0), conlim=10.0, atol=0.0, btol=0.0),
+    "tight": dict(A=TALL, b=np.arange(15.0), atol=1e-10, btol=1e-10),
+    "sparse": dict(A=scipy.sparse.csr_array(TALL), b=np.arange(15.0)[:, None]),
+    "exact start": dict(A=TALL, b=TALL @ np.ones(6), x0=np.ones(6)),
+}
+
+
+@pytest.mark.parametrize("case", LEAST)
+def test_lsqr_returns_the_ten_values_that_they_return(case):
+    arguments = {**LEAST[case], "calc_var": True}
+    mine, other = ours.lsqr(**arguments), theirs.lsqr(**arguments)
+    assert len(mine) == len(other) == 10
+    x, istop, itn, r1norm, r2norm, anorm, acond, arnorm, _, var = mine
+    assert (istop, itn) == (other[1], other[2])
+    np.testing.assert_allclose(x, other[0], rtol=1e-6, atol=1e-9)
+    damp, start = arguments.get("damp", 0.0), arguments.get("x0", np.zeros(len(x)))
+    r = np.ravel(arguments["b"]) - arguments["A"] @ x
+    assert r1norm == pytest.approx(np.linalg.norm(r), abs=1e-12)
+    assert r2norm == pytest.approx(np.hypot(np.linalg.norm(r), damp * np.linalg.norm(x - start)), abs=1e-12)
+    assert arnorm == pytest.approx(np.linalg.norm(arguments["A"].T @ r - damp**2 * (x - start)), abs=1e-10)
+    assert mine[8] == pytest.approx(np.linalg.norm(x))
+    if itn:
+        assert (anorm, acond) == pytest.approx((other[5], other[6]), rel=1e-6)
+        np.testing.assert_allclose(var, other[9], rtol=1e-6)
+    assert not ours.lsqr(**LEAST[case])[9].any()
+
+
+def test_lsqr_refuses_shapes_that_do_not_fit_and_shows(capsys):
+    with pytest.raises(ValueError, match="incompatible"):
+        ours.lsqr(TALL, np.ones(3))
+    with pytest.raises(ValueError, match="incompatible"):
+        ours.lsqr(TALL, np.ones(15), x0=np.ones(3))
+    ours.lsqr(TALL, np.ones(15), show=True)
+    assert "lsqr" in capsys.readouterr().out
