@@ -21,19 +21,14 @@ if TYPE_CHECKING:
     from precond.recipes.dropins import Shampoo as Shampoo
     from precond.recipes.dropins_matrix import ASGO as ASGO
     from precond.recipes.dropins_matrix import DASGO as DASGO
-    from precond.recipes.dropins_matrix import LANTON as LANTON
-    from precond.recipes.dropins_matrix import MARS as MARS
-    from precond.recipes.dropins_matrix import MARSM as MARSM
-    from precond.recipes.dropins_matrix import InducedMetric as InducedMetric
     from precond.recipes.dropins_matrix import PSGDKron as PSGDKron
     from precond.recipes.dropins_matrix import ScalableShampoo as ScalableShampoo
     from precond.recipes.dropins_matrix import ShampooSquared as ShampooSquared
-    from precond.recipes.dropins_matrix import TurboMuon as TurboMuon
-
-_MATRIX = (
-    "ASGO", "DASGO", "InducedMetric", "LANTON", "MARS", "MARSM", "PSGDKron", "ScalableShampoo", "ShampooSquared",
-    "TurboMuon",
-)  # fmt: skip
+    from precond.recipes.dropins_momentum import LANTON as LANTON
+    from precond.recipes.dropins_momentum import MARS as MARS
+    from precond.recipes.dropins_momentum import MARSM as MARSM
+    from precond.recipes.dropins_momentum import InducedMetric as InducedMetric
+    from precond.recipes.dropins_momentum import TurboMuon as TurboMuon
 
 _home = {
     "Matrices": "precond.optim.select",
@@ -42,7 +37,10 @@ _home = {
     "Optimizer": "precond.optim.optimizer",
     "estimate_memory": "precond.optim.memory",
     **dict.fromkeys(("SGD", "AdamW", "Adan", "LeanSOAP", "Lion", "Muon", "Shampoo", "SOAP"), "precond.recipes.dropins"),
-    **dict.fromkeys(_MATRIX, "precond.recipes.dropins_matrix"),
+    **dict.fromkeys(
+        ("ASGO", "DASGO", "PSGDKron", "ScalableShampoo", "ShampooSquared"), "precond.recipes.dropins_matrix"
+    ),
+    **dict.fromkeys(("InducedMetric", "LANTON", "MARS", "MARSM", "TurboMuon"), "precond.recipes.dropins_momentum"),
 }
 
 __all__ = [

@@ -46,9 +46,7 @@ class WeightConditioning(nn.Module):
             BadInputError: If the weight has fewer than two axes.
         """
         if weight.ndim < 2:
-            raise BadInputError(
-                f"a weight of shape {tuple(weight.shape)} has no rows to equilibrate; leave it alone"
-            )
+            raise BadInputError(f"a weight of shape {tuple(weight.shape)} has no rows to equilibrate; leave it alone")
         others = [axis for axis in range(weight.ndim) if axis != self.dim % weight.ndim]
         # The root of a sum of squares has no derivative at zero, where the norm is replaced anyway.
         squares = weight.square().sum(others, keepdim=True)

@@ -1,4 +1,4 @@
-"""Optimizer classes of the newer matrix methods, with the argument names of their published code."""
+"""Optimizer classes of methods with second moments of matrices, with the argument names of their published code."""
 
 from __future__ import annotations
 
@@ -7,131 +7,11 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from precond.core import BadInputError, Route
 from precond.math.root_methods import CoupledQuintics
 from precond.optim.optimizer import Optimizer
-from precond.preconditioners.polar import Scale
-from precond.recipes import induced_metric, kronecker, noise_adaptive, one_sided, orthogonal, psgd, variance_reduced
-from precond.recipes.arguments import checked_betas, rate_ratio
+from precond.recipes import kronecker, one_sided, psgd
+from precond.recipes.arguments import rate_ratio
 from precond.recipes.routes import NOT_HIDDEN
-from precond.steps.induced_metric import Embedding
-
-
-class TurboMuon(Optimizer):
-    """Muon with pre-conditioned Newton-Schulz; see `precond.recipes.orthogonal.turbo_muon`.
-
-    Args:
-        params: ``model.named_parameters()``, so that embeddings and output layers are known by name; or parameters or
-            groups, of which every one with two or more axes is then taken for hidden.
-        lr: Learning rate of the hidden matrices.
-        weight_decay: Decoupled decay.
-        momentum: Decay of the average of gradients.
-        nesterov: Use Nesterov momentum.
-        ns_steps: Newton-Schulz iterations; 5 for the exactness of one more, 0 for the exact polar factor.
-        scale: ``"spectral"``, ``"rms"`` or ``"none"``; see `precond.preconditioners.polar.Polar`.
-        adamw_lr: Learning rate of the rest; it keeps its ratio to ``lr`` under a schedule.
-        exclude: Shell patterns of names that are not hidden.
-    """
-
-    def __init__(
-        self,
-        params: Any,
-        lr: float = 0.02,
-        weight_decay: float = 0.0,
-        momentum: float = 0.95,
-        nesterov: bool = True,
-        ns_steps: int = 4,
-        scale: Scale = "spectral",
-        adamw_lr: float = 3e-4,
-        exclude: Sequence[str] = NOT_HIDDEN,
-    ) -> None:
-        method = orthogonal.turbo_muon(
-            momentum=momentum, nesterov=nesterov, steps=ns_steps, scale=scale, exclude=exclude,
-            adamw_scale=rate_ratio("adamw_lr", adamw_lr, lr),
-        )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
-
-
-class MARS(Optimizer):
-    """AdamW, Lion or Shampoo on corrected gradients; see `precond.recipes.variance_reduced.mars_adamw` and its like.
-
-    Args:
-        params: Parameters, named parameters or parameter groups.
-        lr: Learning rate of tensors with two or more axes.
-        betas: Decays of the averages of gradients and of their squares; the latter is AdamW's alone.
-        eps: Added to the square root.
-        weight_decay: Decoupled decay.
-        gamma: Strength of the correction.
-        mars_type: ``"mars-adamw"``, ``"mars-lion"`` or ``"mars-shampoo"``.
-        lr_1d: AdamW's learning rate for vectors; it keeps its ratio to ``lr`` under a schedule.
-        betas_1d: AdamW's decays for vectors.
-        from_zero: Take the gradient before the first for zero, as the published code does.
-    """
-
-    def __init__(
-        self,
-        params: Any,
-        lr: float = 3e-3,
-        betas: tuple[float, float] = (0.95, 0.99),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        gamma: float = 0.025,
-        mars_type: Literal["mars-adamw", "mars-lion", "mars-shampoo"] = "mars-adamw",
-        lr_1d: float = 3e-3,
-        betas_1d: tuple[float, float] = (0.9, 0.95),
-        from_zero: bool = False,
-    ) -> None:
-        (b1, b2), (rest_b1, rest_b2) = checked_betas(betas, 2), checked_betas(betas_1d, 2)
-        common: dict[str, Any] = {
-            "b1": b1, "gamma": gamma, "from_zero": from_zero, "rest_b1": rest_b1, "rest_b2": rest_b2,
-            "rest_scale": rate_ratio("lr_1d", lr_1d, lr),
-        }  # fmt: skip
-        method: Route
-        if mars_type == "mars-adamw":
-            method = variance_reduced.mars_adamw(b2=b2, eps=eps, **common)
-        elif mars_type == "mars-lion":
-            method = variance_reduced.mars_lion(**common)
-        elif mars_type == "mars-shampoo":
-            method = variance_reduced.mars_shampoo(**common)
-        else:
-            raise BadInputError(f"mars_type must be 'mars-adamw', 'mars-lion' or 'mars-shampoo', not {mars_type!r}")
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
-
-
-class MARSM(Optimizer):
-    """Moonlight's Muon on corrected gradients; see `precond.recipes.variance_reduced.mars_m`.
-
-    Args:
-        params: ``model.named_parameters()``, so that embeddings and output layers are known by name; or parameters or
-            groups, of which every one with two or more axes is then taken for hidden.
-        lr: Learning rate.
-        weight_decay: Decoupled decay.
-        momentum: Decay of the average of gradients.
-        gamma: Strength of the correction.
-        ns_steps: Newton-Schulz iterations; 0 for the exact polar factor.
-        adamw_betas: Decays of AdamW for the rest.
-        from_zero: Take the gradient before the first for zero, as the published code does.
-        exclude: Shell patterns of names that are not hidden.
-    """
-
-    def __init__(
-        self,
-        params: Any,
-        lr: float = 1e-3,
-        weight_decay: float = 0.1,
-        momentum: float = 0.95,
-        gamma: float = 0.025,
-        ns_steps: int = 5,
-        adamw_betas: tuple[float, float] = (0.9, 0.95),
-        from_zero: bool = False,
-        exclude: Sequence[str] = NOT_HIDDEN,
-    ) -> None:
-        rest_b1, rest_b2 = checked_betas(adamw_betas, 2)
-        method = variance_reduced.mars_m(
-            momentum=momentum, gamma=gamma, steps=ns_steps, from_zero=from_zero, exclude=exclude, rest_b1=rest_b1,
-            rest_b2=rest_b2,
-        )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
 
 
 class ASGO(Optimizer):
@@ -306,74 +186,5 @@ class PSGDKron(Optimizer):
         method = psgd.psgd_kron(
             momentum=momentum, fit_lr=preconditioner_lr, max_size=preconditioner_max_size,
             max_skew=preconditioner_max_skew, init_scale=preconditioner_init_scale, rms=rms, largest=largest,
-        )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
-
-
-class InducedMetric(Optimizer):
-    """Momentum in the metric of the loss surface; see `precond.recipes.induced_metric.induced_metric`.
-
-    Args:
-        params: Parameters, named parameters or parameter groups.
-        lr: Learning rate.
-        momentum: Decay of the average of gradients.
-        xi: Scale of the direction of the loss; 0 for plain momentum.
-        beta: Decay of the average of the metric.
-        weight_decay: Decoupled decay.
-        base: ``"sgd"``, ``"rms"`` or ``"muon"``: what is shortened.
-        embedding: ``"loss"``, ``"log"`` or ``"sqrt"``; the last two need ``step(closure)``.
-        beta_rms: Decay of the average of squares of ``"rms"``.
-        eps: Added to its root.
-    """
-
-    def __init__(
-        self,
-        params: Any,
-        lr: float | Tensor = 0.1,
-        momentum: float = 0.9,
-        xi: float = 0.1,
-        beta: float = 0.8,
-        weight_decay: float = 0.0,
-        base: Literal["sgd", "rms", "muon"] = "sgd",
-        embedding: Embedding = "loss",
-        beta_rms: float = 0.99,
-        eps: float = 1e-8,
-    ) -> None:
-        method = induced_metric.induced_metric(
-            base=base, embedding=embedding, momentum=momentum, xi=xi, beta=beta, beta_rms=beta_rms, eps=eps
-        )
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
-
-
-class LANTON(Optimizer):
-    """Muon with a learning rate for each layer by its noise; see `precond.recipes.noise_adaptive.lanton`.
-
-    Args:
-        params: ``model.named_parameters()``, so that embeddings and output layers are known by name; or parameters or
-            groups, of which every one with two or more axes is then taken for hidden.
-        lr: Learning rate of the quietest hidden matrix.
-        weight_decay: Decoupled decay.
-        betas: Decays of the averages of gradients and of noise.
-        alpha: The noise up to which layers are not told apart.
-        ns_steps: Newton-Schulz iterations; 0 for the exact polar factor.
-        sign_lr: Learning rate of the rest; it keeps its ratio to ``lr`` under a schedule.
-        exclude: Shell patterns of names that are not hidden.
-    """
-
-    def __init__(
-        self,
-        params: Any,
-        lr: float = 0.02,
-        weight_decay: float = 0.0,
-        betas: tuple[float, float] = (0.95, 0.9),
-        alpha: float = 1.0,
-        ns_steps: int = 5,
-        sign_lr: float = 3e-4,
-        exclude: Sequence[str] = NOT_HIDDEN,
-    ) -> None:
-        momentum, beta = checked_betas(betas, 2)
-        method = noise_adaptive.lanton(
-            momentum=momentum, alpha=alpha, beta=beta, steps=ns_steps, noise_steps=ns_steps, exclude=exclude,
-            sign_scale=rate_ratio("sign_lr", sign_lr, lr),
         )  # fmt: skip
         super().__init__(params, method, lr=lr, weight_decay=weight_decay)
