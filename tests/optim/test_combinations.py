@@ -81,8 +81,8 @@ def test_every_combination_trains(method: Method) -> None:
     for name, param in net.named_parameters():
         assert bool(param.isfinite().all()), f"{name} is not finite"
         assert not torch.equal(param, before[name]), f"{name} never moved"
-    if not method.cadence.after:  # else the first steps use roots of the initial eps, which may be huge
-        assert optimizer.work.skipped == 0
+    assert optimizer.work.skipped == 0
+    if not method.storage.encodes:  # a factor rounded to two digits may be indefinite; its last root then stays
         assert optimizer.work.refresh_failures == 0
     assert optimizer.state_bytes() == estimate_memory(net, method)
 

@@ -53,8 +53,8 @@ def induced_metric(
     Deviations:
         1. ``e`` and ``t`` are kept with each parameter: one that had no gradient in some steps has its own.
         2. Losses that are not positive, which ``log`` and ``sqrt`` cannot embed, count as the least positive number.
-        3. ``sqrt``, with any ``base`` but ``"sgd"`` also ``log``, and ``"muon"`` follow from the general formula; the
-           published code has three variants: ``"sgd"`` with ``"loss"`` and ``"log"``, and ``"rms"`` with ``"loss"``.
+        3. The published code has ``"sgd"`` with ``"loss"`` and with ``"log"``, and ``"rms"`` with ``"loss"``; all other
+           combinations follow from the general formula.
     """
     bases: dict[str, Preconditioner[Any]] = {"sgd": Identity(), "rms": Diagonal(beta_rms, eps), "muon": Polar()}
     if base not in bases:
