@@ -103,7 +103,7 @@ def lstsq(
     Args:
         A: What `solve` takes, of shape ``[m, n]``; an operator needs ``rmatvec``.
         b: One right-hand side ``[m]``, or ``k`` of them as columns ``[m, k]``; NumPy or torch.
-        method: ``"auto"``, the name of an iteration ("lsqr") or an `Iteration`.
+        method: ``"auto"``, the name of an iteration ("lsqr", "lsmr") or an `Iteration`.
         preconditioner: ``"auto"``, a name or a `Preconditioner` of ``A^H A``.
         rtol: Relative tolerance.
         atol: Absolute tolerance of the residual.
