@@ -77,7 +77,9 @@ def solve(
     """
     limits = {"rtol": rtol, "atol": atol, "max_iterations": max_iterations}
     differentiate = wants_gradient(A, b)
-    run = _solve(A, b, method, preconditioner, x0, callback, Kind.LINEAR_SYSTEM, choose_system, solve_linear, limits)
+    run = run_attempts(
+        A, b, method, preconditioner, x0, callback, Kind.LINEAR_SYSTEM, choose_system, solve_linear, limits
+    )
     if not differentiate:
         return run.result
     x = with_gradient(run.result.x, A, b, run.operator, run.iteration, run.held, rtol, atol)
@@ -126,14 +128,14 @@ def lstsq(
         IncompatibleError: Matrix, method and preconditioner do not fit; found before the first product.
         UnknownNameError: A name that no recipe has.
     """
-    return _solve(
+    return run_attempts(
         A, b, method, preconditioner, x0, callback, Kind.LEAST_SQUARES, choose_least_squares, solve_least_squares,
         {"rtol": rtol, "atol": atol, "max_iterations": max_iterations},
     ).result  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
-class _Run:
+class Run:
     """A result with what it was made by."""
 
     result: Result
@@ -142,7 +144,7 @@ class _Run:
     held: Held
 
 
-def _solve(
+def run_attempts(
     A: Any,
     b: Any,
     method: str | Iteration,
@@ -153,12 +155,12 @@ def _solve(
     choose: Callable[[Operator], Selection],
     driver: Callable[..., Result],
     limits: dict[str, Any],
-) -> _Run:
+) -> Run:
     """Read the problem, resolve names, run the driver (again with the fallback if the choice met its limits)."""
     rows, form = read_vectors(b, "b")
     operator = as_operator(A, dtype=rows.dtype)
-    rows = _match(rows, operator, "b")
-    start = None if x0 is None else _match(read_vectors(x0, "x0")[0], operator, "x0")
+    rows = match(rows, operator, "b")
+    start = None if x0 is None else match(read_vectors(x0, "x0")[0], operator, "x0")
 
     work, failures = Work(), list[str]()
     limit = limits.pop("max_iterations")
@@ -175,7 +177,7 @@ def _solve(
         if not later or result.converged or (result.status.group == "stopped" and not _worth_more(result, limit)):
             break
         failures.append(label)
-    return _Run(dataclasses.replace(result, x=form.restore(result.x)), operator, iteration, held)
+    return Run(dataclasses.replace(result, x=form.restore(result.x)), operator, iteration, held)
 
 
 def _worth_more(result: Result, limit: int | None) -> bool:
@@ -214,7 +216,7 @@ def _attempts(
     return found, selection.reason
 
 
-def _match(rows: Tensor, operator: Operator, what: str) -> Tensor:
+def match(rows: Tensor, operator: Operator, what: str) -> Tensor:
     """Return vectors in the operator's type; refuse those of another device, or complex ones for a real operator."""
     if rows.device != operator.device:
         raise BadInputError(f"{what} is on {rows.device}, the matrix on {operator.device}: move one of them")
