@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from precond.linear import lstsq as lstsq
     from precond.linear import solve as solve
+    from precond.sequence import SolveSequence as SolveSequence
     from precond.smooth import minimize as minimize
 
 __version__ = "0.1.0"
@@ -15,6 +16,7 @@ __version__ = "0.1.0"
 _functions = {
     "solve": "precond.linear",
     "lstsq": "precond.linear",
+    "SolveSequence": "precond.sequence",
     "minimize": "precond.smooth",
 }
 _packages = (
@@ -22,7 +24,7 @@ _packages = (
     "recipes", "scipy", "solvers", "steps", "storage",
 )  # fmt: skip
 
-__all__ = ["__version__", "lstsq", "minimize", "solve"]
+__all__ = ["SolveSequence", "__version__", "lstsq", "minimize", "solve"]
 
 
 def __getattr__(name: str) -> Any:

@@ -22,9 +22,11 @@ from precond.core import (
 )  # fmt: skip
 from precond.operators import as_operator
 from precond.recipes.registry import all_recipes
+from precond.solvers.adjoint import wants_gradient, with_gradient
 from precond.solvers.choose import Selection, choose_least_squares, choose_system
 from precond.solvers.drive import Callback, Event
 from precond.solvers.forms import Form, read_vectors
+from precond.solvers.held import Held
 from precond.solvers.lstsq import solve_least_squares
 from precond.solvers.solve import solve_linear
 
@@ -44,7 +46,8 @@ def solve(
     """Solve the square system ``A x = b``.
 
     The result is converged when ``||b - A x|| <= max(rtol ||b||, atol)`` holds for each right-hand side, recomputed
-    from ``A`` and ``b`` in double precision. Gradients do not flow through the solution.
+    from ``A`` and ``b`` in double precision. Gradients flow through the solution to ``A`` (a dense, COO or CSR
+    tensor) and ``b``, by one solve with the adjoint matrix and the adjoint preconditioner.
 
     >>> import numpy as np
     >>> result = solve(np.diag([1.0, 2.0, 4.0]), np.ones(3))
@@ -54,7 +57,8 @@ def solve(
     Args:
         A: A dense or sparse torch tensor, a NumPy array, a SciPy sparse matrix or LinearOperator, or an `Operator`.
         b: One right-hand side ``[n]``, or ``k`` of them as columns ``[n, k]``; NumPy or torch.
-        method: ``"auto"``, the name of an iteration ("cg", "minres", "gmres", "fgmres", "bicgstab") or an `Iteration`.
+        method: ``"auto"``, the name of an iteration ("cg", "minres", "gmres", "fgmres", "bicgstab") or an
+            `Iteration`.
         preconditioner: ``"auto"``, a name ("identity", "jacobi", "block-jacobi", "ssor", "ic0", "ilu0", "ilut") or a
             `Preconditioner`.
         rtol: Relative tolerance.
@@ -71,10 +75,15 @@ def solve(
         IncompatibleError: Matrix, method and preconditioner do not fit; found before the first product.
         UnknownNameError: A name that no recipe has.
     """
-    return _solve(
-        A, b, method, preconditioner, x0, callback, Kind.LINEAR_SYSTEM, choose_system, solve_linear,
-        {"rtol": rtol, "atol": atol, "max_iterations": max_iterations},
-    )  # fmt: skip
+    limits = {"rtol": rtol, "atol": atol, "max_iterations": max_iterations}
+    differentiate = wants_gradient(A, b)
+    run = run_attempts(
+        A, b, method, preconditioner, x0, callback, Kind.LINEAR_SYSTEM, choose_system, solve_linear, limits
+    )
+    if not differentiate:
+        return run.result
+    x = with_gradient(run.result.x, A, b, run.operator, run.iteration, run.held, rtol, atol)
+    return dataclasses.replace(run.result, x=x)
 
 
 def lstsq(
@@ -103,7 +112,7 @@ def lstsq(
     Args:
         A: What `solve` takes, of shape ``[m, n]``; an operator needs ``rmatvec``.
         b: One right-hand side ``[m]``, or ``k`` of them as columns ``[m, k]``; NumPy or torch.
-        method: ``"auto"``, the name of an iteration ("lsqr") or an `Iteration`.
+        method: ``"auto"``, the name of an iteration ("lsqr", "lsmr") or an `Iteration`.
         preconditioner: ``"auto"``, a name or a `Preconditioner` of ``A^H A``.
         rtol: Relative tolerance.
         atol: Absolute tolerance of the residual.
@@ -119,13 +128,23 @@ def lstsq(
         IncompatibleError: Matrix, method and preconditioner do not fit; found before the first product.
         UnknownNameError: A name that no recipe has.
     """
-    return _solve(
+    return run_attempts(
         A, b, method, preconditioner, x0, callback, Kind.LEAST_SQUARES, choose_least_squares, solve_least_squares,
         {"rtol": rtol, "atol": atol, "max_iterations": max_iterations},
-    )  # fmt: skip
+    ).result  # fmt: skip
 
 
-def _solve(
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A result with what it was made by."""
+
+    result: Result
+    operator: Operator
+    iteration: Iteration
+    held: Held
+
+
+def run_attempts(
     A: Any,
     b: Any,
     method: str | Iteration,
@@ -136,12 +155,12 @@ def _solve(
     choose: Callable[[Operator], Selection],
     driver: Callable[..., Result],
     limits: dict[str, Any],
-) -> Result:
+) -> Run:
     """Read the problem, resolve names, run the driver (again with the fallback if the choice met its limits)."""
     rows, form = read_vectors(b, "b")
     operator = as_operator(A, dtype=rows.dtype)
-    rows = _match(rows, operator, "b")
-    start = None if x0 is None else _match(read_vectors(x0, "x0")[0], operator, "x0")
+    rows = match(rows, operator, "b")
+    start = None if x0 is None else match(read_vectors(x0, "x0")[0], operator, "x0")
 
     work, failures = Work(), list[str]()
     limit = limits.pop("max_iterations")
@@ -149,15 +168,16 @@ def _solve(
     for index, (iteration, part, label, patience) in enumerate(attempts):
         why = f"{failures[-1]} did not converge" if failures else reason
         later = index + 1 < len(attempts)
+        held = Held(part)
         result = driver(
-            operator, rows, iteration, part, x0=start, work=work, name=f"{label} ({why})" if why else label,
+            operator, rows, iteration, held, x0=start, work=work, name=f"{label} ({why})" if why else label,
             callback=_in_form(callback, form), **limits,
             max_iterations=min(patience, 10 * operator.shape[0]) if later and limit is None else limit,
         )  # fmt: skip
         if not later or result.converged or (result.status.group == "stopped" and not _worth_more(result, limit)):
             break
         failures.append(label)
-    return dataclasses.replace(result, x=form.restore(result.x))
+    return Run(dataclasses.replace(result, x=form.restore(result.x)), operator, iteration, held)
 
 
 def _worth_more(result: Result, limit: int | None) -> bool:
@@ -196,7 +216,7 @@ def _attempts(
     return found, selection.reason
 
 
-def _match(rows: Tensor, operator: Operator, what: str) -> Tensor:
+def match(rows: Tensor, operator: Operator, what: str) -> Tensor:
     """Return vectors in the operator's type; refuse those of another device, or complex ones for a real operator."""
     if rows.device != operator.device:
         raise BadInputError(f"{what} is on {rows.device}, the matrix on {operator.device}: move one of them")

@@ -55,8 +55,8 @@ def test_takes_any_form_and_gives_the_solution_back_in_that_of_b(name, b):
     np.testing.assert_allclose(np.asarray(result.x).reshape(36, -1), want, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("method", ["cg", "minres", "gmres"])
-@pytest.mark.parametrize("preconditioner", ["identity", "jacobi", "ssor", "ic0"])
+@pytest.mark.parametrize("method", ["cg", "minres", "gmres", "fgmres", "bicgstab"])
+@pytest.mark.parametrize("preconditioner", ["identity", "jacobi", "block-jacobi", "ssor", "ic0"])
 @pytest.mark.parametrize(("dtype", "rtol"), [(np.float32, 1e-4), (np.float64, 1e-11), (np.complex128, 1e-10)])
 def test_every_pair_keeps_its_promise(method, preconditioner, dtype, rtol):
     result = precond.solve(
@@ -66,6 +66,16 @@ def test_every_pair_keeps_its_promise(method, preconditioner, dtype, rtol):
     assert result.x.dtype == dtype
     assert residual(dense, B, result.x.astype(np.complex128)) <= rtol
     assert result.certificate.value == pytest.approx(residual(dense, B, result.x.astype(np.complex128)), rel=1e-2)
+
+
+@pytest.mark.parametrize("method", ["gmres", "fgmres", "bicgstab"])
+@pytest.mark.parametrize("preconditioner", ["ilu0", "ilut"])
+@pytest.mark.parametrize(("dtype", "rtol"), [(np.float32, 1e-4), (np.float64, 1e-11), (np.complex128, 1e-10)])
+def test_every_nonsymmetric_pair_keeps_its_promise(method, preconditioner, dtype, rtol):
+    skewed = (A + 0.7 * scipy.sparse.diags_array([np.ones(35)], offsets=[1])).astype(dtype)
+    result = precond.solve(skewed, B.astype(dtype), method=method, preconditioner=preconditioner, rtol=rtol)
+    assert result.converged, result.message
+    assert residual(skewed, B, result.x.astype(np.complex128)) <= rtol
 
 
 def test_counts_its_work():

@@ -43,39 +43,62 @@ class GMRES(Iteration):
 
     def iterate(self, operator: Operator, b: Tensor, precondition: Map, x0: Tensor) -> Iterator[Progress]:
         """Yield the progress at ``x0``, then after each step; the residual is that of the small problem."""
-        (batch, n), eps = b.shape, torch.finfo(b.dtype).eps
-        m = min(self.restart, n)
-        x = x0.clone()
-        r = b - operator.matvec(x) if bool(x.any()) else b.clone()
-        yield Progress(norm(r), x.clone)
-        V = b.new_empty(batch, m + 1, n)
-        while True:
-            beta = norm(r)
-            V[:, 0] = r * column(ratio(torch.ones_like(beta), beta))
-            Q = torch.eye(m + 1, dtype=b.dtype, device=b.device).repeat(batch, 1, 1)
-            R = b.new_zeros(batch, m, m)
-            alive = beta > 0
-            for j in range(m):
-                w = operator.matvec(precondition(V[:, j]))
-                before = norm(w)
-                h, w = _orthogonalize(w, V[:, : j + 1])
-                after = norm(w)
-                alive = alive & (after > eps * before)
-                after = torch.where(alive, after, 0)
-                V[:, j + 1] = w * column(ratio(torch.ones_like(after), after))
+        return cycles(self.restart, operator, b, precondition, x0)
 
-                h = (Q[:, : j + 1, : j + 1] @ h.unsqueeze(-1)).squeeze(-1)  # the rotations so far
-                _rotate(h, after, Q, R, j, eps * before)
-                residual = beta * Q[:, j + 1, 0].abs()
-                step = _Step(x, V, Q, R, beta, j + 1, precondition)
-                if not bool(alive.any()):
-                    solved = bool((residual <= 10 * eps * beta).all())
-                    failure = None if solved else Status.FAILED_BREAKDOWN
-                    yield Progress(residual, step.solution, failure=failure, solved=solved)
-                    return
-                yield Progress(residual, step.solution)
-            x = step.solution()
-            r = b - operator.matvec(x)
+
+def cycles(
+    restart: int, operator: Operator, b: Tensor, precondition: Map, x0: Tensor, *, flexible: bool = False
+) -> Iterator[Progress]:
+    """Yield the progress of restarted GMRES at ``x0``, then after each step.
+
+    Args:
+        restart: Steps of a cycle.
+        operator: The matrix.
+        b: Right-hand sides, shape ``[batch, n]``.
+        precondition: Applies the preconditioner.
+        x0: Starting points, shape ``[batch, n]``.
+        flexible: Keep what the preconditioner gave in each step, instead of applying it again to their combination.
+
+    Yields:
+        The progress; its residual is that of the small problem.
+    """
+    (batch, n), eps = b.shape, torch.finfo(b.dtype).eps
+    m = min(restart, n)
+    x = x0.clone()
+    r = b - operator.matvec(x) if bool(x.any()) else b.clone()
+    yield Progress(norm(r), x.clone)
+    V = b.new_empty(batch, m + 1, n)
+    Z = b.new_empty(batch, m, n) if flexible else None
+    while True:
+        beta = norm(r)
+        V[:, 0] = r * column(ratio(torch.ones_like(beta), beta))
+        Q = torch.eye(m + 1, dtype=b.dtype, device=b.device).repeat(batch, 1, 1)
+        R = b.new_zeros(batch, m, m)
+        alive = beta > 0
+        for j in range(m):
+            z = precondition(V[:, j])
+            if Z is not None:
+                Z[:, j] = z
+            w = operator.matvec(z)
+            before = norm(w)
+            h, w = _orthogonalize(w, V[:, : j + 1])
+            after = norm(w)
+            alive = alive & (after > eps * before)
+            after = torch.where(alive, after, 0)
+            V[:, j + 1] = w * column(ratio(torch.ones_like(after), after))
+
+            h = (Q[:, : j + 1, : j + 1] @ h.unsqueeze(-1)).squeeze(-1)  # the rotations so far
+            _rotate(h, after, Q, R, j, eps * before)
+            residual = beta * Q[:, j + 1, 0].abs()
+            step = _Step(x, V, Q, R, beta, j + 1, precondition, Z)
+            if not bool(alive.any()):
+                solved = bool((residual <= 10 * eps * beta).all())
+                failure = None if solved else Status.FAILED_BREAKDOWN
+                yield Progress(residual, step.solution, failure=failure, solved=solved)
+                return
+            yield Progress(residual, step.solution)
+        x = step.solution()
+        r = b - operator.matvec(x)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,12 +112,15 @@ class _Step:
     beta: Tensor
     size: int
     precondition: Map
+    Z: Tensor | None
 
     def solution(self) -> Tensor:
-        """Return ``x + P V y`` with ``R y = beta Q e_0``."""
+        """Return ``x + P V y`` (``x + Z y`` where ``Z`` was kept) with ``R y = beta Q e_0``."""
         k = self.size
         right = (self.beta.unsqueeze(-1) * self.Q[:, :k, 0]).unsqueeze(-1)
         y = torch.linalg.solve_triangular(self.R[:, :k, :k], right, upper=True)
+        if self.Z is not None:
+            return self.x + (self.Z[:, :k].mT @ y).squeeze(-1)
         return self.x + self.precondition((self.V[:, :k].mT @ y).squeeze(-1))
 
 

@@ -74,19 +74,19 @@ class LSQR(Iteration):
         eps = torch.finfo(b.dtype).eps
         x = x0.clone()
         u = b - operator.matvec(x) if bool(x.any()) else b.clone()
-        u, phibar = _normalized(u, norm(u))
+        u, phibar = normalized(u, norm(u))
         p = operator.rmatvec(u)
         yield LSQRProgress(phibar, x.clone, normal=phibar * norm(p))
-        v, p, alpha, indefinite = _dual(precondition(p), p, eps)
+        v, p, alpha, indefinite = dual(precondition(p), p, eps)
         w, rhobar = v.clone(), alpha
         nothing = torch.zeros_like(alpha)
         known = Estimates(0, nothing, nothing, torch.zeros_like(w).abs()) if self.estimates else None
         while not indefinite:
             u = operator.matvec(v).addcmul_(u, column(alpha), value=-1)
-            u, beta = _normalized(u, norm(u))
+            u, beta = normalized(u, norm(u))
             p = operator.rmatvec(u).addcmul_(p, column(beta), value=-1)
             diagonal = alpha
-            v, p, alpha, indefinite = _dual(precondition(p), p, eps)
+            v, p, alpha, indefinite = dual(precondition(p), p, eps)
 
             rho = torch.hypot(rhobar, beta)
             c, s = ratio(rhobar, rho), ratio(beta, rho)
@@ -105,12 +105,12 @@ class LSQR(Iteration):
         yield Progress(phibar, x.clone, failure=Status.FAILED_INDEFINITE_PRECONDITIONER)
 
 
-def _normalized(u: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
+def normalized(u: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
     """Return ``u / size`` (zero where ``size`` is zero) and ``size``."""
     return u * column(ratio(torch.ones_like(size), size)), size
 
 
-def _dual(v: Tensor, p: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, bool]:
+def dual(v: Tensor, p: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, bool]:
     """Scale ``v = P p`` and ``p`` to ``<v, p> = 1``; also return ``alpha`` and whether ``P`` is not definite."""
     product, size = real_inner(v, p), norm(v) * norm(p)
     indefinite = bool(((product < -10 * eps * size) | ((size > 0) & (product == 0))).any())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from precond.core import Builds, Choice, Kind, Paper
-from precond.krylov import CG, GMRES, LSQR, MINRES
+from precond.krylov import CG, FGMRES, GMRES, LSMR, LSQR, MINRES, BiCGStab
 from precond.recipes.registry import recipe
 
 
@@ -116,3 +116,87 @@ def lsqr() -> LSQR:
         2. No damping, and no estimates of the condition number.
     """
     return LSQR()
+
+
+@recipe(
+    builds=Builds.ITERATION,
+    runs_on=Kind.LINEAR_SYSTEM,
+    family="krylov",
+    paper=Paper(
+        title="A flexible inner-outer preconditioned GMRES algorithm",
+        authors="Y. Saad",
+        year=1993,
+        venue="SIAM Journal on Scientific Computing 14(2)",
+    ),
+    purpose="Any square system, with a preconditioner that changes in every step, such as another iteration.",
+    claim="Minimizes the residual over the span of the preconditioned vectors at twice the memory of GMRES.",
+    example="from precond.preconditioners import inverse_of, jacobi\n"
+    "inner = inverse_of.InverseOf(precond.krylov.BiCGStab(), jacobi.Jacobi(), limit=5)\n"
+    "precond.solve(A, b, method='fgmres', preconditioner=inner)",
+    space={"restart": Choice((10, 20, 30, 50, 80))},
+)
+def fgmres(restart: int = 30) -> FGMRES:
+    """FGMRES(m): GMRES that keeps ``z_j = P_j v_j``, so that ``x + Z y`` has minimal residual for any ``P_j``.
+
+    Deviations:
+        1. Orthogonalized by classical Gram-Schmidt twice, not by modified Gram-Schmidt once.
+
+    Args:
+        restart: Steps of a cycle.
+
+    Returns:
+        The iteration.
+    """
+    return FGMRES(restart=restart)
+
+
+@recipe(
+    builds=Builds.ITERATION,
+    runs_on=Kind.LINEAR_SYSTEM,
+    family="krylov",
+    paper=Paper(
+        title="Bi-CGSTAB: a fast and smoothly converging variant of Bi-CG for the solution of nonsymmetric linear "
+        "systems",
+        authors="H. A. van der Vorst",
+        year=1992,
+        venue="SIAM Journal on Scientific and Statistical Computing 13(2)",
+    ),
+    purpose="Any square system at a fixed, small memory, two products an iteration.",
+    claim="Often converges faster and more smoothly than CG-S, without products with the transposed matrix.",
+    example="precond.solve(A, b, method='bicgstab', preconditioner='ilu0')",
+    name="bicgstab",
+)
+def bicgstab() -> BiCGStab:
+    """BiCGStab: ``alpha = <s, r> / <s, A P p>``, ``h = r - alpha A P p``, ``omega`` minimizes ``||h - omega A P h||``.
+
+    Deviations:
+        1. Where a coefficient vanishes before the residual does, the row starts again with a new shadow residual.
+    """
+    return BiCGStab()
+
+
+@recipe(
+    builds=Builds.ITERATION,
+    runs_on=Kind.LEAST_SQUARES,
+    family="krylov",
+    paper=Paper(
+        title="LSMR: An iterative algorithm for sparse least-squares problems",
+        authors="D. C.-L. Fong, M. A. Saunders",
+        year=2011,
+        arxiv="1006.0758",
+        venue="SIAM Journal on Scientific Computing 33(5)",
+    ),
+    purpose="Linear least squares where the run may have to stop early.",
+    claim="Equal to MINRES on the normal equations; ||A^H r|| never grows, so that it may stop earlier than LSQR.",
+    example="precond.lstsq(A, b, method='lsmr', preconditioner='jacobi')",
+)
+def lsmr() -> LSMR:
+    """LSMR: Golub-Kahan bidiagonalization, two rotations for each step.
+
+    Deviations:
+        1. A preconditioner of ``A^H A`` enters through the inner product, without a factor; ``||A^H r||`` is then
+           minimal in the norm of the preconditioner.
+        2. ``A^H r`` is kept by a recurrence, one vector more than the paper.
+        3. No damping, and no estimates of norm and condition number.
+    """
+    return LSMR()

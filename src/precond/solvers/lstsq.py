@@ -64,7 +64,7 @@ def solve_least_squares(
         raise IncompatibleError(f"{type(iteration).__name__} solves square systems: use method='lsqr' or precond.solve")
     check_iteration(operator, iteration)
     gram = GramOperator(operator)
-    check_preconditioner(gram, iteration, preconditioner)
+    check_preconditioner(gram, iteration, getattr(preconditioner, "part", preconditioner))
     check_tolerances(rtol, atol, max_iterations)
     x = starting_points(operator, b, x0)
     counted = CountedOperator(operator, work)

@@ -55,7 +55,7 @@ def solve_linear(
     """
     work = work if work is not None else Work()
     check_iteration(operator, iteration)
-    check_preconditioner(operator, iteration, preconditioner)
+    check_preconditioner(operator, iteration, getattr(preconditioner, "part", preconditioner))
     check_tolerances(rtol, atol, max_iterations)
     x = starting_points(operator, b, x0)
     counted = CountedOperator(operator, work)

@@ -1,0 +1,115 @@
+"""LSMR for least-squares problems."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from precond.core import Iteration, Map, Need, Operator, Progress, Status
+from precond.krylov.inner import column, norm, ratio
+from precond.krylov.lsqr import dual, normalized
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class LSMR(Iteration):
+    """LSMR for ``min ||A x - b||`` with ``A`` of any shape: MINRES on the normal equations, done on ``A`` itself.
+
+    On the Golub-Kahan bidiagonalization of LSQR, ``beta u = A v - alpha u``, ``alpha p = A^H u - beta p``, ``v = P p``,
+    two rotations for each step::
+
+        rho = hypot(alphabar, beta),           c = alphabar / rho,           s = beta / rho
+        theta = s alpha,                       alphabar = c alpha
+        thetabar = sbar rho,                   rhobar = hypot(cbar rho, theta)
+        cbar = cbar rho / rhobar,              sbar = theta / rhobar
+        zeta = cbar zetabar,                   zetabar = -sbar zetabar
+        hbar = h - (thetabar rho / (rho_ rhobar_)) hbar,   x = x + (zeta / (rho rhobar)) hbar,   h = v - (theta / rho) h
+
+    ``|zetabar|`` is ``||A^H r||`` in the norm of ``P``, which never grows. The vector ``A^H r`` itself is kept by
+    ``g = sbar^2 g + cbar zetabar p``, so that its Euclidean norm is known with a preconditioner, too. The estimate of
+    ``||r||`` is the paper's (section 5.1).
+
+    (D. C.-L. Fong, M. A. Saunders, *LSMR: an iterative algorithm for sparse least-squares problems*, 2011,
+    arXiv 1006.0758; preconditioned like `LSQR`.)
+
+    Each row of ``b`` is a problem of its own; a row whose bidiagonalization has ended stays where it is.
+    """
+
+    needs: ClassVar[Need] = Need.OPERATOR | Need.ADJOINT
+    square: ClassVar[bool] = False
+    symmetric_preconditioner: ClassVar[bool] = True
+
+    def iterate(self, operator: Operator, b: Tensor, precondition: Map, x0: Tensor) -> Iterator[Progress]:
+        """Yield the progress at ``x0``, then after each step."""
+        eps = torch.finfo(b.dtype).eps
+        x = x0.clone()
+        u = b - operator.matvec(x) if bool(x.any()) else b.clone()
+        u, beta = normalized(u, norm(u))
+        p = operator.rmatvec(u)
+        yield Progress(beta, x.clone, normal=beta * norm(p))
+        v, p, alpha, indefinite = dual(precondition(p), p, eps)
+        zetabar, alphabar, start = alpha * beta, alpha, alpha * beta
+        one, zero = torch.ones_like(alpha), torch.zeros_like(alpha)
+        rho, rhobar, cbar, sbar = one, one, one, zero
+        g = p * column(zetabar)
+        h, hbar = v.clone(), torch.zeros_like(x)
+        norms = _Norms(beta, zero, one, zero, zero, zero, zero)
+        while not indefinite:
+            u = operator.matvec(v).addcmul_(u, column(alpha), value=-1)
+            u, beta = normalized(u, norm(u))
+            p = operator.rmatvec(u).addcmul_(p, column(beta), value=-1)
+            v, p, alpha, indefinite = dual(precondition(p), p, eps)
+
+            rho_old, rhobar_old = rho, rhobar
+            rho = torch.hypot(alphabar, beta)
+            c, s = ratio(alphabar, rho), ratio(beta, rho)
+            theta, alphabar = s * alpha, c * alpha
+            thetabar, reduced = sbar * rho, cbar * rho
+            rhobar = torch.hypot(reduced, theta)
+            cbar, sbar = ratio(reduced, rhobar), ratio(theta, rhobar)
+            zeta, zetabar = cbar * zetabar, -sbar * zetabar
+
+            hbar.mul_(column(-ratio(thetabar * rho, rho_old * rhobar_old))).add_(h)
+            x.addcmul_(hbar, column(ratio(zeta, rho * rhobar)))
+            h.mul_(column(-ratio(theta, rho))).add_(v)
+            g.mul_(column(sbar * sbar)).addcmul_(p, column(cbar * zetabar))
+            norms = norms.next(c, s, thetabar, rhobar, zeta)
+            if indefinite:
+                break
+            ended = bool(((alphabar == 0) | (zetabar.abs() <= eps**2 * start)).all())
+            yield Progress(norms.residual, x.clone, normal=norm(g), solved=ended)
+            if ended:
+                return
+        yield Progress(norms.residual, x.clone, failure=Status.FAILED_INDEFINITE_PRECONDITIONER)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Norms:
+    """The recurrence of ``||r||``: a third sequence of rotations turns the triangle of the second to a lower one.
+
+    Attributes are the scalars of the paper's section 5.1: ``betadd`` and ``betad`` are entries of the rotated
+    right-hand side, ``rhod`` the last diagonal entry, ``tau`` and ``theta`` those of the forward substitution.
+    """
+
+    betadd: Tensor
+    betad: Tensor
+    rhod: Tensor
+    tau: Tensor
+    theta: Tensor
+    zeta: Tensor
+    residual: Tensor
+
+    def next(self, c: Tensor, s: Tensor, thetabar: Tensor, rhobar: Tensor, zeta: Tensor) -> _Norms:
+        """Return the scalars after one more step."""
+        betahat, betadd = c * self.betadd, -s * self.betadd
+        rho_tilde = torch.hypot(self.rhod, thetabar)
+        c_tilde, s_tilde = ratio(self.rhod, rho_tilde), ratio(thetabar, rho_tilde)
+        theta, rhod = s_tilde * rhobar, c_tilde * rhobar
+        betad = -s_tilde * self.betad + c_tilde * betahat
+        tau = ratio(self.zeta - self.theta * self.tau, rho_tilde)
+        last = ratio(zeta - theta * tau, rhod)
+        return _Norms(betadd, betad, rhod, tau, theta, zeta, torch.hypot(betad - last, betadd))

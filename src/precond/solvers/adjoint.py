@@ -1,0 +1,116 @@
+"""Gradients through the solution of a linear system, by one solve with the adjoint matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from precond.core import BadInputError, Iteration, Operator, PrecondError
+from precond.solvers.held import AdjointOperator, Held
+from precond.solvers.solve import solve_linear
+
+AdjointSolve = Callable[[Tensor], Tensor]
+
+
+def wants_gradient(A: Any, b: Any) -> bool:
+    """Whether a gradient is asked for, with respect to a matrix or right-hand sides given as tensors.
+
+    Args:
+        A: The matrix as it was given.
+        b: The right-hand sides as they were given.
+
+    Returns:
+        Whether a graph is to be built.
+
+    Raises:
+        BadInputError: The matrix asks for a gradient, but the solution would be a NumPy array.
+    """
+    asked = [isinstance(t, Tensor) and t.requires_grad and torch.is_grad_enabled() for t in (A, b)]
+    if asked[0] and not isinstance(b, Tensor):
+        raise BadInputError("A requires a gradient, but b is not a tensor: give torch.as_tensor(b), or A.detach()")
+    return any(asked)
+
+
+def with_gradient(
+    x: Tensor, A: Any, b: Tensor, operator: Operator, iteration: Iteration, held: Held, rtol: float, atol: float
+) -> Tensor:
+    """Return ``x`` with the gradient of the solution of ``A x = b``.
+
+    For an incoming gradient ``g``: ``A^H y = g`` is solved by the same iteration, to the same tolerance, with the
+    adjoint of the preconditioner; then ``y`` is the gradient of ``b`` and ``-y x^H`` that of ``A``, taken on the
+    pattern of ``A`` where it is sparse.
+
+    Args:
+        x: The solution, shape ``[n]`` or ``[n, k]``.
+        A: The matrix as it was given.
+        b: The right-hand sides as they were given.
+        operator: The matrix.
+        iteration: The method that solved it.
+        held: Its preconditioner, set up.
+        rtol: Relative tolerance.
+        atol: Absolute tolerance.
+
+    Returns:
+        The solution, attached to the graph of ``A`` and ``b``.
+
+    Raises:
+        PrecondError: The adjoint solve did not converge (in the backward pass).
+    """
+
+    def adjoint_solve(g: Tensor) -> Tensor:
+        rows = (g.unsqueeze(0) if g.ndim == 1 else g.mT).contiguous().to(operator.dtype)
+        symmetric = bool(operator.traits.symmetric)
+        transposed = operator if symmetric else AdjointOperator(operator)
+        result = solve_linear(transposed, rows, iteration, held.adjoint, rtol=rtol, atol=atol)
+        if not result.converged:
+            raise PrecondError(f"no gradient: the adjoint system was not solved ({result.message})")
+        return result.x[0] if g.ndim == 1 else result.x.mT
+
+    matrix = A if isinstance(A, Tensor) else None
+    return _Solution.apply(matrix, b, x, adjoint_solve)  # type: ignore[no-any-return]  # autograd is not typed
+
+
+class _Solution(torch.autograd.Function):
+    """The identity on ``x`` whose backward pass is that of the solution of ``A x = b``."""
+
+    @staticmethod
+    def forward(ctx: Any, A: Tensor | None, b: Tensor, x: Tensor, adjoint_solve: AdjointSolve) -> Tensor:
+        ctx.adjoint_solve, ctx.matrix, ctx.dtype = adjoint_solve, None if A is None else A.detach(), b.dtype
+        ctx.save_for_backward(x)
+        return x.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        (x,) = ctx.saved_tensors
+        y = ctx.adjoint_solve(g)
+        for_matrix = _outer(ctx.matrix, y, x) if ctx.needs_input_grad[0] else None
+        return for_matrix, _real_as(y, ctx.dtype) if ctx.needs_input_grad[1] else None, None, None
+
+
+def _outer(A: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    """Return ``-y x^H`` in the layout and on the pattern of ``A``."""
+    y, x = (v.unsqueeze(-1) if v.ndim == 1 else v for v in (y, x))
+    if A.layout == torch.strided:
+        return _real_as(-(y @ x.mH), A.dtype)
+    if A.layout == torch.sparse_coo:
+        A = A.coalesce()  # each place once, as autograd sums over repeated ones
+        row, column = A.indices()
+    elif A.layout == torch.sparse_csr:
+        column = A.col_indices()
+        row = torch.repeat_interleave(torch.arange(A.shape[0], device=A.device), A.crow_indices().diff())
+    else:
+        raise BadInputError(f"no gradient with respect to a {A.layout} matrix: give it dense, or as COO or CSR")
+    values = _real_as(-(y[row] * x[column].conj()).sum(-1), A.dtype)
+    if A.layout == torch.sparse_coo:
+        return torch.sparse_coo_tensor(A.indices(), values, A.shape, is_coalesced=True)
+    return torch.sparse_csr_tensor(A.crow_indices(), A.col_indices(), values, A.shape)
+
+
+def _real_as(g: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a gradient in the type of what it is the gradient of."""
+    return (g.real if g.is_complex() and not dtype.is_complex else g).to(dtype)
