@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from precond.linear import lstsq as lstsq
     from precond.linear import solve as solve
+    from precond.residuals import least_squares as least_squares
     from precond.smooth import minimize as minimize
 
 __version__ = "0.1.0"
@@ -16,13 +17,14 @@ _functions = {
     "solve": "precond.linear",
     "lstsq": "precond.linear",
     "minimize": "precond.smooth",
+    "least_squares": "precond.residuals",
 }
 _packages = (
     "catalogue", "core", "filters", "krylov", "math", "operators", "optim", "preconditioners", "problems", "race",
     "recipes", "solvers", "steps", "storage",
 )  # fmt: skip
 
-__all__ = ["__version__", "lstsq", "minimize", "solve"]
+__all__ = ["__version__", "least_squares", "lstsq", "minimize", "solve"]
 
 
 def __getattr__(name: str) -> Any:

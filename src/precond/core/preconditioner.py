@@ -71,4 +71,8 @@ class Preconditioner(abc.ABC, Generic[S]):
 
     @abc.abstractmethod
     def apply(self, state: S, v: Tensor, *, shift: float = 0.0) -> Tensor:
-        """Return ``(B + shift I)^-1 v``, approximately; writes neither to the state nor to ``v``."""
+        """Return ``(B + shift M)^-1 v``, approximately; writes neither to the state nor to ``v``."""
+
+    def metric(self, state: S, v: Tensor) -> Tensor:
+        """Return ``M v``, where ``M`` is what a shift adds multiples of: the identity, unless a part scales variables."""
+        return v

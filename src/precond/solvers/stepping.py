@@ -35,6 +35,13 @@ class Stepper(abc.ABC):
 
     def __init__(self, method: Method, objective: Objective, like: Tensor) -> None:
         missing = method.needs & ~PROVIDED
+        if Need.RESIDUAL in missing:
+            if not objective.squares:
+                raise IncompatibleError(
+                    "the method needs the residuals of a sum of squares: use precond.least_squares, "
+                    "or method='newton-cg' or 'lbfgs'"
+                )
+            missing &= ~Need.RESIDUAL
         if missing:
             raise IncompatibleError(f"minimize cannot provide {missing}: use method='lbfgs' or 'newton-cg'")
         self.replaced = 0
@@ -115,10 +122,13 @@ class SearchStepper(Stepper):
         self._method.preconditioner.observe(self._preconditioner, self._evidence(point))
         self._refresh(after=False)
 
-        def direction(shift: float) -> Tensor:
+        def direction(shift: float, against: Tensor | None = None) -> Tensor:
+            if against is not None:
+                return self._apply(against, shift).neg()
             d = self._apply(point.gradient, shift).neg()
-            slope = torch.linalg.vecdot(d, point.gradient)
-            limit = -1e-12 * d.norm() * point.gradient.norm()
+            terms = d * point.gradient
+            slope = terms.sum(1)
+            limit = -1e-12 * terms.abs().sum(1)  # free of the scales of the variables
             if bool(slope <= limit) and bool(torch.isfinite(slope)):
                 return d
             self.replaced += 1
