@@ -11,7 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from precond.core import BadInputError, Builds, Certificate, IncompatibleError, Method, Need, Point, Result, Status, Work
+from precond.core import (
+    BadInputError,
+    Builds,
+    Certificate,
+    IncompatibleError,
+    Method,
+    Need,
+    Point,
+    Result,
+    Status,
+    Work,
+)
 from precond.recipes import registry
 from precond.solvers.layout import Layout
 from precond.solvers.minimize import Event, Outcome, check_tolerance, run
@@ -29,8 +40,10 @@ __all__ = ["Event", "least_squares"]
 logger = logging.getLogger(__name__)
 
 MAX_ITERATIONS = 1000
-AUTO = ("levenberg-marquardt", "geodesic-lm")
+AUTO = ("levenberg-marquardt", "trust-region-lm", "geodesic-lm")
 """What ``method="auto"`` tries, in order, until a certificate holds."""
+PATIENCE = 300
+"""Iterations that ``method="auto"`` allows every attempt but the last."""
 AHEAD = 1e-2
 """The iteration aims at this share of the tolerance, so that the answer has digits to spare."""
 
@@ -45,10 +58,10 @@ def least_squares(
     max_iterations: int | None = None,
     callback: Callable[[Event], object] | None = None,
 ) -> Result:
-    """Minimize ``||r(x)||^2 / 2`` for a vector of residuals that is a smooth function of a few to some thousand variables.
+    """Minimize ``||r(x)||^2 / 2`` for a vector of residuals, smooth functions of a few to some thousand variables.
 
-    The result is converged when each column of the Jacobian is orthogonal to the residual, ``|J_i' r| <= tol |J_i| |r|``
-    (which no scaling of variables or residuals changes), or when the residual itself vanishes to rounding:
+    The result is converged when every column of the Jacobian is orthogonal to the residual,
+    ``|J_i' r| <= tol |J_i| |r|`` (which no scaling of variables or residuals changes), or when the residual itself vanishes to rounding:
     ``||r|| <= eps^(3/4) max_i |J_i| |x_i|``. Both are computed anew at the returned point. The first is refused where a
     variable has lost all influence on the residuals on the way, as when an exponential underflows.
 
@@ -58,8 +71,8 @@ def least_squares(
         x0: Where to start.
         jac: Maps ``x`` (one vector) to the Jacobian ``[m, n]``; ``None`` differentiates a torch function by autograd
             and a NumPy function by differences, which are of fourth order near the solution.
-        method: Name of a recipe of the family "least-squares", a `Method`, or ``"auto"``: Levenberg-Marquardt, and if
-            its answer has no certificate, the same with geodesic acceleration from ``x0``.
+        method: Name of a recipe of the family "least-squares", a `Method`, or ``"auto"``: Levenberg-Marquardt,
+            and from ``x0`` again if its answer has no certificate: as a trust region, and with geodesic acceleration.
         tol: Bound on the cosines between the residual and the columns of its Jacobian.
         max_iterations: Largest number of iterations of each method tried; ``None`` means 1000.
         callback: Called with an `Event` at the start and after each iteration; a true return value stops the run.
@@ -85,10 +98,11 @@ def least_squares(
     limit = MAX_ITERATIONS if max_iterations is None else max_iterations
     work, best, tried = Work(), None, []
     for name in AUTO if method == "auto" else (method,):
+        last = name == AUTO[-1] or method != "auto"
         built, label = _resolve(name)
         objective = SquaresObjective(form.function, form.jacobian(), work=work, twice=form.torch)
         outcome = run(
-            objective, form.start, built, tol=AHEAD * tol, max_iterations=limit,
+            objective, form.start, built, tol=AHEAD * tol, max_iterations=limit if last else min(limit, PATIENCE),
             callback=None if callback is None else form.shown(callback),
             measure=lambda point, objective=objective: _measure(objective, point),
         )  # fmt: skip

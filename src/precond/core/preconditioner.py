@@ -74,5 +74,5 @@ class Preconditioner(abc.ABC, Generic[S]):
         """Return ``(B + shift M)^-1 v``, approximately; writes neither to the state nor to ``v``."""
 
     def metric(self, state: S, v: Tensor) -> Tensor:
-        """Return ``M v``, where ``M`` is what a shift adds multiples of: the identity, unless a part scales variables."""
+        """Return ``M v``, where a shift adds multiples of ``M``: the identity, unless a part scales variables."""
         return v

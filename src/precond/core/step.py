@@ -72,6 +72,9 @@ class Direction(Protocol):
             against: The vector ``v``; ``None`` means the gradient, and then the answer is a direction of descent.
         """
 
+    def metric(self, v: Tensor) -> Tensor:
+        """Return ``M v``."""
+
 
 class Search(StepRule[S]):
     """A rule that evaluates the objective at trial points: line searches, trust regions, regularization."""

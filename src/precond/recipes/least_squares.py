@@ -8,6 +8,7 @@ from precond.core import Builds, Choice, Kind, LogUniform, Method, Paper
 from precond.preconditioners.dense_inverse import DenseInverse
 from precond.recipes.registry import recipe
 from precond.steps.levenberg_marquardt import LevenbergMarquardt
+from precond.steps.trust_region import TrustRegion
 
 
 @recipe(
@@ -92,3 +93,43 @@ def geodesic_lm(*, damping: float = 1e-3, accept: float = 1e-3, avmax: float = 0
     return Method(
         preconditioner=DenseInverse("more"), step=LevenbergMarquardt(damping, accept, geodesic=True, avmax=avmax)
     )
+
+
+@recipe(
+    builds=Builds.METHOD,
+    runs_on=Kind.SMOOTH,
+    family="least-squares",
+    paper=Paper(
+        title="The Levenberg-Marquardt algorithm: implementation and theory",
+        authors="Jorge J. More",
+        year=1978,
+        venue="Numerical Analysis, Lecture Notes in Mathematics 630",
+    ),
+    purpose="Nonlinear least squares from starting points of very wrong magnitude.",
+    claim="Globally convergent, and robust because the step is bounded before the model is trusted.",
+    example="precond.least_squares(lambda x: x.exp() - 2, torch.zeros(3).double(), method='trust-region-lm')",
+    space={"factor": LogUniform(1e-2, 1e3)},
+    name="trust-region-lm",
+)
+def trust_region_lm(*, factor: float = 100.0, accept: float = 1e-4) -> Method:
+    """Levenberg-Marquardt as a trust region: the step is the minimizer of the model within ``||D d|| <= radius``.
+
+    ``d = -(J'J + mu D^2)^-1 J'r`` where ``mu = 0`` if that step is short enough, and otherwise such that ``||D d||`` is
+    within a tenth of the radius; ``d_i`` is the largest norm of the ``i``-th column of ``J`` so far. The radius starts
+    at ``factor ||D x0||`` and follows the paper's rules (section 4), as in MINPACK's ``lmder``.
+
+    Deviations:
+        1. Steps come from the singular values of ``J D^-1`` instead of Givens rotations; Hebden's iteration for ``mu``
+           is safeguarded by bisection in the logarithm.
+        2. Where the decrease is below rounding, steps are taken as long as they shorten the gradient in the norm of
+           ``(J'J + mu D^2)^-1``.
+        3. After a search that failed, radius and scaling start afresh once.
+
+    Args:
+        factor: First radius, as a multiple of ``||D x0||``.
+        accept: Smallest ratio of decreases of an accepted step.
+
+    Returns:
+        The method.
+    """
+    return Method(preconditioner=DenseInverse("more"), step=TrustRegion(factor, accept))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import logging
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -77,6 +78,8 @@ class AutogradJacobian(Jacobian):
         m, n = r.numel(), x.numel()
         if self._batched:
             try:
+                if n == 0:
+                    return r.new_zeros(m, 0)
                 if n <= m:
                     return self._columns(x, max(1, MEMORY // (8 * max(m, 1))))
                 by_rows: Any = torch.func.jacrev(self._function, chunk_size=max(1, MEMORY // (8 * n)))
@@ -116,12 +119,12 @@ class DifferenceJacobian(Jacobian):
     ``eps^(2/9) |x_i|``, where truncation and rounding leave about ten digits in well-scaled functions.
 
     Args:
-        near: The cosine from which on the fourth order is used.
+        near: The cosine from which on the fourth order is used; infinity means always.
     """
 
     def __init__(self, near: float = 1e-2) -> None:
         self._near = near
-        self._fine = False
+        self._fine = near == math.inf
 
     def at(self, residual: Residual, x: Tensor, r: Tensor) -> Tensor:
         """Return the Jacobian; once near, always of fourth order."""
@@ -233,9 +236,14 @@ class SquaresObjective(Objective):
 
 
 def cosines(jacobian: Tensor, r: Tensor) -> Tensor:
-    """Return ``|J_i' r| / (|J_i| |r|)`` of each column, ``[n]``: free of every scale; zero where a factor is zero."""
+    """Return ``|J_i' r| / (|J_i| |r|)`` of each column, ``[n]``: free of every scale.
+
+    Zero where a factor is zero, NaN where one is not finite.
+    """
     lengths, norm = torch.linalg.vector_norm(jacobian, dim=0), torch.linalg.vector_norm(r)
-    if jacobian.shape[1] == 0 or not bool(norm > 0):
+    if not bool(torch.isfinite(norm) & torch.isfinite(lengths).all()):
+        return torch.full_like(lengths, torch.nan)
+    if not bool(norm > 0):
         return torch.zeros_like(lengths)
     unit = jacobian / torch.where(lengths > 0, lengths, 1.0)
     return ((r / norm) @ unit).abs()
@@ -243,5 +251,7 @@ def cosines(jacobian: Tensor, r: Tensor) -> Tensor:
 
 def largest_cosine(jacobian: Tensor, r: Tensor) -> float:
     """Return the largest of the `cosines`; NaN where something is not finite."""
+    if not bool(torch.isfinite(r).all()):
+        return math.nan
     found = cosines(jacobian, r)
     return float(found.max()) if found.numel() else 0.0

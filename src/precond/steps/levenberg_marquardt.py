@@ -72,7 +72,7 @@ class LevenbergMarquardt(Search[LevenbergMarquardtState]):
         """Raise the damping until a trial is good enough."""
         hessian = objective.hessian(point.x)
         loss = float(point.loss)
-        noise = 10 * torch.finfo(point.loss.dtype).eps * abs(loss)
+        noise = 1000 * torch.finfo(point.loss.dtype).eps * abs(loss)
         damping, growth = float(state.damping), float(state.growth)
         broken = False
         for _ in range(self.max_trials):
@@ -89,7 +89,7 @@ class LevenbergMarquardt(Search[LevenbergMarquardtState]):
                 new = float(objective.value(x))
                 broken |= not math.isfinite(new)
                 level = abs(new - loss) <= noise
-                if predicted <= (1000 if level else 1) * noise and math.isfinite(new):
+                if predicted <= noise and math.isfinite(new):
                     if damping > float(state.damping) and not level:
                         break  # only the damping made the step so short
                     return self._polish(state, point, x, -slope, damping, direction, objective)
