@@ -61,7 +61,8 @@ def least_squares(
     """Minimize ``||r(x)||^2 / 2`` for a vector of residuals, smooth functions of a few to some thousand variables.
 
     The result is converged when every column of the Jacobian is orthogonal to the residual,
-    ``|J_i' r| <= tol |J_i| |r|`` (which no scaling of variables or residuals changes), or when the residual itself vanishes to rounding:
+    ``|J_i' r| <= tol |J_i| |r|`` (which no scaling of variables or residuals changes), or when the residual itself
+    vanishes to rounding:
     ``||r|| <= eps^(3/4) max_i |J_i| |x_i|``. Both are computed anew at the returned point. The first is refused where a
     variable has lost all influence on the residuals on the way, as when an exponential underflows.
 

@@ -32,9 +32,9 @@ class TrustRegion(Search[TrustRegionState]):
     """The step ``d = -(B + shift M)^-1 g`` with ``||d||_M <= radius``; ``shift`` is zero or ``||d||_M = radius``.
 
     The shift comes from Hebden's iteration, to a tenth of the radius (More 1978). The first radius is
-    ``factor ||x||_M`` (``factor`` at zero), and at most the length of the first trial. With ``rho`` the decrease over the model's: below
-    0.25 the radius becomes a share in [0.1, 0.5] of ``min(radius, 10 ||d||)``, above 0.75 (or without a shift) it
-    becomes ``2 ||d||``.
+    ``factor ||x||_M`` (``factor`` at zero), and at most the length of the first trial. With ``rho`` the decrease over
+    the model's: below 0.25 the radius becomes a share in [0.1, 0.5] of ``min(radius, 10 ||d||)``, above 0.75 (or
+    without a shift) it becomes ``2 ||d||``.
 
     Attributes:
         factor: The first radius.
