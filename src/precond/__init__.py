@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from precond.linear import lstsq as lstsq
     from precond.linear import solve as solve
+    from precond.residuals import least_squares as least_squares
     from precond.sequence import SolveSequence as SolveSequence
     from precond.smooth import minimize as minimize
 
@@ -18,13 +19,14 @@ _functions = {
     "lstsq": "precond.linear",
     "SolveSequence": "precond.sequence",
     "minimize": "precond.smooth",
+    "least_squares": "precond.residuals",
 }
 _packages = (
     "catalogue", "core", "filters", "krylov", "math", "operators", "optim", "preconditioners", "problems", "race",
     "recipes", "scipy", "solvers", "steps", "storage",
 )  # fmt: skip
 
-__all__ = ["SolveSequence", "__version__", "lstsq", "minimize", "solve"]
+__all__ = ["SolveSequence", "__version__", "least_squares", "lstsq", "minimize", "solve"]
 
 
 def __getattr__(name: str) -> Any:

@@ -136,7 +136,7 @@ def keeps_dtype(part: Part, shape: Shape, seed: int) -> None:
 
 
 def shift_is_honoured_or_refused(part: Part, shape: Shape, seed: int) -> None:
-    """``apply(v, shift)`` inverts ``B + shift I`` where the part says that it can, and refuses clearly where not."""
+    """``apply(v, shift)`` inverts ``B + shift M`` where the part says that it can, and refuses clearly where not."""
     state = fed(part, 1, shape, seed, F64)
     v, shift = random((1, *shape), seed + 1), 0.7
     if not part.traits.shiftable:
@@ -149,8 +149,9 @@ def shift_is_honoured_or_refused(part: Part, shape: Shape, seed: int) -> None:
         return
     unit = torch.eye(v.numel(), dtype=F64)
     inverse = torch.stack([part.apply(state, e.view(1, *shape)).flatten() for e in unit], dim=1)
-    u = part.apply(state, v, shift=shift).flatten()
-    _close(torch.linalg.solve(inverse, u) + shift * u, v.flatten(), "(B + shift I) apply(v, shift) is not v")
+    u = part.apply(state, v, shift=shift)
+    metric, u = part.metric(state, u).flatten(), u.flatten()
+    _close(torch.linalg.solve(inverse, u) + shift * metric, v.flatten(), "(B + shift M) apply(v, shift) is not v")
 
 
 def odd_shapes_are_taken_or_refused(part: Part, shape: Shape, seed: int) -> None:

@@ -131,7 +131,12 @@ def test_search_survives_a_wall_of_nan(part: Search[Any]) -> None:
 def _newton(objective: Quartic, point: Point) -> Any:
     hessian = objective.matrix + torch.diag(3 * point.x[0] ** 2)
 
-    def direction(shift: float) -> Tensor:
-        return -torch.linalg.solve(hessian + shift * torch.eye(N, dtype=F64), point.gradient.T).T
+    class Newton:
+        def __call__(self, shift: float, against: Tensor | None = None) -> Tensor:
+            v = point.gradient if against is None else against
+            return -torch.linalg.solve(hessian + shift * torch.eye(N, dtype=F64), v.T).T
 
-    return direction
+        def metric(self, v: Tensor) -> Tensor:
+            return v
+
+    return Newton()

@@ -16,7 +16,7 @@ from precond.core.recipe import Builds, Kind, Paper, Recipe
 from precond.core.result import Certificate, Result, Status
 from precond.core.space import Choice, LogUniform, Range, Uniform
 from precond.core.state import NoState, map_tensors, named_tensors
-from precond.core.step import Advance, Constant, Factor, Search, Shared, StepRule
+from precond.core.step import Advance, Constant, Direction, Factor, Search, Shared, StepRule
 from precond.core.storage import Full, Storage
 from precond.core.traits import Need, OperatorTraits, Scope, Traits
 from precond.core.work import Work
@@ -32,6 +32,7 @@ __all__ = [
     "Choice",
     "Constant",
     "Decay",
+    "Direction",
     "Evidence",
     "Factor",
     "Filter",

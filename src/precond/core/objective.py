@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -33,6 +34,9 @@ class Objective(abc.ABC):
         work: The account to charge.
     """
 
+    squares: ClassVar[bool] = False
+    """Whether it is half a sum of squares, and `hessian` the Gauss-Newton matrix of its residuals."""
+
     def __init__(self, work: Work | None = None) -> None:
         self.work = work if work is not None else Work()
 
@@ -50,6 +54,13 @@ class Objective(abc.ABC):
     @abc.abstractmethod
     def hessian(self, x: Tensor) -> Operator:
         """Return the Hessian at ``x`` as an operator whose products are counted as ``hvps``."""
+
+    def acceleration(self, x: Tensor, d: Tensor) -> Tensor | None:
+        """Return ``J' r_dd``, shape ``[1, n]``, for a sum of squares; ``None`` when that is not known.
+
+        ``r_dd`` is the second derivative of the residuals at ``x`` along ``d``.
+        """
+        return None
 
     @abc.abstractmethod
     def _value(self, x: Tensor) -> Tensor: ...

@@ -53,6 +53,10 @@ class Operator(abc.ABC):
         matrix = self.entries()
         return None if matrix is None else torch.as_tensor(matrix.diagonal(), device=self.device)
 
+    def factor(self) -> Tensor | None:
+        """Return a dense ``F`` of shape ``[k, n]`` with ``A = F^H F``, or ``None`` when none is at hand."""
+        return None
+
     def frobenius_norm(self) -> float | None:
         """Return the Frobenius norm, or ``None`` when only products are known."""
         matrix = self.entries()

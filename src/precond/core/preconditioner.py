@@ -72,7 +72,11 @@ class Preconditioner(abc.ABC, Generic[S]):
 
     @abc.abstractmethod
     def apply(self, state: S, v: Tensor, *, shift: float = 0.0) -> Tensor:
-        """Return ``(B + shift I)^-1 v``, approximately; writes neither to the state nor to ``v``."""
+        """Return ``(B + shift M)^-1 v``, approximately; writes neither to the state nor to ``v``."""
+
+    def metric(self, state: S, v: Tensor) -> Tensor:
+        """Return ``M v``, where a shift adds multiples of ``M``: the identity, unless a part scales variables."""
+        return v
 
     def apply_adjoint(self, state: S, v: Tensor) -> Tensor:
         """Return ``P^H v`` for a linear map ``P``; a symmetric map is its own adjoint."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Callable
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 from torch import Tensor
 
@@ -82,6 +81,21 @@ class Advance:
     failure: Status | None = None
 
 
+class Direction(Protocol):
+    """What a search moves along: the preconditioner at the current point, bound to the gradient there."""
+
+    def __call__(self, shift: float, against: Tensor | None = None) -> Tensor:
+        """Return ``-(B + shift M)^-1 v``, shape ``[1, n]``.
+
+        Args:
+            shift: Multiple of the preconditioner's metric ``M`` (the identity, unless it says otherwise).
+            against: The vector ``v``; ``None`` means the gradient, and then the answer is a direction of descent.
+        """
+
+    def metric(self, v: Tensor) -> Tensor:
+        """Return ``M v``."""
+
+
 class Search(StepRule[S]):
     """A rule that evaluates the objective at trial points: line searches, trust regions, regularization."""
 
@@ -90,5 +104,5 @@ class Search(StepRule[S]):
     """Whether it calls ``direction`` with a shift other than zero, so that the preconditioner must accept one."""
 
     @abc.abstractmethod
-    def advance(self, state: S, point: Point, direction: Callable[[float], Tensor], objective: Objective) -> Advance:
-        """Move from ``point`` along ``direction(shift) = -(B + shift I)^-1 g``; state is written in place."""
+    def advance(self, state: S, point: Point, direction: Direction, objective: Objective) -> Advance:
+        """Move from ``point`` along ``direction(shift) = -(B + shift M)^-1 g``; state is written in place."""

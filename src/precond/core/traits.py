@@ -26,6 +26,8 @@ class Need(enum.Flag):
     """Products with the transposed operator."""
     REPLAY = enum.auto()
     """Evaluations of the objective at other points than the current one (a closure)."""
+    RESIDUAL = enum.auto()
+    """An objective that is a sum of squares and knows its residuals."""
 
 
 class Scope(enum.Enum):

@@ -10,8 +10,9 @@ class Work:
     """Counters of evaluations; drivers add to them, nobody else.
 
     Attributes:
-        losses: Values of the objective computed without a gradient.
+        losses: Values of the objective computed without a gradient; in least squares, vectors of residuals.
         gradients: Gradients (each with its value).
+        jacobians: Jacobians of a vector of residuals.
         hvps: Hessian-vector products.
         matvecs: Products with the operator or its adjoint, one per vector.
         applies: Applications of a preconditioner, one per vector or tensor.
@@ -23,6 +24,7 @@ class Work:
 
     losses: int = 0
     gradients: int = 0
+    jacobians: int = 0
     hvps: int = 0
     matvecs: int = 0
     applies: int = 0

@@ -50,7 +50,7 @@ class Outcome:
         point: The last point if it converged, otherwise the best one seen.
         status: How the run ended.
         iterations: Iterations done.
-        history: Norm of the gradient at the start and after each iteration.
+        history: Norm of the gradient (or the measure asked for) at the start and after each iteration.
     """
 
     point: Point
@@ -68,17 +68,19 @@ def run(
     max_iterations: int,
     lr: float = 1.0,
     callback: Callable[[Event], object] | None = None,
+    measure: Callable[[Point], float] | None = None,
 ) -> Outcome:
-    """Minimize from ``x0`` until the norm of the gradient is at most ``tol``.
+    """Minimize from ``x0`` until the norm of the gradient, or another measure of it, is at most ``tol``.
 
     Args:
         objective: The oracle; its account is charged.
         x0: Starting point, shape ``[1, n]``.
         method: What to iterate.
-        tol: Bound on the Euclidean norm of the gradient.
+        tol: Bound on the measure.
         max_iterations: Largest number of iterations.
         lr: Learning rate of methods whose step rule is a factor; searches ignore it.
         callback: Called with an `Event` at the start and after each iteration.
+        measure: What ``tol`` bounds and the history holds; ``None`` means the Euclidean norm of the gradient.
 
     Returns:
         What the run claims.
@@ -89,13 +91,13 @@ def run(
     steps = stepper(method, objective, x0, lr)
     began = time.perf_counter()
     point, iteration, status = objective.point(x0), 0, None
-    watch = _Watch(point)
+    watch = _Watch(point, measure)
     try:
         while True:
             watch.see(point)
             stop = False
             if callback is not None and watch.finite:
-                event = Event(iteration, point.x, watch.loss, point.gradient, watch.norm, objective.work)
+                event = Event(iteration, point.x, watch.loss, point.gradient, watch.gradient_norm, objective.work)
                 stop = bool(callback(event))
             if watch.norm <= tol:
                 status = Status.CONVERGED_GRADIENT
@@ -129,18 +131,21 @@ class _Watch:
 
     Args:
         start: The starting point.
+        measure: What is to become small; ``None`` means the norm of the gradient.
 
     Attributes:
         best: The lowest point so far; of points that differ by rounding, the one with the shortest gradient.
         loss: The objective at the last point.
-        norm: Norm of the gradient there.
-        history: All norms so far.
+        gradient_norm: Norm of the gradient there.
+        norm: The measure there.
+        history: All measures so far.
         idle: Points since the objective or the norm was last the lowest so far.
     """
 
-    def __init__(self, start: Point) -> None:
+    def __init__(self, start: Point, measure: Callable[[Point], float] | None = None) -> None:
         self.best = start
-        self.loss = self.norm = math.nan
+        self.loss = self.norm = self.gradient_norm = math.nan
+        self._measure = measure
         self.history: list[float] = []
         self.idle = 0
         self._eps = torch.finfo(start.x.dtype).eps
@@ -150,7 +155,7 @@ class _Watch:
     @property
     def finite(self) -> bool:
         """Whether the last point has a finite value and gradient."""
-        return math.isfinite(self.loss) and math.isfinite(self.norm)
+        return math.isfinite(self.loss) and math.isfinite(self.gradient_norm) and math.isfinite(self.norm)
 
     @property
     def unbounded(self) -> bool:
@@ -159,7 +164,8 @@ class _Watch:
 
     def see(self, point: Point) -> None:
         """Take note of one more point."""
-        self.loss, self.norm = torch.stack([point.loss.to(point.gradient), point.gradient.norm()]).tolist()
+        self.loss, self.gradient_norm = torch.stack([point.loss.to(point.gradient), point.gradient.norm()]).tolist()
+        self.norm = self.gradient_norm if self._measure is None else self._measure(point)
         self.history.append(self.norm)
         if len(self.history) == 1:
             self._bound = max(1.0, abs(self.loss)) / self._eps**2

@@ -35,6 +35,13 @@ class Stepper(abc.ABC):
 
     def __init__(self, method: Method, objective: Objective, like: Tensor) -> None:
         missing = method.needs & ~PROVIDED
+        if Need.RESIDUAL in missing:
+            if not objective.squares:
+                raise IncompatibleError(
+                    "the method needs the residuals of a sum of squares: use precond.least_squares, "
+                    "or method='newton-cg' or 'lbfgs'"
+                )
+            missing &= ~Need.RESIDUAL
         if missing:
             raise IncompatibleError(f"minimize cannot provide {missing}: use method='lbfgs' or 'newton-cg'")
         self.replaced = 0
@@ -115,18 +122,33 @@ class SearchStepper(Stepper):
         self._method.preconditioner.observe(self._preconditioner, self._evidence(point))
         self._refresh(after=False)
 
-        def direction(shift: float) -> Tensor:
-            d = self._apply(point.gradient, shift).neg()
-            slope = torch.linalg.vecdot(d, point.gradient)
-            limit = -1e-12 * d.norm() * point.gradient.norm()
-            if bool(slope <= limit) and bool(torch.isfinite(slope)):
-                return d
-            self.replaced += 1
-            return -point.gradient
-
+        direction = _Bound(self, point.gradient)
         advance = self._search.advance(self._rule, point, direction, self._objective)
         self._refresh(after=True)
         return advance
+
+
+class _Bound:
+    """The preconditioner at a point; see `Direction`."""
+
+    def __init__(self, stepper: SearchStepper, gradient: Tensor) -> None:
+        self._stepper, self._gradient = stepper, gradient
+
+    def __call__(self, shift: float, against: Tensor | None = None) -> Tensor:
+        v = self._gradient if against is None else against
+        d = self._stepper._apply(v, shift).neg()
+        if against is not None:
+            return d
+        terms = d * v
+        slope = terms.sum(1)
+        limit = -1e-12 * terms.abs().sum(1)  # free of the scales of the variables
+        if bool(slope <= limit) and bool(torch.isfinite(slope)):
+            return d
+        self._stepper.replaced += 1
+        return -v
+
+    def metric(self, v: Tensor) -> Tensor:
+        return self._stepper._method.preconditioner.metric(self._stepper._preconditioner, v)
 
 
 class FactorStepper(Stepper):

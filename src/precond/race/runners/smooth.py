@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from precond.core import Budget, PrecondError, Status, Work
+from precond.core import Budget, Method, Need, PrecondError, Status, Work
 from precond.problems import Smooth, SmoothInstance
 from precond.race.clock import Clock
 from precond.race.contestants import Contestant, Tuned
 from precond.race.results import Run
 from precond.race.runners import Failure, Note, Runner
 from precond.race.runners.watch import Done, Watch
+from precond.residuals import least_squares
 from precond.smooth import Event, minimize
 
 _MANY = 10**9
@@ -42,6 +43,9 @@ class SmoothRunner(Runner):
             return "" if device.type == "cpu" else f"it runs on the CPU only; race with --device cpu, not {device}"
         try:
             built: Tuned = contestant.build(dict(contestant.defaults))
+            if _fits_residuals(built):
+                has_residual = problem.build(0, device).residual is not None
+                return "" if has_residual else "it needs a sum of squares with its residuals; newton-cg can run here"
             minimize(_sphere, torch.ones(2, dtype=torch.float64), method=built.method, lr=built.lr, max_iterations=0)
         except PrecondError as error:
             return str(error)
@@ -142,9 +146,16 @@ def _go(built: Tuned | Rival, instance: SmoothInstance, watch: Watch, budget: Bu
     def callback(event: Event) -> bool:
         return watch.see(event.iteration, lambda: event.x, event.work)
 
-    result = minimize(
-        instance.fun, instance.x0, method=built.method, lr=built.lr, tol=0.0, max_iterations=limit, callback=callback
-    )
+    if _fits_residuals(built):
+        assert instance.residual is not None, "refused before"
+        result = least_squares(
+            instance.residual, instance.x0, method=built.method, tol=0.0, max_iterations=limit, callback=callback
+        )
+    else:
+        result = minimize(
+            instance.fun, instance.x0, method=built.method, lr=built.lr, tol=0.0, max_iterations=limit,
+            callback=callback,
+        )  # fmt: skip
     if result.status is Status.STOPPED_INTERRUPT:
         raise KeyboardInterrupt
     if watch.solved:
@@ -153,6 +164,10 @@ def _go(built: Tuned | Rival, instance: SmoothInstance, watch: Watch, budget: Bu
         watch.see(result.iterations, lambda: result.x, result.work, last=True)
         if not watch.solved:
             raise Failure(result.status.reason)
+
+
+def _fits_residuals(built: Tuned) -> bool:
+    return isinstance(built.method, Method) and Need.RESIDUAL in built.method.needs
 
 
 def _evaluate(instance: SmoothInstance, x: Tensor) -> tuple[float, Tensor]:

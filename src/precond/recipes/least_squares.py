@@ -1,0 +1,135 @@
+"""Methods for nonlinear least squares."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from precond.core import Builds, Choice, Kind, LogUniform, Method, Paper
+from precond.preconditioners.dense_inverse import DenseInverse
+from precond.recipes.registry import recipe
+from precond.steps.levenberg_marquardt import LevenbergMarquardt
+from precond.steps.trust_region import TrustRegion
+
+
+@recipe(
+    builds=Builds.METHOD,
+    runs_on=Kind.SMOOTH,
+    family="least-squares",
+    paper=Paper(
+        title="The Levenberg-Marquardt algorithm: implementation and theory",
+        authors="Jorge J. More",
+        year=1978,
+        venue="Numerical Analysis, Lecture Notes in Mathematics 630",
+    ),
+    purpose="Nonlinear least squares with up to some thousands of variables.",
+    claim="Robust from poor starting points and independent of the scales of the variables.",
+    example="precond.least_squares(lambda x: x.exp() - 2, torch.zeros(3).double(), method='levenberg-marquardt')",
+    space={"damping": LogUniform(1e-9, 1e3), "scaling": Choice(("more", "columns", "none"))},
+)
+def levenberg_marquardt(
+    *, damping: float = 1e-3, scaling: Literal["more", "columns", "none"] = "more", accept: float = 1e-3
+) -> Method:
+    """Levenberg-Marquardt with More's scaling and Nielsen's damping.
+
+    ``x+ = x - (J'J + mu D^2)^-1 J'r`` where ``d_i`` is the largest norm of the ``i``-th column of ``J`` so far. With
+    ``rho`` the decrease of ``||r||^2 / 2`` over that of its model ``||r + J d||^2 / 2``, a step with ``rho > accept``
+    is taken and ``mu`` multiplied by ``max(1/3, 1 - (2 rho - 1)^3)``; otherwise ``mu`` grows by ``nu = 2, 4, 8, ...``
+    (Nielsen, Damping parameter in Marquardt's method, IMM-REP-1999-05).
+
+    Deviations:
+        1. The damping is ruled by Nielsen's formula; More's paper finds ``mu`` from a trust radius.
+        2. Steps come from the singular values of ``J D^-1``, applied to the gradient ``J'r``.
+        3. Where the decrease that the model promises is below rounding, steps are taken as long as they shorten the
+           gradient in the norm of ``(J'J + mu D^2)^-1`` by a twentieth of its square.
+        4. After a search that failed, damping and scaling start afresh once.
+
+    Args:
+        damping: First ``mu``.
+        scaling: ``"more"``, ``"columns"`` (the current norms alone, Marquardt's own) or ``"none"``.
+        accept: Smallest gain ratio of an accepted step.
+
+    Returns:
+        The method.
+    """
+    return Method(preconditioner=DenseInverse(scaling), step=LevenbergMarquardt(damping, accept))
+
+
+@recipe(
+    builds=Builds.METHOD,
+    runs_on=Kind.SMOOTH,
+    family="least-squares",
+    paper=Paper(
+        title="Improvements to the Levenberg-Marquardt algorithm for nonlinear least-squares minimization",
+        authors="Mark K. Transtrum, James P. Sethna",
+        year=2012,
+        arxiv="1201.5885",
+    ),
+    purpose="Nonlinear least squares whose parameters are many and loosely determined: narrow, curved valleys.",
+    claim="A second-order correction of each step follows narrow canyons with fewer Jacobians and more often succeeds.",
+    example="precond.least_squares(lambda x: x.exp() - 2, torch.zeros(3).double(), method='geodesic-lm')",
+    space={"damping": LogUniform(1e-9, 1e3), "avmax": Choice((0.1, 0.375, 0.75))},
+    name="geodesic-lm",
+)
+def geodesic_lm(*, damping: float = 1e-3, accept: float = 1e-3, avmax: float = 0.75) -> Method:
+    """Levenberg-Marquardt with geodesic acceleration.
+
+    ``x+ = x + d + a / 2`` with ``d = -(J'J + mu D^2)^-1 J'r`` and ``a = -(J'J + mu D^2)^-1 J' r_dd``, where ``r_dd`` is
+    the second derivative of the residuals along ``d``. A trial with ``||a|| > avmax ||d||`` counts as failed.
+
+    Deviations:
+        1. Damping, scaling and acceptance are those of ``levenberg-marquardt``; the paper studies several.
+        2. The bound on ``||a||`` is GSL's; the paper writes ``2 ||a|| <= alpha ||d||`` with ``alpha = 0.75``.
+        3. ``r_dd`` comes from automatic differentiation for torch functions, otherwise from the paper's difference
+           formula with ``h = 0.02``.
+
+    Args:
+        damping: First ``mu``.
+        accept: Smallest gain ratio of an accepted step.
+        avmax: Bound on the acceleration.
+
+    Returns:
+        The method.
+    """
+    return Method(
+        preconditioner=DenseInverse("more"), step=LevenbergMarquardt(damping, accept, geodesic=True, avmax=avmax)
+    )
+
+
+@recipe(
+    builds=Builds.METHOD,
+    runs_on=Kind.SMOOTH,
+    family="least-squares",
+    paper=Paper(
+        title="The Levenberg-Marquardt algorithm: implementation and theory",
+        authors="Jorge J. More",
+        year=1978,
+        venue="Numerical Analysis, Lecture Notes in Mathematics 630",
+    ),
+    purpose="Nonlinear least squares from starting points of very wrong magnitude.",
+    claim="Globally convergent, and robust because the step is bounded before the model is trusted.",
+    example="precond.least_squares(lambda x: x.exp() - 2, torch.zeros(3).double(), method='trust-region-lm')",
+    space={"factor": LogUniform(1e-2, 1e3)},
+    name="trust-region-lm",
+)
+def trust_region_lm(*, factor: float = 100.0, accept: float = 1e-4) -> Method:
+    """Levenberg-Marquardt as a trust region: the step is the minimizer of the model within ``||D d|| <= radius``.
+
+    ``d = -(J'J + mu D^2)^-1 J'r`` where ``mu = 0`` if that step is short enough, and otherwise such that ``||D d||`` is
+    within a tenth of the radius; ``d_i`` is the largest norm of the ``i``-th column of ``J`` so far. The radius starts
+    at ``factor ||D x0||`` and follows the paper's rules (section 4), as in MINPACK's ``lmder``.
+
+    Deviations:
+        1. Steps come from the singular values of ``J D^-1`` instead of Givens rotations; Hebden's iteration for ``mu``
+           is safeguarded by bisection in the logarithm.
+        2. Where the decrease is below rounding, steps are taken as long as they shorten the gradient in the norm of
+           ``(J'J + mu D^2)^-1``.
+        3. After a search that failed, radius and scaling start afresh once.
+
+    Args:
+        factor: First radius, as a multiple of ``||D x0||``.
+        accept: Smallest ratio of decreases of an accepted step.
+
+    Returns:
+        The method.
+    """
+    return Method(preconditioner=DenseInverse("more"), step=TrustRegion(factor, accept))

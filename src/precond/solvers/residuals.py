@@ -1,0 +1,257 @@
+"""Sums of squares: the oracle behind ``precond.least_squares``, and its Jacobians in three forms."""
+
+from __future__ import annotations
+
+import abc
+import logging
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from precond.core import BadInputError, Objective, Operator, Work
+from precond.operators.gauss_newton import GaussNewton
+
+logger = logging.getLogger(__name__)
+
+MEMORY = 2**28
+"""Bytes that the directions of one chunk of a Jacobian by autograd may take."""
+
+Residual = Callable[[Tensor], Tensor]
+
+
+class Jacobian(abc.ABC):
+    """How the derivatives of a residual are had."""
+
+    @abc.abstractmethod
+    def at(self, residual: Residual, x: Tensor, r: Tensor) -> Tensor:
+        """Return ``J`` at ``x``, shape ``[m, n]``.
+
+        Args:
+            residual: The residual, ``[n] -> [m]``; evaluations are counted.
+            x: The point, ``[n]``.
+            r: The residual there, ``[m]``.
+        """
+
+
+class GivenJacobian(Jacobian):
+    """The user's own function.
+
+    Args:
+        function: Maps a point ``[n]`` to ``[m, n]`` (a torch tensor of any dtype or device).
+    """
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        self._function = function
+
+    def at(self, residual: Residual, x: Tensor, r: Tensor) -> Tensor:
+        """Return what the function returns, with its shape checked."""
+        value = self._function(x.clone()).detach().to(r)
+        if value.ndim != 2 or value.shape != (r.numel(), x.numel()):
+            if value.numel() != r.numel() * x.numel() or value.ndim > 2:
+                raise BadInputError(
+                    f"jac returned shape {tuple(value.shape)}: it must be [{r.numel()}, {x.numel()}], "
+                    "a row for each residual"
+                )
+            value = value.reshape(r.numel(), x.numel())
+        return value
+
+
+class AutogradJacobian(Jacobian):
+    """By automatic differentiation, in chunks; forward where there are more residuals than variables.
+
+    Where a function cannot be differentiated so (data-dependent branches, operations without a forward rule), the rows
+    are had one by one by backward passes.
+
+    Args:
+        function: The residual as a torch function, uncounted.
+    """
+
+    def __init__(self, function: Residual) -> None:
+        self._function = function
+        self._batched = True
+
+    def at(self, residual: Residual, x: Tensor, r: Tensor) -> Tensor:
+        """Return the Jacobian."""
+        m, n = r.numel(), x.numel()
+        if self._batched:
+            try:
+                if n == 0:
+                    return r.new_zeros(m, 0)
+                if n <= m:
+                    return self._columns(x, max(1, MEMORY // (8 * max(m, 1))))
+                by_rows: Any = torch.func.jacrev(self._function, chunk_size=max(1, MEMORY // (8 * n)))
+                return torch.as_tensor(by_rows(x)).detach()
+            except (RuntimeError, NotImplementedError) as error:
+                logger.info("the Jacobian is computed row by row: %s", error)
+                self._batched = False
+        return self._rows(x)
+
+    def _columns(self, x: Tensor, chunk: int) -> Tensor:
+        def product(v: Tensor) -> Tensor:
+            tangent: Tensor = torch.func.jvp(self._function, (x,), (v,))[1]
+            return tangent
+
+        unit = torch.eye(x.numel(), dtype=x.dtype, device=x.device)
+        columns: Tensor = torch.func.vmap(product, chunk_size=chunk)(unit)
+        return columns.detach().mT.contiguous()
+
+    def _rows(self, x: Tensor) -> Tensor:
+        leaf = x.detach().requires_grad_()
+        with torch.enable_grad():
+            r = self._function(leaf)
+            if not r.requires_grad:
+                raise BadInputError(
+                    "residual returned values that do not depend on x through torch operations: "
+                    "compute them with torch, or pass x0 as a NumPy array"
+                )
+            rows = [torch.autograd.grad(entry, leaf, retain_graph=True, allow_unused=True)[0] for entry in r]
+        return torch.stack([torch.zeros_like(x) if row is None else row for row in rows])
+
+
+class DifferenceJacobian(Jacobian):
+    """By differences: forward while far from a solution, then of fourth order.
+
+    Far means that some column of ``J`` still makes an angle with the residual whose cosine is above ``near``. Forward
+    differences cost ``n`` residuals with increments ``sqrt(eps) |x_i|``, those of fourth order ``4 n`` with increments
+    ``eps^(2/9) |x_i|``, where truncation and rounding leave about ten digits in well-scaled functions.
+
+    Args:
+        near: The cosine from which on the fourth order is used; infinity means always.
+    """
+
+    def __init__(self, near: float = 1e-2) -> None:
+        self._near = near
+        self._fine = near == math.inf
+
+    def at(self, residual: Residual, x: Tensor, r: Tensor) -> Tensor:
+        """Return the Jacobian; once near, always of fourth order."""
+        if not self._fine:
+            jacobian = self._forward(residual, x, r)
+            if not largest_cosine(jacobian, r) <= self._near:
+                return jacobian
+            self._fine = True
+        return self._fourth(residual, x, r)
+
+    @staticmethod
+    def _increments(x: Tensor, power: float) -> Tensor:
+        typical = torch.where(x == 0, 1.0, x.abs())
+        h = torch.finfo(x.dtype).eps ** power * typical
+        return (x + h) - x  # exactly representable
+
+    def _forward(self, residual: Residual, x: Tensor, r: Tensor) -> Tensor:
+        h = self._increments(x, 1 / 2)
+        columns = []
+        for i, increment in enumerate(h.tolist()):
+            moved = x.clone()
+            moved[i] += increment
+            columns.append((residual(moved) - r) / increment)
+        return torch.stack(columns, dim=1) if columns else r.new_zeros(r.numel(), 0)
+
+    def _fourth(self, residual: Residual, x: Tensor, r: Tensor) -> Tensor:
+        h = self._increments(x, 2 / 9)
+        columns = []
+        for i, increment in enumerate(h.tolist()):
+            total = torch.zeros_like(r)
+            for multiple, weight in ((-2, 1.0), (-1, -8.0), (1, 8.0), (2, -1.0)):
+                moved = x.clone()
+                moved[i] += multiple * increment
+                total = total + weight * residual(moved)
+            columns.append(total / (12 * increment))
+        return torch.stack(columns, dim=1) if columns else r.new_zeros(r.numel(), 0)
+
+
+class SquaresObjective(Objective):
+    """``||r(x)||^2 / 2``: a loss is a vector of residuals, and a gradient a Jacobian with its residuals.
+
+    Args:
+        function: Maps a vector ``[n]`` to the residuals ``[m]``.
+        jacobian: How they are differentiated.
+        work: The account to charge; residuals evaluated for a difference Jacobian are charged, too.
+        twice: Differentiable twice by autograd, so that accelerations cost no further differences.
+    """
+
+    squares: ClassVar[bool] = True
+
+    def __init__(
+        self, function: Residual, jacobian: Jacobian, *, work: Work | None = None, twice: bool = False
+    ) -> None:
+        super().__init__(work)
+        self._function, self._differentiate, self._twice = function, jacobian, twice
+        self._last: tuple[Tensor, Tensor] | None = None
+        self._at: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def linearization(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return residuals ``[m]`` and Jacobian ``[m, n]`` at ``x``; counted unless it was evaluated there last."""
+        if self._at is None or self._at[0] is not x:
+            self.point(x)
+        assert self._at is not None
+        return self._at[1], self._at[2]
+
+    def hessian(self, x: Tensor) -> Operator:
+        """Return the Gauss-Newton approximation of the Hessian."""
+        return GaussNewton(self.linearization(x)[1])
+
+    def acceleration(self, x: Tensor, d: Tensor) -> Tensor:
+        """Return ``J' r_dd``, with ``r_dd`` by forward mode twice, or by differences (GSL's ``h = 0.02``)."""
+        r, jacobian = self.linearization(x)
+        if self._twice:
+            self.work.jacobians += 1
+
+            def along(t: Tensor) -> Tensor:
+                return self._function(x[0] + t * d[0])
+
+            zero, one = x.new_zeros(()), x.new_ones(())
+            try:
+                second = torch.func.jvp(lambda t: torch.func.jvp(along, (t,), (one,))[1], (zero,), (one,))[1]
+                return (second @ jacobian)[None]
+            except (RuntimeError, NotImplementedError) as error:
+                logger.info("accelerations are had by differences: %s", error)
+                self._twice = False
+        h = 0.02
+        second = 2 / h * ((self._count(x[0] + h * d[0]) - r) / h - jacobian @ d[0])
+        return (second @ jacobian)[None]
+
+    def _count(self, x: Tensor) -> Tensor:
+        self.work.losses += 1
+        return self._function(x).detach()
+
+    def _value(self, x: Tensor) -> Tensor:
+        r = self._function(x[0]).detach()
+        self._last = (x, r)
+        return r.dot(r) / 2
+
+    def _value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if self._last is None or self._last[0] is not x:
+            self.work.losses += 1
+            self._value(x)
+        assert self._last is not None
+        r = self._last[1]
+        self.work.jacobians += 1
+        jacobian = self._differentiate.at(self._count, x[0], r)
+        self._at = (x, r, jacobian)
+        return r.dot(r) / 2, (r @ jacobian)[None]
+
+
+def cosines(jacobian: Tensor, r: Tensor) -> Tensor:
+    """Return ``|J_i' r| / (|J_i| |r|)`` of each column, ``[n]``: free of every scale.
+
+    Zero where a factor is zero, NaN where one is not finite.
+    """
+    lengths, norm = torch.linalg.vector_norm(jacobian, dim=0), torch.linalg.vector_norm(r)
+    if not bool(torch.isfinite(norm) & torch.isfinite(lengths).all()):
+        return torch.full_like(lengths, torch.nan)
+    if not bool(norm > 0):
+        return torch.zeros_like(lengths)
+    unit = jacobian / torch.where(lengths > 0, lengths, 1.0)
+    return ((r / norm) @ unit).abs()
+
+
+def largest_cosine(jacobian: Tensor, r: Tensor) -> float:
+    """Return the largest of the `cosines`; NaN where something is not finite."""
+    if not bool(torch.isfinite(r).all()):
+        return math.nan
+    found = cosines(jacobian, r)
+    return float(found.max()) if found.numel() else 0.0
