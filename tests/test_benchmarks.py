@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 from types import ModuleType
 
 import torch
+from torch import nn
 
 from precond.recipes.registry import all_recipes
 
@@ -14,8 +16,9 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 
 def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"benchmarks_{name}", FOLDER / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look for their own module
     spec.loader.exec_module(module)
     return module
 
@@ -46,6 +49,36 @@ def test_the_table_goes_between_the_marks_of_its_device(tmp_path: Path) -> None:
     )
     slab.write("NEWER TABLE", "cuda")
     assert "NEW TABLE" not in slab.PAGE.read_text()
+
+
+def test_steps_are_measured_and_what_is_missing_is_listed() -> None:
+    program = load("optim_step")
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 3))
+    before = [p.clone() for p in model.parameters()]
+    chosen = [c for c in program.CONTENDERS if c.name.startswith("torch.optim.AdamW") or c.name.startswith("precond")]
+    absent = program._theirs("no_such_package", "Best")
+    text = program.measure([*chosen, absent], "cpu", 1, 2, model)
+    rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("| ")}
+    assert "skipped: ModuleNotFoundError" in rows[absent.name]
+    for contender in chosen:
+        assert "skipped" not in rows[contender.name]
+        assert float(rows[contender.name].split("|")[2]) > 0
+    assert float(rows[program.BASELINE].split("|")[2]) == 1.0
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
+
+
+def test_every_contender_in_steps_trains_its_parameters() -> None:
+    program = load("optim_step")
+    model = nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 3))
+    gradients = [torch.randn_like(p) for p in model.parameters()]
+    for contender in program.CONTENDERS:
+        if contender.name.startswith("precond"):
+            running = program.Running(contender, model, "cpu")
+            for _ in range(3):
+                running.step(gradients, program.clock_of("cpu", 1))
+            pairs = zip(running.params, model.parameters(), strict=True)
+            assert not any(torch.equal(p, q) for p, q in pairs), contender.name
 
 
 def test_headlines_belong_to_recipes() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+from collections.abc import Callable
 from typing import ClassVar, Generic, Protocol, TypeVar
 
 from torch import Tensor
@@ -90,6 +91,9 @@ class Direction(Protocol):
         Args:
             shift: Multiple of the preconditioner's metric ``M`` (the identity, unless it says otherwise).
             against: The vector ``v``; ``None`` means the gradient, and then the answer is a direction of descent.
+
+        Returns:
+            The direction.
         """
 
     def metric(self, v: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ def orthogonal(matrices: Tensor) -> Tensor:
     batch, n, k = matrices.shape
     if n < _LEAST_SIDE:
         return torch.linalg.qr(matrices, mode="complete").Q
-    rest = matrices.clone()
+    rest = matrices.clone(memory_format=torch.contiguous_format)  # products that add to transposed blocks are slow
     panels: list[tuple[int, Tensor, Tensor]] = []
     with fast_products(matrices, matrices.numel() * _PANEL):
         for start in range(0, k, _PANEL):

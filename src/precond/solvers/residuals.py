@@ -33,6 +33,9 @@ class Jacobian(abc.ABC):
             residual: The residual, ``[n] -> [m]``; evaluations are counted.
             x: The point, ``[n]``.
             r: The residual there, ``[m]``.
+
+        Returns:
+            The Jacobian.
         """
 
 
