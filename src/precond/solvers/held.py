@@ -9,7 +9,7 @@ from torch import Tensor
 from precond.core import Evidence, Health, Need, Operator, Preconditioner, Traits
 
 
-class Held(Preconditioner[Any]):
+class _Held(Preconditioner[Any]):
     """A part with its state; set up on first use, then applied as it is until ``stale`` is set.
 
     Args:
@@ -69,10 +69,14 @@ class Held(Preconditioner[Any]):
         return _Adjoint(self)
 
 
+Held = _Held
+"""The name for drivers; the class itself is no part: it is mutable, and holds its own state."""
+
+
 class _Adjoint(Preconditioner[Any]):
     """The adjoint of a held preconditioner: there is nothing to set up."""
 
-    def __init__(self, held: Held) -> None:
+    def __init__(self, held: _Held) -> None:
         self.held = held
 
     @property
