@@ -9,6 +9,7 @@ from precond.preconditioners.inverse_of import InverseOf, ShiftRelative, SquareR
 from precond.preconditioners.lbfgs import LBFGS
 from precond.recipes.registry import recipe
 from precond.steps.armijo import Armijo
+from precond.steps.gradient_normalized import GradientNormalized
 from precond.steps.gradient_regularized import GradientRegularized
 from precond.steps.strong_wolfe import StrongWolfe
 
@@ -132,3 +133,45 @@ def regularized_newton(*, h: float = 5e-6, search: bool = True, fraction: float 
     return Method(
         preconditioner=InverseOf(CG(), Identity(), ShiftRelative(fraction)), step=GradientRegularized(h, search)
     )
+
+
+@recipe(
+    builds=Builds.METHOD,
+    runs_on=Kind.SMOOTH,
+    family="second-order",
+    paper=Paper(
+        title="Gradient-Normalized Smoothness for Optimization with Approximate Hessians",
+        authors="Andrei Semenov, Martin Jaggi, Nikita Doikov",
+        year=2025,
+        arxiv="2506.13710",
+    ),
+    purpose="Smooth minimization with exact or approximate Hessians (Gauss-Newton, Fisher), of any smoothness.",
+    claim="One adaptive radius gives the best known rates of every smoothness class, up to the error of the Hessian.",
+    example="precond.minimize(lambda x: ((x - 1) ** 4).sum(), torch.zeros(9).double(), method='gradient-normalized')",
+    space={"gamma": LogUniform(1e-3, 1e3), "fraction": LogUniform(1e-6, 0.5)},
+    name="gradient-normalized",
+)
+def gradient_normalized(*, gamma: float = 1.0, fraction: float = 1e-3) -> Method:
+    """Newton's method regularized by gradient norm over an adaptive radius, for any approximation of the Hessian.
+
+    ``x+ = x - (H + lambda I)^-1 g`` with ``lambda = ||g|| / (gamma + 1e-8)``. A trial is accepted when
+    ``f(x) - f(x+) >= ||g(x+)||^2 / (8 lambda)``; then ``gamma`` becomes ``max(2 gamma, 1e-9)``, and after a failure
+    ``gamma / 2``. ``H`` is the Hessian that the objective provides: with ``minimize(fun, x0, jac=..., hessp=...)``,
+    ``hessp`` may be the product with any positive semidefinite approximation.
+
+    Deviations:
+        1. The system is solved by conjugate gradients to a residual of ``fraction * lambda * ||d||``, where the
+           authors' code factorizes; negative curvature ends the inner solve as in Newton-CG.
+        2. Norms are Euclidean: another metric ``B = L L'`` is had by minimizing over ``z = L' x``.
+        3. Where the decrease is below 1e-10 of ``|f|``, the paper's other test, ``-<g+, d> >= ||g+||^2 / (4 lambda)``,
+           decides; and a step must lower the value or the norm of the gradient.
+        4. After a search that failed, ``gamma`` starts afresh once.
+
+    Args:
+        gamma: First radius.
+        fraction: Residual of the inner solve beside ``lambda ||d||``.
+
+    Returns:
+        The method.
+    """
+    return Method(preconditioner=InverseOf(CG(), Identity(), ShiftRelative(fraction)), step=GradientNormalized(gamma))
