@@ -470,14 +470,14 @@ class Count:
 
 @dataclasses.dataclass(frozen=True)
 class Tires(Search[Count]):
-    """A search that finds nothing once it has taken three steps."""
+    """A search that finds nothing once it has taken twelve steps."""
 
     def init(self, like):
         return Count(torch.zeros(1))
 
     def advance(self, state, point, direction, objective):
         state.steps += 1
-        if state.steps > 3:
+        if state.steps > 12:
             return Advance(point, Status.FAILED_LINE_SEARCH)
         return StrongWolfe().advance(NoState(), point, direction, objective)
 
@@ -486,7 +486,7 @@ def test_a_search_that_fails_is_tried_once_more_with_fresh_states(caplog):
     with caplog.at_level("INFO", logger="precond"):
         result = precond.minimize(torch_rosen, start(), method=Method(preconditioner=LBFGS(), step=Tires()))
     assert result.converged
-    assert result.iterations > 6
+    assert result.iterations > 12
     assert "afresh" in caplog.text
 
 

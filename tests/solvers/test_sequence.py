@@ -28,6 +28,13 @@ def residual(a, b, x):
     return np.linalg.norm(b - a @ x) / np.linalg.norm(b)
 
 
+@pytest.fixture
+def clockless(monkeypatch):
+    """Seconds, which depend on the machine, make no new setup pay."""
+    monkeypatch.setattr("precond.sequence._Kept.overpaid", property(lambda kept: False))
+
+
+@pytest.mark.usefixtures("clockless")
 def test_every_system_is_solved_with_fewer_products_and_setups_than_alone():
     sequence, alone = precond.SolveSequence(rtol=1e-9, preconditioner="ilu0"), 0
     for i in range(8):
@@ -60,6 +67,7 @@ def test_starts_where_the_residual_is_least_along_the_last_solution():
     assert sequence.solve(a, other).history[0] <= np.linalg.norm(other) * (1 + 1e-12)
 
 
+@pytest.mark.usefixtures("clockless")
 def test_a_preconditioner_that_no_longer_serves_is_set_up_again():
     sequence = precond.SolveSequence(method="gmres", preconditioner=ILUT(drop_tolerance=0.0), rtol=1e-8)
     a, b = related(0)
