@@ -94,7 +94,7 @@ def test_empirical_fisher_as_the_surrogate():
 
 
 def test_default_accuracy_needs_hardly_more_iterations():
-    problem = LogSumExp(30, 30, 0.5, seed=1)
+    problem = LogSumExp(30, 50, 0.5, seed=1)
     exact = run(problem, problem.h, np.ones(30), 500, tol=1e-6)[1]
     inexact = run(problem, problem.h, np.ones(30), 500, tol=1e-6, fraction=1e-3)[1]
     assert exact.converged
