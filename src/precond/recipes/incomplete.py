@@ -14,6 +14,13 @@ from precond.recipes.registry import recipe
 
 _both = frozenset({Kind.LINEAR_SYSTEM, Kind.LEAST_SQUARES})
 
+_MEIJERINK = Paper(
+    title="An iterative solution method for linear systems of which the coefficient matrix is a symmetric M-matrix",
+    authors="J. A. Meijerink, H. A. van der Vorst",
+    year=1977,
+    venue="Mathematics of Computation 31(137)",
+)
+
 
 @recipe(
     builds=Builds.PRECONDITIONER,
@@ -100,12 +107,7 @@ def ssor(omega: float = 1.0) -> SSOR:
     builds=Builds.PRECONDITIONER,
     runs_on=_both,
     family="incomplete",
-    paper=Paper(
-        title="An iterative solution method for linear systems of which the coefficient matrix is a symmetric M-matrix",
-        authors="J. A. Meijerink, H. A. van der Vorst",
-        year=1977,
-        venue="Mathematics of Computation 31(137)",
-    ),
+    paper=_MEIJERINK,
     purpose="Symmetric positive definite sparse matrices, with the memory of one triangle of the matrix.",
     claim="Exists for every symmetric M-matrix, and cuts the iterations of conjugate gradients on elliptic problems "
     "several times.",
@@ -129,12 +131,7 @@ def ic0() -> IC0:
     builds=Builds.PRECONDITIONER,
     runs_on=Kind.LINEAR_SYSTEM,
     family="incomplete",
-    paper=Paper(
-        title="An iterative solution method for linear systems of which the coefficient matrix is a symmetric M-matrix",
-        authors="J. A. Meijerink, H. A. van der Vorst",
-        year=1977,
-        venue="Mathematics of Computation 31(137)",
-    ),
+    paper=_MEIJERINK,
     purpose="Nonsymmetric sparse matrices, with the memory of the matrix.",
     claim="Exists for every M-matrix, symmetric or not, and A = L U - R is then a regular splitting.",
     example="precond.solve(A, b, method='gmres', preconditioner='ilu0')",

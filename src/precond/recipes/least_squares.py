@@ -10,17 +10,19 @@ from precond.recipes.registry import recipe
 from precond.steps.levenberg_marquardt import LevenbergMarquardt
 from precond.steps.trust_region import TrustRegion
 
+_MORE = Paper(
+    title="The Levenberg-Marquardt algorithm: implementation and theory",
+    authors="Jorge J. More",
+    year=1978,
+    venue="Numerical Analysis, Lecture Notes in Mathematics 630",
+)
+
 
 @recipe(
     builds=Builds.METHOD,
     runs_on=Kind.SMOOTH,
     family="least-squares",
-    paper=Paper(
-        title="The Levenberg-Marquardt algorithm: implementation and theory",
-        authors="Jorge J. More",
-        year=1978,
-        venue="Numerical Analysis, Lecture Notes in Mathematics 630",
-    ),
+    paper=_MORE,
     purpose="Nonlinear least squares with up to some thousands of variables.",
     claim="Robust from poor starting points and independent of the scales of the variables.",
     example="precond.least_squares(lambda x: x.exp() - 2, torch.zeros(3).double(), method='levenberg-marquardt')",
@@ -99,12 +101,7 @@ def geodesic_lm(*, damping: float = 1e-3, accept: float = 1e-3, avmax: float = 0
     builds=Builds.METHOD,
     runs_on=Kind.SMOOTH,
     family="least-squares",
-    paper=Paper(
-        title="The Levenberg-Marquardt algorithm: implementation and theory",
-        authors="Jorge J. More",
-        year=1978,
-        venue="Numerical Analysis, Lecture Notes in Mathematics 630",
-    ),
+    paper=_MORE,
     purpose="Nonlinear least squares from starting points of very wrong magnitude.",
     claim="Globally convergent, and robust because the step is bounded before the model is trusted.",
     example="precond.least_squares(lambda x: x.exp() - 2, torch.zeros(3).double(), method='trust-region-lm')",

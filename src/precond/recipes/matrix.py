@@ -20,6 +20,15 @@ from precond.steps.decay import Decoupled, DecoupledAfter
 
 _GRAFTS = {"sgd": Identity(), "adagrad": Diagonal(beta=1.0, eps=1e-10)}
 
+_SOAP = Paper(
+    title="SOAP: Improving and Stabilizing Shampoo using Adam",
+    authors="Nikhil Vyas, Depen Morwani, Rosie Zhao, Mujin Kwun, Itai Shapira, David Brandfonbrener, Lucas Janson, "
+    "Sham Kakade",
+    year=2024,
+    arxiv="2409.11321",
+    venue="ICLR 2025",
+)
+
 
 @recipe(
     builds=Builds.METHOD,
@@ -84,14 +93,7 @@ def shampoo(
     builds=Builds.METHOD,
     runs_on=Kind.TRAINING,
     family="matrix",
-    paper=Paper(
-        title="SOAP: Improving and Stabilizing Shampoo using Adam",
-        authors="Nikhil Vyas, Depen Morwani, Rosie Zhao, Mujin Kwun, Itai Shapira, David Brandfonbrener, Lucas Janson, "
-        "Sham Kakade",
-        year=2024,
-        arxiv="2409.11321",
-        venue="ICLR 2025",
-    ),
+    paper=_SOAP,
     purpose="Adam in the slowly turning eigenbasis of Shampoo's factors.",
     claim="Pre-trains language models of 360M and 660M parameters in over 40 % fewer steps and over 35 % less time "
     "than AdamW, at large batch size.",
@@ -138,14 +140,7 @@ def soap(
     builds=Builds.METHOD,
     runs_on=Kind.TRAINING,
     family="matrix",
-    paper=Paper(
-        title="SOAP: Improving and Stabilizing Shampoo using Adam",
-        authors="Nikhil Vyas, Depen Morwani, Rosie Zhao, Mujin Kwun, Itai Shapira, David Brandfonbrener, Lucas Janson, "
-        "Sham Kakade",
-        year=2024,
-        arxiv="2409.11321",
-        venue="ICLR 2025",
-    ),
+    paper=_SOAP,
     purpose="SOAP on square tiles of every matrix: most of its effect at a fraction of its cost.",
     claim="Pre-trains language models of 360M and 660M parameters in over 40 % fewer steps and over 35 % less time "
     "than AdamW, at large batch size.",
