@@ -33,7 +33,7 @@ from torch import Tensor, nn
 
 from precond import optim
 from precond.problems.gpt import GPT
-from precond.recipes.matrix import NOT_HIDDEN
+from precond.recipes.routes import NOT_HIDDEN
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 BEGIN, END = (

@@ -20,9 +20,9 @@ METHODS = ["adamw", "torch.optim.SGD"]
 OPTIONS = ["--methods", ",".join(METHODS), "--trials", "3", "--seeds", "2"]
 
 
-def begin(folder, *words):
+def begin(folder, *words, pause="0.01"):
     return subprocess.Popen(
-        arguments(toy("slow"), *OPTIONS, "--out", folder, *words), env=environment(),
+        arguments(toy("slow"), *OPTIONS, "--out", folder, *words), env=environment() | {"PRECOND_TEST_PAUSE": pause},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
 
@@ -60,7 +60,7 @@ def undisturbed(tmp_path_factory):
 
 @pytest.mark.parametrize(("count", "words"), [(4, ["--jobs", "1"]), (3, ["--jobs", "2"])])
 def test_killed_and_resumed_is_as_never_killed(tmp_path, undisturbed, count, words):
-    process = begin(tmp_path / "race", *words)
+    process = begin(tmp_path / "race", *words, pause="0.1")  # there is something left to do when it is killed
     before = wait_for(tmp_path / "race", count, process)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
@@ -74,7 +74,7 @@ def test_killed_and_resumed_is_as_never_killed(tmp_path, undisturbed, count, wor
 
 
 def test_interrupt_keeps_what_is_done_and_says_how_to_go_on(tmp_path, undisturbed):
-    process = begin(tmp_path / "race", "--jobs", "1")
+    process = begin(tmp_path / "race", "--jobs", "1", pause="0.1")
     wait_for(tmp_path / "race", 2, process)
     process.send_signal(signal.SIGINT)
     text = process.communicate(timeout=90)[0]

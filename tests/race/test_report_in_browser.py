@@ -234,8 +234,8 @@ def test_without_scripts_the_page_still_tells_the_outcome(browser, report):
     context = browser.new_context(offline=True, java_script_enabled=False)
     page = context.new_page()
     page.goto(report)
-    assert "No clear winner" in page.locator("h1").text_content()
-    assert page.locator("#p0 .ranking .bar").first.is_visible()
+    assert "wins on 1 of 2 problems" in page.locator("h1").text_content()
+    assert page.locator("#p0 .ranking .dot").first.is_visible()
     assert page.locator("#p0 table[aria-label^=Standings]").is_visible()
     context.close()
 

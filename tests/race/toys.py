@@ -39,10 +39,11 @@ def quick():
 
 
 def slow():
-    """Steps that take a while, so that a test can kill a race in the middle of a run."""
+    """Steps that take a while, so that a test can kill a race in the middle of a run; how long, a test may say."""
+    pause = float(os.environ.get("PRECOND_TEST_PAUSE", "0.01"))
 
     def hook(step, value):
-        time.sleep(0.01)
+        time.sleep(pause)
         return value
 
     return _linear_map("slow", hook=hook)
