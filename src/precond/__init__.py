@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from precond.linear import lstsq as lstsq
     from precond.linear import solve as solve
+    from precond.optim.memory import estimate_memory as estimate_memory
     from precond.residuals import least_squares as least_squares
     from precond.sequence import SolveSequence as SolveSequence
     from precond.smooth import minimize as minimize
@@ -19,6 +20,7 @@ _functions = {
     "lstsq": "precond.linear",
     "SolveSequence": "precond.sequence",
     "minimize": "precond.smooth",
+    "estimate_memory": "precond.optim.memory",
     "least_squares": "precond.residuals",
 }
 _packages = (
@@ -26,7 +28,7 @@ _packages = (
     "recipes", "scipy", "solvers", "steps", "storage",
 )  # fmt: skip
 
-__all__ = ["SolveSequence", "__version__", "least_squares", "lstsq", "minimize", "solve"]
+__all__ = ["SolveSequence", "__version__", "estimate_memory", "least_squares", "lstsq", "minimize", "solve"]
 
 
 def __getattr__(name: str) -> Any:

@@ -382,5 +382,6 @@ def test_bad_arguments_are_named() -> None:
         optimizer.step()
 
 
-def test_version_is_public() -> None:
+def test_public_names() -> None:
     assert precond.__version__
+    assert precond.estimate_memory is estimate_memory
