@@ -24,6 +24,7 @@ def begin(folder, *words, pause="0.01"):
     return subprocess.Popen(
         arguments(toy("slow"), *OPTIONS, "--out", folder, *words), env=environment() | {"PRECOND_TEST_PAUSE": pause},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )  # fmt: skip
 
 
