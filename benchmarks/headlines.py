@@ -47,7 +47,11 @@ def headline(*recipes: str) -> Callable[[Measurement], Measurement]:
     return declare
 
 
-@headline("sgd", "adamw", "adan", "lion", "muon", "shampoo", "soap")
+@headline(
+    "sgd", "adamw", "adan", "lion", "muon", "shampoo", "soap", "lean-soap", "asgo", "dasgo", "induced-metric", "lanton",
+    "mars-adamw", "mars-lion", "mars-m", "mars-shampoo", "psgd-kron", "scalable-shampoo", "shampoo-squared",
+    "turbo-muon",
+)  # fmt: skip
 def digits() -> dict[str, Finding]:
     """Race on digits: the loss at the end and the steps to the target, against AdamW tuned as carefully."""
     names = [name for name, measure in HEADLINES.items() if measure is digits]
@@ -65,7 +69,7 @@ def digits() -> dict[str, Finding]:
     return findings
 
 
-@headline("lbfgs", "newton-cg", "regularized-newton")
+@headline("lbfgs", "newton-cg", "regularized-newton", "gradient-normalized")
 def logistic() -> dict[str, Finding]:
     """Race on logistic regression: gradients and Hessian products until the target."""
     names = [name for name, measure in HEADLINES.items() if measure is logistic]
@@ -119,6 +123,56 @@ def convection() -> dict[str, Finding]:
     plain, preconditioned = (_iterations(matrix, b, "gmres", p) for p in ("identity", "ssor"))
     text = f"convection-diffusion with {matrix.shape[0]} unknowns, relative residual 1e-8: {plain} iterations"
     return {"gmres": (f"{text}, {preconditioned} with SSOR.", {"iterations": plain, "with_ssor": preconditioned})}
+
+
+@headline("bicgstab", "fgmres", "block-jacobi", "ilu0", "ilut")
+def convected() -> dict[str, Finding]:
+    """Count the iterations on a nonsymmetric system: of each method alone, and of GMRES with each preconditioner."""
+    matrix = load("convection-diffusion").matrix
+    b = _right_hand_side(matrix)
+    where = f"convection-diffusion with {matrix.shape[0]} unknowns, relative residual 1e-8"
+    plain = _iterations(matrix, b, "gmres", "identity")
+    findings = {}
+    for name in ("bicgstab", "fgmres"):
+        count = _iterations(matrix, b, name, "identity")
+        findings[name] = (f"{where}: {count} iterations, GMRES {plain}.", {"iterations": count, "gmres": plain})
+    for name in ("block-jacobi", "ilu0", "ilut"):
+        count = _iterations(matrix, b, "gmres", name)
+        text = f"GMRES on {where}: {count} iterations, {plain} without it."
+        findings[name] = (text, {"iterations": count, "plain": plain})
+    return findings
+
+
+@headline("lsmr")
+def inconsistent() -> dict[str, Finding]:
+    """Compare LSMR with LSQR on an inconsistent least-squares problem."""
+    generator = torch.Generator().manual_seed(0)
+    matrix = torch.randn(300, 60, generator=generator, dtype=torch.float64)
+    matrix *= torch.logspace(0, -2, 60, dtype=torch.float64)
+    b = torch.randn(300, generator=generator, dtype=torch.float64)
+    results = [precond.lstsq(matrix, b, method=m, preconditioner="identity", rtol=1e-8) for m in ("lsmr", "lsqr")]
+    lsmr, lsqr = (result.iterations if result.converged else -1 for result in results)
+    text = f"a dense inconsistent 300 x 60 problem to 1e-8: {lsmr} iterations, LSQR {lsqr}."
+    return {"lsmr": (text, {"iterations": lsmr, "lsqr": lsqr})}
+
+
+@headline("levenberg-marquardt", "trust-region-lm", "geodesic-lm")
+def valley() -> dict[str, Finding]:
+    """Fit Rosenbrock's two residuals from the classical start, against L-BFGS on half their sum of squares."""
+
+    def residual(x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([10 * (x[1] - x[0] ** 2), 1 - x[0]])
+
+    start = torch.tensor([-1.2, 1.0], dtype=torch.float64)
+    rival = precond.minimize(lambda x: residual(x).square().sum() / 2, start, method="lbfgs", tol=1e-8)
+    findings = {}
+    for name in (name for name, measure in HEADLINES.items() if measure is valley):
+        result = precond.least_squares(residual, start, method=name)
+        error = float((result.x - 1).abs().max())
+        text = f"Rosenbrock's residuals from (-1.2, 1): {result.iterations} iterations to an error of {error:.0e}, "
+        text += f"L-BFGS on the sum of squares takes {rival.iterations}."
+        findings[name] = (text, {"iterations": result.iterations, "error": error, "lbfgs": rival.iterations})
+    return findings
 
 
 @headline("minres")
