@@ -1,0 +1,59 @@
+"""Every drop-in class goes on bit for bit from a saved state, also when gradients go missing on the way."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from precond import optim
+
+SHAPES = [(6, 4), (6, 4), (4,), (3, 2, 2), (6, 4), ()]
+PUBLIC = {name: getattr(optim, name) for name in optim.__all__}
+CLASSES = sorted(
+    name
+    for name, thing in PUBLIC.items()
+    if isinstance(thing, type) and issubclass(thing, optim.Optimizer) and thing is not optim.Optimizer
+)
+
+
+def make(name: str) -> tuple[list[nn.Parameter], optim.Optimizer]:
+    generator = torch.Generator().manual_seed(0)
+    params = [nn.Parameter(torch.randn(shape, generator=generator)) for shape in SHAPES]
+    return params, getattr(optim, name)(params, lr=1e-2)
+
+
+def run(params: list[nn.Parameter], optimizer: optim.Optimizer, steps: range) -> None:
+    for k in steps:
+        generator = torch.Generator().manual_seed(k)
+        for i, param in enumerate(params):
+            gradient: Tensor = torch.randn(param.shape, generator=generator)
+            param.grad = None if (7 * k + 3 * i) % 5 == 0 else gradient
+        optimizer.step()
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_resumed_run_is_the_same_run(name: str) -> None:
+    params, optimizer = make(name)
+    run(params, optimizer, range(9))
+    buffer = io.BytesIO()
+    torch.save((optimizer.state_dict(), [param.detach() for param in params]), buffer)
+    run(params, optimizer, range(9, 23))
+
+    others, resumed = make(name)
+    buffer.seek(0)
+    state, weights = torch.load(buffer, weights_only=True)
+    with torch.no_grad():
+        for param, weight in zip(others, weights, strict=True):
+            param.copy_(weight)
+    resumed.load_state_dict(state)
+    run(others, resumed, range(9, 23))
+    for param, other in zip(params, others, strict=True):
+        assert torch.equal(param, other)
+        assert bool(param.isfinite().all())
+
+
+def test_there_are_classes() -> None:
+    assert len(CLASSES) >= 15
