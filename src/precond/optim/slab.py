@@ -127,6 +127,27 @@ class Slab:
         self.steps = self.state.step.tolist()
         self.clock = int(self.state.clock.max())
 
+    def tick(self, state: SlabState, members: Sequence[int]) -> None:
+        """Count a step, in the working state of ``members`` and on the host."""
+        self.clock += 1
+        state.step.add_(1)
+        state.clock.fill_(self.clock)
+        for i in members:
+            self.steps[i] += 1
+
+    def due(self, members: Sequence[int]) -> list[int] | None:
+        """Return the positions in ``members`` whose refresh is due now; ``None`` for all."""
+        if not self.method.preconditioner.refreshes:
+            return []
+        cadence = self.method.cadence
+        first = 1 if not cadence.after else -1
+        due = [
+            position
+            for position, i in enumerate(members)
+            if self.steps[i] == first or cadence.due(self.clock, self.offsets[i])
+        ]
+        return None if len(due) == len(members) else due
+
     def moved(self) -> bool:
         """Whether the parameters have changed device or dtype since the slab was made."""
         return any(p.device != self.device or p.dtype != self.param_dtype for p in self.params)

@@ -1,0 +1,46 @@
+"""What the optimizer refuses, before any work and with a remedy."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from precond.core import BadInputError, Factor, IncompatibleError, Method, Need, Scope, Shared
+
+_PROVIDED = Need.GRADIENT | Need.PREVIOUS | Need.LOSS
+
+
+def dense(gradient: Tensor) -> Tensor:
+    """Return the gradient, which must be strided."""
+    if gradient.layout is not torch.strided:
+        raise BadInputError("sparse gradients are not supported: build the embedding with sparse=False")
+    return gradient
+
+
+def check_parameter(name: str, param: Tensor) -> None:
+    """Refuse a parameter that is not of real floating-point numbers."""
+    if not param.is_floating_point():
+        raise BadInputError(
+            f"parameter {name or tuple(param.shape)} has dtype {param.dtype}; real floating-point parameters are "
+            "needed (view complex ones with torch.view_as_real)"
+        )
+
+
+def check_method(method: Method) -> None:
+    """Refuse a method that needs what training steps do not provide."""
+    missing = method.needs & ~_PROVIDED
+    if missing or not isinstance(method.step, Factor | Shared):
+        what = missing.name or type(method.step).__name__
+        raise IncompatibleError(
+            f"this method needs {what}, which training steps do not provide; use precond.minimize for it"
+        )
+    if method.preconditioner.scope is Scope.GLOBAL:
+        raise IncompatibleError(
+            f"{type(method.preconditioner).__name__} acts on all parameters as one vector; use precond.minimize for it"
+        )
+
+
+def check_rate(name: str, value: float | Tensor) -> None:
+    """Refuse a learning rate or decay that is negative or not finite."""
+    if not 0.0 <= float(value) < float("inf"):
+        raise BadInputError(f"{name} must be finite and not negative, not {float(value)}")

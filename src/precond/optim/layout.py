@@ -1,0 +1,68 @@
+"""Which parameters share a slab, and when each is refreshed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from precond.core import Method, Route
+from precond.optim.fused import fused_step
+from precond.optim.slab import Slab, slab_room
+from precond.optim.stagger import phases, refresh_cost
+
+Key = tuple[Any, ...]
+
+
+def named(group: dict[str, Any]) -> Iterable[tuple[str, Tensor]]:
+    """Return name and parameter of each parameter of a group; names are empty where there are none."""
+    names = group.get("param_names") or [""] * len(group["params"])
+    return zip(names, group["params"], strict=True)
+
+
+def method_for(method: Method | Route, name: str, param: Tensor) -> Method:
+    """Return the method that a parameter follows."""
+    return method.method_for(name, param) if isinstance(method, Route) else method
+
+
+def lay_out(
+    groups: Sequence[dict[str, Any]], methods: Sequence[Method | Route], states: Mapping[Tensor, Any]
+) -> list[Slab]:
+    """Group the parameters that have a gradient or a state into slabs with fresh state.
+
+    Args:
+        groups: Parameter groups.
+        methods: The method or route of each group.
+        states: What is known of each parameter from earlier steps.
+
+    Returns:
+        Slabs in the order of their first parameters; the refreshes of a method's tensors are spread over its interval.
+    """
+    places: dict[Key, list[Tensor]] = {}
+    chosen: dict[Key, Method] = {}
+    count: dict[Key, int] = {}
+    for index, group in enumerate(groups):
+        for name, param in named(group):
+            if param.numel() == 0 or (param.grad is None and not states.get(param)):
+                continue
+            method = method_for(methods[index], name, param)
+            alike = (index, id(method), tuple(param.shape), param.dtype, param.device)
+            count[alike] = count.get(alike, -1) + 1
+            room = None if fused_step(method) is not None else slab_room(param)
+            key = (*alike, count[alike] // (room or len(group["params"])))
+            places.setdefault(key, []).append(param)
+            chosen[key] = method
+    offsets = _offsets(places, chosen)
+    return [Slab(params, chosen[key], key[0], offsets[key]) for key, params in places.items()]
+
+
+def _offsets(places: dict[Key, list[Tensor]], chosen: dict[Key, Method]) -> dict[Key, list[int]]:
+    """Return the phase of each parameter within the refresh interval of its method."""
+    offsets = {key: [0] * len(params) for key, params in places.items()}
+    for method in {id(m): m for m in chosen.values()}.values():
+        mine = [(key, i) for key, params in places.items() if chosen[key] is method for i in range(len(params))]
+        spread = phases([refresh_cost(key[2]) for key, _ in mine], method.cadence.every)
+        for (key, i), phase in zip(mine, spread, strict=True):
+            offsets[key][i] = phase
+    return offsets

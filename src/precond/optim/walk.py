@@ -1,0 +1,208 @@
+"""The way of one slab through a step: from gradients to a direction, and from there to new parameters."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import logging
+import time
+from collections.abc import Generator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from precond.core import Health, IncompatibleError, Need, Shared, Work
+from precond.optim.checks import dense
+from precond.optim.fused import Moved, fits
+from precond.optim.slab import Slab, SlabState
+
+logger = logging.getLogger(__name__)
+
+Walk = Generator[Tensor, Tensor, None]
+"""The step of one slab. For step rules on which parameters agree (`Shared`) it stops once: it yields what each member
+contributes, and is to be sent what the contributions of all combine to."""
+
+
+def agree(walks: Sequence[tuple[Walk, Tensor, Shared[Any]]]) -> None:
+    """Combine what the slabs of one method contribute, and let each finish its step."""
+    _, first, rule = walks[0]
+    combined = rule.combine(torch.cat([part.to(first.device, torch.float64) for _, part, _ in walks]))
+    for walk, contribution, _ in walks:
+        with contextlib.suppress(StopIteration):
+            walk.send(combined.to(contribution))
+
+
+@dataclasses.dataclass(frozen=True)
+class Heading:
+    """Where some members of a slab go.
+
+    Attributes:
+        direction: Their directions, stacked.
+        factor: What multiplies the learning rate.
+    """
+
+    direction: Tensor
+    factor: float
+
+
+class Walker:
+    """Walks slabs through their steps, counts the work, and reports each kind of trouble once.
+
+    Args:
+        work: Where work is counted.
+        reported: Kinds of trouble that were reported before; grows.
+    """
+
+    def __init__(self, work: Work, reported: set[str]) -> None:
+        self.work = work
+        self.reported = reported
+
+    def advance(self, slab: Slab, group: dict[str, Any], loss: Tensor | None) -> Walk:
+        """Move the parameters of one slab that have a usable gradient; see `Walk` for what it yields."""
+        members = [i for i, param in enumerate(slab.params) if param.grad is not None]
+        if not members:
+            return
+        if Need.LOSS in slab.method.needs and loss is None:
+            raise IncompatibleError("this method needs the loss: call step(closure) with a closure that returns it")
+        grads = [dense(slab.params[i].grad) for i in members]
+        if self._fused(slab, group, members, grads):
+            return
+        gradient = slab.gather(grads)
+        members, gradient = self._drop_non_finite(slab, members, gradient)
+        if not members:
+            return
+        new = [position for position, i in enumerate(members) if slab.steps[i] == 0]
+        if slab.method.cadence.prime and new:
+            members, gradient = self._prime(slab, members, gradient, new)
+            if not members:
+                return
+        with slab.working(None if len(members) == len(slab.params) else members) as state:
+            heading = yield from self._head(slab, state, members, gradient, group["weight_decay"], loss)
+        _move(slab, [slab.params[i] for i in members], heading, group)
+
+    def _fused(self, slab: Slab, group: dict[str, Any], members: list[int], grads: list[Tensor]) -> bool:
+        """Take the step as one kernel, if there is one for the method and nothing stands against it."""
+        params = [slab.params[i] for i in members]
+        if slab.fused is None or not fits(params, slab.dtype) or not fits(grads, slab.dtype):
+            return False
+        if not bool(torch.isfinite(torch.stack([gradient.sum() for gradient in grads])).all()):
+            return False
+        with slab.working(None if len(members) == len(slab.params) else members) as state:
+            slab.tick(state, members)
+            moved = Moved(params, grads, slab.scatter, state.preconditioner, state.filters.get("momentum"))
+            slab.fused(moved, group["lr"], group["weight_decay"])
+        self.work.applies += len(members)
+        return True
+
+    def _prime(self, slab: Slab, members: list[int], gradient: Tensor, new: list[int]) -> tuple[list[int], Tensor]:
+        """Let the first evidence of some members prime their preconditioner; return the others."""
+        chosen = [members[position] for position in new]
+        with slab.working(None if len(chosen) == len(slab.params) else chosen) as state:
+            evidence = slab.evidence(state, gradient[new] if len(new) < len(members) else gradient, [0], None)
+            slab.method.preconditioner.prime(state.preconditioner, evidence)
+            state.step.add_(1)
+        for i in chosen:
+            slab.steps[i] += 1
+        rest = [position for position in range(len(members)) if position not in set(new)]
+        return [members[position] for position in rest], gradient[rest]
+
+    def _head(
+        self, slab: Slab, state: SlabState, members: list[int], gradient: Tensor, decay: float, loss: Tensor | None
+    ) -> Generator[Tensor, Tensor, Heading]:
+        """Return where ``members`` go, with their working state; see `Walk` for what it yields."""
+        method, turned = slab.method, slab.turned
+        if method.decay is not None and decay:
+            weights = slab.gather([slab.params[i] for i in members]) if method.decay.reads_weights else None
+            gradient = method.decay.regularize(gradient, weights, decay)
+        evidence = slab.evidence(state, gradient, [slab.steps[i] for i in members], loss)
+        signal = _push(method.estimator, state, "estimator", gradient, evidence)
+        evidence = dataclasses.replace(evidence, gradient=signal)
+        if turned is None:
+            method.preconditioner.observe(state.preconditioner, evidence)
+        else:
+            signal = turned.enter(state.preconditioner, signal)
+            turned.observe_within(state.preconditioner, signal, evidence)
+
+        slab.tick(state, members)
+        due = slab.due(members)
+        if due != [] and not method.cadence.after:
+            self._refresh(slab, state, due)
+        direction = _push(method.momentum, state, "momentum", signal, evidence)
+        if turned is None:
+            direction = method.preconditioner.apply(state.preconditioner, direction)
+        else:
+            direction = turned.leave(state.preconditioner, turned.apply_within(state.preconditioner, direction))
+        direction = _push(method.smoothing, state, "smoothing", direction, evidence)
+        self.work.applies += len(members)
+
+        if isinstance(method.step, Shared):
+            apply = functools.partial(method.preconditioner.apply, state.preconditioner)
+            combined = yield method.step.contribute(state.rule, evidence, apply)
+            factors = method.step.share(state.rule, evidence, combined)
+            scale: Tensor | float = factors.view(-1, *(1,) * (direction.ndim - 1))
+        else:
+            scale = method.step.factor(state.rule, evidence, direction)  # type: ignore[attr-defined]  # a Factor
+        # a number is a constant multiple of the learning rate, which weight decay sees too
+        heading = Heading(direction * scale, 1.0) if isinstance(scale, Tensor) else Heading(direction, scale)
+        if due != [] and method.cadence.after:
+            self._refresh(slab, state, due)
+        if state.previous is not None:
+            state.previous.copy_(gradient)
+        return heading
+
+    def _refresh(self, slab: Slab, state: SlabState, positions: list[int] | None) -> None:
+        start = time.perf_counter()
+        health = slab.refresh(state, positions)
+        self.work.spend("refresh", time.perf_counter() - start)
+        self.work.refreshes += state.step.shape[0] if positions is None else len(positions)
+        self._note(slab, health)
+
+    # --- survival -----------------------------------------------------------------------------------------------
+
+    def _note(self, slab: Slab, health: Health) -> None:
+        if health.failures:
+            self.work.refresh_failures += health.failures
+            shape = tuple(slab.params[0].shape)
+            self._once(
+                "refresh",
+                f"a refresh failed for {health.failures} of {len(slab.params)} tensors of shape {shape} "
+                f"({health.detail}); the last good factors stay in use. Further failures are counted, not logged.",
+            )
+
+    def _drop_non_finite(self, slab: Slab, members: list[int], gradient: Tensor) -> tuple[list[int], Tensor]:
+        """Leave out members whose gradient has an entry that is not finite."""
+        sums = gradient.flatten(1).sum(1)
+        if bool(torch.isfinite(sums).all()):
+            return members, gradient
+        finite = torch.isfinite(gradient.flatten(1)).all(1).tolist()
+        keep = [position for position, ok in enumerate(finite) if ok]
+        if len(keep) < len(members):
+            self.work.skipped += len(members) - len(keep)
+            self._once(
+                "non-finite",
+                f"a gradient of shape {tuple(slab.params[0].shape)} is not finite; such parameters are left alone for "
+                "the step. Further ones are counted in work.skipped, not logged.",
+            )
+            return [members[position] for position in keep], gradient[keep]
+        return members, gradient
+
+    def _once(self, kind: str, message: str) -> None:
+        if kind not in self.reported:
+            self.reported.add(kind)
+            logger.warning(message)
+
+
+def _move(slab: Slab, params: list[Tensor], heading: Heading, group: dict[str, Any]) -> None:
+    """Move parameters as far as the learning rate says, and let them decay."""
+    rate, decay = group["lr"] * heading.factor, slab.method.decay
+    if decay is None:
+        updates = [u.to(slab.param_dtype) for u in slab.scatter(heading.direction)]
+        torch._foreach_add_(params, updates, alpha=-float(rate))
+    else:
+        decay.move(params, slab.scatter(heading.direction), rate, group["weight_decay"])
+
+
+def _push(filter_: Any, state: SlabState, slot: str, v: Tensor, evidence: Any) -> Tensor:
+    return v if filter_ is None else filter_.push(state.filters[slot], v, evidence)
