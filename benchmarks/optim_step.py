@@ -27,10 +27,10 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 
-import pages
 import torch
 from torch import Tensor, nn
 
+import pages
 from precond import optim
 from precond.problems.gpt import GPT
 from precond.recipes.routes import NOT_HIDDEN

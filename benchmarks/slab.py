@@ -20,9 +20,10 @@ import statistics
 import time
 from collections.abc import Callable
 
-import pages
 import torch
 from torch import Tensor
+
+import pages
 
 NAME, PROGRAM = "slab on {device}", "slab.py"
 ELEMENTWISE = [

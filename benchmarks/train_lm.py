@@ -16,9 +16,9 @@ import argparse
 import datetime
 import platform
 
-import pages
 import torch
 
+import pages
 import precond
 from precond.race.results import Interval, ProblemResult, RaceResult, Standing
 
