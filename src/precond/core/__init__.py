@@ -2,6 +2,7 @@
 
 from precond.core.cadence import Cadence
 from precond.core.decay import Decay
+from precond.core.distributor import Agreement, Distributor, Site, Tenant
 from precond.core.errors import BadInputError, IncompatibleError, PrecondError, UnknownNameError
 from precond.core.evidence import Evidence, need
 from precond.core.extras import MissingExtraError, require
@@ -24,6 +25,7 @@ from precond.core.work import Work
 __all__ = [
     "HEALTHY",
     "Advance",
+    "Agreement",
     "BadInputError",
     "Budget",
     "Builds",
@@ -33,6 +35,7 @@ __all__ = [
     "Constant",
     "Decay",
     "Direction",
+    "Distributor",
     "Evidence",
     "Factor",
     "Filter",
@@ -65,9 +68,11 @@ __all__ = [
     "Search",
     "Selector",
     "Shared",
+    "Site",
     "Status",
     "StepRule",
     "Storage",
+    "Tenant",
     "Traits",
     "Turned",
     "Uniform",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
-from precond.core import Evidence, Filter
+from precond.core import Evidence, Filter, Scope
 
 
 @dataclasses.dataclass
@@ -34,6 +34,7 @@ class Interpolation(Filter[InterpolationState]):
         beta2: Decay of the memory.
     """
 
+    scope: ClassVar[Scope] = Scope.ELEMENTWISE
     beta1: float = 0.9
     beta2: float = 0.99
 

@@ -8,7 +8,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from precond.core import BadInputError, Evidence, Filter, Need, need
+from precond.core import BadInputError, Evidence, Filter, Need, Scope, need
 
 
 @dataclasses.dataclass
@@ -39,6 +39,7 @@ class Mars(Filter[MarsState]):
             itself, as the paper does.
     """
 
+    scope: ClassVar[Scope] = Scope.ELEMENTWISE
     needs: ClassVar[Need] = Need.PREVIOUS
     gamma: float = 0.025
     beta: float = 0.95

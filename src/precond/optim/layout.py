@@ -1,18 +1,59 @@
-"""Which parameters share a slab, and when each is refreshed."""
+"""Where each parameter is worked on, which parameters share a slab, and when each is refreshed."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from precond.core import Method, Route
+from precond.core import Distributor, IncompatibleError, Method, Need, Route, Scope, Shared, Site, Tenant, named_tensors
 from precond.optim.fused import fused_step
-from precond.optim.slab import Slab, slab_room
-from precond.optim.stagger import phases, refresh_cost
+from precond.optim.slab import Slab, allocate, slab_room, slab_shape
+from precond.optim.stagger import phases, refresh_cost, step_cost
 
 Key = tuple[Any, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Who works on what, and when.
+
+    Attributes:
+        slabs: Slabs with fresh state of the parameters that this process works on.
+        params: All parameters that some process works on, in order.
+        sites: What this process does for each of them.
+        methods: The method that each follows.
+        groups: The parameter group of each.
+    """
+
+    slabs: list[Slab]
+    params: list[Tensor]
+    sites: dict[Tensor, Site]
+    methods: dict[Tensor, Method]
+    groups: dict[Tensor, int]
+
+    @functools.cached_property
+    def owned(self) -> list[Tensor]:
+        """The parameters that some process owns for all."""
+        return [param for param in self.params if self.sites[param] is not Site.HOLDER]
+
+    @functools.cached_property
+    def agreeing(self) -> dict[tuple[int, int], list[Tensor]]:
+        """The parameters that agree on one number, by group and method, in the same order in all processes."""
+        result: dict[tuple[int, int], list[Tensor]] = {}
+        for param, method in self.methods.items():
+            if isinstance(method.step, Shared):
+                result.setdefault((self.groups[param], id(method)), []).append(param)
+        return result
+
+    @functools.cached_property
+    def needs_loss(self) -> bool:
+        """Whether a method needs the loss."""
+        return any(Need.LOSS in method.needs for method in {id(m): m for m in self.methods.values()}.values())
 
 
 def named(group: dict[str, Any]) -> Iterable[tuple[str, Tensor]]:
@@ -27,42 +68,96 @@ def method_for(method: Method | Route, name: str, param: Tensor) -> Method:
 
 
 def lay_out(
-    groups: Sequence[dict[str, Any]], methods: Sequence[Method | Route], states: Mapping[Tensor, Any]
-) -> list[Slab]:
-    """Group the parameters that have a gradient or a state into slabs with fresh state.
+    groups: Sequence[dict[str, Any]],
+    methods: Sequence[Method | Route],
+    states: Mapping[Tensor, Any],
+    distributor: Distributor,
+) -> Layout:
+    """Place the parameters, and group those that have a gradient or a state into slabs with fresh state.
 
     Args:
         groups: Parameter groups.
         methods: The method or route of each group.
         states: What is known of each parameter from earlier steps.
+        distributor: Says where each parameter is worked on.
 
     Returns:
-        Slabs in the order of their first parameters; the refreshes of a method's tensors are spread over its interval.
+        The layout, with slabs in the order of their first parameters. The refreshes of a method's tensors are spread
+        over its interval. Neither slabs nor phases depend on which gradients are missing.
     """
-    places: dict[Key, list[Tensor]] = {}
-    chosen: dict[Key, Method] = {}
-    count: dict[Key, int] = {}
+    followed: dict[Tensor, Method] = {}
+    home: dict[Tensor, int] = {}
     for index, group in enumerate(groups):
         for name, param in named(group):
-            if param.numel() == 0 or (param.grad is None and not states.get(param)):
-                continue
-            method = method_for(methods[index], name, param)
-            alike = (index, id(method), tuple(param.shape), param.dtype, param.device)
-            count[alike] = count.get(alike, -1) + 1
-            room = None if fused_step(method) is not None else slab_room(param)
-            key = (*alike, count[alike] // (room or len(group["params"])))
-            places.setdefault(key, []).append(param)
-            chosen[key] = method
-    offsets = _offsets(places, chosen)
-    return [Slab(params, chosen[key], key[0], offsets[key]) for key, params in places.items()]
+            trains = param.requires_grad or param.grad is not None or states.get(param)
+            if param.numel() and trains:
+                followed[param], home[param] = method_for(methods[index], name, param), index
+    sites = distributor.place(_tenants(followed))
+    for param, method in followed.items():
+        _check(method, sites[param], distributor)
+
+    places: dict[Key, list[Tensor]] = {}
+    count: dict[Key, int] = {}
+    for param, method in followed.items():
+        like = distributor.held(param) if sites[param] is Site.HOLDER else param
+        alike = (home[param], id(method), tuple(like.shape), param.dtype, param.device, sites[param] is Site.HOLDER)
+        count[alike] = count.get(alike, -1) + 1
+        room = None if fused_step(method) is not None else slab_room(like)
+        places.setdefault((*alike, count[alike] // (room or len(followed))), []).append(param)
+    phase = _phases(places, followed)
+
+    def present(param: Tensor) -> bool:
+        return distributor.eager or param.grad is not None or bool(states.get(param))
+
+    slabs = []
+    for key, kin in places.items():
+        here = [param for param in kin if sites[param] is not Site.GUEST and present(param)]
+        if here:
+            like = distributor.held(here[0]) if sites[here[0]] is Site.HOLDER else here[0]
+            slabs.append(Slab(here, followed[here[0]], key[0], [phase[param] for param in here], like, kin))
+    return Layout(slabs, list(followed), sites, followed, home)
 
 
-def _offsets(places: dict[Key, list[Tensor]], chosen: dict[Key, Method]) -> dict[Key, list[int]]:
+def _tenants(followed: Mapping[Tensor, Method]) -> list[Tenant]:
+    """Return what a distributor must know of the parameters and their methods."""
+    whole: dict[tuple[int, torch.Size], bool] = {}
+    tenants = []
+    for param, method in followed.items():
+        kind = (id(method), param.shape)
+        if kind not in whole:
+            whole[kind] = _sees_whole(method, param)
+        alone = method.preconditioner.scope is Scope.ELEMENTWISE
+        cost = float(param.numel()) if alone else step_cost(tuple(param.shape), method.cadence)
+        tenants.append(Tenant(param, whole[kind], cost))
+    return tenants
+
+
+def _sees_whole(method: Method, param: Tensor) -> bool:
+    """Whether a step cannot be taken part by part: entries interact, or the state cannot be cut along with them."""
+    if method.scope is not Scope.ELEMENTWISE or isinstance(method.step, Shared):
+        return True
+    shape = slab_shape(1, param)
+    state = allocate(method, torch.empty(shape, device="meta"))
+    return any(tensor.ndim > 1 and tuple(tensor.shape) != shape for _, tensor in named_tensors(state))
+
+
+def _check(method: Method, site: Site, distributor: Distributor) -> None:
+    if site is Site.HOLDER:
+        return
+    if method.scope is Scope.GLOBAL:
+        raise IncompatibleError(
+            f"{type(method.preconditioner).__name__} acts on all parameters as one vector, which no process has: give "
+            "it parameters that are not sharded (distributor=Local()), or take a method that acts on one tensor at a time"
+        )
+    if isinstance(method.step, Shared):
+        distributor.check_united()
+
+
+def _phases(places: dict[Key, list[Tensor]], followed: Mapping[Tensor, Method]) -> dict[Tensor, int]:
     """Return the phase of each parameter within the refresh interval of its method."""
-    offsets = {key: [0] * len(params) for key, params in places.items()}
-    for method in {id(m): m for m in chosen.values()}.values():
-        mine = [(key, i) for key, params in places.items() if chosen[key] is method for i in range(len(params))]
-        spread = phases([refresh_cost(key[2]) for key, _ in mine], method.cadence.every)
-        for (key, i), phase in zip(mine, spread, strict=True):
-            offsets[key][i] = phase
-    return offsets
+    result: dict[Tensor, int] = {}
+    for method in {id(m): m for m in followed.values()}.values():
+        mine = [param for params in places.values() for param in params if followed[param] is method]
+        spread = phases([refresh_cost(tuple(param.shape)) for param in mine], method.cadence.every)
+        result.update(zip(mine, spread, strict=True))
+    return result

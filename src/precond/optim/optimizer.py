@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from precond.core import BadInputError, Method, Route, Shared, Work, named_tensors
+from precond.core import BadInputError, Distributor, Method, Route, Site, Work, named_tensors
+from precond.distributors.choose import chosen
 from precond.optim.checks import check_method, check_parameter, check_rate
-from precond.optim.layout import lay_out, method_for, named
+from precond.optim.journey import Journey
+from precond.optim.layout import Layout, lay_out, method_for, named
 from precond.optim.slab import Slab
-from precond.optim.walk import Walk, Walker, agree
+from precond.optim.walk import Walker
 
 
 class Optimizer(torch.optim.Optimizer):
@@ -32,13 +34,21 @@ class Optimizer(torch.optim.Optimizer):
         method: The method, or a route that chooses one by name and shape.
         lr: Learning rate, per group; schedulers act on it.
         weight_decay: Decay factor, per group; what it multiplies is the method's ``decay``.
+        distributor: Where the parameters live and who computes them: ``"auto"`` for DTensors and for parameters that
+            this process has alone, ``DataParallel()`` for copies in several processes.
 
     Attributes:
         work: Counted work: applies, refreshes (with their seconds), failures, skipped gradients.
     """
 
     def __init__(
-        self, params: Any, method: Method | Route, *, lr: float | Tensor = 1e-3, weight_decay: float = 0.0
+        self,
+        params: Any,
+        method: Method | Route,
+        *,
+        lr: float | Tensor = 1e-3,
+        weight_decay: float = 0.0,
+        distributor: Distributor | Literal["auto"] = "auto",
     ) -> None:
         if not isinstance(method, Method | Route):
             raise BadInputError(
@@ -46,10 +56,12 @@ class Optimizer(torch.optim.Optimizer):
             )
         check_rate("lr", lr)
         check_rate("weight_decay", weight_decay)
+        chosen(distributor, [])
         self.work = Work()
         self._methods: list[Method | Route] = []
         self._default = method
-        self._slabs: list[Slab] | None = None
+        self._distributor = distributor
+        self._layout: Layout | None = None
         self._known: set[int] = set()
         self._reported: set[str] = set()
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
@@ -70,29 +82,47 @@ class Optimizer(torch.optim.Optimizer):
             self.param_groups.pop()
             raise
         self._methods.append(method)
-        self._slabs = None
+        self._layout = None
 
-    def _build(self) -> list[Slab]:
+    @property
+    def distributor(self) -> Distributor:
+        """Where the parameters live and who computes them."""
+        if not isinstance(self._distributor, Distributor):
+            self._distributor = chosen(self._distributor, [p for group in self.param_groups for p in group["params"]])
+        return self._distributor
+
+    @property
+    def _slabs(self) -> list[Slab]:
+        return [] if self._layout is None else self._layout.slabs
+
+    def _build(self) -> Layout:
         """Lay out the slabs anew, keeping the states that the parameters have."""
-        slabs = lay_out(self.param_groups, self._methods, self.state)
-        for slab in slabs:
+        distributor = self.distributor
+        layout = lay_out(self.param_groups, self._methods, self.state, distributor)
+        for slab in layout.slabs:
             for member, param in enumerate(slab.params):
-                slab.restore(member, self.state.get(param, {}))
-                self.state[param] = slab.named_views(member)
+                known = self.state.get(param, {})
+                slab.restore(member, {name: distributor.inward(param, value) for name, value in known.items()})
+                views = slab.named_views(member)
+                self.state[param] = {name: distributor.outward(param, view) for name, view in views.items()}
             slab.read_counters()
-        self._slabs = slabs
-        self._known = {id(param) for slab in slabs for param in slab.params}
-        return slabs
+        for param in (param for param, site in layout.sites.items() if site is Site.GUEST):
+            self.state[param] = {}
+        known = layout.params if distributor.eager else [param for slab in layout.slabs for param in slab.params]
+        self._layout, self._known = layout, {id(param) for param in known}
+        return layout
 
-    def _current_slabs(self) -> list[Slab]:
-        slabs = self._slabs
-        if slabs is None or any(slab.moved() for slab in slabs):
+    def _current_layout(self) -> Layout:
+        layout = self._layout
+        if layout is None or any(slab.moved() for slab in layout.slabs):
             return self._build()
+        eager = self.distributor.eager
         for group in self.param_groups:
             for param in group["params"]:
-                if param.grad is not None and id(param) not in self._known and param.numel():
+                joins = param.requires_grad if eager else param.grad is not None
+                if joins and id(param) not in self._known and param.numel():
                     return self._build()
-        return slabs
+        return layout
 
     # --- stepping -----------------------------------------------------------------------------------------------
 
@@ -113,14 +143,7 @@ class Optimizer(torch.optim.Optimizer):
                 loss = closure()
         seen = None if loss is None else torch.as_tensor(loss).detach()
         walker = Walker(self.work, self._reported)
-        waiting: dict[tuple[int, int], list[tuple[Walk, Tensor, Shared[Any]]]] = {}
-        for slab in self._current_slabs():
-            walk = walker.advance(slab, self.param_groups[slab.group], seen)
-            contribution, rule = next(walk, None), slab.method.step
-            if contribution is not None and isinstance(rule, Shared):  # the slab waits for what the others contribute
-                waiting.setdefault((slab.group, id(slab.method)), []).append((walk, contribution, rule))
-        for walks in waiting.values():
-            agree(walks)
+        Journey(self._current_layout(), self.param_groups, self.distributor, walker).take(seen)
         return loss
 
     # --- saving -------------------------------------------------------------------------------------------------
@@ -146,18 +169,18 @@ class Optimizer(torch.optim.Optimizer):
                 if key in seen["state"]:  # torch casts to the parameter's dtype, which would lose precision
                     values = seen["state"][key].items()
                     self.state[param] = {name: v.to(param.device, copy=True) for name, v in values}
-        self._slabs = None
+        self._layout = None
         self._build()
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what pickling and copying need; slabs are rebuilt."""
         own = {"work": self.work, "_methods": self._methods, "_default": self._default, "_reported": self._reported}
-        return {**super().__getstate__(), **own, "_slabs": None, "_known": set()}
+        own["_distributor"] = self._distributor
+        return {**super().__getstate__(), **own, "_layout": None, "_known": set()}
 
     def state_bytes(self) -> int:
         """Return the bytes that the optimizer's state takes now."""
-        slabs = self._slabs or []
-        tensors = [tensor for slab in slabs for _, tensor in named_tensors(slab.state)]
+        tensors = [tensor for slab in self._slabs for _, tensor in named_tensors(slab.state)]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 

@@ -1,0 +1,163 @@
+"""One step of all slabs: what the processes must agree on, who moves what, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from precond.core import Distributor, Method, Shared, Site
+from precond.optim.layout import Layout
+from precond.optim.slab import working_dtype
+from precond.optim.walk import Contribution, Heading, Walk, Walker
+
+
+class Journey:
+    """One step: gradients are agreed on and made whole, slabs walk, and all parts of the parameters move.
+
+    Args:
+        layout: Who works on what.
+        groups: The parameter groups.
+        distributor: Where the parameters live.
+        walker: Walks the slabs.
+    """
+
+    def __init__(
+        self, layout: Layout, groups: Sequence[dict[str, Any]], distributor: Distributor, walker: Walker
+    ) -> None:
+        self.layout = layout
+        self.groups = groups
+        self.distributor = distributor
+        self.walker = walker
+        self._held: dict[Tensor, Tensor] = {}
+        self._leaving: list[Heading] = []
+
+    def take(self, loss: Tensor | None) -> None:
+        """Take the step.
+
+        Args:
+            loss: The loss of this process, if it is known.
+        """
+        layout = self.layout
+        if layout.needs_loss:
+            loss = self.distributor.average(loss)
+        gradients, weights = self._collect()
+        waiting: dict[tuple[int, int], list[tuple[Walk, Contribution]]] = {}
+        for slab in layout.slabs:
+            walk = self.walker.advance(slab, self.groups[slab.group], gradients, weights, loss)
+            contribution = self._follow(walk, None)
+            if contribution is not None:  # the slab waits for what the others contribute
+                waiting.setdefault((slab.group, id(slab.method)), []).append((walk, contribution))
+        for key, params in layout.agreeing.items():
+            self._agree(params, waiting.get(key, []))
+        self._deliver()
+
+    def _collect(self) -> tuple[dict[Tensor, Tensor], dict[Tensor, Tensor]]:
+        """Return what is worked on here of the gradients, and of the parameters themselves."""
+        layout, distributor = self.layout, self.distributor
+        agreed = distributor.agree(layout.params)
+        self.walker.leave_out(agreed.dropped)
+        self._held = {param: distributor.held(param) for param in agreed.parts}
+        away = {param: part for param, part in agreed.parts.items() if layout.sites[param] is not Site.HOLDER}
+        if not away:
+            return agreed.parts, self._held
+        here = {param: part for param, part in agreed.parts.items() if param not in away}
+        read = {param: self._held[param] for param in away if self._reads_weights(param)}
+        weights = {param: self._held[param] for param in here}
+        return here | distributor.whole(away), weights | (distributor.whole(read) if read else {})
+
+    def _reads_weights(self, param: Tensor) -> bool:
+        decay = self.layout.methods[param].decay
+        return (
+            decay is not None and decay.reads_weights and bool(self.groups[self.layout.groups[param]]["weight_decay"])
+        )
+
+    def _follow(self, walk: Walk, answer: Tensor | None) -> Contribution | None:
+        """Let a slab go on; return what it wants to be combined, or ``None`` where it has arrived."""
+        try:
+            return next(walk) if answer is None else walk.send(answer)
+        except StopIteration as end:
+            heading: Heading | None = end.value
+        if heading is None:
+            return None
+        if self.layout.sites[heading.params[0]] is Site.HOLDER:
+            self._move(heading.params, heading.directions, heading.factor)
+        else:
+            self._leaving.append(heading)
+        return None
+
+    # --- agreeing -----------------------------------------------------------------------------------------------
+
+    def _agree(self, params: Sequence[Tensor], walks: Sequence[tuple[Walk, Contribution]]) -> None:
+        """Combine what parameters contribute, also in other processes, and let their slabs finish the step."""
+        sites = self.layout.sites
+        owned = [param for param in params if sites[param] is not Site.HOLDER]
+        rows = {param: row for row, param in enumerate(owned)}
+        parts = [given.values.double() for _, given in walks if sites[given.params[0]] is Site.HOLDER]
+        if owned:
+            table = torch.zeros(len(owned), 2, dtype=torch.float64, device=owned[0].device)
+            for given in (given for _, given in walks if given.params[0] in rows):
+                for param, value in zip(given.params, given.values, strict=True):
+                    table[rows[param], 0], table[rows[param], 1] = value, 1.0
+            table = self.distributor.pool(owned, table)
+            parts.append(table[table[:, 1] > 0, 0])
+        if not walks:
+            return
+        rule = self.layout.methods[params[0]].step
+        assert isinstance(rule, Shared)
+        combined = rule.combine(torch.cat([part.to(parts[0].device) for part in parts]))
+        for walk, given in walks:
+            self._follow(walk, combined.to(given.values))
+
+    # --- moving -------------------------------------------------------------------------------------------------
+
+    def _move(self, params: Sequence[Tensor], updates: Sequence[Tensor], factor: float) -> None:
+        """Move what is held of parameters of one group and method as far as the learning rate says; let them decay."""
+        method, group = self.layout.methods[params[0]], self.groups[self.layout.groups[params[0]]]
+        move(
+            [self._held[param] for param in params], list(updates), group["lr"] * factor, method, group["weight_decay"]
+        )
+
+    def _deliver(self) -> None:
+        """Tell all processes the directions of what they hold of owned parameters, and move it."""
+        owned = self.layout.owned
+        if not owned:
+            return
+        rows = {param: row for row, param in enumerate(owned)}
+        wholes: dict[Tensor, Tensor] = {}
+        table = torch.zeros(len(owned), 2, dtype=torch.float64)
+        for heading in self._leaving:
+            for param, direction in zip(heading.params, heading.directions, strict=True):
+                wholes[param] = direction
+                table[rows[param], 0], table[rows[param], 1] = 1.0, heading.factor
+        table = self.distributor.pool(owned, table.to(owned[0].device)).cpu()
+        factors = {param: factor for param, (moves, factor) in zip(owned, table.tolist(), strict=True) if moves}
+        self._keep_time(factors)
+        alike: dict[tuple[int, int, float, torch.dtype], list[Tensor]] = {}
+        for param, factor in factors.items():
+            key = (self.layout.groups[param], id(self.layout.methods[param]), factor, param.dtype)
+            alike.setdefault(key, []).append(param)
+        updates: dict[Tensor, Tensor] = {}
+        for dtype in sorted({working_dtype(param.dtype) for param in factors}, key=str):
+            moving = [param for param in factors if working_dtype(param.dtype) is dtype]
+            updates.update(zip(moving, self.distributor.parts(moving, wholes, dtype), strict=True))
+        for (_, _, factor, _), params in alike.items():
+            self._move(params, [updates[param] for param in params], factor)
+
+    def _keep_time(self, moved: Mapping[Tensor, float]) -> None:
+        """Count the step in slabs whose members all stayed, while parameters like them went on in other processes."""
+        for slab in self.layout.slabs:
+            stayed = not any(param in moved for param in slab.params)
+            if self.layout.sites[slab.params[0]] is Site.OWNER and stayed and any(param in moved for param in slab.kin):
+                slab.pass_by()
+
+
+def move(weights: list[Tensor], updates: list[Tensor], rate: float | Tensor, method: Method, decay: float) -> None:
+    """Take ``w <- w - rate u`` in place, and let the weights decay where the method says so."""
+    if method.decay is None:
+        updates = [update.to(weight.dtype) for weight, update in zip(weights, updates, strict=True)]
+        torch._foreach_add_(weights, updates, alpha=-float(rate))
+    else:
+        method.decay.move(weights, updates, rate, decay)
