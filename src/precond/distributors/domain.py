@@ -74,10 +74,11 @@ class Domain:
             for (i, part), finite in zip(held, torch.isfinite(sums).tolist(), strict=True):
                 if not finite and not bool(torch.isfinite(part).all()):
                     flags[i] |= _BAD
-        table = torch.empty(self.size * len(params), dtype=torch.uint8, device=device)
-        dist.all_gather_into_tensor(table, torch.tensor(flags, dtype=torch.uint8, device=device), group=self.group)
+        own = torch.tensor(flags, dtype=torch.uint8, device=device)
+        table = [torch.empty_like(own) for _ in range(self.size)]
+        dist.all_gather(table, own, group=self.group)
         self.sent += len(params) * (self.size - 1)
-        known = table.view(self.size, len(params)).cpu()
+        known = torch.stack(table).cpu()
         if bool((known == _PRESENT).all()):
             return Agreement(mine)
         return self._settle(params, mine, known)

@@ -147,7 +147,7 @@ def _check(method: Method, site: Site, distributor: Distributor) -> None:
     if method.scope is Scope.GLOBAL:
         raise IncompatibleError(
             f"{type(method.preconditioner).__name__} acts on all parameters as one vector, which no process has: give "
-            "it parameters that are not sharded (distributor=Local()), or take a method that acts on one tensor at a time"
+            "it parameters that are not sharded (distributor=Local()), or take a method for one tensor at a time"
         )
     if isinstance(method.step, Shared):
         distributor.check_united()

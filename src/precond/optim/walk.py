@@ -113,8 +113,10 @@ class Walker:
         weights: Mapping[Tensor, Tensor],
     ) -> bool:
         """Take the step as one kernel, if there is one for the method and nothing stands against it."""
+        if slab.fused is None or any(slab.params[i] not in weights for i in members):
+            return False
         params = [weights[slab.params[i]] for i in members]
-        if slab.fused is None or not fits(params, slab.dtype) or not fits(grads, slab.dtype):
+        if not fits(params, slab.dtype) or not fits(grads, slab.dtype):
             return False
         if not bool(torch.isfinite(torch.stack([gradient.sum() for gradient in grads])).all()):
             return False
