@@ -38,13 +38,18 @@ Tamper = Callable[[nn.Module, int], None]
 
 
 def train(
-    model: nn.Module, optimizer: torch.optim.Optimizer, steps: range, split: bool, tamper: Tamper | None = None
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    steps: range,
+    split: bool,
+    tamper: Tamper | None = None,
+    rows: slice = slice(None),
 ) -> nn.Module:
     """Train, on this process's rows alone where the batch is split; ``tamper`` may change the gradients."""
     dtype = next(model.parameters()).dtype
     for step in steps:
         x, y = batch(step, dtype)
-        x, y = (mine(x), mine(y)) if split else (x, y)
+        x, y = (mine(x), mine(y)) if split else (x[rows], y[rows])
 
         def closure(x: Tensor = x, y: Tensor = y, step: int = step) -> Tensor:
             optimizer.zero_grad()

@@ -127,13 +127,20 @@ class Journey:
             return
         rows = {param: row for row, param in enumerate(owned)}
         wholes: dict[Tensor, Tensor] = {}
-        table = torch.zeros(len(owned), 2, dtype=torch.float64)
+        table = torch.zeros(len(owned), 3, dtype=torch.float64)  # whether it moves, by which factor, gradients absorbed
+        for slab in self.layout.slabs:
+            for param, steps in zip(slab.params, slab.steps, strict=True):
+                if param in rows:
+                    table[rows[param], 2] = steps
         for heading in self._leaving:
             for param, direction in zip(heading.params, heading.directions, strict=True):
                 wholes[param] = direction
                 table[rows[param], 0], table[rows[param], 1] = 1.0, heading.factor
         table = self.distributor.pool(owned, table.to(owned[0].device)).cpu()
-        factors = {param: factor for param, (moves, factor) in zip(owned, table.tolist(), strict=True) if moves}
+        factors = {param: factor for param, (moves, factor, _) in zip(owned, table.tolist(), strict=True) if moves}
+        for param, steps in zip(owned, table[:, 2].tolist(), strict=True):
+            if param in self.layout.counts:
+                self.layout.counts[param].fill_(int(steps))
         self._keep_time(factors)
         alike: dict[tuple[int, int, float, torch.dtype], list[Tensor]] = {}
         for param, factor in factors.items():

@@ -28,6 +28,7 @@ class Layout:
         sites: What this process does for each of them.
         methods: The method that each follows.
         groups: The parameter group of each.
+        counts: Gradients absorbed by each parameter that another process owns, 0-d.
     """
 
     slabs: list[Slab]
@@ -35,6 +36,7 @@ class Layout:
     sites: dict[Tensor, Site]
     methods: dict[Tensor, Method]
     groups: dict[Tensor, int]
+    counts: dict[Tensor, Tensor]
 
     @functools.cached_property
     def owned(self) -> list[Tensor]:
@@ -115,7 +117,9 @@ def lay_out(
         if here:
             like = distributor.held(here[0]) if sites[here[0]] is Site.HOLDER else here[0]
             slabs.append(Slab(here, followed[here[0]], key[0], [phase[param] for param in here], like, kin))
-    return Layout(slabs, list(followed), sites, followed, home)
+    guests = [param for param in followed if sites[param] is Site.GUEST]
+    counts = {param: torch.zeros((), dtype=torch.int64, device=param.device) for param in guests}
+    return Layout(slabs, list(followed), sites, followed, home, counts)
 
 
 def _tenants(followed: Mapping[Tensor, Method]) -> list[Tenant]:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from precond.core import BadInputError, Distributor, Method, Route, Site, Work, named_tensors
+from precond.core import BadInputError, Distributor, Method, Route, Work, named_tensors
 from precond.distributors.choose import chosen
 from precond.optim.checks import check_method, check_parameter, check_rate
 from precond.optim.journey import Journey
@@ -65,6 +65,8 @@ class Optimizer(torch.optim.Optimizer):
         self._known: set[int] = set()
         self._reported: set[str] = set()
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
+        if self.distributor.eager and not any(p.is_meta for group in self.param_groups for p in group["params"]):
+            self._build()  # so that a checkpoint can be loaded into what is there
 
     # --- building -----------------------------------------------------------------------------------------------
 
@@ -106,8 +108,10 @@ class Optimizer(torch.optim.Optimizer):
                 views = slab.named_views(member)
                 self.state[param] = {name: distributor.outward(param, view) for name, view in views.items()}
             slab.read_counters()
-        for param in (param for param, site in layout.sites.items() if site is Site.GUEST):
-            self.state[param] = {}
+        for param, count in layout.counts.items():
+            if "step" in self.state.get(param, {}):
+                count.copy_(self.state[param]["step"])
+            self.state[param] = {"step": count}
         known = layout.params if distributor.eager else [param for slab in layout.slabs for param in slab.params]
         self._layout, self._known = layout, {id(param) for param in known}
         return layout
