@@ -21,6 +21,22 @@ def _blocked() -> list[Any]:
     return [Blocked(2, Rotate(Eigenbasis(), Diagonal(0.95))), Blocked(2, Kronecker()), Blocked(3, Polar(0))]
 
 
+def _blockwise() -> list[Any]:
+    from precond.storage.blockwise import Blockwise
+
+    return [Blockwise(8, block=16, least=0), Blockwise(4, block=8, least=0, rectify=1), Blockwise(least=0), Blockwise()]
+
+
+def _by_role() -> list[Any]:
+    from precond.storage.blockwise import Blockwise
+    from precond.storage.by_role import ByRole
+    from precond.storage.packed import Packed
+    from precond.storage.rounded import Rounded
+
+    eight = Blockwise(8, block=16, least=0)
+    return [ByRole(signed=eight, symmetric=Packed(Rounded())), ByRole(orthogonal=eight, root=eight)]
+
+
 def _chain() -> list[Any]:
     from precond.filters.chain import Chain
     from precond.filters.clip import ClipNorm
@@ -65,6 +81,13 @@ def _observing() -> list[Any]:
     return [Observing(LookAhead(), Diagonal()), Observing(ClipNorm(), Kronecker())]
 
 
+def _packed() -> list[Any]:
+    from precond.storage.packed import Packed
+    from precond.storage.rounded import Rounded
+
+    return [Packed(), Packed(Rounded())]
+
+
 def _rotate() -> list[Any]:
     from precond.preconditioners.diagonal import Diagonal
     from precond.preconditioners.eigenbasis import Eigenbasis
@@ -75,10 +98,13 @@ def _rotate() -> list[Any]:
 
 EXAMPLES: dict[str, Callable[[], list[Any]]] = {
     "Blocked": _blocked,
+    "Blockwise": _blockwise,
+    "ByRole": _by_role,
     "Chain": _chain,
     "Graft": _graft,
     "InverseOf": _inverse_of,
     "Merged": _merged,
     "Observing": _observing,
+    "Packed": _packed,
     "Rotate": _rotate,
 }
