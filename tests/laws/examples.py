@@ -46,6 +46,19 @@ def _chain() -> list[Any]:
     return [Chain(), Chain((Mars(from_zero=True), ClipNorm(), EMA()))]
 
 
+def _compensated() -> list[Any]:
+    from precond.storage.compensated import Compensated
+
+    return [Compensated(block=8, least=0)]
+
+
+def _decomposed() -> list[Any]:
+    from precond.preconditioners.decomposed import Decomposed
+    from precond.preconditioners.decompositions import Cholesky, Spectrum
+
+    return [Decomposed(Spectrum()), Decomposed(Cholesky()), Decomposed(Spectrum(), every=3)]
+
+
 def _graft() -> list[Any]:
     from precond.preconditioners.diagonal import Diagonal
     from precond.preconditioners.graft import Graft
@@ -61,6 +74,13 @@ def _inverse_of() -> list[Any]:
     from precond.preconditioners.jacobi import Jacobi
 
     return [InverseOf(CG(), Identity()), InverseOf(CG(), Jacobi())]
+
+
+def _as_matrix() -> list[Any]:
+    from precond.preconditioners.kronecker import Kronecker
+    from precond.preconditioners.merged import AsMatrix
+
+    return [AsMatrix(Kronecker())]
 
 
 def _merged() -> list[Any]:
@@ -81,6 +101,12 @@ def _observing() -> list[Any]:
     return [Observing(LookAhead(), Diagonal()), Observing(ClipNorm(), Kronecker())]
 
 
+def _off_diagonal() -> list[Any]:
+    from precond.storage.off_diagonal import OffDiagonal
+
+    return [OffDiagonal(block=8, least=0)]
+
+
 def _packed() -> list[Any]:
     from precond.storage.packed import Packed
     from precond.storage.rounded import Rounded
@@ -97,14 +123,18 @@ def _rotate() -> list[Any]:
 
 
 EXAMPLES: dict[str, Callable[[], list[Any]]] = {
+    "AsMatrix": _as_matrix,
     "Blocked": _blocked,
     "Blockwise": _blockwise,
     "ByRole": _by_role,
     "Chain": _chain,
+    "Compensated": _compensated,
+    "Decomposed": _decomposed,
     "Graft": _graft,
     "InverseOf": _inverse_of,
     "Merged": _merged,
     "Observing": _observing,
+    "OffDiagonal": _off_diagonal,
     "Packed": _packed,
     "Rotate": _rotate,
 }

@@ -11,7 +11,7 @@ def packed_shape(n: int) -> tuple[int, int]:
     return (n + 1, n // 2) if n % 2 == 0 else (n, (n + 1) // 2)
 
 
-def pack_lower(matrices: Tensor) -> Tensor:
+def pack_lower(matrices: Tensor, out: Tensor | None = None) -> Tensor:
     """Return lower triangles as rectangles with ``n (n + 1) / 2`` entries, by copies of whole blocks.
 
     The left half of the columns stays where it is; the triangle below the middle of the others is turned over and fills
@@ -22,37 +22,39 @@ def pack_lower(matrices: Tensor) -> Tensor:
 
     Args:
         matrices: Shape ``[..., n, n]``; nothing above the diagonal is read.
+        out: Where to write; a new tensor unless given.
 
     Returns:
         Shape ``[..., *packed_shape(n)]``.
     """
     n = matrices.shape[-1]
     half, even = (n + 1) // 2, 1 - n % 2
-    packed = matrices.new_empty(*matrices.shape[:-2], *packed_shape(n))
+    packed = matrices.new_empty(*matrices.shape[:-2], *packed_shape(n)) if out is None else out
     packed[..., even:, :] = matrices[..., :half]
     free = packed[..., : n - half, 1 - even :]
-    free.copy_(free.tril(-1).add_(matrices[..., half:, half:].tril().mT))
+    torch.add(free.tril(-1), matrices[..., half:, half:].tril().mT, out=free)
     return packed
 
 
 def unpack_lower(packed: Tensor, n: int) -> Tensor:
-    """Return the lower triangular matrices that `pack_lower` packed.
+    """Return matrices with the lower triangles that `pack_lower` packed, and whatever else above the diagonal.
 
     Args:
         packed: Shape ``[..., *packed_shape(n)]``.
         n: Side of the matrices.
 
     Returns:
-        Shape ``[..., n, n]``, zero above the diagonal.
+        Shape ``[..., n, n]``; what is above the diagonal is finite where the triangle is.
     """
     half, even = (n + 1) // 2, 1 - n % 2
-    matrices = packed.new_zeros(*packed.shape[:-2], n, n)
+    matrices = packed.new_empty(*packed.shape[:-2], n, n)
     matrices[..., :half] = packed[..., even:, :]
-    matrices[..., :half, :half] = matrices[..., :half, :half].tril()
-    matrices[..., half:, half:] = packed[..., : n - half, 1 - even :].triu().mT
+    matrices[..., :half, half:] = 0.0
+    matrices[..., half:, half:] = packed[..., : n - half, 1 - even :].mT
     return matrices
 
 
-def mirror(lower: Tensor) -> Tensor:
-    """Return the symmetric matrices with the given lower triangles, shape ``[..., n, n]``."""
+def mirror(matrices: Tensor) -> Tensor:
+    """Return the symmetric matrices with the lower triangles of ``matrices``, shape ``[..., n, n]``."""
+    lower = matrices.tril()
     return torch.add(lower, lower.tril(-1).mT)

@@ -103,22 +103,24 @@ class Correlations(Resting):
     Attributes:
         diagonal: Shape ``[batch, ..., n]``, exact.
         triangle: What is below the diagonal, packed.
+        mirrored: Whether to fill the other triangle when they wake.
     """
 
     diagonal: Tensor
     triangle: Blocks
+    mirrored: bool
 
     @classmethod
-    def of(cls, working: Tensor, code: Code, block: int) -> Correlations:
+    def of(cls, working: Tensor, code: Code, block: int, *, mirrored: bool) -> Correlations:
         """Return the resting form of matrices ``[batch, ..., n, n]``."""
         diagonal = working.diagonal(dim1=-2, dim2=-1).clone()
-        return cls(diagonal, Blocks.of(_correlations(working, diagonal), code, block))
+        return cls(diagonal, Blocks.of(_correlations(working, diagonal), code, block), mirrored)
 
     def decode(self) -> Tensor:
         """Unpack, scale back, and put the diagonal in its place."""
         root = self.diagonal.clamp(min=0).sqrt()
         lower = unpack_lower(self.triangle.decode(), root.shape[-1])
-        matrices = mirror(lower).mul_(root.unsqueeze(-1)).mul_(root.unsqueeze(-2))
+        matrices = (mirror(lower) if self.mirrored else lower).mul_(root.unsqueeze(-1)).mul_(root.unsqueeze(-2))
         matrices.diagonal(dim1=-2, dim2=-1).copy_(self.diagonal)
         return matrices
 

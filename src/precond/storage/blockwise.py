@@ -29,7 +29,7 @@ class Blockwise(Storage):
         bits: 8 or 4.
         block: Entries that share a scale, even.
         least: Tensors with fewer entries than this (in one member) rest as they work.
-        signed: Code of numbers of either sign; powers of two, or four for 8 bits, unless given.
+        signed: Code of numbers of either sign; squares unless given.
         non_negative: Code of second moments; fourth powers unless given.
         orthogonal: Code of bases; evenly spaced, or squares for 4 bits, unless given.
         rectify: Bjorck's steps by which bases are made orthogonal again when they are decoded, each two products of
@@ -56,7 +56,7 @@ class Blockwise(Storage):
         if math.prod(working.shape[1:]) < self.least:
             return working
         if role in (Role.SYMMETRIC, Role.ROOT):
-            return Correlations.of(working, self._signed, self.block)
+            return Correlations.of(working, self._signed, self.block, mirrored=role is Role.ROOT)
         if role is Role.ORTHOGONAL:
             code = self.orthogonal or Power(self.bits, 1 if self.bits == 8 else 2)
             return Columns(Blocks.of(working.mT, code, self.block), self.rectify)
@@ -66,4 +66,4 @@ class Blockwise(Storage):
 
     @property
     def _signed(self) -> Code:
-        return self.signed or Power(self.bits, 4 if self.bits == 8 else 2)
+        return self.signed or Power(self.bits, 2)

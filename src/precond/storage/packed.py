@@ -19,22 +19,25 @@ class Triangle(Resting):
     Attributes:
         triangle: The packed triangle, as another storage keeps it.
         side: Side of the matrices.
+        mirrored: Whether to fill the other triangle when they wake.
     """
 
     triangle: Tensor | Resting
     side: int
+    mirrored: bool
 
     def decode(self) -> Tensor:
-        """Unpack and mirror."""
+        """Unpack."""
         packed = self.triangle.decode() if isinstance(self.triangle, Resting) else self.triangle
-        return mirror(unpack_lower(packed, self.side))
+        matrices = unpack_lower(packed, self.side)
+        return mirror(matrices) if self.mirrored else matrices
 
     def encode(self, working: Tensor) -> None:
         """Pack the lower triangle."""
         if isinstance(self.triangle, Resting):
             self.triangle.encode(pack_lower(working))
         else:
-            self.triangle.copy_(pack_lower(working))
+            pack_lower(working, out=self.triangle)
 
 
 @final
@@ -52,4 +55,4 @@ class Packed(Storage):
         """Return the packed triangle of symmetric matrices."""
         if role not in (Role.SYMMETRIC, Role.ROOT):
             return self.inner.rest(working, role)
-        return Triangle(self.inner.rest(pack_lower(working), Role.SIGNED), working.shape[-1])
+        return Triangle(self.inner.rest(pack_lower(working), Role.SIGNED), working.shape[-1], role is Role.ROOT)
