@@ -5,7 +5,7 @@ from __future__ import annotations
 from precond.core import Builds, Cadence, Choice, Kind, LogUniform, Method, Paper
 from precond.filters.clip import ClipAmplitude
 from precond.filters.running_mean import RunningMean
-from precond.preconditioners.whitening import KronWhitening
+from precond.preconditioners.fitted_kron import FittedKron
 from precond.recipes.registry import recipe
 from precond.steps.decay import Decoupled
 
@@ -62,7 +62,7 @@ def psgd_kron(
     """
     return Method(
         momentum=RunningMean(momentum) if momentum else None,
-        preconditioner=KronWhitening(fit_lr, fit_beta, damping, max_size, max_skew, init_scale),
+        preconditioner=FittedKron(fit_lr, fit_beta, damping, max_size, max_skew, init_scale),
         smoothing=ClipAmplitude(rms, largest),
         decay=Decoupled(),
         cadence=Cadence(every=100),
