@@ -70,5 +70,4 @@ class Merged(Preconditioner[Any]):
         return v.reshape(v.shape[0], *merge_dims(v.shape[1:], self.limit))
 
     def _seen(self, evidence: Evidence) -> Evidence:
-        gradient, previous = (None if v is None else self._merge(v) for v in (evidence.gradient, evidence.previous))
-        return dataclasses.replace(evidence, gradient=gradient, previous=previous)
+        return evidence.reshaped(self._merge)
