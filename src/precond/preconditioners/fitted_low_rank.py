@@ -93,7 +93,7 @@ class FittedLowRank(Preconditioner[FittedLowRankState]):
         def small(seed: int) -> Tensor:
             if like.is_meta or not rank:
                 return torch.empty(batch, n, rank, dtype=dtype, device=like.device)
-            draw = torch.randn(n, rank, generator=torch.Generator().manual_seed(seed))
+            draw = torch.randn(n, rank, generator=torch.Generator().manual_seed(seed)).double()
             draw = (0.1**0.5 / torch.linalg.vector_norm(draw)) * draw
             return draw.to(like.device, dtype).repeat(batch, 1, 1)
 
