@@ -15,7 +15,7 @@ from precond.core.problem import Budget, Metric, Problem
 from precond.core.recipe import Builds, Kind, Paper, Recipe
 from precond.core.result import Certificate, Result, Status
 from precond.core.space import Choice, LogUniform, Range, Uniform
-from precond.core.state import NoState, map_tensors, named_tensors
+from precond.core.state import NoState, map_tensors, merge_members, named_tensors, split_members
 from precond.core.step import Advance, Constant, Direction, Factor, Search, Shared, StepRule
 from precond.core.storage import Full, Storage
 from precond.core.traits import Need, OperatorTraits, Scope, Traits
@@ -74,7 +74,9 @@ __all__ = [
     "UnknownNameError",
     "Work",
     "map_tensors",
+    "merge_members",
     "named_tensors",
     "need",
     "require",
+    "split_members",
 ]

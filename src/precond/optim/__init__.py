@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from precond.optim.conditioning import WeightConditioning as WeightConditioning
     from precond.optim.conditioning import weight_conditioning as weight_conditioning
+    from precond.optim.groups import ParamGroups as ParamGroups
+    from precond.optim.groups import groups_for as groups_for
     from precond.optim.memory import estimate_memory as estimate_memory
     from precond.optim.optimizer import Optimizer as Optimizer
     from precond.optim.select import Matrices as Matrices
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 _home = {
     "Matrices": "precond.optim.select",
+    "ParamGroups": "precond.optim.groups",
+    "groups_for": "precond.optim.groups",
     "WeightConditioning": "precond.optim.conditioning",
     "weight_conditioning": "precond.optim.conditioning",
     "Optimizer": "precond.optim.optimizer",
@@ -45,8 +49,8 @@ _home = {
 
 __all__ = [
     "ASGO", "DASGO", "LANTON", "MARS", "MARSM", "SGD", "SOAP", "AdamW", "Adan", "InducedMetric", "LeanSOAP", "Lion",
-    "Matrices", "Muon", "Optimizer", "PSGDKron", "ScalableShampoo", "Shampoo", "ShampooSquared", "TurboMuon",
-    "WeightConditioning", "estimate_memory", "weight_conditioning",
+    "Matrices", "Muon", "Optimizer", "PSGDKron", "ParamGroups", "ScalableShampoo", "Shampoo", "ShampooSquared",
+    "TurboMuon", "WeightConditioning", "estimate_memory", "groups_for", "weight_conditioning",
 ]  # fmt: skip
 
 

@@ -41,6 +41,11 @@ class Merged(Preconditioner[Any]):
         """Those of the inner preconditioner."""
         return self.inner.traits
 
+    @property
+    def elementwise(self) -> Preconditioner[Any] | None:
+        """That of the inner preconditioner."""
+        return self.inner.elementwise
+
     def init(self, like: Tensor) -> Any:
         """Start the inner preconditioner on merged axes."""
         return self.inner.init(self._merge(like))

@@ -69,6 +69,11 @@ class KronWhitening(Preconditioner[KronWhiteningState]):
         """Symmetric, positive definite, and moving with every gradient."""
         return Traits(fixed=False)
 
+    @property
+    def elementwise(self) -> KronWhitening:
+        """The same fit with diagonal factors."""
+        return dataclasses.replace(self, max_size=0)
+
     def init(self, like: Tensor) -> KronWhiteningState:
         """Start every factor at the identity."""
         batch, modes = like.shape[0], _modes(like)
