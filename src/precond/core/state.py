@@ -52,7 +52,7 @@ def split_members(state: S, batch: int) -> S:
     Returns:
         The same tree; writing to its tensors writes to those of ``state``.
     """
-    return map_tensors(lambda t: t.unflatten(0, (batch, -1)), state)
+    return map_tensors(lambda t: t.view(batch, t.shape[0] // batch, *t.shape[1:]), state)
 
 
 def merge_members(state: S) -> S:
