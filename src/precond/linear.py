@@ -194,15 +194,15 @@ def _attempts(
 ) -> tuple[list[tuple[Iteration, Preconditioner[Any], str, int]], str]:
     """Return what to try in turn, each with its name, and why the first of them."""
     if "auto" not in (method, preconditioner):
-        iteration, part = _iteration(method, kind), _preconditioner(preconditioner)
-        return [(iteration, part, f"{_name(method)} + {_name(preconditioner)}", 0)], ""
+        iteration, part = build_iteration(method, kind), build_preconditioner(preconditioner)
+        return [(iteration, part, f"{name_of(method)} + {name_of(preconditioner)}", 0)], ""
     selection = choose(operator)
     found, names = [], list[str]()
     for attempt in selection.attempts:
         first = attempt.method if method == "auto" else method
         second = attempt.preconditioner if preconditioner == "auto" else preconditioner
-        iteration, part = _iteration(first, kind), _preconditioner(second)
-        name = f"{_name(first)} + {_name(second)}"
+        iteration, part = build_iteration(first, kind), build_preconditioner(second)
+        name = f"{name_of(first)} + {name_of(second)}"
         if preconditioner == "auto" and attempt.settings:
             part = dataclasses.replace(part, **attempt.settings)
             name += f"({', '.join(f'{key}={value:g}' for key, value in attempt.settings.items())})"
@@ -228,13 +228,15 @@ def match(rows: Tensor, operator: Operator, what: str) -> Tensor:
     return rows.to(operator.dtype)
 
 
-def _iteration(method: str | Iteration, kind: Kind) -> Iteration:
+def build_iteration(method: str | Iteration, kind: Kind = Kind.LINEAR_SYSTEM) -> Iteration:
+    """Return an iteration, built if it is given by name."""
     if isinstance(method, Iteration):
         return method
     return _build(method, Builds.ITERATION, kind, "method", "an Iteration such as precond.krylov.CG()")
 
 
-def _preconditioner(preconditioner: str | Preconditioner[Any]) -> Preconditioner[Any]:
+def build_preconditioner(preconditioner: str | Preconditioner[Any]) -> Preconditioner[Any]:
+    """Return a preconditioner, built if it is given by name."""
     if isinstance(preconditioner, Preconditioner):
         return preconditioner
     expected = "a Preconditioner such as precond.preconditioners.ic0.IC0()"
@@ -255,7 +257,8 @@ def _build(name: Any, builds: Builds, kind: Kind | None, what: str, expected: st
     return known[name].build()
 
 
-def _name(part: Any) -> str:
+def name_of(part: Any) -> str:
+    """Return the name that a part was given by, or that of its class."""
     return part if isinstance(part, str) else type(part).__name__
 
 

@@ -3,10 +3,11 @@
 from precond.krylov.bicgstab import BiCGStab
 from precond.krylov.cg import CG
 from precond.krylov.fgmres import FGMRES
+from precond.krylov.gcrodr import GCRODR
 from precond.krylov.gmres import GMRES
 from precond.krylov.lsmr import LSMR
 from precond.krylov.lsqr import LSQR
 from precond.krylov.minres import MINRES
 from precond.krylov.run import run
 
-__all__ = ["CG", "FGMRES", "GMRES", "LSMR", "LSQR", "MINRES", "BiCGStab", "run"]
+__all__ = ["CG", "FGMRES", "GCRODR", "GMRES", "LSMR", "LSQR", "MINRES", "BiCGStab", "run"]
