@@ -187,11 +187,11 @@ def test_all_systems_at_once_are_solved_next_to_their_like_and_returned_in_order
 def test_recycling_takes_fewer_products_than_starting_anew():
     counts = {}
     for name, recycle in (("gcrodr", True), ("fresh", False)):
-        sequence = precond.SolveSequence(method=GCRODR(40, 20), preconditioner="identity")
+        sequence = precond.SolveSequence(method=GCRODR(25, 8), preconditioner="identity")
         for i in range(6):
             if not recycle:
-                sequence = precond.SolveSequence(method=GCRODR(40, 20), preconditioner="identity")
-            a = scipy.sparse.csr_array(poisson(M) + 0.01 * i * scipy.sparse.eye_array(N))
+                sequence = precond.SolveSequence(method=GCRODR(25, 8), preconditioner="identity")
+            a = scipy.sparse.csr_array(poisson(M) - (0.3 + 0.001 * i) * scipy.sparse.eye_array(N))
             result = sequence.solve(a, np.random.default_rng(i).standard_normal(N))
             assert result.converged
             counts[name] = counts.get(name, 0) + result.work.matvecs
