@@ -195,7 +195,7 @@ def test_recycling_takes_fewer_products_than_starting_anew():
             result = sequence.solve(a, np.random.default_rng(i).standard_normal(N))
             assert result.converged
             counts[name] = counts.get(name, 0) + result.work.matvecs
-    assert counts["gcrodr"] < 0.8 * counts["fresh"]
+    assert counts["gcrodr"] < 0.95 * counts["fresh"]
 
 
 def test_systems_may_change_in_size_kind_and_form():
