@@ -57,10 +57,10 @@ def solve(
     Args:
         A: A dense or sparse torch tensor, a NumPy array, a SciPy sparse matrix or LinearOperator, or an `Operator`.
         b: One right-hand side ``[n]``, or ``k`` of them as columns ``[n, k]``; NumPy or torch.
-        method: ``"auto"``, the name of an iteration ("cg", "minres", "gmres", "fgmres", "bicgstab") or an
-            `Iteration`.
-        preconditioner: ``"auto"``, a name ("identity", "jacobi", "block-jacobi", "ssor", "ic0", "ilu0", "ilut") or a
-            `Preconditioner`.
+        method: ``"auto"``, the name of an iteration ("cg", "block-cg", "minres", "gmres", "fgmres", "gcrodr",
+            "bicgstab", "idr", "chebyshev", "richardson", "sor") or an `Iteration`.
+        preconditioner: ``"auto"``, a name ("identity", "jacobi", "block-jacobi", "ssor", "ic0", "ilu0", "ilut", "lu")
+            or a `Preconditioner`.
         rtol: Relative tolerance.
         atol: Absolute tolerance.
         max_iterations: Limit on iterations; ``None`` means ten times the size, at least 100.
@@ -201,9 +201,12 @@ def _attempts(
     for attempt in selection.attempts:
         first = attempt.method if method == "auto" else method
         second = attempt.preconditioner if preconditioner == "auto" else preconditioner
-        iteration, part = build_iteration(first, kind), build_preconditioner(second)
+        iteration = build_iteration(first, kind)
+        if preconditioner == "auto" and not iteration.preconditioned:
+            second = "identity"
+        part = build_preconditioner(second)
         name = f"{name_of(first)} + {name_of(second)}"
-        if preconditioner == "auto" and attempt.settings:
+        if preconditioner == "auto" and attempt.settings and second == attempt.preconditioner:
             part = dataclasses.replace(part, **attempt.settings)
             name += f"({', '.join(f'{key}={value:g}' for key, value in attempt.settings.items())})"
         unfit = iteration.symmetric_preconditioner and not (part.traits.symmetric and part.traits.definite)

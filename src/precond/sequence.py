@@ -215,6 +215,8 @@ class SolveSequence:
             part = candidate.preconditioner if self.preconditioner == "auto" else self.preconditioner
             recycle = candidate.recycle if self.method == "auto" else True
             iteration = build_iteration(method)
+            if self.preconditioner == "auto" and not iteration.preconditioned:
+                part = "identity"
             if name_of(part) not in shared:
                 shared[name_of(part)] = Factors(build_preconditioner(part))
             factors = shared[name_of(part)]

@@ -51,6 +51,10 @@ class Iteration(abc.ABC):
     """Requires a symmetric, positive definite preconditioner."""
     fixed_preconditioner: ClassVar[bool] = True
     """Requires a linear preconditioner that does not change between applications."""
+    preconditioned: ClassVar[bool] = True
+    """Takes a preconditioner (False: it is one, and accepts the identity alone)."""
+    block: ClassVar[bool] = False
+    """Rows are right-hand sides of one system, which share what is found (False: rows never interact)."""
 
     @abc.abstractmethod
     def iterate(self, operator: Operator, b: Tensor, precondition: Map, x0: Tensor) -> Iterator[Progress]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from precond.core import Builds, Choice, Kind, Paper
-from precond.krylov import CG, FGMRES, GCRODR, GMRES, LSMR, LSQR, MINRES, BiCGStab
+from precond.krylov import CG, FGMRES, GMRES, LSMR, LSQR, MINRES, BiCGStab
 from precond.recipes.registry import recipe
 
 
@@ -200,40 +200,3 @@ def lsmr() -> LSMR:
         3. No damping, and no estimates of norm and condition number.
     """
     return LSMR()
-
-
-@recipe(
-    builds=Builds.ITERATION,
-    runs_on=Kind.LINEAR_SYSTEM,
-    family="krylov",
-    paper=Paper(
-        title="Recycling Krylov subspaces for sequences of linear systems",
-        authors="M. L. Parks, E. de Sturler, G. Mackey, D. D. Johnson, S. Maiti",
-        year=2006,
-        venue="SIAM Journal on Scientific Computing 28(5)",
-    ),
-    purpose="Sequences of related systems of any kind; single systems on which restarted GMRES stagnates.",
-    claim="Keeps the harmonic Ritz vectors that slow convergence down over restarts, and hands them to the next "
-    "system.",
-    example="sequence = precond.SolveSequence(method='gcrodr', preconditioner='jacobi')\nsequence.solve(A, b)",
-    space={"size": Choice((30, 40, 60)), "keep": Choice((5, 10, 20))},
-)
-def gcrodr(size: int = 40, keep: int = 20) -> GCRODR:
-    """GCRO-DR(m, k): GMRES orthogonal to ``C = A U``, with ``U`` the harmonic Ritz vectors of least value.
-
-    Deviations:
-        1. Preconditioned from the right, and the preconditioned vectors are kept, so that the preconditioner may change
-           in every step and ``U`` is a space of solutions: it serves the next system with any preconditioner.
-        2. Orthogonalized by classical Gram-Schmidt, twice where the first projection leaves less than 0.7.
-        3. ``U`` is found from the last cycle that was begun, also when the tolerance was met within it.
-        4. The residual is recomputed at the start of each cycle (one product).
-        5. A pair of complex conjugate harmonic Ritz vectors that ``k`` would split is left out.
-
-    Args:
-        size: Largest dimension of a cycle's space, ``m``.
-        keep: Directions kept, ``k``.
-
-    Returns:
-        The iteration.
-    """
-    return GCRODR(size=size, keep=keep)

@@ -196,7 +196,7 @@ class _Remembering(Iteration):
         self.inner, self.memory, self.shape = inner, inner.memory(), None
         for name in (
             "needs", "square", "symmetric_operator", "definite_operator", "symmetric_preconditioner",
-            "fixed_preconditioner",
+            "fixed_preconditioner", "preconditioned", "block",
         ):  # fmt: skip
             setattr(self, name, getattr(inner, name))
 
