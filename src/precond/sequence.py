@@ -21,11 +21,13 @@ from precond.core import (
     Preconditioner,
     Result,
     Status,
+    UnknownNameError,
     Work,
 )
 from precond.linear import build_iteration, build_preconditioner, match, name_of, run_attempts
 from precond.math.ordering import nearest_neighbours
 from precond.operators import as_operator
+from precond.solvers.bandits import NAMED, Learner
 from precond.solvers.choose import choose_system, choose_ways
 from precond.solvers.drive import Callback
 from precond.solvers.forms import Form, read_vectors
@@ -53,6 +55,9 @@ class SolveSequence:
     whose setup may be long (a complete factorization) is tried once the sequence has cost about as much. A trial
     that takes twice as long as the best so far is given up.
 
+    Relaxation: the ``omega`` of SOR or SSOR can be chosen online (see ``solvers/bandits.py``); `regret` says at what
+    cost.
+
     >>> import numpy as np
     >>> sequence = SolveSequence(rtol=1e-10)
     >>> [sequence.solve(np.diag([1.0, 2.0, 4.0]) * t, np.ones(3)).converged for t in (1.0, 1.1, 1.2)]
@@ -66,11 +71,16 @@ class SolveSequence:
         preconditioner: As for ``precond.solve``.
         atol: Absolute tolerance.
         max_iterations: Limit on iterations of each system.
+        omega: Relaxation of ``method="sor"`` or ``preconditioner="ssor"``: ``"learned"`` (Tsallis-INF),
+            ``"contextual"`` (ChebCB) or a `Learner` choose it for each system, by the iterations that the
+            systems before have taken.
+        warm: Start at the best combination of earlier solutions; else at zero.
 
     Attributes:
         solved: Systems solved so far.
         setups: Setups of a preconditioner so far.
         work: Work of all systems together.
+        learner: What chooses the relaxation, with its choices, losses and estimated regret; ``None`` without ``omega``.
     """
 
     def __init__(
@@ -81,6 +91,8 @@ class SolveSequence:
         preconditioner: str | Preconditioner[Any] = "auto",
         atol: float = 0.0,
         max_iterations: int | None = None,
+        omega: str | Learner | None = None,
+        warm: bool = True,
     ) -> None:
         self.method, self.preconditioner = method, preconditioner
         self.limits = {"rtol": rtol, "atol": atol, "max_iterations": max_iterations}
@@ -88,14 +100,29 @@ class SolveSequence:
         self._ways: list[Way] = []
         self._for: Any = None
         self._spent = 0.0
-        self._warm = WarmStart()
+        self._warm = WarmStart() if warm else None
+        if isinstance(omega, str) and omega not in NAMED:
+            raise UnknownNameError("omega", omega, list(NAMED))
+        if omega is not None and not isinstance(omega, (str, Learner)):
+            raise BadInputError(
+                f"omega is a {type(omega).__name__}: give 'learned' or a Learner; a fixed one goes into the part, "
+                "as in method=precond.krylov.SOR(omega=1.5)"
+            )
+        self.learner = NAMED[omega]() if isinstance(omega, str) else omega
 
-    def solve(self, A: Any, b: Any, *, callback: Callback | None = None) -> Result:
+    @property
+    def regret(self) -> float | None:
+        """Estimated iterations beyond those of the best fixed relaxation so far; ``None`` where none is learned."""
+        return None if self.learner is None else self.learner.regret
+
+    def solve(self, A: Any, b: Any, *, context: float | None = None, callback: Callback | None = None) -> Result:
         """Solve the next system.
 
         Args:
             A: What ``precond.solve`` takes.
             b: One right-hand side ``[n]``, or ``k`` of them as columns ``[n, k]``; NumPy or torch.
+            context: What tells the system from others, for a learner of ``omega`` that uses it; the mean of the
+                diagonal unless given.
             callback: As for ``precond.solve``.
 
         Returns:
@@ -112,10 +139,14 @@ class SolveSequence:
         operator = as_operator(A, dtype=rows.dtype)
         rows = match(rows, operator, "b")
         work = Work()
-        start = self._warm.start(operator, rows, work)
+        start = self._warm.start(operator, rows, work) if self._warm is not None else None
         shown = _shown(callback, form)
-        result = self._solve(operator, rows, start, work, form, shown)
-        self._warm.keep(result.x)
+        if self.learner is not None:
+            result = self._relaxed(self.learner, operator, rows, start, work, shown, context)
+        else:
+            result = self._solve(operator, rows, start, work, form, shown)
+        if self._warm is not None:
+            self._warm.keep(result.x)
         self.solved += 1
         self.setups += work.refreshes
         self._spent += time.perf_counter() - begin
@@ -178,6 +209,29 @@ class SolveSequence:
             if result.certificate.value < 1 and not bool(b.any(dim=-1).logical_not().any()):
                 start = result.x  # what was reached is not lost
         return self._at_last(operator, b, start, work, form)
+
+    def _relaxed(
+        self, learner: Learner, operator: Operator, b: Tensor, start: Tensor | None, work: Work,
+        callback: Callback | None, context: float | None,
+    ) -> Result:  # fmt: skip
+        """Solve with the relaxation that the learner draws, and tell it the iterations."""
+        way = self._ways_for(operator, b)[0]
+        if context is None and (diagonal := operator.diagonal()) is not None:
+            context = float(diagonal.abs().mean())
+        omega = learner.draw(context)
+        parts = [way.iteration, way.factors.held.part]
+        if not any(hasattr(part, "omega") for part in parts):
+            raise IncompatibleError(
+                f"{way.label} has no omega to learn: use method='sor' or preconditioner='ssor', or omega=None"
+            )
+        iteration, part = (dataclasses.replace(part, omega=omega) if hasattr(part, "omega") else part for part in parts)
+        result = solve_linear(
+            operator, b, iteration, part, x0=start, work=work, callback=callback, **self.limits, name=""
+        )
+        learner.learn(result.iterations)
+        name = f"{way.label} (omega={omega:.4g} by {type(learner).__name__}; estimated regret {learner.regret:.0f} "
+        name += f"iterations over {len(learner.losses)} systems)"
+        return dataclasses.replace(result, method=name)
 
     def _at_last(self, operator: Operator, b: Tensor, start: Tensor | None, work: Work, form: Form) -> Result:
         """Do what ``precond.solve`` does, where none of the ways did."""
