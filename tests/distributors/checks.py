@@ -175,7 +175,18 @@ def tensor_parallel(folder: Path) -> None:
         rank, half = mesh["data"].get_local_rank(), 16
         steps = range(4)
         train(model, optimizer, steps, split=False, rows=slice(rank * half, (rank + 1) * half))
-        print(name, [(n, float((whole(p) - whole(q)).abs().max()), float((whole(p.grad) - whole(q.grad)).abs().max()), getattr(p,'placements',None)) for (n, p), q in zip(model.named_parameters(), alone.parameters())])
+        print(
+            name,
+            [
+                (
+                    n,
+                    float((whole(p) - whole(q)).abs().max()),
+                    float((whole(p.grad) - whole(q.grad)).abs().max()),
+                    getattr(p, "placements", None),
+                )
+                for (n, p), q in zip(model.named_parameters(), alone.parameters())
+            ],
+        )
 
 
 # --- missing and broken gradients -------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from precond.distributors.local import Local
 from precond.distributors.sharded import Sharded
 
 
-def chosen(asked: Distributor | str, params: Sequence[Tensor]) -> Distributor:
+def choose(asked: Distributor | str, params: Sequence[Tensor]) -> Distributor:
     """Return the distributor that was asked for, or for ``"auto"`` the one that the parameters call for.
 
     Args:

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from precond.core import Distributor, Method, Shared, Site
+from precond.core import Distributor, Method, Need, Shared, Site
 from precond.optim.layout import Layout
+from precond.optim.replay import Seen
 from precond.optim.slab import working_dtype
 from precond.optim.walk import Contribution, Heading, Walk, Walker
 
@@ -34,19 +35,17 @@ class Journey:
         self._held: dict[Tensor, Tensor] = {}
         self._leaving: list[Heading] = []
 
-    def take(self, loss: Tensor | None) -> None:
+    def take(self, seen: Seen) -> None:
         """Take the step.
 
         Args:
-            loss: The loss of this process, if it is known.
+            seen: What this process evaluated beside the gradients that its parameters carry.
         """
         layout = self.layout
-        if layout.needs_loss:
-            loss = self.distributor.average(loss)
-        gradients, weights = self._collect()
+        seen = self._collect(seen)
         waiting: dict[tuple[int, int], list[tuple[Walk, Contribution]]] = {}
         for slab in layout.slabs:
-            walk = self.walker.advance(slab, self.groups[slab.group], gradients, weights, loss)
+            walk = self.walker.advance(slab, self.groups[slab.group], seen)
             contribution = self._follow(walk, None)
             if contribution is not None:  # the slab waits for what the others contribute
                 waiting.setdefault((slab.group, id(slab.method)), []).append((walk, contribution))
@@ -54,19 +53,34 @@ class Journey:
             self._agree(params, waiting.get(key, []))
         self._deliver()
 
-    def _collect(self) -> tuple[dict[Tensor, Tensor], dict[Tensor, Tensor]]:
-        """Return what is worked on here of the gradients, and of the parameters themselves."""
+    def _collect(self, seen: Seen) -> Seen:
+        """Return all that is worked on here, once the processes have agreed on it."""
         layout, distributor = self.layout, self.distributor
+        loss = distributor.average(seen.loss) if layout.needs_loss else seen.loss
         agreed = distributor.agree(layout.params)
         self.walker.leave_out(agreed.dropped)
         self._held = {param: distributor.held(param) for param in agreed.parts}
         away = {param: part for param, part in agreed.parts.items() if layout.sites[param] is not Site.HOLDER}
         if not away:
-            return agreed.parts, self._held
+            return Seen(agreed.parts, self._held, loss, seen.lookback)
         here = {param: part for param, part in agreed.parts.items() if param not in away}
-        read = {param: self._held[param] for param in away if self._reads_weights(param)}
         weights = {param: self._held[param] for param in here}
-        return here | distributor.whole(away), weights | (distributor.whole(read) if read else {})
+        read = {param: self._held[param] for param in away if self._reads_weights(param)}
+        weights |= distributor.whole(read) if read else {}
+        return Seen(here | distributor.whole(away), weights, loss, self._look_back(seen.lookback, away))
+
+    def _look_back(
+        self, lookback: Mapping[Tensor, Tensor] | None, away: Mapping[Tensor, Tensor]
+    ) -> Mapping[Tensor, Tensor] | None:
+        """Return what is worked on here of the gradients at the weights of the step before."""
+        if lookback is None:
+            return None
+        wanted = [param for param in away if Need.LOOKBACK in self.layout.methods[param].needs]
+        parts = {
+            param: lookback[param].to_local() if hasattr(lookback[param], "to_local") else lookback[param]
+            for param in wanted
+        }
+        return {**lookback, **(self.distributor.whole(parts) if parts else {})}
 
     def _reads_weights(self, param: Tensor) -> bool:
         decay = self.layout.methods[param].decay
@@ -94,15 +108,8 @@ class Journey:
         """Combine what parameters contribute, also in other processes, and let their slabs finish the step."""
         sites = self.layout.sites
         owned = [param for param in params if sites[param] is not Site.HOLDER]
-        rows = {param: row for row, param in enumerate(owned)}
         parts = [given.values.double() for _, given in walks if sites[given.params[0]] is Site.HOLDER]
-        if owned:
-            table = torch.zeros(len(owned), 2, dtype=torch.float64, device=owned[0].device)
-            for given in (given for _, given in walks if given.params[0] in rows):
-                for param, value in zip(given.params, given.values, strict=True):
-                    table[rows[param], 0], table[rows[param], 1] = value, 1.0
-            table = self.distributor.pool(owned, table)
-            parts.append(table[table[:, 1] > 0, 0])
+        parts += self._pool(owned, [given for _, given in walks if sites[given.params[0]] is not Site.HOLDER])
         if not walks:
             return
         rule = self.layout.methods[params[0]].step
@@ -110,6 +117,24 @@ class Journey:
         combined = rule.combine(torch.cat([part.to(parts[0].device) for part in parts]))
         for walk, given in walks:
             self._follow(walk, combined.to(given.values))
+
+    def _pool(self, owned: Sequence[Tensor], given: Sequence[Contribution]) -> list[Tensor]:
+        """Return what the owners of some parameters contribute, with those in other processes, in the same order everywhere."""
+        if not owned:
+            return []
+        values = {}
+        for contribution in given:  # several numbers for each parameter, one parameter after the other
+            values |= dict(zip(contribution.params, contribution.values.chunk(len(contribution.params)), strict=True))
+        counts = torch.tensor(
+            [[len(values[param]) if param in values else 0.0] for param in owned], dtype=torch.float64
+        )
+        counts = self.distributor.pool(owned, counts.to(owned[0].device)).to(torch.int64)[:, 0].tolist()
+        table = torch.zeros(len(owned), max(counts), dtype=torch.float64, device=owned[0].device)
+        for row, param in enumerate(owned):
+            if param in values:
+                table[row, : counts[row]] = values[param]
+        table = self.distributor.pool(owned, table)
+        return [table[row, :count] for row, count in enumerate(counts)]
 
     # --- moving -------------------------------------------------------------------------------------------------
 

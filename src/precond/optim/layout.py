@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from precond.core import Distributor, IncompatibleError, Method, Need, Route, Scope, Shared, Site, Tenant, named_tensors
+from precond.core import Distributor, IncompatibleError, Method, Need, Scope, Shared, Site, Tenant, named_tensors
 from precond.optim.fused import fused_step
+from precond.optim.rules import Rule
 from precond.optim.slab import Slab, allocate, slab_room, slab_shape
 from precond.optim.stagger import phases, refresh_cost, step_cost
 
@@ -64,14 +65,9 @@ def named(group: dict[str, Any]) -> Iterable[tuple[str, Tensor]]:
     return zip(names, group["params"], strict=True)
 
 
-def method_for(method: Method | Route, name: str, param: Tensor) -> Method:
-    """Return the method that a parameter follows."""
-    return method.method_for(name, param) if isinstance(method, Route) else method
-
-
 def lay_out(
     groups: Sequence[dict[str, Any]],
-    methods: Sequence[Method | Route],
+    rules: Sequence[Rule],
     states: Mapping[Tensor, Any],
     distributor: Distributor,
 ) -> Layout:
@@ -79,7 +75,7 @@ def lay_out(
 
     Args:
         groups: Parameter groups.
-        methods: The method or route of each group.
+        rules: Which method the parameters of each group follow.
         states: What is known of each parameter from earlier steps.
         distributor: Says where each parameter is worked on.
 
@@ -93,7 +89,7 @@ def lay_out(
         for name, param in named(group):
             trains = param.requires_grad or param.grad is not None or states.get(param)
             if param.numel() and trains:
-                followed[param], home[param] = method_for(methods[index], name, param), index
+                followed[param], home[param] = rules[index].method_for(name, param), index
     sites = distributor.place(_tenants(followed))
     for param, method in followed.items():
         _check(method, sites[param], distributor)
@@ -138,8 +134,8 @@ def _tenants(followed: Mapping[Tensor, Method]) -> list[Tenant]:
 
 def _sees_whole(method: Method, param: Tensor) -> bool:
     """Whether a step cannot be taken part by part: entries interact, or the state cannot be cut along with them."""
-    if method.scope is not Scope.ELEMENTWISE or isinstance(method.step, Shared):
-        return True
+    if method.scope is not Scope.ELEMENTWISE or isinstance(method.step, Shared) or Need.LOOKBACK in method.needs:
+        return True  # a look back that is not finite is left out by whoever sees all of it
     shape = slab_shape(1, param)
     state = allocate(method, torch.empty(shape, device="meta"))
     return any(tensor.ndim > 1 and tuple(tensor.shape) != shape for _, tensor in named_tensors(state))

@@ -8,11 +8,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from precond.core import BadInputError, Distributor, Method, Route, Work, named_tensors
-from precond.distributors.choose import chosen
-from precond.optim.checks import check_method, check_parameter, check_rate
+from precond.core import BadInputError, Distributor, Method, Need, Route, Work, named_tensors
+from precond.distributors.choose import choose
+from precond.math.stacks import Stack
+from precond.optim.checks import check_closure, check_method, check_parameter, check_rate
 from precond.optim.journey import Journey
-from precond.optim.layout import Layout, lay_out, method_for, named
+from precond.optim.layout import Layout, lay_out, named
+from precond.optim.replay import Replay, Seen, looked_back, remember, remembered
+from precond.optim.rules import Rule
 from precond.optim.slab import Slab
 from precond.optim.walk import Walker
 
@@ -29,9 +32,10 @@ class Optimizer(torch.optim.Optimizer):
     depend on the layout; a run resumed from it continues bit for bit on the CPU.
 
     Args:
-        params: Parameters, named parameters, or parameter groups as for any torch optimizer. A group may carry its
-            own ``"method"``.
-        method: The method, or a route that chooses one by name and shape.
+        params: Parameters, named parameters, or parameter groups as for any torch optimizer, or what
+            `precond.optim.groups_for` made of a network. A group may carry its own ``"method"``, and the ``"role"``
+            of its tensors.
+        method: The method, or a route that chooses one by name and shape. May be left out where every group has one.
         lr: Learning rate, per group; schedulers act on it.
         weight_decay: Decay factor, per group; what it multiplies is the method's ``decay``.
         distributor: Where the parameters live and who computes them: ``"auto"`` for DTensors and for parameters that
@@ -44,28 +48,25 @@ class Optimizer(torch.optim.Optimizer):
     def __init__(
         self,
         params: Any,
-        method: Method | Route,
+        method: Method | Route | None = None,
         *,
         lr: float | Tensor = 1e-3,
         weight_decay: float = 0.0,
         distributor: Distributor | Literal["auto"] = "auto",
     ) -> None:
-        if not isinstance(method, Method | Route):
-            raise BadInputError(
-                f"method must be a Method or a Route, not {type(method).__name__}; build one with precond.recipes"
-            )
         check_rate("lr", lr)
         check_rate("weight_decay", weight_decay)
-        chosen(distributor, [])
+        choose(distributor, [])
         self.work = Work()
-        self._methods: list[Method | Route] = []
+        self._rules: list[Rule] = []
         self._default = method
+        self._needs = Need.NOTHING
         self._distributor = distributor
         self._layout: Layout | None = None
         self._known: set[int] = set()
         self._reported: set[str] = set()
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
-        if self.distributor.eager and not any(p.is_meta for group in self.param_groups for p in group["params"]):
+        if self.distributor.eager and not any(param.is_meta for param in self._params()):
             self._build()  # so that a checkpoint can be loaded into what is there
 
     # --- building -----------------------------------------------------------------------------------------------
@@ -74,23 +75,31 @@ class Optimizer(torch.optim.Optimizer):
         """Add a group, as for any torch optimizer; a ``"method"`` in it overrides the optimizer's own."""
         param_group = dict(param_group)
         method = param_group.pop("method", self._default)
+        if not isinstance(method, Method | Route):
+            raise BadInputError(
+                f"method must be a Method or a Route, not {type(method).__name__}; build one with precond.recipes"
+            )
+        stack = param_group.get("stack")
+        rule = Rule(method, param_group.get("role", ""), None if stack is None else Stack(*stack))
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         try:
             for name, param in named(group):
                 check_parameter(name, param)
-                check_method(method_for(method, name, param))
+                chosen = rule.method_for(name, param)
+                check_method(chosen)
+                self._needs |= chosen.needs
         except Exception:
             self.param_groups.pop()
             raise
-        self._methods.append(method)
+        self._rules.append(rule)
         self._layout = None
 
     @property
     def distributor(self) -> Distributor:
         """Where the parameters live and who computes them."""
         if not isinstance(self._distributor, Distributor):
-            self._distributor = chosen(self._distributor, [p for group in self.param_groups for p in group["params"]])
+            self._distributor = choose(self._distributor, self._params())
         return self._distributor
 
     @property
@@ -100,18 +109,20 @@ class Optimizer(torch.optim.Optimizer):
     def _build(self) -> Layout:
         """Lay out the slabs anew, keeping the states that the parameters have."""
         distributor = self.distributor
-        layout = lay_out(self.param_groups, self._methods, self.state, distributor)
+        layout = lay_out(self.param_groups, self._rules, self.state, distributor)
         for slab in layout.slabs:
             for member, param in enumerate(slab.params):
-                known = self.state.get(param, {})
-                slab.restore(member, {name: distributor.inward(param, value) for name, value in known.items()})
+                had = self.state.get(param, {})
+                slab.restore(member, {name: distributor.inward(param, value) for name, value in had.items()})
                 views = slab.named_views(member)
-                self.state[param] = {name: distributor.outward(param, view) for name, view in views.items()}
+                views = {name: distributor.outward(param, view) for name, view in views.items()}
+                self.state[param] = views | remembered(param, had)
             slab.read_counters()
         for param, count in layout.counts.items():
-            if "step" in self.state.get(param, {}):
-                count.copy_(self.state[param]["step"])
-            self.state[param] = {"step": count}
+            had = self.state.get(param, {})
+            if "step" in had:
+                count.copy_(had["step"])
+            self.state[param] = {"step": count, **remembered(param, had)}
         known = layout.params if distributor.eager else [param for slab in layout.slabs for param in slab.params]
         self._layout, self._known = layout, {id(param) for param in known}
         return layout
@@ -136,19 +147,38 @@ class Optimizer(torch.optim.Optimizer):
 
         Args:
             closure: Zeroes the gradients, evaluates the model, calls ``backward`` and returns the loss. Needed only by
-                methods that need the loss.
+                methods that need the loss, or the gradient of the same batch at other weights.
 
         Returns:
             What the closure returned, or ``None``.
         """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        seen = None if loss is None else torch.as_tensor(loss).detach()
+        if closure is None:
+            check_closure(self._needs)
+        replay = None if closure is None else Replay(closure, self._params(), self.work, again=self.replays)
+        layout = self._current_layout()
+        seen = self._see(replay)
         walker = Walker(self.work, self._reported)
-        Journey(self._current_layout(), self.param_groups, self.distributor, walker).take(seen)
-        return loss
+        Journey(layout, self.param_groups, self.distributor, walker).take(seen)
+        return None if replay is None else replay.value
+
+    @property
+    def replays(self) -> bool:
+        """Whether a step calls its closure more than once, and so needs one that evaluates the same batch each time."""
+        return Need.LOOKBACK in self._needs
+
+    def _see(self, replay: Replay | None) -> Seen:
+        """Return what the methods need beside gradients, and remember what the next step will need."""
+        if replay is None:
+            return Seen()
+        lookback = None
+        if self.replays:
+            lookback = looked_back(replay, self.state)
+            remember(self.state)
+        loss = None if replay.value is None else torch.as_tensor(replay.value).detach()
+        return Seen(loss=loss, lookback=lookback)
+
+    def _params(self) -> list[Tensor]:
+        return [param for group in self.param_groups for param in group["params"]]
 
     # --- saving -------------------------------------------------------------------------------------------------
 
@@ -178,13 +208,14 @@ class Optimizer(torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what pickling and copying need; slabs are rebuilt."""
-        own = {"work": self.work, "_methods": self._methods, "_default": self._default, "_reported": self._reported}
+        own = {name: getattr(self, name) for name in ("work", "_rules", "_default", "_needs", "_reported")}
         own["_distributor"] = self._distributor
         return {**super().__getstate__(), **own, "_layout": None, "_known": set()}
 
     def state_bytes(self) -> int:
         """Return the bytes that the optimizer's state takes now."""
         tensors = [tensor for slab in self._slabs for _, tensor in named_tensors(slab.state)]
+        tensors += [tensor for param, state in self.state.items() for tensor in remembered(param, state).values()]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from precond.core import Health, IncompatibleError, Need, Shared, Work
 from precond.optim.checks import dense
 from precond.optim.fused import Moved, fits
+from precond.optim.replay import Seen
 from precond.optim.slab import Slab, SlabState
 
 logger = logging.getLogger(__name__)
@@ -64,33 +65,15 @@ class Walker:
         self.work = work
         self.reported = reported
 
-    def advance(
-        self,
-        slab: Slab,
-        group: dict[str, Any],
-        gradients: Mapping[Tensor, Tensor],
-        weights: Mapping[Tensor, Tensor],
-        loss: Tensor | None,
-    ) -> Walk:
-        """Find where the parameters of one slab go, and let the parts that belong to it alone go there.
-
-        Args:
-            slab: The slab.
-            group: Its parameter group.
-            gradients: What is worked on of each gradient, for the parameters that have one.
-            weights: What is worked on of the parameters themselves.
-            loss: The loss, if it is known.
-
-        Returns:
-            See `Walk`.
-        """
-        members = [i for i, param in enumerate(slab.params) if param in gradients]
+    def advance(self, slab: Slab, group: dict[str, Any], seen: Seen) -> Walk:
+        """Find where the parameters of one slab that have a usable gradient go; see `Walk`."""
+        members = [i for i, param in enumerate(slab.params) if param in seen.gradients]
         if not members:
             return None
-        if Need.LOSS in slab.method.needs and loss is None:
+        if Need.LOSS in slab.method.needs and seen.loss is None:
             raise IncompatibleError("this method needs the loss: call step(closure) with a closure that returns it")
-        grads = [dense(gradients[slab.params[i]]) for i in members]
-        if self._fused(slab, group, members, grads, weights):
+        grads = [dense(seen.gradients[slab.params[i]]) for i in members]
+        if self._fused(slab, group, members, grads, seen.weights):
             return None
         gradient = slab.gather(grads)
         members, gradient = self._drop_non_finite(slab, members, gradient)
@@ -102,7 +85,7 @@ class Walker:
             if not members:
                 return None
         with slab.working(None if len(members) == len(slab.params) else members) as state:
-            return (yield from self._head(slab, state, members, gradient, group["weight_decay"], loss, weights))
+            return (yield from self._head(slab, state, members, gradient, group["weight_decay"], seen))
 
     def _fused(
         self,
@@ -131,7 +114,7 @@ class Walker:
         """Let the first evidence of some members prime their preconditioner; return the others."""
         chosen = [members[position] for position in new]
         with slab.working(None if len(chosen) == len(slab.params) else chosen) as state:
-            evidence = slab.evidence(state, gradient[new] if len(new) < len(members) else gradient, [0], None)
+            evidence = slab.evidence(state, gradient[new] if len(new) < len(members) else gradient, chosen, Seen())
             slab.method.preconditioner.prime(state.preconditioner, evidence)
             state.step.add_(1)
         for i in chosen:
@@ -140,21 +123,17 @@ class Walker:
         return [members[position] for position in rest], gradient[rest]
 
     def _head(
-        self,
-        slab: Slab,
-        state: SlabState,
-        members: list[int],
-        gradient: Tensor,
-        decay: float,
-        loss: Tensor | None,
-        weights: Mapping[Tensor, Tensor],
+        self, slab: Slab, state: SlabState, members: list[int], gradient: Tensor, decay: float, seen: Seen
     ) -> Generator[Contribution, Tensor, Heading]:
         """Return where ``members`` go, with their working state; see `Walk` for what it yields."""
         method, turned, params = slab.method, slab.turned, [slab.params[i] for i in members]
+        added = None
         if method.decay is not None and decay:
-            stacked = slab.gather([weights[param] for param in params]) if method.decay.reads_weights else None
-            gradient = method.decay.regularize(gradient, stacked, decay)
-        evidence = slab.evidence(state, gradient, [slab.steps[i] for i in members], loss)
+            raw = gradient
+            weights = slab.gather([seen.weights[param] for param in params]) if method.decay.reads_weights else None
+            gradient = method.decay.regularize(raw, weights, decay)
+            added = None if gradient is raw else gradient - raw
+        evidence = slab.evidence(state, gradient, members, seen, added)
         signal = _push(method.estimator, state, "estimator", gradient, evidence)
         evidence = dataclasses.replace(evidence, gradient=signal)
         if turned is None:
@@ -179,7 +158,8 @@ class Walker:
             apply = functools.partial(method.preconditioner.apply, state.preconditioner)
             combined = yield Contribution(params, method.step.contribute(state.rule, evidence, apply))
             factors = method.step.share(state.rule, evidence, combined)
-            scale: Tensor | float = factors.view(-1, *(1,) * (direction.ndim - 1))
+            one_each = factors.ndim == 1
+            scale: Tensor | float = factors.view(-1, *(1,) * (direction.ndim - 1)) if one_each else factors
         else:
             scale = method.step.factor(state.rule, evidence, direction)  # type: ignore[attr-defined]  # a Factor
         # a number is a constant multiple of the learning rate, which weight decay sees too
