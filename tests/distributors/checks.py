@@ -175,18 +175,7 @@ def tensor_parallel(folder: Path) -> None:
         rank, half = mesh["data"].get_local_rank(), 16
         steps = range(4)
         train(model, optimizer, steps, split=False, rows=slice(rank * half, (rank + 1) * half))
-        print(
-            name,
-            [
-                (
-                    n,
-                    float((whole(p) - whole(q)).abs().max()),
-                    float((whole(p.grad) - whole(q.grad)).abs().max()),
-                    getattr(p, "placements", None),
-                )
-                for (n, p), q in zip(model.named_parameters(), alone.parameters())
-            ],
-        )
+        assert distance(model, alone) < 1e-9, name
 
 
 # --- missing and broken gradients -------------------------------------------------------------------------------------
@@ -351,3 +340,10 @@ def parts_say_where_they_belong(folder: Path) -> None:
             assert moment.placements == param.placements
             assert moment.shape == param.shape
             assert torch.equal(moment.full_tensor() > 0, param.grad.full_tensor() != 0)
+
+
+def look_back(folder: Path) -> None:
+    """The exact form of MARS-M, whose closure is called twice a step, also trains as one process does."""
+    make = functools.partial(Optimizer, method=variance_reduced.mars_m(exact=True), lr=3e-3, weight_decay=0.1)
+    for how in SEVERAL:
+        assert gap(how, make, 4) < 1e-9, how

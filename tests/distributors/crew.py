@@ -1,8 +1,8 @@
 """Runs checks in several gloo processes: ``python -m tests.distributors.crew FOLDER SIZE:CHECK,CHECK...``.
 
-One interpreter imports everything once and forks the processes of each crew, one crew after the other. A check is called
-in all processes of its crew at the same time, with a folder that all crews share; what it raises is written to a file. One
-that hangs is ended by the time limit of its collectives, and all by that of whoever waits.
+One interpreter imports everything once and forks the processes of each crew, one crew after the other. A check is
+called in all processes of its crew at the same time, with a folder that all crews share; what it raises is written to a
+file. One that hangs is ended by the time limit of its collectives, and all by that of whoever waits.
 """
 
 from __future__ import annotations

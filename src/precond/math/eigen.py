@@ -77,8 +77,8 @@ def gram_eigenvectors(vectors: Tensor) -> tuple[Tensor, Tensor]:
 def power_qr(matrices: Tensor, basis: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Take one step of orthogonal iteration: sort the basis by its Rayleigh quotients, multiply, orthogonalize.
 
-    Where nothing but rounding errors is left of a product beside those before it, as in matrices of low rank, the column of
-    the basis takes its place: the errors would point anywhere, and two runs that differ by rounding would part.
+    Where nothing but rounding errors is left of a product beside those before it, as in matrices of low rank, the
+    column of the basis takes its place: the errors would point anywhere, and runs that differ by rounding would part.
 
     Source: SOAP (arXiv 2409.11321), Algorithm 4.
 

@@ -119,7 +119,7 @@ class Journey:
             self._follow(walk, combined.to(given.values))
 
     def _pool(self, owned: Sequence[Tensor], given: Sequence[Contribution]) -> list[Tensor]:
-        """Return what the owners of some parameters contribute, with those in other processes, in the same order everywhere."""
+        """Return what the owners of some parameters contribute, in the same order in all processes."""
         if not owned:
             return []
         values = {}
