@@ -12,6 +12,7 @@ from precond.core.objective import Objective, Point
 from precond.core.operator import Operator
 from precond.core.preconditioner import HEALTHY, Health, Preconditioner, Turned
 from precond.core.problem import Budget, Metric, Problem
+from precond.core.program import Iterate, Program, ProgramIteration, Site
 from precond.core.recipe import Builds, Kind, Paper, Recipe
 from precond.core.result import Certificate, Result, Status
 from precond.core.space import Choice, LogUniform, Range, Uniform
@@ -39,6 +40,7 @@ __all__ = [
     "Full",
     "Health",
     "IncompatibleError",
+    "Iterate",
     "Iteration",
     "Kind",
     "LogUniform",
@@ -56,6 +58,8 @@ __all__ = [
     "PrecondError",
     "Preconditioner",
     "Problem",
+    "Program",
+    "ProgramIteration",
     "Progress",
     "Range",
     "Recipe",
@@ -65,6 +69,7 @@ __all__ = [
     "Search",
     "Selector",
     "Shared",
+    "Site",
     "Status",
     "StepRule",
     "Storage",
