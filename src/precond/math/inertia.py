@@ -31,6 +31,19 @@ class Factorization:
         return torch.linalg.ldl_solve(self.factors, self.pivots, b[:, None])[:, 0]
 
 
+def equilibrate(matrix: Tensor, sweeps: int = 5) -> Tensor:
+    """Return positive factors ``d``, ``[k]``, for which the rows of ``d_i A_ij d_j`` have largest entries near 1.
+
+    Source: D. Ruiz, *A scaling algorithm to equilibrate both rows and columns norms in matrices*, 2001. Inertia does
+    not change by it, but which pivots are zero to rounding becomes a fair question. Rows of zeros are left alone.
+    """
+    scale = matrix.new_ones(matrix.shape[0])
+    for _ in range(sweeps):
+        largest = (matrix * scale).abs().amax(1) * scale if matrix.numel() else scale
+        scale = scale / torch.where(largest > 0, largest, 1.0).sqrt()
+    return scale
+
+
 def factorize(matrix: Tensor) -> Factorization | None:
     """Factorize a dense symmetric matrix ``[k, k]``; ``None`` when it holds what is not finite."""
     k = matrix.shape[0]
