@@ -23,6 +23,8 @@ SHRINK, SUPERLINEAR, ERROR = 0.2, 1.5, 10.0
 """How the barrier's weight falls: ``min(0.2 mu, mu^1.5)`` once the error is below ``10 mu``."""
 DELTA, S_VIOLATION, S_OBJECTIVE, ARMIJO = 1.0, 1.1, 2.3, 1e-4
 CORRECTIONS, CORRECTED, SHORTEST = 4, 0.99, 0.05
+FLAT, STUCK = 1e-8, 5
+"""A violation is stationary where its gradient is this small beside it; so many steps from there are enough."""
 WILD = 1e6
 """Multipliers above this, where the Jacobian has not full rank, are replaced by those that fit best."""
 
@@ -37,6 +39,7 @@ class _State:
         barrier: Of the bounds.
         filter: Pairs that were left behind.
         regularizer: Remembers shifts.
+        stuck: Consecutive steps from points where the violation is stationary.
     """
 
     site: Site
@@ -44,6 +47,7 @@ class _State:
     barrier: Barrier
     filter: Filter
     regularizer: Regularizer
+    stuck: int = 0
 
 
 @final
@@ -136,6 +140,8 @@ class _Run:
         x = site.x
         gradient = site.gradient * self.scaling.loss + barrier.gradient(x)
         jacobian = materialize(site.jacobian) * self.scaling.rows[:, None]
+        if self._infeasible(state, jacobian):
+            return {}, Status.FAILED_INFEASIBLE
         hessian = materialize(self.program.hessian(site, self.scaling.unscale(state.multipliers))) * self.scaling.loss
         hessian = (hessian + hessian.mT) / 2 + barrier.curvature(x).diag()
         solver = state.regularizer.factorize(hessian, jacobian)
@@ -157,6 +163,14 @@ class _Run:
         if solver.delta and float(state.multipliers.abs().max()) > WILD:
             state.multipliers = self.multipliers(trial, barrier)
         return {**facts, "step": step}, None
+
+    def _infeasible(self, state: _State, jacobian: Tensor) -> bool:
+        """Whether the last steps all started where no small move reduces the violation."""
+        c = state.site.constraints * self.scaling.rows
+        size = float(c.norm())
+        flat = size > self.tolerance and float((c @ jacobian).norm()) <= FLAT * float(jacobian.norm()) * size
+        state.stuck = state.stuck + 1 if flat else 0
+        return state.stuck > STUCK
 
     def _search(
         self, state: _State, solver: Solver, upper: Tensor, c: Tensor, gradient: Tensor, d: Tensor, dl: Tensor,

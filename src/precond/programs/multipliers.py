@@ -30,10 +30,13 @@ def least_squares_multipliers(site: Site, gradient: Tensor | None = None, larges
     """
     gradient = site.gradient if gradient is None else gradient
     m = site.constraints.numel()
-    if m == 0 or gradient.numel() == 0:
+    if m == 0 or gradient.numel() == 0 or not bool(torch.isfinite(gradient).all()):
         return torch.zeros_like(site.constraints)
     if fits(site.jacobian, DENSE):
-        found = -torch.linalg.lstsq(materialize(site.jacobian).mT, gradient[:, None], driver="gelsd").solution[:, 0]
+        rows = materialize(site.jacobian)
+        if not bool(torch.isfinite(rows).all()):
+            return torch.zeros_like(site.constraints)
+        found = -(torch.linalg.pinv(rows.mT, rtol=1e-12) @ gradient)
     else:
         jacobian = site.jacobian
         transposed = FunctionOperator(

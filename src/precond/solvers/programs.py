@@ -15,6 +15,8 @@ logger = logging.getLogger(__name__)
 
 BEST_SHARE = 0.999
 """An iterate counts as progress when its residuals shrink to this share of the best so far."""
+FALLEN = 1e12
+"""An objective this many times below its starting scale, at a feasible point, is taken for unbounded."""
 PATIENCE = 200
 """Iterations without progress that count as stagnation."""
 
@@ -101,7 +103,7 @@ def run_program(
     best: tuple[Iterate, Residuals, int] | None = None
     history: list[float] = []
     facts: list[dict[str, float]] = []
-    status, count = Status.STOPPED_STEPS, 0
+    status, count, start = Status.STOPPED_STEPS, 0, 0.0
     try:
         for count, iterate in enumerate(iteration.iterate(program, x0, tol)):
             left = residuals(program, iterate)
@@ -120,6 +122,11 @@ def run_program(
                 break
             if not bool(torch.isfinite(iterate.site.x).all()):
                 status = Status.FAILED_NON_FINITE
+                break
+            start = float(iterate.site.loss) if count == 0 else start
+            scale = max(1.0, float(iterate.site.x.abs().max())) if iterate.site.x.numel() else 1.0
+            if float(iterate.site.loss) < -FALLEN * max(1.0, abs(start)) and left.feasibility <= tol * scale:
+                best, status = (iterate, left, count), Status.FAILED_UNBOUNDED
                 break
             if count - best[2] > PATIENCE:
                 status = Status.FAILED_STAGNATION
