@@ -220,7 +220,9 @@ def _certify(form: _Slacked, iterate: Iterate, tol: float) -> Certificate:
             "complementarity": left.complementarity, "loss": float(site.loss),
         }  # fmt: skip
         precision = str(site.gradient.dtype).removeprefix("torch.")
-        return Certificate(f"largest residual of the optimality conditions ({precision})", left.worst, float(tol), extra)
+        return Certificate(
+            f"largest residual of the optimality conditions ({precision})", left.worst, float(tol), extra
+        )
     raise AssertionError("the second round returns or raises")
 
 
@@ -229,7 +231,9 @@ def _resolve(method: str | ProgramIteration, program: Program) -> tuple[ProgramI
     if isinstance(method, ProgramIteration):
         return method, type(method).__name__
     if not isinstance(method, str):
-        raise BadInputError(f"with constraints, method must be a name or a ProgramIteration, not {type(method).__name__}")
+        raise BadInputError(
+            f"with constraints, method must be a name or a ProgramIteration, not {type(method).__name__}"
+        )
     name, label = method, method
     if method == "auto":
         side = program.variables + program.equations

@@ -8,7 +8,8 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from precond.core import Evidence, Need, Preconditioner, Scope, Traits, need
+from precond.core import Evidence, Need, Preconditioner, Role, Scope, Traits, need, rests_as
+from precond.preconditioners.diagonal import Diagonal
 
 
 @dataclasses.dataclass
@@ -19,7 +20,7 @@ class ColumnsState:
         second_moment: Average of the squared norms of the columns, ``[batch, columns]``.
     """
 
-    second_moment: Tensor
+    second_moment: Tensor = rests_as(Role.NON_NEGATIVE)
 
 
 @final
@@ -45,6 +46,11 @@ class Columns(Preconditioner[ColumnsState]):
     def traits(self) -> Traits:
         """A positive diagonal that moves with every gradient."""
         return Traits(fixed=False, shiftable=True)
+
+    @property
+    def elementwise(self) -> Diagonal:
+        """RMSProp: one number per entry instead of per column."""
+        return Diagonal(self.beta, self.eps, debias=False)
 
     def init(self, like: Tensor) -> ColumnsState:
         """Start at zero."""

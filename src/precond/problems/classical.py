@@ -64,7 +64,9 @@ _add("hs9", (0, 0), -0.5, lambda x: torch.sin(math.pi * x[0] / 12) * torch.cos(m
      lambda x: 4 * x[0] - 3 * x[1])  # fmt: skip
 _add("hs26", (-2.6, 2, 2), (0.0, 21.153727), lambda x: (x[0] - x[1]) ** 2 + (x[1] - x[2]) ** 4,
      lambda x: (1 + x[1] ** 2) * x[0] + x[2] ** 4 - 3)  # fmt: skip
-_add("hs27", (2, 2, 2), 0.04, lambda x: 0.01 * (x[0] - 1) ** 2 + (x[1] - x[0] ** 2) ** 2, lambda x: x[0] + x[2] ** 2 + 1)
+_add(
+    "hs27", (2, 2, 2), 0.04, lambda x: 0.01 * (x[0] - 1) ** 2 + (x[1] - x[0] ** 2) ** 2, lambda x: x[0] + x[2] ** 2 + 1
+)
 _add("hs28", (-4, 1, 1), 0.0, lambda x: (x[0] + x[1]) ** 2 + (x[1] + x[2]) ** 2,
      lambda x: x[0] + 2 * x[1] + 3 * x[2] - 1)  # fmt: skip
 _add("hs39", (2, 2, 2, 2), -1.0, lambda x: -x[0], lambda x: x[1] - x[0] ** 3 - x[2] ** 2,

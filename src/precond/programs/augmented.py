@@ -53,9 +53,7 @@ class AugmentedLagrangian(ProgramIteration):
                 mu *= self.growth
             before, accuracy = violation, accuracy / 10
 
-    def _minimize(
-        self, program: Program, site: Site, multipliers: Tensor, mu: float, bound: float
-    ) -> tuple[Site, int]:
+    def _minimize(self, program: Program, site: Site, multipliers: Tensor, mu: float, bound: float) -> tuple[Site, int]:
         """Return a point where the gradient of the augmented Lagrangian is at most ``bound``."""
         for count in range(self.inner):
             guess = multipliers + mu * site.constraints

@@ -218,7 +218,9 @@ class _Run:
             last, target = pair[0], length * target + constraints * self.scaling.rows
         return None
 
-    def _by_residuals(self, state: _State, d: Tensor, dl: Tensor, step: float) -> tuple[float, Tensor, Tensor, Site] | None:
+    def _by_residuals(
+        self, state: _State, d: Tensor, dl: Tensor, step: float
+    ) -> tuple[float, Tensor, Tensor, Site] | None:
         """Accept the full step if it reduces the residuals of optimality, near a solution where values say no more."""
         before = self.error(state, state.barrier.mu)
         trial = self.program.site(state.site.x + step * d)

@@ -100,7 +100,9 @@ class SketchedNewton(ProgramIteration):
         precondition = self.precondition(kkt) if self.precondition is not None else _same
         bound = self.accuracy.bound(system, state) * system.size
         progress: Progress | None = None
-        for count, progress in enumerate(self.inner.iterate(kkt, -right[None], precondition, torch.zeros_like(right)[None])):
+        for count, progress in enumerate(
+            self.inner.iterate(kkt, -right[None], precondition, torch.zeros_like(right)[None])
+        ):
             at_last = progress.solved or progress.failure is not None or count >= self.inner_limit
             while at_last or float(progress.residual) <= bound:
                 z = progress.solution()[0]

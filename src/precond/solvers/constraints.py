@@ -64,7 +64,9 @@ def read_constraints(constraints: Any, x0: Tensor, call: Call) -> list[Block]:
         return [_linear(constraints, x0)]
     if hasattr(constraints, "fun") and hasattr(constraints, "lb"):
         jac = constraints.jac if callable(constraints.jac) else None
-        return [_block(constraints.fun, jac, constraints.lb, constraints.ub, x0, call, "fun of the NonlinearConstraint")]
+        return [
+            _block(constraints.fun, jac, constraints.lb, constraints.ub, x0, call, "fun of the NonlinearConstraint")
+        ]
     if callable(constraints):
         return [_block(constraints, None, 0.0, 0.0, x0, call, "constraints")]
     raise BadInputError(
@@ -127,9 +129,7 @@ def _linear(given: Any, x0: Tensor) -> Block:
     return Block(lambda x: rows @ x, lambda x: rows, lower, upper)
 
 
-def _block(
-    fun: Any, jac: Any, lower: Any, upper: Any, x0: Tensor, call: Call, name: str
-) -> Block:
+def _block(fun: Any, jac: Any, lower: Any, upper: Any, x0: Tensor, call: Call, name: str) -> Block:
     def function(x: Tensor) -> Tensor:
         value = call(fun, x)
         if not isinstance(value, Tensor):
@@ -160,4 +160,6 @@ def _spread(value: Any, count: int, like: Tensor, name: str) -> Tensor:
 
 def _check_order(lower: Tensor, upper: Tensor, name: str) -> None:
     if bool((lower > upper).any()) or bool(torch.isnan(lower).any() or torch.isnan(upper).any()):
-        raise BadInputError(f"{name}: a lower bound exceeds the upper one, or is not a number; nothing can satisfy that")
+        raise BadInputError(
+            f"{name}: a lower bound exceeds the upper one, or is not a number; nothing can satisfy that"
+        )

@@ -138,5 +138,3 @@ class _Matrix(DenseOperator):
         self.traits = OperatorTraits(symmetric=False)
         self._entries = None
         self._double = None
-
-
