@@ -73,8 +73,8 @@ def minimize(
         method: Name of a recipe (``precond methods`` lists them), a `Method`, or ``"auto"``: Newton-CG where Hessian
             products are at hand (which one product finds out), L-BFGS elsewhere; ``Result.method`` says why.
         constraints: A function ``c(x)`` whose values are to be zero, of torch operations if ``fun`` is; SciPy's
-            ``LinearConstraint``, ``NonlinearConstraint`` or dictionaries; or several of these in a list. Inequalities get
-            slack variables.
+            ``LinearConstraint``, ``NonlinearConstraint`` or dictionaries; or several of these in a list. Inequalities
+            get slack variables.
         bounds: A ``scipy.optimize.Bounds``, or a pair (lower, upper) for each variable; ``None`` where there is none.
         tol: Absolute bound on the Euclidean norm of the gradient; with constraints, on each residual of the optimality
             conditions: of the Lagrangian's gradient, the constraints, and complementarity.

@@ -1,7 +1,8 @@
-"""AdaSketch-Newton (arXiv 2305.18379) against its recursion written out in NumPy, and its headline on small problems."""
+"""AdaSketch-Newton (arXiv 2305.18379) against its recursion written out in NumPy, and its headline."""
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -18,7 +19,7 @@ from precond.recipes.programs import adasketch_newton, sketched_newton
 from precond.solvers.program_oracles import TorchProgram
 from precond.solvers.programs import run_program
 
-CARD = ("hs6", "hs7", "hs28", "hs42", "hs48", "hs79")
+CARD = ("hs7", "hs28", "hs42", "hs48", "hs79")
 
 
 def program(problem: Classical) -> tuple[Program, torch.Tensor]:
@@ -41,6 +42,12 @@ def derivatives(problem: Classical, x: np.ndarray, multipliers: np.ndarray) -> t
     )  # fmt: skip
 
 
+def merit(problem: Classical, x: np.ndarray, lam: np.ndarray, eta1: float, eta2: float) -> float:
+    f, c, g, jacobian, _ = derivatives(problem, x, lam)
+    gradient = g + jacobian.T @ lam
+    return float(f + lam @ c + eta1 / 2 * c @ c + eta2 / 2 * gradient @ gradient)
+
+
 def reference(problem: Classical, steps: int) -> list[tuple[np.ndarray, np.ndarray, float, float, float]]:
     """The paper's recursion with exact solves: points, multipliers, steps and penalties."""
     x = np.array(problem.start)
@@ -49,7 +56,7 @@ def reference(problem: Classical, steps: int) -> list[tuple[np.ndarray, np.ndarr
     eta1, eta2, nu, beta = 1.0, 0.1, 1.5, 0.1
     path = []
     for _ in range(steps):
-        f, c, g, jacobian, hessian = derivatives(problem, x, lam)
+        _, c, g, jacobian, hessian = derivatives(problem, x, lam)
         n, m = len(x), len(c)
         stationarity = g + jacobian.T @ lam
         size = np.linalg.norm(np.concatenate([stationarity, c]))
@@ -59,27 +66,20 @@ def reference(problem: Classical, steps: int) -> list[tuple[np.ndarray, np.ndarr
         kkt = np.block([[hessian + t * np.eye(n), jacobian.T], [jacobian, np.zeros((m, m))]])
         z = -np.linalg.solve(kkt, np.concatenate([stationarity, c]))
 
-        def slope(eta1: float, eta2: float) -> float:
-            in_x = stationarity + eta2 * hessian @ stationarity + eta1 * jacobian.T @ c
-            return float(np.concatenate([in_x, c + eta2 * jacobian @ stationarity]) @ z)
-
-        while slope(eta1, eta2) > -eta2 / 2 * size**2:
+        in_x = np.stack([stationarity, jacobian.T @ c, hessian @ stationarity])
+        in_lam = np.stack([c, 0 * c, jacobian @ stationarity])
+        parts = in_x @ z[:n] + in_lam @ z[n:]  # of the slope: without penalty, of eta1, of eta2
+        while parts @ [1, eta1, eta2] > -eta2 / 2 * size**2:
             eta1, eta2 = eta1 * nu**2, eta2 / nu
-
-        def merit(x: np.ndarray, lam: np.ndarray) -> float:
-            f, c, g, jacobian, _ = derivatives(problem, x, lam)
-            gradient = g + jacobian.T @ lam
-            return float(f + lam @ c + eta1 / 2 * c @ c + eta2 / 2 * gradient @ gradient)
-
-        alpha, here = 1.0, merit(x, lam)
-        while merit(x + alpha * z[:n], lam + alpha * z[n:]) > here + alpha * beta * slope(eta1, eta2):
+        slope, alpha, here = parts @ [1, eta1, eta2], 1.0, merit(problem, x, lam, eta1, eta2)
+        while merit(problem, x + alpha * z[:n], lam + alpha * z[n:], eta1, eta2) > here + alpha * beta * slope:
             alpha /= 2
         x, lam = x + alpha * z[:n], lam + alpha * z[n:]
         path.append((x, lam, alpha, eta1, eta2))
     return path
 
 
-@pytest.mark.parametrize(("name", "steps"), [("hs7", 8), ("hs42", 3), ("hs79", 3), ("hs27", 4)])
+@pytest.mark.parametrize(("name", "steps"), [("hs7", 4), ("hs42", 3), ("hs79", 3), ("hs27", 4)])
 def test_follows_the_recursion_with_exact_solves(name: str, steps: int) -> None:
     problem = ALL[name]
     oracle, x = program(problem)
@@ -130,7 +130,7 @@ def test_converges_superlinearly_with_growing_accuracy() -> None:
     oracle, x = program(ALL["hs79"])
     outcome = run_program(oracle, x, sketched_newton(order=0.5), tol=1e-11, max_iterations=30)
     errors = [e for e in outcome.history if 1e-11 < e < 1e-1]
-    orders = [math.log(b) / math.log(a) for a, b in zip(errors, errors[1:], strict=False)]
+    orders = [math.log(b) / math.log(a) for a, b in itertools.pairwise(errors)]
     assert outcome.status.group == "converged"
     assert max(orders) > 1.3, f"residuals {errors}"
 

@@ -18,6 +18,6 @@ from precond.krylov.sketch_project import SketchProject
 from precond.krylov.sor import SOR
 
 __all__ = [
-    "CG", "FGMRES", "GCRODR", "GMRES", "IDR", "LSMR", "LSQR", "MINRES", "SOR", "BiCGStab", "BlockCG", "Chebyshev", "Dense",
-    "Richardson", "SketchProject", "run",
+    "CG", "FGMRES", "GCRODR", "GMRES", "IDR", "LSMR", "LSQR", "MINRES", "SOR", "BiCGStab", "BlockCG", "Chebyshev",
+    "Dense", "Richardson", "SketchProject", "run",
 ]  # fmt: skip

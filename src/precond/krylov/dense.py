@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from precond.core import Iteration, Map, Operator, Progress, Status
+from precond.core.materialize import LIMIT, materialize
 from precond.krylov.inner import norm
-from precond.operators.materialize import LIMIT, materialize
 
 
 @final
 @dataclasses.dataclass(frozen=True)
 class Dense(Iteration):
-    """Factorize ``A`` with partial pivoting, then refine: ``x <- x + (LU)^-1 (b - A x)`` while the residual halves.
+    """Factorize ``A P = L U`` with pivoting, then refine: ``x <- x + P (LU)^-1 (b - A x)`` while the residual halves.
 
-    Where inexact solves are expected this is the exact one. The preconditioner is not used.
+    Where inexact solves are expected this is the exact one; a preconditioner can help its conditioning.
 
     Source: J. H. Wilkinson, *Rounding Errors in Algebraic Processes*, 1963.
 
@@ -34,12 +34,13 @@ class Dense(Iteration):
         x = x0.clone()
         r = b - operator.matvec(x)
         yield Progress(norm(r), x.clone)
-        factors, pivots, info = torch.linalg.lu_factor_ex(materialize(operator, self.limit))
+        mapped = precondition(torch.eye(len(x[0]), dtype=x.dtype, device=x.device))  # rows P e_i
+        factors, pivots, info = torch.linalg.lu_factor_ex(materialize(operator, self.limit) @ mapped.mT)
         if bool(info.any()):
             yield Progress(norm(r), x.clone, failure=Status.FAILED_BREAKDOWN)
             return
         while True:
-            better = x + torch.linalg.lu_solve(factors, pivots, r.mT).mT
+            better = x + torch.linalg.lu_solve(factors, pivots, r.mT).mT @ mapped
             remaining = b - operator.matvec(better)
             if not bool((norm(remaining) < norm(r) / 2).any()):
                 yield Progress(norm(r), x.clone, solved=True)

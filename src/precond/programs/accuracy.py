@@ -93,7 +93,8 @@ class Prescribed(Accuracy):
 
     ``Psi = 20 max(||B||^2, 1) / (min(xi_G, 1) min(xi_B, 1))`` bounds ``||Gamma^-1||``, where ``xi_G`` is the least
     eigenvalue of ``J J'`` and norms are Frobenius norms. ``delta`` never grows, and is at most
-    ``(1/2 - beta) eta2 / ((1 + eta1 + eta2) Upsilon^2 Psi^2)``, ``Upsilon = max(||J||, ||H||, 1)``, but not below ``floor``.
+    ``(1/2 - beta) eta2 / ((1 + eta1 + eta2) Upsilon^2 Psi^2)``, ``Upsilon = max(||J||, ||H||, 1)``, but not below
+    ``floor``.
 
     Source: I. Hong, S. Na, M. W. Mahoney, M. Kolar, arXiv 2305.18379 (constants of their published code).
 

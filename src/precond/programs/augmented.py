@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Iterate, Program, ProgramIteration, Site, Status
-from precond.operators.materialize import materialize
+from precond.core.materialize import materialize
 
 
 @final

@@ -22,7 +22,7 @@ class Curvature(abc.ABC):
 
 
 def reduced_above(hessian: Tensor, jacobian: Tensor, threshold: float) -> bool:
-    """Whether all eigenvalues of ``Z' H Z`` exceed ``threshold``, ``Z`` an orthonormal basis of the null space of ``J``.
+    """Whether all eigenvalues of ``Z' H Z`` exceed ``threshold``, ``Z`` orthonormal, spanning the null space of ``J``.
 
     They do if and only if ``[[H - threshold I, J'], [J, 0]]`` has ``n`` positive and ``m`` negative eigenvalues.
     """

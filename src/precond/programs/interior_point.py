@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Iterate, Program, ProgramIteration, Site, Status
-from precond.operators.materialize import materialize
+from precond.core.materialize import materialize
 from precond.programs.barrier import Barrier
 from precond.programs.filter import Filter
 from precond.programs.multipliers import least_squares_multipliers
@@ -239,8 +239,8 @@ class _Run:
         return state.filter.improves(here, pair[0], pair[1] - rounding)
 
     def _settle(
-        self, state: _State, here: tuple[float, float], pair: tuple[float, float], slope: float, step: float, low: float,
-        trial: Tensor,
+        self, state: _State, here: tuple[float, float], pair: tuple[float, float], slope: float, step: float,
+        low: float, trial: Tensor,
     ) -> Site:  # fmt: skip
         """Leave the old point in the filter, unless the objective was what decided, and evaluate the new one."""
         rounding = 10 * torch.finfo(trial.dtype).eps * abs(here[1])

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from precond.core import Site
+from precond.core.materialize import fits, materialize
 from precond.krylov.lsmr import LSMR
 from precond.krylov.run import run
 from precond.operators.function import FunctionOperator
-from precond.operators.materialize import fits, materialize
 
 DENSE = 2**27
 """Bytes up to which the Jacobian is made dense for this."""

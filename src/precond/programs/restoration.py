@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Program, Site
-from precond.operators.materialize import materialize
+from precond.core.materialize import materialize
 
 ITERATIONS = 200
 FLAT = 1e-9

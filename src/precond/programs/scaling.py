@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Site
-from precond.operators.materialize import materialize
+from precond.core.materialize import materialize
 
 LARGEST, LEAST = 100.0, 1e-8
 

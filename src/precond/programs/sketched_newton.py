@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from precond.core import Iterate, Iteration, Operator, Program, ProgramIteration, Progress, Site, Status
+from precond.core.materialize import materialize
 from precond.operators.dense import DenseOperator
 from precond.operators.kkt import KKT
-from precond.operators.materialize import materialize
 from precond.programs.accuracy import Accuracy, System, Tested
 from precond.programs.curvature import Curvature, FrobeniusShift, NoShift
 from precond.programs.merit import ExactLagrangian, Slopes
@@ -30,8 +30,8 @@ class SketchedNewton(ProgramIteration):
 
     In each iteration the Newton system ``[[B, J'], [J, 0]] z = -(grad_x L, c)`` is solved by ``inner`` until the
     residual is within the bound of ``accuracy`` *and* ``z`` is a descent direction of the merit,
-    ``<grad M, z> <= -eta2/2 ||grad L||^2``; where it is not, the bound is tightened or the penalties change, and the inner
-    solve goes on from where it is. Then ``x`` and ``lambda`` move together by Armijo's rule on the merit.
+    ``<grad M, z> <= -eta2/2 ||grad L||^2``; where it is not, the bound is tightened or the penalties change, and
+    the inner solve goes on from where it is. Then ``x`` and ``lambda`` move together by Armijo's rule on the merit.
 
     Attributes:
         inner: What solves the Newton system.

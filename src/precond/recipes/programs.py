@@ -47,8 +47,8 @@ def _inner(name: Inner, size: int | None, seed: int) -> Iteration:
     family="constrained",
     paper=_HONG,
     purpose="Equality constraints, with Newton systems solved by random sketches to an accuracy chosen on the way.",
-    claim="Converges globally and superlinearly with inexact, randomized inner solves, on fewer evaluations than methods "
-    "with an l1 merit function.",
+    claim="Converges globally and superlinearly with inexact, randomized inner solves, on fewer evaluations than "
+    "methods with an l1 merit function.",
     example=f"{_CALL}, method='adasketch-newton')",
 )
 def adasketch_newton(
@@ -88,7 +88,7 @@ def adasketch_newton(
         5. The eigenvalue test of step 1 reads the inertia of a factorization, not an eigendecomposition of ``Z' H Z``.
 
     Args:
-        inner: What solves the Newton systems: Gaussian sketches, sampled rows, or a deterministic solver to compare with.
+        inner: What solves the Newton systems: Gaussian sketches, sampled rows, or a deterministic solver.
         size: Columns of a sketch.
         seed: Seed of the sketches.
         eta1: First penalty on the constraints.
@@ -129,12 +129,12 @@ def sketched_newton(
 ) -> ProgramIteration:
     """Newton's method on the exact augmented Lagrangian, as accurate as descent requires.
 
-    As `adasketch_newton`, but the inner solve stops at ``||r|| <= min(start, ||grad L||^order) ||grad L||``; where the step
-    found is no direction of descent the bound is divided by ten, and only at the end of that the penalties change.
+    As `adasketch_newton`, but the inner solve stops at ``||r|| <= min(start, ||grad L||^order) ||grad L||``; where the
+    step found is no direction of descent the bound is divided by ten, and only at the end of that the penalties change.
 
     Deviations:
-        1. The bounds on the accuracy, which the paper derives from estimates of ``||Gamma^-1||``, are replaced by the test
-           of descent that they are there to ensure.
+        1. The bounds on the accuracy, which the paper derives from estimates of ``||Gamma^-1||``, are replaced by the
+           test of descent that they are there to ensure.
         2. The Hessian is shifted by the first of ``1e-4 * 8^k`` that makes it positive definite on the tangent space,
            where the published code adds its Frobenius norm.
         3. See `adasketch_newton` for the others.
@@ -179,7 +179,7 @@ def interior_point(*, mu: float = 0.1, tau: float = 0.99) -> ProgramIteration:
     filter Newton method for equality constraints.
 
     Deviations:
-        1. The violation is reduced by scaled Levenberg-Marquardt steps; the paper solves another interior-point problem.
+        1. The violation is reduced by scaled Levenberg-Marquardt steps; the paper solves another problem.
         2. Systems are dense, equilibrated before their inertia is read, and the second block is shifted wherever this
            alone makes the inertia right.
         3. Bounds are not relaxed, and the limit on the violation is 1e4 times the initial one in each barrier problem.

@@ -45,8 +45,8 @@ def read_constraints(constraints: Any, x0: Tensor, call: Call) -> list[Block]:
 
     Args:
         constraints: A function ``c`` that means ``c(x) = 0``; ``scipy.optimize.LinearConstraint`` or
-            ``NonlinearConstraint``; a dictionary with ``type`` (``"eq"`` or ``"ineq"``, which means ``>= 0``), ``fun`` and
-            perhaps ``jac`` and ``args``; or several of these in a list or tuple.
+            ``NonlinearConstraint``; a dictionary with ``type`` (``"eq"`` or ``"ineq"``, which means ``>= 0``), ``fun``
+            and perhaps ``jac`` and ``args``; or several of these in a list or tuple.
         x0: The starting point, ``[n]``, where functions are tried.
         call: Calls a user's function at flat variables.
 
@@ -160,6 +160,4 @@ def _spread(value: Any, count: int, like: Tensor, name: str) -> Tensor:
 
 def _check_order(lower: Tensor, upper: Tensor, name: str) -> None:
     if bool((lower > upper).any()) or bool(torch.isnan(lower).any() or torch.isnan(upper).any()):
-        raise BadInputError(
-            f"{name}: a lower bound exceeds the upper one, or is not a number; nothing can satisfy that"
-        )
+        raise BadInputError(f"{name}: a lower bound exceeds the upper one, or is not a number: nothing can satisfy it")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from precond.core import IncompatibleError, Operator
-from precond.operators.dense import DenseOperator
+from precond.core.errors import IncompatibleError
+from precond.core.operator import Operator
 
 LIMIT = 2**31
 """Bytes that a matrix may take, unless told otherwise."""
@@ -33,8 +33,9 @@ def materialize(operator: Operator, limit: int = LIMIT) -> Tensor:
     Raises:
         IncompatibleError: It would take more.
     """
-    if isinstance(operator, DenseOperator):
-        return operator.matrix
+    given = operator.dense()
+    if given is not None:
+        return given
     m, n = operator.shape
     if not fits(operator, limit):
         raise IncompatibleError(
@@ -43,6 +44,6 @@ def materialize(operator: Operator, limit: int = LIMIT) -> Tensor:
     by_rows = m < n and operator.has_adjoint
     product = operator.rmatvec if by_rows else operator.matvec
     unit = torch.eye(m if by_rows else n, dtype=operator.dtype, device=operator.device)
-    parts = [product(part) for part in unit.split(CHUNK)]
+    parts = [product(part) for part in torch.split(unit, CHUNK)]
     matrix = torch.cat(parts) if parts else unit.new_zeros(0, n if by_rows else m)
     return matrix.conj() if by_rows and matrix.is_complex() else matrix if by_rows else matrix.mT.contiguous()
