@@ -33,6 +33,8 @@ from precond.optim import (
     PSGDKron,
     ScalableShampoo,
     Shampoo,
+    Shampoo4bit,
+    Shampoo4bitCholesky,
     ShampooSquared,
     SparseMFAC,
     TurboMuon,
@@ -60,6 +62,8 @@ NAMES = {
     PSGDLRA: "psgd-lra",
     ScalableShampoo: "scalable-shampoo",
     Shampoo: "shampoo",
+    Shampoo4bit: "shampoo-4bit",
+    Shampoo4bitCholesky: "shampoo-4bit-cholesky",
     ShampooSquared: "shampoo-squared",
     SOAP: "soap",
 }

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from precond.recipes.dropins import Lion as Lion
     from precond.recipes.dropins import Muon as Muon
     from precond.recipes.dropins import Shampoo as Shampoo
+    from precond.recipes.dropins_low_bit import Shampoo4bit as Shampoo4bit
+    from precond.recipes.dropins_low_bit import Shampoo4bitCholesky as Shampoo4bitCholesky
     from precond.recipes.dropins_matrix import ASGO as ASGO
     from precond.recipes.dropins_matrix import DASGO as DASGO
     from precond.recipes.dropins_matrix import ScalableShampoo as ScalableShampoo
@@ -44,6 +46,7 @@ _home = {
     "estimate_memory": "precond.optim.memory",
     **dict.fromkeys(("SGD", "AdamW", "Adan", "LeanSOAP", "Lion", "Muon", "Shampoo", "SOAP"), "precond.recipes.dropins"),
     **dict.fromkeys(("ASGO", "DASGO", "ScalableShampoo", "ShampooSquared"), "precond.recipes.dropins_matrix"),
+    **dict.fromkeys(("Shampoo4bit", "Shampoo4bitCholesky"), "precond.recipes.dropins_low_bit"),
     **dict.fromkeys(("InducedMetric", "LANTON", "MARS", "MARSM", "TurboMuon"), "precond.recipes.dropins_momentum"),
     **dict.fromkeys(("PSGDLRA", "PSGDAffine", "PSGDKron", "PSGDNewton"), "precond.recipes.dropins_psgd"),
     **dict.fromkeys(("MFAC", "LowRankMFAC", "SparseMFAC"), "precond.recipes.dropins_windowed"),
@@ -52,7 +55,7 @@ _home = {
 __all__ = [
     "ASGO", "DASGO", "LANTON", "MARS", "MARSM", "MFAC", "PSGDLRA", "SGD", "SOAP", "AdamW", "Adan", "InducedMetric",
     "LeanSOAP", "Lion", "LowRankMFAC", "Matrices", "Muon", "Optimizer", "PSGDAffine", "PSGDKron", "PSGDNewton",
-    "ScalableShampoo", "Shampoo", "ShampooSquared", "SparseMFAC", "TurboMuon", "WeightConditioning",
+    "ScalableShampoo", "Shampoo", "Shampoo4bit", "Shampoo4bitCholesky", "ShampooSquared", "SparseMFAC", "TurboMuon", "WeightConditioning",
     "estimate_memory", "weight_conditioning",
 ]  # fmt: skip
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from precond.core import BadInputError, Route
+from precond.math.polar import Form
 from precond.optim.optimizer import Optimizer
 from precond.preconditioners.polar import Scale
 from precond.recipes import induced_metric, noise_adaptive, orthogonal, variance_reduced
@@ -30,6 +31,7 @@ class TurboMuon(Optimizer):
         scale: ``"spectral"``, ``"rms"`` or ``"none"``; see `precond.preconditioners.polar.Polar`.
         adamw_lr: Learning rate of the rest; it keeps its ratio to ``lr`` under a schedule.
         exclude: Shell patterns of names that are not hidden.
+        polar: What the iteration steps on: ``"matrix"``, ``"gram"`` or ``"auto"``; see `precond.math.polar`.
     """
 
     def __init__(
@@ -43,9 +45,10 @@ class TurboMuon(Optimizer):
         scale: Scale = "spectral",
         adamw_lr: float = 3e-4,
         exclude: Sequence[str] = NOT_HIDDEN,
+        polar: Form = "auto",
     ) -> None:
         method = orthogonal.turbo_muon(
-            momentum=momentum, nesterov=nesterov, steps=ns_steps, scale=scale, exclude=exclude,
+            momentum=momentum, nesterov=nesterov, steps=ns_steps, scale=scale, polar=polar, exclude=exclude,
             adamw_scale=rate_ratio("adamw_lr", adamw_lr, lr),
         )  # fmt: skip
         super().__init__(params, method, lr=lr, weight_decay=weight_decay)
