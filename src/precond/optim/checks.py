@@ -46,9 +46,9 @@ def check_closure(needs: Need) -> None:
         )
     if Need.PROBE in needs:
         raise IncompatibleError(
-            "this method probes the Hessian by evaluating each batch twice: call step(closure) with a closure that zeroes "
-            "the gradients, evaluates one and the same batch whenever it is called, calls backward and returns the loss; "
-            "the whitening forms need none"
+            "this method probes the Hessian by evaluating each batch twice: call step(closure) with a closure that "
+            "zeroes the gradients, evaluates one and the same batch whenever it is called, calls backward and returns "
+            "the loss; the whitening forms need none"
         )
 
 

@@ -40,7 +40,8 @@ def lay_out(
         states: What is known of each parameter from earlier steps.
 
     Returns:
-        Slabs in the order of their first parameters, flat ones last; the refreshes of a method's tensors are spread over its interval.
+        Slabs in the order of their first parameters, flat ones last; the refreshes of a method's tensors are spread
+        over its interval.
     """
     places: dict[Key, list[Tensor]] = {}
     chosen: dict[Key, Method] = {}
