@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from precond.core import Method, Route, Scope
+from precond.core import Method, Scope
 from precond.optim.flat import FlatSlab
 from precond.optim.fused import fused_step
+from precond.optim.rules import Rule
 from precond.optim.slab import Slab, slab_room, working_dtype
 from precond.optim.stagger import phases, refresh_cost
 
@@ -22,21 +23,14 @@ def named(group: dict[str, Any]) -> Iterable[tuple[str, Tensor]]:
     return zip(names, group["params"], strict=True)
 
 
-def method_for(method: Method | Route, name: str, param: Tensor) -> Method:
-    """Return the method that a parameter follows."""
-    return method.method_for(name, param) if isinstance(method, Route) else method
-
-
-def lay_out(
-    groups: Sequence[dict[str, Any]], methods: Sequence[Method | Route], states: Mapping[Tensor, Any]
-) -> list[Slab]:
+def lay_out(groups: Sequence[dict[str, Any]], rules: Sequence[Rule], states: Mapping[Tensor, Any]) -> list[Slab]:
     """Group the parameters that have a gradient or a state into slabs with fresh state.
 
     A global method has all parameters that train from the start, once one of them has a gradient.
 
     Args:
         groups: Parameter groups.
-        methods: The method or route of each group.
+        rules: Which method the parameters of each group follow.
         states: What is known of each parameter from earlier steps.
 
     Returns:
@@ -52,7 +46,7 @@ def lay_out(
             present = param.grad is not None or bool(states.get(param))
             if param.numel() == 0 or not (present or param.requires_grad):
                 continue
-            method = method_for(methods[index], name, param)
+            method = rules[index].method_for(name, param)
             if method.preconditioner.scope is Scope.GLOBAL:
                 key = (index, id(method), param.device, working_dtype(param.dtype))
                 whole.setdefault(key, []).append((name, param))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from precond.core import Method, Need, Route, Scope, named_tensors
-from precond.optim.layout import method_for
+from precond.optim.rules import Rule
 from precond.optim.slab import allocate, slab_shape, working_dtype
 
 
@@ -23,12 +23,12 @@ def estimate_memory(model: nn.Module | Iterable[tuple[str, Tensor]], method: Met
         Bytes, equal to ``Optimizer.state_bytes()`` once every parameter has had a gradient.
     """
     named = model.named_parameters() if isinstance(model, nn.Module) else model
-    total, weights, needs = 0, 0, Need.NOTHING
+    rule, total, weights, needs = Rule(method), 0, 0, Need.NOTHING
     whole: dict[tuple[int, torch.dtype], tuple[Method, int]] = {}
     for name, param in named:
         if not param.requires_grad or not param.numel():
             continue
-        chosen, dtype = method_for(method, name, param), working_dtype(param.dtype)
+        chosen, dtype = rule.method_for(name, param), working_dtype(param.dtype)
         needs |= chosen.needs
         weights += param.numel() * param.element_size()
         if chosen.preconditioner.scope is Scope.GLOBAL:
