@@ -42,7 +42,8 @@ class Evidence:
         gradient, previous, lookback = (
             None if v is None else reshape(v) for v in (self.gradient, self.previous, self.lookback)
         )
-        return dataclasses.replace(self, gradient=gradient, previous=previous, lookback=lookback)
+        probe = None if self.probe is None else (reshape(self.probe[0]), reshape(self.probe[1]))
+        return dataclasses.replace(self, gradient=gradient, previous=previous, lookback=lookback, probe=probe)
 
 
 def need(value: Tensor | None, what: str) -> Tensor:
