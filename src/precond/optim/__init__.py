@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from precond.recipes.dropins import Shampoo as Shampoo
     from precond.recipes.dropins_matrix import ASGO as ASGO
     from precond.recipes.dropins_matrix import DASGO as DASGO
+    from precond.recipes.dropins_matrix import DistributedShampoo as DistributedShampoo
     from precond.recipes.dropins_matrix import PSGDKron as PSGDKron
     from precond.recipes.dropins_matrix import ScalableShampoo as ScalableShampoo
     from precond.recipes.dropins_matrix import ShampooSquared as ShampooSquared
@@ -38,15 +39,16 @@ _home = {
     "estimate_memory": "precond.optim.memory",
     **dict.fromkeys(("SGD", "AdamW", "Adan", "LeanSOAP", "Lion", "Muon", "Shampoo", "SOAP"), "precond.recipes.dropins"),
     **dict.fromkeys(
-        ("ASGO", "DASGO", "PSGDKron", "ScalableShampoo", "ShampooSquared"), "precond.recipes.dropins_matrix"
+        ("ASGO", "DASGO", "DistributedShampoo", "PSGDKron", "ScalableShampoo", "ShampooSquared"),
+        "precond.recipes.dropins_matrix",
     ),
     **dict.fromkeys(("InducedMetric", "LANTON", "MARS", "MARSM", "TurboMuon"), "precond.recipes.dropins_momentum"),
 }
 
 __all__ = [
-    "ASGO", "DASGO", "LANTON", "MARS", "MARSM", "SGD", "SOAP", "AdamW", "Adan", "InducedMetric", "LeanSOAP", "Lion",
-    "Matrices", "Muon", "Optimizer", "PSGDKron", "ScalableShampoo", "Shampoo", "ShampooSquared", "TurboMuon",
-    "WeightConditioning", "estimate_memory", "weight_conditioning",
+    "ASGO", "DASGO", "LANTON", "MARS", "MARSM", "SGD", "SOAP", "AdamW", "Adan", "DistributedShampoo", "InducedMetric",
+    "LeanSOAP", "Lion", "Matrices", "Muon", "Optimizer", "PSGDKron", "ScalableShampoo", "Shampoo", "ShampooSquared",
+    "TurboMuon", "WeightConditioning", "estimate_memory", "weight_conditioning",
 ]  # fmt: skip
 
 
