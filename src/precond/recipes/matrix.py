@@ -141,6 +141,7 @@ def soap(
         1. Placement of ``eps`` and of the decay follow the published code, where the paper's text leaves them open.
         2. With ``stagger``, different tensors turn their bases at different steps, to spread the cost.
         3. Where several axes are shortest, the last of them turns if ``one_sided``.
+        4. ``normalize`` leaves out the factor ``sqrt(1 - b2^t) / (1 - b1^t)``, which the published code keeps.
     """
     basis = Eigenbasis(b2 if shampoo_beta is None else shampoo_beta, max_dim, vectors, one_sided, tolerance)
     return Method(
