@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from precond.recipes.dropins_matrix import ASGO as ASGO
     from precond.recipes.dropins_matrix import DASGO as DASGO
     from precond.recipes.dropins_matrix import DistributedShampoo as DistributedShampoo
+    from precond.recipes.dropins_matrix import KLShampoo as KLShampoo
     from precond.recipes.dropins_matrix import PSGDKron as PSGDKron
     from precond.recipes.dropins_matrix import ScalableShampoo as ScalableShampoo
     from precond.recipes.dropins_matrix import ShampooSquared as ShampooSquared
@@ -39,7 +40,7 @@ _home = {
     "estimate_memory": "precond.optim.memory",
     **dict.fromkeys(("SGD", "AdamW", "Adan", "LeanSOAP", "Lion", "Muon", "Shampoo", "SOAP"), "precond.recipes.dropins"),
     **dict.fromkeys(
-        ("ASGO", "DASGO", "DistributedShampoo", "PSGDKron", "ScalableShampoo", "ShampooSquared"),
+        ("ASGO", "DASGO", "DistributedShampoo", "KLShampoo", "PSGDKron", "ScalableShampoo", "ShampooSquared"),
         "precond.recipes.dropins_matrix",
     ),
     **dict.fromkeys(("InducedMetric", "LANTON", "MARS", "MARSM", "TurboMuon"), "precond.recipes.dropins_momentum"),
@@ -47,8 +48,8 @@ _home = {
 
 __all__ = [
     "ASGO", "DASGO", "LANTON", "MARS", "MARSM", "SGD", "SOAP", "AdamW", "Adan", "DistributedShampoo", "InducedMetric",
-    "LeanSOAP", "Lion", "Matrices", "Muon", "Optimizer", "PSGDKron", "ScalableShampoo", "Shampoo", "ShampooSquared",
-    "TurboMuon", "WeightConditioning", "estimate_memory", "weight_conditioning",
+    "KLShampoo", "LeanSOAP", "Lion", "Matrices", "Muon", "Optimizer", "PSGDKron", "ScalableShampoo", "Shampoo",
+    "ShampooSquared", "TurboMuon", "WeightConditioning", "estimate_memory", "weight_conditioning",
 ]  # fmt: skip
 
 
