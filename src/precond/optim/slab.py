@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from precond.core import Evidence, Health, Method, Need, Turned, map_tensors, named_tensors
+from precond.core import Evidence, Health, Method, Need, Turned, map_tensors, named_tensors, put_to_rest
+from precond.optim.awake import Awake
 from precond.optim.fused import fused_step
 from precond.optim.replay import Seen
 
@@ -70,11 +71,7 @@ def allocate(method: Method, like: Tensor) -> SlabState:
         rule=method.step.init(like),
         previous=torch.zeros_like(like) if Need.PREVIOUS in method.needs else None,
     )
-    return map_tensors(lambda t: method.storage.allocate(t) if _encoded(t) else t, state)
-
-
-def _encoded(tensor: Tensor) -> bool:
-    return tensor.is_floating_point() and tensor.ndim >= 2
+    return put_to_rest(method.storage, state)
 
 
 def turned_momentum(method: Method) -> Turned[Any] | None:
@@ -112,6 +109,7 @@ class Slab:
         self.clock = 0
         self.turned = turned_momentum(method)
         self.fused = fused_step(method)
+        self._awake: Awake | None = None
 
     def named_views(self, member: int) -> dict[str, Tensor]:
         """Return one parameter's state by dotted names, as views into the stacked tensors."""
@@ -169,29 +167,13 @@ class Slab:
     @contextlib.contextmanager
     def working(self, members: Sequence[int] | None) -> Iterator[SlabState]:
         """Yield the state of some members (``None`` for all) in working form, and write it back afterwards."""
-        storage = self.method.storage
-        if members is None and not storage.encodes:
+        if members is None and not self.method.storage.encodes:
             yield self.state
             return
-        index = None if members is None else torch.tensor(members, device=self.device)
-
-        def take(resting: Tensor) -> Tensor:
-            encoded = storage.encodes and _encoded(resting)
-            working = storage.decode(resting, torch.empty(0, dtype=self.dtype)) if encoded else resting
-            return working if index is None else working.index_select(0, index)
-
-        state = map_tensors(take, self.state)
-        yield state
-        for (_, resting), (_, working) in zip(named_tensors(self.state), named_tensors(state), strict=True):
-            if not (storage.encodes and _encoded(resting)):
-                if index is None:
-                    continue
-                resting.index_copy_(0, index, working)
-            elif index is None:
-                storage.encode(working, resting)
-            else:
-                whole = storage.decode(resting, working)
-                storage.encode(whole.index_copy(0, index, working), resting)
+        self._awake = Awake(self.state, members)
+        yield self._awake.state
+        self._awake.settle()
+        self._awake = None
 
     def refresh(self, state: SlabState, positions: Sequence[int] | None) -> Health:
         """Refresh the preconditioner of the members at ``positions`` of a working state (``None`` for all)."""
@@ -200,9 +182,15 @@ class Slab:
             return self._refresh(*whole)
         index = torch.tensor(positions, device=self.device)
         part = map_tensors(lambda t: t.index_select(0, index), whole)
+        unwritten = [new._version for _, new in named_tensors(part)]
         health = self._refresh(*part)
-        for (_, resting), (_, new) in zip(named_tensors(whole), named_tensors(part), strict=True):
-            resting.index_copy_(0, index, new)
+        pairs = zip(named_tensors(whole), named_tensors(part), unwritten, strict=True)
+        for (_, tensor), (_, new), version in pairs:
+            if new._version != version:
+                before = tensor._version
+                tensor.index_copy_(0, index, new)
+                if self._awake is not None:
+                    self._awake.wrote(tensor, positions, before)
         return health
 
     def _refresh(self, state: Any, momentum: Any) -> Health:

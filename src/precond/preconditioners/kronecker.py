@@ -9,7 +9,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from precond.core import HEALTHY, Evidence, Health, Need, Preconditioner, Scope, Traits, need
+from precond.core import HEALTHY, Evidence, Health, Need, Preconditioner, Role, Scope, Traits, need, rests_as
 from precond.math.averages import debias
 from precond.math.modes import add_gram, complete, mode_products
 from precond.math.root_methods import Eigen, InverseRoot
@@ -32,9 +32,9 @@ class KroneckerState:
         failures: Refreshes that failed since the last that did not, ``[batch]``; kept only where they are limited.
     """
 
-    factors: list[Tensor | None]
-    roots: list[Tensor | None]
-    bases: list[Tensor | None]
+    factors: list[Tensor | None] = rests_as(Role.SYMMETRIC)
+    roots: list[Tensor | None] = rests_as(Role.ROOT)
+    bases: list[Tensor | None] = rests_as(Role.ORTHOGONAL)
     steps: Tensor | None
     failures: Tensor | None
 

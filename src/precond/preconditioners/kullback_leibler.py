@@ -9,7 +9,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from precond.core import HEALTHY, BadInputError, Evidence, Health, Need, Scope, Traits, Turned, need
+from precond.core import HEALTHY, BadInputError, Evidence, Health, Need, Role, Scope, Traits, Turned, need, rests_as
 from precond.math.eigen import safe_eigh
 from precond.math.modes import add_gram, complete, mode_products
 from precond.math.orthogonal import orthogonal
@@ -27,10 +27,10 @@ class KLKroneckerState:
         used: The estimates before the last gradient, by which is divided, each ``[batch, n]``.
     """
 
-    factors: list[Tensor | None]
-    bases: list[Tensor | None]
-    values: list[Tensor | None]
-    used: list[Tensor | None]
+    factors: list[Tensor | None] = rests_as(Role.SYMMETRIC)
+    bases: list[Tensor | None] = rests_as(Role.ORTHOGONAL)
+    values: list[Tensor | None] = rests_as(Role.EXACT)
+    used: list[Tensor | None] = rests_as(Role.EXACT)
 
 
 @final
