@@ -14,6 +14,7 @@ from precond.math.averages import debias
 from precond.math.modes import add_gram, complete, mode_products
 from precond.math.root_methods import Eigen, InverseRoot
 from precond.math.shapes import modes_with_factor
+from precond.preconditioners.diagonal import Diagonal
 from precond.preconditioners.shifts import refuse_shift
 
 Exponents = Sequence[tuple[int, float]]
@@ -84,6 +85,11 @@ class Kronecker(Preconditioner[KroneckerState]):
     def traits(self) -> Traits:
         """Symmetric, positive definite, and constant between refreshes."""
         return Traits()
+
+    @property
+    def elementwise(self) -> Diagonal:
+        """AdaGrad, or RMSProp where the factors are averaged: the diagonal of the factor of a vector."""
+        return Diagonal(self.beta, self.eps or 1e-12, debias=self.debias)
 
     def init(self, like: Tensor) -> KroneckerState:
         """Start every factor at ``eps`` times the identity, and its root with it."""

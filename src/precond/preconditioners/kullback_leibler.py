@@ -14,6 +14,7 @@ from precond.math.eigen import safe_eigh
 from precond.math.modes import add_gram, complete, mode_products
 from precond.math.orthogonal import orthogonal
 from precond.math.products import fast_products
+from precond.preconditioners.diagonal import Diagonal
 
 
 @dataclasses.dataclass
@@ -72,6 +73,11 @@ class KLKronecker(Turned[KLKroneckerState]):
     def traits(self) -> Traits:
         """Symmetric, positive definite, and moving with every gradient."""
         return Traits(fixed=False, shiftable=True)
+
+    @property
+    def elementwise(self) -> Diagonal:
+        """Adam's preconditioner: the factor of a vector, entry by entry."""
+        return Diagonal(self.beta, self.eps)
 
     def init(self, like: Tensor) -> KLKroneckerState:
         """Start with zero factors, the identity as basis, and equal eigenvalues."""

@@ -48,6 +48,11 @@ class Reshaped(Turned[ReshapedState]):
         """Those of the inner preconditioner."""
         return self.inner.traits
 
+    @property
+    def elementwise(self) -> Preconditioner[Any] | None:
+        """That of the inner preconditioner."""
+        return self.inner.elementwise
+
     def init(self, like: Tensor) -> ReshapedState:
         """Start the inner preconditioner on the other shape."""
         return ReshapedState(self.inner.init(self.view(like)), tuple(like.shape[1:]))
