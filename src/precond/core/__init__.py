@@ -2,7 +2,7 @@
 
 from precond.core.cadence import Cadence
 from precond.core.decay import Decay
-from precond.core.errors import BadInputError, IncompatibleError, PrecondError, UnknownNameError
+from precond.core.errors import BadInputError, IncompatibleError, PrecondError, RefreshError, UnknownNameError
 from precond.core.evidence import Evidence, need
 from precond.core.extras import MissingExtraError, require
 from precond.core.filter import Filter
@@ -65,6 +65,7 @@ __all__ = [
     "Range",
     "Recipe",
     "Recycling",
+    "RefreshError",
     "Resting",
     "Result",
     "Role",

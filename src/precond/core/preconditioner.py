@@ -22,15 +22,17 @@ class Health:
     Attributes:
         failures: How many members of the batch kept their last good factor.
         detail: One line on what was done about it; empty when all went well.
+        hopeless: Whether the last good factor is too old to be trusted, so that a driver should stop.
     """
 
     failures: int = 0
     detail: str = ""
+    hopeless: bool = False
 
     def __add__(self, other: Health) -> Health:
         """Combine two reports."""
         detail = "; ".join(part for part in (self.detail, other.detail) if part)
-        return Health(self.failures + other.failures, detail)
+        return Health(self.failures + other.failures, detail, self.hopeless or other.hopeless)
 
 
 HEALTHY = Health()

@@ -144,13 +144,17 @@ class Slab:
         if not self.method.preconditioner.refreshes:
             return []
         cadence = self.method.cadence
-        first = 1 if not cadence.after else -1
         due = [
             position
             for position, i in enumerate(members)
-            if self.steps[i] == first or cadence.due(self.clock, self.offsets[i])
+            if self._due(self.steps[i], cadence.due(self.clock, self.offsets[i]))
         ]
         return None if len(due) == len(members) else due
+
+    def _due(self, step: int, scheduled: bool) -> bool:
+        """Whether a member with so many steps refreshes, given what the schedule says of the slab."""
+        cadence = self.method.cadence
+        return scheduled if cadence.after else step == cadence.start or (step > cadence.start and scheduled)
 
     def moved(self) -> bool:
         """Whether the parameters have changed device or dtype since the slab was made."""

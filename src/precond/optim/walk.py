@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from precond.core import Health, IncompatibleError, Need, Shared, Work
+from precond.core import Health, IncompatibleError, Need, RefreshError, Shared, Work
 from precond.optim.checks import dense
 from precond.optim.fused import Moved, fits
 from precond.optim.replay import Seen
@@ -176,6 +176,11 @@ class Walker:
                 "refresh",
                 f"a refresh failed for {health.failures} of {len(slab.params)} tensors of shape {shape} "
                 f"({health.detail}); the last good factors stay in use. Further failures are counted, not logged.",
+            )
+        if health.hopeless:
+            raise RefreshError(
+                f"refreshes of tensors of shape {tuple(slab.params[0].shape)} failed too often in a row "
+                f"({health.detail}): lower the learning rate, raise the damping, or tolerate more failures"
             )
 
     def _drop_non_finite(self, slab: Slab, members: list[int], gradient: Tensor) -> tuple[list[int], Tensor]:
