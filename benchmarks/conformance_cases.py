@@ -376,6 +376,7 @@ class Net(nn.Module):
         self.frozen, self.last = nn.Linear(4, 6).requires_grad_(False), nn.Linear(6, 3)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return three numbers for each row of four."""
         x = torch.tanh(self.second(torch.tanh(self.first(x))))
         return self.last(torch.tanh(self.frozen(x)))
 

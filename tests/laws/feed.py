@@ -58,7 +58,8 @@ def evidence(batch: int, shape: tuple[int, ...], seed: int, dtype: torch.dtype =
     hessians = [spd(n, member, dtype) for member in range(batch)]
     y = torch.stack([(h @ v.flatten()).view(shape) for h, v in zip(hessians, s, strict=True)])
     operator = spd_operator(n, dtype=dtype) if len(shape) == 1 else None
-    return Evidence(gradient, previous, loss=gradient.new_tensor(2.0), secant=(s, y), operator=operator)
+    loss, lookback = gradient.new_tensor(2.0), 0.5 * (gradient + previous)
+    return Evidence(gradient, previous, loss=loss, secant=(s, y), operator=operator, lookback=lookback)
 
 
 def stream(batch: int, shape: tuple[int, ...], seed: int, dtype: torch.dtype = torch.float64) -> Iterator[Evidence]:
@@ -74,6 +75,7 @@ def member(record: Evidence, index: int) -> Evidence:
         record,
         gradient=record.gradient[take],
         previous=record.previous[take],
+        lookback=record.lookback[take],
         secant=tuple(v[take] for v in record.secant),
     )
 
@@ -109,6 +111,7 @@ def tensors_of(record: Evidence) -> dict[str, Tensor]:
     return {
         "gradient": record.gradient.clone(),
         "previous": record.previous.clone(),
+        "lookback": record.lookback.clone(),
         "s": record.secant[0].clone(),
         "y": record.secant[1].clone(),
     }

@@ -29,6 +29,8 @@ from precond.optim import (
     PSGDKron,
     ScalableShampoo,
     Shampoo,
+    Shampoo4bit,
+    Shampoo4bitCholesky,
     ShampooSquared,
     TurboMuon,
 )
@@ -50,6 +52,8 @@ NAMES = {
     PSGDKron: "psgd-kron",
     ScalableShampoo: "scalable-shampoo",
     Shampoo: "shampoo",
+    Shampoo4bit: "shampoo-4bit",
+    Shampoo4bitCholesky: "shampoo-4bit-cholesky",
     ShampooSquared: "shampoo-squared",
     SOAP: "soap",
 }

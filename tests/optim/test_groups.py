@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from precond import optim
-from precond.core import BadInputError, Kind, Route
+from precond.core import BadInputError, Kind, Method, Route
 from precond.math.stacks import Stack
-from precond.optim import Optimizer, groups_for
+from precond.optim import Optimizer, estimate_memory, groups_for
 from precond.optim.roles import decide
 from precond.recipes.first_order import adamw
 from precond.recipes.matrix import soap
@@ -296,6 +296,18 @@ def test_every_recipe_trains_with_groups_and_resumes(name: str) -> None:
     resumed.load_state_dict(state)
     train(again, resumed, range(4, 7))
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), again.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("method", [soap(), muon(), adamw()], ids=["soap", "muon", "adamw"])
+def test_memory_of_groups_is_exact(method: Method | Route) -> None:
+    model = Language()
+    optimizer = Optimizer(groups_for(model, verbose=False), method)
+    for param in model.parameters():
+        param.grad = torch.ones_like(param)
+    optimizer.step()
+    groups = groups_for(model, verbose=False)
+    assert estimate_memory(groups, method) == optimizer.state_bytes()
+    assert estimate_memory(groups_for(model, method, verbose=False)) == optimizer.state_bytes()
 
 
 STACKED = {"experts": ((3, 4, 5), Stack(0, 3)), "qkv": ((12, 4), Stack(0, 3)), "across": ((4, 12), Stack(1, 3)),

@@ -20,6 +20,7 @@ WORDS = {
     Need.ENTRIES: "the entries of the matrix",
     Need.ADJOINT: "products with the transposed matrix",
     Need.REPLAY: "a closure that evaluates the objective again",
+    Need.LOOKBACK: "the gradient of the same batch at the weights of the step before (a closure, evaluated twice)",
 }
 """Each need in the words of the catalogue."""
 

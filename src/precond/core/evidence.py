@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -23,6 +24,7 @@ class Evidence:
         loss: The value of the loss, 0-d.
         secant: Differences ``(s, y)`` of points and gradients since the last accepted point.
         operator: The matrix of the system, or the Hessian at this point.
+        lookback: The gradient of this step's batch at the weights of the step before (at the first step: this step's).
     """
 
     gradient: Tensor | None = None
@@ -30,6 +32,14 @@ class Evidence:
     loss: Tensor | None = None
     secant: tuple[Tensor, Tensor] | None = None
     operator: Operator | None = None
+    lookback: Tensor | None = None
+
+    def reshaped(self, reshape: Callable[[Tensor], Tensor]) -> Evidence:
+        """Return the record with every gradient in another layout, for parts that show an inner part other shapes."""
+        gradient, previous, lookback = (
+            None if v is None else reshape(v) for v in (self.gradient, self.previous, self.lookback)
+        )
+        return dataclasses.replace(self, gradient=gradient, previous=previous, lookback=lookback)
 
 
 def need(value: Tensor | None, what: str) -> Tensor:

@@ -26,6 +26,8 @@ class Need(enum.Flag):
     """Products with the transposed operator."""
     REPLAY = enum.auto()
     """Evaluations of the objective at other points than the current one (a closure)."""
+    LOOKBACK = enum.auto()
+    """The gradient of this step's batch at the weights of the step before (a closure, evaluated twice)."""
     RESIDUAL = enum.auto()
     """An objective that is a sum of squares and knows its residuals."""
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from precond.recipes.dropins import Lion as Lion
     from precond.recipes.dropins import Muon as Muon
     from precond.recipes.dropins import Shampoo as Shampoo
+    from precond.recipes.dropins_low_bit import Shampoo4bit as Shampoo4bit
+    from precond.recipes.dropins_low_bit import Shampoo4bitCholesky as Shampoo4bitCholesky
     from precond.recipes.dropins_matrix import ASGO as ASGO
     from precond.recipes.dropins_matrix import DASGO as DASGO
     from precond.recipes.dropins_matrix import PSGDKron as PSGDKron
@@ -44,13 +46,15 @@ _home = {
     **dict.fromkeys(
         ("ASGO", "DASGO", "PSGDKron", "ScalableShampoo", "ShampooSquared"), "precond.recipes.dropins_matrix"
     ),
+    **dict.fromkeys(("Shampoo4bit", "Shampoo4bitCholesky"), "precond.recipes.dropins_low_bit"),
     **dict.fromkeys(("InducedMetric", "LANTON", "MARS", "MARSM", "TurboMuon"), "precond.recipes.dropins_momentum"),
 }
 
 __all__ = [
     "ASGO", "DASGO", "LANTON", "MARS", "MARSM", "SGD", "SOAP", "AdamW", "Adan", "InducedMetric", "LeanSOAP", "Lion",
-    "Matrices", "Muon", "Optimizer", "PSGDKron", "ParamGroups", "ScalableShampoo", "Shampoo", "ShampooSquared",
-    "TurboMuon", "WeightConditioning", "estimate_memory", "groups_for", "weight_conditioning",
+    "Matrices", "Muon", "Optimizer", "PSGDKron", "ParamGroups", "ScalableShampoo", "Shampoo", "Shampoo4bit",
+    "Shampoo4bitCholesky", "ShampooSquared", "TurboMuon", "WeightConditioning", "estimate_memory", "groups_for",
+    "weight_conditioning",
 ]  # fmt: skip
 
 

@@ -2,31 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from precond.core import Method, Route, named_tensors
+from precond.core import Method, Need, Route, named_tensors
+from precond.optim.rules import Rule
 from precond.optim.slab import allocate, slab_shape, working_dtype
 
+Model = nn.Module | Iterable[tuple[str, Tensor]] | Iterable[Mapping[str, Any]]
 
-def estimate_memory(model: nn.Module | Iterable[tuple[str, Tensor]], method: Method | Route) -> int:
+
+def estimate_memory(model: Model, method: Method | Route | None = None) -> int:
     """Return the bytes of optimizer state for training ``model`` with ``method``, exact and without allocating.
 
     Args:
-        model: A module, or pairs of name and parameter; only parameters that require a gradient count.
-        method: The method or route, as for `Optimizer`.
+        model: A module, pairs of name and parameter, or the groups that `groups_for` made; only parameters that require
+            a gradient count.
+        method: The method or route, as for `Optimizer`; may be left out where every group has one.
 
     Returns:
         Bytes, equal to ``Optimizer.state_bytes()`` once every parameter has had a gradient.
     """
-    named = model.named_parameters() if isinstance(model, nn.Module) else model
-    total = 0
-    for name, param in named:
+    total, weights, needs = 0, 0, Need.NOTHING
+    for name, param, rule in _ruled(model, method):
         if not param.requires_grad or not param.numel():
             continue
-        chosen = method.method_for(name, param) if isinstance(method, Route) else method
+        chosen = rule.method_for(name, param)
+        needs |= chosen.needs
+        weights += param.numel() * param.element_size()
         like = torch.empty(slab_shape(1, param), dtype=working_dtype(param.dtype), device="meta")
         total += sum(t.numel() * t.element_size() for _, t in named_tensors(allocate(chosen, like)))
-    return total
+    return total + (weights if Need.LOOKBACK in needs else 0)
+
+
+def _ruled(model: Model, method: Method | Route | None) -> Iterator[tuple[str, Tensor, Rule]]:
+    """Yield name, parameter and the rule that it falls under."""
+    entries: list[Any] = list(model.named_parameters() if isinstance(model, nn.Module) else model)
+    groups = entries if entries and isinstance(entries[0], Mapping) else [{"params": entries}]
+    for group in groups:
+        rule = Rule.of(group, method)
+        for entry in group["params"]:
+            name, param = entry if isinstance(entry, tuple) else ("", entry)
+            yield name, param, rule

@@ -8,7 +8,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from precond.core import HEALTHY, Evidence, Health, Need, need
+from precond.core import HEALTHY, Evidence, Health, Need, Role, need, rests_as
 from precond.math.eigen import gram_eigenvectors, power_qr, safe_eigh
 from precond.math.modes import add_gram, complete, mode_products, unfolding
 
@@ -23,8 +23,8 @@ class EigenbasisState:
         found: Whether a member has had its first eigendecomposition, ``[batch]``.
     """
 
-    factors: list[Tensor | None]
-    bases: list[Tensor | None]
+    factors: list[Tensor | None] = rests_as(Role.SYMMETRIC)
+    bases: list[Tensor | None] = rests_as(Role.ORTHOGONAL)
     found: Tensor
 
 
@@ -64,10 +64,10 @@ class Eigenbasis:
             found=torch.zeros(batch, dtype=torch.bool, device=like.device),
         )
 
-    def prime(self, state: EigenbasisState, evidence: Evidence) -> None:
+    def prime(self, state: EigenbasisState, evidence: Evidence) -> Health:
         """Absorb the first gradient and decompose at once; members that fail are tried again at the next refresh."""
         self.observe(state, evidence)
-        self._find(state, evidence.gradient)
+        return self._find(state, evidence.gradient)
 
     def observe(self, state: EigenbasisState, evidence: Evidence) -> None:
         """Absorb the Gram matrices of a gradient; the basis stays."""
@@ -95,9 +95,7 @@ class Eigenbasis:
             turned, order, failed = power_qr(factor, basis)
             basis.copy_(turned)
             orders.append(order)
-            failures = int(failed.sum())
-            if failures:
-                health += Health(failures, f"no new basis of mode {mode}")
+            health += Health.of(failed, f"no new basis of mode {mode}")
         if not bool(state.found.all()):
             health += self._find(state)
         return orders, health
@@ -122,9 +120,7 @@ class Eigenbasis:
             vectors, failed = _eigenvectors(factor, None if gradient is None else unfolding(gradient, mode))
             solved &= ~failed
             basis.copy_(torch.where((new & ~failed)[:, None, None], vectors, basis))
-            failures = int((new & failed).sum())
-            if failures:
-                health += Health(failures, f"no eigendecomposition of the factor of mode {mode}")
+            health += Health.of(new & failed, f"no eigendecomposition of the factor of mode {mode}")
         state.found |= solved
         return health
 

@@ -8,7 +8,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from precond.core import HEALTHY, Evidence, Health, Need, Preconditioner, Scope, Traits, need
+from precond.core import HEALTHY, Evidence, Health, Need, Preconditioner, Role, Scope, Traits, need, rests_as
 from precond.math.modes import add_gram, complete, mode_products
 from precond.math.root_methods import Eigen, InverseRoot
 from precond.preconditioners.diagonal import Diagonal
@@ -24,8 +24,8 @@ class KroneckerState:
         roots: Their inverse roots as of the last refresh, each ``[batch, n, n]``.
     """
 
-    factors: list[Tensor | None]
-    roots: list[Tensor | None]
+    factors: list[Tensor | None] = rests_as(Role.SYMMETRIC)
+    roots: list[Tensor | None] = rests_as(Role.ROOT)
 
 
 @final
@@ -112,9 +112,7 @@ class Kronecker(Preconditioner[KroneckerState]):
             if self.trace_scale and modes > 1:
                 new = new * _trace(factor).pow(-exponent * (1.0 - 1.0 / modes))
             root.copy_(torch.where(failed[:, None, None], root, new))
-            failures = int(failed.sum())
-            if failures:
-                health += Health(failures, f"no inverse root of the factor of mode {mode}")
+            health += Health.of(failed, f"no inverse root of the factor of mode {mode}")
         return health
 
     def apply(self, state: KroneckerState, v: Tensor, *, shift: float = 0.0) -> Tensor:
