@@ -14,6 +14,7 @@ from precond.recipes.registry import all_recipes
 WORDS = {
     Need.GRADIENT: "a gradient each step",
     Need.PREVIOUS: "the gradient of the step before (kept by the driver)",
+    Need.PROBE: "products of the Hessian with random vectors",
     Need.LOSS: "the value of the loss",
     Need.SECANT: "pairs of differences of points and gradients",
     Need.OPERATOR: "products with the matrix or the Hessian",

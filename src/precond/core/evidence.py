@@ -22,6 +22,8 @@ class Evidence:
         gradient: The gradient, after the estimator when a preconditioner observes it. Shape ``[batch, *shape]``.
         previous: The gradient of the step before, as it was before the estimator (at the first step: this step's).
         loss: The value of the loss, 0-d.
+        probe: A random vector ``v`` with independent entries of variance one, and ``H v`` for the Hessian ``H`` here;
+            ``None`` also where this step has none.
         secant: Differences ``(s, y)`` of points and gradients since the last accepted point.
         operator: The matrix of the system, or the Hessian at this point.
         lookback: The gradient of this step's batch at the weights of the step before (at the first step: this step's).
@@ -30,6 +32,7 @@ class Evidence:
     gradient: Tensor | None = None
     previous: Tensor | None = None
     loss: Tensor | None = None
+    probe: tuple[Tensor, Tensor] | None = None
     secant: tuple[Tensor, Tensor] | None = None
     operator: Operator | None = None
     lookback: Tensor | None = None

@@ -16,6 +16,8 @@ class Need(enum.Flag):
     """The raw gradient of the step before, kept once by the driver for all who need it."""
     LOSS = enum.auto()
     """The value of the loss at the current point."""
+    PROBE = enum.auto()
+    """A random vector and the product of the Hessian at the current point with it."""
     SECANT = enum.auto()
     """Pairs of differences of points and of gradients."""
     OPERATOR = enum.auto()

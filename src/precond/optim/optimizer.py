@@ -23,8 +23,8 @@ class Optimizer(torch.optim.Optimizer):
     One step does, for each slab of equal-shaped parameters: estimator, observe, [refresh], momentum, apply,
     smoothing, move, [refresh]. Half-precision gradients are worked on in float32. A parameter without a gradient, or
     with one that is not finite, is left alone, its state too; the latter is counted in ``work.skipped`` and reported
-    once. A refresh that fails keeps the last good factor, is counted in ``work.refresh_failures`` and in the parameter's
-    own state (``failures``), and reported once.
+    once. A refresh that fails keeps the last good factor, is counted in ``work.refresh_failures`` and in the
+    parameter's own state (``failures``), and reported once.
 
     The state of a parameter has dotted names (``preconditioner.second_moment``), so that ``state_dict`` does not
     depend on the layout; a run resumed from it continues bit for bit on the CPU.
