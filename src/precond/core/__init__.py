@@ -6,7 +6,7 @@ from precond.core.errors import BadInputError, IncompatibleError, PrecondError, 
 from precond.core.evidence import Evidence, need
 from precond.core.extras import MissingExtraError, require
 from precond.core.filter import Filter
-from precond.core.iteration import Iteration, Map, Progress
+from precond.core.iteration import Iteration, Map, Progress, Recycling
 from precond.core.method import Method, Route, Selector
 from precond.core.objective import Objective, Point
 from precond.core.operator import Operator
@@ -60,6 +60,7 @@ __all__ = [
     "Progress",
     "Range",
     "Recipe",
+    "Recycling",
     "Resting",
     "Result",
     "Role",

@@ -57,10 +57,11 @@ _home = {
 }
 
 __all__ = [
-    "ASGO", "DASGO", "LANTON", "MARS", "MARSM", "MFAC", "PSGDLRA", "SGD", "SOAP", "AdamW", "Adan", "InducedMetric",
-    "LeanSOAP", "Lion", "LowRankMFAC", "Matrices", "Muon", "Optimizer", "PSGDAffine", "PSGDKron", "PSGDNewton",
-    "ParamGroups", "ScalableShampoo", "Shampoo", "Shampoo4bit", "Shampoo4bitCholesky", "ShampooSquared", "SparseMFAC",
-    "TurboMuon", "WeightConditioning", "estimate_memory", "groups_for", "weight_conditioning",
+    "ASGO", "DASGO", "LANTON", "MARS", "MARSM", "MFAC", "PSGDLRA", "SGD", "SOAP", "AdamW", "Adan",
+    "InducedMetric", "LeanSOAP", "Lion", "LowRankMFAC", "Matrices", "Muon", "Optimizer", "PSGDAffine", "PSGDKron",
+    "PSGDNewton", "ParamGroups", "ScalableShampoo", "Shampoo", "Shampoo4bit", "Shampoo4bitCholesky",
+    "ShampooSquared", "SparseMFAC", "TurboMuon", "WeightConditioning", "estimate_memory", "groups_for",
+    "weight_conditioning",
 ]  # fmt: skip
 
 
