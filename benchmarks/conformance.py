@@ -25,7 +25,7 @@ import selectors
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,11 @@ SECONDS = 120
 """For one case, importing the rival's package included."""
 BYTES = 16 * 2**30
 """Of address space, for one process."""
+
+
+_WINDOW: Mapping[str, Any] = {"memory": 16, "damping": 0.1}
+SETTINGS: Mapping[str, Mapping[str, Any]] = dict.fromkeys(("m-fac", "sparse-m-fac", "low-rank-m-fac"), _WINDOW)
+"""What recipes must be told about problems of a few dozen entries and steps; shown with their names."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,11 +70,13 @@ def ours() -> Iterator[Contestant]:
         if Kind.TRAINING in recipe.runs_on:
 
             def make(named: Named, recipe: Any = recipe) -> torch.optim.Optimizer:
-                optimizer = Optimizer(named, recipe.build(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+                method = recipe.build(**SETTINGS.get(recipe.name, {}))
+                optimizer = Optimizer(named, method, lr=recipe.lr, weight_decay=recipe.weight_decay)
                 optimizer.wants_closure = True  # the loss is at hand, and some methods need it
                 return optimizer
 
-            yield Contestant(f"precond {name}", lambda make=make: make)
+            told = ", ".join(f"{key}={value}" for key, value in SETTINGS.get(name, {}).items())
+            yield Contestant(f"precond {name}" + (f" ({told})" if told else ""), lambda make=make: make)
 
 
 def theirs(package: str, cls: str, *, names: bool = False, **settings: Any) -> Contestant:

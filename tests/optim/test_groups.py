@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import io
 import logging
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from precond.core import BadInputError, Kind, Method, Route
 from precond.math.stacks import Stack
 from precond.optim import Optimizer, estimate_memory, groups_for
 from precond.optim.roles import decide
+from precond.optim.rules import ENTRIES, MATRICES
 from precond.recipes.first_order import adamw
 from precond.recipes.matrix import soap
 from precond.recipes.orthogonal import muon
@@ -366,3 +369,15 @@ def test_a_route_of_ones_own_is_asked_about_the_role() -> None:
     route = Route(((optim.Matrices(exclude=("fused",)), soap()),), adamw())
     found = methods_of(Optimizer(groups_for(Language(), route, verbose=False)))
     assert (found["hidden"], found["fused"]) == ("Rotate", "Diagonal")
+
+
+def test_the_page_is_true(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "groups.md").read_text()
+    code, shown = re.findall(r"```(?:python|text)\n(.*?)```", page, re.DOTALL)
+    exec(compile(code, "docs/groups.md", "exec"), {})
+    printed = capsys.readouterr().out
+    for line in shown.splitlines():
+        if line and line != "..." and not line.startswith("-"):
+            assert any(line.split() == other.split() for other in printed.splitlines()), line
+    for role in (*MATRICES, *ENTRIES):
+        assert f"`{role}`" in page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from precond import optim
-from precond.core import Kind
+from precond.core import IncompatibleError, Kind
 from precond.math.eigen import safe_eigh
 from precond.math.polar import polar_exact
 from precond.optim import Optimizer
@@ -63,7 +64,8 @@ def decomposing() -> list[str]:
     for name in TRAINERS:
         with pytest.MonkeyPatch.context() as patch:
             eigh = spoiled(patch, lambda call, matrices: False)
-            run(name, 2)
+            with contextlib.suppress(IncompatibleError):  # it needs more than gradients
+                run(name, 2)
             if eigh.seen:
                 found.append(name)
     return found
