@@ -6,6 +6,7 @@ memory: one that compiles for minutes, loops or dies is listed as such, and the 
     python benchmarks/conformance.py                    print the tables
     python benchmarks/conformance.py --only SOAP,adamw  rows whose name holds one of these
     python benchmarks/conformance.py --write            write them into docs/conformance.md
+    python benchmarks/conformance.py --keep FILE        keep verdicts there; with --only, other rows come from there
 
 Rivals are run when they can be imported: `pip install pytorch_optimizer heavyball`.
 """
@@ -40,7 +41,7 @@ from precond.recipes.registry import all_recipes
 
 PAGE = Path(__file__).parents[1] / "docs" / "conformance.md"
 PROGRAM = "conformance.py"
-SECONDS = 120
+SECONDS = 300
 """For one case, importing the rival's package included."""
 BYTES = 16 * 2**30
 """Of address space, for one process."""
@@ -221,12 +222,16 @@ def main() -> None:
     parser.add_argument("--only", default="", help="comma-separated parts of names")
     parser.add_argument("--seconds", type=float, default=SECONDS, help=f"limit for one case (default {SECONDS})")
     parser.add_argument("--write", action="store_true", help=f"write the tables into docs/{PAGE.name}")
+    parser.add_argument("--keep", type=Path, help="file of verdicts, by optimizer")
     parser.add_argument("--work", help=argparse.SUPPRESS)
     parser.add_argument("--after", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
         work(options.work, options.after)
         return
+    kept: dict[str, list[list[str]]] = {}
+    if options.keep and options.keep.exists():
+        kept = json.loads(options.keep.read_text(encoding="utf-8"))
     wanted = [part.strip().lower() for part in options.only.split(",") if part.strip()]
     results = {}
     for name in everybody():
@@ -235,6 +240,11 @@ def main() -> None:
             results[name] = verdicts(name, options.seconds)
             passed = sum(text == "pass" for text in results[name].values())
             print(f"{name}: {passed} passed, {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
+            kept[name] = [[*key, text] for key, text in results[name].items()]
+            if options.keep:
+                options.keep.write_text(json.dumps(kept, indent=1), encoding="utf-8")
+        elif name in kept:
+            results[name] = {(group, case): text for group, case, text in kept[name]}
     text = pages_of(results)
     print(text)
     if options.write:
