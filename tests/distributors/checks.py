@@ -18,7 +18,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
-from precond.core import IncompatibleError, Kind, Method, Site
+from precond.core import Duty, IncompatibleError, Kind, Method
 from precond.distributors.boxes import box_at
 from precond.filters.ema import EMA
 from precond.optim.optimizer import Optimizer
@@ -105,8 +105,8 @@ def one_owner(folder: Path) -> None:
         here = torch.tensor([len(optimizer.state[p]) > 1 for p in matrices], dtype=torch.int64)
         dist.all_reduce(here)
         assert here.tolist() == [1] * len(matrices), how
-        sites = optimizer._layout.sites
-        assert all((sites[p] is Site.HOLDER) == (p.ndim < 2) for p in model.parameters())
+        duties = optimizer._layout.duties
+        assert all((duties[p] is Duty.HOLDER) == (p.ndim < 2) for p in model.parameters())
         applies = torch.tensor([optimizer.work.applies - 3 * sum(p.ndim < 2 for p in model.parameters())])
         dist.all_reduce(applies)
         hidden = 3 * len(matrices)

@@ -2,8 +2,8 @@
 
 from precond.core.cadence import Cadence
 from precond.core.decay import Decay
-from precond.core.distributor import Agreement, Distributor, Site, Tenant
-from precond.core.errors import BadInputError, IncompatibleError, PrecondError, UnknownNameError
+from precond.core.distributor import Agreement, Distributor, Duty, Tenant
+from precond.core.errors import BadInputError, IncompatibleError, PrecondError, RefreshError, UnknownNameError
 from precond.core.evidence import Evidence, need
 from precond.core.extras import MissingExtraError, require
 from precond.core.filter import Filter
@@ -13,6 +13,7 @@ from precond.core.objective import Objective, Point
 from precond.core.operator import Operator
 from precond.core.preconditioner import HEALTHY, Health, Preconditioner, Turned
 from precond.core.problem import Budget, Metric, Problem
+from precond.core.program import Iterate, Program, ProgramIteration, Site
 from precond.core.recipe import Builds, Kind, Paper, Recipe
 from precond.core.result import Certificate, Result, Status
 from precond.core.roles import Role, rests_as
@@ -37,12 +38,14 @@ __all__ = [
     "Decay",
     "Direction",
     "Distributor",
+    "Duty",
     "Evidence",
     "Factor",
     "Filter",
     "Full",
     "Health",
     "IncompatibleError",
+    "Iterate",
     "Iteration",
     "Kind",
     "LogUniform",
@@ -60,10 +63,13 @@ __all__ = [
     "PrecondError",
     "Preconditioner",
     "Problem",
+    "Program",
+    "ProgramIteration",
     "Progress",
     "Range",
     "Recipe",
     "Recycling",
+    "RefreshError",
     "Resting",
     "Result",
     "Role",

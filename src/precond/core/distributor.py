@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 
-class Site(enum.Enum):
+class Duty(enum.Enum):
     """What this process does for one parameter."""
 
     HOLDER = "holder"
@@ -61,7 +61,7 @@ class Distributor(abc.ABC):
     """Whether every trainable parameter has state from the first step on, so that all processes lay it out alike."""
 
     @abc.abstractmethod
-    def place(self, tenants: Sequence[Tenant]) -> dict[Tensor, Site]:
+    def place(self, tenants: Sequence[Tenant]) -> dict[Tensor, Duty]:
         """Say what this process does for each parameter; those placed before keep their owners. Sends nothing."""
 
     @abc.abstractmethod
@@ -70,7 +70,7 @@ class Distributor(abc.ABC):
 
     @abc.abstractmethod
     def whole(self, parts: Mapping[Tensor, Tensor]) -> dict[Tensor, Tensor]:
-        """Return what `Site.OWNER` parameters of this process are made of, from the parts that all processes hand in.
+        """Return what `Duty.OWNER` parameters of this process are made of, from the parts that all processes hand in.
 
         Args:
             parts: This process's part of every parameter that has an owner and a gradient.

@@ -9,7 +9,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from precond.core import Agreement, Distributor, IncompatibleError, Site, Tenant
+from precond.core import Agreement, Distributor, Duty, IncompatibleError, Tenant
 
 
 @final
@@ -17,13 +17,13 @@ from precond.core import Agreement, Distributor, IncompatibleError, Site, Tenant
 class Local(Distributor):
     """Every process computes all that it has: the only one, or each of several with the same parameters."""
 
-    def place(self, tenants: Sequence[Tenant]) -> dict[Tensor, Site]:
+    def place(self, tenants: Sequence[Tenant]) -> dict[Tensor, Duty]:
         """Hold everything."""
         if any(hasattr(tenant.param, "device_mesh") for tenant in tenants):
             raise IncompatibleError(
                 "a parameter is a DTensor, of which this process holds a part only: use distributor='auto'"
             )
-        return {tenant.param: Site.HOLDER for tenant in tenants}
+        return {tenant.param: Duty.HOLDER for tenant in tenants}
 
     def agree(self, params: Sequence[Tensor]) -> Agreement:
         """Agree with oneself."""

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from precond.core import Agreement, Distributor, IncompatibleError, Site, Tenant
+from precond.core import Agreement, Distributor, Duty, IncompatibleError, Tenant
 from precond.distributors.boxes import Box, box_at, whole_box
 from precond.distributors.domain import Domain
 
@@ -30,7 +30,7 @@ class Sharded(Distributor):
         self._domains: dict[tuple[int, ...], Domain] = {}
         self._home: dict[Tensor, Domain] = {}
 
-    def place(self, tenants: Sequence[Tenant]) -> dict[Tensor, Site]:
+    def place(self, tenants: Sequence[Tenant]) -> dict[Tensor, Duty]:
         """Place the parameters; those placed before keep their owners."""
         newcomers: dict[tuple[int, ...], list[Tenant]] = {}
         groups: dict[tuple[int, ...], Any] = {}
@@ -53,14 +53,14 @@ class Sharded(Distributor):
                         f"{tuple(self.held(tenant.param).shape)} where its placements say "
                         f"{domain.mine(tenant.param).shape}: use Shard and Replicate alone"
                     )
-        return {tenant.param: self._site(tenant.param) for tenant in tenants}
+        return {tenant.param: self._duty(tenant.param) for tenant in tenants}
 
-    def _site(self, param: Tensor) -> Site:
+    def _duty(self, param: Tensor) -> Duty:
         domain = self._home.get(param)
         owner = None if domain is None else domain.owner[param]
         if domain is None or owner is None:
-            return Site.HOLDER
-        return Site.OWNER if owner == domain.rank else Site.GUEST
+            return Duty.HOLDER
+        return Duty.OWNER if owner == domain.rank else Duty.GUEST
 
     def _group(self, param: Tensor) -> Any:
         """Return the group of the processes that hold parts of a parameter; ``None`` if this one holds it alone."""
@@ -121,7 +121,7 @@ class Sharded(Distributor):
 
     def outward(self, param: Tensor, value: Tensor) -> Tensor:
         """Return a held part of a state as a DTensor that is placed as the parameter is."""
-        if self._site(param) is not Site.HOLDER or not hasattr(param, "device_mesh") or not param.ndim:
+        if self._duty(param) is not Duty.HOLDER or not hasattr(param, "device_mesh") or not param.ndim:
             return value
         if tuple(value.shape) != self._home[param].mine(param).shape:
             return value

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from precond.core import Distributor, Method, Need, Shared, Site
+from precond.core import Distributor, Duty, Method, Need, Shared
 from precond.optim.layout import Layout
 from precond.optim.replay import Seen
 from precond.optim.slab import working_dtype
@@ -60,14 +61,15 @@ class Journey:
         agreed = distributor.agree(layout.params)
         self.walker.leave_out(agreed.dropped)
         self._held = {param: distributor.held(param) for param in agreed.parts}
-        away = {param: part for param, part in agreed.parts.items() if layout.sites[param] is not Site.HOLDER}
+        away = {param: part for param, part in agreed.parts.items() if layout.duties[param] is not Duty.HOLDER}
         if not away:
-            return Seen(agreed.parts, self._held, loss, seen.lookback)
+            return dataclasses.replace(seen, gradients=agreed.parts, weights=self._held, loss=loss)
         here = {param: part for param, part in agreed.parts.items() if param not in away}
         weights = {param: self._held[param] for param in here}
         read = {param: self._held[param] for param in away if self._reads_weights(param)}
         weights |= distributor.whole(read) if read else {}
-        return Seen(here | distributor.whole(away), weights, loss, self._look_back(seen.lookback, away))
+        gradients, lookback = here | distributor.whole(away), self._look_back(seen.lookback, away)
+        return dataclasses.replace(seen, gradients=gradients, weights=weights, loss=loss, lookback=lookback)
 
     def _look_back(
         self, lookback: Mapping[Tensor, Tensor] | None, away: Mapping[Tensor, Tensor]
@@ -96,7 +98,7 @@ class Journey:
             heading: Heading | None = end.value
         if heading is None:
             return None
-        if self.layout.sites[heading.params[0]] is Site.HOLDER:
+        if self.layout.duties[heading.params[0]] is Duty.HOLDER:
             self._move(heading.params, heading.directions, heading.factor)
         else:
             self._leaving.append(heading)
@@ -106,10 +108,10 @@ class Journey:
 
     def _agree(self, params: Sequence[Tensor], walks: Sequence[tuple[Walk, Contribution]]) -> None:
         """Combine what parameters contribute, also in other processes, and let their slabs finish the step."""
-        sites = self.layout.sites
-        owned = [param for param in params if sites[param] is not Site.HOLDER]
-        parts = [given.values.double() for _, given in walks if sites[given.params[0]] is Site.HOLDER]
-        parts += self._pool(owned, [given for _, given in walks if sites[given.params[0]] is not Site.HOLDER])
+        duties = self.layout.duties
+        owned = [param for param in params if duties[param] is not Duty.HOLDER]
+        parts = [given.values.double() for _, given in walks if duties[given.params[0]] is Duty.HOLDER]
+        parts += self._pool(owned, [given for _, given in walks if duties[given.params[0]] is not Duty.HOLDER])
         if not walks:
             return
         rule = self.layout.methods[params[0]].step
@@ -182,7 +184,11 @@ class Journey:
         """Count the step in slabs whose members all stayed, while parameters like them went on in other processes."""
         for slab in self.layout.slabs:
             stayed = not any(param in moved for param in slab.params)
-            if self.layout.sites[slab.params[0]] is Site.OWNER and stayed and any(param in moved for param in slab.kin):
+            if (
+                self.layout.duties[slab.params[0]] is Duty.OWNER
+                and stayed
+                and any(param in moved for param in slab.kin)
+            ):
                 slab.pass_by()
 
 

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from precond.core import Distributor, IncompatibleError, Method, Need, Scope, Shared, Site, Tenant, named_tensors
+from precond.core import Distributor, Duty, IncompatibleError, Method, Need, Scope, Shared, Tenant, named_tensors
+from precond.optim.flat import FlatSlab
 from precond.optim.fused import fused_step
 from precond.optim.rules import Rule
-from precond.optim.slab import Slab, allocate, slab_room, slab_shape
+from precond.optim.slab import Slab, allocate, slab_room, slab_shape, working_dtype
 from precond.optim.stagger import phases, refresh_cost, step_cost
 
 Key = tuple[Any, ...]
@@ -26,7 +27,7 @@ class Layout:
     Attributes:
         slabs: Slabs with fresh state of the parameters that this process works on.
         params: All parameters that some process works on, in order.
-        sites: What this process does for each of them.
+        duties: What this process does for each of them.
         methods: The method that each follows.
         groups: The parameter group of each.
         counts: Gradients absorbed by each parameter that another process owns, 0-d.
@@ -34,7 +35,7 @@ class Layout:
 
     slabs: list[Slab]
     params: list[Tensor]
-    sites: dict[Tensor, Site]
+    duties: dict[Tensor, Duty]
     methods: dict[Tensor, Method]
     groups: dict[Tensor, int]
     counts: dict[Tensor, Tensor]
@@ -42,7 +43,7 @@ class Layout:
     @functools.cached_property
     def owned(self) -> list[Tensor]:
         """The parameters that some process owns for all."""
-        return [param for param in self.params if self.sites[param] is not Site.HOLDER]
+        return [param for param in self.params if self.duties[param] is not Duty.HOLDER]
 
     @functools.cached_property
     def agreeing(self) -> dict[tuple[int, int], list[Tensor]]:
@@ -73,6 +74,8 @@ def lay_out(
 ) -> Layout:
     """Place the parameters, and group those that have a gradient or a state into slabs with fresh state.
 
+    A global method has all parameters that train from the start, once one of them has a gradient.
+
     Args:
         groups: Parameter groups.
         rules: Which method the parameters of each group follow.
@@ -80,25 +83,32 @@ def lay_out(
         distributor: Says where each parameter is worked on.
 
     Returns:
-        The layout, with slabs in the order of their first parameters. The refreshes of a method's tensors are spread
-        over its interval. Neither slabs nor phases depend on which gradients are missing.
+        The layout, with slabs in the order of their first parameters, flat ones last. The refreshes of a method's
+        tensors are spread over its interval. Neither slabs nor phases depend on which gradients are missing.
     """
     followed: dict[Tensor, Method] = {}
     home: dict[Tensor, int] = {}
+    names: dict[Tensor, str] = {}
     for index, group in enumerate(groups):
         for name, param in named(group):
             trains = param.requires_grad or param.grad is not None or states.get(param)
             if param.numel() and trains:
                 followed[param], home[param] = rules[index].method_for(name, param), index
-    sites = distributor.place(_tenants(followed))
+                names[param] = name
+    duties = distributor.place(_tenants(followed))
     for param, method in followed.items():
-        _check(method, sites[param], distributor)
+        _check(method, duties[param], distributor)
 
     places: dict[Key, list[Tensor]] = {}
     count: dict[Key, int] = {}
+    whole: dict[Key, list[Tensor]] = {}
     for param, method in followed.items():
-        like = distributor.held(param) if sites[param] is Site.HOLDER else param
-        alike = (home[param], id(method), tuple(like.shape), param.dtype, param.device, sites[param] is Site.HOLDER)
+        if method.preconditioner.scope is Scope.GLOBAL:
+            alike = (home[param], id(method), param.device, working_dtype(param.dtype))
+            whole.setdefault(alike, []).append(param)
+            continue
+        like = distributor.held(param) if duties[param] is Duty.HOLDER else param
+        alike = (home[param], id(method), tuple(like.shape), param.dtype, param.device, duties[param] is Duty.HOLDER)
         count[alike] = count.get(alike, -1) + 1
         room = None if fused_step(method) is not None else slab_room(like)
         places.setdefault((*alike, count[alike] // (room or len(followed))), []).append(param)
@@ -107,15 +117,18 @@ def lay_out(
     def present(param: Tensor) -> bool:
         return distributor.eager or param.grad is not None or bool(states.get(param))
 
-    slabs = []
+    slabs: list[Slab] = []
     for key, kin in places.items():
-        here = [param for param in kin if sites[param] is not Site.GUEST and present(param)]
+        here = [param for param in kin if duties[param] is not Duty.GUEST and present(param)]
         if here:
-            like = distributor.held(here[0]) if sites[here[0]] is Site.HOLDER else here[0]
+            like = distributor.held(here[0]) if duties[here[0]] is Duty.HOLDER else here[0]
             slabs.append(Slab(here, followed[here[0]], key[0], [phase[param] for param in here], like, kin))
-    guests = [param for param in followed if sites[param] is Site.GUEST]
+    for key, params in whole.items():
+        if any(present(param) for param in params):
+            slabs.append(FlatSlab([(names[param], param) for param in params], followed[params[0]], key[0], states))
+    guests = [param for param in followed if duties[param] is Duty.GUEST]
     counts = {param: torch.zeros((), dtype=torch.int64, device=param.device) for param in guests}
-    return Layout(slabs, list(followed), sites, followed, home, counts)
+    return Layout(slabs, list(followed), duties, followed, home, counts)
 
 
 def _tenants(followed: Mapping[Tensor, Method]) -> list[Tenant]:
@@ -134,20 +147,30 @@ def _tenants(followed: Mapping[Tensor, Method]) -> list[Tenant]:
 
 def _sees_whole(method: Method, param: Tensor) -> bool:
     """Whether a step cannot be taken part by part: entries interact, or the state cannot be cut along with them."""
-    if method.scope is not Scope.ELEMENTWISE or isinstance(method.step, Shared) or Need.LOOKBACK in method.needs:
-        return True  # a look back that is not finite is left out by whoever sees all of it
+    if method.preconditioner.scope is Scope.GLOBAL and not hasattr(param, "device_mesh"):
+        return False  # every process that has all parameters takes them as one vector
+    if method.scope is not Scope.ELEMENTWISE or isinstance(method.step, Shared):
+        return True
+    if method.needs & (Need.LOOKBACK | Need.PROBE):  # what is not finite is left out by whoever sees all of it
+        return True
     shape = slab_shape(1, param)
     state = allocate(method, torch.empty(shape, device="meta"))
     return any(tensor.ndim > 1 and tuple(tensor.shape) != shape for _, tensor in named_tensors(state))
 
 
-def _check(method: Method, site: Site, distributor: Distributor) -> None:
-    if site is Site.HOLDER:
+def _check(method: Method, duty: Duty, distributor: Distributor) -> None:
+    if duty is Duty.HOLDER:
         return
     if method.scope is Scope.GLOBAL:
         raise IncompatibleError(
             f"{type(method.preconditioner).__name__} acts on all parameters as one vector, which no process has: give "
             "it parameters that are not sharded (distributor=Local()), or take a method for one tensor at a time"
+        )
+    if Need.PROBE in method.needs:
+        raise IncompatibleError(
+            "this method probes the Hessian at other weights, which processes that own different tensors do not do "
+            "together: let each of several copies compute everything (distributor=Local()), or take a method that "
+            "needs gradients alone"
         )
     if isinstance(method.step, Shared):
         distributor.check_united()

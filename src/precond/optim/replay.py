@@ -24,6 +24,7 @@ class Seen:
         gradients: What is worked on here of each gradient.
         weights: What is worked on here of the parameters themselves, where it is at hand.
         loss: The value of the loss at the current weights, 0-d.
+        probe: A random vector and its product with the Hessian for each parameter; ``None`` where no method needs it.
         lookback: The gradient of each parameter on this batch at the weights of the step before; ``None`` where no
             method needs it and in the first step.
     """
@@ -32,6 +33,7 @@ class Seen:
     weights: Mapping[Tensor, Tensor] = dataclasses.field(default_factory=dict)
     loss: Tensor | None = None
     lookback: Mapping[Tensor, Tensor] | None = None
+    probe: Mapping[Tensor, tuple[Tensor, Tensor]] | None = None
 
 
 class Replay:

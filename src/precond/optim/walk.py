@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from precond.core import Health, IncompatibleError, Need, Shared, Work
+from precond.core import Health, IncompatibleError, Need, RefreshError, Shared, Work
 from precond.optim.checks import dense
 from precond.optim.fused import Moved, fits
 from precond.optim.replay import Seen
-from precond.optim.slab import Slab, SlabState
+from precond.optim.slab import Slab, SlabState, count_failures
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class Walker:
         grads = [dense(seen.gradients[slab.params[i]]) for i in members]
         if self._fused(slab, group, members, grads, seen.weights):
             return None
-        gradient = slab.gather(grads)
+        gradient = slab.gather(grads, members)
         members, gradient = self._drop_non_finite(slab, members, gradient)
         if not members:
             return None
@@ -105,7 +105,8 @@ class Walker:
             return False
         with slab.working(None if len(members) == len(slab.params) else members) as state:
             slab.tick(state, members)
-            moved = Moved(params, grads, slab.scatter, state.preconditioner, state.filters.get("momentum"))
+            scatter = functools.partial(slab.scatter, members=members)
+            moved = Moved(params, grads, scatter, state.preconditioner, state.filters.get("momentum"))
             slab.fused(moved, group["lr"], group["weight_decay"])
         self.work.applies += len(members)
         return True
@@ -115,7 +116,9 @@ class Walker:
         chosen = [members[position] for position in new]
         with slab.working(None if len(chosen) == len(slab.params) else chosen) as state:
             evidence = slab.evidence(state, gradient[new] if len(new) < len(members) else gradient, chosen, Seen())
-            slab.method.preconditioner.prime(state.preconditioner, evidence)
+            health = slab.method.preconditioner.prime(state.preconditioner, evidence)
+            count_failures(state.failures, health)
+            self._note(slab, health)
             state.step.add_(1)
         for i in chosen:
             slab.steps[i] += 1
@@ -130,7 +133,8 @@ class Walker:
         added = None
         if method.decay is not None and decay:
             raw = gradient
-            weights = slab.gather([seen.weights[param] for param in params]) if method.decay.reads_weights else None
+            reads = method.decay.reads_weights
+            weights = slab.gather([seen.weights[param] for param in params], members) if reads else None
             gradient = method.decay.regularize(raw, weights, decay)
             added = None if gradient is raw else gradient - raw
         evidence = slab.evidence(state, gradient, members, seen, added)
@@ -152,7 +156,7 @@ class Walker:
         else:
             direction = turned.leave(state.preconditioner, turned.apply_within(state.preconditioner, direction))
         direction = _push(method.smoothing, state, "smoothing", direction, evidence)
-        self.work.applies += len(members)
+        self.work.applies += direction.shape[0]
 
         if isinstance(method.step, Shared):
             apply = functools.partial(method.preconditioner.apply, state.preconditioner)
@@ -164,9 +168,9 @@ class Walker:
             scale = method.step.factor(state.rule, evidence, direction)  # type: ignore[attr-defined]  # a Factor
         # a number is a constant multiple of the learning rate, which weight decay sees too
         if isinstance(scale, Tensor):
-            heading = Heading(params, slab.scatter(direction * scale), 1.0)
+            heading = Heading(params, slab.scatter(direction * scale, members), 1.0)
         else:
-            heading = Heading(params, slab.scatter(direction), scale)
+            heading = Heading(params, slab.scatter(direction, members), scale)
         if due != [] and method.cadence.after:
             self._refresh(slab, state, due)
         if state.previous is not None:
@@ -191,6 +195,11 @@ class Walker:
                 f"a refresh failed for {health.failures} of {len(slab.params)} tensors of shape {shape} "
                 f"({health.detail}); the last good factors stay in use. Further failures are counted, not logged.",
             )
+        if health.hopeless:
+            raise RefreshError(
+                f"refreshes of tensors of shape {tuple(slab.params[0].shape)} failed too often in a row "
+                f"({health.detail}): lower the learning rate, raise the damping, or tolerate more failures"
+            )
 
     def leave_out(self, dropped: Sequence[Tensor]) -> None:
         """Count and report gradients that are not finite."""
@@ -204,15 +213,10 @@ class Walker:
 
     def _drop_non_finite(self, slab: Slab, members: list[int], gradient: Tensor) -> tuple[list[int], Tensor]:
         """Leave out members whose gradient has an entry that is not finite."""
-        sums = gradient.flatten(1).sum(1)
-        if bool(torch.isfinite(sums).all()):
-            return members, gradient
-        finite = torch.isfinite(gradient.flatten(1)).all(1).tolist()
-        keep = [position for position, ok in enumerate(finite) if ok]
+        keep, gradient = slab.usable(gradient, members)
         if len(keep) < len(members):
-            self.leave_out([slab.params[i] for position, i in enumerate(members) if position not in set(keep)])
-            return [members[position] for position in keep], gradient[keep]
-        return members, gradient
+            self.leave_out([slab.params[i] for i in members if i not in set(keep)])
+        return keep, gradient
 
     def _once(self, kind: str, message: str) -> None:
         if kind not in self.reported:
