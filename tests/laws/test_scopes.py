@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ def run(part: Any, rows: slice) -> tuple[list[torch.Tensor], Any]:
     generator = torch.Generator().manual_seed(0)
     stream = torch.randn(4, 2, 6, 3, generator=generator, dtype=torch.float64)[:, :, rows]
     state, results = part.init(stream[0]), []
-    for previous, gradient in zip(stream, stream[1:], strict=False):
+    for previous, gradient in itertools.pairwise(stream):
         evidence = Evidence(gradient=gradient, previous=previous, loss=torch.tensor(1.0, dtype=torch.float64))
         if isinstance(part, Preconditioner):
             part.observe(state, evidence)
@@ -37,9 +38,10 @@ def run(part: Any, rows: slice) -> tuple[list[torch.Tensor], Any]:
     return results, state
 
 
-@pytest.mark.parametrize(
-    "part", [p for noun in (Preconditioner, Filter, StepRule) for p in elementwise(noun)], ids=name
-)
+PARTS = [part for noun in (Preconditioner, Filter, StepRule) for part in elementwise(noun)]
+
+
+@pytest.mark.parametrize("part", PARTS, ids=name)
 def test_parts_of_a_tensor_are_treated_as_the_whole_treats_them(part: Any) -> None:
     whole, whole_state = run(part, slice(None))
     upper, upper_state = run(part, slice(0, 4))
