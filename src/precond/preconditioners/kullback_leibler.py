@@ -97,9 +97,9 @@ class KLKronecker(Turned[KLKroneckerState]):
             *([make(dim, kind) for dim in dims] for kind in ("factor", "basis", "values", "values"))
         )
 
-    def prime(self, state: KLKroneckerState, evidence: Evidence) -> None:
+    def prime(self, state: KLKroneckerState, evidence: Evidence) -> Health:
         """Absorb the first gradient without weights, and find the bases."""
-        gradient = _with_modes(need(evidence.gradient, "gradient"))
+        gradient, health = _with_modes(need(evidence.gradient, "gradient")), HEALTHY
         for mode, (factor, basis) in enumerate(zip(state.factors, state.bases, strict=True)):
             if factor is None or basis is None:
                 continue
@@ -109,6 +109,8 @@ class KLKronecker(Turned[KLKroneckerState]):
             bad = failed[:, None, None]
             factor.copy_(torch.where(bad, factor, torch.diag_embed(values.flip(-1))))
             basis.copy_(torch.where(bad, basis, vectors.flip(-1)))
+            health += Health.of(failed, f"no eigenvectors of the factor of mode {mode}")
+        return health
 
     def enter(self, state: KLKroneckerState, v: Tensor) -> Tensor:
         """Return the coordinates of ``v`` in the bases."""
