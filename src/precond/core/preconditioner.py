@@ -23,10 +23,12 @@ class Health:
         failures: How many members of the batch kept their last good factor.
         detail: One line on what was done about it; empty when all went well.
         members: Mask ``[batch]`` of those members; ``None`` if nobody told them apart.
+        hopeless: Whether the last good factor is too old to be trusted, so that a driver should stop.
     """
 
     failures: int = 0
     detail: str = ""
+    hopeless: bool = False
     members: Tensor | None = dataclasses.field(default=None, compare=False, kw_only=True)
 
     @classmethod
@@ -40,7 +42,7 @@ class Health:
         detail = "; ".join(part for part in (self.detail, other.detail) if part)
         known = [health.members for health in (self, other) if health.members is not None]
         members = known[0] | known[1] if len(known) == 2 else known[0] if known else None
-        return Health(self.failures + other.failures, detail, members=members)
+        return Health(self.failures + other.failures, detail, self.hopeless or other.hopeless, members=members)
 
 
 HEALTHY = Health()

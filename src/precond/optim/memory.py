@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from precond.core import Method, Need, Route, named_tensors
+from precond.core import Method, Need, Route, Scope, named_tensors
 from precond.optim.rules import Rule
 from precond.optim.slab import allocate, slab_shape, working_dtype
 
@@ -27,14 +27,20 @@ def estimate_memory(model: Model, method: Method | Route | None = None) -> int:
         Bytes, equal to ``Optimizer.state_bytes()`` once every parameter has had a gradient.
     """
     total, weights, needs = 0, 0, Need.NOTHING
+    whole: dict[tuple[int, int, torch.dtype], tuple[Method, int]] = {}
     for name, param, rule in _ruled(model, method):
         if not param.requires_grad or not param.numel():
             continue
-        chosen = rule.method_for(name, param)
+        chosen, dtype = rule.method_for(name, param), working_dtype(param.dtype)
         needs |= chosen.needs
         weights += param.numel() * param.element_size()
-        like = torch.empty(slab_shape(1, param), dtype=working_dtype(param.dtype), device="meta")
-        total += sum(t.numel() * t.element_size() for _, t in named_tensors(allocate(chosen, like)))
+        if chosen.preconditioner.scope is Scope.GLOBAL:
+            key = (id(rule), id(chosen), dtype)
+            _, entries = whole.get(key, (chosen, 0))
+            whole[key] = chosen, entries + param.numel()
+        else:
+            total += _bytes(chosen, slab_shape(1, param), dtype)
+    total += sum(_bytes(chosen, (1, entries), dtype) for (*_, dtype), (chosen, entries) in whole.items())
     return total + (weights if Need.LOOKBACK in needs else 0)
 
 
@@ -47,3 +53,8 @@ def _ruled(model: Model, method: Method | Route | None) -> Iterator[tuple[str, T
         for entry in group["params"]:
             name, param = entry if isinstance(entry, tuple) else ("", entry)
             yield name, param, rule
+
+
+def _bytes(method: Method, shape: tuple[int, ...], dtype: torch.dtype) -> int:
+    state = allocate(method, torch.empty(shape, dtype=dtype, device="meta"))
+    return sum(t.numel() * t.element_size() for _, t in named_tensors(state))

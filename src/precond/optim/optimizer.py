@@ -11,6 +11,7 @@ from torch import Tensor
 from precond.core import Method, Need, Route, Shared, Work, named_tensors
 from precond.optim.checks import check_closure, check_method, check_parameter, check_rate
 from precond.optim.layout import lay_out, named
+from precond.optim.probe import probed
 from precond.optim.replay import Replay, Seen, looked_back, remember, remembered
 from precond.optim.rules import Rule
 from precond.optim.slab import Slab
@@ -121,7 +122,7 @@ class Optimizer(torch.optim.Optimizer):
             check_closure(self._needs)
         replay = None if closure is None else Replay(closure, self._params(), self.work, again=self.replays)
         slabs = self._current_slabs()
-        seen = self._see(replay)
+        seen = self._see(replay, slabs)
         walker = Walker(self.work, self._reported)
         waiting: dict[tuple[int, int], list[tuple[Walk, Tensor, Shared[Any]]]] = {}
         for slab in slabs:
@@ -136,17 +137,20 @@ class Optimizer(torch.optim.Optimizer):
     @property
     def replays(self) -> bool:
         """Whether a step calls its closure more than once, and so needs one that evaluates the same batch each time."""
-        return Need.LOOKBACK in self._needs
+        return bool((Need.LOOKBACK | Need.PROBE) & self._needs)
 
-    def _see(self, replay: Replay | None) -> Seen:
+    def _see(self, replay: Replay | None, slabs: list[Slab]) -> Seen:
         """Return what the methods need beside gradients, and remember what the next step will need."""
         if replay is None:
             return Seen()
-        lookback = None
-        if self.replays:
+        lookback = probe = None
+        if Need.LOOKBACK in self._needs:
             lookback = looked_back(replay, self.state)
             remember(self.state)
-        return Seen(None if replay.value is None else torch.as_tensor(replay.value).detach(), lookback)
+        if Need.PROBE in self._needs:
+            probe = probed(replay, slabs)
+            self.work.hvps += 1
+        return Seen(None if replay.value is None else torch.as_tensor(replay.value).detach(), lookback, probe)
 
     def _params(self) -> list[Tensor]:
         return [param for group in self.param_groups for param in group["params"]]

@@ -29,6 +29,7 @@ class Rule:
 
     A `Route` is asked about the role in place of the names, where the group has one. Any other method gives tensors
     with one of the roles `ENTRIES` its elementwise form, and treats every matrix in a tensor of the others by itself.
+    A method that sees all tensors as one vector stays as it is.
 
     Args:
         method: The method or route of the group.
@@ -71,6 +72,8 @@ class Rule:
             chosen = chosen.method_for(self.role or name, seen)
         elif self.role in ENTRIES:
             return self._once(chosen, _elementwise)
+        if chosen.preconditioner.scope is Scope.GLOBAL:
+            return chosen
         dims = tuple(param.shape)
         if self.stack is None or (self.stack.count == 1 and self.stack.matrix(dims) == dims):
             return chosen
@@ -85,7 +88,8 @@ class Rule:
 
     def _stacked(self, method: Method) -> Method:
         stack, part, step = self.stack, method.preconditioner, method.step
-        assert stack is not None
+        if stack is None or part.scope is Scope.GLOBAL:  # a part that sees one vector sees no matrices
+            return method
 
         def each(filter_: Filter[Any] | None) -> Filter[Any] | None:
             return filter_ if filter_ is None or filter_.equivariant else FilterPerMatrix(stack, filter_)
