@@ -91,7 +91,8 @@ class Squares:
         generator = torch.Generator().manual_seed(1000 + self.clock)
         param = self.params[name]
         noise = 0.05 * torch.randn(param.shape, generator=generator)
-        return (0.3 * (param.detach().float() - self.targets[name] + noise)).to(param.dtype)
+        exact = param.detach().to(torch.promote_types(param.dtype, torch.float32))
+        return (0.3 * (exact - self.targets[name] + noise)).to(param.dtype)
 
     def loss(self, names: Iterable[str] | None = None) -> float:
         """Return the squares of some parameters."""
