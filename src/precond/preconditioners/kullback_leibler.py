@@ -109,7 +109,7 @@ class KLKronecker(Turned[KLKroneckerState]):
             bad = failed[:, None, None]
             factor.copy_(torch.where(bad, factor, torch.diag_embed(values.flip(-1))))
             basis.copy_(torch.where(bad, basis, vectors.flip(-1)))
-            health += Health.of(failed, f"no eigenvectors of the factor of mode {mode}")
+            health += Health.of(failed, f"no eigendecomposition of the factor of mode {mode}")
         return health
 
     def enter(self, state: KLKroneckerState, v: Tensor) -> Tensor:
@@ -165,9 +165,7 @@ class KLKronecker(Turned[KLKroneckerState]):
             failed |= ~basis_new.sum((-2, -1)).isfinite()
             factor.copy_(torch.where(failed[:, None, None], factor, 0.5 * (factor_new + factor_new.mT)))
             basis.copy_(torch.where(failed[:, None, None], basis, basis_new))
-            failures = int(failed.sum())
-            if failures:
-                health += Health(failures, f"no new basis of mode {mode}")
+            health += Health.of(failed, f"no new basis of mode {mode}")
         return health
 
     def _weight(self, v: Tensor, mode: int) -> float:
