@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Method, Need, Route, Shared, Work, named_tensors
+from precond.math.norms import joint_norm
 from precond.math.stacks import Stack
-from precond.optim.checks import check_closure, check_method, check_parameter, check_rate
+from precond.optim.checks import check_closure, check_method, check_parameter, check_rate, dense
 from precond.optim.layout import lay_out, named
 from precond.optim.replay import Replay, Seen, looked_back, remember, remembered
 from precond.optim.rules import Rule
@@ -54,7 +55,7 @@ class Optimizer(torch.optim.Optimizer):
         self.work = Work()
         self._rules: list[Rule] = []
         self._default = method
-        self._needs = Need.NOTHING
+        self._needs, self._clips = Need.NOTHING, False
         self._slabs: list[Slab] | None = None
         self._known: set[int] = set()
         self._reported: set[str] = set()
@@ -80,6 +81,7 @@ class Optimizer(torch.optim.Optimizer):
                 chosen = rule.method_for(name, param)
                 check_method(chosen)
                 self._needs |= chosen.needs
+                self._clips |= chosen.clip is not None
         except Exception:
             self.param_groups.pop()
             raise
@@ -145,13 +147,16 @@ class Optimizer(torch.optim.Optimizer):
 
     def _see(self, replay: Replay | None) -> Seen:
         """Return what the methods need beside gradients, and remember what the next step will need."""
-        if replay is None:
-            return Seen()
         lookback = None
-        if self.replays:
+        if replay is not None and self.replays:
             lookback = looked_back(replay, self.state)
             remember(self.state)
-        return Seen(None if replay.value is None else torch.as_tensor(replay.value).detach(), lookback)
+        norm = lookback_norm = None
+        if self._clips:
+            norm = joint_norm([dense(param.grad) for param in self._params() if param.grad is not None])
+            lookback_norm = None if lookback is None else joint_norm(list(lookback.values()))
+        loss = None if replay is None or replay.value is None else torch.as_tensor(replay.value).detach()
+        return Seen(loss, lookback, norm, lookback_norm)
 
     def _params(self) -> list[Tensor]:
         return [param for group in self.param_groups for param in group["params"]]
@@ -184,7 +189,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what pickling and copying need; slabs are rebuilt."""
-        own = {name: getattr(self, name) for name in ("work", "_rules", "_default", "_needs", "_reported")}
+        own = {name: getattr(self, name) for name in ("work", "_rules", "_default", "_needs", "_clips", "_reported")}
         return {**super().__getstate__(), **own, "_slabs": None, "_known": set()}
 
     def state_bytes(self) -> int:
