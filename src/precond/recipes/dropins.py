@@ -73,6 +73,7 @@ class Adan(Optimizer):
         betas: Decays of the averages of gradients, of their differences and of squares (1 minus the paper's).
         eps: Added to the square root.
         weight_decay: Proximal decay.
+        max_grad_norm: Largest norm of the gradients of all parameters together; 0 for any.
     """
 
     def __init__(
@@ -82,9 +83,11 @@ class Adan(Optimizer):
         betas: tuple[float, float, float] = (0.98, 0.92, 0.99),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        max_grad_norm: float = 0.0,
     ) -> None:
         b1, b2, b3 = checked_betas(betas, 3)
-        super().__init__(params, first_order.adan(b1=b1, b2=b2, b3=b3, eps=eps), lr=lr, weight_decay=weight_decay)
+        method = first_order.adan(b1=b1, b2=b2, b3=b3, eps=eps, clip=max_grad_norm or None)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
 
 
 class Lion(Optimizer):
