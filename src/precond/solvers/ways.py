@@ -21,6 +21,10 @@ _recent = 0.5  # weight of the last system in what a way is known to cost
 _flops = 1e9  # a second, of a sparse factorization; only decides when one is tried
 
 
+now = time.process_time
+"""The clock by which ways are compared: seconds of the processor, so that other programs do not matter."""
+
+
 class Factors:
     """A preconditioner that is set up now and then, with what the systems since its setup have cost.
 
@@ -121,14 +125,12 @@ class Way:
         while True:
             without = factors.renewable
             watch = _Watch(callback, min(seconds, factors.budget))
-            setups, before = work.refreshes, work.seconds.get("setup", 0.0)
-            begin = time.perf_counter()
+            setups, begin = work.refreshes, now()
             result = solve_linear(
                 operator, b, self.iteration, factors.held, x0=start, work=work,
                 name=name.format(made=factors.made if without else number), callback=watch, **limits,
             )  # fmt: skip
-            setup = work.seconds.get("setup", 0.0) - before
-            spent = time.perf_counter() - begin - setup
+            setup, spent = watch.begin - begin, now() - watch.begin
             if work.refreshes > setups:
                 factors.renewed(number, setup, spent)
             else:
@@ -154,10 +156,10 @@ class _Watch:
     def __call__(self, event: Event) -> bool:
         """Whether to stop."""
         if event.iteration == 0:
-            self.begin = time.perf_counter()  # after the setup
+            self.begin = now()  # after the setup
         if self.callback is not None and self.callback(event):
             return True
-        self.late = time.perf_counter() - self.begin > self.seconds
+        self.late = now() - self.begin > self.seconds
         return self.late
 
 
