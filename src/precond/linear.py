@@ -23,7 +23,7 @@ from precond.core import (
 from precond.operators import as_operator
 from precond.recipes.registry import all_recipes
 from precond.solvers.adjoint import wants_gradient, with_gradient
-from precond.solvers.choose import Selection, choose_least_squares, choose_system
+from precond.solvers.choose import Attempt, Selection, choose_least_squares, choose_system
 from precond.solvers.drive import Callback, Event
 from precond.solvers.forms import Form, read_vectors
 from precond.solvers.held import Held
@@ -196,9 +196,15 @@ def _attempts(
     if "auto" not in (method, preconditioner):
         iteration, part = _iteration(method, kind), _preconditioner(preconditioner)
         return [(iteration, part, f"{_name(method)} + {_name(preconditioner)}", 0)], ""
+    companion = _companion(method, kind) if preconditioner == "auto" else ""
+    if companion:
+        attempt = (_iteration(method, kind), _preconditioner(companion), f"{method} + {companion}", 0)
+        return [attempt], "published together"
     selection = choose(operator)
     found, names = [], list[str]()
     for attempt in selection.attempts:
+        if attempt.together and not _fits(attempt, method, preconditioner):
+            continue
         first = attempt.method if method == "auto" else method
         second = attempt.preconditioner if preconditioner == "auto" else preconditioner
         iteration, part = _iteration(first, kind), _preconditioner(second)
@@ -214,6 +220,19 @@ def _attempts(
         if method != "auto" and preconditioner == "auto" and found:
             break
     return found, selection.reason
+
+
+def _fits(attempt: Attempt, method: str | Iteration, preconditioner: str | Preconditioner[Any]) -> bool:
+    """Whether what the user named is what an attempt has."""
+    return method in ("auto", attempt.method) and preconditioner in ("auto", attempt.preconditioner)
+
+
+def _companion(method: str | Iteration, kind: Kind) -> str:
+    """Return the name of the preconditioner that an iteration is published with; empty when there is none."""
+    if not isinstance(method, str) or method == "auto":
+        return ""
+    _iteration(method, kind)  # refuses unknown names
+    return all_recipes()[method].companion
 
 
 def match(rows: Tensor, operator: Operator, what: str) -> Tensor:

@@ -73,6 +73,13 @@ def _rotate() -> list[Any]:
     return [Rotate(Eigenbasis(), Diagonal(0.95)), Rotate(Eigenbasis(max_dim=3), Diagonal(0.95, eps_first=True))]
 
 
+def _sketch_qr() -> list[Any]:
+    from precond.preconditioners.sketch_qr import SketchQR
+    from precond.sketches import SparseSign
+
+    return [SketchQR(SparseSign())]
+
+
 EXAMPLES: dict[str, Callable[[], list[Any]]] = {
     "Blocked": _blocked,
     "Chain": _chain,
@@ -81,4 +88,5 @@ EXAMPLES: dict[str, Callable[[], list[Any]]] = {
     "Merged": _merged,
     "Observing": _observing,
     "Rotate": _rotate,
+    "SketchQR": _sketch_qr,
 }

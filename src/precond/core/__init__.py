@@ -14,6 +14,7 @@ from precond.core.preconditioner import HEALTHY, Health, Preconditioner, Turned
 from precond.core.problem import Budget, Metric, Problem
 from precond.core.recipe import Builds, Kind, Paper, Recipe
 from precond.core.result import Certificate, Result, Status
+from precond.core.sketch import Embedding, Sketch
 from precond.core.space import Choice, LogUniform, Range, Uniform
 from precond.core.state import NoState, map_tensors, named_tensors
 from precond.core.step import Advance, Constant, Direction, Factor, Search, Shared, StepRule
@@ -33,6 +34,7 @@ __all__ = [
     "Constant",
     "Decay",
     "Direction",
+    "Embedding",
     "Evidence",
     "Factor",
     "Filter",
@@ -65,6 +67,7 @@ __all__ = [
     "Search",
     "Selector",
     "Shared",
+    "Sketch",
     "Status",
     "StepRule",
     "Storage",

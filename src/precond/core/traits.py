@@ -28,6 +28,8 @@ class Need(enum.Flag):
     """Evaluations of the objective at other points than the current one (a closure)."""
     RESIDUAL = enum.auto()
     """An objective that is a sum of squares and knows its residuals."""
+    ROOT = enum.auto()
+    """An operator that knows a factor ``F`` of its own, ``A = F^H F``: the matrix of a least-squares problem."""
 
 
 class Scope(enum.Enum):
@@ -51,6 +53,8 @@ class Traits:
         definite: ``apply`` is positive definite: ``<v, P v> > 0`` for ``v != 0``.
         fixed: ``apply`` does not change between refreshes, nor depend on an inner tolerance.
         shiftable: ``apply`` accepts a ``shift`` other than zero.
+        equivalent: ``apply`` is the inverse up to a small constant factor in every direction, with any shift, so that
+            norms may be estimated with it.
     """
 
     linear: bool = True
@@ -58,6 +62,7 @@ class Traits:
     definite: bool = True
     fixed: bool = True
     shiftable: bool = False
+    equivalent: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
