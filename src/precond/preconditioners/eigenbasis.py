@@ -8,7 +8,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from precond.core import HEALTHY, Evidence, Health, Need, need
+from precond.core import HEALTHY, Evidence, Health, Need, Role, need, rests_as
 from precond.math.eigen import gram_eigenvectors, power_qr, safe_eigh
 from precond.math.modes import add_gram, complete, mode_products, unfolding
 
@@ -23,8 +23,8 @@ class EigenbasisState:
         found: Whether a member has had its first eigendecomposition, ``[batch]``.
     """
 
-    factors: list[Tensor | None]
-    bases: list[Tensor | None]
+    factors: list[Tensor | None] = rests_as(Role.SYMMETRIC)
+    bases: list[Tensor | None] = rests_as(Role.ORTHOGONAL)
     found: Tensor
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from precond.core import HEALTHY, Evidence, Health, Need, Preconditioner, Scope, Traits, need
+from precond.core import HEALTHY, Evidence, Health, Need, Preconditioner, Role, Scope, Traits, need, rests_as
 from precond.math.modes import add_gram, complete, mode_products
 from precond.math.root_methods import Eigen, InverseRoot
 from precond.preconditioners.shifts import refuse_shift
@@ -23,8 +23,8 @@ class KroneckerState:
         roots: Their inverse roots as of the last refresh, each ``[batch, n, n]``.
     """
 
-    factors: list[Tensor | None]
-    roots: list[Tensor | None]
+    factors: list[Tensor | None] = rests_as(Role.SYMMETRIC)
+    roots: list[Tensor | None] = rests_as(Role.ROOT)
 
 
 @final
