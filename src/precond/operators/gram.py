@@ -47,6 +47,15 @@ class GramOperator(Operator):
         squares = np.bincount(matrix.indices, np.abs(matrix.data) ** 2, minlength=self.shape[0])
         return torch.from_numpy(squares).to(self.dtype).to(self.device)
 
+    def frobenius_norm(self) -> float | None:
+        """Return ``None``: the norm would take the entries of the product."""
+        return None
+
+    def double(self) -> Operator:
+        """Return ``A^H A`` with ``A`` in double precision."""
+        double = self.inner.double()
+        return self if double is self.inner else GramOperator(double)
+
     def factor(self) -> Tensor | None:
         """Return ``A`` where it is kept as a dense tensor."""
         return self.inner.dense()
