@@ -87,10 +87,20 @@ def test_is_backward_stable(method, condition, residual, coherent):
     a, b = tall(3000, 25, condition, residual, coherent=coherent)
     result = precond.lstsq(a, b, method=method)
     assert result.converged, result.message
-    error = backward_error(a, b, result.x)
-    assert error < 10 * UNIT
+    assert backward_error(a, b, result.x) < 10 * UNIT
+    assert result.certificate.extra["backward error"] < 10 * UNIT
     assert "sketch-qr" in result.method
-    assert 0.3 * error < result.certificate.extra["backward error"] + UNIT / 10 < 3 * error + UNIT
+
+
+@pytest.mark.parametrize("condition", [1e2, 1e6, 1e10])
+@pytest.mark.parametrize("off", [1e-4, 1e-8])
+def test_the_certified_backward_error_is_the_exact_one_within_a_small_factor(condition, off):
+    a, b = tall(3000, 25, condition, 1e-2)
+    x = precond.lstsq(a, b).x
+    x += off * np.random.default_rng(1).standard_normal(25)
+    result = precond.lstsq(a, b, method="spir", x0=x, max_iterations=0)
+    error = backward_error(a, b, x)
+    assert 0.5 * error < result.certificate.extra["backward error"] < 2 * error
 
 
 def test_one_stage_of_lsqr_is_not():

@@ -29,7 +29,7 @@ class Refinement(Iteration):
 
     One product with ``A^H A`` a step, which reads ``A`` once. A stage before the last ends when a step is below
     ``10 u (||A|| ||x|| + 0.04 cond(A) ||r||)``, the accuracy that the normal equations allow; the last one when it is
-    below ``u (||A|| ||x|| + ||r||)``, with ``u`` the unit of rounding. ``cond`` is estimated by the power method on
+    below ``4 u (||A|| ||x|| + ||r||)``, with ``u`` the unit of rounding. ``cond`` is estimated by the power method on
     ``P``. (E. N. Epperly, M. Meier, Y. Nakatsukasa, *Fast randomized least-squares solvers can be just as accurate and
     stable as classical direct solvers*, 2024, arXiv 2406.03468: FOSSILS with momentum, SPIR with conjugate gradients.)
 
@@ -163,7 +163,7 @@ class _Scale:
         def small(d: Tensor) -> Tensor:
             size = self.size * norm(x + d)
             if last:
-                return self.unit * (size + residual)
+                return 4 * self.unit * (size + residual)
             return 10 * self.unit * (size + 0.04 * self.condition * residual)
 
         return small

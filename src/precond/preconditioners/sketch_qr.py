@@ -22,6 +22,8 @@ from precond.core import (
     Traits,
 )  # fmt: skip
 
+_least = 8  # rows of the sketch for each column, below which iterations would be many
+
 
 @dataclasses.dataclass
 class SketchQRState:
@@ -45,8 +47,8 @@ class SketchQR(Preconditioner[SketchQRState]):
     ``(1 +- oversampling^-1/2)^-2`` or so, whatever the condition of ``A``. (V. Rokhlin, M. Tygert, *A fast randomized
     algorithm for overdetermined linear least-squares regression*, 2008.) The columns of ``S A`` are scaled to unit
     norm before the factorization. When its condition number exceeds ``1 / (30 u)``, singular values below ``30 u``
-    times the largest are left out, and `refresh` says how many. A matrix with too few rows for the sketch to save
-    anything is factored itself.
+    times the largest are left out, and `refresh` says how many. The sketch has at most a quarter of the rows, or eight
+    rows for each column; where that is more than half of the rows, the matrix is factored itself.
 
     ``guess`` is the solution of the sketched problem ``min ||S A x - S b||``, and shifts are exact:
     ``(A^H S^H S A + shift I)^-1``.
@@ -58,7 +60,7 @@ class SketchQR(Preconditioner[SketchQRState]):
     """
 
     sketch: Sketch
-    oversampling: float = 12.0
+    oversampling: float = 30.0
     seed: int = 0
 
     needs: ClassVar[Need] = Need.OPERATOR | Need.ROOT
@@ -93,7 +95,8 @@ class SketchQR(Preconditioner[SketchQRState]):
         if root is None:
             return Health()
         rows, columns = root.shape
-        size = min(rows, max(int(self.oversampling * columns), columns + 8))
+        size = min(int(self.oversampling * columns), max(_least * columns, rows // 4))
+        size = min(rows, max(size, columns + 8))
         embedding = None
         if 2 * size < rows:
             embedding = self.sketch.draw(rows, size, seed=self.seed, dtype=root.dtype, device=root.device)

@@ -33,7 +33,7 @@ _FAST = Paper(
     space={"oversampling": Choice((4.0, 12.0, 20.0, 30.0)), "nonzeros": Choice((4, 8))},
     name="sketch-qr",
 )
-def sketch_qr(oversampling: float = 20.0, nonzeros: int = 4) -> SketchQR:
+def sketch_qr(oversampling: float = 30.0, nonzeros: int = 4) -> SketchQR:
     """Return ``P = (A^H S^H S A)^-1`` by a QR factorization of the sketch ``S A``.
 
     Deviations:
