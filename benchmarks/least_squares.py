@@ -130,7 +130,7 @@ def measure(rows: int, columns: int, rounds: int, threads: int, conditions: tupl
         f"{torch.__version__}, SciPy {scipy.__version__}, {datetime.date.today()}."
     )
     head = [
-        "| condition | method | time / gels, median | lowest to highest | seconds | backward error, units of rounding |",
+        "| condition | method | time / gels, median | lowest to highest | seconds | backward error, units |",
         "|---|---|---|---|---|---|",
     ]
     return "\n".join([*head, *lines, "", about])
