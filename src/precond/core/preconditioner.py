@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from torch import Tensor
 
@@ -22,15 +22,17 @@ class Health:
     Attributes:
         failures: How many members of the batch kept their last good factor.
         detail: One line on what was done about it; empty when all went well.
+        hopeless: Whether the last good factor is too old to be trusted, so that a driver should stop.
     """
 
     failures: int = 0
     detail: str = ""
+    hopeless: bool = False
 
     def __add__(self, other: Health) -> Health:
         """Combine two reports."""
         detail = "; ".join(part for part in (self.detail, other.detail) if part)
-        return Health(self.failures + other.failures, detail)
+        return Health(self.failures + other.failures, detail, self.hopeless or other.hopeless)
 
 
 HEALTHY = Health()
@@ -50,6 +52,11 @@ class Preconditioner(abc.ABC, Generic[S]):
     def traits(self) -> Traits:
         """What kind of map ``apply`` is."""
         return Traits()
+
+    @property
+    def elementwise(self) -> Preconditioner[Any] | None:
+        """The same idea with one number per entry, for tensors that are no matrices; ``None`` where there is none."""
+        return self if self.scope is Scope.ELEMENTWISE else None
 
     @abc.abstractmethod
     def init(self, like: Tensor) -> S:

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from precond.core import Method, Need, Route, named_tensors
-from precond.optim.layout import method_for
+from precond.core import Method, Need, Route, Scope, named_tensors
+from precond.optim.rules import Rule
 from precond.optim.slab import allocate, slab_shape, working_dtype
 
 
@@ -23,13 +23,23 @@ def estimate_memory(model: nn.Module | Iterable[tuple[str, Tensor]], method: Met
         Bytes, equal to ``Optimizer.state_bytes()`` once every parameter has had a gradient.
     """
     named = model.named_parameters() if isinstance(model, nn.Module) else model
-    total, weights, needs = 0, 0, Need.NOTHING
+    rule, total, weights, needs = Rule(method), 0, 0, Need.NOTHING
+    whole: dict[tuple[int, torch.dtype], tuple[Method, int]] = {}
     for name, param in named:
         if not param.requires_grad or not param.numel():
             continue
-        chosen = method_for(method, name, param)
+        chosen, dtype = rule.method_for(name, param), working_dtype(param.dtype)
         needs |= chosen.needs
         weights += param.numel() * param.element_size()
-        like = torch.empty(slab_shape(1, param), dtype=working_dtype(param.dtype), device="meta")
-        total += sum(t.numel() * t.element_size() for _, t in named_tensors(allocate(chosen, like)))
+        if chosen.preconditioner.scope is Scope.GLOBAL:
+            _, entries = whole.get((id(chosen), dtype), (chosen, 0))
+            whole[id(chosen), dtype] = chosen, entries + param.numel()
+        else:
+            total += _bytes(chosen, slab_shape(1, param), dtype)
+    total += sum(_bytes(chosen, (1, entries), dtype) for (_, dtype), (chosen, entries) in whole.items())
     return total + (weights if Need.LOOKBACK in needs else 0)
+
+
+def _bytes(method: Method, shape: tuple[int, ...], dtype: torch.dtype) -> int:
+    state = allocate(method, torch.empty(shape, dtype=dtype, device="meta"))
+    return sum(t.numel() * t.element_size() for _, t in named_tensors(state))

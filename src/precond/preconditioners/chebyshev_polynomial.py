@@ -88,7 +88,7 @@ class ChebyshevPolynomial(Preconditioner[ChebyshevPolynomialState]):
         """Take the operator; refuse one that is known not to be symmetric."""
         if evidence.operator is None or evidence.operator.traits.symmetric is False:
             raise IncompatibleError(
-                "chebyshev-polynomial needs a symmetric positive definite matrix: use preconditioner='ilu0' or 'jacobi' with gmres"
+                "chebyshev-polynomial needs a symmetric positive definite matrix: use 'ilu0' or 'jacobi' with gmres"
             )
         state.operator = evidence.operator
 
