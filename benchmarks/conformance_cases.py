@@ -604,20 +604,19 @@ def lr_schedule(make: Maker) -> None:
 
 @case("loops", "decay schedule")
 def decay_schedule(make: Maker) -> None:
-    """A weight decay that is raised mid-run takes effect."""
+    """A weight decay that is raised mid-run shrinks parameters, all gradients being the same."""
     ends = []
+    gradients: list[dict[str, Tensor]] = []
     for raised in (0.0, 0.5):
         run = Squares(make)
-        for group in run.optimizer.param_groups:
-            if "weight_decay" not in group:
-                raise Broken("has no weight_decay in its groups")
-            group["weight_decay"] = 0.0
-        for _ in range(5):
-            run.step()
-        for group in run.optimizer.param_groups:
-            group["weight_decay"] = raised
-        for _ in range(5):
-            run.step()
+        for k in range(10):
+            for group in run.optimizer.param_groups:
+                if "weight_decay" not in group:
+                    raise Broken("has no weight_decay in its groups")
+                group["weight_decay"] = 0.0 if k < 5 else raised
+            if raised == 0.0:
+                gradients.append({name: run.gradient(name) for name in run.params})
+            run.step(**{name: gradient.clone() for name, gradient in gradients[k].items()})
         run.finite()
         ends.append(sum(float(p.detach().double().square().sum()) for p in run.params.values()))
     if not ends[1] < ends[0]:
