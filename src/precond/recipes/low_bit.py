@@ -115,6 +115,8 @@ def shampoo_4bit(
         4. Negative eigenvalues, which rounding makes, count as zero; the published code takes their root as well.
         5. Different tensors take their roots at different steps, the first at step 1 (when they are multiples of the
            identity, so that nothing changes).
+        6. Codes are what rests between steps: the step that computes vectors or a root uses them as computed.
+        7. ``U = R_L G R_R^T``: a rounded root is not quite symmetric.
     """
     if code not in _CODES:
         raise BadInputError(f"code must be one of {', '.join(_CODES)}, not {code!r}")
