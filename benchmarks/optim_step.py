@@ -26,20 +26,16 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+import pages
 from precond import optim
 from precond.problems.gpt import GPT
 from precond.recipes.routes import NOT_HIDDEN
 
-PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
-BEGIN, END = (
-    "<!-- step on {device}: written by benchmarks/optim_step.py --write -->",
-    "<!-- end of step on {device} -->",
-)
+NAME, PROGRAM = "step on {device}", "optim_step.py"
 BASELINE = "torch.optim.AdamW, fused"
 EVERY = 10
 """Steps between refreshes, for every method that has them."""
@@ -229,17 +225,6 @@ def measure(contenders: list[Contender], device: str, threads: int, rounds: int,
     return "\n".join([*lines, "", about])
 
 
-def write(text: str, device: str) -> None:
-    """Put the table between the marks of its device."""
-    begin, end = BEGIN.format(device=device), END.format(device=device)
-    page = PAGE.read_text(encoding="utf-8")
-    before, _, rest = page.partition(begin)
-    _, found, after = rest.partition(end)
-    if not found:
-        raise SystemExit(f"{PAGE} has no marks for {device}")
-    PAGE.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}", encoding="utf-8")
-
-
 def main() -> None:
     """Print the table, or write it into the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -247,7 +232,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help=f"rounds of {EVERY} steps (default 5)")
     parser.add_argument("--only", default="", help="comma-separated parts of names")
     parser.add_argument("--cuda", action="store_true", help="measure on a GPU")
-    parser.add_argument("--write", action="store_true", help=f"write the table into docs/{PAGE.name}")
+    parser.add_argument("--write", action="store_true", help="write the table into docs/benchmarks.md")
     options = parser.parse_args()
     if options.cuda and not torch.cuda.is_available():
         raise SystemExit("no CUDA device is at hand: nothing was measured; run without --cuda for the processor")
@@ -258,7 +243,7 @@ def main() -> None:
     text = measure(contenders, device, options.threads, options.rounds)
     print(text)
     if options.write:
-        write(text, device)
+        pages.write(text, NAME.format(device=device), PROGRAM)
 
 
 if __name__ == "__main__":

@@ -19,13 +19,13 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- slab on {device}: written by benchmarks/slab.py --write -->", "<!-- end of slab on {device} -->"
+import pages
+
+NAME, PROGRAM = "slab on {device}", "slab.py"
 ELEMENTWISE = [
     (8, (64,)), (64, (64,)), (8, (64, 64)), (64, (64, 64)), (8, (256, 256)), (32, (256, 256)), (4, (1024, 1024)),
 ]  # fmt: skip
@@ -127,28 +127,17 @@ def table(device: str) -> str:
     return "\n".join([*lines, "", f"Ratios of {ROUNDS} rounds; {where}, {versions}."])
 
 
-def write(text: str, device: str) -> None:
-    """Put the table between the marks of its device."""
-    begin, end = BEGIN.format(device=device), END.format(device=device)
-    page = PAGE.read_text(encoding="utf-8")
-    before, _, rest = page.partition(begin)
-    _, found, after = rest.partition(end)
-    if not found:
-        raise SystemExit(f"{PAGE} has no marks for {device}")
-    PAGE.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}", encoding="utf-8")
-
-
 def main() -> None:
     """Print the table, or write it into the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--write", action="store_true", help=f"write the table into docs/{PAGE.name}")
+    parser.add_argument("--write", action="store_true", help="write the table into docs/benchmarks.md")
     options = parser.parse_args()
     torch.set_num_threads(1)
     text = table(options.device)
     print(text)
     if options.write:
-        write(text, options.device)
+        pages.write(text, NAME.format(device=options.device), PROGRAM)
 
 
 if __name__ == "__main__":

@@ -7,12 +7,17 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import pytest
 import torch
 from torch import nn
 
+import precond
 from precond.recipes.registry import all_recipes
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+
+sys.path.append(str(FOLDER))  # where the programs find what they share
 
 
 def load(name: str) -> ModuleType:
@@ -35,20 +40,46 @@ def test_both_sides_of_the_slab_benchmark_do_the_same_step() -> None:
     assert not torch.equal(as_list[0], start[0])
 
 
-def test_the_table_goes_between_the_marks_of_its_device(tmp_path: Path) -> None:
-    slab = load("slab")
-    slab.PAGE = tmp_path / "page.md"
-    slab.PAGE.write_text((FOLDER.parent / "docs" / "benchmarks.md").read_text())
-    slab.write("NEW TABLE", "cuda")
-    text = slab.PAGE.read_text()
+def test_a_table_goes_between_its_marks(tmp_path: Path) -> None:
+    pages = load("pages")
+    page = tmp_path / "page.md"
+    page.write_text((FOLDER.parent / "docs" / "benchmarks.md").read_text())
+    begin, end = pages.marks("slab on cuda", "slab.py")
+    pages.write("NEW TABLE", "slab on cuda", "slab.py", page)
+    text = page.read_text()
     assert text.count("NEW TABLE") == 1
-    assert (
-        text.index(slab.BEGIN.format(device="cuda"))
-        < text.index("NEW TABLE")
-        < text.index(slab.END.format(device="cuda"))
+    assert text.index(begin) < text.index("NEW TABLE") < text.index(end)
+    pages.write("NEWER TABLE", "slab on cuda", "slab.py", page)
+    assert "NEW TABLE" not in page.read_text()
+
+
+def test_a_table_without_a_place_is_refused(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("nothing")
+    with pytest.raises(SystemExit, match="no place for this table"):
+        load("pages").write("TABLE", "slab on cuda", "slab.py", page)
+    assert page.read_text() == "nothing"
+
+
+@pytest.mark.parametrize("program", ["optim_step", "slab", "train_lm"])
+def test_every_table_has_a_place_for_each_device(program: str) -> None:
+    module, pages = load(program), load("pages")
+    for device in ("cpu", "cuda"):
+        begin, end = pages.marks(module.NAME.format(device=device), module.PROGRAM)
+        text = pages.PAGE.read_text()
+        assert 0 <= text.find(begin) < text.find(end)
+
+
+def test_the_training_table_compares_with_adamw(tmp_path: Path) -> None:
+    program = load("train_lm")
+    result = precond.race.run("digits", ["adamw", "sgd"], trials=1, seeds=2, budget="5steps", out=tmp_path / "race")
+    rows = {line.split("|")[1].strip(): line.split("|") for line in program.text(result).splitlines() if "|" in line}
+    finals = {row.contestant: row.final.mean for row in result.problems[0].standings}
+    assert rows["adamw"][3].strip() == "+0.0 %"
+    assert float(rows["sgd"][3].replace("%", "")) == pytest.approx(
+        100 * (finals["sgd"] / finals["adamw"] - 1), abs=0.06
     )
-    slab.write("NEWER TABLE", "cuda")
-    assert "NEW TABLE" not in slab.PAGE.read_text()
+    assert f"{finals['sgd']:.4f}" in rows["sgd"][2]
 
 
 def test_steps_are_measured_and_what_is_missing_is_listed() -> None:

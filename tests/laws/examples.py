@@ -59,6 +59,28 @@ def _decomposed() -> list[Any]:
     return [Decomposed(Spectrum()), Decomposed(Cholesky()), Decomposed(Spectrum(), every=3)]
 
 
+def _error_feedback() -> list[Any]:
+    from precond.filters.error_feedback import ErrorFeedback, LowRank, TopK
+
+    return [ErrorFeedback(), ErrorFeedback(TopK(0.4, block=3, half=False)), ErrorFeedback(LowRank(), feedback=False)]
+
+
+def _fisher_window() -> list[Any]:
+    from precond.preconditioners.fisher_window import FisherWindow
+    from precond.preconditioners.windows import DenseWindow, LowRankWindow, SparseWindow
+
+    windows = [DenseWindow(), SparseWindow(0.5), SparseWindow(0.4, block=4, half=False), LowRankWindow(2)]
+    return [FisherWindow(5, 0.1, window) for window in windows] + [FisherWindow(5, per_tensor=True)]
+
+
+def _fitted(name: str) -> list[Any]:
+    import importlib
+
+    module = importlib.import_module(f"precond.preconditioners.{name}")
+    part = getattr(module, "".join(word.title() for word in name.split("_")))
+    return [part(), part(criterion="newton", init_scale=0.5), part(lr=0.5, criterion="newton")]
+
+
 def _graft() -> list[Any]:
     from precond.preconditioners.diagonal import Diagonal
     from precond.preconditioners.graft import Graft
@@ -130,6 +152,11 @@ EXAMPLES: dict[str, Callable[[], list[Any]]] = {
     "Chain": _chain,
     "Compensated": _compensated,
     "Decomposed": _decomposed,
+    "ErrorFeedback": _error_feedback,
+    "FisherWindow": _fisher_window,
+    "FittedAffine": lambda: _fitted("fitted_affine"),
+    "FittedKron": lambda: _fitted("fitted_kron"),
+    "FittedLowRank": lambda: _fitted("fitted_low_rank"),
     "Graft": _graft,
     "InverseOf": _inverse_of,
     "Merged": _merged,

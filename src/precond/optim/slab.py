@@ -13,6 +13,7 @@ from torch import Tensor
 from precond.core import Evidence, Health, Method, Need, Turned, map_tensors, named_tensors, put_to_rest
 from precond.optim.awake import Awake
 from precond.optim.fused import fused_step
+from precond.optim.replay import Seen
 
 _WORKING = {torch.float64: torch.float64}
 
@@ -203,13 +204,44 @@ class Slab:
             vector.copy_(value if turned is None else turned.enter(state, value))
         return health
 
-    def evidence(self, state: SlabState, gradient: Tensor, steps: Sequence[int], loss: Tensor | None) -> Evidence:
-        """Return what this step's gradient (stacked) tells, with the previous one if a part needs it."""
+    def evidence(
+        self, state: SlabState, gradient: Tensor, members: Sequence[int], seen: Seen, decay: Tensor | None = None
+    ) -> Evidence:
+        """Return what this step's gradient tells, with all that the parts need beside it.
+
+        Args:
+            state: The working state of the members.
+            gradient: Their gradients, stacked, after `Decay.regularize`.
+            members: Which members.
+            seen: What was evaluated beside the gradients.
+            decay: What regularizing added to the gradient, which gradients at other weights then get too.
+
+        Returns:
+            The evidence.
+        """
         previous = state.previous
-        if previous is not None and 0 in steps:
-            first = torch.tensor([step == 0 for step in steps], device=self.device)
-            previous = torch.where(first.view(-1, *[1] * (gradient.ndim - 1)), gradient, previous)
-        return Evidence(gradient=gradient, previous=previous, loss=loss)
+        if previous is not None:
+            previous = _or_gradient([self.steps[i] > 0 for i in members], previous, gradient)
+        lookback = None
+        if Need.LOOKBACK in self.method.needs:
+            lookback = self._looked_back(gradient, members, seen, decay)
+        return Evidence(gradient=gradient, previous=previous, loss=seen.loss, lookback=lookback)
+
+    def _looked_back(self, gradient: Tensor, members: Sequence[int], seen: Seen, decay: Tensor | None) -> Tensor:
+        """Return the gradient at the weights of the step before; this step's where there is none, or a bad one."""
+        if seen.lookback is None:
+            return gradient
+        lookback = self.gather([seen.lookback[self.params[i]] for i in members])
+        lookback = lookback if decay is None else lookback + decay
+        return _or_gradient(lookback.flatten(1).isfinite().all(1).tolist(), lookback, gradient)
+
+
+def _or_gradient(good: Sequence[bool], other: Tensor, gradient: Tensor) -> Tensor:
+    """Return ``other`` for the members where that is good, the gradient for the rest."""
+    if all(good):
+        return other
+    mask = torch.tensor(list(good), device=gradient.device)
+    return torch.where(mask.view(-1, *[1] * (gradient.ndim - 1)), other, gradient)
 
 
 def _short(name: str) -> str:

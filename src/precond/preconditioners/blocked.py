@@ -126,8 +126,7 @@ class Blocked(Turned[BlockedState]):
         return to_tiles(v, tile_sides(v.shape[1:], self.size))
 
     def _seen(self, evidence: Evidence) -> Evidence:
-        gradient, previous = (None if v is None else self._cut(v) for v in (evidence.gradient, evidence.previous))
-        return Evidence(gradient=gradient, previous=previous, loss=evidence.loss)
+        return evidence.reshaped(self._cut)
 
 
 def _flat(state: BlockedState) -> Any:

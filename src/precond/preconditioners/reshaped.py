@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import dataclasses
 from typing import Any
 
 from torch import Tensor
@@ -61,5 +60,4 @@ class Reshaped(Preconditioner[Any]):
         return self.inner.apply(state, self.view(v), shift=shift).reshape(v.shape)
 
     def _seen(self, evidence: Evidence) -> Evidence:
-        gradient, previous = (None if v is None else self.view(v) for v in (evidence.gradient, evidence.previous))
-        return dataclasses.replace(evidence, gradient=gradient, previous=previous)
+        return evidence.reshaped(self.view)
