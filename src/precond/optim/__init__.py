@@ -55,8 +55,8 @@ _home = {
 __all__ = [
     "ASGO", "DASGO", "LANTON", "MARS", "MARSM", "MFAC", "PSGDLRA", "SGD", "SOAP", "AdamW", "Adan", "InducedMetric",
     "LeanSOAP", "Lion", "LowRankMFAC", "Matrices", "Muon", "Optimizer", "PSGDAffine", "PSGDKron", "PSGDNewton",
-    "ScalableShampoo", "Shampoo", "Shampoo4bit", "Shampoo4bitCholesky", "ShampooSquared", "SparseMFAC", "TurboMuon", "WeightConditioning",
-    "estimate_memory", "weight_conditioning",
+    "ScalableShampoo", "Shampoo", "Shampoo4bit", "Shampoo4bitCholesky", "ShampooSquared", "SparseMFAC", "TurboMuon",
+    "WeightConditioning", "estimate_memory", "weight_conditioning",
 ]  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from precond.preconditioners.polar import Scale
 from precond.recipes import first_order, matrix, orthogonal
 from precond.recipes.arguments import checked_betas, rate_ratio
 from precond.recipes.routes import NOT_HIDDEN
+from precond.recipes.states import State
 
 
 class SGD(Optimizer):
@@ -194,6 +195,7 @@ class SOAP(Optimizer):
         weight_decay: Decoupled decay.
         precondition_frequency: Steps between turns of the basis.
         max_precond_dim: Axes longer than this keep their own basis.
+        state: Bits of the state: ``"full"``, ``"compact"``, ``"8-bit"`` or ``"4-bit"``.
     """
 
     def __init__(
@@ -206,10 +208,12 @@ class SOAP(Optimizer):
         weight_decay: float = 0.01,
         precondition_frequency: int = 10,
         max_precond_dim: int = 10000,
+        state: State = "full",
     ) -> None:
         b1, b2 = checked_betas(betas, 2)
         method = matrix.soap(
             b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps, every=precondition_frequency, max_dim=max_precond_dim,
+            state=state,
         )  # fmt: skip
         super().__init__(params, method, lr=lr, weight_decay=weight_decay)
 
@@ -226,6 +230,7 @@ class LeanSOAP(Optimizer):
         weight_decay: Decoupled decay.
         precondition_frequency: Steps between turns of the basis.
         block_size: Longest side of a tile.
+        state: Bits of the state: ``"full"``, ``"compact"``, ``"8-bit"`` or ``"4-bit"``.
     """
 
     def __init__(
@@ -238,9 +243,11 @@ class LeanSOAP(Optimizer):
         weight_decay: float = 0.01,
         precondition_frequency: int = 10,
         block_size: int = 128,
+        state: State = "full",
     ) -> None:
         b1, b2 = checked_betas(betas, 2)
         method = matrix.lean_soap(
             block=block_size, b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps, every=precondition_frequency,
+            state=state,
         )  # fmt: skip
         super().__init__(params, method, lr=lr, weight_decay=weight_decay)

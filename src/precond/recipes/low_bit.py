@@ -174,10 +174,11 @@ def shampoo_4bit_cholesky(
 
         ``C' = Q(C + E)``, ``E <- beta_error E + (1 - beta_error) (C + E - C')``.
 
-    The codes of ``C'`` and ``E`` fill one square. Every ``every`` steps ``R = (C' C'^T + eps lambda_max I)^(-1/4)``.
+    The codes of ``C'`` and ``E`` fill little more than one square. Every ``every`` steps
+    ``R = (C' C'^T + eps lambda_max I)^(-1/4)``.
 
     Deviations:
-        1. ``C'`` and ``E`` have blocks, of entries that follow one another in a packed triangle, of their own.
+        1. ``C'`` and ``E`` have blocks of their own, of entries that follow one another in a triangle packed by rows.
         2. Those of `shampoo_4bit`, but for the fourth.
     """
     storage = ByRole(

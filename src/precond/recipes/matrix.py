@@ -16,6 +16,7 @@ from precond.preconditioners.identity import Identity
 from precond.preconditioners.kronecker import Kronecker
 from precond.preconditioners.rotate import Rotate
 from precond.recipes.registry import recipe
+from precond.recipes.states import State, storage_of
 from precond.steps.decay import Decoupled, DecoupledAfter
 
 _GRAFTS = {"sgd": Identity(), "adagrad": Diagonal(beta=1.0, eps=1e-10)}
@@ -111,6 +112,7 @@ def soap(
     every: int = 10,
     max_dim: int = 10000,
     stagger: bool = True,
+    state: State = "full",
 ) -> Method:
     """Shampoo with Adam in the preconditioner's eigenbasis.
 
@@ -121,10 +123,14 @@ def soap(
     steps ``Q <- qr(L Q)`` after sorting its columns by their Rayleigh quotients. Vectors get Adam, axes longer than
     ``max_dim`` keep their own basis.
 
+    ``state`` says in how many bits the state rests between steps: ``"full"``, ``"compact"`` (8 bits, factors 16),
+    ``"8-bit"``, or ``"4-bit"`` (bases 4, the rest 8); of symmetric factors one triangle is kept in all but the first.
+
     Deviations:
         1. Placement of ``eps`` and of the decay follow the published code, where the paper's text leaves them open.
         2. With ``stagger``, different tensors turn their bases at different steps, to spread the cost.
         3. No option to merge axes, to normalize directions, or to precondition vectors; all are off by default there.
+        4. A ``state`` other than ``"full"`` is rounded, which the paper's is not.
     """
     return Method(
         momentum=EMA(b1),
@@ -133,6 +139,7 @@ def soap(
         ),
         decay=DecoupledAfter(),
         cadence=Cadence(every=every, after=True, prime=True, stagger=stagger),
+        storage=storage_of(state),
     )
 
 
@@ -158,6 +165,7 @@ def lean_soap(
     eps: float = 1e-8,
     every: int = 10,
     stagger: bool = True,
+    state: State = "full",
 ) -> Method:
     """SOAP with every tensor cut into tiles of side ``block``, each with a basis of its own.
 
@@ -169,5 +177,7 @@ def lean_soap(
            Where no axis is longer than ``block`` this is `soap`.
         2. Those of `soap`, but for the longest axis, which ``block`` replaces.
     """
-    whole = soap(b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps, every=every, max_dim=block, stagger=stagger)
+    whole = soap(
+        b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps, every=every, max_dim=block, stagger=stagger, state=state
+    )
     return dataclasses.replace(whole, preconditioner=Blocked(block, whole.preconditioner))

@@ -85,7 +85,7 @@ class Columns(Resting):
 
     def decode(self) -> Tensor:
         """Return the matrices, orthogonal up to what the steps leave of the rounding."""
-        return bjorck(self.columns.decode().mT.contiguous(), self.steps)
+        return bjorck(self.columns.decode().mT, self.steps)
 
     def encode(self, working: Tensor) -> None:
         """Encode the columns."""
