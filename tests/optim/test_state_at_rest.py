@@ -79,7 +79,7 @@ def test_a_resumed_run_is_the_same_run(method: Method, storage: Storage) -> None
 
 def test_what_is_not_written_to_is_not_encoded_again() -> None:
     """Bases turn at refreshes alone; between two their codes stay, though rectified vectors would round elsewhere."""
-    params, optimizer = make(dataclasses.replace(soap(every=4, stagger=False), storage=FOUR), [(8, 8), (8, 8)])
+    params, optimizer = make(dataclasses.replace(soap(every=4, stagger=False), storage=FOUR), [(32, 32), (32, 32)])
     run(params, optimizer, range(6), gaps=False)
     before = snapshot(optimizer, params[0])
     key = "preconditioner.basis.bases.0.columns.codes"
