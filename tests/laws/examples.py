@@ -124,6 +124,41 @@ def _observing() -> list[Any]:
     return [Observing(LookAhead(), Diagonal()), Observing(ClipNorm(), Kronecker())]
 
 
+def _filter_per_matrix() -> list[Any]:
+    from precond.filters.clip import ClipNorm
+    from precond.filters.per_matrix import FilterPerMatrix
+    from precond.math.stacks import Stack
+
+    return [FilterPerMatrix(Stack(), ClipNorm())]
+
+
+def _factor_per_matrix() -> list[Any]:
+    from precond.math.stacks import Stack
+    from precond.steps.match_rms import MatchRMS
+    from precond.steps.per_matrix import FactorPerMatrix
+
+    return [FactorPerMatrix(Stack(), MatchRMS())]
+
+
+def _per_matrix() -> list[Any]:
+    from precond.math.stacks import Stack
+    from precond.preconditioners.diagonal import Diagonal
+    from precond.preconditioners.eigenbasis import Eigenbasis
+    from precond.preconditioners.kronecker import Kronecker
+    from precond.preconditioners.per_matrix import PerMatrix
+    from precond.preconditioners.rotate import Rotate
+
+    return [PerMatrix(Stack(), Kronecker()), PerMatrix(Stack(), Rotate(Eigenbasis(), Diagonal(0.95)))]
+
+
+def _shared_per_matrix() -> list[Any]:
+    from precond.math.stacks import Stack
+    from precond.steps.noise_adaptive import NoiseAdaptive
+    from precond.steps.per_matrix import SharedPerMatrix
+
+    return [SharedPerMatrix(Stack(), NoiseAdaptive())]
+
+
 def _off_diagonal() -> list[Any]:
     from precond.storage.off_diagonal import OffDiagonal
 
@@ -152,6 +187,8 @@ EXAMPLES: dict[str, Callable[[], list[Any]]] = {
     "Blockwise": _blockwise,
     "ByRole": _by_role,
     "Chain": _chain,
+    "FactorPerMatrix": _factor_per_matrix,
+    "FilterPerMatrix": _filter_per_matrix,
     "Compensated": _compensated,
     "Decomposed": _decomposed,
     "ErrorFeedback": _error_feedback,
@@ -163,7 +200,9 @@ EXAMPLES: dict[str, Callable[[], list[Any]]] = {
     "InverseOf": _inverse_of,
     "Merged": _merged,
     "Observing": _observing,
+    "PerMatrix": _per_matrix,
     "OffDiagonal": _off_diagonal,
     "Packed": _packed,
     "Rotate": _rotate,
+    "SharedPerMatrix": _shared_per_matrix,
 }

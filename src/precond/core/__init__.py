@@ -2,21 +2,22 @@
 
 from precond.core.cadence import Cadence
 from precond.core.decay import Decay
-from precond.core.errors import BadInputError, IncompatibleError, PrecondError, UnknownNameError
+from precond.core.errors import BadInputError, IncompatibleError, PrecondError, RefreshError, UnknownNameError
 from precond.core.evidence import Evidence, need
 from precond.core.extras import MissingExtraError, require
 from precond.core.filter import Filter
-from precond.core.iteration import Iteration, Map, Progress
+from precond.core.iteration import Iteration, Map, Progress, Recycling
 from precond.core.method import Method, Route, Selector
 from precond.core.objective import Objective, Point
 from precond.core.operator import Operator
 from precond.core.preconditioner import HEALTHY, Health, Preconditioner, Turned
 from precond.core.problem import Budget, Metric, Problem
+from precond.core.program import Iterate, Program, ProgramIteration, Site
 from precond.core.recipe import Builds, Kind, Paper, Recipe
 from precond.core.result import Certificate, Result, Status
 from precond.core.roles import Role, rests_as
 from precond.core.space import Choice, LogUniform, Range, Uniform
-from precond.core.state import NoState, map_leaves, map_tensors, named_tensors
+from precond.core.state import NoState, map_leaves, map_tensors, merge_members, named_tensors, split_members
 from precond.core.step import Advance, Constant, Direction, Factor, Search, Shared, StepRule
 from precond.core.storage import Full, Resting, Storage, leaves, put_to_rest, wake
 from precond.core.traits import Need, OperatorTraits, Scope, Traits
@@ -40,6 +41,7 @@ __all__ = [
     "Full",
     "Health",
     "IncompatibleError",
+    "Iterate",
     "Iteration",
     "Kind",
     "LogUniform",
@@ -57,9 +59,13 @@ __all__ = [
     "PrecondError",
     "Preconditioner",
     "Problem",
+    "Program",
+    "ProgramIteration",
     "Progress",
     "Range",
     "Recipe",
+    "Recycling",
+    "RefreshError",
     "Resting",
     "Result",
     "Role",
@@ -68,6 +74,7 @@ __all__ = [
     "Search",
     "Selector",
     "Shared",
+    "Site",
     "Status",
     "StepRule",
     "Storage",
@@ -79,10 +86,12 @@ __all__ = [
     "leaves",
     "map_leaves",
     "map_tensors",
+    "merge_members",
     "named_tensors",
     "need",
     "put_to_rest",
     "require",
     "rests_as",
+    "split_members",
     "wake",
 ]

@@ -9,6 +9,27 @@ from precond.math.eigen import inf_norm, safe_eigh
 from precond.math.products import fast_products
 
 
+def damped_root(values: Tensor, vectors: Tensor, p: float, damping: float) -> Tensor:
+    """Return ``V diag(l)^(-1/p) V^T``, the spectrum lifted as a whole where its least value is below ``damping``.
+
+    Source: the published code of Distributed Shampoo (arXiv 2309.06497).
+
+    Args:
+        values: Eigenvalues, shape ``[batch, n]``.
+        vectors: Eigenvectors in columns, shape ``[batch, n, n]``.
+        p: Order of the root, positive; need not be an integer.
+        damping: Least eigenvalue to take a root of.
+
+    Returns:
+        Shape ``[batch, n, n]``.
+    """
+    least = values.amin(-1, keepdim=True)
+    lifted = torch.where(least < damping, values - least + damping, values)
+    half = vectors * lifted.clamp(min=torch.finfo(values.dtype).tiny).pow(-0.5 / p)[:, None, :]
+    with fast_products(half, half.numel() * half.shape[-1]):
+        return torch.bmm(half, half.mT)
+
+
 def inverse_root(matrices: Tensor, p: float, *, eps: float | None = None) -> tuple[Tensor, Tensor]:
     """Return ``A^(-1/p)`` by an eigendecomposition, for each matrix of a batch.
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from precond.optim.conditioning import WeightConditioning as WeightConditioning
     from precond.optim.conditioning import weight_conditioning as weight_conditioning
+    from precond.optim.groups import ParamGroups as ParamGroups
+    from precond.optim.groups import groups_for as groups_for
     from precond.optim.memory import estimate_memory as estimate_memory
     from precond.optim.optimizer import Optimizer as Optimizer
     from precond.optim.select import Matrices as Matrices
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from precond.recipes.dropins_low_bit import Shampoo4bitCholesky as Shampoo4bitCholesky
     from precond.recipes.dropins_matrix import ASGO as ASGO
     from precond.recipes.dropins_matrix import DASGO as DASGO
+    from precond.recipes.dropins_matrix import DistributedShampoo as DistributedShampoo
+    from precond.recipes.dropins_matrix import KLShampoo as KLShampoo
     from precond.recipes.dropins_matrix import ScalableShampoo as ScalableShampoo
     from precond.recipes.dropins_matrix import ShampooSquared as ShampooSquared
     from precond.recipes.dropins_momentum import LANTON as LANTON
@@ -40,12 +44,17 @@ if TYPE_CHECKING:
 
 _home = {
     "Matrices": "precond.optim.select",
+    "ParamGroups": "precond.optim.groups",
+    "groups_for": "precond.optim.groups",
     "WeightConditioning": "precond.optim.conditioning",
     "weight_conditioning": "precond.optim.conditioning",
     "Optimizer": "precond.optim.optimizer",
     "estimate_memory": "precond.optim.memory",
     **dict.fromkeys(("SGD", "AdamW", "Adan", "LeanSOAP", "Lion", "Muon", "Shampoo", "SOAP"), "precond.recipes.dropins"),
-    **dict.fromkeys(("ASGO", "DASGO", "ScalableShampoo", "ShampooSquared"), "precond.recipes.dropins_matrix"),
+    **dict.fromkeys(
+        ("ASGO", "DASGO", "DistributedShampoo", "KLShampoo", "ScalableShampoo", "ShampooSquared"),
+        "precond.recipes.dropins_matrix",
+    ),
     **dict.fromkeys(("Shampoo4bit", "Shampoo4bitCholesky"), "precond.recipes.dropins_low_bit"),
     **dict.fromkeys(("InducedMetric", "LANTON", "MARS", "MARSM", "TurboMuon"), "precond.recipes.dropins_momentum"),
     **dict.fromkeys(("PSGDLRA", "PSGDAffine", "PSGDKron", "PSGDNewton"), "precond.recipes.dropins_psgd"),
@@ -53,10 +62,11 @@ _home = {
 }
 
 __all__ = [
-    "ASGO", "DASGO", "LANTON", "MARS", "MARSM", "MFAC", "PSGDLRA", "SGD", "SOAP", "AdamW", "Adan", "InducedMetric",
-    "LeanSOAP", "Lion", "LowRankMFAC", "Matrices", "Muon", "Optimizer", "PSGDAffine", "PSGDKron", "PSGDNewton",
-    "ScalableShampoo", "Shampoo", "Shampoo4bit", "Shampoo4bitCholesky", "ShampooSquared", "SparseMFAC", "TurboMuon",
-    "WeightConditioning", "estimate_memory", "weight_conditioning",
+    "ASGO", "DASGO", "LANTON", "MARS", "MARSM", "MFAC", "PSGDLRA", "SGD", "SOAP", "AdamW", "Adan", "DistributedShampoo",
+    "InducedMetric", "KLShampoo", "LeanSOAP", "Lion", "LowRankMFAC", "Matrices", "Muon", "Optimizer", "PSGDAffine",
+    "PSGDKron", "PSGDNewton", "ParamGroups", "ScalableShampoo", "Shampoo", "Shampoo4bit", "Shampoo4bitCholesky",
+    "ShampooSquared", "SparseMFAC", "TurboMuon", "WeightConditioning", "estimate_memory", "groups_for",
+    "weight_conditioning",
 ]  # fmt: skip
 
 

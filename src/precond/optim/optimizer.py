@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from precond.core import BadInputError, Method, Need, Route, Shared, Work, named_tensors
+from precond.core import Method, Need, Route, Shared, Work, named_tensors
 from precond.optim.checks import check_closure, check_method, check_parameter, check_rate
-from precond.optim.layout import lay_out, method_for, named
+from precond.optim.layout import lay_out, named
+from precond.optim.probe import probed
 from precond.optim.replay import Replay, Seen, looked_back, remember, remembered
+from precond.optim.rules import Rule
 from precond.optim.slab import Slab
 from precond.optim.walk import Walk, Walker, agree
 
@@ -22,15 +24,17 @@ class Optimizer(torch.optim.Optimizer):
     One step does, for each slab of equal-shaped parameters: estimator, observe, [refresh], momentum, apply,
     smoothing, move, [refresh]. Half-precision gradients are worked on in float32. A parameter without a gradient, or
     with one that is not finite, is left alone, its state too; the latter is counted in ``work.skipped`` and reported
-    once. A refresh that fails keeps the last good factor, is counted in ``work.refresh_failures`` and reported once.
+    once. A refresh that fails keeps the last good factor, is counted in ``work.refresh_failures`` and in the
+    parameter's own state (``failures``), and reported once.
 
     The state of a parameter has dotted names (``preconditioner.second_moment``), so that ``state_dict`` does not
     depend on the layout; a run resumed from it continues bit for bit on the CPU.
 
     Args:
-        params: Parameters, named parameters, or parameter groups as for any torch optimizer. A group may carry its
-            own ``"method"``.
-        method: The method, or a route that chooses one by name and shape.
+        params: Parameters, named parameters, or parameter groups as for any torch optimizer, or what
+            `precond.optim.groups_for` made of a network. A group may carry its own ``"method"``, and the ``"role"``
+            of its tensors.
+        method: The method, or a route that chooses one by name and shape. May be left out where every group has one.
         lr: Learning rate, per group; schedulers act on it.
         weight_decay: Decay factor, per group; what it multiplies is the method's ``decay``.
 
@@ -39,16 +43,17 @@ class Optimizer(torch.optim.Optimizer):
     """
 
     def __init__(
-        self, params: Any, method: Method | Route, *, lr: float | Tensor = 1e-3, weight_decay: float = 0.0
+        self,
+        params: Any,
+        method: Method | Route | None = None,
+        *,
+        lr: float | Tensor = 1e-3,
+        weight_decay: float = 0.0,
     ) -> None:
-        if not isinstance(method, Method | Route):
-            raise BadInputError(
-                f"method must be a Method or a Route, not {type(method).__name__}; build one with precond.recipes"
-            )
         check_rate("lr", lr)
         check_rate("weight_decay", weight_decay)
         self.work = Work()
-        self._methods: list[Method | Route] = []
+        self._rules: list[Rule] = []
         self._default = method
         self._needs = Need.NOTHING
         self._slabs: list[Slab] | None = None
@@ -61,24 +66,25 @@ class Optimizer(torch.optim.Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group, as for any torch optimizer; a ``"method"`` in it overrides the optimizer's own."""
         param_group = dict(param_group)
-        method = param_group.pop("method", self._default)
+        rule = Rule.of(param_group, self._default)
+        param_group.pop("method", None)
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         try:
             for name, param in named(group):
                 check_parameter(name, param)
-                chosen = method_for(method, name, param)
+                chosen = rule.method_for(name, param)
                 check_method(chosen)
                 self._needs |= chosen.needs
         except Exception:
             self.param_groups.pop()
             raise
-        self._methods.append(method)
+        self._rules.append(rule)
         self._slabs = None
 
     def _build(self) -> list[Slab]:
         """Lay out the slabs anew, keeping the states that the parameters have."""
-        slabs = lay_out(self.param_groups, self._methods, self.state)
+        slabs = lay_out(self.param_groups, self._rules, self.state)
         for slab in slabs:
             for member, param in enumerate(slab.params):
                 had = self.state.get(param, {})
@@ -116,7 +122,7 @@ class Optimizer(torch.optim.Optimizer):
             check_closure(self._needs)
         replay = None if closure is None else Replay(closure, self._params(), self.work, again=self.replays)
         slabs = self._current_slabs()
-        seen = self._see(replay)
+        seen = self._see(replay, slabs)
         walker = Walker(self.work, self._reported)
         waiting: dict[tuple[int, int], list[tuple[Walk, Tensor, Shared[Any]]]] = {}
         for slab in slabs:
@@ -131,17 +137,20 @@ class Optimizer(torch.optim.Optimizer):
     @property
     def replays(self) -> bool:
         """Whether a step calls its closure more than once, and so needs one that evaluates the same batch each time."""
-        return Need.LOOKBACK in self._needs
+        return bool((Need.LOOKBACK | Need.PROBE) & self._needs)
 
-    def _see(self, replay: Replay | None) -> Seen:
+    def _see(self, replay: Replay | None, slabs: list[Slab]) -> Seen:
         """Return what the methods need beside gradients, and remember what the next step will need."""
         if replay is None:
             return Seen()
-        lookback = None
-        if self.replays:
+        lookback = probe = None
+        if Need.LOOKBACK in self._needs:
             lookback = looked_back(replay, self.state)
             remember(self.state)
-        return Seen(None if replay.value is None else torch.as_tensor(replay.value).detach(), lookback)
+        if Need.PROBE in self._needs:
+            probe = probed(replay, slabs)
+            self.work.hvps += 1
+        return Seen(None if replay.value is None else torch.as_tensor(replay.value).detach(), lookback, probe)
 
     def _params(self) -> list[Tensor]:
         return [param for group in self.param_groups for param in group["params"]]
@@ -174,7 +183,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what pickling and copying need; slabs are rebuilt."""
-        own = {name: getattr(self, name) for name in ("work", "_methods", "_default", "_needs", "_reported")}
+        own = {name: getattr(self, name) for name in ("work", "_rules", "_default", "_needs", "_reported")}
         return {**super().__getstate__(), **own, "_slabs": None, "_known": set()}
 
     def state_bytes(self) -> int:

@@ -59,15 +59,19 @@ class Graft(Preconditioner[GraftState]):
         fixed = self.direction.traits.fixed and self.magnitude.traits.fixed
         return Traits(linear=False, symmetric=False, definite=self.direction.traits.definite, fixed=fixed)
 
+    @property
+    def elementwise(self) -> Preconditioner[Any] | None:
+        """The one that gives the length, direction and all."""
+        return self.magnitude.elementwise
+
     def init(self, like: Tensor) -> GraftState:
         """Start both."""
         steps = torch.zeros(like.shape[0], dtype=torch.int64, device=like.device) if self.start else None
         return GraftState(self.direction.init(like), self.magnitude.init(like), steps)
 
-    def prime(self, state: GraftState, evidence: Evidence) -> None:
+    def prime(self, state: GraftState, evidence: Evidence) -> Health:
         """Prime both."""
-        self.direction.prime(state.direction, evidence)
-        self.magnitude.prime(state.magnitude, evidence)
+        return self.direction.prime(state.direction, evidence) + self.magnitude.prime(state.magnitude, evidence)
 
     def observe(self, state: GraftState, evidence: Evidence) -> None:
         """Let both observe."""

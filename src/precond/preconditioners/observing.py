@@ -51,13 +51,19 @@ class Observing(Preconditioner[ObservingState]):
         """Those of the preconditioner."""
         return self.inner.traits
 
+    @property
+    def elementwise(self) -> Preconditioner[Any] | None:
+        """The elementwise form of the preconditioner, seen through the same filter."""
+        inner = self.inner.elementwise
+        return None if inner is None else Observing(self.lens, inner)
+
     def init(self, like: Tensor) -> ObservingState:
         """Start both."""
         return ObservingState(self.lens.init(like), self.inner.init(like))
 
-    def prime(self, state: ObservingState, evidence: Evidence) -> None:
+    def prime(self, state: ObservingState, evidence: Evidence) -> Health:
         """Prime with what the filter shows."""
-        self.inner.prime(state.inner, self._through(state, evidence))
+        return self.inner.prime(state.inner, self._through(state, evidence))
 
     def observe(self, state: ObservingState, evidence: Evidence) -> None:
         """Observe what the filter shows."""

@@ -68,13 +68,18 @@ class Rotate(Turned[RotateState]):
         """Those of the inner preconditioner: an orthogonal change of basis keeps them all."""
         return self.inner.traits
 
+    @property
+    def elementwise(self) -> Preconditioner[Any]:
+        """The inner preconditioner, in the basis of the tensor itself."""
+        return self.inner
+
     def init(self, like: Tensor) -> RotateState:
         """Start both."""
         return RotateState(self.basis.init(like), self.inner.init(like))
 
-    def prime(self, state: RotateState, evidence: Evidence) -> None:
+    def prime(self, state: RotateState, evidence: Evidence) -> Health:
         """Find the first basis; the inner preconditioner has nothing to see before there is one."""
-        self.basis.prime(state.basis, evidence)
+        return self.basis.prime(state.basis, evidence)
 
     def enter(self, state: RotateState, v: Tensor) -> Tensor:
         """Return the coordinates of ``v`` in the basis."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
@@ -12,6 +12,7 @@ from precond.optim.optimizer import Optimizer
 from precond.preconditioners.polar import Scale
 from precond.recipes import first_order, matrix, orthogonal
 from precond.recipes.arguments import checked_betas, rate_ratio
+from precond.recipes.grafts import Grafting
 from precond.recipes.routes import NOT_HIDDEN
 from precond.recipes.states import State
 
@@ -159,8 +160,10 @@ class Shampoo(Optimizer):
         weight_decay: Decoupled decay.
         precondition_frequency: Steps between roots.
         max_preconditioner_dim: Axes longer than this are left as they are.
-        grafting: ``"none"``, ``"sgd"`` or ``"adagrad"``: whose norm each direction gets.
+        grafting: ``"none"``, ``"sgd"``, ``"adagrad"``, ``"rmsprop"`` or ``"adam"``: whose norm each direction gets.
         block_size: Longest side of the tiles that tensors are cut into; whole tensors unless given.
+        merge_dims: Length up to which neighbouring axes are merged; not at all unless given.
+        one_sided: Only the shortest axis of each tensor or tile gets a factor.
     """
 
     def __init__(
@@ -173,12 +176,14 @@ class Shampoo(Optimizer):
         weight_decay: float = 0.0,
         precondition_frequency: int = 1,
         max_preconditioner_dim: int = 8192,
-        grafting: Literal["none", "sgd", "adagrad"] = "none",
+        grafting: Grafting = "none",
         block_size: int | None = None,
+        merge_dims: int | None = None,
+        one_sided: bool = False,
     ) -> None:
         method = matrix.shampoo(
             momentum=momentum, beta=beta, eps=epsilon, every=precondition_frequency, max_dim=max_preconditioner_dim,
-            graft=grafting, block=block_size,
+            graft=grafting, block=block_size, merge=merge_dims, one_sided=one_sided,
         )  # fmt: skip
         super().__init__(params, method, lr=lr, weight_decay=weight_decay)
 
@@ -194,7 +199,12 @@ class SOAP(Optimizer):
         eps: Added to the square root.
         weight_decay: Decoupled decay.
         precondition_frequency: Steps between turns of the basis.
-        max_precond_dim: Axes longer than this keep their own basis.
+        max_precond_dim: Axes longer than this keep their own basis, and neighbouring axes are merged up to this length.
+        merge_dims: Merge neighbouring axes.
+        precondition_1d: Turn vectors too, rather than give them Adam.
+        normalize_grads: Scale every direction to a root mean square of one.
+        one_sided: Turn only the shortest axis of each tensor.
+        block_size: Longest side of the tiles that tensors are cut into; whole tensors unless given.
         state: Bits of the state: ``"full"``, ``"compact"``, ``"8-bit"`` or ``"4-bit"``.
     """
 
@@ -208,11 +218,18 @@ class SOAP(Optimizer):
         weight_decay: float = 0.01,
         precondition_frequency: int = 10,
         max_precond_dim: int = 10000,
+        merge_dims: bool = False,
+        precondition_1d: bool = False,
+        normalize_grads: bool = False,
+        one_sided: bool = False,
+        block_size: int | None = None,
         state: State = "full",
     ) -> None:
         b1, b2 = checked_betas(betas, 2)
         method = matrix.soap(
             b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps, every=precondition_frequency, max_dim=max_precond_dim,
+            merge=max_precond_dim if merge_dims else None, vectors=precondition_1d, normalize=normalize_grads,
+            one_sided=one_sided, block=block_size,
             state=state,
         )  # fmt: skip
         super().__init__(params, method, lr=lr, weight_decay=weight_decay)
@@ -230,6 +247,8 @@ class LeanSOAP(Optimizer):
         weight_decay: Decoupled decay.
         precondition_frequency: Steps between turns of the basis.
         block_size: Longest side of a tile.
+        one_sided: Turn only the shortest axis of each tile.
+        merge_dims: Length up to which neighbouring axes are merged; not at all unless given.
         state: Bits of the state: ``"full"``, ``"compact"``, ``"8-bit"`` or ``"4-bit"``.
     """
 
@@ -243,11 +262,14 @@ class LeanSOAP(Optimizer):
         weight_decay: float = 0.01,
         precondition_frequency: int = 10,
         block_size: int = 128,
+        one_sided: bool = False,
+        merge_dims: int | None = None,
         state: State = "full",
     ) -> None:
         b1, b2 = checked_betas(betas, 2)
         method = matrix.lean_soap(
             block=block_size, b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps, every=precondition_frequency,
+            one_sided=one_sided, merge=merge_dims,
             state=state,
         )  # fmt: skip
         super().__init__(params, method, lr=lr, weight_decay=weight_decay)
