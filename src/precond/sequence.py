@@ -32,7 +32,7 @@ from precond.solvers.drive import Callback
 from precond.solvers.forms import Form, read_vectors
 from precond.solvers.solve import solve_linear
 from precond.solvers.warm import WarmStart
-from precond.solvers.ways import Factors, Way, allowed, factorization_seconds, now, ranked
+from precond.solvers.ways import Factors, Way, age, allowed, factorization_seconds, now, ranked
 
 _log = logging.getLogger(__name__)
 _patience = 1000  # iterations of a way that was chosen automatically, where the user gave no limit
@@ -203,6 +203,7 @@ class SolveSequence:
                 way.cost = math.inf
                 continue
             if result.converged or not automatic or result.status is Status.STOPPED_INTERRUPT:
+                age(ways, way)
                 return result
             _log.info("system %d: %s: %s", self.solved, way.label, result.message)
             if result.certificate.value < 1 and not bool(b.any(dim=-1).logical_not().any()):
