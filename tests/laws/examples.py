@@ -123,19 +123,6 @@ def _observing() -> list[Any]:
     return [Observing(LookAhead(), Diagonal()), Observing(ClipNorm(), Kronecker())]
 
 
-def _off_diagonal() -> list[Any]:
-    from precond.storage.off_diagonal import OffDiagonal
-
-    return [OffDiagonal(block=8, least=0)]
-
-
-def _packed() -> list[Any]:
-    from precond.storage.packed import Packed
-    from precond.storage.rounded import Rounded
-
-    return [Packed(), Packed(Rounded())]
-
-
 def _filter_per_matrix() -> list[Any]:
     from precond.filters.clip import ClipNorm
     from precond.filters.per_matrix import FilterPerMatrix
@@ -169,6 +156,19 @@ def _shared_per_matrix() -> list[Any]:
     from precond.steps.per_matrix import SharedPerMatrix
 
     return [SharedPerMatrix(Stack(), NoiseAdaptive())]
+
+
+def _off_diagonal() -> list[Any]:
+    from precond.storage.off_diagonal import OffDiagonal
+
+    return [OffDiagonal(block=8, least=0)]
+
+
+def _packed() -> list[Any]:
+    from precond.storage.packed import Packed
+    from precond.storage.rounded import Rounded
+
+    return [Packed(), Packed(Rounded())]
 
 
 def _rotate() -> list[Any]:
@@ -214,9 +214,9 @@ EXAMPLES: dict[str, Callable[[], list[Any]]] = {
     "InverseOf": _inverse_of,
     "Merged": _merged,
     "Observing": _observing,
+    "PerMatrix": _per_matrix,
     "OffDiagonal": _off_diagonal,
     "Packed": _packed,
-    "PerMatrix": _per_matrix,
     "Rotate": _rotate,
     "SketchQR": _sketch_qr,
     "SharedPerMatrix": _shared_per_matrix,

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from precond.core import BadInputError, Method, Need, Route, Shared, Work, named_tensors
-from precond.math.stacks import Stack
+from precond.core import Method, Need, Route, Shared, Work, named_tensors
 from precond.optim.checks import check_closure, check_method, check_parameter, check_rate
 from precond.optim.layout import lay_out, named
 from precond.optim.probe import probed
@@ -25,7 +24,8 @@ class Optimizer(torch.optim.Optimizer):
     One step does, for each slab of equal-shaped parameters: estimator, observe, [refresh], momentum, apply,
     smoothing, move, [refresh]. Half-precision gradients are worked on in float32. A parameter without a gradient, or
     with one that is not finite, is left alone, its state too; the latter is counted in ``work.skipped`` and reported
-    once. A refresh that fails keeps the last good factor, is counted in ``work.refresh_failures`` and reported once.
+    once. A refresh that fails keeps the last good factor, is counted in ``work.refresh_failures`` and in the
+    parameter's own state (``failures``), and reported once.
 
     The state of a parameter has dotted names (``preconditioner.second_moment``), so that ``state_dict`` does not
     depend on the layout; a run resumed from it continues bit for bit on the CPU.
@@ -66,13 +66,8 @@ class Optimizer(torch.optim.Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group, as for any torch optimizer; a ``"method"`` in it overrides the optimizer's own."""
         param_group = dict(param_group)
-        method = param_group.pop("method", self._default)
-        if not isinstance(method, Method | Route):
-            raise BadInputError(
-                f"method must be a Method or a Route, not {type(method).__name__}; build one with precond.recipes"
-            )
-        stack = param_group.get("stack")
-        rule = Rule(method, param_group.get("role", ""), None if stack is None else Stack(*stack))
+        rule = Rule.of(param_group, self._default)
+        param_group.pop("method", None)
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         try:

@@ -30,6 +30,7 @@ class SlabState:
     Attributes:
         step: Gradients absorbed by each parameter, ``[batch]``.
         clock: Steps in which the slab took part, ``[batch]``, equal entries; schedules refreshes.
+        failures: Refreshes of each parameter that failed, so that its last good factors stayed, ``[batch]``.
         phase: When each parameter is refreshed within the interval, ``[batch]``; kept for life, whatever joins later.
         preconditioner: State of the preconditioner.
         filters: States of the filters by slot.
@@ -39,6 +40,7 @@ class SlabState:
 
     step: Tensor
     clock: Tensor
+    failures: Tensor
     phase: Tensor
     preconditioner: Any
     filters: dict[str, Any]
@@ -68,6 +70,7 @@ def allocate(method: Method, like: Tensor) -> SlabState:
     state = SlabState(
         step=counter,
         clock=counter.clone(),
+        failures=counter.clone(),
         phase=counter.clone(),
         preconditioner=method.preconditioner.init(like),
         filters={slot: filter_.init(homes.get(slot, like)) for slot, filter_ in method.filters.items()},
@@ -194,7 +197,9 @@ class Slab:
         """Refresh the preconditioner of the members at ``positions`` of a working state (``None`` for all)."""
         whole = (state.preconditioner, state.filters.get("momentum"))
         if positions is None or len(positions) == state.step.shape[0]:
-            return self._refresh(*whole)
+            health = self._refresh(*whole)
+            count_failures(state.failures, health)
+            return health
         index = torch.tensor(positions, device=self.device)
         part = map_tensors(lambda t: t.index_select(0, index), whole)
         unwritten = [new._version for _, new in named_tensors(part)]
@@ -206,6 +211,9 @@ class Slab:
                 tensor.index_copy_(0, index, new)
                 if self._awake is not None:
                     self._awake.wrote(tensor, positions, before)
+        failures = state.failures.index_select(0, index)
+        count_failures(failures, health)
+        state.failures.index_copy_(0, index, failures)
         return health
 
     def _refresh(self, state: Any, momentum: Any) -> Health:
@@ -269,6 +277,12 @@ def _or_gradient(good: Sequence[bool], other: Tensor, gradient: Tensor) -> Tenso
         return other
     mask = torch.tensor(list(good), device=gradient.device)
     return torch.where(mask.view(-1, *[1] * (gradient.ndim - 1)), other, gradient)
+
+
+def count_failures(failures: Tensor, health: Health) -> None:
+    """Add one to the counters of the members that a refresh failed for; of all, if nobody told them apart."""
+    if health.failures:
+        failures.add_(1 if health.members is None else health.members.to(failures.dtype))
 
 
 def short_name(name: str) -> str:

@@ -17,7 +17,7 @@ from precond.core import Health, IncompatibleError, Need, RefreshError, Shared, 
 from precond.optim.checks import dense
 from precond.optim.fused import Moved, fits
 from precond.optim.replay import Seen
-from precond.optim.slab import Slab, SlabState
+from precond.optim.slab import Slab, SlabState, count_failures
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +103,9 @@ class Walker:
         chosen = [members[position] for position in new]
         with slab.working(None if len(chosen) == len(slab.params) else chosen) as state:
             evidence = slab.evidence(state, gradient[new] if len(new) < len(members) else gradient, chosen, Seen())
-            slab.method.preconditioner.prime(state.preconditioner, evidence)
+            health = slab.method.preconditioner.prime(state.preconditioner, evidence)
+            count_failures(state.failures, health)
+            self._note(slab, health)
             state.step.add_(1)
         for i in chosen:
             slab.steps[i] += 1
