@@ -202,8 +202,6 @@ EXAMPLES: dict[str, Callable[[], list[Any]]] = {
     "Blockwise": _blockwise,
     "ByRole": _by_role,
     "Chain": _chain,
-    "FactorPerMatrix": _factor_per_matrix,
-    "FilterPerMatrix": _filter_per_matrix,
     "Compensated": _compensated,
     "Decomposed": _decomposed,
     "ErrorFeedback": _error_feedback,
