@@ -178,7 +178,7 @@ class Optimizer(torch.optim.Optimizer):
         if self._clips:
             norm = joint_norm([dense(param.grad) for param in self._params() if param.grad is not None])
             lookback_norm = None if lookback is None else joint_norm(list(lookback.values()))
-        return Seen(loss, lookback, probe, norm, lookback_norm)
+        return Seen(loss=loss, lookback=lookback, probe=probe, norm=norm, lookback_norm=lookback_norm)
 
     def _params(self) -> list[Tensor]:
         return [param for group in self.param_groups for param in group["params"]]
