@@ -181,14 +181,27 @@ def _rotate() -> list[Any]:
     return [Rotate(Eigenbasis(), Diagonal(0.95)), Rotate(Eigenbasis(max_dim=3), Diagonal(0.95, eps_first=True))]
 
 
+def _deflation() -> list[Any]:
+    from precond.preconditioners.deflation import Aggregates, Deflation
+    from precond.preconditioners.identity import Identity
+    from precond.preconditioners.jacobi import Jacobi
+
+    return [Deflation(Aggregates(2), Jacobi()), Deflation(Aggregates(3), Identity())]
+
+
+def _sketch_qr() -> list[Any]:
+    from precond.preconditioners.sketch_qr import SketchQR
+    from precond.sketches import SparseSign
+
+    return [SketchQR(SparseSign())]
+
+
 EXAMPLES: dict[str, Callable[[], list[Any]]] = {
     "AsMatrix": _as_matrix,
     "Blocked": _blocked,
     "Blockwise": _blockwise,
     "ByRole": _by_role,
     "Chain": _chain,
-    "FactorPerMatrix": _factor_per_matrix,
-    "FilterPerMatrix": _filter_per_matrix,
     "Compensated": _compensated,
     "Decomposed": _decomposed,
     "ErrorFeedback": _error_feedback,
@@ -196,6 +209,7 @@ EXAMPLES: dict[str, Callable[[], list[Any]]] = {
     "FittedAffine": lambda: _fitted("fitted_affine"),
     "FittedKron": lambda: _fitted("fitted_kron"),
     "FittedLowRank": lambda: _fitted("fitted_low_rank"),
+    "Deflation": _deflation,
     "Graft": _graft,
     "InverseOf": _inverse_of,
     "Merged": _merged,
@@ -204,5 +218,6 @@ EXAMPLES: dict[str, Callable[[], list[Any]]] = {
     "OffDiagonal": _off_diagonal,
     "Packed": _packed,
     "Rotate": _rotate,
+    "SketchQR": _sketch_qr,
     "SharedPerMatrix": _shared_per_matrix,
 }
