@@ -12,9 +12,11 @@ from precond.core.objective import Objective, Point
 from precond.core.operator import Operator
 from precond.core.preconditioner import HEALTHY, Health, Preconditioner, Turned
 from precond.core.problem import Budget, Metric, Problem
+from precond.core.program import Iterate, Program, ProgramIteration, Site
 from precond.core.recipe import Builds, Kind, Paper, Recipe
 from precond.core.result import Certificate, Result, Status
 from precond.core.roles import Role, rests_as
+from precond.core.sketch import Embedding, Sketch
 from precond.core.space import Choice, LogUniform, Range, Uniform
 from precond.core.state import NoState, map_leaves, map_tensors, merge_members, named_tensors, split_members
 from precond.core.step import Advance, Constant, Direction, Factor, Search, Shared, StepRule
@@ -34,12 +36,14 @@ __all__ = [
     "Constant",
     "Decay",
     "Direction",
+    "Embedding",
     "Evidence",
     "Factor",
     "Filter",
     "Full",
     "Health",
     "IncompatibleError",
+    "Iterate",
     "Iteration",
     "Kind",
     "LogUniform",
@@ -57,6 +61,8 @@ __all__ = [
     "PrecondError",
     "Preconditioner",
     "Problem",
+    "Program",
+    "ProgramIteration",
     "Progress",
     "Range",
     "Recipe",
@@ -70,6 +76,8 @@ __all__ = [
     "Search",
     "Selector",
     "Shared",
+    "Site",
+    "Sketch",
     "Status",
     "StepRule",
     "Storage",

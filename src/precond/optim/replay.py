@@ -22,6 +22,7 @@ class Seen:
 
     Attributes:
         loss: The value of the loss at the current weights, 0-d.
+        probe: A random vector and its product with the Hessian for each parameter; ``None`` where no method needs it.
         lookback: The gradient of each parameter on this batch at the weights of the step before; ``None`` where no
             method needs it and in the first step.
         norm: The norm of the gradients of all parameters together, 0-d; ``None`` where no method clips.
@@ -30,6 +31,7 @@ class Seen:
 
     loss: Tensor | None = None
     lookback: Mapping[Tensor, Tensor] | None = None
+    probe: Mapping[Tensor, tuple[Tensor, Tensor]] | None = None
     norm: Tensor | None = None
     lookback_norm: Tensor | None = None
 

@@ -17,7 +17,7 @@ from precond.core import Health, IncompatibleError, Need, RefreshError, Shared, 
 from precond.optim.checks import dense
 from precond.optim.fused import Moved, fits
 from precond.optim.replay import Seen, clipped
-from precond.optim.slab import Slab, SlabState
+from precond.optim.slab import Slab, SlabState, count_failures
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class Walker:
         grads = [dense(slab.params[i].grad) for i in members]
         if self._fused(slab, group, members, grads):
             return
-        gradient = slab.gather(grads)
+        gradient = slab.gather(grads, members)
         members, gradient = self._drop_non_finite(slab, members, gradient)
         if not members:
             return
@@ -82,7 +82,7 @@ class Walker:
                 return
         with slab.working(None if len(members) == len(slab.params) else members) as state:
             heading = yield from self._head(slab, state, members, gradient, group["weight_decay"], seen)
-        _move(slab, [slab.params[i] for i in members], heading, group)
+        _move(slab, members, heading, group)
 
     def _fused(self, slab: Slab, group: dict[str, Any], members: list[int], grads: list[Tensor]) -> bool:
         """Take the step as one kernel, if there is one for the method and nothing stands against it."""
@@ -93,7 +93,8 @@ class Walker:
             return False
         with slab.working(None if len(members) == len(slab.params) else members) as state:
             slab.tick(state, members)
-            moved = Moved(params, grads, slab.scatter, state.preconditioner, state.filters.get("momentum"))
+            scatter = functools.partial(slab.scatter, members=members)
+            moved = Moved(params, grads, scatter, state.preconditioner, state.filters.get("momentum"))
             slab.fused(moved, group["lr"], group["weight_decay"])
         self.work.applies += len(members)
         return True
@@ -103,7 +104,9 @@ class Walker:
         chosen = [members[position] for position in new]
         with slab.working(None if len(chosen) == len(slab.params) else chosen) as state:
             evidence = slab.evidence(state, gradient[new] if len(new) < len(members) else gradient, chosen, Seen())
-            slab.method.preconditioner.prime(state.preconditioner, evidence)
+            health = slab.method.preconditioner.prime(state.preconditioner, evidence)
+            count_failures(state.failures, health)
+            self._note(slab, health)
             state.step.add_(1)
         for i in chosen:
             slab.steps[i] += 1
@@ -118,7 +121,8 @@ class Walker:
         added = None
         if method.decay is not None and decay:
             raw = gradient
-            weights = slab.gather([slab.params[i] for i in members]) if method.decay.reads_weights else None
+            reads = method.decay.reads_weights
+            weights = slab.gather([slab.params[i] for i in members], members) if reads else None
             gradient = method.decay.regularize(raw, weights, decay)
             added = None if gradient is raw else gradient - raw
         evidence = slab.evidence(state, gradient, members, seen, added)
@@ -140,7 +144,7 @@ class Walker:
         else:
             direction = turned.leave(state.preconditioner, turned.apply_within(state.preconditioner, direction))
         direction = _push(method.smoothing, state, "smoothing", direction, evidence)
-        self.work.applies += len(members)
+        self.work.applies += direction.shape[0]
 
         if isinstance(method.step, Shared):
             apply = functools.partial(method.preconditioner.apply, state.preconditioner)
@@ -184,20 +188,16 @@ class Walker:
 
     def _drop_non_finite(self, slab: Slab, members: list[int], gradient: Tensor) -> tuple[list[int], Tensor]:
         """Leave out members whose gradient has an entry that is not finite."""
-        sums = gradient.flatten(1).sum(1)
-        if bool(torch.isfinite(sums).all()):
-            return members, gradient
-        finite = torch.isfinite(gradient.flatten(1)).all(1).tolist()
-        keep = [position for position, ok in enumerate(finite) if ok]
+        keep, gradient = slab.usable(gradient, members)
         if len(keep) < len(members):
             self.work.skipped += len(members) - len(keep)
+            shape = next(tuple(slab.params[i].shape) for i in members if i not in keep)
             self._once(
                 "non-finite",
-                f"a gradient of shape {tuple(slab.params[0].shape)} is not finite; such parameters are left alone for "
-                "the step. Further ones are counted in work.skipped, not logged.",
+                f"a gradient of shape {shape} is not finite; such parameters are left alone for the step. Further ones "
+                "are counted in work.skipped, not logged.",
             )
-            return [members[position] for position in keep], gradient[keep]
-        return members, gradient
+        return keep, gradient
 
     def _once(self, kind: str, message: str) -> None:
         if kind not in self.reported:
@@ -205,14 +205,15 @@ class Walker:
             logger.warning(message)
 
 
-def _move(slab: Slab, params: list[Tensor], heading: Heading, group: dict[str, Any]) -> None:
+def _move(slab: Slab, members: Sequence[int], heading: Heading, group: dict[str, Any]) -> None:
     """Move parameters as far as the learning rate says, and let them decay."""
+    params, updates = [slab.params[i] for i in members], slab.scatter(heading.direction, members)
     rate, decay = group["lr"] * heading.factor, slab.method.decay
     if decay is None:
-        updates = [u.to(slab.param_dtype) for u in slab.scatter(heading.direction)]
+        updates = [update.to(param.dtype) for param, update in zip(params, updates, strict=True)]
         torch._foreach_add_(params, updates, alpha=-float(rate))
     else:
-        decay.move(params, slab.scatter(heading.direction), rate, group["weight_decay"])
+        decay.move(params, updates, rate, group["weight_decay"])
 
 
 def _push(filter_: Any, state: SlabState, slot: str, v: Tensor, evidence: Any) -> Tensor:

@@ -74,10 +74,10 @@ class Eigenbasis:
             found=torch.zeros(batch, dtype=torch.bool, device=like.device),
         )
 
-    def prime(self, state: EigenbasisState, evidence: Evidence) -> None:
+    def prime(self, state: EigenbasisState, evidence: Evidence) -> Health:
         """Absorb the first gradient and decompose at once; members that fail are tried again at the next refresh."""
         self.observe(state, evidence)
-        self._find(state, evidence.gradient)
+        return self._find(state, evidence.gradient)
 
     def observe(self, state: EigenbasisState, evidence: Evidence) -> None:
         """Absorb the Gram matrices of a gradient; the basis stays."""
@@ -105,9 +105,7 @@ class Eigenbasis:
             turned, order, failed = power_qr(factor, basis) if self.tolerance == 0.0 else self._turn(factor, basis)
             basis.copy_(turned)
             orders.append(order)
-            failures = int(failed.sum())
-            if failures:
-                health += Health(failures, f"no new basis of mode {mode}")
+            health += Health.of(failed, f"no new basis of mode {mode}")
         if not bool(state.found.all()):
             health += self._find(state)
         return orders, health
@@ -144,9 +142,7 @@ class Eigenbasis:
             vectors, failed = _eigenvectors(factor, None if gradient is None else unfolding(gradient, mode))
             solved &= ~failed
             basis.copy_(torch.where((new & ~failed)[:, None, None], vectors, basis))
-            failures = int((new & failed).sum())
-            if failures:
-                health += Health(failures, f"no eigendecomposition of the factor of mode {mode}")
+            health += Health.of(new & failed, f"no eigendecomposition of the factor of mode {mode}")
         state.found |= solved
         return health
 

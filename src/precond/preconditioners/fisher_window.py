@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from torch import Tensor
 
-from precond.core import BadInputError, Evidence, Health, Need, Preconditioner, Scope, Traits, need
+from precond.core import BadInputError, Evidence, Health, Need, Preconditioner, Scope, Traits, map_tensors, need
 from precond.math.cholesky import safe_cholesky
 from precond.preconditioners.windows import DenseWindow, LowRankWindow, Window
 
@@ -24,7 +24,7 @@ class FisherWindowState:
         waiting: Whether it has still to be taken into the window, ``[batch]``.
         count: Gradients taken in so far, ``[batch]``.
         gram: ``G G^T`` in double precision, ``[batch, m, m]``.
-        factor: Lower Cholesky factor of ``damping m I + G G^T`` in double precision, ``[batch, m, m]``.
+        factor: Lower Cholesky factor of ``damping c I + G G^T`` in double precision, ``[batch, m, m]``.
     """
 
     rows: Any
@@ -39,12 +39,12 @@ class FisherWindowState:
 @final
 @dataclasses.dataclass(frozen=True)
 class FisherWindow(Preconditioner[FisherWindowState]):
-    """``(damping I + G^T G / m)^-1`` for the last ``m`` gradients, the rows of ``G``.
+    """``(damping I + G^T G / c)^-1`` for the last ``m`` gradients, the rows of ``G``, with ``c = m``.
 
-    By Woodbury's identity that is ``v / damping - G^T (damping m I + G G^T)^-1 G v / damping``. A new gradient replaces
+    By Woodbury's identity that is ``v / damping - G^T (damping c I + G G^T)^-1 G v / damping``. A new gradient replaces
     the oldest: when it is observed, its row of ``G G^T`` takes one product with the window; the refresh that takes it
     in factors that ``m x m`` matrix anew, in ``m^3 / 3`` operations. A gradient with which there is no factor is left
-    out. Slots not filled yet count as gradients of zero.
+    out. Until there are ``m`` gradients, ``c`` is how many there are.
 
     Source: M-FAC (arXiv 2107.03356), whose dynamic algorithm gives the same map.
 
@@ -52,6 +52,8 @@ class FisherWindow(Preconditioner[FisherWindowState]):
         memory: How many gradients are kept, ``m``.
         damping: What is added to the Fisher matrix, positive.
         window: How they are kept.
+        divisor: ``"seen"``, or ``"memory"`` for ``c = m`` from the start, as if gradients of zero came before the
+            first: then the first directions are up to ``m`` times as long.
         per_tensor: Whether every tensor has a window of its own, so that the Fisher matrix is block-diagonal, rather
             than all together; always so where rows are matrices of low rank.
     """
@@ -60,6 +62,7 @@ class FisherWindow(Preconditioner[FisherWindowState]):
     memory: int = 1024
     damping: float = 1e-5
     window: Window[Any] = DenseWindow()
+    divisor: Literal["seen", "memory"] = "seen"
     per_tensor: bool = False
 
     def __post_init__(self) -> None:
@@ -68,6 +71,8 @@ class FisherWindow(Preconditioner[FisherWindowState]):
             raise BadInputError(f"the window needs room for at least 1 gradient, not {self.memory}")
         if not self.damping > 0:
             raise BadInputError(f"the damping of the Fisher matrix must be positive, not {self.damping}")
+        if self.divisor not in ("seen", "memory"):
+            raise BadInputError(f"the divisor must be 'seen' or 'memory', not {self.divisor!r}")
 
     @property
     def scope(self) -> Scope:
@@ -98,7 +103,8 @@ class FisherWindow(Preconditioner[FisherWindowState]):
         gradient = need(evidence.gradient, "gradient")
         self.window.write(state.newest, gradient)
         newest = self.window.read(state.newest, gradient)
-        state.inner[:, :-1].copy_(self.window.products(state.rows, newest))
+        filled = self._filled(state)
+        state.inner[:, :filled].copy_(self.window.products(_first(state.rows, filled), newest))
         state.inner[:, -1:].copy_(self.window.products(state.newest, newest))
         state.waiting.fill_(True)
 
@@ -106,17 +112,19 @@ class FisherWindow(Preconditioner[FisherWindowState]):
         """Take the newest gradient into the window and factor; a member that cannot keeps its window."""
         if not bool(state.waiting.any()):
             return Health()
+        filled = min(self._filled(state) + 1, self.memory)
         member = torch.arange(state.count.shape[0], device=state.count.device)
         slot, waiting = state.count % self.memory, state.waiting.clone()
-        inner, gram = state.inner[:, :-1].clone(), state.gram.clone()
+        old_gram, old_factor = state.gram[:, :filled, :filled], state.factor[:, :filled, :filled]
+        inner, gram = state.inner[:, :filled].clone(), old_gram.clone()
         inner[member, slot] = state.inner[:, -1]
         gram[member, slot] = inner
         gram[member, :, slot] = inner
-        factor, failed = safe_cholesky(self._shifted(gram, 0.0))
+        factor, failed = safe_cholesky(self._shifted(gram, state.count + 1, 0.0))
         keep = waiting & ~failed
         self.window.put(state.rows, slot, state.newest, keep)
-        state.gram.copy_(torch.where(keep[:, None, None], gram, state.gram))
-        state.factor.copy_(torch.where(keep[:, None, None], factor, state.factor))
+        old_gram.copy_(torch.where(keep[:, None, None], gram, old_gram))
+        old_factor.copy_(torch.where(keep[:, None, None], factor, old_factor))
         state.count.add_(keep)
         state.waiting.fill_(False)
         failures = int((waiting & failed).sum())
@@ -124,13 +132,28 @@ class FisherWindow(Preconditioner[FisherWindowState]):
 
     def apply(self, state: FisherWindowState, v: Tensor, *, shift: float = 0.0) -> Tensor:
         """Return ``(F + shift I)^-1 v`` with the damped Fisher matrix ``F``."""
-        factor = safe_cholesky(self._shifted(state.gram, shift))[0] if shift else state.factor
-        inner = self.window.products(state.rows, v).to(factor.dtype).unsqueeze(-1)
+        filled = self._filled(state)
+        if not filled:
+            return v / (self.damping + shift)
+        rows, factor = _first(state.rows, filled), state.factor[:, :filled, :filled]
+        if shift:
+            factor, _ = safe_cholesky(self._shifted(state.gram[:, :filled, :filled], state.count, shift))
+        inner = self.window.products(rows, v).to(factor.dtype).unsqueeze(-1)
         weights = torch.cholesky_solve(inner, factor).squeeze(-1)
-        return (v - self.window.combine(state.rows, weights, v)) / (self.damping + shift)
+        return (v - self.window.combine(rows, weights, v)) / (self.damping + shift)
 
-    def _shifted(self, gram: Tensor, shift: float) -> Tensor:
-        """Return ``(damping + shift) m I + G G^T``."""
+    def _filled(self, state: FisherWindowState) -> int:
+        """Return how many rows of a member have been written at most; the others are zero, and cost nothing."""
+        return min(int(state.count.max()), self.memory)
+
+    def _shifted(self, gram: Tensor, count: Tensor, shift: float) -> Tensor:
+        """Return ``(damping + shift) c I + G G^T``, or its leading block, for members with ``count`` gradients."""
+        divisor = count.clamp(min=1 if self.divisor == "seen" else self.memory, max=self.memory)
         shifted = gram.clone()
-        shifted.diagonal(dim1=-2, dim2=-1).add_((self.damping + shift) * self.memory)
+        shifted.diagonal(dim1=-2, dim2=-1).add_((self.damping + shift) * divisor.to(gram.dtype)[:, None])
         return shifted
+
+
+def _first(rows: Any, count: int) -> Any:
+    """Return the first rows of a window, as views."""
+    return map_tensors(lambda tensor: tensor[:, :count], rows)

@@ -145,9 +145,7 @@ class Kronecker(Preconditioner[KroneckerState]):
                 new = new * _trace(moment).pow(-exponent * (1.0 - 1.0 / modes))
             root.copy_(torch.where(failed[:, None, None], root, new))
             any_failed = failed | any_failed
-            failures = int(failed.sum())
-            if failures:
-                health += Health(failures, f"no inverse root of the factor of mode {mode}")
+            health += Health.of(failed, f"no inverse root of the factor of mode {mode}")
         return health + self._count(state, any_failed)
 
     def apply(self, state: KroneckerState, v: Tensor, *, shift: float = 0.0) -> Tensor:

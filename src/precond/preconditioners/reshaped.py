@@ -57,9 +57,9 @@ class Reshaped(Turned[ReshapedState]):
         """Start the inner preconditioner on the other shape."""
         return ReshapedState(self.inner.init(self.view(like)), tuple(like.shape[1:]))
 
-    def prime(self, state: ReshapedState, evidence: Evidence) -> None:
+    def prime(self, state: ReshapedState, evidence: Evidence) -> Health:
         """Prime the inner preconditioner."""
-        self.inner.prime(state.inner, evidence.reshaped(self.view))
+        return self.inner.prime(state.inner, evidence.reshaped(self.view))
 
     @property
     def refreshes(self) -> bool:

@@ -14,6 +14,7 @@ from precond.recipes import first_order, matrix, orthogonal
 from precond.recipes.arguments import checked_betas, rate_ratio
 from precond.recipes.grafts import Grafting
 from precond.recipes.routes import NOT_HIDDEN
+from precond.recipes.states import State
 
 
 class SGD(Optimizer):
@@ -207,6 +208,7 @@ class SOAP(Optimizer):
         normalize_grads: Scale every direction to a root mean square of one.
         one_sided: Turn only the shortest axis of each tensor.
         block_size: Longest side of the tiles that tensors are cut into; whole tensors unless given.
+        state: Bits of the state: ``"full"``, ``"compact"``, ``"8-bit"`` or ``"4-bit"``.
     """
 
     def __init__(
@@ -224,12 +226,14 @@ class SOAP(Optimizer):
         normalize_grads: bool = False,
         one_sided: bool = False,
         block_size: int | None = None,
+        state: State = "full",
     ) -> None:
         b1, b2 = checked_betas(betas, 2)
         method = matrix.soap(
             b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps, every=precondition_frequency, max_dim=max_precond_dim,
             merge=max_precond_dim if merge_dims else None, vectors=precondition_1d, normalize=normalize_grads,
             one_sided=one_sided, block=block_size,
+            state=state,
         )  # fmt: skip
         super().__init__(params, method, lr=lr, weight_decay=weight_decay)
 
@@ -248,6 +252,7 @@ class LeanSOAP(Optimizer):
         block_size: Longest side of a tile.
         one_sided: Turn only the shortest axis of each tile.
         merge_dims: Length up to which neighbouring axes are merged; not at all unless given.
+        state: Bits of the state: ``"full"``, ``"compact"``, ``"8-bit"`` or ``"4-bit"``.
     """
 
     def __init__(
@@ -262,10 +267,12 @@ class LeanSOAP(Optimizer):
         block_size: int = 128,
         one_sided: bool = False,
         merge_dims: int | None = None,
+        state: State = "full",
     ) -> None:
         b1, b2 = checked_betas(betas, 2)
         method = matrix.lean_soap(
             block=block_size, b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps, every=precondition_frequency,
             one_sided=one_sided, merge=merge_dims,
+            state=state,
         )  # fmt: skip
         super().__init__(params, method, lr=lr, weight_decay=weight_decay)
