@@ -4,8 +4,8 @@
     python benchmarks/linear.py sequence cg --write      some, and into docs/benchmarks.md
     python benchmarks/linear.py matrices --matrices DIR  every Matrix Market file of a folder
 
-A section is a function declared with ``@section``; it gets the options and returns a table in Markdown. Contestants take
-turns in rounds and medians are reported; the clock is that of the processor, on one thread; every residual is
+A section is a function declared with ``@section``; it gets the options and returns a table in Markdown. Contestants
+take turns in rounds and medians are reported; the clock is that of the processor, on one thread; every residual is
 recomputed from the matrix in double precision, whatever a method says of itself.
 """
 
