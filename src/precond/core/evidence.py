@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -22,6 +23,8 @@ class Evidence:
         previous: The gradient of the step before, as it was before the estimator (at the first step: this step's).
         loss: The value of the loss, 0-d.
         secant: Differences ``(s, y)`` of points and gradients since the last accepted point.
+        counted: Which members' costly statistics (Gram matrices) are to absorb this evidence, as positions in the
+            batch; ``None`` for all. Cheap statistics absorb everything.
         operator: The matrix of the system, or the Hessian at this point.
     """
 
@@ -29,6 +32,7 @@ class Evidence:
     previous: Tensor | None = None
     loss: Tensor | None = None
     secant: tuple[Tensor, Tensor] | None = None
+    counted: Sequence[int] | None = None
     operator: Operator | None = None
 
 

@@ -69,6 +69,11 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     return any(probe is not None and probe() for probe in probes)
 
 
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 in hardware."""
+    return device.type == "cuda" or has_fast_bfloat16(device)
+
+
 def _relative_error(a: Tensor, b: Tensor) -> float:
     exact = a.double() @ b.double()
     return float(torch.linalg.norm(a @ b - exact) / torch.linalg.norm(exact))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from precond.math.tiles import tile_sides
+
 
 def merge_dims(dims: Sequence[int], limit: int) -> tuple[int, ...]:
     """Merge neighbouring axes from left to right while their product stays within ``limit``; axes of length 1 vanish.
@@ -29,3 +31,35 @@ def merge_dims(dims: Sequence[int], limit: int) -> tuple[int, ...]:
     if product > 1 or not merged:
         merged.append(product)
     return tuple(merged)
+
+
+def block_lengths(dims: Sequence[int], block: int | None) -> list[int]:
+    """Return the lengths of axes once they are made of equal blocks no longer than ``block``; at most a few zeros more.
+
+    A single axis is left as it is, and so are all of them if ``block`` is ``None``.
+    """
+    whole = len(dims) < 2 or block is None
+    return list(dims) if whole else [count * side for count, side in tile_sides(dims, block)]
+
+
+def factor_shapes(
+    dims: Sequence[int], *, max_dim: int, block: int | None = None, one_sided: bool = False
+) -> list[tuple[int, ...] | None]:
+    """Return the shape of the matrix of each axis, the batch not counted.
+
+    Args:
+        dims: Lengths of the axes.
+        max_dim: Axes longer than this have no matrix.
+        block: Longer axes have a block diagonal matrix, ``(blocks, side, side)``; if there is one axis it is whole.
+        one_sided: Only the shortest of the axes that may have a matrix has one, the first of several.
+
+    Returns:
+        ``(n, n)``, ``(blocks, side, side)`` or ``None`` for each axis.
+    """
+    kept = [dim <= max_dim for dim in dims]
+    if one_sided and any(kept):
+        shortest = min(range(len(dims)), key=lambda axis: (not kept[axis], dims[axis]))
+        kept = [axis == shortest for axis in range(len(dims))]
+    sides = tile_sides(dims, block) if block is not None and len(dims) > 1 else [(1, dim) for dim in dims]
+    shapes = [(count, side, side) if count > 1 else (side, side) for count, side in sides]
+    return [shape if keep else None for shape, keep in zip(shapes, kept, strict=True)]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from precond.core import BadInputError, Method, Route, Shared, Work, named_tensors
 from precond.optim.checks import check_method, check_parameter, check_rate
+from precond.optim.heap import keep_freed_memory
 from precond.optim.layout import lay_out, method_for, named
 from precond.optim.slab import Slab
 from precond.optim.walk import Walk, Walker, agree
@@ -74,6 +75,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def _build(self) -> list[Slab]:
         """Lay out the slabs anew, keeping the states that the parameters have."""
+        keep_freed_memory()
         slabs = lay_out(self.param_groups, self._methods, self.state)
         for slab in slabs:
             for member, param in enumerate(slab.params):

@@ -148,6 +148,16 @@ class Slab:
         ]
         return None if len(due) == len(members) else due
 
+    def counted(self, members: Sequence[int]) -> list[int] | None:
+        """Return the positions in ``members`` whose costly statistics absorb the coming step; ``None`` for all."""
+        cadence = self.method.cadence
+        counted = [
+            position
+            for position, i in enumerate(members)
+            if self.steps[i] == 0 or cadence.counts(self.clock + 1, self.offsets[i])
+        ]
+        return None if len(counted) == len(members) else counted
+
     def moved(self) -> bool:
         """Whether the parameters have changed device or dtype since the slab was made."""
         return any(p.device != self.device or p.dtype != self.param_dtype for p in self.params)

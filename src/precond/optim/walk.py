@@ -118,7 +118,7 @@ class Walker:
             gradient = method.decay.regularize(gradient, weights, decay)
         evidence = slab.evidence(state, gradient, [slab.steps[i] for i in members], loss)
         signal = _push(method.estimator, state, "estimator", gradient, evidence)
-        evidence = dataclasses.replace(evidence, gradient=signal)
+        evidence = dataclasses.replace(evidence, gradient=signal, counted=slab.counted(members))
         if turned is None:
             method.preconditioner.observe(state.preconditioner, evidence)
         else:

@@ -18,6 +18,7 @@ from precond.core import (
     Traits,
     Turned,
     map_tensors,
+    need,
 )
 from precond.math.tiles import from_tiles, tile_sides, to_tiles
 
@@ -127,7 +128,11 @@ class Blocked(Turned[BlockedState]):
 
     def _seen(self, evidence: Evidence) -> Evidence:
         gradient, previous = (None if v is None else self._cut(v) for v in (evidence.gradient, evidence.previous))
-        return Evidence(gradient=gradient, previous=previous, loss=evidence.loss)
+        counted = evidence.counted
+        if counted is not None and evidence.gradient is not None:  # a member's tiles follow one another
+            tiles = len(need(gradient, "gradient")) // len(evidence.gradient)
+            counted = [member * tiles + tile for member in counted for tile in range(tiles)]
+        return Evidence(gradient=gradient, previous=previous, loss=evidence.loss, counted=counted)
 
 
 def _flat(state: BlockedState) -> Any:

@@ -8,24 +8,29 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from precond.core import HEALTHY, Evidence, Health, Need, need
+from precond.core import HEALTHY, BadInputError, Evidence, Health, Need, need
 from precond.math.eigen import gram_eigenvectors, power_qr, safe_eigh
-from precond.math.modes import add_gram, complete, mode_products, unfolding
+from precond.math.modes import add_gram, block_rows, by_block, complete, mode_products, unfolding
+from precond.math.shapes import block_lengths, factor_shapes
+from precond.math.tiles import overhang, trim
 
 
 @dataclasses.dataclass
 class EigenbasisState:
-    """State of `Eigenbasis`; a mode longer than ``max_dim`` has ``None``, and vectors have no modes.
+    """State of `Eigenbasis`; a mode without a basis has ``None``, and so has every mode of a vector.
 
     Attributes:
-        factors: Averages of the Gram matrices of the modes, each ``[batch, n, n]``.
-        bases: Approximate eigenvectors in columns, largest eigenvalue first, each ``[batch, n, n]``.
+        factors: Averages of the Gram matrices of the modes, each ``[batch, n, n]``; of modes in blocks only their
+            diagonal blocks, ``[batch, blocks, side, side]``.
+        bases: Approximate eigenvectors in columns, largest eigenvalue first, shaped like the factors.
         found: Whether a member has had its first eigendecomposition, ``[batch]``.
+        dims: Axes of a tensor, the batch not counted.
     """
 
     factors: list[Tensor | None]
     bases: list[Tensor | None]
     found: Tensor
+    dims: tuple[int, ...]
 
 
 @final
@@ -35,34 +40,57 @@ class Eigenbasis:
 
     Vectors and scalars keep their own basis. Not a preconditioner: `Rotate` uses it to run one in this basis.
 
-    Source: SOAP (arXiv 2409.11321), Algorithms 3 and 4.
+    Two ways to save: with ``block``, the factor of a longer mode is taken to be block diagonal, so that products with
+    it, its statistics and its basis cost ``block / n`` of the whole ones and the other modes do not notice; with
+    ``one_sided`` only the shortest mode turns. Modes are cut into blocks of equal length; where that leaves a
+    remainder, coordinates have a few entries more, which are zero.
+
+    Source: SOAP (arXiv 2409.11321), Algorithms 3 and 4, and section 7.1 for ``one_sided``.
 
     Attributes:
         beta: Decay of the averages of the factors, which start at zero.
         max_dim: Modes longer than this keep their own basis.
+        block: Longest side of a block; ``None`` leaves every mode whole.
+        one_sided: Turn only the shortest mode, the first of several.
+        half: Keep the bases of single-precision tensors in bfloat16, and multiply by them in bfloat16 where the device
+            does so natively; statistics and turns stay in single precision.
     """
 
     needs: ClassVar[Need] = Need.GRADIENT
     beta: float = 0.95
     max_dim: int = 10000
+    block: int | None = None
+    one_sided: bool = False
+    half: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the length of a block."""
+        if self.block is not None and self.block < 1:
+            raise BadInputError(f"the side of a block must be at least 1, not {self.block}")
 
     def init(self, like: Tensor) -> EigenbasisState:
         """Start with zero factors and the identity as basis."""
         dtype = torch.promote_types(like.dtype, torch.float32)
-        batch, dims = like.shape[0], like.shape[1:]
-        kept = [len(dims) >= 2 and dim <= self.max_dim for dim in dims]
+        batch, dims = like.shape[0], tuple(like.shape[1:])
+        shapes: list[tuple[int, ...] | None] = [None] * len(dims)
+        if len(dims) > 1:
+            found = factor_shapes(dims, max_dim=self.max_dim, block=self.block, one_sided=self.one_sided)
+            shapes = [None if shape is None else (batch, *shape) for shape in found]
 
-        def identity(dim: int) -> Tensor:
-            return torch.eye(dim, dtype=dtype, device=like.device).expand(batch, dim, dim).clone()
+        def identity(shape: tuple[int, ...]) -> Tensor:
+            resting = torch.bfloat16 if self.half and dtype == torch.float32 else dtype
+            return torch.eye(shape[-1], dtype=resting, device=like.device).expand(shape).clone()
 
         return EigenbasisState(
-            factors=[
-                torch.zeros(batch, dim, dim, dtype=dtype, device=like.device) if keep else None
-                for dim, keep in zip(dims, kept, strict=True)
-            ],
-            bases=[identity(dim) if keep else None for dim, keep in zip(dims, kept, strict=True)],
+            factors=[None if s is None else torch.zeros(s, dtype=dtype, device=like.device) for s in shapes],
+            bases=[None if s is None else identity(s) for s in shapes],
             found=torch.zeros(batch, dtype=torch.bool, device=like.device),
+            dims=dims,
         )
+
+    def coordinates(self, like: Tensor) -> Tensor:
+        """Return ``like`` with the zeros behind modes that blocks do not fit."""
+        return overhang(like, block_lengths(like.shape[1:], self.block))
 
     def prime(self, state: EigenbasisState, evidence: Evidence) -> None:
         """Absorb the first gradient and decompose at once; members that fail are tried again at the next refresh."""
@@ -71,10 +99,10 @@ class Eigenbasis:
 
     def observe(self, state: EigenbasisState, evidence: Evidence) -> None:
         """Absorb the Gram matrices of a gradient; the basis stays."""
-        gradient = need(evidence.gradient, "gradient")
+        gradient = self.coordinates(need(evidence.gradient, "gradient"))
         for mode, factor in enumerate(state.factors):
             if factor is not None:
-                add_gram(factor, gradient, mode, beta=self.beta, alpha=1.0 - self.beta)
+                add_gram(factor, gradient, mode, beta=self.beta, alpha=1.0 - self.beta, members=evidence.counted)
 
     def refresh(self, state: EigenbasisState) -> tuple[list[Tensor | None], Health]:
         """Turn the basis.
@@ -92,9 +120,9 @@ class Eigenbasis:
                 orders.append(None)
                 continue
             complete(factor)
-            turned, order, failed = power_qr(factor, basis)
-            basis.copy_(turned)
-            orders.append(order)
+            turned, order, failed = power_qr(by_block(factor), by_block(basis).to(factor.dtype))
+            basis.copy_(turned.view_as(basis))
+            orders.append(_whole(order, basis))
             failures = int(failed.sum())
             if failures:
                 health += Health(failures, f"no new basis of mode {mode}")
@@ -104,14 +132,13 @@ class Eigenbasis:
 
     def enter(self, state: EigenbasisState, v: Tensor) -> Tensor:
         """Return the coordinates of ``v`` in the basis."""
-        return mode_products(v, state.bases, transpose=True)
+        return mode_products(self.coordinates(v), state.bases, transpose=True)
 
     def leave(self, state: EigenbasisState, v: Tensor) -> Tensor:
         """Return the vector whose coordinates in the basis are ``v``."""
-        return mode_products(v, state.bases)
+        return trim(mode_products(v, state.bases), state.dims)
 
-    @staticmethod
-    def _find(state: EigenbasisState, gradient: Tensor | None = None) -> Health:
+    def _find(self, state: EigenbasisState, gradient: Tensor | None = None) -> Health:
         """Decompose the factors of members that have no basis yet; ``gradient`` is all they have seen, if given."""
         health = HEALTHY
         new = ~state.found
@@ -119,10 +146,13 @@ class Eigenbasis:
         for mode, (factor, basis) in enumerate(zip(state.factors, state.bases, strict=True)):
             if factor is None or basis is None:
                 continue
-            vectors, failed = _eigenvectors(factor, None if gradient is None else unfolding(gradient, mode))
-            solved &= ~failed
-            basis.copy_(torch.where((new & ~failed)[:, None, None], vectors, basis))
-            failures = int((new & failed).sum())
+            rows = None if gradient is None else block_rows(unfolding(self.coordinates(gradient), mode), factor)
+            vectors, failed = _eigenvectors(factor, rows)
+            failed = failed.view(len(new), -1)
+            taken = (new[:, None] & ~failed).view(*basis.shape[:-2], 1, 1)
+            basis.copy_(torch.where(taken, vectors.view(basis.shape), basis))
+            solved &= ~failed.any(1)
+            failures = int((new[:, None] & failed).sum())
             if failures:
                 health += Health(failures, f"no eigendecomposition of the factor of mode {mode}")
         state.found |= solved
@@ -134,5 +164,14 @@ def _eigenvectors(factor: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor]:
     if rows is not None and 2 * rows.shape[-1] <= rows.shape[-2]:
         return gram_eigenvectors(rows.to(factor.dtype))
     complete(factor)
-    _, vectors, failed = safe_eigh(factor)
+    _, vectors, failed = safe_eigh(by_block(factor))
     return vectors.flip(-1), failed
+
+
+def _whole(order: Tensor, basis: Tensor) -> Tensor:
+    """Return the permutations within blocks, ``[batch * blocks, side]``, as those of the whole mode, ``[batch, n]``."""
+    if basis.ndim == 3:
+        return order
+    batch, blocks, side = basis.shape[:3]
+    starts = side * torch.arange(blocks, device=order.device)
+    return (order.view(batch, blocks, side) + starts[:, None]).flatten(1)

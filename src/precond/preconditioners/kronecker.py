@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
-from precond.core import HEALTHY, Evidence, Health, Need, Preconditioner, Scope, Traits, need
-from precond.math.modes import add_gram, complete, mode_products
+from precond.core import HEALTHY, BadInputError, Evidence, Health, Need, Preconditioner, Scope, Traits, need
+from precond.math.modes import add_gram, by_block, complete, mode_products
 from precond.math.root_methods import Eigen, InverseRoot
+from precond.math.shapes import block_lengths, factor_shapes
+from precond.math.tiles import overhang, trim
 from precond.preconditioners.shifts import refuse_shift
 
 
 @dataclasses.dataclass
 class KroneckerState:
-    """State of `Kronecker`; a mode longer than ``max_dim`` has ``None``.
+    """State of `Kronecker`; a mode without a factor has ``None``.
 
     Attributes:
-        factors: Second moments of the modes, each ``[batch, n, n]``.
-        roots: Their inverse roots as of the last refresh, each ``[batch, n, n]``.
+        factors: Second moments of the modes, each ``[batch, n, n]``; of modes in blocks only their diagonal blocks,
+            ``[batch, blocks, side, side]``.
+        roots: Their inverse roots as of the last refresh, shaped like the factors.
     """
 
     factors: list[Tensor | None]
@@ -47,6 +51,11 @@ class Kronecker(Preconditioner[KroneckerState]):
         vectors: Whether tensors with one axis get a factor.
         trace_scale: Divide the factor of each of ``k`` modes by its trace to the power ``1 - 1/k`` before the root, so
             that the Kronecker product of the factors has the size of the second moment of the whole tensor.
+        block: The factors of longer modes are taken to be block diagonal, with blocks no longer than this; ``None``
+            leaves them whole, and so are those of vectors.
+        one_sided: Only the shortest mode has a factor, the first of several.
+        half: Keep the roots of single-precision tensors in bfloat16, and multiply by them in bfloat16 where the device
+            does so natively.
     """
 
     needs: ClassVar[Need] = Need.GRADIENT
@@ -59,6 +68,14 @@ class Kronecker(Preconditioner[KroneckerState]):
     root: InverseRoot | None = None
     vectors: bool = True
     trace_scale: bool = False
+    block: int | None = None
+    one_sided: bool = False
+    half: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the length of a block."""
+        if self.block is not None and self.block < 1:
+            raise BadInputError(f"the side of a block must be at least 1, not {self.block}")
 
     @property
     def traits(self) -> Traits:
@@ -69,28 +86,30 @@ class Kronecker(Preconditioner[KroneckerState]):
         """Start every factor at ``eps`` times the identity, and its root with it."""
         dims = like.shape[1:] or (1,)
         dtype = torch.promote_types(like.dtype, torch.float32)
-        kept = [dim <= self.max_dim and (self.vectors or len(dims) > 1) for dim in dims]
-        modes = sum(kept)
+        resting = torch.bfloat16 if self.half and dtype == torch.float32 else dtype
+        shapes = factor_shapes(dims, max_dim=self.max_dim, block=self.block, one_sided=self.one_sided)
+        kept = [None if len(dims) == 1 and not self.vectors else shape for shape in shapes]
+        modes = sum(shape is not None for shape in kept)
 
-        def root(dim: int) -> float:
-            trace = self.eps * dim if self.trace_scale and modes > 1 else 1.0
+        def root(shape: tuple[int, ...]) -> float:
+            trace = self.eps * math.prod(shape[:-1]) if self.trace_scale and modes > 1 else 1.0
             return (self.eps / trace ** (1.0 - 1.0 / modes)) ** self._exponent(modes) if self.eps > 0 else 1.0
 
-        def scaled_identity(dim: int, scale: float) -> Tensor:
-            identity = torch.eye(dim, dtype=dtype, device=like.device)
-            return (scale * identity).expand(like.shape[0], dim, dim).clone()
+        def scaled_identity(shape: tuple[int, ...], scale: float, dtype: torch.dtype) -> Tensor:
+            identity = torch.eye(shape[-1], dtype=dtype, device=like.device)
+            return (scale * identity).expand(like.shape[0], *shape).clone()
 
-        factors = [scaled_identity(dim, self.eps) if keep else None for dim, keep in zip(dims, kept, strict=True)]
-        roots = [scaled_identity(dim, root(dim)) if keep else None for dim, keep in zip(dims, kept, strict=True)]
+        factors = [None if shape is None else scaled_identity(shape, self.eps, dtype) for shape in kept]
+        roots = [None if shape is None else scaled_identity(shape, root(shape), resting) for shape in kept]
         return KroneckerState(factors, roots)
 
     def observe(self, state: KroneckerState, evidence: Evidence) -> None:
         """Add the Gram matrix of every unfolding."""
-        gradient = _with_modes(need(evidence.gradient, "gradient"))
+        gradient = self._whole_blocks(_with_modes(need(evidence.gradient, "gradient")))
         for mode, factor in enumerate(state.factors):
             if factor is not None:
                 new = 1.0 if self.beta == 1.0 else 1.0 - self.beta
-                add_gram(factor, gradient, mode, beta=self.beta, alpha=new)
+                add_gram(factor, gradient, mode, beta=self.beta, alpha=new, members=evidence.counted)
 
     def refresh(self, state: KroneckerState) -> Health:
         """Take the roots again; members that fail keep their last."""
@@ -102,10 +121,11 @@ class Kronecker(Preconditioner[KroneckerState]):
             if factor is None or root is None:
                 continue
             complete(factor)
-            new, failed = take(factor, -1.0 / exponent)
+            new, failed = take(by_block(factor), -1.0 / exponent)
+            new = new.view(factor.shape)
             if self.trace_scale and modes > 1:
                 new = new * _trace(factor).pow(-exponent * (1.0 - 1.0 / modes))
-            root.copy_(torch.where(failed[:, None, None], root, new))
+            root.copy_(torch.where(failed.view(*factor.shape[:-2], 1, 1), root, new))
             failures = int(failed.sum())
             if failures:
                 health += Health(failures, f"no inverse root of the factor of mode {mode}")
@@ -114,16 +134,21 @@ class Kronecker(Preconditioner[KroneckerState]):
     def apply(self, state: KroneckerState, v: Tensor, *, shift: float = 0.0) -> Tensor:
         """Multiply every mode by its root."""
         refuse_shift(self, shift)
-        return mode_products(_with_modes(v), state.roots).reshape(v.shape)
+        modes = _with_modes(v)
+        return trim(mode_products(self._whole_blocks(modes), state.roots), modes.shape[1:]).reshape(v.shape)
+
+    def _whole_blocks(self, v: Tensor) -> Tensor:
+        """Return ``v`` with the zeros behind modes that blocks do not fit."""
+        return overhang(v, block_lengths(v.shape[1:], self.block))
 
     def _exponent(self, modes: int) -> float:
         return self.exponent if self.exponent is not None else -1.0 / (2 * max(1, modes))
 
 
 def _trace(factor: Tensor) -> Tensor:
-    """Return the traces ``[batch, 1, 1]``, one where there is none to divide by."""
-    trace = factor.diagonal(dim1=-2, dim2=-1).sum(-1)
-    return torch.where(trace.isfinite() & (trace > 0), trace, 1.0)[:, None, None]
+    """Return the traces, ``[batch, 1, ..., 1]`` to multiply the factors by, one where there is none to divide by."""
+    trace = factor.diagonal(dim1=-2, dim2=-1).flatten(1).sum(-1)
+    return torch.where(trace.isfinite() & (trace > 0), trace, 1.0).view(-1, *(1,) * (factor.ndim - 1))
 
 
 def _with_modes(v: Tensor) -> Tensor:
