@@ -21,6 +21,22 @@ def _blocked() -> list[Any]:
     return [Blocked(2, Rotate(Eigenbasis(), Diagonal(0.95))), Blocked(2, Kronecker()), Blocked(3, Polar(0))]
 
 
+def _blockwise() -> list[Any]:
+    from precond.storage.blockwise import Blockwise
+
+    return [Blockwise(8, block=16, least=0), Blockwise(4, block=8, least=0, rectify=1), Blockwise(least=0), Blockwise()]
+
+
+def _by_role() -> list[Any]:
+    from precond.storage.blockwise import Blockwise
+    from precond.storage.by_role import ByRole
+    from precond.storage.packed import Packed
+    from precond.storage.rounded import Rounded
+
+    eight = Blockwise(8, block=16, least=0)
+    return [ByRole(signed=eight, symmetric=Packed(Rounded())), ByRole(orthogonal=eight, root=eight)]
+
+
 def _chain() -> list[Any]:
     from precond.filters.chain import Chain
     from precond.filters.clip import ClipNorm
@@ -28,6 +44,41 @@ def _chain() -> list[Any]:
     from precond.filters.mars import Mars
 
     return [Chain(), Chain((Mars(from_zero=True), ClipNorm(), EMA()))]
+
+
+def _compensated() -> list[Any]:
+    from precond.storage.compensated import Compensated
+
+    return [Compensated(block=8, least=0)]
+
+
+def _decomposed() -> list[Any]:
+    from precond.preconditioners.decomposed import Decomposed
+    from precond.preconditioners.decompositions import Cholesky, Spectrum
+
+    return [Decomposed(Spectrum()), Decomposed(Cholesky()), Decomposed(Spectrum(), every=3)]
+
+
+def _error_feedback() -> list[Any]:
+    from precond.filters.error_feedback import ErrorFeedback, LowRank, TopK
+
+    return [ErrorFeedback(), ErrorFeedback(TopK(0.4, block=3, half=False)), ErrorFeedback(LowRank(), feedback=False)]
+
+
+def _fisher_window() -> list[Any]:
+    from precond.preconditioners.fisher_window import FisherWindow
+    from precond.preconditioners.windows import DenseWindow, LowRankWindow, SparseWindow
+
+    windows = [DenseWindow(), SparseWindow(0.5), SparseWindow(0.4, block=4, half=False), LowRankWindow(2)]
+    return [FisherWindow(5, 0.1, window) for window in windows] + [FisherWindow(5, per_tensor=True)]
+
+
+def _fitted(name: str) -> list[Any]:
+    import importlib
+
+    module = importlib.import_module(f"precond.preconditioners.{name}")
+    part = getattr(module, "".join(word.title() for word in name.split("_")))
+    return [part(), part(criterion="newton", init_scale=0.5), part(lr=0.5, criterion="newton")]
 
 
 def _graft() -> list[Any]:
@@ -45,6 +96,13 @@ def _inverse_of() -> list[Any]:
     from precond.preconditioners.jacobi import Jacobi
 
     return [InverseOf(CG(), Identity()), InverseOf(CG(), Jacobi())]
+
+
+def _as_matrix() -> list[Any]:
+    from precond.preconditioners.kronecker import Kronecker
+    from precond.preconditioners.merged import AsMatrix
+
+    return [AsMatrix(Kronecker())]
 
 
 def _merged() -> list[Any]:
@@ -65,6 +123,19 @@ def _observing() -> list[Any]:
     return [Observing(LookAhead(), Diagonal()), Observing(ClipNorm(), Kronecker())]
 
 
+def _off_diagonal() -> list[Any]:
+    from precond.storage.off_diagonal import OffDiagonal
+
+    return [OffDiagonal(block=8, least=0)]
+
+
+def _packed() -> list[Any]:
+    from precond.storage.packed import Packed
+    from precond.storage.rounded import Rounded
+
+    return [Packed(), Packed(Rounded())]
+
+
 def _rotate() -> list[Any]:
     from precond.preconditioners.diagonal import Diagonal
     from precond.preconditioners.eigenbasis import Eigenbasis
@@ -74,11 +145,23 @@ def _rotate() -> list[Any]:
 
 
 EXAMPLES: dict[str, Callable[[], list[Any]]] = {
+    "AsMatrix": _as_matrix,
     "Blocked": _blocked,
+    "Blockwise": _blockwise,
+    "ByRole": _by_role,
     "Chain": _chain,
+    "Compensated": _compensated,
+    "Decomposed": _decomposed,
+    "ErrorFeedback": _error_feedback,
+    "FisherWindow": _fisher_window,
+    "FittedAffine": lambda: _fitted("fitted_affine"),
+    "FittedKron": lambda: _fitted("fitted_kron"),
+    "FittedLowRank": lambda: _fitted("fitted_low_rank"),
     "Graft": _graft,
     "InverseOf": _inverse_of,
     "Merged": _merged,
     "Observing": _observing,
+    "OffDiagonal": _off_diagonal,
+    "Packed": _packed,
     "Rotate": _rotate,
 }

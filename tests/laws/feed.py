@@ -58,7 +58,12 @@ def evidence(batch: int, shape: tuple[int, ...], seed: int, dtype: torch.dtype =
     hessians = [spd(n, member, dtype) for member in range(batch)]
     y = torch.stack([(h @ v.flatten()).view(shape) for h, v in zip(hessians, s, strict=True)])
     operator = spd_operator(n, dtype=dtype) if len(shape) == 1 else None
-    return Evidence(gradient, previous, loss=gradient.new_tensor(2.0), secant=(s, y), operator=operator)
+    v = torch.stack([random(shape, 9000 * seed + member, dtype) for member in range(batch)])
+    hv = torch.stack([(h @ x.flatten()).view(shape) for h, x in zip(hessians, v, strict=True)])
+    return Evidence(
+        gradient, previous, loss=gradient.new_tensor(2.0), probe=(v, hv), secant=(s, y), operator=operator,
+        lookback=0.5 * (gradient + previous),
+    )  # fmt: skip
 
 
 def stream(batch: int, shape: tuple[int, ...], seed: int, dtype: torch.dtype = torch.float64) -> Iterator[Evidence]:
@@ -74,6 +79,8 @@ def member(record: Evidence, index: int) -> Evidence:
         record,
         gradient=record.gradient[take],
         previous=record.previous[take],
+        probe=tuple(v[take] for v in record.probe),
+        lookback=record.lookback[take],
         secant=tuple(v[take] for v in record.secant),
     )
 
@@ -109,6 +116,9 @@ def tensors_of(record: Evidence) -> dict[str, Tensor]:
     return {
         "gradient": record.gradient.clone(),
         "previous": record.previous.clone(),
+        "v": record.probe[0].clone(),
+        "hv": record.probe[1].clone(),
+        "lookback": record.lookback.clone(),
         "s": record.secant[0].clone(),
         "y": record.secant[1].clone(),
     }

@@ -193,9 +193,12 @@ def _spoil(record: Evidence, value: float) -> Evidence:
         tensor[0] = value
         return tensor
 
-    s, y = record.secant
     return dataclasses.replace(
-        record, gradient=spoil(record.gradient), previous=spoil(record.previous), secant=(spoil(s), spoil(y))
+        record,
+        gradient=spoil(record.gradient),
+        previous=spoil(record.previous),
+        probe=tuple(map(spoil, record.probe)),
+        secant=tuple(map(spoil, record.secant)),
     )
 
 

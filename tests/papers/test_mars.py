@@ -129,3 +129,78 @@ def test_refuses_what_it_cannot_be():
         MARS([torch.zeros(2, 2)], lr=0.0)
     with pytest.raises(BadInputError, match="beta"):
         Mars(beta=1.0)
+
+
+@pytest.mark.parametrize("kind", ["mars-adamw", "mars-lion", "mars-shampoo", "mars-m"])
+def test_the_exact_form_compares_gradients_of_one_batch(kind):
+    """Two parameters that interact, so that the other gradient must be taken with both of them at their old weights."""
+    rng = np.random.default_rng(3)
+    batches = [(rng.standard_normal((4, 6)), rng.standard_normal((3, 6))) for _ in range(12)]
+    gamma, lr = 0.6, 0.02
+
+    def loss(w, v, x, y):
+        return ((v[:, None] + w @ x - y) ** 2).sum()
+
+    def by_hand(w, v, x, y):
+        e = 2 * (v[:, None] + w @ x - y)
+        return e @ x.T, e.sum(1)
+
+    w, v = torch.zeros(3, 4, dtype=torch.float64, requires_grad=True), torch.zeros(3, dtype=torch.float64)
+    v.requires_grad_()
+    optimizer = MARSM if kind == "mars-m" else lambda ps, **kw: MARS(ps, mars_type=kind, **kw)
+    optimizer = optimizer([w, v], lr=lr, gamma=gamma, weight_decay=0.0, is_approx=False)
+    for x, y in [(torch.tensor(x), torch.tensor(y)) for x, y in batches]:
+
+        def closure(x=x, y=y):
+            optimizer.zero_grad()
+            value = loss(w, v, x, y)
+            value.backward()
+            return value
+
+        optimizer.step(closure)
+
+    a, b = np.zeros((3, 4)), np.zeros(3)
+    old = a, b
+    corrections, plain = [], []
+    for x, y in batches:
+        (g, gb), (h, _) = by_hand(a, b, x, y), by_hand(*old, x, y)
+        c = g + gamma * 0.95 / 0.05 * (g - h)
+        corrections.append(c / max(1.0, np.linalg.norm(c)))
+        plain.append(gb)
+        old = a, b
+        a = _uncorrected(np.zeros((3, 4)), corrections, lr, kind)
+        b = adamw(np.zeros(3), plain, lr if kind == "mars-m" else 3e-3, 0.9, 0.95)
+    assert_close([w.detach().numpy(), v.detach().numpy()], [a, b], 1e-10)
+
+
+def _uncorrected(w, stream, lr, kind):
+    """The methods on gradients that are corrected and clipped already."""
+    if kind == "mars-adamw":
+        return adamw(w, stream, lr, 0.95, 0.99)
+    m = np.zeros_like(w)
+    for c in stream:
+        m = 0.95 * m + 0.05 * c
+        if kind == "mars-lion":
+            w = w - lr * np.sign(m)
+        else:
+            scale = 0.2 * np.sqrt(max(w.shape)) if kind == "mars-m" else np.sqrt(max(1, w.shape[0] / w.shape[1]))
+            w = w - lr * scale * newton_schulz(m)
+    return w
+
+
+def test_on_a_fixed_batch_the_exact_form_is_the_approximate_one():
+    def train(**options):
+        w = torch.ones(3, 4, dtype=torch.float64, requires_grad=True)
+        optimizer = MARS([w], lr=0.02, gamma=0.3, **options)
+
+        def closure():
+            optimizer.zero_grad()
+            value = (w.cos() * torch.arange(12.0, dtype=torch.float64).view(3, 4)).sum()
+            value.backward()
+            return value
+
+        for _ in range(10):
+            optimizer.step(closure)
+        return [w.detach().numpy()]
+
+    assert_close(train(is_approx=False), train(), 1e-12)

@@ -10,7 +10,7 @@ from precond.core import BadInputError, Evidence
 from precond.filters.clip import ClipAmplitude
 from precond.math.norms import largest_eigenvalue, largest_singular_value
 from precond.optim import Optimizer, PSGDKron
-from precond.preconditioners.whitening import KronWhitening
+from precond.preconditioners.fitted_kron import FittedKron
 from precond.recipes.psgd import psgd_kron
 from tests.papers.networks import assert_close, each, gradients, run, start, with_gaps
 
@@ -102,7 +102,7 @@ def test_headline_gradients_become_white():
     left, right = (np.linalg.qr(rng.standard_normal((d, d)))[0] * np.logspace(0, -1, d) for d in (m, n))
     state = None
     for t in range(1500):
-        part = KronWhitening(lr=0.5 if t < 500 else 0.05)
+        part = FittedKron(lr=0.5 if t < 500 else 0.05)
         g = torch.tensor(left @ rng.standard_normal((m, n)) @ right.T)[None]
         state = part.init(g) if state is None else state
         part.observe(state, Evidence(gradient=g))
@@ -121,7 +121,7 @@ def test_headline_gradients_become_white():
 
 
 def test_zero_gradients_stay_bounded_and_factors_stay_positive():
-    part = KronWhitening(lr=0.5)
+    part = FittedKron(lr=0.5)
     state = part.init(torch.empty(2, 4, 4))
     for step in range(300):
         g = torch.randn(2, 4, 4, generator=torch.Generator().manual_seed(step))
@@ -135,7 +135,7 @@ def test_zero_gradients_stay_bounded_and_factors_stay_positive():
 
 
 def test_balancing_leaves_the_product_as_it_is():
-    part = KronWhitening(init_scale=1.0)
+    part = FittedKron(init_scale=1.0)
     v = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0)).double()
     state = part.init(v)
     state.factors[0].mul_(1e6)
@@ -164,4 +164,4 @@ def test_clips_amplitudes_and_refuses_bad_limits():
     with pytest.raises(BadInputError, match="positive"):
         ClipAmplitude(rms=0.0)
     with pytest.raises(BadInputError, match="fit"):
-        KronWhitening(lr=1.5)
+        FittedKron(lr=1.5)

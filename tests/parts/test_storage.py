@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 import torch
 
+from precond.core import Role
 from precond.optim import Optimizer
 from precond.recipes.first_order import adamw
 from precond.storage.bfloat16 import StochasticBFloat16
@@ -15,9 +16,9 @@ STORAGE = StochasticBFloat16()
 
 
 def encoded(working):
-    resting = STORAGE.allocate(torch.zeros_like(working))
-    STORAGE.encode(working, resting)
-    return STORAGE.decode(resting, working)
+    resting = STORAGE.rest(torch.zeros_like(working), Role.SIGNED)
+    resting.encode(working)
+    return resting.decode()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -41,13 +42,13 @@ def test_what_bfloat16_holds_is_kept_and_so_is_what_is_not_finite():
 
 def test_a_slow_average_arrives_where_rounding_to_nearest_stands_still():
     torch.manual_seed(0)
-    resting = STORAGE.allocate(torch.zeros(1, 500))
+    resting = STORAGE.rest(torch.zeros(1, 500), Role.SIGNED)
     nearest = torch.zeros(1, 500, dtype=torch.bfloat16)
     for _ in range(3000):
-        STORAGE.encode(torch.lerp(STORAGE.decode(resting, torch.empty(0)), torch.ones(()), 1e-3), resting)
+        resting.encode(torch.lerp(resting.decode(), torch.ones(()), 1e-3))
         nearest.copy_(torch.lerp(nearest.float(), torch.ones(()), 1e-3))
     expected = 1 - 0.999**3000
-    assert abs(resting.float().mean() - expected) < 0.01
+    assert abs(resting.decode().mean() - expected) < 0.01
     assert abs(nearest.float().mean() - expected) > 0.3
 
 

@@ -14,12 +14,14 @@ from precond.recipes.registry import all_recipes
 WORDS = {
     Need.GRADIENT: "a gradient each step",
     Need.PREVIOUS: "the gradient of the step before (kept by the driver)",
+    Need.PROBE: "products of the Hessian with random vectors",
     Need.LOSS: "the value of the loss",
     Need.SECANT: "pairs of differences of points and gradients",
     Need.OPERATOR: "products with the matrix or the Hessian",
     Need.ENTRIES: "the entries of the matrix",
     Need.ADJOINT: "products with the transposed matrix",
     Need.REPLAY: "a closure that evaluates the objective again",
+    Need.LOOKBACK: "the gradient of the same batch at the weights of the step before (a closure, evaluated twice)",
 }
 """Each need in the words of the catalogue."""
 

@@ -14,10 +14,11 @@ from precond.core.preconditioner import HEALTHY, Health, Preconditioner, Turned
 from precond.core.problem import Budget, Metric, Problem
 from precond.core.recipe import Builds, Kind, Paper, Recipe
 from precond.core.result import Certificate, Result, Status
+from precond.core.roles import Role, rests_as
 from precond.core.space import Choice, LogUniform, Range, Uniform
-from precond.core.state import NoState, map_tensors, named_tensors
+from precond.core.state import NoState, map_leaves, map_tensors, named_tensors
 from precond.core.step import Advance, Constant, Direction, Factor, Search, Shared, StepRule
-from precond.core.storage import Full, Storage
+from precond.core.storage import Full, Resting, Storage, leaves, put_to_rest, wake
 from precond.core.traits import Need, OperatorTraits, Scope, Traits
 from precond.core.work import Work
 
@@ -59,7 +60,9 @@ __all__ = [
     "Progress",
     "Range",
     "Recipe",
+    "Resting",
     "Result",
+    "Role",
     "Route",
     "Scope",
     "Search",
@@ -73,8 +76,13 @@ __all__ = [
     "Uniform",
     "UnknownNameError",
     "Work",
+    "leaves",
+    "map_leaves",
     "map_tensors",
     "named_tensors",
     "need",
+    "put_to_rest",
     "require",
+    "rests_as",
+    "wake",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -22,18 +22,30 @@ class Evidence:
         gradient: The gradient, after the estimator when a preconditioner observes it. Shape ``[batch, *shape]``.
         previous: The gradient of the step before, as it was before the estimator (at the first step: this step's).
         loss: The value of the loss, 0-d.
+        probe: A random vector ``v`` with independent entries of variance one, and ``H v`` for the Hessian ``H`` here;
+            ``None`` also where this step has none.
         secant: Differences ``(s, y)`` of points and gradients since the last accepted point.
         counted: Which members' costly statistics (Gram matrices) are to absorb this evidence, as positions in the
             batch; ``None`` for all. Cheap statistics absorb everything.
         operator: The matrix of the system, or the Hessian at this point.
+        lookback: The gradient of this step's batch at the weights of the step before (at the first step: this step's).
     """
 
     gradient: Tensor | None = None
     previous: Tensor | None = None
     loss: Tensor | None = None
+    probe: tuple[Tensor, Tensor] | None = None
     secant: tuple[Tensor, Tensor] | None = None
     counted: Sequence[int] | None = None
     operator: Operator | None = None
+    lookback: Tensor | None = None
+
+    def reshaped(self, reshape: Callable[[Tensor], Tensor]) -> Evidence:
+        """Return the record with every gradient in another layout, for parts that show an inner part other shapes."""
+        gradient, previous, lookback = (
+            None if v is None else reshape(v) for v in (self.gradient, self.previous, self.lookback)
+        )
+        return dataclasses.replace(self, gradient=gradient, previous=previous, lookback=lookback)
 
 
 def need(value: Tensor | None, what: str) -> Tensor:

@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
+from precond.core.roles import Role, role_of
+
 S = TypeVar("S")
 
 
@@ -39,7 +41,34 @@ def named_tensors(state: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
 
 def map_tensors(function: Callable[[Tensor], Tensor], state: S) -> S:
     """Return a copy of ``state`` in which every tensor is replaced by ``function(tensor)``."""
-    return _map(function, state)  # type: ignore[no-any-return]  # the tree keeps its own type
+    return map_leaves(lambda leaf, _: function(leaf), state)  # type: ignore[no-any-return]  # the tree keeps its type
+
+
+def map_leaves(function: Callable[[Any, Role], Any], state: Any, kind: type = Tensor, role: Role = Role.SIGNED) -> Any:
+    """Return a copy of ``state`` in which every leaf is replaced by ``function(leaf, role)``.
+
+    Args:
+        function: Takes a leaf and the role that its field declares.
+        state: A tree of dataclasses, lists, tuples and dicts.
+        kind: Nodes of this type are leaves, besides tensors.
+        role: Role of the tree itself.
+
+    Returns:
+        The copy; what is neither a leaf nor a container is kept.
+    """
+    if isinstance(state, Tensor | kind):
+        return function(state, role)
+    if dataclasses.is_dataclass(state) and not isinstance(state, type):
+        fields = {
+            field.name: map_leaves(function, getattr(state, field.name), kind, role_of(field))
+            for field in dataclasses.fields(state)
+        }
+        return dataclasses.replace(state, **fields)
+    if isinstance(state, (list, tuple)):
+        return type(state)(map_leaves(function, child, kind, role) for child in state)
+    if isinstance(state, dict):
+        return {name: map_leaves(function, child, kind, role) for name, child in state.items()}
+    return state
 
 
 def _children(state: Any) -> Iterator[tuple[str, Any]]:
@@ -51,15 +80,3 @@ def _children(state: Any) -> Iterator[tuple[str, Any]]:
             yield str(index), child
     elif isinstance(state, dict):
         yield from state.items()
-
-
-def _map(function: Callable[[Tensor], Tensor], state: Any) -> Any:
-    if isinstance(state, Tensor):
-        return function(state)
-    if dataclasses.is_dataclass(state) and not isinstance(state, type):
-        return dataclasses.replace(state, **{name: _map(function, child) for name, child in _children(state)})
-    if isinstance(state, (list, tuple)):
-        return type(state)(_map(function, child) for child in state)
-    if isinstance(state, dict):
-        return {name: _map(function, child) for name, child in state.items()}
-    return state

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, final
+from typing import final
 
 import torch
 from torch import Tensor
@@ -27,22 +27,30 @@ class MarsState:
 class Mars(Filter[MarsState]):
     """Add a multiple of the change of the gradient: ``v + gamma beta / (1 - beta) (v - previous)``.
 
-    ``previous`` is the gradient of the step before, of another batch (the approximate form): before an average of decay
-    ``beta`` this is quasi-hyperbolic momentum, ``gamma v + (1 - gamma) average``.
+    In the exact form ``previous`` is the gradient of this batch at the weights of the step before, so that the
+    difference is free of the noise of sampling. In the approximate form it is the gradient of the step before, of
+    another batch: before an average of decay ``beta`` this is quasi-hyperbolic momentum,
+    ``gamma v + (1 - gamma) average``.
 
-    Source: MARS (arXiv 2411.10438), Algorithm 1 with the approximation of its section 3.
+    Source: MARS (arXiv 2411.10438), Algorithm 1 and the approximation of its section 3.
 
     Attributes:
         gamma: Strength; 0 leaves the gradient as it is, 1 is the full correction of recursive momentum.
         beta: Decay of the average that follows.
         from_zero: Take the gradient before the first to be zero, as the published code does, rather than the first
             itself, as the paper does.
+        exact: Whether the difference is taken on one batch.
     """
 
-    needs: ClassVar[Need] = Need.PREVIOUS
     gamma: float = 0.025
     beta: float = 0.95
     from_zero: bool = False
+    exact: bool = False
+
+    @property
+    def needs(self) -> Need:
+        """The other gradient."""
+        return Need.LOOKBACK if self.exact else Need.PREVIOUS
 
     def __post_init__(self) -> None:
         """Check the decay."""
@@ -56,7 +64,7 @@ class Mars(Filter[MarsState]):
 
     def push(self, state: MarsState, v: Tensor, evidence: Evidence) -> Tensor:
         """Return the corrected gradient."""
-        previous = need(evidence.previous, "previous")
+        previous = need(evidence.lookback, "lookback") if self.exact else need(evidence.previous, "previous")
         if state.steps is not None:
             first = (state.steps == 0).view(-1, *(1,) * (v.ndim - 1))
             previous = torch.where(first, 0.0, previous)

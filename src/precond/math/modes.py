@@ -77,15 +77,13 @@ def block_rows(unfolded: Tensor, matrices: Tensor) -> Tensor:
 
 
 def complete(factor: Tensor) -> None:
-    """Copy what `add_gram` has written to above the diagonal, in place.
+    """Copy what is below the diagonal to above it, in place: `add_gram` and storages keep the lower triangle alone.
 
     Args:
         factor: Shape ``[batch, n, n]`` or ``[batch, blocks, side, side]``.
     """
-    n = factor.shape[-1]
-    if n >= _LEAST_SIDE:
-        for start, end in _strips(n):
-            factor[..., :start, start:end] = factor[..., start:end, :start].mT
+    lower = factor.tril()
+    torch.add(lower, lower.tril(-1).mT, out=factor)
 
 
 def _strips(n: int) -> list[tuple[int, int]]:

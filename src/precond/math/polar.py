@@ -9,7 +9,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from precond.math.polar_gram import iterate_gram, operations
 from precond.math.products import fast_products, has_fast_bfloat16
+
+Form = Literal["auto", "matrix", "gram"]
+"""What Newton-Schulz steps run on: the matrices, their Gram matrices, or whichever takes fewer multiplications."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +41,11 @@ class NewtonSchulz:
             raise ValueError(f"coefficients must be triples (a, b, c), at least one, not {self.coefficients!r}")
         if self.scaling not in ("frobenius", "aol"):
             raise ValueError(f"the scaling must be 'frobenius' or 'aol', not {self.scaling!r}")
+
+    def quintics(self, steps: int) -> tuple[tuple[float, float, float], ...]:
+        """Return the coefficients of so many steps."""
+        given = tuple(self.coefficients)
+        return given[:steps] + given[-1:] * max(0, steps - len(given))
 
 
 MUON = NewtonSchulz(((3.4445, -4.7750, 2.0315),))
@@ -85,6 +94,7 @@ def polar(
     iteration: NewtonSchulz = MUON,
     dtype: torch.dtype | None = None,
     floor: float = 1e-7,
+    form: Form = "auto",
 ) -> Tensor:
     """Return approximate polar factors by Newton-Schulz iterations ``X <- a X + b (X X^T) X + c (X X^T)^2 X``.
 
@@ -98,6 +108,9 @@ def polar(
             (CUDA devices; large matrices on processors with AVX512-BF16 or AMX), and float32 elsewhere.
         floor: Added to the Frobenius norm before dividing by it, so that tiny matrices give small factors; the least
             absolute row sum with the other scaling.
+        form: ``"matrix"`` steps with ``X``; ``"gram"`` steps with ``X X^T`` alone and multiplies ``X`` at the end, in
+            float16 where the other would take bfloat16; ``"auto"`` takes the one with fewer multiplications in single
+            and double precision, and ``X`` in half precision. Equal but for rounding.
 
     Returns:
         Shape and dtype of ``matrices``.
@@ -118,22 +131,47 @@ def polar(
         x = x.mT if tall else x
     else:
         x = x / (iteration.margin * torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True) + floor / largest)
-    x = x.to(_working_dtype(matrices) if dtype is None else dtype).reshape(-1, *matrices.shape[-2:]).contiguous()
+    quintics = iteration.quintics(steps)
+    dtype, on_gram = _plan(matrices, quintics, dtype, form)
+    x = x.to(dtype).reshape(-1, *matrices.shape[-2:]).contiguous()
+    if first is not None:
+        first = first.reshape(-1, *first.shape[-2:]).to(dtype)
+    with fast_products(x, x.numel() * min(x.shape[1:])):
+        x = iterate_gram(x, quintics, first) if on_gram else _iterate(x, quintics, first)
+    return x.reshape(matrices.shape).to(matrices.dtype)
+
+
+def _iterate(x: Tensor, quintics: Sequence[tuple[float, float, float]], first: Tensor | None) -> Tensor:
+    """Take the steps with ``X`` itself; ``first`` is its Gram matrix, if it is known. Writes to ``x``."""
+    tall = x.shape[-2] > x.shape[-1]
     spare = torch.empty_like(x)
     gram = x.new_empty(x.shape[0], min(x.shape[1:]), min(x.shape[1:]))
     if first is not None:
-        gram.copy_(first.reshape(gram.shape))
+        gram.copy_(first)
     polynomial = torch.empty_like(gram)
-    last = len(iteration.coefficients) - 1
-    with fast_products(x, x.numel() * gram.shape[-1]):
-        for step in range(steps):  # on the shorter side: X p(X^T X) = p(X X^T) X
-            a, b, c = iteration.coefficients[min(step, last)]
-            if step or first is None:
-                torch.bmm(*((x.mT, x) if tall else (x, x.mT)), out=gram)
-            torch.baddbmm(gram, gram, gram, beta=b, alpha=c, out=polynomial)
-            torch.baddbmm(x, *((x, polynomial) if tall else (polynomial, x)), beta=a, out=spare)
-            x, spare = spare, x
-    return x.reshape(matrices.shape).to(matrices.dtype)
+    for step, (a, b, c) in enumerate(quintics):  # on the shorter side: X p(X^T X) = p(X X^T) X
+        if step or first is None:
+            torch.bmm(*((x.mT, x) if tall else (x, x.mT)), out=gram)
+        torch.baddbmm(gram, gram, gram, beta=b, alpha=c, out=polynomial)
+        torch.baddbmm(x, *((x, polynomial) if tall else (polynomial, x)), beta=a, out=spare)
+        x, spare = spare, x
+    return x
+
+
+def _plan(
+    matrices: Tensor, quintics: Sequence[tuple[float, float, float]], dtype: torch.dtype | None, form: Form
+) -> tuple[torch.dtype, bool]:
+    """Return the dtype to work in, and whether to step on the Gram matrix."""
+    if form not in ("auto", "matrix", "gram"):
+        raise ValueError(f"the form must be 'auto', 'matrix' or 'gram', not {form!r}")
+    working = _working_dtype(matrices) if dtype is None else dtype
+    if form == "gram":
+        half = torch.float16 if matrices.device.type == "cuda" else torch.float32
+        return (half if dtype is None and working == torch.bfloat16 else working), True
+    if form == "matrix" or working not in (torch.float32, torch.float64):
+        return working, False
+    ordinary, on_gram = operations(*matrices.shape[-2:], quintics, working)
+    return working, on_gram < ordinary
 
 
 def polar_exact(matrices: Tensor) -> Tensor:

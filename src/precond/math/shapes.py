@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 
 from precond.math.tiles import tile_sides
@@ -63,3 +65,31 @@ def factor_shapes(
     sides = tile_sides(dims, block) if block is not None and len(dims) > 1 else [(1, dim) for dim in dims]
     shapes = [(count, side, side) if count > 1 else (side, side) for count, side in sides]
     return [shape if keep else None for shape, keep in zip(shapes, kept, strict=True)]
+
+
+def balanced_matrix(dims: Sequence[int]) -> tuple[tuple[int, ...], int, int]:
+    """Return the order of axes, and rows and columns, of the matrix view whose two sides have the least squares.
+
+    Matrices stay as they are, and vectors become rows; of equally good views the first is taken. Source: the published
+    code of PSGD (arXiv 2402.04553).
+
+    Args:
+        dims: Lengths of the axes, without the batch.
+
+    Returns:
+        Axes in their order for `torch.permute`, and the two sides.
+    """
+    if len(dims) < 2:
+        return tuple(range(len(dims))), 1, math.prod(dims)
+    if len(dims) == 2:
+        return (0, 1), dims[0], dims[1]
+    best: tuple[int, tuple[int, ...], int, int] | None = None
+    for count in range(1, len(dims)):
+        for left in itertools.combinations(range(len(dims)), count):
+            rows = math.prod(dims[i] for i in left)
+            columns = math.prod(dims) // rows if rows else 0
+            size = rows**2 + columns**2
+            if best is None or size < best[0]:
+                best = size, left + tuple(i for i in range(len(dims)) if i not in left), rows, columns
+    assert best is not None
+    return best[1:]

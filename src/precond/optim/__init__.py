@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from precond.recipes.dropins import Lion as Lion
     from precond.recipes.dropins import Muon as Muon
     from precond.recipes.dropins import Shampoo as Shampoo
+    from precond.recipes.dropins_low_bit import Shampoo4bit as Shampoo4bit
+    from precond.recipes.dropins_low_bit import Shampoo4bitCholesky as Shampoo4bitCholesky
     from precond.recipes.dropins_matrix import ASGO as ASGO
     from precond.recipes.dropins_matrix import DASGO as DASGO
-    from precond.recipes.dropins_matrix import PSGDKron as PSGDKron
     from precond.recipes.dropins_matrix import ScalableShampoo as ScalableShampoo
     from precond.recipes.dropins_matrix import ShampooSquared as ShampooSquared
     from precond.recipes.dropins_momentum import LANTON as LANTON
@@ -29,6 +30,13 @@ if TYPE_CHECKING:
     from precond.recipes.dropins_momentum import MARSM as MARSM
     from precond.recipes.dropins_momentum import InducedMetric as InducedMetric
     from precond.recipes.dropins_momentum import TurboMuon as TurboMuon
+    from precond.recipes.dropins_psgd import PSGDLRA as PSGDLRA
+    from precond.recipes.dropins_psgd import PSGDAffine as PSGDAffine
+    from precond.recipes.dropins_psgd import PSGDKron as PSGDKron
+    from precond.recipes.dropins_psgd import PSGDNewton as PSGDNewton
+    from precond.recipes.dropins_windowed import MFAC as MFAC
+    from precond.recipes.dropins_windowed import LowRankMFAC as LowRankMFAC
+    from precond.recipes.dropins_windowed import SparseMFAC as SparseMFAC
 
 _home = {
     "Matrices": "precond.optim.select",
@@ -37,16 +45,18 @@ _home = {
     "Optimizer": "precond.optim.optimizer",
     "estimate_memory": "precond.optim.memory",
     **dict.fromkeys(("SGD", "AdamW", "Adan", "LeanSOAP", "Lion", "Muon", "Shampoo", "SOAP"), "precond.recipes.dropins"),
-    **dict.fromkeys(
-        ("ASGO", "DASGO", "PSGDKron", "ScalableShampoo", "ShampooSquared"), "precond.recipes.dropins_matrix"
-    ),
+    **dict.fromkeys(("ASGO", "DASGO", "ScalableShampoo", "ShampooSquared"), "precond.recipes.dropins_matrix"),
+    **dict.fromkeys(("Shampoo4bit", "Shampoo4bitCholesky"), "precond.recipes.dropins_low_bit"),
     **dict.fromkeys(("InducedMetric", "LANTON", "MARS", "MARSM", "TurboMuon"), "precond.recipes.dropins_momentum"),
+    **dict.fromkeys(("PSGDLRA", "PSGDAffine", "PSGDKron", "PSGDNewton"), "precond.recipes.dropins_psgd"),
+    **dict.fromkeys(("MFAC", "LowRankMFAC", "SparseMFAC"), "precond.recipes.dropins_windowed"),
 }
 
 __all__ = [
-    "ASGO", "DASGO", "LANTON", "MARS", "MARSM", "SGD", "SOAP", "AdamW", "Adan", "InducedMetric", "LeanSOAP", "Lion",
-    "Matrices", "Muon", "Optimizer", "PSGDKron", "ScalableShampoo", "Shampoo", "ShampooSquared", "TurboMuon",
-    "WeightConditioning", "estimate_memory", "weight_conditioning",
+    "ASGO", "DASGO", "LANTON", "MARS", "MARSM", "MFAC", "PSGDLRA", "SGD", "SOAP", "AdamW", "Adan", "InducedMetric",
+    "LeanSOAP", "Lion", "LowRankMFAC", "Matrices", "Muon", "Optimizer", "PSGDAffine", "PSGDKron", "PSGDNewton",
+    "ScalableShampoo", "Shampoo", "Shampoo4bit", "Shampoo4bitCholesky", "ShampooSquared", "SparseMFAC", "TurboMuon", "WeightConditioning",
+    "estimate_memory", "weight_conditioning",
 ]  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from precond.core import BadInputError, Factor, IncompatibleError, Method, Need, Scope, Shared
 
-_PROVIDED = Need.GRADIENT | Need.PREVIOUS | Need.LOSS
+_PROVIDED = Need.GRADIENT | Need.PREVIOUS | Need.LOSS | Need.LOOKBACK
 
 
 def dense(gradient: Tensor) -> Tensor:
@@ -37,6 +37,16 @@ def check_method(method: Method) -> None:
     if method.preconditioner.scope is Scope.GLOBAL:
         raise IncompatibleError(
             f"{type(method.preconditioner).__name__} acts on all parameters as one vector; use precond.minimize for it"
+        )
+
+
+def check_closure(needs: Need) -> None:
+    """Refuse a step without a closure if the methods need one."""
+    if Need.LOOKBACK in needs:
+        raise IncompatibleError(
+            "this method evaluates each batch twice, at the current weights and at those of the step before: call "
+            "step(closure) with a closure that zeroes the gradients, evaluates one and the same batch whenever it is "
+            "called, calls backward and returns the loss; the approximate forms (exact=False) need none"
         )
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from precond.core import Method, Route, named_tensors
+from precond.core import Method, Need, Route, named_tensors
+from precond.optim.layout import method_for
 from precond.optim.slab import allocate, slab_shape, working_dtype
 
 
@@ -22,11 +23,13 @@ def estimate_memory(model: nn.Module | Iterable[tuple[str, Tensor]], method: Met
         Bytes, equal to ``Optimizer.state_bytes()`` once every parameter has had a gradient.
     """
     named = model.named_parameters() if isinstance(model, nn.Module) else model
-    total = 0
+    total, weights, needs = 0, 0, Need.NOTHING
     for name, param in named:
         if not param.requires_grad or not param.numel():
             continue
-        chosen = method.method_for(name, param) if isinstance(method, Route) else method
+        chosen = method_for(method, name, param)
+        needs |= chosen.needs
+        weights += param.numel() * param.element_size()
         like = torch.empty(slab_shape(1, param), dtype=working_dtype(param.dtype), device="meta")
         total += sum(t.numel() * t.element_size() for _, t in named_tensors(allocate(chosen, like)))
-    return total
+    return total + (weights if Need.LOOKBACK in needs else 0)

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from precond.core import BadInputError, Method, Route, Shared, Work, named_tensors
-from precond.optim.checks import check_method, check_parameter, check_rate
+from precond.core import BadInputError, Method, Need, Route, Shared, Work, named_tensors
+from precond.optim.checks import check_closure, check_method, check_parameter, check_rate
 from precond.optim.heap import keep_freed_memory
 from precond.optim.layout import lay_out, method_for, named
+from precond.optim.replay import Replay, Seen, looked_back, remember, remembered
 from precond.optim.slab import Slab
 from precond.optim.walk import Walk, Walker, agree
 
@@ -50,6 +51,7 @@ class Optimizer(torch.optim.Optimizer):
         self.work = Work()
         self._methods: list[Method | Route] = []
         self._default = method
+        self._needs = Need.NOTHING
         self._slabs: list[Slab] | None = None
         self._known: set[int] = set()
         self._reported: set[str] = set()
@@ -66,7 +68,9 @@ class Optimizer(torch.optim.Optimizer):
         try:
             for name, param in named(group):
                 check_parameter(name, param)
-                check_method(method_for(method, name, param))
+                chosen = method_for(method, name, param)
+                check_method(chosen)
+                self._needs |= chosen.needs
         except Exception:
             self.param_groups.pop()
             raise
@@ -79,8 +83,9 @@ class Optimizer(torch.optim.Optimizer):
         slabs = lay_out(self.param_groups, self._methods, self.state)
         for slab in slabs:
             for member, param in enumerate(slab.params):
-                slab.restore(member, self.state.get(param, {}))
-                self.state[param] = slab.named_views(member)
+                had = self.state.get(param, {})
+                slab.restore(member, had)
+                self.state[param] = slab.named_views(member) | remembered(param, had)
             slab.read_counters()
         self._slabs = slabs
         self._known = {id(param) for slab in slabs for param in slab.params}
@@ -104,26 +109,44 @@ class Optimizer(torch.optim.Optimizer):
 
         Args:
             closure: Zeroes the gradients, evaluates the model, calls ``backward`` and returns the loss. Needed only by
-                methods that need the loss.
+                methods that need the loss, or the gradient of the same batch at other weights.
 
         Returns:
             What the closure returned, or ``None``.
         """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        seen = None if loss is None else torch.as_tensor(loss).detach()
+        if closure is None:
+            check_closure(self._needs)
+        replay = None if closure is None else Replay(closure, self._params(), self.work, again=self.replays)
+        slabs = self._current_slabs()
+        seen = self._see(replay)
         walker = Walker(self.work, self._reported)
         waiting: dict[tuple[int, int], list[tuple[Walk, Tensor, Shared[Any]]]] = {}
-        for slab in self._current_slabs():
+        for slab in slabs:
             walk = walker.advance(slab, self.param_groups[slab.group], seen)
             contribution, rule = next(walk, None), slab.method.step
             if contribution is not None and isinstance(rule, Shared):  # the slab waits for what the others contribute
                 waiting.setdefault((slab.group, id(slab.method)), []).append((walk, contribution, rule))
         for walks in waiting.values():
             agree(walks)
-        return loss
+        return None if replay is None else replay.value
+
+    @property
+    def replays(self) -> bool:
+        """Whether a step calls its closure more than once, and so needs one that evaluates the same batch each time."""
+        return Need.LOOKBACK in self._needs
+
+    def _see(self, replay: Replay | None) -> Seen:
+        """Return what the methods need beside gradients, and remember what the next step will need."""
+        if replay is None:
+            return Seen()
+        lookback = None
+        if self.replays:
+            lookback = looked_back(replay, self.state)
+            remember(self.state)
+        return Seen(None if replay.value is None else torch.as_tensor(replay.value).detach(), lookback)
+
+    def _params(self) -> list[Tensor]:
+        return [param for group in self.param_groups for param in group["params"]]
 
     # --- saving -------------------------------------------------------------------------------------------------
 
@@ -153,13 +176,14 @@ class Optimizer(torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what pickling and copying need; slabs are rebuilt."""
-        own = {"work": self.work, "_methods": self._methods, "_default": self._default, "_reported": self._reported}
+        own = {name: getattr(self, name) for name in ("work", "_methods", "_default", "_needs", "_reported")}
         return {**super().__getstate__(), **own, "_slabs": None, "_known": set()}
 
     def state_bytes(self) -> int:
         """Return the bytes that the optimizer's state takes now."""
         slabs = self._slabs or []
         tensors = [tensor for slab in slabs for _, tensor in named_tensors(slab.state)]
+        tensors += [tensor for param, state in self.state.items() for tensor in remembered(param, state).values()]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 

@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from precond.core import Evidence, Health, Method, Need, Turned, map_tensors, named_tensors
+from precond.core import Evidence, Health, Method, Need, Turned, map_tensors, named_tensors, put_to_rest
+from precond.optim.awake import Awake
 from precond.optim.fused import fused_step
+from precond.optim.replay import Seen
 
 _WORKING = {torch.float64: torch.float64}
 
@@ -69,11 +71,7 @@ def allocate(method: Method, like: Tensor) -> SlabState:
         rule=method.step.init(like),
         previous=torch.zeros_like(like) if Need.PREVIOUS in method.needs else None,
     )
-    return map_tensors(lambda t: method.storage.allocate(t) if _encoded(t) else t, state)
-
-
-def _encoded(tensor: Tensor) -> bool:
-    return tensor.is_floating_point() and tensor.ndim >= 2
+    return put_to_rest(method.storage, state)
 
 
 def turned_momentum(method: Method) -> Turned[Any] | None:
@@ -111,6 +109,7 @@ class Slab:
         self.clock = 0
         self.turned = turned_momentum(method)
         self.fused = fused_step(method)
+        self._awake: Awake | None = None
 
     def named_views(self, member: int) -> dict[str, Tensor]:
         """Return one parameter's state by dotted names, as views into the stacked tensors."""
@@ -174,29 +173,13 @@ class Slab:
     @contextlib.contextmanager
     def working(self, members: Sequence[int] | None) -> Iterator[SlabState]:
         """Yield the state of some members (``None`` for all) in working form, and write it back afterwards."""
-        storage = self.method.storage
-        if members is None and not storage.encodes:
+        if members is None and not self.method.storage.encodes:
             yield self.state
             return
-        index = None if members is None else torch.tensor(members, device=self.device)
-
-        def take(resting: Tensor) -> Tensor:
-            encoded = storage.encodes and _encoded(resting)
-            working = storage.decode(resting, torch.empty(0, dtype=self.dtype)) if encoded else resting
-            return working if index is None else working.index_select(0, index)
-
-        state = map_tensors(take, self.state)
-        yield state
-        for (_, resting), (_, working) in zip(named_tensors(self.state), named_tensors(state), strict=True):
-            if not (storage.encodes and _encoded(resting)):
-                if index is None:
-                    continue
-                resting.index_copy_(0, index, working)
-            elif index is None:
-                storage.encode(working, resting)
-            else:
-                whole = storage.decode(resting, working)
-                storage.encode(whole.index_copy(0, index, working), resting)
+        self._awake = Awake(self.state, members)
+        yield self._awake.state
+        self._awake.settle()
+        self._awake = None
 
     def refresh(self, state: SlabState, positions: Sequence[int] | None) -> Health:
         """Refresh the preconditioner of the members at ``positions`` of a working state (``None`` for all)."""
@@ -205,9 +188,15 @@ class Slab:
             return self._refresh(*whole)
         index = torch.tensor(positions, device=self.device)
         part = map_tensors(lambda t: t.index_select(0, index), whole)
+        unwritten = [new._version for _, new in named_tensors(part)]
         health = self._refresh(*part)
-        for (_, resting), (_, new) in zip(named_tensors(whole), named_tensors(part), strict=True):
-            resting.index_copy_(0, index, new)
+        pairs = zip(named_tensors(whole), named_tensors(part), unwritten, strict=True)
+        for (_, tensor), (_, new), version in pairs:
+            if new._version != version:
+                before = tensor._version
+                tensor.index_copy_(0, index, new)
+                if self._awake is not None:
+                    self._awake.wrote(tensor, positions, before)
         return health
 
     def _refresh(self, state: Any, momentum: Any) -> Health:
@@ -225,13 +214,44 @@ class Slab:
             vector.copy_(value if turned is None else turned.enter(state, value))
         return health
 
-    def evidence(self, state: SlabState, gradient: Tensor, steps: Sequence[int], loss: Tensor | None) -> Evidence:
-        """Return what this step's gradient (stacked) tells, with the previous one if a part needs it."""
+    def evidence(
+        self, state: SlabState, gradient: Tensor, members: Sequence[int], seen: Seen, decay: Tensor | None = None
+    ) -> Evidence:
+        """Return what this step's gradient tells, with all that the parts need beside it.
+
+        Args:
+            state: The working state of the members.
+            gradient: Their gradients, stacked, after `Decay.regularize`.
+            members: Which members.
+            seen: What was evaluated beside the gradients.
+            decay: What regularizing added to the gradient, which gradients at other weights then get too.
+
+        Returns:
+            The evidence.
+        """
         previous = state.previous
-        if previous is not None and 0 in steps:
-            first = torch.tensor([step == 0 for step in steps], device=self.device)
-            previous = torch.where(first.view(-1, *[1] * (gradient.ndim - 1)), gradient, previous)
-        return Evidence(gradient=gradient, previous=previous, loss=loss)
+        if previous is not None:
+            previous = _or_gradient([self.steps[i] > 0 for i in members], previous, gradient)
+        lookback = None
+        if Need.LOOKBACK in self.method.needs:
+            lookback = self._looked_back(gradient, members, seen, decay)
+        return Evidence(gradient=gradient, previous=previous, loss=seen.loss, lookback=lookback)
+
+    def _looked_back(self, gradient: Tensor, members: Sequence[int], seen: Seen, decay: Tensor | None) -> Tensor:
+        """Return the gradient at the weights of the step before; this step's where there is none, or a bad one."""
+        if seen.lookback is None:
+            return gradient
+        lookback = self.gather([seen.lookback[self.params[i]] for i in members])
+        lookback = lookback if decay is None else lookback + decay
+        return _or_gradient(lookback.flatten(1).isfinite().all(1).tolist(), lookback, gradient)
+
+
+def _or_gradient(good: Sequence[bool], other: Tensor, gradient: Tensor) -> Tensor:
+    """Return ``other`` for the members where that is good, the gradient for the rest."""
+    if all(good):
+        return other
+    mask = torch.tensor(list(good), device=gradient.device)
+    return torch.where(mask.view(-1, *[1] * (gradient.ndim - 1)), other, gradient)
 
 
 def _short(name: str) -> str:

@@ -16,6 +16,7 @@ from torch import Tensor
 from precond.core import Health, IncompatibleError, Need, Shared, Work
 from precond.optim.checks import dense
 from precond.optim.fused import Moved, fits
+from precond.optim.replay import Seen
 from precond.optim.slab import Slab, SlabState
 
 logger = logging.getLogger(__name__)
@@ -59,12 +60,12 @@ class Walker:
         self.work = work
         self.reported = reported
 
-    def advance(self, slab: Slab, group: dict[str, Any], loss: Tensor | None) -> Walk:
+    def advance(self, slab: Slab, group: dict[str, Any], seen: Seen) -> Walk:
         """Move the parameters of one slab that have a usable gradient; see `Walk` for what it yields."""
         members = [i for i, param in enumerate(slab.params) if param.grad is not None]
         if not members:
             return
-        if Need.LOSS in slab.method.needs and loss is None:
+        if Need.LOSS in slab.method.needs and seen.loss is None:
             raise IncompatibleError("this method needs the loss: call step(closure) with a closure that returns it")
         grads = [dense(slab.params[i].grad) for i in members]
         if self._fused(slab, group, members, grads):
@@ -79,7 +80,7 @@ class Walker:
             if not members:
                 return
         with slab.working(None if len(members) == len(slab.params) else members) as state:
-            heading = yield from self._head(slab, state, members, gradient, group["weight_decay"], loss)
+            heading = yield from self._head(slab, state, members, gradient, group["weight_decay"], seen)
         _move(slab, [slab.params[i] for i in members], heading, group)
 
     def _fused(self, slab: Slab, group: dict[str, Any], members: list[int], grads: list[Tensor]) -> bool:
@@ -100,7 +101,7 @@ class Walker:
         """Let the first evidence of some members prime their preconditioner; return the others."""
         chosen = [members[position] for position in new]
         with slab.working(None if len(chosen) == len(slab.params) else chosen) as state:
-            evidence = slab.evidence(state, gradient[new] if len(new) < len(members) else gradient, [0], None)
+            evidence = slab.evidence(state, gradient[new] if len(new) < len(members) else gradient, chosen, Seen())
             slab.method.preconditioner.prime(state.preconditioner, evidence)
             state.step.add_(1)
         for i in chosen:
@@ -109,14 +110,17 @@ class Walker:
         return [members[position] for position in rest], gradient[rest]
 
     def _head(
-        self, slab: Slab, state: SlabState, members: list[int], gradient: Tensor, decay: float, loss: Tensor | None
+        self, slab: Slab, state: SlabState, members: list[int], gradient: Tensor, decay: float, seen: Seen
     ) -> Generator[Tensor, Tensor, Heading]:
         """Return where ``members`` go, with their working state; see `Walk` for what it yields."""
         method, turned = slab.method, slab.turned
+        added = None
         if method.decay is not None and decay:
+            raw = gradient
             weights = slab.gather([slab.params[i] for i in members]) if method.decay.reads_weights else None
-            gradient = method.decay.regularize(gradient, weights, decay)
-        evidence = slab.evidence(state, gradient, [slab.steps[i] for i in members], loss)
+            gradient = method.decay.regularize(raw, weights, decay)
+            added = None if gradient is raw else gradient - raw
+        evidence = slab.evidence(state, gradient, members, seen, added)
         signal = _push(method.estimator, state, "estimator", gradient, evidence)
         evidence = dataclasses.replace(evidence, gradient=signal, counted=slab.counted(members))
         if turned is None:

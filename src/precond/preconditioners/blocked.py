@@ -127,12 +127,11 @@ class Blocked(Turned[BlockedState]):
         return to_tiles(v, tile_sides(v.shape[1:], self.size))
 
     def _seen(self, evidence: Evidence) -> Evidence:
-        gradient, previous = (None if v is None else self._cut(v) for v in (evidence.gradient, evidence.previous))
-        counted = evidence.counted
+        seen, counted = evidence.reshaped(self._cut), evidence.counted
         if counted is not None and evidence.gradient is not None:  # a member's tiles follow one another
-            tiles = len(need(gradient, "gradient")) // len(evidence.gradient)
+            tiles = len(need(seen.gradient, "gradient")) // len(evidence.gradient)
             counted = [member * tiles + tile for member in counted for tile in range(tiles)]
-        return Evidence(gradient=gradient, previous=previous, loss=evidence.loss, counted=counted)
+        return dataclasses.replace(seen, counted=counted)
 
 
 def _flat(state: BlockedState) -> Any:

@@ -8,7 +8,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from precond.core import Evidence, Need, Preconditioner, Scope, Traits, need
+from precond.core import Evidence, Need, Preconditioner, Role, Scope, Traits, need, rests_as
 
 
 @dataclasses.dataclass
@@ -19,7 +19,7 @@ class ColumnsState:
         second_moment: Average of the squared norms of the columns, ``[batch, columns]``.
     """
 
-    second_moment: Tensor
+    second_moment: Tensor = rests_as(Role.NON_NEGATIVE)
 
 
 @final

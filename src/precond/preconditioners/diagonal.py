@@ -8,7 +8,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from precond.core import Evidence, Need, Preconditioner, Scope, Traits, need
+from precond.core import Evidence, Need, Preconditioner, Role, Scope, Traits, need, rests_as
 from precond.math.averages import debias
 
 
@@ -21,7 +21,7 @@ class DiagonalState:
         steps: Gradients absorbed, ``[batch]``.
     """
 
-    second_moment: Tensor
+    second_moment: Tensor = rests_as(Role.NON_NEGATIVE)
     steps: Tensor
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from precond.core import HEALTHY, BadInputError, Evidence, Health, Need, need
+from precond.core import HEALTHY, BadInputError, Evidence, Health, Need, Role, need, rests_as
 from precond.math.eigen import gram_eigenvectors, power_qr, safe_eigh
 from precond.math.modes import add_gram, block_rows, by_block, complete, mode_products, unfolding
 from precond.math.shapes import block_lengths, factor_shapes
@@ -27,8 +27,8 @@ class EigenbasisState:
         dims: Axes of a tensor, the batch not counted.
     """
 
-    factors: list[Tensor | None]
-    bases: list[Tensor | None]
+    factors: list[Tensor | None] = rests_as(Role.SYMMETRIC)
+    bases: list[Tensor | None] = rests_as(Role.ORTHOGONAL)
     found: Tensor
     dims: tuple[int, ...]
 

@@ -9,7 +9,19 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from precond.core import HEALTHY, BadInputError, Evidence, Health, Need, Preconditioner, Scope, Traits, need
+from precond.core import (
+    HEALTHY,
+    BadInputError,
+    Evidence,
+    Health,
+    Need,
+    Preconditioner,
+    Role,
+    Scope,
+    Traits,
+    need,
+    rests_as,
+)
 from precond.math.modes import add_gram, by_block, complete, mode_products
 from precond.math.root_methods import Eigen, InverseRoot
 from precond.math.shapes import block_lengths, factor_shapes
@@ -27,8 +39,8 @@ class KroneckerState:
         roots: Their inverse roots as of the last refresh, shaped like the factors.
     """
 
-    factors: list[Tensor | None]
-    roots: list[Tensor | None]
+    factors: list[Tensor | None] = rests_as(Role.SYMMETRIC)
+    roots: list[Tensor | None] = rests_as(Role.ROOT)
 
 
 @final

@@ -1,4 +1,4 @@
-"""A preconditioner that sees tensors with fewer, longer axes."""
+"""Preconditioners that see tensors with fewer, longer axes."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Any, final
 
 from torch import Tensor
 
-from precond.core import Evidence, Health, Need, Preconditioner, Scope, Traits
+from precond.core import Preconditioner
 from precond.math.shapes import merge_dims
+from precond.preconditioners.reshaped import Reshaped
 
 
 @final
 @dataclasses.dataclass(frozen=True)
-class Merged(Preconditioner[Any]):
+class Merged(Reshaped):
     """Merge neighbouring axes from left to right while they stay within a limit: 64 x 8 x 3 x 3 becomes 64 x 72.
 
     Source: Anil et al. (arXiv 2002.09018).
@@ -26,49 +27,25 @@ class Merged(Preconditioner[Any]):
     inner: Preconditioner[Any]
     limit: int = 128
 
-    @property
-    def needs(self) -> Need:
-        """What the inner preconditioner needs."""
-        return self.inner.needs
-
-    @property
-    def scope(self) -> Scope:
-        """That of the inner preconditioner."""
-        return self.inner.scope
-
-    @property
-    def traits(self) -> Traits:
-        """Those of the inner preconditioner."""
-        return self.inner.traits
-
-    def init(self, like: Tensor) -> Any:
-        """Start the inner preconditioner on merged axes."""
-        return self.inner.init(self._merge(like))
-
-    def prime(self, state: Any, evidence: Evidence) -> None:
-        """Prime the inner preconditioner."""
-        self.inner.prime(state, self._seen(evidence))
-
-    def observe(self, state: Any, evidence: Evidence) -> None:
-        """Let the inner preconditioner observe."""
-        self.inner.observe(state, self._seen(evidence))
-
-    @property
-    def refreshes(self) -> bool:
-        """Whether the inner preconditioner does."""
-        return self.inner.refreshes
-
-    def refresh(self, state: Any) -> Health:
-        """Refresh the inner preconditioner."""
-        return self.inner.refresh(state)
-
-    def apply(self, state: Any, v: Tensor, *, shift: float = 0.0) -> Tensor:
-        """Apply the inner preconditioner."""
-        return self.inner.apply(state, self._merge(v), shift=shift).reshape(v.shape)
-
-    def _merge(self, v: Tensor) -> Tensor:
+    def view(self, v: Tensor) -> Tensor:
+        """Return ``v`` with merged axes."""
         return v.reshape(v.shape[0], *merge_dims(v.shape[1:], self.limit))
 
-    def _seen(self, evidence: Evidence) -> Evidence:
-        gradient, previous = (None if v is None else self._merge(v) for v in (evidence.gradient, evidence.previous))
-        return dataclasses.replace(evidence, gradient=gradient, previous=previous)
+
+@final
+@dataclasses.dataclass(frozen=True)
+class AsMatrix(Reshaped):
+    """Leave axes of length one out, and merge all others but the first: 64 x 8 x 3 x 3 becomes 64 x 72.
+
+    Source: the published code of 4-bit Shampoo (arXiv 2405.18144).
+
+    Attributes:
+        inner: The preconditioner; it must not need an operator.
+    """
+
+    inner: Preconditioner[Any]
+
+    def view(self, v: Tensor) -> Tensor:
+        """Return ``v`` as matrices or vectors."""
+        dims = [dim for dim in v.shape[1:] if dim != 1] or [1]
+        return v.reshape(v.shape[0], dims[0], -1) if len(dims) > 1 else v.reshape(v.shape[0], -1)

@@ -8,7 +8,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from precond.core import HEALTHY, Evidence, Health, Need, Preconditioner, Scope, need
+from precond.core import HEALTHY, Evidence, Health, Need, Preconditioner, Role, Scope, need, rests_as
 from precond.math.modes import add_gram, complete
 from precond.math.root_methods import Eigen, InverseRoot
 from precond.preconditioners.shifts import refuse_shift
@@ -23,8 +23,8 @@ class OneSidedState:
         root: Its inverse square root as of the last refresh, ``[batch, r, r]``.
     """
 
-    factor: Tensor
-    root: Tensor
+    factor: Tensor = rests_as(Role.SYMMETRIC)
+    root: Tensor = rests_as(Role.ROOT)
 
 
 @final
@@ -59,7 +59,9 @@ class OneSided(Preconditioner[OneSidedState]):
         """Absorb the Gram matrix of the shorter side."""
         gradient = _matrices(need(evidence.gradient, "gradient"))
         new = 1.0 if self.beta == 1.0 else 1.0 - self.beta
-        add_gram(state.factor, gradient, 0 if _left(gradient) else 1, beta=self.beta, alpha=new, members=evidence.counted)
+        add_gram(
+            state.factor, gradient, 0 if _left(gradient) else 1, beta=self.beta, alpha=new, members=evidence.counted
+        )
 
     def refresh(self, state: OneSidedState) -> Health:
         """Take the root again; members that fail keep their last."""

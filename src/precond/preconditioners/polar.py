@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, final
 from torch import Tensor
 
 from precond.core import BadInputError, NoState, Preconditioner, Scope, Traits
-from precond.math.polar import MUON, NewtonSchulz, polar, polar_exact
+from precond.math.polar import MUON, Form, NewtonSchulz, polar, polar_exact
 from precond.preconditioners.shifts import refuse_shift
 
 Scale = Literal["spectral", "operator", "rms", "none"]
@@ -29,17 +29,22 @@ class Polar(Preconditioner[NoState]):
             ``"operator"`` for ``sqrt(m / n)``, a unit ball of the norm between root mean squares, ``"rms"`` for
             ``0.2 sqrt(max(m, n))``, which gives the entries a root mean square near 0.2, or ``"none"``.
         iteration: Which Newton-Schulz iteration: `MUON`, `TURBO`, `POLAR_EXPRESS`, or one's own (`precond.math.polar`).
+        form: Whether to step with the matrices (``"matrix"``), their Gram matrices (``"gram"``), or with what takes fewer
+            multiplications at no loss of precision (``"auto"``).
     """
 
     scope: ClassVar[Scope] = Scope.MATRIX
     steps: int = 5
     scale: Scale = "spectral"
     iteration: NewtonSchulz = MUON
+    form: Form = "auto"
 
     def __post_init__(self) -> None:
         """Check the arguments."""
         if self.scale not in ("spectral", "operator", "rms", "none"):
             raise BadInputError(f"the scale must be 'spectral', 'operator', 'rms' or 'none', not {self.scale!r}")
+        if self.form not in ("auto", "matrix", "gram"):
+            raise BadInputError(f"the form must be 'auto', 'matrix' or 'gram', not {self.form!r}")
         if self.steps < 0:
             raise BadInputError(f"the number of Newton-Schulz steps must not be negative, not {self.steps}")
 
@@ -56,7 +61,7 @@ class Polar(Preconditioner[NoState]):
         """Return the scaled factors."""
         refuse_shift(self, shift)
         matrices = v.reshape(v.shape[0], -1, 1) if v.ndim <= 2 else v.flatten(2)
-        factor = polar(matrices, self.steps, self.iteration) if self.steps else polar_exact(matrices)
+        factor = polar(matrices, self.steps, self.iteration, form=self.form) if self.steps else polar_exact(matrices)
         rows, columns = matrices.shape[-2:]
         scales = {
             "spectral": max(1.0, rows / columns) ** 0.5,

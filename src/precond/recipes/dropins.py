@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from precond.math.polar import MUON, NewtonSchulz
+from precond.math.polar import MUON, Form, NewtonSchulz
 from precond.optim.optimizer import Optimizer
 from precond.preconditioners.polar import Scale
 from precond.recipes import first_order, matrix, orthogonal
@@ -122,6 +122,7 @@ class Muon(Optimizer):
         adamw_lr: Learning rate of the rest; it keeps its ratio to ``lr`` under a schedule.
         exclude: Shell patterns of names that are not hidden.
         iteration: Newton-Schulz polynomials; see `precond.math.polar`.
+        polar: What the iteration steps on: ``"matrix"``, ``"gram"`` or ``"auto"``; see `precond.math.polar`.
     """
 
     def __init__(
@@ -136,10 +137,11 @@ class Muon(Optimizer):
         adamw_lr: float = 3e-4,
         exclude: Sequence[str] = NOT_HIDDEN,
         iteration: NewtonSchulz = MUON,
+        polar: Form = "auto",
     ) -> None:
         method = orthogonal.muon(
-            momentum=momentum, nesterov=nesterov, steps=ns_steps, scale=scale, iteration=iteration, exclude=exclude,
-            adamw_scale=rate_ratio("adamw_lr", adamw_lr, lr),
+            momentum=momentum, nesterov=nesterov, steps=ns_steps, scale=scale, iteration=iteration, polar=polar,
+            exclude=exclude, adamw_scale=rate_ratio("adamw_lr", adamw_lr, lr),
         )  # fmt: skip
         super().__init__(params, method, lr=lr, weight_decay=weight_decay)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from precond.math.root_methods import CoupledQuintics
 from precond.optim.optimizer import Optimizer
-from precond.recipes import kronecker, one_sided, psgd
+from precond.recipes import kronecker, one_sided
 from precond.recipes.arguments import rate_ratio
 from precond.recipes.routes import NOT_HIDDEN
 
@@ -151,40 +151,5 @@ class ScalableShampoo(Optimizer):
         method = kronecker.scalable_shampoo(
             momentum=momentum, nesterov=nesterov, beta=beta2, eps=matrix_eps, graft=graft, graft_eps=diagonal_eps,
             every=preconditioning_compute_steps, start=start_preconditioning_step, block=block_size,
-        )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
-
-
-class PSGDKron(Optimizer):
-    """White gradients by fitted Kronecker factors; see `precond.recipes.psgd.psgd_kron`.
-
-    Args:
-        params: Parameters, named parameters or parameter groups.
-        lr: Learning rate.
-        momentum: Decay of the average of gradients; 0 for none.
-        weight_decay: Decoupled decay.
-        preconditioner_lr: Relative step size of the fit.
-        preconditioner_max_size: Longer axes get a diagonal factor.
-        preconditioner_max_skew: So do axes whose length squared is more than this multiple of the number of entries.
-        preconditioner_init_scale: Start of ``Q``; by the size of the first gradient unless given.
-        grad_clip_max_amps: Largest root mean square and largest entry of a direction.
-    """
-
-    def __init__(
-        self,
-        params: Any,
-        lr: float | Tensor = 1e-3,
-        momentum: float = 0.0,
-        weight_decay: float = 0.0,
-        preconditioner_lr: float = 0.1,
-        preconditioner_max_size: int = 8192,
-        preconditioner_max_skew: float = 1.0,
-        preconditioner_init_scale: float | None = None,
-        grad_clip_max_amps: tuple[float, float] = (2.0, 10.0),
-    ) -> None:
-        rms, largest = grad_clip_max_amps
-        method = psgd.psgd_kron(
-            momentum=momentum, fit_lr=preconditioner_lr, max_size=preconditioner_max_size,
-            max_skew=preconditioner_max_skew, init_scale=preconditioner_init_scale, rms=rms, largest=largest,
         )  # fmt: skip
         super().__init__(params, method, lr=lr, weight_decay=weight_decay)

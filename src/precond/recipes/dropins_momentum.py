@@ -8,6 +8,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from precond.core import BadInputError, Route
+from precond.math.polar import Form
 from precond.optim.optimizer import Optimizer
 from precond.preconditioners.polar import Scale
 from precond.recipes import induced_metric, noise_adaptive, orthogonal, variance_reduced
@@ -30,6 +31,7 @@ class TurboMuon(Optimizer):
         scale: ``"spectral"``, ``"rms"`` or ``"none"``; see `precond.preconditioners.polar.Polar`.
         adamw_lr: Learning rate of the rest; it keeps its ratio to ``lr`` under a schedule.
         exclude: Shell patterns of names that are not hidden.
+        polar: What the iteration steps on: ``"matrix"``, ``"gram"`` or ``"auto"``; see `precond.math.polar`.
     """
 
     def __init__(
@@ -43,9 +45,10 @@ class TurboMuon(Optimizer):
         scale: Scale = "spectral",
         adamw_lr: float = 3e-4,
         exclude: Sequence[str] = NOT_HIDDEN,
+        polar: Form = "auto",
     ) -> None:
         method = orthogonal.turbo_muon(
-            momentum=momentum, nesterov=nesterov, steps=ns_steps, scale=scale, exclude=exclude,
+            momentum=momentum, nesterov=nesterov, steps=ns_steps, scale=scale, polar=polar, exclude=exclude,
             adamw_scale=rate_ratio("adamw_lr", adamw_lr, lr),
         )  # fmt: skip
         super().__init__(params, method, lr=lr, weight_decay=weight_decay)
@@ -65,6 +68,8 @@ class MARS(Optimizer):
         lr_1d: AdamW's learning rate for vectors; it keeps its ratio to ``lr`` under a schedule.
         betas_1d: AdamW's decays for vectors.
         from_zero: Take the gradient before the first for zero, as the published code does.
+        is_approx: Compare with the gradient of the batch before; False evaluates each batch again at the weights of the
+            step before, and needs ``step(closure)``.
     """
 
     def __init__(
@@ -79,11 +84,12 @@ class MARS(Optimizer):
         lr_1d: float = 3e-3,
         betas_1d: tuple[float, float] = (0.9, 0.95),
         from_zero: bool = False,
+        is_approx: bool = True,
     ) -> None:
         (b1, b2), (rest_b1, rest_b2) = checked_betas(betas, 2), checked_betas(betas_1d, 2)
         common: dict[str, Any] = {
-            "b1": b1, "gamma": gamma, "from_zero": from_zero, "rest_b1": rest_b1, "rest_b2": rest_b2,
-            "rest_scale": rate_ratio("lr_1d", lr_1d, lr),
+            "b1": b1, "gamma": gamma, "from_zero": from_zero, "exact": not is_approx, "rest_b1": rest_b1,
+            "rest_b2": rest_b2, "rest_scale": rate_ratio("lr_1d", lr_1d, lr),
         }  # fmt: skip
         method: Route
         if mars_type == "mars-adamw":
@@ -110,6 +116,8 @@ class MARSM(Optimizer):
         ns_steps: Newton-Schulz iterations; 0 for the exact polar factor.
         adamw_betas: Decays of AdamW for the rest.
         from_zero: Take the gradient before the first for zero, as the published code does.
+        is_approx: Compare with the gradient of the batch before; False evaluates each batch again at the weights of the
+            step before, and needs ``step(closure)``.
         exclude: Shell patterns of names that are not hidden.
     """
 
@@ -123,12 +131,13 @@ class MARSM(Optimizer):
         ns_steps: int = 5,
         adamw_betas: tuple[float, float] = (0.9, 0.95),
         from_zero: bool = False,
+        is_approx: bool = True,
         exclude: Sequence[str] = NOT_HIDDEN,
     ) -> None:
         rest_b1, rest_b2 = checked_betas(adamw_betas, 2)
         method = variance_reduced.mars_m(
-            momentum=momentum, gamma=gamma, steps=ns_steps, from_zero=from_zero, exclude=exclude, rest_b1=rest_b1,
-            rest_b2=rest_b2,
+            momentum=momentum, gamma=gamma, steps=ns_steps, from_zero=from_zero, exact=not is_approx, exclude=exclude,
+            rest_b1=rest_b1, rest_b2=rest_b2,
         )  # fmt: skip
         super().__init__(params, method, lr=lr, weight_decay=weight_decay)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from precond.core import Builds, Choice, Kind, LogUniform, Method, Paper, Route
 from precond.filters.ema import EMA
 from precond.filters.nesterov import Nesterov
-from precond.math.polar import MUON, TURBO, TURBO_FIVE, NewtonSchulz
+from precond.math.polar import MUON, TURBO, TURBO_FIVE, Form, NewtonSchulz
 from precond.preconditioners.polar import Polar, Scale
 from precond.recipes.registry import recipe
 from precond.recipes.routes import NOT_HIDDEN, hidden_and_rest
@@ -38,6 +38,7 @@ def muon(
     steps: int = 5,
     scale: Scale = "spectral",
     iteration: NewtonSchulz = MUON,
+    polar: Form = "auto",
     exclude: Sequence[str] = NOT_HIDDEN,
     adamw_scale: float = 0.015,
 ) -> Route:
@@ -48,6 +49,9 @@ def muon(
     ``w <- (1 - lr decay) w - lr sqrt(max(1, rows / columns)) X``. Tensors with more than two axes are flattened to
     ``(out, -1)``. ``scale="rms"`` is Moonlight's ``0.2 sqrt(max(rows, columns))`` (arXiv 2502.16982).
     ``iteration`` exchanges the polynomials, for instance for `precond.math.polar.POLAR_EXPRESS` (arXiv 2505.16932).
+    ``polar="gram"`` steps on the Gram matrix of the shorter side alone and multiplies ``X`` at the end (Gram
+    Newton-Schulz, Zhang et al., 2026), ``"matrix"`` on ``X``; ``"auto"`` takes the one with fewer multiplications where
+    precision is single or double. They are equal but for rounding.
 
     Vectors, and parameters whose name matches ``exclude`` (known when the optimizer is given
     ``model.named_parameters()``), get AdamW with decays (.9, .95), ``eps = 1e-10`` and ``adamw_scale`` times the
@@ -60,7 +64,7 @@ def muon(
            for float64.
     """
     average = Nesterov(momentum) if nesterov else EMA(momentum, debias=False)
-    hidden = Method(momentum=average, preconditioner=Polar(steps, scale, iteration), decay=Decoupled())
+    hidden = Method(momentum=average, preconditioner=Polar(steps, scale, iteration, polar), decay=Decoupled())
     return hidden_and_rest(hidden, exclude=exclude, scale=adamw_scale, eps=1e-10)
 
 
@@ -86,6 +90,7 @@ def turbo_muon(
     nesterov: bool = True,
     steps: int = 4,
     scale: Scale = "spectral",
+    polar: Form = "auto",
     exclude: Sequence[str] = NOT_HIDDEN,
     adamw_scale: float = 0.015,
 ) -> Route:
@@ -99,7 +104,7 @@ def turbo_muon(
 
     The limit is the polar factor of ``S u``, which is that of ``u`` only if its rows are orthogonal. Momentum that is
     nearly of low rank loses accuracy with four steps: ``steps=5`` begins with the quintic that was dropped,
-    (4.0848, -6.8946, 2.9270).
+    (4.0848, -6.8946, 2.9270). ``polar`` as in `muon`.
 
     Deviations:
         1. As in `muon`: the scale of flattened tensors, and the dtype of the iteration.
@@ -107,5 +112,5 @@ def turbo_muon(
     """
     average = Nesterov(momentum) if nesterov else EMA(momentum, debias=False)
     iteration = TURBO_FIVE if steps > 4 else TURBO
-    hidden = Method(momentum=average, preconditioner=Polar(steps, scale, iteration), decay=Decoupled())
+    hidden = Method(momentum=average, preconditioner=Polar(steps, scale, iteration, polar), decay=Decoupled())
     return hidden_and_rest(hidden, exclude=exclude, scale=adamw_scale, eps=1e-10)

@@ -30,8 +30,8 @@ _CLAIM = (
 _GAMMA = Choice((0.0, 0.01, 0.025, 0.05, 0.1))
 
 
-def _estimator(gamma: float, beta: float, clip: float | None, from_zero: bool) -> Filter[Any]:
-    correction = Mars(gamma, beta, from_zero)
+def _estimator(gamma: float, beta: float, clip: float | None, from_zero: bool, exact: bool) -> Filter[Any]:
+    correction = Mars(gamma, beta, from_zero, exact)
     return correction if clip is None else Chain((correction, ClipNorm(clip)))
 
 
@@ -54,6 +54,7 @@ def mars_adamw(
     gamma: float = 0.025,
     clip: float | None = 1.0,
     from_zero: bool = False,
+    exact: bool = False,
     exclude: Sequence[str] = (),
     rest_b1: float = 0.9,
     rest_b2: float = 0.95,
@@ -68,16 +69,18 @@ def mars_adamw(
     ``rest_scale`` times the learning rate. ``clip=None`` leaves the correction unclipped. ``from_zero`` takes the
     gradient before the first for zero, as the published code does; the paper starts without a correction.
 
+    ``g_previous`` is the gradient of the step before, of another batch (the paper's approximate form). With ``exact``
+    it is the gradient of this batch at the weights of the step before, the paper's Algorithm 1, which costs a second
+    gradient and a copy of the weights: call ``step(closure)`` with a closure that evaluates the same batch each time.
+
     Deviations:
-        1. The approximate form alone: ``g_previous`` is the gradient of the batch before. The exact form evaluates this
-           batch at the weights of the step before, which costs a second gradient.
-        2. Clipping is by tensor, as in the published code; the paper clips the vector of all parameters.
-        3. Tensors with more than two axes are corrected too; the published code leaves them to AdamW.
-        4. One weight decay for all parameters; the published code has another one, 0.1, for vectors: give them a
+        1. Clipping is by tensor, as in the published code; the paper clips the vector of all parameters.
+        2. Tensors with more than two axes are corrected too; the published code leaves them to AdamW.
+        3. One weight decay for all parameters; the published code has another one, 0.1, for vectors: give them a
            parameter group of their own.
     """
     hidden = Method(
-        estimator=_estimator(gamma, b1, clip, from_zero),
+        estimator=_estimator(gamma, b1, clip, from_zero, exact),
         momentum=EMA(b1),
         preconditioner=Diagonal(b2, eps),
         decay=Decoupled(),
@@ -102,6 +105,7 @@ def mars_lion(
     gamma: float = 0.025,
     clip: float | None = 1.0,
     from_zero: bool = False,
+    exact: bool = False,
     exclude: Sequence[str] = (),
     rest_b1: float = 0.9,
     rest_b2: float = 0.95,
@@ -113,12 +117,11 @@ def mars_lion(
     ``w <- (1 - lr decay) w - lr sign(m)``; the other options and parameters as in `mars_adamw`.
 
     Deviations:
-        1. The approximate form alone; clipping by tensor; tensors with more than two axes; one weight decay: as in
-           `mars_adamw`.
+        1. Clipping by tensor; tensors with more than two axes; one weight decay: as in `mars_adamw`.
         2. The default learning rate is ours: a tenth of that of `mars_adamw`. The published code has one for all.
     """
     hidden = Method(
-        estimator=_estimator(gamma, b1, clip, from_zero),
+        estimator=_estimator(gamma, b1, clip, from_zero, exact),
         momentum=EMA(b1, debias=False),
         preconditioner=Sign(),
         decay=Decoupled(),
@@ -144,6 +147,7 @@ def mars_shampoo(
     clip: float | None = 1.0,
     steps: int = 5,
     from_zero: bool = False,
+    exact: bool = False,
     exclude: Sequence[str] = (),
     rest_b1: float = 0.9,
     rest_b2: float = 0.95,
@@ -156,14 +160,14 @@ def mars_shampoo(
     for the polar factor (see `muon`); the other options and parameters as in `mars_adamw`.
 
     Deviations:
-        1. The approximate form alone; clipping by tensor; one weight decay: as in `mars_adamw`.
+        1. Clipping by tensor; one weight decay: as in `mars_adamw`.
         2. Tensors with more than two axes are flattened to ``(out, -1)``; the published code leaves them to AdamW.
         3. The momentum is not divided by ``1 - b1`` before the iteration, which divides by its norm anyway.
         4. The default learning rates are ours, those of `muon` for matrices and of `mars_adamw` for the rest; the
            published code has 3e-3 for all.
     """
     hidden = Method(
-        estimator=_estimator(gamma, b1, clip, from_zero),
+        estimator=_estimator(gamma, b1, clip, from_zero, exact),
         momentum=EMA(b1, debias=False),
         preconditioner=Polar(steps),
         decay=Decoupled(),
@@ -196,6 +200,7 @@ def mars_m(
     clip: float | None = 1.0,
     steps: int = 5,
     from_zero: bool = False,
+    exact: bool = False,
     exclude: Sequence[str] = NOT_HIDDEN,
     rest_b1: float = 0.9,
     rest_b2: float = 0.95,
@@ -205,15 +210,14 @@ def mars_m(
     ``c = g + gamma beta / (1 - beta) (g - g_previous)``, ``c <- c / max(1, ||c|| / clip)``,
     ``m <- beta m + (1 - beta) c``, ``w <- (1 - lr decay) w - 0.2 lr sqrt(max(rows, columns)) polar(m)``, with Muon's
     ``steps`` Newton-Schulz iterations for the polar factor and without Nesterov momentum. Vectors, and parameters whose
-    name matches ``exclude``, get AdamW with the same learning rate.
+    name matches ``exclude``, get AdamW with the same learning rate. ``exact`` as in `mars_adamw`.
 
     Deviations:
-        1. The approximate form alone, as in `mars_adamw`.
-        2. Tensors with more than two axes are flattened to ``(out, -1)``; the published code acts on their last two.
-        3. AdamW adds ``eps`` after the bias correction; the published code adds it before.
+        1. Tensors with more than two axes are flattened to ``(out, -1)``; the published code acts on their last two.
+        2. AdamW adds ``eps`` after the bias correction; the published code adds it before.
     """
     hidden = Method(
-        estimator=_estimator(gamma, momentum, clip, from_zero),
+        estimator=_estimator(gamma, momentum, clip, from_zero, exact),
         momentum=EMA(momentum, debias=False),
         preconditioner=Polar(steps, "rms"),
         decay=Decoupled(),

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from precond.core import Advance, Evidence, Factor, IncompatibleError, Method, Need, Objective, Point, Search
+from precond.math.draws import normals
 
 logger = logging.getLogger(__name__)
 
-PROVIDED = Need.GRADIENT | Need.PREVIOUS | Need.LOSS | Need.SECANT | Need.OPERATOR | Need.REPLAY
+PROVIDED = Need.GRADIENT | Need.PREVIOUS | Need.LOSS | Need.PROBE | Need.SECANT | Need.OPERATOR | Need.REPLAY
 
 
 class Stepper(abc.ABC):
@@ -64,12 +65,18 @@ class Stepper(abc.ABC):
         secant = None
         if Need.SECANT in needs and previous is not None:
             secant = (point.x - previous.x, point.gradient - previous.gradient)
+        operator = self._objective.hessian(point.x) if needs & (Need.OPERATOR | Need.PROBE) else None
+        probe = None
+        if Need.PROBE in needs and operator is not None:
+            v = normals(torch.tensor([self._step]), point.x)
+            probe = (v, operator.matvec(v))
         return Evidence(
             gradient=point.gradient,
             previous=point.gradient if previous is None else previous.gradient,
             loss=point.loss,
+            probe=probe,
             secant=secant,
-            operator=self._objective.hessian(point.x) if Need.OPERATOR in needs else None,
+            operator=operator if Need.OPERATOR in needs else None,
         )
 
     def _refresh(self, *, after: bool) -> None:

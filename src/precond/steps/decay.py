@@ -1,4 +1,4 @@
-"""Four ways in which weight decay enters a step."""
+"""Five ways in which weight decay enters a step."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class _InPlace(Decay):
             return
         if isinstance(lr, Tensor):
             lr = lr.to(weights[0].device)
-        if weights[0].dtype in _HALF:
+        if any(weight.dtype in _HALF for weight in weights):
             working = [weight.to(update.dtype) for weight, update in zip(weights, updates, strict=True)]
             self._move(working, updates, lr, decay)
             torch._foreach_copy_(weights, working)
@@ -74,6 +74,20 @@ class Proximal(_InPlace):
         _descend(weights, updates, lr)
         if decay:
             torch._foreach_div_(weights, 1.0 + lr * decay)
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Independent(_InPlace):
+    """Shrink first, whatever the learning rate: ``w <- (1 - decay) w - lr u``.
+
+    Source: the published code of EFCP (arXiv 2306.06098).
+    """
+
+    def _move(self, weights: list[Tensor], updates: list[Tensor], lr: float | Tensor, decay: float) -> None:
+        if decay:
+            torch._foreach_mul_(weights, 1.0 - decay)
+        _descend(weights, updates, lr)
 
 
 @final

@@ -8,7 +8,33 @@ from typing import final
 import torch
 from torch import Tensor
 
-from precond.core import Storage
+from precond.core import Resting, Role, Storage
+
+
+@final
+@dataclasses.dataclass
+class RoundedAtRandom(Resting):
+    """A tensor in bfloat16.
+
+    Attributes:
+        rounded: The tensor.
+        dtype: Of the working form.
+    """
+
+    rounded: Tensor
+    dtype: torch.dtype
+
+    def decode(self) -> Tensor:
+        """Return the tensor in its working dtype, exactly."""
+        return self.rounded.to(self.dtype)
+
+    def encode(self, working: Tensor) -> None:
+        """Round at random; what is not finite stays as it is."""
+        # The upper half of a float32 is the bfloat16 below it in magnitude, the lower half the way to the next.
+        bits = working.to(torch.float32).contiguous().view(torch.int32)
+        noise = torch.randint(0, 1 << 16, bits.shape, dtype=torch.int32, device=bits.device)
+        rounded = (noise.add_(bits).bitwise_and_(-(1 << 16))).view(torch.float32)
+        self.rounded.copy_(torch.where(working.isfinite(), rounded, working.to(torch.float32)))
 
 
 @final
@@ -23,18 +49,6 @@ class StochasticBFloat16(Storage):
     Draws from torch's generator of the device, so that runs repeat and resume exactly only if its state does.
     """
 
-    def allocate(self, like: Tensor) -> Tensor:
-        """Return ``like`` rounded to the nearest."""
-        return like.to(torch.bfloat16)
-
-    def decode(self, resting: Tensor, like: Tensor) -> Tensor:
-        """Return ``resting`` in the dtype of ``like``, exactly."""
-        return resting.to(like.dtype)
-
-    def encode(self, working: Tensor, resting: Tensor) -> None:
-        """Write ``working`` into ``resting``, rounded at random; what is not finite stays as it is."""
-        # The upper half of a float32 is the bfloat16 below it in magnitude, the lower half the way to the next.
-        bits = working.to(torch.float32).contiguous().view(torch.int32)
-        noise = torch.randint(0, 1 << 16, bits.shape, dtype=torch.int32, device=bits.device)
-        rounded = (noise.add_(bits).bitwise_and_(-(1 << 16))).view(torch.float32)
-        resting.copy_(torch.where(working.isfinite(), rounded, working.to(torch.float32)))
+    def rest(self, working: Tensor, role: Role) -> Tensor | Resting:
+        """Return the tensor rounded to the nearest."""
+        return RoundedAtRandom(working.to(torch.bfloat16).contiguous(), working.dtype)

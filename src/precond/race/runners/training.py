@@ -66,12 +66,44 @@ class TrainingRunner(Runner):
         optimizer = _optimizer(contestant, run.settings, instance.model)
         clock.start()
         for step in range(WARMUP_STEPS):
-            optimizer.zero_grad()
-            loss = instance.loss(step)
-            loss.backward()
-            optimizer.step(lambda loss=loss: loss)  # type: ignore[misc]  # torch's closure returns a float
+
+            def evaluate(step: int = step) -> Tensor:
+                optimizer.zero_grad()
+                loss = instance.loss(step)
+                loss.backward()  # type: ignore[no-untyped-call]
+                return loss
+
+            _take_step(optimizer, None if _replays(optimizer) else evaluate(), evaluate)
         instance.evaluate()
         return clock.stop()
+
+
+def _replays(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether the optimizer must itself call for the first evaluation of a batch, to draw the same masks again."""
+    return isinstance(optimizer, Optimizer) and optimizer.replays
+
+
+def _take_step(optimizer: torch.optim.Optimizer, early: Tensor | None, evaluate: Callable[[], Tensor]) -> Tensor:
+    """Take one step and return the loss at the weights before it.
+
+    Args:
+        optimizer: The optimizer.
+        early: The loss, if it and its gradients were evaluated already: what the optimizer is told first.
+        evaluate: Evaluates loss and gradients at the current weights.
+
+    Returns:
+        The loss.
+    """
+    told = [] if early is None else [early]
+    first: list[Tensor] = []
+
+    def closure() -> Tensor:
+        value = told.pop() if told else evaluate()
+        first.append(value.detach())
+        return value
+
+    optimizer.step(closure)  # type: ignore[arg-type]  # torch's closure returns a float
+    return first[0] if early is None else early
 
 
 class _Course:
@@ -123,21 +155,18 @@ class _Course:
     def _step(self) -> None:
         divided = self.share.divides(self.steps)
         start = self.clock.now() if divided else 0.0
-        loss = self._oracle()
+        early = None if _replays(self.optimizer) else self._oracle()
         middle = self.clock.now() if divided else 0.0
-        first: list[Tensor] = [loss]
         inside = 0.0
 
-        def closure() -> Tensor:  # a method that asks again gets a fresh evaluation, charged to the oracle
+        def evaluate() -> Tensor:  # a method that asks again gets a fresh evaluation, charged to the oracle
             nonlocal inside
-            if first:
-                return first.pop()
             began = time.perf_counter()
             value = self._oracle()
             inside += time.perf_counter() - began
             return value
 
-        self.optimizer.step(closure)  # type: ignore[arg-type]  # torch's closure returns a float
+        loss = _take_step(self.optimizer, early, evaluate)
         if divided:
             end = self.clock.now()
             self.share.oracle += middle - start + inside

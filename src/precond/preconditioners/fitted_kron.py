@@ -1,4 +1,4 @@
-"""Kronecker factors fitted by gradient descent on a Lie group, so that they whiten the gradient."""
+"""Kronecker factors fitted by gradient descent on a Lie group, to gradients or to products of the Hessian."""
 
 from __future__ import annotations
 
@@ -8,20 +8,30 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from precond.core import HEALTHY, BadInputError, Evidence, Health, Need, Preconditioner, Scope, Traits, need
+from precond.core import HEALTHY, Evidence, Health, Need, Preconditioner, Scope, Traits
 from precond.math.modes import mode_products
 from precond.math.norms import largest_eigenvalue, largest_singular_value
+from precond.preconditioners.fitting import (
+    Criterion,
+    check_fit,
+    fit_needs,
+    keep_finite,
+    noise_of,
+    pair,
+    running_bound,
+    starting_scale,
+)
 from precond.preconditioners.shifts import refuse_shift
 
 
 @dataclasses.dataclass
-class KronWhiteningState:
-    """State of `KronWhitening`; the modes are the axes longer than one.
+class FittedKronState:
+    """State of `FittedKron`; the modes are the axes longer than one.
 
     Attributes:
         factors: One ``Q_i`` per mode, ``[batch, n, n]``, or ``[batch, n]`` where it is diagonal.
         bounds: Running bounds on the curvature of the fit, one ``[batch]`` per mode.
-        steps: Gradients absorbed, ``[batch]``.
+        steps: Pairs absorbed, ``[batch]``.
     """
 
     factors: list[Tensor]
@@ -31,12 +41,13 @@ class KronWhiteningState:
 
 @final
 @dataclasses.dataclass(frozen=True)
-class KronWhitening(Preconditioner[KronWhiteningState]):
-    """``P = Q^T Q`` with ``Q = Q_1 x ... x Q_k``, fitted online until ``P g`` is white: towards ``E[gg^T]^(-1/2)``.
+class FittedKron(Preconditioner[FittedKronState]):
+    """``P = Q^T Q`` with ``Q = Q_1 x ... x Q_k``, fitted online: towards ``E[gg^T]^(-1/2)``, or towards ``|H|^-1``.
 
-    Each gradient takes one step of relative gradient descent on ``E[g^T P g + v^T P^-1 v]`` with ``v`` normal, in
-    coordinates in which neither inverses nor triangular solves occur; a small rotation then keeps ``Q_i`` nearly
-    symmetric. No decompositions, and ``P`` is positive definite whatever happens.
+    Each pair ``(v, h)`` takes one step of relative gradient descent on ``E[h^T P h + v^T P^-1 v]``, where ``h`` is the
+    gradient and ``v`` normal (which ``P g`` white makes least), or ``v`` is a probe and ``h = H v``; in coordinates in
+    which neither inverses nor triangular solves occur. A small rotation then keeps ``Q_i`` nearly symmetric. No
+    decompositions, and ``P`` is positive definite whatever happens.
 
     Sources: Pooladzandi and Li (arXiv 2402.04553); the coordinates ``dQ = Q^(1/2) E Q^(3/2)`` are those of the
     published code.
@@ -47,10 +58,10 @@ class KronWhitening(Preconditioner[KronWhiteningState]):
         damping: Standard deviation of the noise that is thought added to each gradient, beside its rounding.
         max_size: Longer axes get a diagonal factor.
         max_skew: So do axes whose length squared is more than this multiple of the number of entries.
-        init_scale: ``Q`` starts as this multiple of the identity; by the size of the first gradient unless given.
+        init_scale: ``Q`` starts as this multiple of the identity; by the size of the first ``h`` unless given.
+        criterion: ``"whitening"``, fed gradients, or ``"newton"``, fed probes.
     """
 
-    needs: ClassVar[Need] = Need.GRADIENT
     scope: ClassVar[Scope] = Scope.MATRIX
     lr: float = 0.1
     beta: float = 0.9
@@ -58,18 +69,23 @@ class KronWhitening(Preconditioner[KronWhiteningState]):
     max_size: int = 8192
     max_skew: float = 1.0
     init_scale: float | None = None
+    criterion: Criterion = "whitening"
 
     def __post_init__(self) -> None:
-        """Check the step size."""
-        if not 0.0 < self.lr < 1.0:
-            raise BadInputError(f"the step size of the fit must be in (0, 1), not {self.lr}")
+        """Check the step size and the criterion."""
+        check_fit(self.lr, self.criterion)
+
+    @property
+    def needs(self) -> Need:
+        """Gradients or probes."""
+        return fit_needs(self.criterion)
 
     @property
     def traits(self) -> Traits:
-        """Symmetric, positive definite, and moving with every gradient."""
+        """Symmetric, positive definite, and moving with all that is observed."""
         return Traits(fixed=False)
 
-    def init(self, like: Tensor) -> KronWhiteningState:
+    def init(self, like: Tensor) -> FittedKronState:
         """Start every factor at the identity."""
         batch, modes = like.shape[0], _modes(like)
         dtype = torch.promote_types(like.dtype, torch.float32)
@@ -82,39 +98,44 @@ class KronWhitening(Preconditioner[KronWhiteningState]):
             unit = unit if diagonal else torch.diag(unit)
             factors.append(unit.expand(batch, *unit.shape).clone())
         bounds = [torch.zeros(batch, dtype=dtype, device=like.device) for _ in modes]
-        return KronWhiteningState(factors, bounds, torch.zeros(batch, dtype=torch.int64, device=like.device))
+        return FittedKronState(factors, bounds, torch.zeros(batch, dtype=torch.int64, device=like.device))
 
-    def observe(self, state: KronWhiteningState, evidence: Evidence) -> None:
-        """Take one step of the fit; a gradient that would break a factor is left out."""
-        gradient = need(evidence.gradient, "gradient")
-        h = gradient.reshape(gradient.shape[0], *_modes(gradient)).to(state.factors[0].dtype)
+    def observe(self, state: FittedKronState, evidence: Evidence) -> None:
+        """Take one step of the fit; a pair that would break a factor is left out."""
+        seen = pair(evidence, self.criterion)
+        if seen is None:
+            return
+        v, h = (None if x is None else self._unrolled(state, x) for x in seen)
         if self.init_scale is None:
-            self._start(state, h)
+            self._start(state, v, h)
         state.steps.add_(1)
-        white = _apply(state.factors, h)
-        noise = self.damping + torch.finfo(h.dtype).eps * h.flatten(1).square().mean(1).sqrt()
+        through = _apply(state.factors, h)
+        noise = noise_of(h, self.damping)
         squares = [_square(factor) for factor in state.factors]  # Q_i^T Q_i
         sizes = [square.flatten(1).square().sum(1) for square in squares]
         for mode, (q, bound) in enumerate(zip(state.factors, state.bounds, strict=True)):
             others = noise.square()
             for other, size in enumerate(sizes):
                 others = others * size if other != mode else others
-            term, target = _gram(white, q, mode), h[0].numel() / h.shape[mode + 1]
+            term = _gram(through, q, mode)
             if q.ndim == 2:
                 term = term + others[:, None] * squares[mode].square()
-                size = term.amax(-1) + target
             else:
                 term = term.baddbmm_(others[:, None, None] * squares[mode], squares[mode])
-                size = largest_eigenvalue(term) + target
-            new_bound = torch.maximum(torch.lerp(size, bound, self.beta), size)
-            rate = (self.lr / new_bound).view(-1, *(1,) * (q.ndim - 1))
-            moved = q - rate * ((term * q if q.ndim == 2 else torch.bmm(term, q)) - target * q)
+            if v is None:  # the mean over all normal v
+                target = h[0].numel() / h.shape[mode + 1]
+                size = (term.amax(-1) if q.ndim == 2 else largest_eigenvalue(term)) + target
+                change = (term * q if q.ndim == 2 else torch.bmm(term, q)) - target * q
+            else:
+                against = _gram(v, q, mode)
+                size = (term + against).amax(-1) if q.ndim == 2 else largest_eigenvalue(term + against)
+                change = (term - against) * q if q.ndim == 2 else torch.bmm(term - against, q)
+            new_bound = running_bound(bound, size, self.beta)
+            moved = q - (self.lr / new_bound).view(-1, *(1,) * (q.ndim - 1)) * change
             moved = moved if q.ndim == 2 else _towards_symmetric(moved)
-            good = moved.flatten(1).isfinite().all(1) & new_bound.isfinite()
-            q.copy_(torch.where(good.view(-1, *(1,) * (q.ndim - 1)), moved, q))
-            bound.copy_(torch.where(good, new_bound, bound))
+            keep_finite(moved, q, new_bound, bound)
 
-    def refresh(self, state: KronWhiteningState) -> Health:
+    def refresh(self, state: FittedKronState) -> Health:
         """Give all factors the same largest entry, which leaves their product as it is."""
         largest = torch.stack([q.flatten(1).abs().amax(1) for q in state.factors])
         mean = largest.log().mean(0).exp()
@@ -124,19 +145,17 @@ class KronWhitening(Preconditioner[KronWhiteningState]):
             q.mul_(ratio.view(-1, *(1,) * (q.ndim - 1)))
         return HEALTHY
 
-    def apply(self, state: KronWhiteningState, v: Tensor, *, shift: float = 0.0) -> Tensor:
+    def apply(self, state: FittedKronState, v: Tensor, *, shift: float = 0.0) -> Tensor:
         """Return ``Q^T Q v``."""
         refuse_shift(self, shift)
         return _apply(state.factors, v.reshape(v.shape[0], *_modes(v))).reshape(v.shape)
 
-    def _start(self, state: KronWhiteningState, h: Tensor) -> None:
-        """Scale the factors of members that have seen nothing yet by the size of their first gradient."""
-        largest = h.flatten(1).abs().amax(1)
-        divisor = torch.where(largest > 0, largest, 1.0)
-        size = largest * (h.flatten(1) / divisor[:, None]).pow(4).mean(1).pow(0.25)
-        small, large = size.clamp(max=self.damping), size.clamp(min=self.damping)
-        size = large * (1.0 + (small / large).pow(4)).pow(0.25)  # (mean h^4 + damping^4)^(1/4)
-        scale = size.pow(-0.5 / len(state.factors))
+    def _unrolled(self, state: FittedKronState, v: Tensor) -> Tensor:
+        return v.reshape(v.shape[0], *_modes(v)).to(state.factors[0].dtype)
+
+    def _start(self, state: FittedKronState, v: Tensor | None, h: Tensor) -> None:
+        """Scale the factors of members that have seen nothing yet by the size of what they see first."""
+        scale = starting_scale(v, h, self.damping).pow(1.0 / len(state.factors))
         scale = torch.where((state.steps == 0) & scale.isfinite() & (scale > 0), scale, 1.0)
         for q in state.factors:
             q.mul_(scale.view(-1, *(1,) * (q.ndim - 1)))

@@ -1,0 +1,133 @@
+"""Evaluating the batch of a step again, at other weights than the current ones."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from precond.core import Work
+
+_WEIGHTS = "lookback.weights"
+"""Name under which a parameter's state keeps its weights of the step before."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """What was evaluated in a step, beside the gradients that the parameters carry.
+
+    Attributes:
+        loss: The value of the loss at the current weights, 0-d.
+        lookback: The gradient of each parameter on this batch at the weights of the step before; ``None`` where no
+            method needs it and in the first step.
+    """
+
+    loss: Tensor | None = None
+    lookback: Mapping[Tensor, Tensor] | None = None
+
+
+class Replay:
+    """The batch of one step, as its closure evaluates it.
+
+    Whatever a replay does is undone afterwards, even where the closure raises: weights, gradients and random number
+    generators are as the evaluation at the current weights left them. Each replay starts with the random numbers that
+    this evaluation started with, so that dropout draws the same masks. What the closure changes beyond that (running
+    statistics of batch norm, counters of its own) is changed by every evaluation; drawing the next batch inside of the
+    closure makes a replay meaningless.
+
+    Args:
+        closure: Zeroes the gradients, evaluates the model, calls ``backward`` and returns the loss.
+        params: Every parameter of the optimizer.
+        work: Where evaluations are counted.
+        again: Whether `gradients` will be asked for.
+
+    Attributes:
+        value: What the closure returned at the current weights.
+    """
+
+    def __init__(self, closure: Callable[[], Any], params: Iterable[Tensor], work: Work, *, again: bool) -> None:
+        self._closure = closure
+        self._params = list(params)
+        self._work = work
+        self._before = _random_states(self._params) if again else {}
+        self.value = self._evaluate()
+
+    def gradients(self, weights: Mapping[Tensor, Tensor]) -> dict[Tensor, Tensor]:
+        """Return the gradients of this batch at other weights.
+
+        Args:
+            weights: The other weights of some parameters, by parameter; the others stay at their current ones.
+
+        Returns:
+            Copies of the gradients by parameter; zero where the closure left none.
+        """
+        with torch.no_grad(), self._undone(list(weights)):
+            for param, other in weights.items():
+                param.copy_(other)
+            self._evaluate()
+            return {
+                param: torch.zeros_like(param) if param.grad is None else param.grad.clone() for param in self._params
+            }
+
+    def _evaluate(self) -> Any:
+        self._work.gradients += 1
+        with torch.enable_grad():
+            return self._closure()
+
+    @contextlib.contextmanager
+    def _undone(self, moved: list[Tensor]) -> Iterator[None]:
+        """Undo within the context: gradients, random numbers, and the weights of ``moved``."""
+        weights = [param.clone() for param in moved]
+        grads = [(param, param.grad, None if param.grad is None else param.grad.clone()) for param in self._params]
+        after = _random_states(self._params)
+        for param in self._params:
+            param.grad = None
+        _set_random_states(self._before)
+        try:
+            yield
+        finally:
+            for param, weight in zip(moved, weights, strict=True):
+                param.copy_(weight)
+            for param, grad, values in grads:  # views of buckets are written by every backward pass
+                param.grad = grad if grad is None or values is None else grad.copy_(values)
+            _set_random_states(after)
+
+
+def looked_back(replay: Replay, states: Mapping[Tensor, dict[str, Any]]) -> dict[Tensor, Tensor] | None:
+    """Return the gradients of this batch at the weights that `remember` kept; ``None`` if it never did."""
+    weights = {param: state[_WEIGHTS] for param, state in states.items() if _WEIGHTS in state}
+    return replay.gradients(weights) if weights else None
+
+
+def remember(states: Mapping[Tensor, dict[str, Any]]) -> None:
+    """Keep the current weights in the state of every parameter that has one, in their own dtype."""
+    for param, state in states.items():
+        if _WEIGHTS in state:
+            state[_WEIGHTS].copy_(param.detach())
+        elif state:
+            state[_WEIGHTS] = param.detach().clone()
+
+
+def remembered(param: Tensor, state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the part of a parameter's state that `remember` wrote, on the device of the parameter."""
+    return {_WEIGHTS: state[_WEIGHTS].to(param.device, param.dtype)} if _WEIGHTS in state else {}
+
+
+def _random_states(params: Iterable[Tensor]) -> dict[torch.device, Tensor]:
+    """Return the states of the generators from which a model with these parameters draws."""
+    states = {torch.device("cpu"): torch.get_rng_state()}
+    for device in {param.device for param in params if param.device.type == "cuda"}:
+        states[device] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def _set_random_states(states: Mapping[torch.device, Tensor]) -> None:
+    for device, state in states.items():
+        if device.type == "cuda":
+            torch.cuda.set_rng_state(state, device)
+        else:
+            torch.set_rng_state(state)

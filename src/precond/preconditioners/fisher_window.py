@@ -1,0 +1,136 @@
+"""The inverse of an empirical Fisher matrix that is made of a window of gradients."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar, final
+
+import torch
+from torch import Tensor
+
+from precond.core import BadInputError, Evidence, Health, Need, Preconditioner, Scope, Traits, need
+from precond.math.cholesky import safe_cholesky
+from precond.preconditioners.windows import DenseWindow, LowRankWindow, Window
+
+
+@dataclasses.dataclass
+class FisherWindowState:
+    """State of `FisherWindow`; ``m`` gradients have room.
+
+    Attributes:
+        rows: The gradients of the window, a ring, in the window's own format.
+        newest: The gradient observed last, in the same format.
+        inner: Its products with the rows, and with itself, in double precision, ``[batch, m + 1]``.
+        waiting: Whether it has still to be taken into the window, ``[batch]``.
+        count: Gradients taken in so far, ``[batch]``.
+        gram: ``G G^T`` in double precision, ``[batch, m, m]``.
+        factor: Lower Cholesky factor of ``damping m I + G G^T`` in double precision, ``[batch, m, m]``.
+    """
+
+    rows: Any
+    newest: Any
+    inner: Tensor
+    waiting: Tensor
+    count: Tensor
+    gram: Tensor
+    factor: Tensor
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class FisherWindow(Preconditioner[FisherWindowState]):
+    """``(damping I + G^T G / m)^-1`` for the last ``m`` gradients, the rows of ``G``.
+
+    By Woodbury's identity that is ``v / damping - G^T (damping m I + G G^T)^-1 G v / damping``. A new gradient replaces
+    the oldest: when it is observed, its row of ``G G^T`` takes one product with the window; the refresh that takes it
+    in factors that ``m x m`` matrix anew, in ``m^3 / 3`` operations. A gradient with which there is no factor is left
+    out. Slots not filled yet count as gradients of zero.
+
+    Source: M-FAC (arXiv 2107.03356), whose dynamic algorithm gives the same map.
+
+    Attributes:
+        memory: How many gradients are kept, ``m``.
+        damping: What is added to the Fisher matrix, positive.
+        window: How they are kept.
+        per_tensor: Whether every tensor has a window of its own, so that the Fisher matrix is block-diagonal, rather
+            than all together; always so where rows are matrices of low rank.
+    """
+
+    needs: ClassVar[Need] = Need.GRADIENT
+    memory: int = 1024
+    damping: float = 1e-5
+    window: Window[Any] = DenseWindow()
+    per_tensor: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the room and the damping."""
+        if self.memory < 1:
+            raise BadInputError(f"the window needs room for at least 1 gradient, not {self.memory}")
+        if not self.damping > 0:
+            raise BadInputError(f"the damping of the Fisher matrix must be positive, not {self.damping}")
+
+    @property
+    def scope(self) -> Scope:
+        """All parameters, unless each tensor has a window of its own."""
+        return Scope.MATRIX if self.per_tensor or isinstance(self.window, LowRankWindow) else Scope.GLOBAL
+
+    @property
+    def traits(self) -> Traits:
+        """Exact, so linear and definite; it moves at refreshes alone, and any shift takes another factor."""
+        return Traits(shiftable=True)
+
+    def init(self, like: Tensor) -> FisherWindowState:
+        """Start with an empty window: the identity divided by the damping."""
+        batch, m = like.shape[0], self.memory
+        root = torch.full((m,), (self.damping * m) ** 0.5, dtype=torch.float64, device=like.device)
+        return FisherWindowState(
+            rows=self.window.init(like, m),
+            newest=self.window.init(like, 1),
+            inner=torch.zeros(batch, m + 1, dtype=torch.float64, device=like.device),
+            waiting=torch.zeros(batch, dtype=torch.bool, device=like.device),
+            count=torch.zeros(batch, dtype=torch.int64, device=like.device),
+            gram=torch.zeros(batch, m, m, dtype=torch.float64, device=like.device),
+            factor=torch.diag(root).repeat(batch, 1, 1),
+        )
+
+    def observe(self, state: FisherWindowState, evidence: Evidence) -> None:
+        """Keep the gradient and its products for the next refresh, in place of one that still waits."""
+        gradient = need(evidence.gradient, "gradient")
+        self.window.write(state.newest, gradient)
+        newest = self.window.read(state.newest, gradient)
+        state.inner[:, :-1].copy_(self.window.products(state.rows, newest))
+        state.inner[:, -1:].copy_(self.window.products(state.newest, newest))
+        state.waiting.fill_(True)
+
+    def refresh(self, state: FisherWindowState) -> Health:
+        """Take the newest gradient into the window and factor; a member that cannot keeps its window."""
+        if not bool(state.waiting.any()):
+            return Health()
+        member = torch.arange(state.count.shape[0], device=state.count.device)
+        slot, waiting = state.count % self.memory, state.waiting.clone()
+        inner, gram = state.inner[:, :-1].clone(), state.gram.clone()
+        inner[member, slot] = state.inner[:, -1]
+        gram[member, slot] = inner
+        gram[member, :, slot] = inner
+        factor, failed = safe_cholesky(self._shifted(gram, 0.0))
+        keep = waiting & ~failed
+        self.window.put(state.rows, slot, state.newest, keep)
+        state.gram.copy_(torch.where(keep[:, None, None], gram, state.gram))
+        state.factor.copy_(torch.where(keep[:, None, None], factor, state.factor))
+        state.count.add_(keep)
+        state.waiting.fill_(False)
+        failures = int((waiting & failed).sum())
+        return Health(failures, "a gradient left the window without a Cholesky factor" if failures else "")
+
+    def apply(self, state: FisherWindowState, v: Tensor, *, shift: float = 0.0) -> Tensor:
+        """Return ``(F + shift I)^-1 v`` with the damped Fisher matrix ``F``."""
+        factor = safe_cholesky(self._shifted(state.gram, shift))[0] if shift else state.factor
+        inner = self.window.products(state.rows, v).to(factor.dtype).unsqueeze(-1)
+        weights = torch.cholesky_solve(inner, factor).squeeze(-1)
+        return (v - self.window.combine(state.rows, weights, v)) / (self.damping + shift)
+
+    def _shifted(self, gram: Tensor, shift: float) -> Tensor:
+        """Return ``(damping + shift) m I + G G^T``."""
+        shifted = gram.clone()
+        shifted.diagonal(dim1=-2, dim2=-1).add_((self.damping + shift) * self.memory)
+        return shifted

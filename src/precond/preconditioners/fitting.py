@@ -1,0 +1,62 @@
+"""What the preconditioners that are fitted on Lie groups share: two criteria, and how a fit starts and steps."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from precond.core import BadInputError, Evidence, Need, need
+
+Criterion = Literal["whitening", "newton"]
+"""What ``P`` is fitted to: the gradients of a stream, towards ``E[gg^T]^(-1/2)``; or the products of the Hessian with
+random vectors, towards ``|H|^-1``."""
+
+
+def check_fit(lr: float, criterion: str) -> None:
+    """Refuse step sizes that leave the group, and criteria that there are not."""
+    if not 0.0 < lr < 1.0:
+        raise BadInputError(f"the step size of the fit must be in (0, 1), not {lr}")
+    if criterion not in ("whitening", "newton"):
+        raise BadInputError(f"the criterion of the fit must be 'whitening' or 'newton', not {criterion!r}")
+
+
+def fit_needs(criterion: Criterion) -> Need:
+    """Return what a part with this criterion must be fed."""
+    return Need.PROBE if criterion == "newton" else Need.GRADIENT
+
+
+def pair(evidence: Evidence, criterion: Criterion) -> tuple[Tensor | None, Tensor] | None:
+    """Return ``(v, h)``: a probe and its product, or nothing and a gradient; ``None`` at a step without a probe."""
+    if criterion == "newton":
+        return evidence.probe
+    return None, need(evidence.gradient, "gradient")
+
+
+def noise_of(h: Tensor, damping: float) -> Tensor:
+    """Return the standard deviation of the noise that is thought added to ``h``, beside its rounding, ``[batch]``."""
+    return damping + torch.finfo(h.dtype).eps * h.flatten(1).square().mean(1).sqrt()
+
+
+def starting_scale(v: Tensor | None, h: Tensor, damping: float) -> Tensor:
+    """Return ``(mean v^2)^(1/4) (mean h^4 + damping^4)^(-1/8)`` of each member, ``[batch]``; free of overflow."""
+    largest = h.flatten(1).abs().amax(1)
+    divisor = torch.where(largest > 0, largest, 1.0)
+    size = largest * (h.flatten(1) / divisor[:, None]).pow(4).mean(1).pow(0.25)
+    small, large = size.clamp(max=damping), size.clamp(min=damping)
+    size = large * (1.0 + (small / large).pow(4)).pow(0.25)  # (mean h^4 + damping^4)^(1/4)
+    scale = size.pow(-0.5)
+    return scale if v is None else scale * v.flatten(1).square().mean(1).pow(0.25)
+
+
+def running_bound(bound: Tensor, size: Tensor, beta: float) -> Tensor:
+    """Return ``max(beta bound + (1 - beta) size, size)``."""
+    return torch.maximum(torch.lerp(size, bound, beta), size)
+
+
+def keep_finite(moved: Tensor, old: Tensor, new_bound: Tensor, bound: Tensor) -> None:
+    """Write a factor and its bound, ``[batch]``, over the old ones in place, for members in which both are finite."""
+    good = moved.flatten(1).isfinite().all(1) & new_bound.isfinite()
+    old.copy_(torch.where(good.view(-1, *(1,) * (old.ndim - 1)), moved, old))
+    bound.copy_(torch.where(good, new_bound, bound))

@@ -1,0 +1,125 @@
+"""Newton-Schulz steps on the Gram matrix are the same steps, for fewer multiplications."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from precond.core import BadInputError
+from precond.math.polar import FIVE_QUINTICS, MUON, POLAR_EXPRESS, TURBO, polar
+from precond.math.polar_gram import operations, restarts
+from precond.preconditioners.polar import Polar
+
+ITERATIONS = {"muon": (MUON, 5), "five": (FIVE_QUINTICS, 5), "express": (POLAR_EXPRESS, 12), "turbo": (TURBO, 4)}
+
+
+def graded(rows: int, columns: int, seed: int = 0) -> torch.Tensor:
+    """A matrix with singular values from 1 to 1e-7."""
+    rng = np.random.default_rng(seed)
+    short = min(rows, columns)
+    u, v = (np.linalg.qr(rng.standard_normal((n, short)))[0] for n in (rows, columns))
+    return torch.tensor(u * np.logspace(0, -7, short) @ v.T)
+
+
+def by_singular_values(matrix: torch.Tensor, coefficients, steps: int) -> np.ndarray:
+    """What the polynomials do to the singular values, one by one."""
+    u, s, vt = np.linalg.svd(matrix.numpy(), full_matrices=False)
+    s = s / (np.linalg.norm(s) + 1e-7)
+    for step in range(steps):
+        a, b, c = coefficients[min(step, len(coefficients) - 1)]
+        s = a * s + b * s**3 + c * s**5
+    return u * s @ vt
+
+
+@pytest.mark.parametrize("shape", [(12, 40), (40, 12), (8, 8), (1, 5), (5, 1)])
+def test_does_to_singular_values_what_the_polynomials_say(shape):
+    matrix = graded(*shape)
+    ours = polar(matrix, 5, form="gram").numpy()
+    np.testing.assert_allclose(ours, by_singular_values(matrix, MUON.coefficients, 5), rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", ITERATIONS)
+@pytest.mark.parametrize("shape", [(3, 16, 64), (2, 48, 16), (4, 10, 10)])
+def test_equals_steps_with_the_matrix(name, shape):
+    iteration, steps = ITERATIONS[name]
+    matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    ours, theirs = (polar(matrices, steps, iteration, form=form) for form in ("gram", "matrix"))
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ITERATIONS)
+def test_single_precision_survives_tiny_singular_values(name):
+    """Rounding pushes eigenvalues of the Gram matrix below zero; without restarts twelve steps blow them up."""
+    iteration, steps = ITERATIONS[name]
+    matrix = graded(24, 96)
+    exact = polar(matrix, steps, iteration, form="matrix")
+    error = (polar(matrix.float(), steps, iteration, form="gram").double() - exact).norm() / exact.norm()
+    assert error < 0.02
+
+
+def test_half_precision_is_better_than_bfloat16_steps():
+    matrix = torch.randn(32, 96, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    exact = polar(matrix, 5, form="matrix")
+    half = polar(matrix.float(), 5, dtype=torch.float16, form="gram").double() - exact
+    brain = polar(matrix.float(), 5, dtype=torch.bfloat16, form="matrix").double() - exact
+    assert half.norm() < 0.5 * brain.norm()
+
+
+def test_starts_afresh_where_the_published_code_does_in_half_precision():
+    assert restarts(POLAR_EXPRESS.quintics(5), torch.float16) == {2}
+    assert restarts(FIVE_QUINTICS.quintics(5), torch.float16) == {2}
+    assert not restarts(MUON.quintics(5), torch.float32)
+
+
+def test_multiplications_are_counted_as_they_are_made(monkeypatch):
+    made = 0
+    bmm, baddbmm = torch.bmm, torch.baddbmm
+
+    def count(a, b):
+        nonlocal made
+        made += a.shape[0] * a.shape[1] * a.shape[2] * b.shape[2]
+
+    monkeypatch.setattr(torch, "bmm", lambda a, b, **kw: (count(a, b), bmm(a, b, **kw))[1])
+    monkeypatch.setattr(torch, "baddbmm", lambda c, a, b, **kw: (count(a, b), baddbmm(c, a, b, **kw))[1])
+    for iteration, steps in ITERATIONS.values():
+        if iteration.scaling == "aol":  # its first Gram matrix comes from the scaling
+            continue
+        for shape in ((6, 6), (6, 40), (40, 6)):
+            for dtype in (torch.float32, torch.float64):
+                counted = operations(*shape, iteration.quintics(steps), dtype)
+                for form, expected in zip(("matrix", "gram"), counted, strict=True):
+                    made = 0
+                    polar(torch.randn(shape, dtype=dtype), steps, iteration, form=form)
+                    assert made == expected
+
+
+def test_auto_takes_the_cheaper_and_half_precision_the_matrix(monkeypatch):
+    import precond.math.polar as module
+
+    taken = []
+    inner = module.iterate_gram
+    monkeypatch.setattr(module, "iterate_gram", lambda *args: (taken.append(1), inner(*args))[1])
+    polar(torch.randn(8, 32, dtype=torch.float64))
+    assert len(taken) == 1
+    polar(torch.randn(8, 8, dtype=torch.float64))
+    polar(torch.randn(8, 32), dtype=torch.bfloat16)
+    assert len(taken) == 1
+
+
+def test_bad_members_stay_alone_and_zero_stays_zero():
+    matrices = torch.randn(3, 4, 12, generator=torch.Generator().manual_seed(2))
+    expected = polar(matrices[2], form="gram")
+    matrices[0], matrices[1] = 0.0, torch.nan
+    ours = polar(matrices, form="gram")
+    assert torch.equal(ours[0], torch.zeros(4, 12))
+    assert bool(ours[1].isnan().all())
+    torch.testing.assert_close(ours[2], expected)
+    assert polar(torch.zeros(0, 4, 6), form="gram").shape == (0, 4, 6)
+
+
+def test_unknown_forms_are_refused():
+    with pytest.raises(BadInputError, match="gram"):
+        Polar(form="square")
+    with pytest.raises(ValueError, match="gram"):
+        polar(torch.zeros(2, 2), form="square")
