@@ -18,7 +18,7 @@ def tile_sides(dims: Sequence[int], size: int) -> tuple[tuple[int, int], ...]:
 
 
 def overhang(v: Tensor, dims: Sequence[int]) -> Tensor:
-    """Return ``[batch, d_0, ...]`` with zeros behind each axis up to ``dims``; ``v`` itself where it has them already."""
+    """Return ``[batch, d_0, ...]`` with zeros behind each axis up to ``dims``; ``v`` itself if there are none."""
     margins = [length - dim for length, dim in zip(dims, v.shape[1:], strict=True)]
     if not any(margins):
         return v

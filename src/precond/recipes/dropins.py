@@ -159,7 +159,10 @@ class Shampoo(Optimizer):
         precondition_frequency: Steps between roots.
         max_preconditioner_dim: Axes longer than this are left as they are.
         grafting: ``"none"``, ``"sgd"`` or ``"adagrad"``: whose norm each direction gets.
-        block_size: Longest side of the tiles that tensors are cut into; whole tensors unless given.
+        block_size: Factors of longer axes are block diagonal, with blocks no longer than this; whole unless given.
+        one_sided: Only the shortest axis of a tensor has a factor.
+        statistics_frequency: Steps between gradients that the factors absorb.
+        half_roots: Keep the roots in bfloat16.
     """
 
     def __init__(
@@ -174,10 +177,13 @@ class Shampoo(Optimizer):
         max_preconditioner_dim: int = 8192,
         grafting: Literal["none", "sgd", "adagrad"] = "none",
         block_size: int | None = None,
+        one_sided: bool = False,
+        statistics_frequency: int = 1,
+        half_roots: bool = False,
     ) -> None:
         method = matrix.shampoo(
             momentum=momentum, beta=beta, eps=epsilon, every=precondition_frequency, max_dim=max_preconditioner_dim,
-            graft=grafting, block=block_size,
+            graft=grafting, block=block_size, one_sided=one_sided, statistics=statistics_frequency, half=half_roots,
         )  # fmt: skip
         super().__init__(params, method, lr=lr, weight_decay=weight_decay)
 
@@ -215,7 +221,7 @@ class SOAP(Optimizer):
 
 
 class LeanSOAP(Optimizer):
-    """SOAP on tiles, several times cheaper; see `precond.recipes.matrix.lean_soap`.
+    """SOAP with less work in the bases, several times cheaper; see `precond.recipes.matrix.lean_soap`.
 
     Args:
         params: Parameters, named parameters or parameter groups.
@@ -225,7 +231,11 @@ class LeanSOAP(Optimizer):
         eps: Added to the square root.
         weight_decay: Decoupled decay.
         precondition_frequency: Steps between turns of the basis.
-        block_size: Longest side of a tile.
+        max_precond_dim: Axes longer than this keep their own basis.
+        block_size: Bases of longer axes are block diagonal, with blocks no longer than this; ``None`` for whole ones.
+        one_sided: Only the shortest axis of a tensor has a basis.
+        statistics_frequency: Steps between gradients that the factors absorb.
+        half_bases: Keep the bases in bfloat16, and multiply by them in bfloat16 where the device can.
     """
 
     def __init__(
@@ -237,10 +247,15 @@ class LeanSOAP(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.01,
         precondition_frequency: int = 10,
-        block_size: int = 128,
+        max_precond_dim: int = 10000,
+        block_size: int | None = 512,
+        one_sided: bool = False,
+        statistics_frequency: int = 2,
+        half_bases: bool = True,
     ) -> None:
         b1, b2 = checked_betas(betas, 2)
         method = matrix.lean_soap(
-            block=block_size, b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps, every=precondition_frequency,
+            block=block_size, one_sided=one_sided, statistics=statistics_frequency, half=half_bases, b1=b1, b2=b2,
+            shampoo_beta=shampoo_beta, eps=eps, every=precondition_frequency, max_dim=max_precond_dim,
         )  # fmt: skip
         super().__init__(params, method, lr=lr, weight_decay=weight_decay)

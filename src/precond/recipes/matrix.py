@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from typing import Literal
 
-from precond.core import BadInputError, Builds, Cadence, Choice, Kind, LogUniform, Method, Paper, Preconditioner
+from precond.core import BadInputError, Builds, Cadence, Choice, Kind, LogUniform, Method, Paper
 from precond.filters.ema import EMA
 from precond.filters.heavy_ball import HeavyBall
-from precond.preconditioners.blocked import Blocked
 from precond.preconditioners.diagonal import Diagonal
 from precond.preconditioners.eigenbasis import Eigenbasis
 from precond.preconditioners.graft import Graft
@@ -58,6 +57,9 @@ def shampoo(
     max_dim: int = 8192,
     graft: Literal["none", "sgd", "adagrad"] = "none",
     block: int | None = None,
+    one_sided: bool = False,
+    statistics: int = 1,
+    half: bool = False,
 ) -> Method:
     """Kronecker-factored AdaGrad.
 
@@ -66,9 +68,11 @@ def shampoo(
 
     Options beyond the paper's algorithm: heavy-ball ``momentum`` on the directions; ``beta < 1`` averages the factors;
     ``exponent`` replaces ``-1/2k``; roots are taken at the first and then every ``every`` steps; ``graft`` gives each
-    direction the norm of an SGD or AdaGrad step; ``block`` cuts every tensor into tiles of this side, each with factors
-    of its own (both arXiv 2002.09018). With ``every > 1`` the first roots come from one gradient and magnify all others
-    by up to ``eps^(-1/2)``: raise ``eps``, or graft.
+    direction the norm of an SGD or AdaGrad step (arXiv 2002.09018). With ``every > 1`` the first roots come from one
+    gradient and magnify all others by up to ``eps^(-1/2)``: raise ``eps``, or graft.
+
+    To save work and memory: ``block``, ``one_sided``, ``statistics`` and ``half``, as in `lean_soap`. Factors that sum
+    take every ``statistics``-th gradient alone, so that they grow more slowly.
 
     Deviations:
         1. Axes longer than ``max_dim`` are left as they are, and ``k`` counts the others.
@@ -78,14 +82,12 @@ def shampoo(
     """
     if graft not in ("none", *_GRAFTS):
         raise BadInputError(f"graft must be 'none', 'sgd' or 'adagrad', not {graft!r}")
-    factors: Preconditioner[Any] = Kronecker(beta, eps, exponent, max_dim)
-    if block is not None:
-        factors = Blocked(block, factors)
+    factors = Kronecker(beta**statistics, eps, exponent, max_dim, block=block, one_sided=one_sided, half=half)
     return Method(
         preconditioner=Graft(factors, _GRAFTS[graft]) if graft != "none" else factors,
         smoothing=HeavyBall(momentum) if momentum else None,
         decay=Decoupled(),
-        cadence=Cadence(every=every),
+        cadence=Cadence(every=every, statistics=statistics),
     )
 
 
@@ -141,7 +143,7 @@ def soap(
     runs_on=Kind.TRAINING,
     family="matrix",
     paper=_SOAP,
-    purpose="SOAP on square tiles of every matrix: most of its effect at a fraction of its cost.",
+    purpose="SOAP at a fraction of its cost and memory, and at equal loss: long axes in blocks, bases in bfloat16.",
     claim="Pre-trains language models of 360M and 660M parameters in over 40 % fewer steps and over 35 % less time "
     "than AdamW, at large batch size.",
     example="precond.optim.LeanSOAP(model.parameters(), lr=3e-3, weight_decay=0.01)",
@@ -151,23 +153,44 @@ def soap(
 )
 def lean_soap(
     *,
-    block: int = 128,
+    block: int | None = 512,
+    one_sided: bool = False,
+    statistics: int = 2,
+    half: bool = True,
     b1: float = 0.95,
     b2: float = 0.95,
     shampoo_beta: float | None = None,
     eps: float = 1e-8,
     every: int = 10,
+    max_dim: int = 10000,
     stagger: bool = True,
 ) -> Method:
-    """SOAP with every tensor cut into tiles of side ``block``, each with a basis of its own.
+    """SOAP with less work in the bases: four savings, each of which can be taken alone.
 
-    The equations are those of `soap`, tile by tile. A product with a basis, and its statistics, cost
-    ``2 block`` operations an entry instead of ``2 (rows + columns)``, and turning the bases costs ``block`` an entry.
+    The equations are those of `soap`, but for the factors and bases of the axes:
+
+    * ``block``: those of an axis of length ``n > block`` are block diagonal. All that is done for the axis costs
+      ``block / n`` of what it did; the other axes do not notice, and see the whole tensor.
+    * ``one_sided``: only the shortest axis has them.
+    * ``statistics``: the factors absorb every ``statistics``-th gradient alone, with decay
+      ``shampoo_beta^statistics``, so that they remember as many steps.
+    * ``half``: the bases are kept in bfloat16, and so are products with them where the device multiplies bfloat16
+      natively; other devices multiply in single precision. No effect on tensors of double precision.
+
+    ``benchmarks/lean.py`` measures what each costs in loss and gains in time.
 
     Deviations:
-        1. The tiles: the paper preconditions whole matrices (blocking is from Scalable Shampoo, arXiv 2002.09018).
-           Where no axis is longer than ``block`` this is `soap`.
-        2. Those of `soap`, but for the longest axis, which ``block`` replaces.
+        1. The savings: the paper has whole matrices in one precision (blocking is from Scalable Shampoo, arXiv
+           2002.09018, where other axes are cut, too). Without any of them this is `soap`.
+        2. Those of `soap`.
     """
-    whole = soap(b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps, every=every, max_dim=block, stagger=stagger)
-    return dataclasses.replace(whole, preconditioner=Blocked(block, whole.preconditioner))
+    whole = soap(b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps, every=every, max_dim=max_dim, stagger=stagger)
+    rotate = whole.preconditioner
+    assert isinstance(rotate, Rotate)
+    beta = rotate.basis.beta**statistics
+    basis = dataclasses.replace(rotate.basis, beta=beta, block=block, one_sided=one_sided, half=half)
+    return dataclasses.replace(
+        whole,
+        preconditioner=dataclasses.replace(rotate, basis=basis),
+        cadence=dataclasses.replace(whole.cadence, statistics=statistics),
+    )
