@@ -92,7 +92,8 @@ class Walker:
             return False
         with slab.working(None if len(members) == len(slab.params) else members) as state:
             slab.tick(state, members)
-            moved = Moved(params, grads, slab.scatter, state.preconditioner, state.filters.get("momentum"))
+            momentum = state.filters.get("momentum")
+            moved = Moved(params, grads, slab.scatter, state.preconditioner, momentum, state.previous)
             slab.fused(moved, group["lr"], group["weight_decay"])
         self.work.applies += len(members)
         return True
