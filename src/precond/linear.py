@@ -57,10 +57,10 @@ def solve(
     Args:
         A: A dense or sparse torch tensor, a NumPy array, a SciPy sparse matrix or LinearOperator, or an `Operator`.
         b: One right-hand side ``[n]``, or ``k`` of them as columns ``[n, k]``; NumPy or torch.
-        method: ``"auto"``, the name of an iteration ("cg", "minres", "gmres", "fgmres", "bicgstab") or an
-            `Iteration`.
-        preconditioner: ``"auto"``, a name ("identity", "jacobi", "block-jacobi", "ssor", "ic0", "ilu0", "ilut") or a
-            `Preconditioner`.
+        method: ``"auto"``, the name of an iteration ("cg", "block-cg", "minres", "gmres", "fgmres", "gcrodr",
+            "bicgstab", "idr", "chebyshev", "richardson", "sor") or an `Iteration`.
+        preconditioner: ``"auto"``, a name ("identity", "jacobi", "block-jacobi", "ssor", "ic0", "ilu0", "ilut", "lu")
+            or a `Preconditioner`.
         rtol: Relative tolerance.
         atol: Absolute tolerance.
         max_iterations: Limit on iterations; ``None`` means ten times the size, at least 100.
@@ -194,16 +194,19 @@ def _attempts(
 ) -> tuple[list[tuple[Iteration, Preconditioner[Any], str, int]], str]:
     """Return what to try in turn, each with its name, and why the first of them."""
     if "auto" not in (method, preconditioner):
-        iteration, part = _iteration(method, kind), _preconditioner(preconditioner)
-        return [(iteration, part, f"{_name(method)} + {_name(preconditioner)}", 0)], ""
+        iteration, part = build_iteration(method, kind), build_preconditioner(preconditioner)
+        return [(iteration, part, f"{name_of(method)} + {name_of(preconditioner)}", 0)], ""
     selection = choose(operator)
     found, names = [], list[str]()
     for attempt in selection.attempts:
         first = attempt.method if method == "auto" else method
         second = attempt.preconditioner if preconditioner == "auto" else preconditioner
-        iteration, part = _iteration(first, kind), _preconditioner(second)
-        name = f"{_name(first)} + {_name(second)}"
-        if preconditioner == "auto" and attempt.settings:
+        iteration = build_iteration(first, kind)
+        if preconditioner == "auto" and not iteration.preconditioned:
+            second = "identity"
+        part = build_preconditioner(second)
+        name = f"{name_of(first)} + {name_of(second)}"
+        if preconditioner == "auto" and attempt.settings and second == attempt.preconditioner:
             part = dataclasses.replace(part, **attempt.settings)
             name += f"({', '.join(f'{key}={value:g}' for key, value in attempt.settings.items())})"
         unfit = iteration.symmetric_preconditioner and not (part.traits.symmetric and part.traits.definite)
@@ -228,13 +231,15 @@ def match(rows: Tensor, operator: Operator, what: str) -> Tensor:
     return rows.to(operator.dtype)
 
 
-def _iteration(method: str | Iteration, kind: Kind) -> Iteration:
+def build_iteration(method: str | Iteration, kind: Kind = Kind.LINEAR_SYSTEM) -> Iteration:
+    """Return an iteration, built if it is given by name."""
     if isinstance(method, Iteration):
         return method
     return _build(method, Builds.ITERATION, kind, "method", "an Iteration such as precond.krylov.CG()")
 
 
-def _preconditioner(preconditioner: str | Preconditioner[Any]) -> Preconditioner[Any]:
+def build_preconditioner(preconditioner: str | Preconditioner[Any]) -> Preconditioner[Any]:
+    """Return a preconditioner, built if it is given by name."""
     if isinstance(preconditioner, Preconditioner):
         return preconditioner
     expected = "a Preconditioner such as precond.preconditioners.ic0.IC0()"
@@ -255,7 +260,8 @@ def _build(name: Any, builds: Builds, kind: Kind | None, what: str, expected: st
     return known[name].build()
 
 
-def _name(part: Any) -> str:
+def name_of(part: Any) -> str:
+    """Return the name that a part was given by, or that of its class."""
     return part if isinstance(part, str) else type(part).__name__
 
 

@@ -4,51 +4,83 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from precond.core import IncompatibleError, Iteration, Kind, Operator, Preconditioner, Result, Work
-from precond.linear import match, run_attempts
+from precond.core import (
+    BadInputError,
+    IncompatibleError,
+    Iteration,
+    Kind,
+    Operator,
+    Preconditioner,
+    Result,
+    Status,
+    UnknownNameError,
+    Work,
+)
+from precond.linear import build_iteration, build_preconditioner, match, name_of, run_attempts
+from precond.math.ordering import nearest_neighbours
 from precond.operators import as_operator
-from precond.solvers.choose import choose_system
+from precond.solvers.bandits import NAMED, Learner
+from precond.solvers.choose import choose_system, choose_ways
 from precond.solvers.drive import Callback
 from precond.solvers.forms import Form, read_vectors
-from precond.solvers.held import Held
 from precond.solvers.solve import solve_linear
+from precond.solvers.warm import WarmStart
+from precond.solvers.ways import Factors, Way, allowed, factorization_seconds, ranked
 
 _log = logging.getLogger(__name__)
+_patience = 1000  # iterations of a way that was chosen automatically, where the user gave no limit
 
 
 class SolveSequence:
     """Solves related systems ``A_i x_i = b_i`` one after another, each to the tolerance, and learns on the way.
 
-    Warm start: system ``i`` starts at ``c x_{i-1}``, with the factor ``c`` of least residual, so never worse than at
-    zero. Reuse: the preconditioner of an earlier matrix is applied until it has cost as much as a new one would: it is
-    set up again when the seconds that the solves since have taken beyond the first of them exceed the seconds of
-    a setup (the ski-rental rule, which pays at most twice what the best moment would have cost: R. M. Karp, *On-line
-    algorithms versus off-line algorithms*, 1992), or at once when a solve with it does not converge.
+    Warm start: system ``i`` starts at the combination of the last solutions that leaves the least residual, so never
+    worse than at zero.
+
+    Reuse: the preconditioner of an earlier matrix is applied until a system costs more than the average since its setup
+    (see ``solvers/ways.py``), or until a solve with it does not converge.
+
+    Recycling: GCRO-DR hands on a subspace. With ``method="gcrodr"`` always; with ``method="auto"`` where it pays.
+
+    Choice: with ``"auto"``, several pairs of method and preconditioner are tried, one on each of the first systems, and
+    the one that has taken the fewest seconds lately, setups included, is used; `report` lists what was measured. A pair
+    whose setup may be long (a complete factorization) is tried once the sequence has cost about as much. A trial
+    that takes twice as long as the best so far is given up.
+
+    Relaxation: the ``omega`` of SOR or SSOR can be chosen online (see ``solvers/bandits.py``); `regret` says at what
+    cost.
 
     >>> import numpy as np
     >>> sequence = SolveSequence(rtol=1e-10)
     >>> [sequence.solve(np.diag([1.0, 2.0, 4.0]) * t, np.ones(3)).converged for t in (1.0, 1.1, 1.2)]
     [True, True, True]
-    >>> sequence.solved, sequence.setups
-    (3, 1)
+    >>> sequence.solved
+    3
 
     Args:
         rtol: Relative tolerance, of every system.
-        method: As for ``precond.solve``; ``"auto"`` is chosen for the first system, and again when it no longer fits.
+        method: As for ``precond.solve``; ``"auto"`` is chosen by what is measured.
         preconditioner: As for ``precond.solve``.
         atol: Absolute tolerance.
         max_iterations: Limit on iterations of each system.
+        omega: Relaxation of ``method="sor"`` or ``preconditioner="ssor"``: ``"learned"`` (Tsallis-INF),
+            ``"contextual"`` (ChebCB) or a `Learner` choose it for each system, by the iterations that the
+            systems before have taken.
+        warm: Start at the best combination of earlier solutions; else at zero.
 
     Attributes:
         solved: Systems solved so far.
         setups: Setups of a preconditioner so far.
         work: Work of all systems together.
+        learner: What chooses the relaxation, with its choices, losses and estimated regret; ``None`` without ``omega``.
     """
 
     def __init__(
@@ -59,134 +91,224 @@ class SolveSequence:
         preconditioner: str | Preconditioner[Any] = "auto",
         atol: float = 0.0,
         max_iterations: int | None = None,
+        omega: str | Learner | None = None,
+        warm: bool = True,
     ) -> None:
         self.method, self.preconditioner = method, preconditioner
         self.limits = {"rtol": rtol, "atol": atol, "max_iterations": max_iterations}
         self.solved, self.setups, self.work = 0, 0, Work()
-        self._kept: _Kept | None = None
-        self._x: Tensor | None = None
+        self._ways: list[Way] = []
+        self._for: Any = None
+        self._spent = 0.0
+        self._warm = WarmStart() if warm else None
+        if isinstance(omega, str) and omega not in NAMED:
+            raise UnknownNameError("omega", omega, list(NAMED))
+        if omega is not None and not isinstance(omega, (str, Learner)):
+            raise BadInputError(
+                f"omega is a {type(omega).__name__}: give 'learned' or a Learner; a fixed one goes into the part, "
+                "as in method=precond.krylov.SOR(omega=1.5)"
+            )
+        self.learner = NAMED[omega]() if isinstance(omega, str) else omega
 
-    def solve(self, A: Any, b: Any, *, callback: Callback | None = None) -> Result:
+    @property
+    def regret(self) -> float | None:
+        """Estimated iterations beyond those of the best fixed relaxation so far; ``None`` where none is learned."""
+        return None if self.learner is None else self.learner.regret
+
+    def solve(self, A: Any, b: Any, *, context: float | None = None, callback: Callback | None = None) -> Result:
         """Solve the next system.
 
         Args:
             A: What ``precond.solve`` takes.
             b: One right-hand side ``[n]``, or ``k`` of them as columns ``[n, k]``; NumPy or torch.
+            context: What tells the system from others, for a learner of ``omega`` that uses it; the mean of the
+                diagonal unless given.
             callback: As for ``precond.solve``.
 
         Returns:
             The result; ``x`` is shaped like ``b``, NumPy or torch as ``b`` is. Its work includes that of the warm
-            start; its method says which setup was used.
+            start and of trials; its method says which setup was used, and why this way.
 
         Raises:
             BadInputError: An argument cannot be used as it is.
             IncompatibleError: Matrix, method and preconditioner do not fit.
             UnknownNameError: A name that no recipe has.
         """
+        begin = time.perf_counter()
         rows, form = read_vectors(b, "b")
         operator = as_operator(A, dtype=rows.dtype)
         rows = match(rows, operator, "b")
         work = Work()
-        start = self._start(operator, rows, work)
-        result = self._reuse(operator, rows, start, work, form, callback)
-        if result is None:
-            result = self._anew(operator, rows, start, work, form, callback)
-        self._x = match(read_vectors(result.x, "x")[0], operator, "x") if _finite(result.x) else None
+        start = self._warm.start(operator, rows, work) if self._warm is not None else None
+        shown = _shown(callback, form)
+        if self.learner is not None:
+            result = self._relaxed(self.learner, operator, rows, start, work, shown, context)
+        else:
+            result = self._solve(operator, rows, start, work, form, shown)
+        if self._warm is not None:
+            self._warm.keep(result.x)
         self.solved += 1
         self.setups += work.refreshes
+        self._spent += time.perf_counter() - begin
         _add(self.work, work)
-        return dataclasses.replace(result, work=work)
+        return dataclasses.replace(result, work=work, x=form.restore(result.x))
 
-    def _start(self, operator: Operator, b: Tensor, work: Work) -> Tensor | None:
-        """Return the last solution times the factor of least residual; ``None`` where there is none that fits."""
-        x = self._x
-        if x is None or x.shape != b.shape or x.dtype != b.dtype or x.device != b.device:
-            return None
-        with torch.no_grad():
-            product = operator.matvec(x)
-        work.matvecs += len(x)
-        size = torch.linalg.vecdot(product, product).real
-        factor = torch.where(size > 0, torch.linalg.vecdot(product, b) / size, 0)
-        start = x * factor.unsqueeze(-1)
-        return start if bool(torch.isfinite(start).all()) else None
+    def solve_all(
+        self, systems: Sequence[tuple[Any, Any]], *, parameters: Any = None, sort: bool = True
+    ) -> list[Result]:
+        """Solve systems that are all known, each next to one like it.
 
-    def _reuse(
-        self, operator: Operator, b: Tensor, start: Tensor | None, work: Work, form: Form, callback: Callback | None
-    ) -> Result | None:
-        """Solve with what was kept; ``None`` when nothing was, or when it fails."""
-        kept = self._kept
-        if kept is None or kept.shape != (operator.shape, b.shape, b.dtype, b.device):
-            return None
-        if kept.overpaid:
-            kept.held.stale = True
-        before = work.seconds.get("setup", 0.0)
-        label = f"{kept.label} (set up for system {self.solved if kept.held.stale else kept.made})"
-        begin = time.perf_counter()
-        try:
-            result = solve_linear(
-                operator, b, kept.iteration, kept.held, x0=start, work=work, name=label,
-                callback=_shown(callback, form), **self.limits,
-            )  # fmt: skip
-        except IncompatibleError:
-            if "auto" not in (self.method, self.preconditioner):
-                raise
-            return None
-        if result.status.group == "failed" or (result.status.group == "stopped" and work.refreshes == 0):
-            _log.info("system %d: %s; set up again", self.solved, result.message)
-            self._kept = None
-            return None
-        setup = work.seconds.get("setup", 0.0) - before
-        kept.spend(time.perf_counter() - begin - setup, setup if work.refreshes else None, self.solved)
-        return dataclasses.replace(result, x=form.restore(result.x))
+        The order is that of SKR: from the first, always on to the nearest that is left (H. Wang, Z. Hao, J. Wang,
+        Z. Geng, Z. Wang, B. Li, F. Wu, *Accelerating data generation for neural operators via Krylov subspace
+        recycling*, 2024, arXiv 2401.09516).
 
-    def _anew(
+        Args:
+            systems: Pairs ``(A, b)``.
+            parameters: One row of numbers for each system, by which nearness is judged (Euclidean); the entries of the
+                matrices unless given.
+            sort: Solve in this order; else in the order given.
+
+        Returns:
+            The results, in the order given.
+        """
+        order = range(len(systems))
+        if sort and len(systems) > 2:
+            order = nearest_neighbours(_described(systems) if parameters is None else parameters)
+            if len(order) != len(systems):
+                raise BadInputError(f"parameters has {len(order)} rows for {len(systems)} systems: give one for each")
+        results: dict[int, Result] = {index: self.solve(*systems[index]) for index in order}
+        return [results[index] for index in range(len(systems))]
+
+    @property
+    def report(self) -> list[tuple[str, float | None]]:
+        """The ways considered, with the recent seconds of a system; ``None`` not tried, infinite where one failed."""
+        return [(way.label, way.cost) for way in self._ways]
+
+    def _solve(
         self, operator: Operator, b: Tensor, start: Tensor | None, work: Work, form: Form, callback: Callback | None
     ) -> Result:
-        """Choose and set up from the start."""
-        begin = time.perf_counter()
+        """Solve by one way after another, until one converges."""
+        ways = self._ways_for(operator, b)
+        automatic = len(ways) > 1
+        limits = dict(self.limits)
+        if automatic and limits["max_iterations"] is None:
+            limits["max_iterations"] = _patience
+        for way in ranked(ways, self._spent):
+            try:
+                result = way.solve(
+                    operator, b, start, work, self.solved, self._named(way), callback, limits, allowed(ways, way)
+                )
+            except IncompatibleError:
+                if not automatic:
+                    raise
+                way.cost = math.inf
+                continue
+            if result.converged or not automatic or result.status is Status.STOPPED_INTERRUPT:
+                return result
+            _log.info("system %d: %s: %s", self.solved, way.label, result.message)
+            if result.certificate.value < 1 and not bool(b.any(dim=-1).logical_not().any()):
+                start = result.x  # what was reached is not lost
+        return self._at_last(operator, b, start, work, form)
+
+    def _relaxed(
+        self, learner: Learner, operator: Operator, b: Tensor, start: Tensor | None, work: Work,
+        callback: Callback | None, context: float | None,
+    ) -> Result:  # fmt: skip
+        """Solve with the relaxation that the learner draws, and tell it the iterations."""
+        way = self._ways_for(operator, b)[0]
+        if context is None and (diagonal := operator.diagonal()) is not None:
+            context = float(diagonal.abs().mean())
+        omega = learner.draw(context)
+        parts = [way.iteration, way.factors.held.part]
+        if not any(hasattr(part, "omega") for part in parts):
+            raise IncompatibleError(
+                f"{way.label} has no omega to learn: use method='sor' or preconditioner='ssor', or omega=None"
+            )
+        iteration, part = (dataclasses.replace(part, omega=omega) if hasattr(part, "omega") else part for part in parts)
+        result = solve_linear(
+            operator, b, iteration, part, x0=start, work=work, callback=callback, **self.limits, name=""
+        )
+        learner.learn(result.iterations)
+        name = f"{way.label} (omega={omega:.4g} by {type(learner).__name__}; estimated regret {learner.regret:.0f} "
+        name += f"iterations over {len(learner.losses)} systems)"
+        return dataclasses.replace(result, method=name)
+
+    def _at_last(self, operator: Operator, b: Tensor, start: Tensor | None, work: Work, form: Form) -> Result:
+        """Do what ``precond.solve`` does, where none of the ways did."""
         run = run_attempts(
             operator, form.restore(b), self.method, self.preconditioner,
-            None if start is None else form.restore(start), callback, Kind.LINEAR_SYSTEM, choose_system, solve_linear,
+            None if start is None else form.restore(start), None, Kind.LINEAR_SYSTEM, choose_system, solve_linear,
             dict(self.limits),
         )  # fmt: skip
         _add(work, run.result.work)
-        label = run.result.method.partition(" (")[0].partition(";")[0]
-        shape = (operator.shape, b.shape, b.dtype, b.device)
-        self._kept = _Kept(run.iteration, run.held, label, shape) if run.result.converged else None
-        if self._kept is not None:
-            setup = run.result.work.seconds.get("setup", 0.0)
-            self._kept.spend(time.perf_counter() - begin - setup, setup, self.solved)
-        return run.result
+        if run.result.converged:
+            label = run.result.method.partition(" (")[0].partition(";")[0]
+            factors = Factors(run.held.part)
+            factors.held = run.held
+            factors.renewed(self.solved, run.result.work.seconds.get("setup", 0.0), run.result.work.seconds["iterate"])
+            self._ways.append(Way(label, run.iteration, factors))
+            self._ways[-1].cost = sum(run.result.work.seconds.values())
+        return dataclasses.replace(run.result, x=match(read_vectors(run.result.x, "x")[0], operator, "x"))
+
+    def _ways_for(self, operator: Operator, b: Tensor) -> list[Way]:
+        """Return the ways to solve systems of this kind; those at hand if they are for such."""
+        kind = (operator.shape, b.shape, b.dtype, b.device, operator.traits, operator.entries() is not None)
+        if kind != self._for:
+            self._ways, self._for = self._all_ways(operator), kind
+        return self._ways
+
+    def _all_ways(self, operator: Operator) -> list[Way]:
+        if "auto" not in (self.method, self.preconditioner):
+            factors = Factors(build_preconditioner(self.preconditioner))
+            label = f"{name_of(self.method)} + {name_of(self.preconditioner)}"
+            return [Way(label, build_iteration(self.method), factors)]
+        shared: dict[Any, Factors] = {}
+        ways: dict[str, Way] = {}
+        for candidate in choose_ways(operator):
+            method = candidate.method if self.method == "auto" else self.method
+            part = candidate.preconditioner if self.preconditioner == "auto" else self.preconditioner
+            recycle = candidate.recycle if self.method == "auto" else True
+            iteration = build_iteration(method)
+            if self.preconditioner == "auto" and not iteration.preconditioned:
+                part = "identity"
+            if name_of(part) not in shared:
+                shared[name_of(part)] = Factors(build_preconditioner(part))
+            factors = shared[name_of(part)]
+            traits = factors.held.part.traits
+            if iteration.symmetric_preconditioner and not (traits.symmetric and traits.definite):
+                continue
+            label = f"{name_of(method)} + {name_of(part)}{', recycling' if candidate.recycle else ''}"
+            price = factorization_seconds(operator) if name_of(part) == "lu" and ways else 0.0
+            ways.setdefault(label, Way(label, iteration, factors, recycle=recycle, price=price))
+        return list(ways.values())
+
+    def _named(self, way: Way) -> str:
+        text = f"{way.label} (set up for system {{made}}"
+        if len(self._ways) > 1:
+            measured = sum(w.cost is not None for w in self._ways)
+            text += "; on trial" if way.cost is None else f"; the fastest of {measured} measured"
+        return f"{text})"
 
 
-class _Kept:
-    """A method with a preconditioner that is set up, and what it has cost since."""
-
-    def __init__(self, iteration: Iteration, held: Held, label: str, shape: Any) -> None:
-        self.iteration, self.held, self.label, self.shape = iteration, held, label, shape
-        self.made, self.setup, self.fresh, self.rent = 0, 0.0, 0.0, 0.0
-
-    @property
-    def overpaid(self) -> bool:
-        """Whether the solves since the setup have cost a setup more than as many fresh ones."""
-        return self.held.part.refreshes and self.rent > self.setup
-
-    def spend(self, seconds: float, setup: float | None, number: int) -> None:
-        """Note the seconds of a solve, after a setup or (``None``) without one."""
-        if setup is not None:
-            self.made, self.setup, self.fresh, self.rent = number, setup, seconds, 0.0
-        else:
-            self.rent += max(0.0, seconds - self.fresh)
+def _described(systems: Sequence[tuple[Any, Any]]) -> Tensor:
+    """Return numbers whose distances are near those of the matrices, by a random projection of their entries."""
+    rows = []
+    for A, _ in systems:
+        operator = as_operator(A)
+        matrix = operator.entries()
+        if matrix is None:
+            raise BadInputError("matrices known by products cannot be compared: give parameters=, or sort=False")
+        generator = torch.Generator().manual_seed(0)
+        probes = torch.randn(8, operator.shape[1], generator=generator, dtype=torch.float64).numpy()
+        image = torch.from_numpy(matrix @ probes.T)
+        rows.append(torch.view_as_real(image).flatten() if image.is_complex() else image.flatten())
+    return torch.stack(rows).double()
 
 
 def _shown(callback: Callback | None, form: Form) -> Callback | None:
     if callback is None:
         return None
     return lambda event: callback(dataclasses.replace(event, solution=lambda: form.restore(event.solution())))
-
-
-def _finite(x: Any) -> bool:
-    return bool(torch.isfinite(torch.as_tensor(x)).all())
 
 
 def _add(total: Work, part: Work) -> None:

@@ -136,6 +136,41 @@ def _packed() -> list[Any]:
     return [Packed(), Packed(Rounded())]
 
 
+def _filter_per_matrix() -> list[Any]:
+    from precond.filters.clip import ClipNorm
+    from precond.filters.per_matrix import FilterPerMatrix
+    from precond.math.stacks import Stack
+
+    return [FilterPerMatrix(Stack(), ClipNorm())]
+
+
+def _factor_per_matrix() -> list[Any]:
+    from precond.math.stacks import Stack
+    from precond.steps.match_rms import MatchRMS
+    from precond.steps.per_matrix import FactorPerMatrix
+
+    return [FactorPerMatrix(Stack(), MatchRMS())]
+
+
+def _per_matrix() -> list[Any]:
+    from precond.math.stacks import Stack
+    from precond.preconditioners.diagonal import Diagonal
+    from precond.preconditioners.eigenbasis import Eigenbasis
+    from precond.preconditioners.kronecker import Kronecker
+    from precond.preconditioners.per_matrix import PerMatrix
+    from precond.preconditioners.rotate import Rotate
+
+    return [PerMatrix(Stack(), Kronecker()), PerMatrix(Stack(), Rotate(Eigenbasis(), Diagonal(0.95)))]
+
+
+def _shared_per_matrix() -> list[Any]:
+    from precond.math.stacks import Stack
+    from precond.steps.noise_adaptive import NoiseAdaptive
+    from precond.steps.per_matrix import SharedPerMatrix
+
+    return [SharedPerMatrix(Stack(), NoiseAdaptive())]
+
+
 def _rotate() -> list[Any]:
     from precond.preconditioners.diagonal import Diagonal
     from precond.preconditioners.eigenbasis import Eigenbasis
@@ -157,11 +192,15 @@ EXAMPLES: dict[str, Callable[[], list[Any]]] = {
     "FittedAffine": lambda: _fitted("fitted_affine"),
     "FittedKron": lambda: _fitted("fitted_kron"),
     "FittedLowRank": lambda: _fitted("fitted_low_rank"),
+    "FactorPerMatrix": _factor_per_matrix,
+    "FilterPerMatrix": _filter_per_matrix,
     "Graft": _graft,
     "InverseOf": _inverse_of,
     "Merged": _merged,
     "Observing": _observing,
     "OffDiagonal": _off_diagonal,
     "Packed": _packed,
+    "PerMatrix": _per_matrix,
     "Rotate": _rotate,
+    "SharedPerMatrix": _shared_per_matrix,
 }

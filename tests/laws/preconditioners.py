@@ -170,6 +170,19 @@ def odd_shapes_are_taken_or_refused(part: Part, shape: Shape, seed: int) -> None
         assert bool(torch.isfinite(result).all()), f"shape {odd} gives a result that is not finite"
 
 
+def elementwise_form_is_elementwise(part: Part, shape: Shape, seed: int) -> None:
+    """What a part gives for its elementwise form is elementwise, and runs on what the part itself is fed."""
+    form = part.elementwise
+    if form is None or form is part:
+        return
+    assert form.needs in part.needs, "the elementwise form needs more than the part"
+    like = torch.zeros((2, 5), dtype=F64)
+    state = form.init(like)
+    assert all(t[0].numel() <= 5 for t in snapshot(state).values()), "the elementwise form keeps more than vectors"
+    feed(form, state, list(stream(2, (5,), seed)))
+    assert bool(torch.isfinite(form.apply(state, torch.ones_like(like))).all())
+
+
 LAWS = [
     init_reads_no_values,
     linear,
@@ -182,6 +195,7 @@ LAWS = [
     keeps_dtype,
     shift_is_honoured_or_refused,
     odd_shapes_are_taken_or_refused,
+    elementwise_form_is_elementwise,
 ]
 
 

@@ -46,7 +46,7 @@ def test_factor_is_positive_and_writes_nothing(part: Factor[Any]) -> None:
         factor = torch.as_tensor(part.factor(state, record, direction))
         assert bool((factor > 0).all())
         assert bool(torch.isfinite(factor).all())
-        assert factor.ndim == 0 or factor.shape == (2, *[1] * (direction.ndim - 1))
+        assert torch.broadcast_shapes(factor.shape, direction.shape) == direction.shape
         assert torch.equal(direction, record.gradient), "factor writes to the direction"
         assert addresses(state) == before, "a tensor of the state was replaced instead of written to"
 
@@ -59,12 +59,13 @@ def test_shared_factors_are_positive_and_do_not_depend_on_the_order(part: Shared
         record = evidence(3, (N, 2), step)
         kept = record.gradient.clone()
         contributions = part.contribute(state, record, lambda v: 2 * v)
-        assert contributions.shape == (3,)
+        assert contributions.ndim == 1
+        assert len(contributions) % 3 == 0
         combined = part.combine(contributions)
         assert combined.ndim == 0
         torch.testing.assert_close(part.combine(contributions.flip(0)), combined)
         factors = part.share(state, record, combined)
-        assert factors.shape == (3,)
+        assert factors.shape in ((3,), record.gradient.shape)
         assert bool((factors > 0).all())
         assert bool(torch.isfinite(factors).all())
         assert torch.equal(record.gradient, kept), "the evidence was written to"

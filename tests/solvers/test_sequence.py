@@ -8,8 +8,12 @@ import scipy.sparse
 import torch
 
 import precond
-from precond.core import IncompatibleError, Status
+from precond.core import BadInputError, IncompatibleError, Status, Work
+from precond.krylov import GCRODR
+from precond.operators import as_operator
 from precond.preconditioners.ilut import ILUT
+from precond.solvers.warm import WarmStart
+from precond.solvers.ways import Factors
 from tests.papers.linear_toys import poisson
 
 rng = np.random.default_rng(21)
@@ -31,7 +35,8 @@ def residual(a, b, x):
 @pytest.fixture
 def clockless(monkeypatch):
     """Seconds, which depend on the machine, make no new setup pay."""
-    monkeypatch.setattr("precond.sequence._Kept.overpaid", property(lambda kept: False))
+    monkeypatch.setattr("precond.solvers.ways.Factors.due", property(lambda factors: False))
+    monkeypatch.setattr("precond.solvers.ways.Factors.budget", property(lambda factors: float("inf")))
 
 
 @pytest.mark.usefixtures("clockless")
@@ -48,12 +53,46 @@ def test_every_system_is_solved_with_fewer_products_and_setups_than_alone():
     assert sequence.work.matvecs < alone
 
 
+@pytest.mark.usefixtures("clockless")
 def test_says_which_setup_was_used():
-    sequence = precond.SolveSequence()
+    sequence = precond.SolveSequence(method="gmres", preconditioner="ilut")
     first, second = sequence.solve(*related(0)), sequence.solve(*related(1))
     assert first.work.refreshes == 1
-    assert "gmres + ilut" in second.method
-    assert "set up for system" in second.method
+    assert second.work.refreshes == 0
+    assert second.method == "gmres + ilut (set up for system 0)"
+
+
+def test_measures_several_ways_and_takes_the_fastest():
+    sequence = precond.SolveSequence()
+    said = [sequence.solve(*related(i / 10)).method for i in range(8)]
+    assert all("on trial" in text for text in said[:2])
+    measured = {label: cost for label, cost in sequence.report if cost is not None}
+    assert len(measured) >= 2
+    for way in sequence._ways:
+        way.cost = 2.0
+    sequence._ways[1].cost = 1.0
+    assert sequence.solve(*related(0)).method.startswith(sequence._ways[1].label)
+
+
+def test_a_factorization_is_tried_once_the_sequence_has_cost_as_much(monkeypatch):
+    monkeypatch.setattr("precond.sequence.factorization_seconds", lambda operator: 1e9)
+    sequence = precond.SolveSequence()
+    for i in range(4):
+        assert "lu" not in sequence.solve(*related(i / 10)).method.split(" (")[0].split(" + ")
+    sequence._spent = 2e9
+    assert "+ lu" in sequence.solve(*related(1)).method
+
+
+def test_a_trial_that_takes_too_long_is_given_up_and_the_system_solved(monkeypatch):
+    monkeypatch.setattr("precond.sequence.allowed", lambda ways, way: -1.0 if way.cost is None and "lu" in way.label
+                        else float("inf"))  # fmt: skip
+    sequence = precond.SolveSequence(rtol=1e-10)
+    sequence.limits["atol"] = 0.0
+    for i in range(3):
+        a, b = related(i)
+        result = sequence.solve(a, b)
+        assert result.converged
+        assert residual(a, b, result.x) <= 1e-10
 
 
 def test_starts_where_the_residual_is_least_along_the_last_solution():
@@ -81,16 +120,82 @@ def test_a_preconditioner_that_no_longer_serves_is_set_up_again():
     assert sequence.solve(hard, hard @ rng.standard_normal(N)).iterations <= 3
 
 
-def test_pays_for_a_setup_when_reuse_has_cost_as_much(monkeypatch):
-    sequence = precond.SolveSequence(method="gmres", preconditioner="ilu0")
-    sequence.solve(*related(0))
-    kept = sequence._kept
-    kept.setup, kept.rent = 1.0, 0.9
-    assert sequence.solve(*related(1)).work.refreshes == 0
-    kept.rent = 1.1
-    assert sequence.solve(*related(2)).work.refreshes == 1
-    assert kept.made == 2
-    assert kept.rent == 0
+def test_sets_up_again_when_a_system_costs_more_than_the_average_since_the_setup():
+    factors = Factors(ILUT())
+    assert not factors.due
+    factors.held.stale = False
+    factors.renewed(0, setup=1.0, seconds=0.1)
+    for seconds in (0.3, 0.3, 0.3, 0.3):
+        factors.reused(seconds, served=True)
+        assert not factors.due  # constant costs never exceed their average with the setup in it
+    assert factors.budget == pytest.approx(1.1)
+    factors.reused(0.5, served=True)
+    assert not factors.due  # once may be chance
+    factors.reused(0.6, served=True)
+    assert factors.due
+    factors.renewed(6, setup=1.0, seconds=0.1)
+    assert not factors.due
+
+
+def test_setups_that_serve_one_system_are_made_for_each_and_reuse_is_tried_now_and_then():
+    factors, due = Factors(ILUT()), []
+    factors.held.stale = False
+    factors.renewed(0, 1.0, 0.1)
+    for number in range(1, 26):
+        due.append(factors.due)
+        if not factors.due:
+            factors.reused(1.2, served=False)
+        factors.renewed(number, 1.0, 0.1)
+    assert 2 <= due.count(False) <= 8
+
+
+def test_warm_starts_combine_solutions_and_give_up_what_does_not_help():
+    a, b = related(0)
+    operator, warm, work = as_operator(a), WarmStart(), Work()
+    first, second = (torch.from_numpy(rng.standard_normal(N))[None] for _ in range(2))
+    assert warm.start(operator, first, work) is None
+    warm.keep(first)
+    warm.keep(second)
+    warm.depth = 2
+    start = warm.start(operator, operator.matvec(2 * first - 3 * second), work)
+    torch.testing.assert_close(start, 2 * first - 3 * second, rtol=1e-6, atol=1e-6)
+    assert work.matvecs == 2
+    warm.start(operator, torch.from_numpy(b)[None], work)
+    assert warm.depth == 1
+    warm.keep(torch.full_like(first, torch.nan))
+    assert warm.start(operator, first, work) is None
+
+
+def test_all_systems_at_once_are_solved_next_to_their_like_and_returned_in_order():
+    places = rng.permutation(12)
+    systems = [related(float(i)) for i in places]
+    for parameters in (None, places[:, None]):
+        seen = []
+        sequence = precond.SolveSequence(method="gcrodr", preconditioner="ilu0")
+        solve = sequence.solve
+        sequence.solve = lambda a, b, solve=solve, seen=seen: seen.append(a) or solve(a, b)
+        results = sequence.solve_all(systems, parameters=parameters)
+        assert all(residual(a, b, r.x) <= 1e-8 for (a, b), r in zip(systems, results, strict=True))
+        order = [next(i for i, (a, _) in enumerate(systems) if a is s) for s in seen]
+        steps = np.abs(np.diff(places[order]))
+        assert steps.sum() <= 2 * 11
+    with pytest.raises(BadInputError, match="rows"):
+        sequence.solve_all(systems, parameters=np.zeros((3, 1)))
+
+
+@pytest.mark.usefixtures("clockless")
+def test_recycling_takes_fewer_products_than_starting_anew():
+    counts = {}
+    for name, recycle in (("gcrodr", True), ("fresh", False)):
+        sequence = precond.SolveSequence(method=GCRODR(25, 8), preconditioner="identity")
+        for i in range(6):
+            if not recycle:
+                sequence = precond.SolveSequence(method=GCRODR(25, 8), preconditioner="identity")
+            a = scipy.sparse.csr_array(poisson(M) - (0.3 + 0.001 * i) * scipy.sparse.eye_array(N))
+            result = sequence.solve(a, np.random.default_rng(i).standard_normal(N))
+            assert result.converged
+            counts[name] = counts.get(name, 0) + result.work.matvecs
+    assert counts["gcrodr"] < 0.95 * counts["fresh"]
 
 
 def test_systems_may_change_in_size_kind_and_form():

@@ -6,7 +6,7 @@ from precond.core.errors import BadInputError, IncompatibleError, PrecondError, 
 from precond.core.evidence import Evidence, need
 from precond.core.extras import MissingExtraError, require
 from precond.core.filter import Filter
-from precond.core.iteration import Iteration, Map, Progress
+from precond.core.iteration import Iteration, Map, Progress, Recycling
 from precond.core.method import Method, Route, Selector
 from precond.core.objective import Objective, Point
 from precond.core.operator import Operator
@@ -16,7 +16,7 @@ from precond.core.recipe import Builds, Kind, Paper, Recipe
 from precond.core.result import Certificate, Result, Status
 from precond.core.roles import Role, rests_as
 from precond.core.space import Choice, LogUniform, Range, Uniform
-from precond.core.state import NoState, map_leaves, map_tensors, named_tensors
+from precond.core.state import NoState, map_leaves, map_tensors, merge_members, named_tensors, split_members
 from precond.core.step import Advance, Constant, Direction, Factor, Search, Shared, StepRule
 from precond.core.storage import Full, Resting, Storage, leaves, put_to_rest, wake
 from precond.core.traits import Need, OperatorTraits, Scope, Traits
@@ -60,6 +60,7 @@ __all__ = [
     "Progress",
     "Range",
     "Recipe",
+    "Recycling",
     "Resting",
     "Result",
     "Role",
@@ -79,10 +80,12 @@ __all__ = [
     "leaves",
     "map_leaves",
     "map_tensors",
+    "merge_members",
     "named_tensors",
     "need",
     "put_to_rest",
     "require",
     "rests_as",
+    "split_members",
     "wake",
 ]

@@ -45,7 +45,11 @@ class Evidence:
         gradient, previous, lookback = (
             None if v is None else reshape(v) for v in (self.gradient, self.previous, self.lookback)
         )
-        return dataclasses.replace(self, gradient=gradient, previous=previous, lookback=lookback)
+        counted = self.counted
+        if counted is not None and gradient is not None and self.gradient is not None:
+            pieces = len(gradient) // max(1, len(self.gradient))  # those of one member follow one another
+            counted = [member * pieces + piece for member in counted for piece in range(pieces)]
+        return dataclasses.replace(self, gradient=gradient, previous=previous, lookback=lookback, counted=counted)
 
 
 def need(value: Tensor | None, what: str) -> Tensor:

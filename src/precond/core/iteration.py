@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import ClassVar
+from typing import ClassVar, Generic, TypeVar
 
 from torch import Tensor
 
@@ -14,6 +14,7 @@ from precond.core.result import Status
 from precond.core.traits import Need
 
 Map = Callable[[Tensor], Tensor]
+M = TypeVar("M")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +51,10 @@ class Iteration(abc.ABC):
     """Requires a symmetric, positive definite preconditioner."""
     fixed_preconditioner: ClassVar[bool] = True
     """Requires a linear preconditioner that does not change between applications."""
+    preconditioned: ClassVar[bool] = True
+    """Takes a preconditioner (False: it is one, and accepts the identity alone)."""
+    block: ClassVar[bool] = False
+    """Rows are right-hand sides of one system, which share what is found (False: rows never interact)."""
 
     @abc.abstractmethod
     def iterate(self, operator: Operator, b: Tensor, precondition: Map, x0: Tensor) -> Iterator[Progress]:
@@ -64,3 +69,30 @@ class Iteration(abc.ABC):
         Returns:
             A generator of the progress, which does work only when asked for the next item.
         """
+
+
+class Recycling(Iteration, Generic[M]):
+    """An iteration that can hand what it learned of one system to the next, in a memory of its own kind ``M``."""
+
+    @abc.abstractmethod
+    def memory(self) -> M:
+        """Return an empty memory."""
+
+    @abc.abstractmethod
+    def recycle(self, memory: M, operator: Operator, b: Tensor, precondition: Map, x0: Tensor) -> Iterator[Progress]:
+        """Do what `iterate` does, with what earlier systems left in ``memory``, and leave in it what this one teaches.
+
+        Args:
+            memory: What is handed on; written at any time while the iteration runs.
+            operator: The linear map ``A``.
+            b: Right-hand sides, shape ``[batch, m]``.
+            precondition: Applies ``P`` to a batch of vectors.
+            x0: Starting points, shape ``[batch, n]``.
+
+        Returns:
+            A generator of the progress, which does work only when asked for the next item.
+        """
+
+    def iterate(self, operator: Operator, b: Tensor, precondition: Map, x0: Tensor) -> Iterator[Progress]:
+        """Yield the progress with a memory that is empty."""
+        return self.recycle(self.memory(), operator, b, precondition, x0)

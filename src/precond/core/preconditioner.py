@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from torch import Tensor
 
@@ -50,6 +50,11 @@ class Preconditioner(abc.ABC, Generic[S]):
     def traits(self) -> Traits:
         """What kind of map ``apply`` is."""
         return Traits()
+
+    @property
+    def elementwise(self) -> Preconditioner[Any] | None:
+        """The same idea with one number per entry, for tensors that are no matrices; ``None`` where there is none."""
+        return self if self.scope is Scope.ELEMENTWISE else None
 
     @abc.abstractmethod
     def init(self, like: Tensor) -> S:

@@ -71,6 +71,24 @@ def map_leaves(function: Callable[[Any, Role], Any], state: Any, kind: type = Te
     return state
 
 
+def split_members(state: S, batch: int) -> S:
+    """Return views of a state of ``batch * k`` members with the axes ``[batch, k, ...]``.
+
+    Args:
+        state: Any state; each member of a batch was cut into ``k`` before it was made.
+        batch: Members before they were cut.
+
+    Returns:
+        The same tree; writing to its tensors writes to those of ``state``.
+    """
+    return map_tensors(lambda t: t.view(batch, t.shape[0] // batch, *t.shape[1:]), state)
+
+
+def merge_members(state: S) -> S:
+    """Return views of a state with the axes ``[batch, k, ...]`` as one of ``batch * k`` members."""
+    return map_tensors(lambda t: t.view(-1, *t.shape[2:]), state)
+
+
 def _children(state: Any) -> Iterator[tuple[str, Any]]:
     if dataclasses.is_dataclass(state):
         for field in dataclasses.fields(state):

@@ -33,7 +33,7 @@ class Factor(StepRule[S]):
 
     @abc.abstractmethod
     def factor(self, state: S, evidence: Evidence, direction: Tensor) -> Tensor | float:
-        """Return the factor on the learning rate, 0-d or ``[batch]`` with trailing ones."""
+        """Return the factor on the learning rate: a number, or a tensor that broadcasts against ``direction``."""
 
 
 class Shared(StepRule[S]):
@@ -45,7 +45,16 @@ class Shared(StepRule[S]):
 
     @abc.abstractmethod
     def contribute(self, state: S, evidence: Evidence, precondition: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return what each member contributes, ``[batch]``; ``precondition`` applies the method's preconditioner."""
+        """Return what each member contributes, ``[batch]``, or several numbers for each, one member after the other.
+
+        Args:
+            state: Written in place.
+            evidence: What this step saw.
+            precondition: Applies the method's preconditioner.
+
+        Returns:
+            A vector.
+        """
 
     @abc.abstractmethod
     def combine(self, contributions: Tensor) -> Tensor:
@@ -53,7 +62,7 @@ class Shared(StepRule[S]):
 
     @abc.abstractmethod
     def share(self, state: S, evidence: Evidence, combined: Tensor) -> Tensor:
-        """Return each member's factor on the learning rate, ``[batch]``, from what was combined."""
+        """Return the factors on the learning rate, ``[batch]`` or one per entry, from what was combined."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 
 Array = np.ndarray[Any, Any]
 Triangle = tuple[Array, Array, Array]
@@ -74,3 +75,11 @@ def two_sweeps(lower: Triangle, upper: Triangle, scales: tuple[Array, Array, Arr
     out = np.empty_like(v, order="C")
     kernels.two_sweeps(*lower, *upper, *scales, v, out)
     return out
+
+
+def arrays(triangle: scipy.sparse.sparray) -> Triangle:
+    """Return row pointers, columns (32 bits, unsigned, where they fit) and values of a sparse matrix."""
+    csr = scipy.sparse.csr_array(triangle)
+    csr.sort_indices()
+    small = np.uint32 if max(csr.nnz, csr.shape[0]) < 2**32 else np.uint64
+    return csr.indptr.astype(small), csr.indices.astype(small), csr.data

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from precond.optim.conditioning import WeightConditioning as WeightConditioning
     from precond.optim.conditioning import weight_conditioning as weight_conditioning
+    from precond.optim.groups import ParamGroups as ParamGroups
+    from precond.optim.groups import groups_for as groups_for
     from precond.optim.memory import estimate_memory as estimate_memory
     from precond.optim.optimizer import Optimizer as Optimizer
     from precond.optim.select import Matrices as Matrices
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
 
 _home = {
     "Matrices": "precond.optim.select",
+    "ParamGroups": "precond.optim.groups",
+    "groups_for": "precond.optim.groups",
     "WeightConditioning": "precond.optim.conditioning",
     "weight_conditioning": "precond.optim.conditioning",
     "Optimizer": "precond.optim.optimizer",
@@ -53,10 +57,11 @@ _home = {
 }
 
 __all__ = [
-    "ASGO", "DASGO", "LANTON", "MARS", "MARSM", "MFAC", "PSGDLRA", "SGD", "SOAP", "AdamW", "Adan", "InducedMetric",
-    "LeanSOAP", "Lion", "LowRankMFAC", "Matrices", "Muon", "Optimizer", "PSGDAffine", "PSGDKron", "PSGDNewton",
-    "ScalableShampoo", "Shampoo", "Shampoo4bit", "Shampoo4bitCholesky", "ShampooSquared", "SparseMFAC", "TurboMuon", "WeightConditioning",
-    "estimate_memory", "weight_conditioning",
+    "ASGO", "DASGO", "LANTON", "MARS", "MARSM", "MFAC", "PSGDLRA", "SGD", "SOAP", "AdamW", "Adan",
+    "InducedMetric", "LeanSOAP", "Lion", "LowRankMFAC", "Matrices", "Muon", "Optimizer", "PSGDAffine", "PSGDKron",
+    "PSGDNewton", "ParamGroups", "ScalableShampoo", "Shampoo", "Shampoo4bit", "Shampoo4bitCholesky",
+    "ShampooSquared", "SparseMFAC", "TurboMuon", "WeightConditioning", "estimate_memory", "groups_for",
+    "weight_conditioning",
 ]  # fmt: skip
 
 

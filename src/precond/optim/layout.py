@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from precond.core import Method, Route
+from precond.core import Method
 from precond.optim.fused import fused_step
+from precond.optim.rules import Rule
 from precond.optim.slab import Slab, slab_room
 from precond.optim.stagger import phases, refresh_cost
 
@@ -21,19 +22,12 @@ def named(group: dict[str, Any]) -> Iterable[tuple[str, Tensor]]:
     return zip(names, group["params"], strict=True)
 
 
-def method_for(method: Method | Route, name: str, param: Tensor) -> Method:
-    """Return the method that a parameter follows."""
-    return method.method_for(name, param) if isinstance(method, Route) else method
-
-
-def lay_out(
-    groups: Sequence[dict[str, Any]], methods: Sequence[Method | Route], states: Mapping[Tensor, Any]
-) -> list[Slab]:
+def lay_out(groups: Sequence[dict[str, Any]], rules: Sequence[Rule], states: Mapping[Tensor, Any]) -> list[Slab]:
     """Group the parameters that have a gradient or a state into slabs with fresh state.
 
     Args:
         groups: Parameter groups.
-        methods: The method or route of each group.
+        rules: Which method the parameters of each group follow.
         states: What is known of each parameter from earlier steps.
 
     Returns:
@@ -46,7 +40,7 @@ def lay_out(
         for name, param in named(group):
             if param.numel() == 0 or (param.grad is None and not states.get(param)):
                 continue
-            method = method_for(methods[index], name, param)
+            method = rules[index].method_for(name, param)
             alike = (index, id(method), tuple(param.shape), param.dtype, param.device)
             count[alike] = count.get(alike, -1) + 1
             room = None if fused_step(method) is not None else slab_room(param)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from precond.core import Method, Need, Route, named_tensors
-from precond.optim.layout import method_for
+from precond.optim.rules import Rule
 from precond.optim.slab import allocate, slab_shape, working_dtype
 
 
@@ -23,11 +23,11 @@ def estimate_memory(model: nn.Module | Iterable[tuple[str, Tensor]], method: Met
         Bytes, equal to ``Optimizer.state_bytes()`` once every parameter has had a gradient.
     """
     named = model.named_parameters() if isinstance(model, nn.Module) else model
-    total, weights, needs = 0, 0, Need.NOTHING
+    rule, total, weights, needs = Rule(method), 0, 0, Need.NOTHING
     for name, param in named:
         if not param.requires_grad or not param.numel():
             continue
-        chosen = method_for(method, name, param)
+        chosen = rule.method_for(name, param)
         needs |= chosen.needs
         weights += param.numel() * param.element_size()
         like = torch.empty(slab_shape(1, param), dtype=working_dtype(param.dtype), device="meta")

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Method, Need, Route, Shared, Work, named_tensors
+from precond.math.stacks import Stack
 from precond.optim.checks import check_closure, check_method, check_parameter, check_rate
 from precond.optim.heap import keep_freed_memory
-from precond.optim.layout import lay_out, method_for, named
+from precond.optim.layout import lay_out, named
 from precond.optim.replay import Replay, Seen, looked_back, remember, remembered
+from precond.optim.rules import Rule
 from precond.optim.slab import Slab
 from precond.optim.walk import Walk, Walker, agree
 
@@ -29,9 +31,10 @@ class Optimizer(torch.optim.Optimizer):
     depend on the layout; a run resumed from it continues bit for bit on the CPU.
 
     Args:
-        params: Parameters, named parameters, or parameter groups as for any torch optimizer. A group may carry its
-            own ``"method"``.
-        method: The method, or a route that chooses one by name and shape.
+        params: Parameters, named parameters, or parameter groups as for any torch optimizer, or what
+            `precond.optim.groups_for` made of a network. A group may carry its own ``"method"``, and the ``"role"``
+            of its tensors.
+        method: The method, or a route that chooses one by name and shape. May be left out where every group has one.
         lr: Learning rate, per group; schedulers act on it.
         weight_decay: Decay factor, per group; what it multiplies is the method's ``decay``.
 
@@ -40,16 +43,17 @@ class Optimizer(torch.optim.Optimizer):
     """
 
     def __init__(
-        self, params: Any, method: Method | Route, *, lr: float | Tensor = 1e-3, weight_decay: float = 0.0
+        self,
+        params: Any,
+        method: Method | Route | None = None,
+        *,
+        lr: float | Tensor = 1e-3,
+        weight_decay: float = 0.0,
     ) -> None:
-        if not isinstance(method, Method | Route):
-            raise BadInputError(
-                f"method must be a Method or a Route, not {type(method).__name__}; build one with precond.recipes"
-            )
         check_rate("lr", lr)
         check_rate("weight_decay", weight_decay)
         self.work = Work()
-        self._methods: list[Method | Route] = []
+        self._rules: list[Rule] = []
         self._default = method
         self._needs = Need.NOTHING
         self._slabs: list[Slab] | None = None
@@ -63,24 +67,30 @@ class Optimizer(torch.optim.Optimizer):
         """Add a group, as for any torch optimizer; a ``"method"`` in it overrides the optimizer's own."""
         param_group = dict(param_group)
         method = param_group.pop("method", self._default)
+        if not isinstance(method, Method | Route):
+            raise BadInputError(
+                f"method must be a Method or a Route, not {type(method).__name__}; build one with precond.recipes"
+            )
+        stack = param_group.get("stack")
+        rule = Rule(method, param_group.get("role", ""), None if stack is None else Stack(*stack))
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         try:
             for name, param in named(group):
                 check_parameter(name, param)
-                chosen = method_for(method, name, param)
+                chosen = rule.method_for(name, param)
                 check_method(chosen)
                 self._needs |= chosen.needs
         except Exception:
             self.param_groups.pop()
             raise
-        self._methods.append(method)
+        self._rules.append(rule)
         self._slabs = None
 
     def _build(self) -> list[Slab]:
         """Lay out the slabs anew, keeping the states that the parameters have."""
         keep_freed_memory()
-        slabs = lay_out(self.param_groups, self._methods, self.state)
+        slabs = lay_out(self.param_groups, self._rules, self.state)
         for slab in slabs:
             for member, param in enumerate(slab.params):
                 had = self.state.get(param, {})
@@ -176,7 +186,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what pickling and copying need; slabs are rebuilt."""
-        own = {name: getattr(self, name) for name in ("work", "_methods", "_default", "_needs", "_reported")}
+        own = {name: getattr(self, name) for name in ("work", "_rules", "_default", "_needs", "_reported")}
         return {**super().__getstate__(), **own, "_slabs": None, "_known": set()}
 
     def state_bytes(self) -> int:

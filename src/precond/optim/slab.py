@@ -30,6 +30,7 @@ class SlabState:
     Attributes:
         step: Gradients absorbed by each parameter, ``[batch]``.
         clock: Steps in which the slab took part, ``[batch]``, equal entries; schedules refreshes.
+        phase: When each parameter is refreshed within the interval, ``[batch]``; kept for life, whatever joins later.
         preconditioner: State of the preconditioner.
         filters: States of the filters by slot.
         rule: State of the step rule.
@@ -38,6 +39,7 @@ class SlabState:
 
     step: Tensor
     clock: Tensor
+    phase: Tensor
     preconditioner: Any
     filters: dict[str, Any]
     rule: Any
@@ -66,6 +68,7 @@ def allocate(method: Method, like: Tensor) -> SlabState:
     state = SlabState(
         step=counter,
         clock=counter.clone(),
+        phase=counter.clone(),
         preconditioner=method.preconditioner.init(like),
         filters={slot: filter_.init(homes.get(slot, like)) for slot, filter_ in method.filters.items()},
         rule=method.step.init(like),
@@ -100,11 +103,12 @@ class Slab:
         self.params = list(params)
         self.method = method
         self.group = group
-        self.offsets = list(offsets)
         self.device, self.param_dtype = first.device, first.dtype
         self.dtype = working_dtype(first.dtype)
         self.shape = slab_shape(len(params), first)
         self.state = allocate(method, torch.empty(self.shape, dtype=self.dtype, device=self.device))
+        self.state.phase.copy_(torch.tensor(offsets))
+        self.offsets = list(offsets)
         self.steps = [0] * len(params)
         self.clock = 0
         self.turned = turned_momentum(method)
@@ -124,6 +128,7 @@ class Slab:
     def read_counters(self) -> None:
         """Mirror the counters of the state on the host; call after `restore`."""
         self.steps = self.state.step.tolist()
+        self.offsets = self.state.phase.tolist()
         self.clock = int(self.state.clock.max())
 
     def tick(self, state: SlabState, members: Sequence[int]) -> None:

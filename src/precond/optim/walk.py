@@ -146,7 +146,8 @@ class Walker:
             apply = functools.partial(method.preconditioner.apply, state.preconditioner)
             combined = yield method.step.contribute(state.rule, evidence, apply)
             factors = method.step.share(state.rule, evidence, combined)
-            scale: Tensor | float = factors.view(-1, *(1,) * (direction.ndim - 1))
+            one_each = factors.ndim == 1
+            scale: Tensor | float = factors.view(-1, *(1,) * (direction.ndim - 1)) if one_each else factors
         else:
             scale = method.step.factor(state.rule, evidence, direction)  # type: ignore[attr-defined]  # a Factor
         # a number is a constant multiple of the learning rate, which weight decay sees too

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Evidence, Need, Preconditioner, Role, Scope, Traits, need, rests_as
+from precond.preconditioners.diagonal import Diagonal
 
 
 @dataclasses.dataclass
@@ -45,6 +46,11 @@ class Columns(Preconditioner[ColumnsState]):
     def traits(self) -> Traits:
         """A positive diagonal that moves with every gradient."""
         return Traits(fixed=False, shiftable=True)
+
+    @property
+    def elementwise(self) -> Diagonal:
+        """RMSProp: one number per entry instead of per column."""
+        return Diagonal(self.beta, self.eps, debias=False)
 
     def init(self, like: Tensor) -> ColumnsState:
         """Start at zero."""

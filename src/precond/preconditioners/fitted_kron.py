@@ -85,6 +85,11 @@ class FittedKron(Preconditioner[FittedKronState]):
         """Symmetric, positive definite, and moving with all that is observed."""
         return Traits(fixed=False)
 
+    @property
+    def elementwise(self) -> FittedKron:
+        """The same fit with diagonal factors."""
+        return dataclasses.replace(self, max_size=0)
+
     def init(self, like: Tensor) -> FittedKronState:
         """Start every factor at the identity."""
         batch, modes = like.shape[0], _modes(like)

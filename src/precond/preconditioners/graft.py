@@ -59,6 +59,11 @@ class Graft(Preconditioner[GraftState]):
         fixed = self.direction.traits.fixed and self.magnitude.traits.fixed
         return Traits(linear=False, symmetric=False, definite=self.direction.traits.definite, fixed=fixed)
 
+    @property
+    def elementwise(self) -> Preconditioner[Any] | None:
+        """The one that gives the length, direction and all."""
+        return self.magnitude.elementwise
+
     def init(self, like: Tensor) -> GraftState:
         """Start both."""
         steps = torch.zeros(like.shape[0], dtype=torch.int64, device=like.device) if self.start else None

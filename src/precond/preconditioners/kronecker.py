@@ -26,6 +26,7 @@ from precond.math.modes import add_gram, by_block, complete, mode_products
 from precond.math.root_methods import Eigen, InverseRoot
 from precond.math.shapes import block_lengths, factor_shapes
 from precond.math.tiles import overhang, trim
+from precond.preconditioners.diagonal import Diagonal
 from precond.preconditioners.shifts import refuse_shift
 
 
@@ -93,6 +94,11 @@ class Kronecker(Preconditioner[KroneckerState]):
     def traits(self) -> Traits:
         """Symmetric, positive definite, and constant between refreshes."""
         return Traits()
+
+    @property
+    def elementwise(self) -> Diagonal:
+        """AdaGrad, or RMSProp where the factors are averaged: the diagonal of the factor of a vector."""
+        return Diagonal(self.beta, self.eps, debias=False)
 
     def init(self, like: Tensor) -> KroneckerState:
         """Start every factor at ``eps`` times the identity, and its root with it."""

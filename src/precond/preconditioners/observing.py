@@ -51,6 +51,12 @@ class Observing(Preconditioner[ObservingState]):
         """Those of the preconditioner."""
         return self.inner.traits
 
+    @property
+    def elementwise(self) -> Preconditioner[Any] | None:
+        """The elementwise form of the preconditioner, seen through the same filter."""
+        inner = self.inner.elementwise
+        return None if inner is None else Observing(self.lens, inner)
+
     def init(self, like: Tensor) -> ObservingState:
         """Start both."""
         return ObservingState(self.lens.init(like), self.inner.init(like))

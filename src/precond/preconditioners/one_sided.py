@@ -11,6 +11,7 @@ from torch import Tensor
 from precond.core import HEALTHY, Evidence, Health, Need, Preconditioner, Role, Scope, need, rests_as
 from precond.math.modes import add_gram, complete
 from precond.math.root_methods import Eigen, InverseRoot
+from precond.preconditioners.diagonal import Diagonal
 from precond.preconditioners.shifts import refuse_shift
 
 
@@ -46,6 +47,11 @@ class OneSided(Preconditioner[OneSidedState]):
     scope: ClassVar[Scope] = Scope.MATRIX
     beta: float = 0.8
     root: InverseRoot = Eigen()
+
+    @property
+    def elementwise(self) -> Diagonal:
+        """AdaGrad, or RMSProp where the factor is averaged."""
+        return Diagonal(self.beta, debias=False)
 
     def init(self, like: Tensor) -> OneSidedState:
         """Start with a zero factor and the identity for its root."""

@@ -34,6 +34,11 @@ class Reshaped(Preconditioner[Any]):
         """Those of the inner preconditioner."""
         return self.inner.traits
 
+    @property
+    def elementwise(self) -> Preconditioner[Any] | None:
+        """That of the inner preconditioner."""
+        return self.inner.elementwise
+
     def init(self, like: Tensor) -> Any:
         """Start the inner preconditioner on the other shape."""
         return self.inner.init(self.view(like))

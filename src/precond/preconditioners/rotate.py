@@ -68,6 +68,11 @@ class Rotate(Turned[RotateState]):
         """Those of the inner preconditioner: an orthogonal change of basis keeps them all."""
         return self.inner.traits
 
+    @property
+    def elementwise(self) -> Preconditioner[Any]:
+        """The inner preconditioner, in the basis of the tensor itself."""
+        return self.inner
+
     def init(self, like: Tensor) -> RotateState:
         """Start both."""
         return RotateState(self.basis.init(like), self.inner.init(self.basis.coordinates(like)))

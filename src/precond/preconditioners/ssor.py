@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, final
 
-import numpy as np
-import scipy.sparse
 from torch import Tensor
 
 from precond.core import BadInputError, Evidence, Health, IncompatibleError, Need, Preconditioner, Scope, Traits
-from precond.preconditioners.triangles import TrianglesState, arrays, operator_with_entries
+from precond.math.relaxation import relaxation
+from precond.preconditioners.triangles import TrianglesState, operator_with_entries
 
 
 @final
@@ -57,14 +56,7 @@ class SSOR(Preconditioner[TrianglesState]):
         matrix = None if state.operator is None else state.operator.entries()
         if matrix is None:
             return Health()
-        diagonal = matrix.diagonal()
-        zeros = int((diagonal == 0).sum())
-        diagonal = np.where(diagonal == 0, 1, diagonal).astype(matrix.dtype)
-        scaled = scipy.sparse.diags_array((self.omega / diagonal).astype(matrix.dtype)) @ matrix
-        state.lower = arrays(scipy.sparse.tril(scaled, -1))
-        state.upper = arrays(scipy.sparse.triu(scaled, 1))
-        one = np.ones_like(diagonal)
-        state.scales = ((self.omega * (2 - self.omega) / diagonal).astype(matrix.dtype), one, one)
+        state.lower, state.upper, state.scales, zeros = relaxation(matrix, self.omega)
         return Health(detail=f"ssor: {zeros} zeros on the diagonal were replaced by one" if zeros else "")
 
     def apply(self, state: TrianglesState, v: Tensor, *, shift: float = 0.0) -> Tensor:

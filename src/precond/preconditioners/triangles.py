@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Evidence, IncompatibleError, Operator
-from precond.math.incomplete import Array, Triangle, two_sweeps
+from precond.math.incomplete import Array, Triangle, arrays, two_sweeps
 
 
 @dataclasses.dataclass
@@ -58,14 +58,6 @@ def _adjoint(triangle: Triangle) -> Triangle:
     return arrays(matrix.conj().T)
 
 
-def arrays(triangle: scipy.sparse.sparray) -> Triangle:
-    """Return row pointers, columns (32 bits, unsigned, where they fit) and values of a sparse matrix."""
-    csr = scipy.sparse.csr_array(triangle)
-    csr.sort_indices()
-    small = np.uint32 if max(csr.nnz, csr.shape[0]) < 2**32 else np.uint64
-    return csr.indptr.astype(small), csr.indices.astype(small), csr.data
-
-
 def operator_with_entries(evidence: Evidence, name: str) -> Operator:
     """Return the operator of the evidence; refuse one without entries."""
     operator = evidence.operator
@@ -75,3 +67,6 @@ def operator_with_entries(evidence: Evidence, name: str) -> Operator:
             "or use preconditioner='identity'"
         )
     return operator
+
+
+__all__ = ["TrianglesState", "arrays", "operator_with_entries"]

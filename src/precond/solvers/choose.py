@@ -72,3 +72,35 @@ def choose_least_squares(operator: Operator) -> Selection:
     if operator.entries() is None:
         return Selection((Attempt("lsqr", "identity"),), "known by products")
     return Selection((Attempt("lsqr", "jacobi"),), "entries give the norms of the columns")
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """One way to solve the systems of a sequence.
+
+    Attributes:
+        method: Name of the iteration.
+        preconditioner: Name of the preconditioner.
+        recycle: Hand on what the iteration learns.
+    """
+
+    method: str
+    preconditioner: str
+    recycle: bool = False
+
+
+def choose_ways(operator: Operator) -> tuple[Candidate, ...]:
+    """Return what is worth measuring on a sequence of systems like this one; the first needs no trial to be safe."""
+    traits = operator.traits
+    known = operator.entries() is not None
+    scaling = "identity" if operator.diagonal() is None else "jacobi"
+    if not known:
+        if traits.symmetric:
+            return (Candidate("cg" if traits.definite is not False else "minres", scaling),)
+        return (Candidate("gcrodr", scaling, recycle=True), Candidate("gcrodr", scaling))
+    direct, short = Candidate("gcrodr", "lu"), Candidate("bicgstab", "lu")
+    if traits.symmetric and traits.definite is not False:
+        return (Candidate("cg", "ic0"), direct, short)
+    if traits.symmetric:
+        return (Candidate("minres", scaling), direct, short)
+    return (Candidate("bicgstab", "ilu0"), direct, Candidate("gcrodr", "ilu0", recycle=True), short)

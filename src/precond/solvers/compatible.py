@@ -31,6 +31,11 @@ def check_iteration(operator: Operator, iteration: Iteration) -> None:
             f"{name} needs a positive definite matrix, this is not (a diagonal entry is not positive, or it was "
             "declared so): use method='minres' or 'gmres'"
         )
+    if Need.ENTRIES in iteration.needs and operator.entries() is None:
+        raise IncompatibleError(
+            f"{name} needs the entries of the matrix, this operator has only products: give a dense or sparse matrix, "
+            "or use method='gmres'"
+        )
     if Need.ADJOINT in iteration.needs and not operator.has_adjoint:
         raise IncompatibleError(
             f"{name} needs products with the adjoint: give the operator an `rmatvec`, or a matrix with entries"
@@ -49,6 +54,11 @@ def check_preconditioner(operator: Operator, iteration: Iteration, preconditione
         IncompatibleError: It is not linear, fixed, symmetric or definite where it must be, or needs something else.
     """
     name, method, traits = type(preconditioner).__name__, type(iteration).__name__, preconditioner.traits
+    if not iteration.preconditioned and preconditioner.needs:
+        raise IncompatibleError(
+            f"{method} takes no preconditioner, it is one: use preconditioner='identity', or method='richardson' with "
+            f"{name}"
+        )
     if preconditioner.needs & ~_fed:
         missing = ", ".join(str(need.name).lower() for need in preconditioner.needs & ~_fed)
         raise IncompatibleError(

@@ -1,0 +1,84 @@
+"""Which method each tensor of a parameter group follows, given what the tensors of the group are."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from precond.core import BadInputError, Constant, Filter, Method, Route, Scope
+from precond.filters.per_matrix import FilterPerMatrix
+from precond.math.stacks import Stack
+from precond.preconditioners.per_matrix import PerMatrix
+from precond.steps.per_matrix import per_matrix
+from precond.steps.scaled import Scaled
+
+MATRICES = ("hidden", "convolution", "fused", "expert")
+"""Roles whose tensors are matrices, or hold several."""
+ENTRIES = ("embedding", "lm_head", "norm", "bias", "vector", "depthwise")
+"""Roles whose tensors are treated entry by entry."""
+_VECTORS = ("norm", "bias", "vector", "depthwise")
+"""Those of them that count as vectors, whatever their shape."""
+
+
+class Rule:
+    """How a group turns its method into one for each of its tensors.
+
+    A `Route` is asked about the role in place of the names, where the group has one. Any other method gives tensors
+    with one of the roles `ENTRIES` its elementwise form, and treats every matrix in a tensor of the others by itself.
+
+    Args:
+        method: The method or route of the group.
+        role: What the tensors of the group are, one of `MATRICES` or `ENTRIES`; empty if that was not said.
+        stack: How each tensor holds matrices; as one matrix, or as the method sees fit where there is no role.
+    """
+
+    def __init__(self, method: Method | Route, role: str = "", stack: Stack | None = None) -> None:
+        if role and role not in MATRICES + ENTRIES:
+            raise BadInputError(f"unknown role {role!r}: one of {', '.join(MATRICES + ENTRIES)}")
+        self.method, self.role, self.stack = method, role, stack
+        self._made: list[tuple[Method, Method]] = []
+
+    def method_for(self, name: str, param: Tensor) -> Method:
+        """Return the method of one tensor; the same object for all that follow the same."""
+        chosen = self.method
+        if isinstance(chosen, Route):
+            seen = torch.empty(param.numel(), device="meta") if self.role in _VECTORS else param
+            chosen = chosen.method_for(self.role or name, seen)
+        elif self.role in ENTRIES:
+            return self._once(chosen, _elementwise)
+        dims = tuple(param.shape)
+        if self.stack is None or (self.stack.count == 1 and self.stack.matrix(dims) == dims):
+            return chosen
+        return self._once(chosen, self._stacked)
+
+    def _once(self, method: Method, make: Any) -> Method:
+        for known, made in self._made:
+            if known is method:
+                return made
+        self._made.append((method, make(method)))
+        return self._made[-1][1]
+
+    def _stacked(self, method: Method) -> Method:
+        stack, part, step = self.stack, method.preconditioner, method.step
+        assert stack is not None
+
+        def each(filter_: Filter[Any] | None) -> Filter[Any] | None:
+            return filter_ if filter_ is None or filter_.equivariant else FilterPerMatrix(stack, filter_)
+
+        return dataclasses.replace(
+            method,
+            preconditioner=part if part.scope is Scope.ELEMENTWISE else PerMatrix(stack, part),
+            estimator=each(method.estimator),
+            momentum=each(method.momentum),
+            smoothing=each(method.smoothing),
+            step=step if isinstance(step, Constant | Scaled) else per_matrix(stack, step),
+        )
+
+
+def _elementwise(method: Method) -> Method:
+    form = method.preconditioner.elementwise
+    unchanged = form is None or form is method.preconditioner
+    return method if unchanged else dataclasses.replace(method, preconditioner=form)

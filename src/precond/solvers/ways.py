@@ -1,0 +1,208 @@
+"""The ways to solve the systems of a sequence, and the choice among them by what each has cost."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import numpy as np
+import scipy.sparse.csgraph
+import torch
+from torch import Tensor
+
+from precond.core import Iteration, Operator, Preconditioner, Recycling, Result, Status, Work
+from precond.solvers.drive import Callback, Event
+from precond.solvers.held import Held
+from precond.solvers.solve import solve_linear
+
+_patience = 2.0  # a way on trial is stopped after so many times the seconds of the best
+_recent = 0.5  # weight of the last system in what a way is known to cost
+_flops = 1e9  # a second, of a sparse factorization; only decides when one is tried
+
+
+class Factors:
+    """A preconditioner that is set up now and then, with what the systems since its setup have cost.
+
+    It is set up again when a system costs more than the average since the last setup, that setup included: going on
+    would raise the average, a new start is expected to lower it. In the middle of a solve it is set up again when that
+    solve has cost as much as a setup and a fresh solve. Where setups did not serve for a second system, each system
+    gets its own, and every eighth tries again without.
+
+    Args:
+        part: The preconditioner.
+    """
+
+    def __init__(self, part: Preconditioner[Any]) -> None:
+        self.held = Held(part)
+        self.made, self.setups, self.futile = 0, 0, 0
+        self.setup, self.costs = 0.0, list[float]()
+        self.served = False
+
+    @property
+    def renewable(self) -> bool:
+        """Whether a new setup would make a difference."""
+        return self.held.part.refreshes and not self.held.stale
+
+    @property
+    def due(self) -> bool:
+        """Whether the next system should have a setup of its own."""
+        if not (self.renewable and self.setups):
+            return False
+        average = (self.setup + sum(self.costs)) / max(1, len(self.costs))
+        reuses = self.costs[1:]
+        return (len(reuses) > 0 and min(reuses[-2:]) > average) or 2 <= self.futile < 10
+
+    @property
+    def budget(self) -> float:
+        """Seconds after which a solve without a new setup has cost more than with one."""
+        return self.setup + self.costs[0] if self.renewable and self.costs else math.inf
+
+    def renewed(self, number: int, setup: float, seconds: float) -> None:
+        """Note a setup for system ``number`` and the seconds of the solve with it."""
+        if self.setups and not self.served:
+            self.futile = (self.futile + 1) % 11
+        else:
+            self.futile = 0
+        self.made, self.setups, self.setup, self.costs = number, self.setups + 1, setup, [seconds]
+        self.served = False
+
+    def reused(self, seconds: float, served: bool) -> None:
+        """Note the seconds of a solve without a setup, and whether it ended well."""
+        self.costs.append(seconds)
+        self.served |= served
+
+
+class Way:
+    """One iteration with one preconditioner, and what a system has cost that way lately.
+
+    Args:
+        label: Its name.
+        iteration: The method.
+        factors: The preconditioner; several ways may share one.
+        recycle: Hand on what the iteration learns, where it can.
+        price: Estimated seconds of the first setup.
+    """
+
+    def __init__(
+        self, label: str, iteration: Iteration, factors: Factors, *, recycle: bool = True, price: float = 0.0
+    ) -> None:
+        self.label, self.factors, self.price = label, factors, price
+        self.iteration = _Remembering(iteration) if recycle and isinstance(iteration, Recycling) else iteration
+        self.cost: float | None = None
+
+    def affordable(self, spent: float) -> bool:
+        """Whether a trial is worth its setup: it exists, or the sequence has cost as much already."""
+        return self.factors.setups > 0 or self.price <= spent
+
+    def solve(
+        self, operator: Operator, b: Tensor, start: Tensor | None, work: Work, number: int, name: str,
+        callback: Callback | None, limits: dict[str, Any], seconds: float,
+    ) -> Result:  # fmt: skip
+        """Solve one system, with a new setup in the middle where going on without would cost more; note what it cost.
+
+        Args:
+            operator: The matrix.
+            b: Right-hand sides, shape ``[batch, n]``.
+            start: Starting points, shape ``[batch, n]``.
+            work: The account to charge.
+            number: Number of the system.
+            name: What the result says about the method; ``{made}`` is replaced by the system of the setup.
+            callback: As for `solve_linear`.
+            limits: Tolerances and the limit on iterations, as for `solve_linear`.
+            seconds: Give up after so many (a trial).
+
+        Returns:
+            The result.
+        """
+        factors, total = self.factors, 0.0
+        if factors.due:
+            factors.held.stale = True
+        while True:
+            without = factors.renewable
+            watch = _Watch(callback, min(seconds, factors.budget))
+            setups, before = work.refreshes, work.seconds.get("setup", 0.0)
+            begin = time.perf_counter()
+            result = solve_linear(
+                operator, b, self.iteration, factors.held, x0=start, work=work,
+                name=name.format(made=factors.made if without else number), callback=watch, **limits,
+            )  # fmt: skip
+            setup = work.seconds.get("setup", 0.0) - before
+            spent = time.perf_counter() - begin - setup
+            if work.refreshes > setups:
+                factors.renewed(number, setup, spent)
+            else:
+                factors.reused(spent, result.converged)
+            total += spent + (setup if factors.setups > 1 else 0.0)  # the first setup is spent, whatever comes next
+            asked = result.status is Status.STOPPED_USER and not watch.late
+            if result.converged or asked or not without or total > seconds or not factors.held.part.refreshes:
+                break
+            factors.held.stale = True  # once more, with a setup for this matrix, from where it stands
+            start = result.x if bool(torch.isfinite(result.x).all()) else None
+        self.cost = total if self.cost is None else (1 - _recent) * self.cost + _recent * total
+        if not result.converged:
+            self.cost = math.inf
+        return result
+
+
+class _Watch:
+    """A callback that stops a run when its time is over, or when the user's says so."""
+
+    def __init__(self, callback: Callback | None, seconds: float) -> None:
+        self.callback, self.seconds, self.begin, self.late = callback, seconds, math.inf, False
+
+    def __call__(self, event: Event) -> bool:
+        """Whether to stop."""
+        if event.iteration == 0:
+            self.begin = time.perf_counter()  # after the setup
+        if self.callback is not None and self.callback(event):
+            return True
+        self.late = time.perf_counter() - self.begin > self.seconds
+        return self.late
+
+
+def ranked(ways: list[Way], spent: float) -> list[Way]:
+    """Return the ways in the order to try them for the next system: trials first, then by cost."""
+    trials = [way for way in ways if way.cost is None and way.affordable(spent)]
+    tried = sorted((way for way in ways if way.cost is not None), key=lambda way: way.cost or 0.0)
+    return [*trials[:1], *tried] if tried else trials or ways[:1]
+
+
+def allowed(ways: list[Way], way: Way) -> float:
+    """Return the seconds that a way may take: a trial, twice what the best takes."""
+    best = min((w.cost for w in ways if w.cost is not None), default=math.inf)
+    return _patience * best if way.cost is None else math.inf
+
+
+def factorization_seconds(operator: Operator) -> float:
+    """Return an upper estimate of the seconds of a complete factorization, from the profile of the pattern."""
+    matrix = operator.entries()
+    if matrix is None:
+        return math.inf
+    pattern = matrix + matrix.T
+    order = scipy.sparse.csgraph.reverse_cuthill_mckee(pattern.tocsr(), symmetric_mode=True)
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    entries = pattern.tocoo()
+    width = np.zeros(len(order))
+    np.maximum.at(width, place[entries.row], (place[entries.row] - place[entries.col]).astype(float))
+    return float((width**2).sum()) / _flops
+
+
+class _Remembering(Iteration):
+    """A recycling iteration with its memory, as an iteration that any driver runs; it is no part: it is mutable."""
+
+    def __init__(self, inner: Recycling[Any]) -> None:
+        self.inner, self.memory, self.shape = inner, inner.memory(), None
+        for name in (
+            "needs", "square", "symmetric_operator", "definite_operator", "symmetric_preconditioner",
+            "fixed_preconditioner", "preconditioned", "block",
+        ):  # fmt: skip
+            setattr(self, name, getattr(inner, name))
+
+    def iterate(self, operator: Operator, b: Tensor, precondition: Any, x0: Tensor) -> Any:
+        """Iterate with what earlier systems of this shape left."""
+        shape: Any = (b.shape, b.dtype, b.device)
+        if shape != self.shape:
+            self.memory, self.shape = self.inner.memory(), shape
+        return self.inner.recycle(self.memory, operator, b, precondition, x0)
