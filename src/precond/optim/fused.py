@@ -2,8 +2,9 @@
 
 An entry computes what the parts compute, on the same state, to rounding; tests hold it to that. AdamW and SGD are one
 kernel of PyTorch's. Lion and Adan write into state and scratch what their parts must hand to one another as new
-tensors, and finish one large tensor before they begin the next, so that it is read from a cache after the first pass. A method without an entry takes the ordinary path, and so does one with
-something in a slot that the entry does not know.
+tensors, and finish one large tensor before they begin the next, so that it is read from a cache after the first pass.
+A method without an entry takes the ordinary path, and so does one with something in a slot that the entry does not
+know.
 """
 
 from __future__ import annotations

@@ -22,13 +22,16 @@ def named(group: dict[str, Any]) -> Iterable[tuple[str, Tensor]]:
     return zip(names, group["params"], strict=True)
 
 
-def lay_out(groups: Sequence[dict[str, Any]], rules: Sequence[Rule], states: Mapping[Tensor, Any]) -> list[Slab]:
+def lay_out(
+    groups: Sequence[dict[str, Any]], rules: Sequence[Rule], states: Mapping[Tensor, Any], backend: str | None = None
+) -> list[Slab]:
     """Group the parameters that have a gradient or a state into slabs with fresh state.
 
     Args:
         groups: Parameter groups.
         rules: Which method the parameters of each group follow.
         states: What is known of each parameter from earlier steps.
+        backend: What compiles the work of slabs; ``None`` for nothing.
 
     Returns:
         Slabs in the order of their first parameters; the refreshes of a method's tensors are spread over its interval.
@@ -48,7 +51,7 @@ def lay_out(groups: Sequence[dict[str, Any]], rules: Sequence[Rule], states: Map
             places.setdefault(key, []).append(param)
             chosen[key] = method
     offsets = _offsets(places, chosen)
-    return [Slab(params, chosen[key], key[0], offsets[key]) for key, params in places.items()]
+    return [Slab(params, chosen[key], key[0], offsets[key], backend) for key, params in places.items()]
 
 
 def _offsets(places: dict[Key, list[Tensor]], chosen: dict[Key, Method]) -> dict[Key, list[int]]:

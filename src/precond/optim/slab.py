@@ -12,6 +12,7 @@ from torch import Tensor
 
 from precond.core import Evidence, Health, Method, Need, Turned, map_tensors, named_tensors, put_to_rest
 from precond.optim.awake import Awake
+from precond.optim.core import compiled, plain
 from precond.optim.fused import fused_step
 from precond.optim.replay import Seen
 
@@ -96,9 +97,17 @@ class Slab:
         method: The method that they all follow.
         group: Index of their parameter group.
         offsets: Phase of each parameter within the refresh interval.
+        backend: What compiles the work between refreshes; ``None`` for nothing.
     """
 
-    def __init__(self, params: Sequence[Tensor], method: Method, group: int, offsets: Sequence[int]) -> None:
+    def __init__(
+        self,
+        params: Sequence[Tensor],
+        method: Method,
+        group: int,
+        offsets: Sequence[int],
+        backend: str | None = None,
+    ) -> None:
         first = params[0]
         self.params = list(params)
         self.method = method
@@ -113,6 +122,8 @@ class Slab:
         self.clock = 0
         self.turned = turned_momentum(method)
         self.fused = fused_step(method)
+        self.plain = plain(method, self.turned)
+        self.core = self.plain if backend is None else compiled(self.plain, method, self.device, backend)
         self._awake: Awake | None = None
 
     def named_views(self, member: int) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from precond.core import Health, IncompatibleError, Need, Shared, Work
 from precond.optim.checks import dense
+from precond.optim.core import push
 from precond.optim.fused import Moved, fits
 from precond.optim.replay import Seen
 from precond.optim.slab import Slab, SlabState
@@ -114,7 +115,7 @@ class Walker:
         self, slab: Slab, state: SlabState, members: list[int], gradient: Tensor, decay: float, seen: Seen
     ) -> Generator[Tensor, Tensor, Heading]:
         """Return where ``members`` go, with their working state; see `Walk` for what it yields."""
-        method, turned = slab.method, slab.turned
+        method = slab.method
         added = None
         if method.decay is not None and decay:
             raw = gradient
@@ -122,24 +123,16 @@ class Walker:
             gradient = method.decay.regularize(raw, weights, decay)
             added = None if gradient is raw else gradient - raw
         evidence = slab.evidence(state, gradient, members, seen, added)
-        signal = _push(method.estimator, state, "estimator", gradient, evidence)
+        signal = push(method.estimator, state, "estimator", gradient, evidence)
         evidence = dataclasses.replace(evidence, gradient=signal, counted=slab.counted(members))
-        if turned is None:
-            method.preconditioner.observe(state.preconditioner, evidence)
-        else:
-            signal = turned.enter(state.preconditioner, signal)
-            turned.observe_within(state.preconditioner, signal, evidence)
+        core = slab.core if state is slab.state else slab.plain
+        signal = core.absorb(state, signal, evidence)
 
         slab.tick(state, members)
         due = slab.due(members)
         if due != [] and not method.cadence.after:
             self._refresh(slab, state, due)
-        direction = _push(method.momentum, state, "momentum", signal, evidence)
-        if turned is None:
-            direction = method.preconditioner.apply(state.preconditioner, direction)
-        else:
-            direction = turned.leave(state.preconditioner, turned.apply_within(state.preconditioner, direction))
-        direction = _push(method.smoothing, state, "smoothing", direction, evidence)
+        direction = core.direct(state, signal, evidence)
         self.work.applies += len(members)
 
         if isinstance(method.step, Shared):
@@ -208,7 +201,3 @@ def _move(slab: Slab, params: list[Tensor], heading: Heading, group: dict[str, A
         torch._foreach_add_(params, updates, alpha=-float(rate))
     else:
         decay.move(params, slab.scatter(heading.direction), rate, group["weight_decay"])
-
-
-def _push(filter_: Any, state: SlabState, slot: str, v: Tensor, evidence: Any) -> Tensor:
-    return v if filter_ is None else filter_.push(state.filters[slot], v, evidence)

@@ -25,6 +25,7 @@ class SGD(Optimizer):
         dampening: What is taken off each gradient after the first.
         weight_decay: Added to the gradient, times the weight.
         nesterov: Use Nesterov momentum.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -35,9 +36,10 @@ class SGD(Optimizer):
         dampening: float = 0.0,
         weight_decay: float = 0.0,
         nesterov: bool = False,
+        compile: bool | str = False,
     ) -> None:
         method = first_order.sgd(momentum=momentum, dampening=dampening, nesterov=nesterov)
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)
 
 
 class AdamW(Optimizer):
@@ -49,6 +51,7 @@ class AdamW(Optimizer):
         betas: Decays of the averages of gradients and of their squares.
         eps: Added to the square root.
         weight_decay: Decoupled decay.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -58,9 +61,12 @@ class AdamW(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
+        compile: bool | str = False,
     ) -> None:
         b1, b2 = checked_betas(betas, 2)
-        super().__init__(params, first_order.adamw(b1=b1, b2=b2, eps=eps), lr=lr, weight_decay=weight_decay)
+        super().__init__(
+            params, first_order.adamw(b1=b1, b2=b2, eps=eps), lr=lr, weight_decay=weight_decay, compile=compile
+        )
 
 
 class Adan(Optimizer):
@@ -72,6 +78,7 @@ class Adan(Optimizer):
         betas: Decays of the averages of gradients, of their differences and of squares (1 minus the paper's).
         eps: Added to the square root.
         weight_decay: Proximal decay.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -81,9 +88,12 @@ class Adan(Optimizer):
         betas: tuple[float, float, float] = (0.98, 0.92, 0.99),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        compile: bool | str = False,
     ) -> None:
         b1, b2, b3 = checked_betas(betas, 3)
-        super().__init__(params, first_order.adan(b1=b1, b2=b2, b3=b3, eps=eps), lr=lr, weight_decay=weight_decay)
+        super().__init__(
+            params, first_order.adan(b1=b1, b2=b2, b3=b3, eps=eps), lr=lr, weight_decay=weight_decay, compile=compile
+        )
 
 
 class Lion(Optimizer):
@@ -94,6 +104,7 @@ class Lion(Optimizer):
         lr: Learning rate.
         betas: Weight of the memory in the step, and decay of the memory.
         weight_decay: Decoupled decay.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -102,9 +113,10 @@ class Lion(Optimizer):
         lr: float | Tensor = 1e-4,
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.0,
+        compile: bool | str = False,
     ) -> None:
         b1, b2 = checked_betas(betas, 2)
-        super().__init__(params, first_order.lion(b1=b1, b2=b2), lr=lr, weight_decay=weight_decay)
+        super().__init__(params, first_order.lion(b1=b1, b2=b2), lr=lr, weight_decay=weight_decay, compile=compile)
 
 
 class Muon(Optimizer):
@@ -123,6 +135,7 @@ class Muon(Optimizer):
         exclude: Shell patterns of names that are not hidden.
         iteration: Newton-Schulz polynomials; see `precond.math.polar`.
         polar: What the iteration steps on: ``"matrix"``, ``"gram"`` or ``"auto"``; see `precond.math.polar`.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -138,12 +151,13 @@ class Muon(Optimizer):
         exclude: Sequence[str] = NOT_HIDDEN,
         iteration: NewtonSchulz = MUON,
         polar: Form = "auto",
+        compile: bool | str = False,
     ) -> None:
         method = orthogonal.muon(
             momentum=momentum, nesterov=nesterov, steps=ns_steps, scale=scale, iteration=iteration, polar=polar,
             exclude=exclude, adamw_scale=rate_ratio("adamw_lr", adamw_lr, lr),
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)
 
 
 class Shampoo(Optimizer):
@@ -163,6 +177,7 @@ class Shampoo(Optimizer):
         one_sided: Only the shortest axis of a tensor has a factor.
         statistics_frequency: Steps between gradients that the factors absorb.
         half_roots: Keep the roots in bfloat16.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -180,12 +195,13 @@ class Shampoo(Optimizer):
         one_sided: bool = False,
         statistics_frequency: int = 1,
         half_roots: bool = False,
+        compile: bool | str = False,
     ) -> None:
         method = matrix.shampoo(
             momentum=momentum, beta=beta, eps=epsilon, every=precondition_frequency, max_dim=max_preconditioner_dim,
             graft=grafting, block=block_size, one_sided=one_sided, statistics=statistics_frequency, half=half_roots,
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)
 
 
 class SOAP(Optimizer):
@@ -200,6 +216,7 @@ class SOAP(Optimizer):
         weight_decay: Decoupled decay.
         precondition_frequency: Steps between turns of the basis.
         max_precond_dim: Axes longer than this keep their own basis.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -212,12 +229,13 @@ class SOAP(Optimizer):
         weight_decay: float = 0.01,
         precondition_frequency: int = 10,
         max_precond_dim: int = 10000,
+        compile: bool | str = False,
     ) -> None:
         b1, b2 = checked_betas(betas, 2)
         method = matrix.soap(
             b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps, every=precondition_frequency, max_dim=max_precond_dim,
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)
 
 
 class LeanSOAP(Optimizer):
@@ -236,6 +254,7 @@ class LeanSOAP(Optimizer):
         one_sided: Only the shortest axis of a tensor has a basis.
         statistics_frequency: Steps between gradients that the factors absorb.
         half_bases: Keep the bases in bfloat16, and multiply by them in bfloat16 where the device can.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -252,10 +271,11 @@ class LeanSOAP(Optimizer):
         one_sided: bool = False,
         statistics_frequency: int = 2,
         half_bases: bool = True,
+        compile: bool | str = False,
     ) -> None:
         b1, b2 = checked_betas(betas, 2)
         method = matrix.lean_soap(
             block=block_size, one_sided=one_sided, statistics=statistics_frequency, half=half_bases, b1=b1, b2=b2,
             shampoo_beta=shampoo_beta, eps=eps, every=precondition_frequency, max_dim=max_precond_dim,
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)

@@ -29,6 +29,7 @@ class ASGO(Optimizer):
         adamw_lr: AdamW's learning rate for the rest, ``lr`` unless given; it keeps its ratio to ``lr`` under a
             schedule.
         exclude: Shell patterns of names that are not hidden.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -42,12 +43,13 @@ class ASGO(Optimizer):
         precondition_frequency: int = 1,
         adamw_lr: float | None = None,
         exclude: Sequence[str] = NOT_HIDDEN,
+        compile: bool | str = False,
     ) -> None:
         method = one_sided.asgo(
             momentum=momentum, beta=beta2, root=CoupledQuintics(matalg_steps), every=precondition_frequency,
             rest_scale=1.0 if adamw_lr is None else rate_ratio("adamw_lr", adamw_lr, lr), exclude=exclude,
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)
 
 
 class DASGO(Optimizer):
@@ -64,6 +66,7 @@ class DASGO(Optimizer):
         adamw_lr: AdamW's learning rate for the rest, ``lr`` unless given; it keeps its ratio to ``lr`` under a
             schedule.
         exclude: Shell patterns of names that are not hidden.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -76,12 +79,13 @@ class DASGO(Optimizer):
         eps: float = 1e-8,
         adamw_lr: float | None = None,
         exclude: Sequence[str] = NOT_HIDDEN,
+        compile: bool | str = False,
     ) -> None:
         method = one_sided.dasgo(
             momentum=momentum, beta=beta2, eps=eps, exclude=exclude,
             rest_scale=1.0 if adamw_lr is None else rate_ratio("adamw_lr", adamw_lr, lr),
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)
 
 
 class ShampooSquared(Optimizer):
@@ -96,6 +100,7 @@ class ShampooSquared(Optimizer):
         weight_decay: Decoupled decay.
         precondition_frequency: Steps between roots.
         max_preconditioner_dim: Axes longer than this are left as they are.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -108,11 +113,12 @@ class ShampooSquared(Optimizer):
         weight_decay: float = 0.0,
         precondition_frequency: int = 1,
         max_preconditioner_dim: int = 8192,
+        compile: bool | str = False,
     ) -> None:
         method = kronecker.shampoo_squared(
             momentum=momentum, beta=beta, eps=epsilon, every=precondition_frequency, max_dim=max_preconditioner_dim
         )
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)
 
 
 class ScalableShampoo(Optimizer):
@@ -131,6 +137,7 @@ class ScalableShampoo(Optimizer):
         preconditioning_compute_steps: Steps between roots.
         start_preconditioning_step: The first step with a preconditioned direction.
         block_size: Neighbouring axes are merged up to this length, longer ones cut.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -147,9 +154,10 @@ class ScalableShampoo(Optimizer):
         preconditioning_compute_steps: int = 1,
         start_preconditioning_step: int = 1,
         block_size: int = 128,
+        compile: bool | str = False,
     ) -> None:
         method = kronecker.scalable_shampoo(
             momentum=momentum, nesterov=nesterov, beta=beta2, eps=matrix_eps, graft=graft, graft_eps=diagonal_eps,
             every=preconditioning_compute_steps, start=start_preconditioning_step, block=block_size,
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)

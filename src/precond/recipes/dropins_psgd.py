@@ -23,6 +23,7 @@ class PSGDKron(Optimizer):
         preconditioner_max_skew: So do axes whose length squared is more than this multiple of the number of entries.
         preconditioner_init_scale: Start of ``Q``; by the size of the first gradient unless given.
         grad_clip_max_amps: Largest root mean square and largest entry of a direction.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -36,13 +37,14 @@ class PSGDKron(Optimizer):
         preconditioner_max_skew: float = 1.0,
         preconditioner_init_scale: float | None = None,
         grad_clip_max_amps: tuple[float, float] = (2.0, 10.0),
+        compile: bool | str = False,
     ) -> None:
         rms, largest = grad_clip_max_amps
         method = psgd.psgd_kron(
             momentum=momentum, fit_lr=preconditioner_lr, max_size=preconditioner_max_size,
             max_skew=preconditioner_max_skew, init_scale=preconditioner_init_scale, rms=rms, largest=largest,
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)
 
 
 class PSGDAffine(Optimizer):
@@ -58,6 +60,7 @@ class PSGDAffine(Optimizer):
         preconditioner_max_skew: So do sides that are more than this multiple of the other side.
         preconditioner_init_scale: Start of ``Q``; by the size of the first gradient unless given.
         grad_clip_max_amps: Largest root mean square and largest entry of a direction.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -71,13 +74,14 @@ class PSGDAffine(Optimizer):
         preconditioner_max_skew: float = float("inf"),
         preconditioner_init_scale: float | None = None,
         grad_clip_max_amps: tuple[float, float] = (2.0, 10.0),
+        compile: bool | str = False,
     ) -> None:
         rms, largest = grad_clip_max_amps
         method = psgd.psgd_affine(
             momentum=momentum, fit_lr=preconditioner_lr, max_size=preconditioner_max_size,
             max_skew=preconditioner_max_skew, init_scale=preconditioner_init_scale, rms=rms, largest=largest,
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)
 
 
 class PSGDLRA(Optimizer):
@@ -93,6 +97,7 @@ class PSGDLRA(Optimizer):
         preconditioner_lr: Relative step size of the fit.
         preconditioner_init_scale: Start of the diagonal; by the size of the first gradient unless given.
         grad_clip_max_amps: Largest root mean square and largest entry of the direction.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -105,13 +110,14 @@ class PSGDLRA(Optimizer):
         preconditioner_lr: float = 0.1,
         preconditioner_init_scale: float | None = None,
         grad_clip_max_amps: tuple[float, float] = (2.0, 10.0),
+        compile: bool | str = False,
     ) -> None:
         rms, largest = grad_clip_max_amps
         method = psgd.psgd_lra(
             rank=rank_of_approximation, momentum=momentum, fit_lr=preconditioner_lr,
             init_scale=preconditioner_init_scale, rms=rms, largest=largest,
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)
 
 
 class PSGDNewton(Optimizer):
@@ -127,6 +133,7 @@ class PSGDNewton(Optimizer):
         preconditioner_lr: Relative step size of the fit.
         preconditioner_max_size: Longer sides get a diagonal factor (not in ``"lra"``).
         preconditioner_init_scale: Start of ``Q``; by the size of the first pair unless given.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -140,9 +147,10 @@ class PSGDNewton(Optimizer):
         preconditioner_lr: float = 0.1,
         preconditioner_max_size: int = 8192,
         preconditioner_init_scale: float | None = None,
+        compile: bool | str = False,
     ) -> None:
         method = psgd_newton.psgd_newton(
             form=form, rank=rank_of_approximation, momentum=momentum, fit_lr=preconditioner_lr,
             max_size=preconditioner_max_size, init_scale=preconditioner_init_scale,
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)

@@ -22,6 +22,7 @@ class MFAC(Optimizer):
         ngrads: How many gradients are kept.
         damp: What is added to the Fisher matrix.
         clip: Largest norm of a gradient, over all parameters; longer ones are scaled down.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -33,9 +34,10 @@ class MFAC(Optimizer):
         ngrads: int = 1024,
         damp: float = 1e-5,
         clip: float | None = None,
+        compile: bool | str = False,
     ) -> None:
         method = windowed.m_fac(memory=ngrads, damping=damp, momentum=momentum, clip=clip)
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)
 
 
 class SparseMFAC(Optimizer):
@@ -51,6 +53,7 @@ class SparseMFAC(Optimizer):
         k_init: Share of their entries that is kept.
         damp: What is added to the Fisher matrix.
         block_size: Entries of blocks that each keep that share; unless given, the largest of all are kept.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -63,9 +66,10 @@ class SparseMFAC(Optimizer):
         k_init: float = 0.01,
         damp: float = 1e-5,
         block_size: int | None = None,
+        compile: bool | str = False,
     ) -> None:
         method = windowed.sparse_m_fac(memory=ngrads, damping=damp, density=k_init, block=block_size, momentum=momentum)
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)
 
 
 class LowRankMFAC(Optimizer):
@@ -79,6 +83,7 @@ class LowRankMFAC(Optimizer):
         ngrads: How many gradients are kept.
         damp: What is added to the Fisher matrices.
         rank: Rank of what is kept of a gradient.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -90,6 +95,7 @@ class LowRankMFAC(Optimizer):
         ngrads: int = 1024,
         damp: float = 1e-5,
         rank: int = 1,
+        compile: bool | str = False,
     ) -> None:
         method = windowed.low_rank_m_fac(memory=ngrads, damping=damp, rank=rank, momentum=momentum)
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)
