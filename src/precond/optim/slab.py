@@ -202,6 +202,9 @@ class Slab:
         whole = (state.preconditioner, state.filters.get("momentum"))
         if positions is None or len(positions) == state.step.shape[0]:
             return self._refresh(*whole)
+        first, last = positions[0], positions[-1]
+        if self._awake is None and len(positions) == last - first + 1:  # neighbours need no copy
+            return self._refresh(*map_tensors(lambda t: t[first : last + 1], whole))
         index = torch.tensor(positions, device=self.device)
         part = map_tensors(lambda t: t.index_select(0, index), whole)
         unwritten = [new._version for _, new in named_tensors(part)]

@@ -13,7 +13,8 @@ def refresh_cost(shape: Sequence[int]) -> float:
 def phases(costs: Sequence[float], every: int) -> list[int]:
     """Return a phase in ``[0, every)`` for each cost, so that the phases carry nearly equal sums.
 
-    Longest-processing-time rule (Graham 1969): the dearest goes first, each to the phase with the least so far.
+    Longest-processing-time rule (Graham 1969): the dearest goes first, each to the phase with the least so far. Of
+    equal costs, neighbours then get equal phases, so that they are refreshed in one batch.
     """
     load = [0.0] * every
     result = [0] * len(costs)
@@ -21,4 +22,10 @@ def phases(costs: Sequence[float], every: int) -> list[int]:
         phase = min(range(every), key=load.__getitem__)
         load[phase] += costs[index]
         result[index] = phase
+    alike: dict[float, list[int]] = {}
+    for index, cost in enumerate(costs):
+        alike.setdefault(cost, []).append(index)
+    for indices in alike.values():
+        for index, phase in zip(indices, sorted(result[i] for i in indices), strict=True):
+            result[index] = phase
     return result

@@ -269,7 +269,7 @@ class LeanSOAP(Optimizer):
         max_precond_dim: int = 10000,
         block_size: int | None = 512,
         one_sided: bool = False,
-        statistics_frequency: int = 2,
+        statistics_frequency: int = 1,
         half_bases: bool = True,
         compile: bool | str = False,
     ) -> None:

@@ -155,7 +155,7 @@ def lean_soap(
     *,
     block: int | None = 512,
     one_sided: bool = False,
-    statistics: int = 2,
+    statistics: int = 1,
     half: bool = True,
     b1: float = 0.95,
     b2: float = 0.95,
