@@ -35,7 +35,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 RECORD = Path(__file__).with_suffix(".jsonl")
 BEGIN, END = "<!-- lean: written by benchmarks/lean.py --write -->", "<!-- end of lean -->"
 BASELINE = "SOAP, two-sided"
-_WHOLE: dict[str, Any] = {"block": None, "statistics": 1, "half": False}
+_WHOLE: dict[str, Any] = {"factor_block": None, "statistics": 1, "half": False}
 
 
 def _lean(**savings: Any) -> Callable[[], Method]:
@@ -55,13 +55,13 @@ VARIANTS: dict[str, Callable[[], Method]] = {
     "bases in bfloat16": _lean(half=True),
     "statistics every 2 steps": _lean(statistics=2),
     "statistics every 4 steps": _lean(statistics=4),
-    "blocks of 512": _lean(block=512),
-    "blocks of 512, bfloat16": _lean(block=512, half=True),
-    "blocks of 512, bfloat16, statistics every 2 steps": _lean(block=512, half=True, statistics=2),
-    "blocks of 512, bfloat16, statistics every 4 steps": _lean(block=512, half=True, statistics=4),
-    "blocks of 256": _lean(block=256),
-    "blocks of 256, bfloat16, statistics every 2 steps": _lean(block=256, half=True, statistics=2),
-    "blocks of 128": _lean(block=128),
+    "blocks of 512": _lean(factor_block=512),
+    "blocks of 512, bfloat16": _lean(factor_block=512, half=True),
+    "blocks of 512, bfloat16, statistics every 2 steps": _lean(factor_block=512, half=True, statistics=2),
+    "blocks of 512, bfloat16, statistics every 4 steps": _lean(factor_block=512, half=True, statistics=4),
+    "blocks of 256": _lean(factor_block=256),
+    "blocks of 256, bfloat16, statistics every 2 steps": _lean(factor_block=256, half=True, statistics=2),
+    "blocks of 128": _lean(factor_block=128),
     "tiles of 256": _tiles(256),
     "tiles of 128": _tiles(128),
     "one-sided": _lean(one_sided=True),

@@ -138,8 +138,9 @@ def many_against_one(name: str, method: Method | Route, count: int = COUNT, side
 def soap_flops(shapes: Sequence[tuple[int, ...]], every: int = EVERY) -> float:
     """Return the least multiplications and additions of a step of SOAP, averaged over a refresh interval.
 
-    For an ``m x n`` matrix: into the basis and out of it ``4 m n (m + n)``; Gram matrices, by symmetry, ``m n (m + n)``;
-    and every ``every`` steps for each side the product ``2 n^3``, and ``8/3 n^3`` for a QR decomposition with its factor.
+    For an ``m x n`` matrix: into the basis and out of it ``4 m n (m + n)``; Gram matrices, by symmetry,
+    ``m n (m + n)``; and every ``every`` steps for each side the product ``2 n^3``, and ``8/3 n^3`` for a QR
+    decomposition with its factor.
     """
     total = 0.0
     for rows, columns in (shape for shape in shapes if len(shape) == 2):
@@ -173,20 +174,9 @@ def floor(model: nn.Module) -> list[str]:
     rows = []
     for name in ("SOAP", "LeanSOAP"):
         optimizer = Optimizer(params, METHODS[name], lr=1e-4)
-
-        def step(optimizer: Optimizer = optimizer) -> None:
-            for param in params:
-                param.grad = torch.randn_like(param)
-            start = time.thread_time()
-            optimizer.step()
-            taken.append(time.thread_time() - start)
-
-        taken: list[float] = []
-        interval(step)
-        taken.clear()
-        for _ in range(2):
-            interval(step)
-        seconds = statistics.mean(taken)
+        for param in params:
+            param.grad = torch.randn_like(param)
+        seconds = [interval(optimizer.step) for _ in range(3)][-1]
         rows.append(
             f"| {name} | {work / 1e9:.1f} | {rate / 1e9:.0f} | {1e3 * work / rate:.0f} | {1e3 * seconds:.0f} | "
             f"{seconds * rate / work:.2f} |"

@@ -123,19 +123,6 @@ def _observing() -> list[Any]:
     return [Observing(LookAhead(), Diagonal()), Observing(ClipNorm(), Kronecker())]
 
 
-def _off_diagonal() -> list[Any]:
-    from precond.storage.off_diagonal import OffDiagonal
-
-    return [OffDiagonal(block=8, least=0)]
-
-
-def _packed() -> list[Any]:
-    from precond.storage.packed import Packed
-    from precond.storage.rounded import Rounded
-
-    return [Packed(), Packed(Rounded())]
-
-
 def _filter_per_matrix() -> list[Any]:
     from precond.filters.clip import ClipNorm
     from precond.filters.per_matrix import FilterPerMatrix
@@ -171,6 +158,19 @@ def _shared_per_matrix() -> list[Any]:
     return [SharedPerMatrix(Stack(), NoiseAdaptive())]
 
 
+def _off_diagonal() -> list[Any]:
+    from precond.storage.off_diagonal import OffDiagonal
+
+    return [OffDiagonal(block=8, least=0)]
+
+
+def _packed() -> list[Any]:
+    from precond.storage.packed import Packed
+    from precond.storage.rounded import Rounded
+
+    return [Packed(), Packed(Rounded())]
+
+
 def _rotate() -> list[Any]:
     from precond.preconditioners.diagonal import Diagonal
     from precond.preconditioners.eigenbasis import Eigenbasis
@@ -185,6 +185,8 @@ EXAMPLES: dict[str, Callable[[], list[Any]]] = {
     "Blockwise": _blockwise,
     "ByRole": _by_role,
     "Chain": _chain,
+    "FactorPerMatrix": _factor_per_matrix,
+    "FilterPerMatrix": _filter_per_matrix,
     "Compensated": _compensated,
     "Decomposed": _decomposed,
     "ErrorFeedback": _error_feedback,
@@ -192,15 +194,13 @@ EXAMPLES: dict[str, Callable[[], list[Any]]] = {
     "FittedAffine": lambda: _fitted("fitted_affine"),
     "FittedKron": lambda: _fitted("fitted_kron"),
     "FittedLowRank": lambda: _fitted("fitted_low_rank"),
-    "FactorPerMatrix": _factor_per_matrix,
-    "FilterPerMatrix": _filter_per_matrix,
     "Graft": _graft,
     "InverseOf": _inverse_of,
     "Merged": _merged,
     "Observing": _observing,
+    "PerMatrix": _per_matrix,
     "OffDiagonal": _off_diagonal,
     "Packed": _packed,
-    "PerMatrix": _per_matrix,
     "Rotate": _rotate,
     "SharedPerMatrix": _shared_per_matrix,
 }

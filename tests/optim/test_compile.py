@@ -17,8 +17,8 @@ from precond.recipes.variance_reduced import mars_adamw
 SHAPES = [(6, 6), (6, 6), (5, 3), (6,), (3, 2, 2)]
 METHODS = {
     "soap": soap(every=3),
-    "lean_soap": lean_soap(every=4, block=4, statistics=1),
-    "lean_soap, rare statistics": lean_soap(every=4, block=4, statistics=2),
+    "lean_soap": lean_soap(every=4, factor_block=4, statistics=1),
+    "lean_soap, rare statistics": lean_soap(every=4, factor_block=4, statistics=2),
     "shampoo": shampoo(every=3, momentum=0.9),
     "mars": mars_adamw(),
 }

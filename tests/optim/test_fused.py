@@ -114,7 +114,7 @@ SQUARE = ((4, 4), (4, 4), (3, 3), (6,), (), (2, 2, 2))
 
 
 @pytest.mark.parametrize("momentum", [EMA(0.9), Nesterov(0.9), HeavyBall(0.9)], ids=lambda part: type(part).__name__)
-@pytest.mark.parametrize("recipe", [soap(every=3), lean_soap(every=3, block=2)], ids=["soap", "lean_soap"])
+@pytest.mark.parametrize("recipe", [soap(every=3), lean_soap(every=3, factor_block=2)], ids=["soap", "lean_soap"])
 def test_momentum_in_the_coordinates_of_the_basis_is_the_same_momentum(
     recipe: Method, momentum, monkeypatch: pytest.MonkeyPatch
 ) -> None:

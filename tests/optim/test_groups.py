@@ -5,16 +5,19 @@ from __future__ import annotations
 import copy
 import io
 import logging
+import re
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from precond import optim
-from precond.core import BadInputError, Kind, Route
+from precond.core import BadInputError, Kind, Method, Route
 from precond.math.stacks import Stack
-from precond.optim import Optimizer, groups_for
+from precond.optim import Optimizer, estimate_memory, groups_for
 from precond.optim.roles import decide
+from precond.optim.rules import ENTRIES, MATRICES
 from precond.recipes.first_order import adamw
 from precond.recipes.matrix import soap
 from precond.recipes.orthogonal import muon
@@ -298,6 +301,18 @@ def test_every_recipe_trains_with_groups_and_resumes(name: str) -> None:
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), again.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("method", [soap(), muon(), adamw()], ids=["soap", "muon", "adamw"])
+def test_memory_of_groups_is_exact(method: Method | Route) -> None:
+    model = Language()
+    optimizer = Optimizer(groups_for(model, verbose=False), method)
+    for param in model.parameters():
+        param.grad = torch.ones_like(param)
+    optimizer.step()
+    groups = groups_for(model, verbose=False)
+    assert estimate_memory(groups, method) == optimizer.state_bytes()
+    assert estimate_memory(groups_for(model, method, verbose=False)) == optimizer.state_bytes()
+
+
 STACKED = {"experts": ((3, 4, 5), Stack(0, 3)), "qkv": ((12, 4), Stack(0, 3)), "across": ((4, 12), Stack(1, 3)),
            "kernel": ((6, 2, 2, 2), Stack())}  # fmt: skip
 
@@ -354,3 +369,15 @@ def test_a_route_of_ones_own_is_asked_about_the_role() -> None:
     route = Route(((optim.Matrices(exclude=("fused",)), soap()),), adamw())
     found = methods_of(Optimizer(groups_for(Language(), route, verbose=False)))
     assert (found["hidden"], found["fused"]) == ("Rotate", "Diagonal")
+
+
+def test_the_page_is_true(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "groups.md").read_text()
+    code, shown = re.findall(r"```(?:python|text)\n(.*?)```", page, re.DOTALL)
+    exec(compile(code, "docs/groups.md", "exec"), {})
+    printed = capsys.readouterr().out
+    for line in shown.splitlines():
+        if line and line != "..." and not line.startswith("-"):
+            assert any(line.split() == other.split() for other in printed.splitlines()), line
+    for role in (*MATRICES, *ENTRIES):
+        assert f"`{role}`" in page

@@ -184,10 +184,10 @@ def test_headline_error_feedback_keeps_what_compression_loses():
 
     def best(build):
         finals = []
-        for lr in (0.003, 0.01, 0.03, 0.1):
+        for lr in (0.03, 0.1):
             w = torch.zeros(n, dtype=torch.float64, requires_grad=True)
             optimizer, draw = Optimizer([w], build, lr=lr), np.random.default_rng(1)
-            for _ in range(200):
+            for _ in range(400):
                 rows = draw.integers(0, 1000, 64)
                 optimizer.zero_grad()
                 torch.nn.functional.binary_cross_entropy_with_logits(x[rows] @ w, y[rows]).backward()

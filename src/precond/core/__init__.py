@@ -2,7 +2,7 @@
 
 from precond.core.cadence import Cadence
 from precond.core.decay import Decay
-from precond.core.errors import BadInputError, IncompatibleError, PrecondError, UnknownNameError
+from precond.core.errors import BadInputError, IncompatibleError, PrecondError, RefreshError, UnknownNameError
 from precond.core.evidence import Evidence, need
 from precond.core.extras import MissingExtraError, require
 from precond.core.filter import Filter
@@ -12,6 +12,7 @@ from precond.core.objective import Objective, Point
 from precond.core.operator import Operator
 from precond.core.preconditioner import HEALTHY, Health, Preconditioner, Turned
 from precond.core.problem import Budget, Metric, Problem
+from precond.core.program import Iterate, Program, ProgramIteration, Site
 from precond.core.recipe import Builds, Kind, Paper, Recipe
 from precond.core.result import Certificate, Result, Status
 from precond.core.roles import Role, rests_as
@@ -40,6 +41,7 @@ __all__ = [
     "Full",
     "Health",
     "IncompatibleError",
+    "Iterate",
     "Iteration",
     "Kind",
     "LogUniform",
@@ -57,10 +59,13 @@ __all__ = [
     "PrecondError",
     "Preconditioner",
     "Problem",
+    "Program",
+    "ProgramIteration",
     "Progress",
     "Range",
     "Recipe",
     "Recycling",
+    "RefreshError",
     "Resting",
     "Result",
     "Role",
@@ -69,6 +74,7 @@ __all__ = [
     "Search",
     "Selector",
     "Shared",
+    "Site",
     "Status",
     "StepRule",
     "Storage",

@@ -18,6 +18,7 @@ class Cadence:
         stagger: Spread the refreshes of different slabs over the interval, so that no step pays for all.
             The first refresh of each slab is never delayed.
         statistics: Steps between gradients that costly statistics absorb (`Evidence.counted`); the first always counts.
+        start: The step of the first refresh, where it comes before the step; nothing is refreshed earlier.
     """
 
     every: int = 1
@@ -25,6 +26,7 @@ class Cadence:
     prime: bool = False
     stagger: bool = True
     statistics: int = 1
+    start: int = 1
 
     def __post_init__(self) -> None:
         """Check the interval."""
@@ -32,11 +34,13 @@ class Cadence:
             raise BadInputError(f"a refresh interval must be at least 1 step, not {self.every}")
         if self.statistics < 1:
             raise BadInputError(f"statistics must be taken every 1 or more steps, not {self.statistics}")
+        if self.start < 1 or (self.after and self.start != 1):
+            raise BadInputError(f"the first refresh must come at step 1 or later, before the step, not {self.start}")
 
     def due(self, step: int, offset: int = 0) -> bool:
         """Whether a slab with this ``offset`` refreshes at ``step`` (counted from 1)."""
-        if step == 1 and not self.after:
-            return True
+        if step <= self.start and not self.after:
+            return step == self.start
         return (step + (offset if self.stagger else 0)) % self.every == 0
 
     def counts(self, step: int, offset: int = 0) -> bool:

@@ -41,15 +41,23 @@ class Evidence:
     lookback: Tensor | None = None
 
     def reshaped(self, reshape: Callable[[Tensor], Tensor]) -> Evidence:
-        """Return the record with every gradient in another layout, for parts that show an inner part other shapes."""
+        """Return the record with every vector in another layout, for parts that show an inner part other shapes.
+
+        The operator stays as it is.
+        """
         gradient, previous, lookback = (
             None if v is None else reshape(v) for v in (self.gradient, self.previous, self.lookback)
+        )
+        probe, secant = (
+            None if pair is None else (reshape(pair[0]), reshape(pair[1])) for pair in (self.probe, self.secant)
         )
         counted = self.counted
         if counted is not None and gradient is not None and self.gradient is not None:
             pieces = len(gradient) // max(1, len(self.gradient))  # those of one member follow one another
             counted = [member * pieces + piece for member in counted for piece in range(pieces)]
-        return dataclasses.replace(self, gradient=gradient, previous=previous, lookback=lookback, counted=counted)
+        return dataclasses.replace(
+            self, gradient=gradient, previous=previous, lookback=lookback, probe=probe, secant=secant, counted=counted
+        )
 
 
 def need(value: Tensor | None, what: str) -> Tensor:

@@ -57,6 +57,10 @@ class Operator(abc.ABC):
         """Return a dense ``F`` of shape ``[k, n]`` with ``A = F^H F``, or ``None`` when none is at hand."""
         return None
 
+    def dense(self) -> Tensor | None:
+        """Return the dense matrix ``[m, n]`` where it is at hand, else ``None``; do not change it."""
+        return None
+
     def frobenius_norm(self) -> float | None:
         """Return the Frobenius norm, or ``None`` when only products are known."""
         matrix = self.entries()

@@ -22,6 +22,8 @@ class Kind(enum.Enum):
     """A square system ``A x = b``."""
     LEAST_SQUARES = "least-squares"
     """A linear least-squares problem ``min ||A x - b||``."""
+    PROGRAM = "program"
+    """A smooth objective under equations and inequalities."""
 
 
 class Builds(enum.Enum):
@@ -33,6 +35,8 @@ class Builds(enum.Enum):
     """An `Iteration` for `solve` or `lstsq`."""
     PRECONDITIONER = "preconditioner"
     """A `Preconditioner` for `solve`, written ``iteration+preconditioner`` in a race."""
+    PROGRAM = "program"
+    """A `ProgramIteration` for `minimize` with constraints."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,6 +9,51 @@ from collections.abc import Sequence
 from precond.math.tiles import tile_sides
 
 
+def modes_with_factor(
+    dims: Sequence[int], max_dim: int, *, vectors: bool = True, one_sided: bool = False
+) -> tuple[bool, ...]:
+    """Return which axes get a factor of their own.
+
+    Args:
+        dims: Lengths of the axes.
+        max_dim: Longer axes get none.
+        vectors: Whether tensors with one axis get one.
+        one_sided: Only the shortest axis gets one, the last of them where there are several.
+
+    Returns:
+        One answer per axis.
+    """
+    shortest = max(range(len(dims)), key=lambda mode: (-dims[mode], mode), default=0)
+    return tuple(
+        dim <= max_dim and (vectors or len(dims) > 1) and (mode == shortest or not one_sided)
+        for mode, dim in enumerate(dims)
+    )
+
+
+def merge_last_dims(dims: Sequence[int], limit: int, fewest: int = 1) -> tuple[int, ...]:
+    """Merge neighbouring axes from right to left while that leaves ``fewest`` axes; axes of length 1 vanish.
+
+    Source: the published code of Distributed Shampoo (arXiv 2309.06497).
+
+    Args:
+        dims: Lengths of the axes, all positive.
+        limit: Largest length to merge to; longer axes stay as they are.
+        fewest: How many axes to keep where there are as many.
+
+    Returns:
+        The merged lengths, at least one; their product is that of ``dims``.
+    """
+    left = [dim for dim in dims if dim != 1] or [1]
+    merged = [left.pop()]
+    while left:
+        dim = left.pop()
+        if merged[0] * dim <= limit and len(merged) + len(left) + 1 > fewest:
+            merged[0] *= dim
+        else:
+            merged.insert(0, dim)
+    return tuple(merged)
+
+
 def merge_dims(dims: Sequence[int], limit: int) -> tuple[int, ...]:
     """Merge neighbouring axes from left to right while their product stays within ``limit``; axes of length 1 vanish.
 
@@ -45,7 +90,7 @@ def block_lengths(dims: Sequence[int], block: int | None) -> list[int]:
 
 
 def factor_shapes(
-    dims: Sequence[int], *, max_dim: int, block: int | None = None, one_sided: bool = False
+    dims: Sequence[int], max_dim: int, *, block: int | None = None, vectors: bool = True, one_sided: bool = False
 ) -> list[tuple[int, ...] | None]:
     """Return the shape of the matrix of each axis, the batch not counted.
 
@@ -53,15 +98,13 @@ def factor_shapes(
         dims: Lengths of the axes.
         max_dim: Axes longer than this have no matrix.
         block: Longer axes have a block diagonal matrix, ``(blocks, side, side)``; if there is one axis it is whole.
-        one_sided: Only the shortest of the axes that may have a matrix has one, the first of several.
+        vectors: As for `modes_with_factor`.
+        one_sided: As for `modes_with_factor`.
 
     Returns:
         ``(n, n)``, ``(blocks, side, side)`` or ``None`` for each axis.
     """
-    kept = [dim <= max_dim for dim in dims]
-    if one_sided and any(kept):
-        shortest = min(range(len(dims)), key=lambda axis: (not kept[axis], dims[axis]))
-        kept = [axis == shortest for axis in range(len(dims))]
+    kept = modes_with_factor(dims, max_dim, vectors=vectors, one_sided=one_sided)
     sides = tile_sides(dims, block) if block is not None and len(dims) > 1 else [(1, dim) for dim in dims]
     shapes = [(count, side, side) if count > 1 else (side, side) for count, side in sides]
     return [shape if keep else None for shape, keep in zip(shapes, kept, strict=True)]

@@ -64,6 +64,10 @@ class DenseOperator(Operator):
             self._entries = scipy.sparse.csr_array(np.asarray(self.matrix.cpu()))
         return self._entries
 
+    def dense(self) -> Tensor:
+        """Return the matrix."""
+        return self.matrix
+
     def diagonal(self) -> Tensor:
         """Return the diagonal, shape ``[min(m, n)]``."""
         return self.matrix.diagonal()

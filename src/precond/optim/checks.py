@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from precond.core import BadInputError, Factor, IncompatibleError, Method, Need, Scope, Shared
+from precond.core import BadInputError, Factor, IncompatibleError, Method, Need, Shared
 
-_PROVIDED = Need.GRADIENT | Need.PREVIOUS | Need.LOSS | Need.LOOKBACK
+_PROVIDED = Need.GRADIENT | Need.PREVIOUS | Need.LOSS | Need.LOOKBACK | Need.PROBE
 
 
 def dense(gradient: Tensor) -> Tensor:
@@ -34,10 +34,6 @@ def check_method(method: Method) -> None:
         raise IncompatibleError(
             f"this method needs {what}, which training steps do not provide; use precond.minimize for it"
         )
-    if method.preconditioner.scope is Scope.GLOBAL:
-        raise IncompatibleError(
-            f"{type(method.preconditioner).__name__} acts on all parameters as one vector; use precond.minimize for it"
-        )
 
 
 def check_closure(needs: Need) -> None:
@@ -47,6 +43,12 @@ def check_closure(needs: Need) -> None:
             "this method evaluates each batch twice, at the current weights and at those of the step before: call "
             "step(closure) with a closure that zeroes the gradients, evaluates one and the same batch whenever it is "
             "called, calls backward and returns the loss; the approximate forms (exact=False) need none"
+        )
+    if Need.PROBE in needs:
+        raise IncompatibleError(
+            "this method probes the Hessian by evaluating each batch twice: call step(closure) with a closure that "
+            "zeroes the gradients, evaluates one and the same batch whenever it is called, calls backward and returns "
+            "the loss; the whitening forms need none"
         )
 
 

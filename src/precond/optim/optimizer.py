@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Method, Need, Route, Shared, Work, named_tensors
-from precond.math.stacks import Stack
 from precond.optim.checks import check_closure, check_method, check_parameter, check_rate
 from precond.optim.heap import keep_freed_memory
 from precond.optim.layout import lay_out, named
+from precond.optim.probe import probed
 from precond.optim.replay import Replay, Seen, looked_back, remember, remembered
 from precond.optim.rules import Rule
 from precond.optim.slab import Slab
@@ -25,7 +25,8 @@ class Optimizer(torch.optim.Optimizer):
     One step does, for each slab of equal-shaped parameters: estimator, observe, [refresh], momentum, apply,
     smoothing, move, [refresh]. Half-precision gradients are worked on in float32. A parameter without a gradient, or
     with one that is not finite, is left alone, its state too; the latter is counted in ``work.skipped`` and reported
-    once. A refresh that fails keeps the last good factor, is counted in ``work.refresh_failures`` and reported once.
+    once. A refresh that fails keeps the last good factor, is counted in ``work.refresh_failures`` and in the
+    parameter's own state (``failures``), and reported once.
 
     The state of a parameter has dotted names (``preconditioner.second_moment``), so that ``state_dict`` does not
     depend on the layout; a run resumed from it continues bit for bit on the CPU.
@@ -74,13 +75,8 @@ class Optimizer(torch.optim.Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group, as for any torch optimizer; a ``"method"`` in it overrides the optimizer's own."""
         param_group = dict(param_group)
-        method = param_group.pop("method", self._default)
-        if not isinstance(method, Method | Route):
-            raise BadInputError(
-                f"method must be a Method or a Route, not {type(method).__name__}; build one with precond.recipes"
-            )
-        stack = param_group.get("stack")
-        rule = Rule(method, param_group.get("role", ""), None if stack is None else Stack(*stack))
+        rule = Rule.of(param_group, self._default)
+        param_group.pop("method", None)
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         try:
@@ -136,7 +132,7 @@ class Optimizer(torch.optim.Optimizer):
             check_closure(self._needs)
         replay = None if closure is None else Replay(closure, self._params(), self.work, again=self.replays)
         slabs = self._current_slabs()
-        seen = self._see(replay)
+        seen = self._see(replay, slabs)
         walker = Walker(self.work, self._reported)
         waiting: dict[tuple[int, int], list[tuple[Walk, Tensor, Shared[Any]]]] = {}
         for slab in slabs:
@@ -151,17 +147,20 @@ class Optimizer(torch.optim.Optimizer):
     @property
     def replays(self) -> bool:
         """Whether a step calls its closure more than once, and so needs one that evaluates the same batch each time."""
-        return Need.LOOKBACK in self._needs
+        return bool((Need.LOOKBACK | Need.PROBE) & self._needs)
 
-    def _see(self, replay: Replay | None) -> Seen:
+    def _see(self, replay: Replay | None, slabs: list[Slab]) -> Seen:
         """Return what the methods need beside gradients, and remember what the next step will need."""
         if replay is None:
             return Seen()
-        lookback = None
-        if self.replays:
+        lookback = probe = None
+        if Need.LOOKBACK in self._needs:
             lookback = looked_back(replay, self.state)
             remember(self.state)
-        return Seen(None if replay.value is None else torch.as_tensor(replay.value).detach(), lookback)
+        if Need.PROBE in self._needs:
+            probe = probed(replay, slabs)
+            self.work.hvps += 1
+        return Seen(None if replay.value is None else torch.as_tensor(replay.value).detach(), lookback, probe)
 
     def _params(self) -> list[Tensor]:
         return [param for group in self.param_groups for param in group["params"]]

@@ -22,12 +22,14 @@ class Seen:
 
     Attributes:
         loss: The value of the loss at the current weights, 0-d.
+        probe: A random vector and its product with the Hessian for each parameter; ``None`` where no method needs it.
         lookback: The gradient of each parameter on this batch at the weights of the step before; ``None`` where no
             method needs it and in the first step.
     """
 
     loss: Tensor | None = None
     lookback: Mapping[Tensor, Tensor] | None = None
+    probe: Mapping[Tensor, tuple[Tensor, Tensor]] | None = None
 
 
 class Replay:

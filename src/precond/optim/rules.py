@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ class Rule:
 
     A `Route` is asked about the role in place of the names, where the group has one. Any other method gives tensors
     with one of the roles `ENTRIES` its elementwise form, and treats every matrix in a tensor of the others by itself.
+    A method that sees all tensors as one vector stays as it is.
 
     Args:
         method: The method or route of the group.
@@ -41,6 +43,27 @@ class Rule:
         self.method, self.role, self.stack = method, role, stack
         self._made: list[tuple[Method, Method]] = []
 
+    @classmethod
+    def of(cls, group: Mapping[str, Any], default: Method | Route | None) -> Rule:
+        """Return the rule of a parameter group, whose keys ``"method"``, ``"role"`` and ``"stack"`` it reads.
+
+        Args:
+            group: The group.
+            default: The method of groups that have none.
+
+        Returns:
+            The rule.
+
+        Raises:
+            BadInputError: There is no method, or the role is not known.
+        """
+        method, stack = group.get("method", default), group.get("stack")
+        if not isinstance(method, Method | Route):
+            raise BadInputError(
+                f"method must be a Method or a Route, not {type(method).__name__}; build one with precond.recipes"
+            )
+        return cls(method, group.get("role", ""), None if stack is None else Stack(*stack))
+
     def method_for(self, name: str, param: Tensor) -> Method:
         """Return the method of one tensor; the same object for all that follow the same."""
         chosen = self.method
@@ -49,6 +72,8 @@ class Rule:
             chosen = chosen.method_for(self.role or name, seen)
         elif self.role in ENTRIES:
             return self._once(chosen, _elementwise)
+        if chosen.preconditioner.scope is Scope.GLOBAL:
+            return chosen
         dims = tuple(param.shape)
         if self.stack is None or (self.stack.count == 1 and self.stack.matrix(dims) == dims):
             return chosen

@@ -31,6 +31,7 @@ class SlabState:
     Attributes:
         step: Gradients absorbed by each parameter, ``[batch]``.
         clock: Steps in which the slab took part, ``[batch]``, equal entries; schedules refreshes.
+        failures: Refreshes of each parameter that failed, so that its last good factors stayed, ``[batch]``.
         phase: When each parameter is refreshed within the interval, ``[batch]``; kept for life, whatever joins later.
         preconditioner: State of the preconditioner.
         filters: States of the filters by slot.
@@ -40,6 +41,7 @@ class SlabState:
 
     step: Tensor
     clock: Tensor
+    failures: Tensor
     phase: Tensor
     preconditioner: Any
     filters: dict[str, Any]
@@ -69,6 +71,7 @@ def allocate(method: Method, like: Tensor) -> SlabState:
     state = SlabState(
         step=counter,
         clock=counter.clone(),
+        failures=counter.clone(),
         phase=counter.clone(),
         preconditioner=method.preconditioner.init(like),
         filters={slot: filter_.init(homes.get(slot, like)) for slot, filter_ in method.filters.items()},
@@ -128,13 +131,13 @@ class Slab:
 
     def named_views(self, member: int) -> dict[str, Tensor]:
         """Return one parameter's state by dotted names, as views into the stacked tensors."""
-        return {_short(name): tensor[member] for name, tensor in named_tensors(self.state)}
+        return {short_name(name): tensor[member] for name, tensor in named_tensors(self.state)}
 
     def restore(self, member: int, values: dict[str, Tensor]) -> None:
         """Copy one parameter's saved state into the stacked tensors; values of other names are left out."""
         for name, tensor in named_tensors(self.state):
-            if _short(name) in values:
-                tensor[member].copy_(values[_short(name)])
+            if short_name(name) in values:
+                tensor[member].copy_(values[short_name(name)])
 
     def read_counters(self) -> None:
         """Mirror the counters of the state on the host; call after `restore`."""
@@ -155,11 +158,10 @@ class Slab:
         if not self.method.preconditioner.refreshes:
             return []
         cadence = self.method.cadence
-        first = 1 if not cadence.after else -1
         due = [
             position
             for position, i in enumerate(members)
-            if self.steps[i] == first or cadence.due(self.clock, self.offsets[i])
+            if self._due(self.steps[i], cadence.due(self.clock, self.offsets[i]))
         ]
         return None if len(due) == len(members) else due
 
@@ -173,18 +175,33 @@ class Slab:
         ]
         return None if len(counted) == len(members) else counted
 
+    def _due(self, step: int, scheduled: bool) -> bool:
+        """Whether a member with so many steps refreshes, given what the schedule says of the slab."""
+        cadence = self.method.cadence
+        return scheduled if cadence.after else step == cadence.start or (step > cadence.start and scheduled)
+
     def moved(self) -> bool:
         """Whether the parameters have changed device or dtype since the slab was made."""
         return any(p.device != self.device or p.dtype != self.param_dtype for p in self.params)
 
-    def gather(self, tensors: Sequence[Tensor]) -> Tensor:
-        """Stack tensors of this slab's shape in the working dtype, without a copy where one suffices."""
+    def gather(self, tensors: Sequence[Tensor], members: Sequence[int]) -> Tensor:
+        """Stack one tensor for each of ``members`` in the working dtype, without a copy where one suffices."""
         stacked = tensors[0].unsqueeze(0) if len(tensors) == 1 else torch.stack(list(tensors))
         return stacked.to(self.dtype).reshape(-1, *self.shape[1:])
 
-    def scatter(self, stacked: Tensor) -> list[Tensor]:
-        """Return the members of a stacked tensor in the parameters' own shape."""
+    def scatter(self, stacked: Tensor, members: Sequence[int]) -> list[Tensor]:
+        """Return what a stacked tensor holds for each of ``members``, in the parameters' own shape."""
         return list(stacked.reshape(-1, *self.params[0].shape).unbind(0))
+
+    def usable(self, gradient: Tensor, members: Sequence[int]) -> tuple[list[int], Tensor]:
+        """Return those of ``members`` whose gradient is finite in every entry, and theirs alone, stacked."""
+        sums = gradient.flatten(1).sum(1)
+        if not bool(torch.isfinite(sums).all()):
+            finite = torch.isfinite(gradient.flatten(1)).all(1).tolist()
+            keep = [position for position, ok in enumerate(finite) if ok]
+            if len(keep) < len(members):
+                return [members[position] for position in keep], gradient[keep]
+        return list(members), gradient
 
     @contextlib.contextmanager
     def working(self, members: Sequence[int] | None) -> Iterator[SlabState]:
@@ -201,10 +218,15 @@ class Slab:
         """Refresh the preconditioner of the members at ``positions`` of a working state (``None`` for all)."""
         whole = (state.preconditioner, state.filters.get("momentum"))
         if positions is None or len(positions) == state.step.shape[0]:
-            return self._refresh(*whole)
+            health = self._refresh(*whole)
+            count_failures(state.failures, health)
+            return health
         first, last = positions[0], positions[-1]
         if self._awake is None and len(positions) == last - first + 1:  # neighbours need no copy
-            return self._refresh(*map_tensors(lambda t: t[first : last + 1], whole))
+            part = map_tensors(lambda t: t[first : last + 1], whole)
+            health = self._refresh(*part)
+            count_failures(state.failures[first : last + 1], health)
+            return health
         index = torch.tensor(positions, device=self.device)
         part = map_tensors(lambda t: t.index_select(0, index), whole)
         unwritten = [new._version for _, new in named_tensors(part)]
@@ -216,6 +238,9 @@ class Slab:
                 tensor.index_copy_(0, index, new)
                 if self._awake is not None:
                     self._awake.wrote(tensor, positions, before)
+        failures = state.failures.index_select(0, index)
+        count_failures(failures, health)
+        state.failures.index_copy_(0, index, failures)
         return health
 
     def _refresh(self, state: Any, momentum: Any) -> Health:
@@ -254,13 +279,21 @@ class Slab:
         lookback = None
         if Need.LOOKBACK in self.method.needs:
             lookback = self._looked_back(gradient, members, seen, decay)
-        return Evidence(gradient=gradient, previous=previous, loss=seen.loss, lookback=lookback)
+        probe = self._probed(members, seen)
+        return Evidence(gradient=gradient, previous=previous, loss=seen.loss, probe=probe, lookback=lookback)
+
+    def _probed(self, members: Sequence[int], seen: Seen) -> tuple[Tensor, Tensor] | None:
+        """Return the probes of the members and what the Hessian makes of them."""
+        if seen.probe is None or Need.PROBE not in self.method.needs:
+            return None
+        pairs = [seen.probe[self.params[i]] for i in members]
+        return self.gather([v for v, _ in pairs], members), self.gather([hv for _, hv in pairs], members)
 
     def _looked_back(self, gradient: Tensor, members: Sequence[int], seen: Seen, decay: Tensor | None) -> Tensor:
         """Return the gradient at the weights of the step before; this step's where there is none, or a bad one."""
         if seen.lookback is None:
             return gradient
-        lookback = self.gather([seen.lookback[self.params[i]] for i in members])
+        lookback = self.gather([seen.lookback[self.params[i]] for i in members], members)
         lookback = lookback if decay is None else lookback + decay
         return _or_gradient(lookback.flatten(1).isfinite().all(1).tolist(), lookback, gradient)
 
@@ -273,5 +306,12 @@ def _or_gradient(good: Sequence[bool], other: Tensor, gradient: Tensor) -> Tenso
     return torch.where(mask.view(-1, *[1] * (gradient.ndim - 1)), other, gradient)
 
 
-def _short(name: str) -> str:
+def count_failures(failures: Tensor, health: Health) -> None:
+    """Add one to the counters of the members that a refresh failed for; of all, if nobody told them apart."""
+    if health.failures:
+        failures.add_(1 if health.members is None else health.members.to(failures.dtype))
+
+
+def short_name(name: str) -> str:
+    """Return the name under which a tensor of a slab's state is saved."""
     return name.removeprefix("filters.")

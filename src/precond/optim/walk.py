@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from precond.core import Health, IncompatibleError, Need, Shared, Work
+from precond.core import Health, IncompatibleError, Need, RefreshError, Shared, Work
 from precond.optim.checks import dense
 from precond.optim.core import push
 from precond.optim.fused import Moved, fits
 from precond.optim.replay import Seen
-from precond.optim.slab import Slab, SlabState
+from precond.optim.slab import Slab, SlabState, count_failures
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class Walker:
         grads = [dense(slab.params[i].grad) for i in members]
         if self._fused(slab, group, members, grads):
             return
-        gradient = slab.gather(grads)
+        gradient = slab.gather(grads, members)
         members, gradient = self._drop_non_finite(slab, members, gradient)
         if not members:
             return
@@ -82,7 +82,7 @@ class Walker:
                 return
         with slab.working(None if len(members) == len(slab.params) else members) as state:
             heading = yield from self._head(slab, state, members, gradient, group["weight_decay"], seen)
-        _move(slab, [slab.params[i] for i in members], heading, group)
+        _move(slab, members, heading, group)
 
     def _fused(self, slab: Slab, group: dict[str, Any], members: list[int], grads: list[Tensor]) -> bool:
         """Take the step as one kernel, if there is one for the method and nothing stands against it."""
@@ -93,8 +93,9 @@ class Walker:
             return False
         with slab.working(None if len(members) == len(slab.params) else members) as state:
             slab.tick(state, members)
+            scatter = functools.partial(slab.scatter, members=members)
             momentum = state.filters.get("momentum")
-            moved = Moved(params, grads, slab.scatter, state.preconditioner, momentum, state.previous)
+            moved = Moved(params, grads, scatter, state.preconditioner, momentum, state.previous)
             slab.fused(moved, group["lr"], group["weight_decay"])
         self.work.applies += len(members)
         return True
@@ -104,7 +105,9 @@ class Walker:
         chosen = [members[position] for position in new]
         with slab.working(None if len(chosen) == len(slab.params) else chosen) as state:
             evidence = slab.evidence(state, gradient[new] if len(new) < len(members) else gradient, chosen, Seen())
-            slab.method.preconditioner.prime(state.preconditioner, evidence)
+            health = slab.method.preconditioner.prime(state.preconditioner, evidence)
+            count_failures(state.failures, health)
+            self._note(slab, health)
             state.step.add_(1)
         for i in chosen:
             slab.steps[i] += 1
@@ -119,7 +122,8 @@ class Walker:
         added = None
         if method.decay is not None and decay:
             raw = gradient
-            weights = slab.gather([slab.params[i] for i in members]) if method.decay.reads_weights else None
+            reads = method.decay.reads_weights
+            weights = slab.gather([slab.params[i] for i in members], members) if reads else None
             gradient = method.decay.regularize(raw, weights, decay)
             added = None if gradient is raw else gradient - raw
         evidence = slab.evidence(state, gradient, members, seen, added)
@@ -133,7 +137,7 @@ class Walker:
         if due != [] and not method.cadence.after:
             self._refresh(slab, state, due)
         direction = core.direct(state, signal, evidence)
-        self.work.applies += len(members)
+        self.work.applies += direction.shape[0]
 
         if isinstance(method.step, Shared):
             apply = functools.partial(method.preconditioner.apply, state.preconditioner)
@@ -169,23 +173,24 @@ class Walker:
                 f"a refresh failed for {health.failures} of {len(slab.params)} tensors of shape {shape} "
                 f"({health.detail}); the last good factors stay in use. Further failures are counted, not logged.",
             )
+        if health.hopeless:
+            raise RefreshError(
+                f"refreshes of tensors of shape {tuple(slab.params[0].shape)} failed too often in a row "
+                f"({health.detail}): lower the learning rate, raise the damping, or tolerate more failures"
+            )
 
     def _drop_non_finite(self, slab: Slab, members: list[int], gradient: Tensor) -> tuple[list[int], Tensor]:
         """Leave out members whose gradient has an entry that is not finite."""
-        sums = gradient.flatten(1).sum(1)
-        if bool(torch.isfinite(sums).all()):
-            return members, gradient
-        finite = torch.isfinite(gradient.flatten(1)).all(1).tolist()
-        keep = [position for position, ok in enumerate(finite) if ok]
+        keep, gradient = slab.usable(gradient, members)
         if len(keep) < len(members):
             self.work.skipped += len(members) - len(keep)
+            shape = next(tuple(slab.params[i].shape) for i in members if i not in keep)
             self._once(
                 "non-finite",
-                f"a gradient of shape {tuple(slab.params[0].shape)} is not finite; such parameters are left alone for "
-                "the step. Further ones are counted in work.skipped, not logged.",
+                f"a gradient of shape {shape} is not finite; such parameters are left alone for the step. Further ones "
+                "are counted in work.skipped, not logged.",
             )
-            return [members[position] for position in keep], gradient[keep]
-        return members, gradient
+        return keep, gradient
 
     def _once(self, kind: str, message: str) -> None:
         if kind not in self.reported:
@@ -193,11 +198,12 @@ class Walker:
             logger.warning(message)
 
 
-def _move(slab: Slab, params: list[Tensor], heading: Heading, group: dict[str, Any]) -> None:
+def _move(slab: Slab, members: Sequence[int], heading: Heading, group: dict[str, Any]) -> None:
     """Move parameters as far as the learning rate says, and let them decay."""
+    params, updates = [slab.params[i] for i in members], slab.scatter(heading.direction, members)
     rate, decay = group["lr"] * heading.factor, slab.method.decay
     if decay is None:
-        updates = [u.to(slab.param_dtype) for u in slab.scatter(heading.direction)]
+        updates = [update.to(param.dtype) for param, update in zip(params, updates, strict=True)]
         torch._foreach_add_(params, updates, alpha=-float(rate))
     else:
-        decay.move(params, slab.scatter(heading.direction), rate, group["weight_decay"])
+        decay.move(params, updates, rate, group["weight_decay"])

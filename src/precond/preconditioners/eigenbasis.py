@@ -9,15 +9,16 @@ import torch
 from torch import Tensor
 
 from precond.core import HEALTHY, BadInputError, Evidence, Health, Need, Role, need, rests_as
-from precond.math.eigen import gram_eigenvectors, power_qr, safe_eigh
+from precond.math.eigen import gram_eigenvectors, off_diagonal_mass, power_qr, safe_eigh
 from precond.math.modes import add_gram, block_rows, by_block, complete, mode_products, unfolding
+from precond.math.products import fast_products
 from precond.math.shapes import block_lengths, factor_shapes
 from precond.math.tiles import overhang, trim
 
 
 @dataclasses.dataclass
 class EigenbasisState:
-    """State of `Eigenbasis`; a mode without a basis has ``None``, and so has every mode of a vector.
+    """State of `Eigenbasis`; a mode without a basis has ``None``.
 
     Attributes:
         factors: Averages of the Gram matrices of the modes, each ``[batch, n, n]``; of modes in blocks only their
@@ -38,29 +39,32 @@ class EigenbasisState:
 class Eigenbasis:
     """The eigenbasis of Shampoo's factors: found once, then turned by one step of orthogonal iteration per refresh.
 
-    Vectors and scalars keep their own basis. Not a preconditioner: `Rotate` uses it to run one in this basis.
+    Vectors and scalars keep their own basis unless told otherwise. Not a preconditioner: `Rotate` uses it to run one in
+    this basis.
 
-    Two ways to save: with ``block``, the factor of a longer mode is taken to be block diagonal, so that products with
-    it, its statistics and its basis cost ``block / n`` of the whole ones and the other modes do not notice; with
-    ``one_sided`` only the shortest mode turns. Modes are cut into blocks of equal length; where that leaves a
-    remainder, coordinates have a few entries more, which are zero.
-
-    Source: SOAP (arXiv 2409.11321), Algorithms 3 and 4, and section 7.1 for ``one_sided``.
+    Sources: SOAP (arXiv 2409.11321), Algorithms 3 and 4; ``tolerance``: Eschenhagen et al. (arXiv 2506.03595).
 
     Attributes:
         beta: Decay of the averages of the factors, which start at zero.
         max_dim: Modes longer than this keep their own basis.
-        block: Longest side of a block; ``None`` leaves every mode whole.
-        one_sided: Turn only the shortest mode, the first of several.
+        vectors: Whether tensors with one axis get a basis.
+        one_sided: Only the shortest mode turns, the last of them where there are several.
+        block: Longest side of a block: the factor of a longer mode is taken to be block diagonal, so that products with
+            it, its statistics and its basis cost ``block / n`` of the whole ones; other modes do not notice. Blocks
+            are equally long; where that leaves a remainder, coordinates have a few entries more, which are zero.
         half: Keep the bases of single-precision tensors in bfloat16, and multiply by them in bfloat16 where the device
             does so natively; statistics and turns stay in single precision.
+        tolerance: A basis ``Q`` is not turned while the off-diagonal part of ``Q^T A Q`` is at most this fraction of
+            the whole, in Frobenius norms; 0 turns always.
     """
 
     needs: ClassVar[Need] = Need.GRADIENT
     beta: float = 0.95
     max_dim: int = 10000
-    block: int | None = None
+    vectors: bool = False
     one_sided: bool = False
+    tolerance: float = 0.0
+    block: int | None = None
     half: bool = False
 
     def __post_init__(self) -> None:
@@ -71,19 +75,19 @@ class Eigenbasis:
     def init(self, like: Tensor) -> EigenbasisState:
         """Start with zero factors and the identity as basis."""
         dtype = torch.promote_types(like.dtype, torch.float32)
+        resting = torch.bfloat16 if self.half and dtype == torch.float32 else dtype
         batch, dims = like.shape[0], tuple(like.shape[1:])
-        shapes: list[tuple[int, ...] | None] = [None] * len(dims)
-        if len(dims) > 1:
-            found = factor_shapes(dims, max_dim=self.max_dim, block=self.block, one_sided=self.one_sided)
-            shapes = [None if shape is None else (batch, *shape) for shape in found]
+        shapes = factor_shapes(dims, self.max_dim, block=self.block, vectors=self.vectors, one_sided=self.one_sided)
+
+        def zeros(shape: tuple[int, ...]) -> Tensor:
+            return torch.zeros(batch, *shape, dtype=dtype, device=like.device)
 
         def identity(shape: tuple[int, ...]) -> Tensor:
-            resting = torch.bfloat16 if self.half and dtype == torch.float32 else dtype
-            return torch.eye(shape[-1], dtype=resting, device=like.device).expand(shape).clone()
+            return torch.eye(shape[-1], dtype=resting, device=like.device).expand(batch, *shape).clone()
 
         return EigenbasisState(
-            factors=[None if s is None else torch.zeros(s, dtype=dtype, device=like.device) for s in shapes],
-            bases=[None if s is None else identity(s) for s in shapes],
+            factors=[None if shape is None else zeros(shape) for shape in shapes],
+            bases=[None if shape is None else identity(shape) for shape in shapes],
             found=torch.zeros(batch, dtype=torch.bool, device=like.device),
             dims=dims,
         )
@@ -92,10 +96,10 @@ class Eigenbasis:
         """Return ``like`` with the zeros behind modes that blocks do not fit."""
         return overhang(like, block_lengths(like.shape[1:], self.block))
 
-    def prime(self, state: EigenbasisState, evidence: Evidence) -> None:
+    def prime(self, state: EigenbasisState, evidence: Evidence) -> Health:
         """Absorb the first gradient and decompose at once; members that fail are tried again at the next refresh."""
         self.observe(state, evidence)
-        self._find(state, evidence.gradient)
+        return self._find(state, evidence.gradient)
 
     def observe(self, state: EigenbasisState, evidence: Evidence) -> None:
         """Absorb the Gram matrices of a gradient; the basis stays."""
@@ -120,12 +124,11 @@ class Eigenbasis:
                 orders.append(None)
                 continue
             complete(factor)
-            turned, order, failed = power_qr(by_block(factor), by_block(basis).to(factor.dtype))
-            basis.copy_(turned.view_as(basis))
+            blocks, bases = by_block(factor), by_block(basis).to(factor.dtype)
+            turned, order, failed = power_qr(blocks, bases) if self.tolerance == 0.0 else self._turn(blocks, bases)
+            basis.copy_(turned.view(basis.shape))
             orders.append(_whole(order, basis))
-            failures = int(failed.sum())
-            if failures:
-                health += Health(failures, f"no new basis of mode {mode}")
+            health += Health.of(failed, f"no new basis of mode {mode}")
         if not bool(state.found.all()):
             health += self._find(state)
         return orders, health
@@ -137,6 +140,18 @@ class Eigenbasis:
     def leave(self, state: EigenbasisState, v: Tensor) -> Tensor:
         """Return the vector whose coordinates in the basis are ``v``."""
         return trim(mode_products(v, state.bases), state.dims)
+
+    def _turn(self, factor: Tensor, basis: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Turn the bases that are no longer good enough; return all, the permutations, and who failed."""
+        with fast_products(factor, factor.numel() * factor.shape[-1]):
+            estimates = torch.bmm(basis.mT, torch.bmm(factor, basis))
+        due = (~(off_diagonal_mass(estimates) <= self.tolerance)).nonzero()[:, 0]  # NaN is left to be reported
+        order = torch.arange(basis.shape[-1], device=basis.device).expand(basis.shape[:-1]).clone()
+        failed = torch.zeros(basis.shape[0], dtype=torch.bool, device=basis.device)
+        if not len(due):
+            return basis, order, failed
+        turned, orders, failures = power_qr(factor[due], basis[due])
+        return basis.index_copy(0, due, turned), order.index_copy(0, due, orders), failed.index_copy(0, due, failures)
 
     def _find(self, state: EigenbasisState, gradient: Tensor | None = None) -> Health:
         """Decompose the factors of members that have no basis yet; ``gradient`` is all they have seen, if given."""
@@ -152,9 +167,7 @@ class Eigenbasis:
             taken = (new[:, None] & ~failed).view(*basis.shape[:-2], 1, 1)
             basis.copy_(torch.where(taken, vectors.view(basis.shape), basis))
             solved &= ~failed.any(1)
-            failures = int((new[:, None] & failed).sum())
-            if failures:
-                health += Health(failures, f"no eigendecomposition of the factor of mode {mode}")
+            health += Health.of(new & failed.any(1), f"no eigendecomposition of the factor of mode {mode}")
         state.found |= solved
         return health
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor
 
-from precond.core import BadInputError, Evidence, Health, Need, Preconditioner, Scope, Traits, need
+from precond.core import BadInputError, Evidence, Health, Need, Preconditioner, Scope, Traits, map_tensors, need
 from precond.math.cholesky import safe_cholesky
 from precond.preconditioners.windows import DenseWindow, LowRankWindow, Window
 
@@ -98,7 +98,8 @@ class FisherWindow(Preconditioner[FisherWindowState]):
         gradient = need(evidence.gradient, "gradient")
         self.window.write(state.newest, gradient)
         newest = self.window.read(state.newest, gradient)
-        state.inner[:, :-1].copy_(self.window.products(state.rows, newest))
+        filled = self._filled(state)
+        state.inner[:, :filled].copy_(self.window.products(_first(state.rows, filled), newest))
         state.inner[:, -1:].copy_(self.window.products(state.newest, newest))
         state.waiting.fill_(True)
 
@@ -106,17 +107,19 @@ class FisherWindow(Preconditioner[FisherWindowState]):
         """Take the newest gradient into the window and factor; a member that cannot keeps its window."""
         if not bool(state.waiting.any()):
             return Health()
+        filled = min(self._filled(state) + 1, self.memory)
         member = torch.arange(state.count.shape[0], device=state.count.device)
         slot, waiting = state.count % self.memory, state.waiting.clone()
-        inner, gram = state.inner[:, :-1].clone(), state.gram.clone()
+        old_gram, old_factor = state.gram[:, :filled, :filled], state.factor[:, :filled, :filled]
+        inner, gram = state.inner[:, :filled].clone(), old_gram.clone()
         inner[member, slot] = state.inner[:, -1]
         gram[member, slot] = inner
         gram[member, :, slot] = inner
         factor, failed = safe_cholesky(self._shifted(gram, 0.0))
         keep = waiting & ~failed
         self.window.put(state.rows, slot, state.newest, keep)
-        state.gram.copy_(torch.where(keep[:, None, None], gram, state.gram))
-        state.factor.copy_(torch.where(keep[:, None, None], factor, state.factor))
+        old_gram.copy_(torch.where(keep[:, None, None], gram, old_gram))
+        old_factor.copy_(torch.where(keep[:, None, None], factor, old_factor))
         state.count.add_(keep)
         state.waiting.fill_(False)
         failures = int((waiting & failed).sum())
@@ -124,13 +127,27 @@ class FisherWindow(Preconditioner[FisherWindowState]):
 
     def apply(self, state: FisherWindowState, v: Tensor, *, shift: float = 0.0) -> Tensor:
         """Return ``(F + shift I)^-1 v`` with the damped Fisher matrix ``F``."""
-        factor = safe_cholesky(self._shifted(state.gram, shift))[0] if shift else state.factor
-        inner = self.window.products(state.rows, v).to(factor.dtype).unsqueeze(-1)
+        filled = self._filled(state)
+        if not filled:
+            return v / (self.damping + shift)
+        rows, factor = _first(state.rows, filled), state.factor[:, :filled, :filled]
+        if shift:
+            factor, _ = safe_cholesky(self._shifted(state.gram[:, :filled, :filled], shift))
+        inner = self.window.products(rows, v).to(factor.dtype).unsqueeze(-1)
         weights = torch.cholesky_solve(inner, factor).squeeze(-1)
-        return (v - self.window.combine(state.rows, weights, v)) / (self.damping + shift)
+        return (v - self.window.combine(rows, weights, v)) / (self.damping + shift)
+
+    def _filled(self, state: FisherWindowState) -> int:
+        """Return how many rows of a member have been written at most; the others are zero, and cost nothing."""
+        return min(int(state.count.max()), self.memory)
 
     def _shifted(self, gram: Tensor, shift: float) -> Tensor:
-        """Return ``(damping + shift) m I + G G^T``."""
+        """Return ``(damping + shift) m I + G G^T``, or its leading block."""
         shifted = gram.clone()
         shifted.diagonal(dim1=-2, dim2=-1).add_((self.damping + shift) * self.memory)
         return shifted
+
+
+def _first(rows: Any, count: int) -> Any:
+    """Return the first rows of a window, as views."""
+    return map_tensors(lambda tensor: tensor[:, :count], rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import ClassVar, final
 
 import torch
@@ -22,12 +23,17 @@ from precond.core import (
     need,
     rests_as,
 )
+from precond.math.averages import debias
 from precond.math.modes import add_gram, by_block, complete, mode_products
 from precond.math.root_methods import Eigen, InverseRoot
+from precond.math.roots import low_rank_inverse_root
 from precond.math.shapes import block_lengths, factor_shapes
 from precond.math.tiles import overhang, trim
 from precond.preconditioners.diagonal import Diagonal
 from precond.preconditioners.shifts import refuse_shift
+
+Exponents = Sequence[tuple[int, float]]
+"""Pairs of a number of modes and the exponent of every factor of a tensor with so many."""
 
 
 @dataclasses.dataclass
@@ -38,10 +44,18 @@ class KroneckerState:
         factors: Second moments of the modes, each ``[batch, n, n]``; of modes in blocks only their diagonal blocks,
             ``[batch, blocks, side, side]``.
         roots: Their inverse roots as of the last refresh, shaped like the factors.
+        bases: Their eigenvectors as of the last refresh, shaped like the factors; kept only for roots that start there.
+        steps: Gradients absorbed, ``[batch]``.
+        failures: Refreshes that failed since the last that did not, ``[batch]``; kept only where they are limited.
+        dims: Axes of a tensor, the batch not counted.
     """
 
     factors: list[Tensor | None] = rests_as(Role.SYMMETRIC)
     roots: list[Tensor | None] = rests_as(Role.ROOT)
+    bases: list[Tensor | None] = rests_as(Role.ORTHOGONAL)
+    steps: Tensor
+    failures: Tensor | None
+    dims: tuple[int, ...]
 
 
 @final
@@ -51,12 +65,14 @@ class Kronecker(Preconditioner[KroneckerState]):
 
     A vector has one mode, so that its factor is the full matrix; a scalar is a vector of length one.
 
-    Sources: Shampoo (arXiv 1802.09568); ``trace_scale``: Morwani et al. (arXiv 2406.17748).
+    Sources: Shampoo (arXiv 1802.09568); ``trace_scale``: Morwani et al. (arXiv 2406.17748); ``debias``, ``tolerated``:
+    Distributed Shampoo (arXiv 2309.06497).
 
     Attributes:
         beta: Decay of the factors; 1 sums, as the paper does.
         eps: The factors start at ``eps`` times the identity.
-        exponent: Exponent of every factor, negative; ``-1 / 2k`` for ``k`` modes with a factor unless given.
+        exponent: Exponent of every factor, negative, or pairs of a number of modes and their exponent; ``-1 / 2k`` for
+            ``k`` modes with a factor unless given.
         max_dim: Modes longer than this are left as they are.
         floor: Eigenvalues are raised to this fraction of the largest before the root is taken; rounding level unless
             given.
@@ -64,9 +80,11 @@ class Kronecker(Preconditioner[KroneckerState]):
         vectors: Whether tensors with one axis get a factor.
         trace_scale: Divide the factor of each of ``k`` modes by its trace to the power ``1 - 1/k`` before the root, so
             that the Kronecker product of the factors has the size of the second moment of the whole tensor.
-        block: The factors of longer modes are taken to be block diagonal, with blocks no longer than this; ``None``
-            leaves them whole, and so are those of vectors.
-        one_sided: Only the shortest mode has a factor, the first of several.
+        debias: Divide averages by ``1 - beta^t`` before the root; a sum is never debiased.
+        one_sided: Only the shortest mode (the last of them) gets a factor, so that ``k = 1``.
+        tolerated: Refreshes of a member that may fail in a row; then the health is hopeless. Any number unless given.
+        block: The factors of longer modes are taken to be block diagonal, with equal blocks no longer than this;
+            ``None`` leaves them whole, and so are those of vectors.
         half: Keep the roots of single-precision tensors in bfloat16, and multiply by them in bfloat16 where the device
             does so natively.
     """
@@ -75,14 +93,16 @@ class Kronecker(Preconditioner[KroneckerState]):
     scope: ClassVar[Scope] = Scope.MATRIX
     beta: float = 1.0
     eps: float = 1e-4
-    exponent: float | None = None
+    exponent: float | Exponents | None = None
     max_dim: int = 8192
     floor: float | None = None
     root: InverseRoot | None = None
     vectors: bool = True
     trace_scale: bool = False
-    block: int | None = None
+    debias: bool = False
     one_sided: bool = False
+    tolerated: int | None = None
+    block: int | None = None
     half: bool = False
 
     def __post_init__(self) -> None:
@@ -98,32 +118,44 @@ class Kronecker(Preconditioner[KroneckerState]):
     @property
     def elementwise(self) -> Diagonal:
         """AdaGrad, or RMSProp where the factors are averaged: the diagonal of the factor of a vector."""
-        return Diagonal(self.beta, self.eps, debias=False)
+        return Diagonal(self.beta, self.eps or 1e-12, debias=self.debias)
 
     def init(self, like: Tensor) -> KroneckerState:
         """Start every factor at ``eps`` times the identity, and its root with it."""
         dims = like.shape[1:] or (1,)
         dtype = torch.promote_types(like.dtype, torch.float32)
         resting = torch.bfloat16 if self.half and dtype == torch.float32 else dtype
-        shapes = factor_shapes(dims, max_dim=self.max_dim, block=self.block, one_sided=self.one_sided)
-        kept = [None if len(dims) == 1 and not self.vectors else shape for shape in shapes]
-        modes = sum(shape is not None for shape in kept)
+        shapes = factor_shapes(dims, self.max_dim, block=self.block, vectors=self.vectors, one_sided=self.one_sided)
+        modes = sum(shape is not None for shape in shapes)
 
         def root(shape: tuple[int, ...]) -> float:
             trace = self.eps * math.prod(shape[:-1]) if self.trace_scale and modes > 1 else 1.0
             return (self.eps / trace ** (1.0 - 1.0 / modes)) ** self._exponent(modes) if self.eps > 0 else 1.0
 
-        def scaled_identity(shape: tuple[int, ...], scale: float, dtype: torch.dtype) -> Tensor:
+        def scaled_identity(shape: tuple[int, ...], scale: float, dtype: torch.dtype = dtype) -> Tensor:
             identity = torch.eye(shape[-1], dtype=dtype, device=like.device)
             return (scale * identity).expand(like.shape[0], *shape).clone()
 
-        factors = [None if shape is None else scaled_identity(shape, self.eps, dtype) for shape in kept]
-        roots = [None if shape is None else scaled_identity(shape, root(shape), resting) for shape in kept]
-        return KroneckerState(factors, roots)
+        def counter() -> Tensor:
+            return torch.zeros(like.shape[0], dtype=torch.int64, device=like.device)
+
+        warm = self.root is not None and self.root.warm
+        return KroneckerState(
+            factors=[None if shape is None else scaled_identity(shape, self.eps) for shape in shapes],
+            roots=[None if shape is None else scaled_identity(shape, root(shape), resting) for shape in shapes],
+            bases=[scaled_identity(shape, 1.0) if shape is not None and warm else None for shape in shapes],
+            steps=counter(),
+            failures=counter() if self.tolerated is not None else None,
+            dims=tuple(dims),
+        )
 
     def observe(self, state: KroneckerState, evidence: Evidence) -> None:
         """Add the Gram matrix of every unfolding."""
         gradient = self._whole_blocks(_with_modes(need(evidence.gradient, "gradient")))
+        if evidence.counted is None:
+            state.steps.add_(1)
+        elif evidence.counted:
+            state.steps[list(evidence.counted)] += 1
         for mode, factor in enumerate(state.factors):
             if factor is not None:
                 new = 1.0 if self.beta == 1.0 else 1.0 - self.beta
@@ -135,19 +167,30 @@ class Kronecker(Preconditioner[KroneckerState]):
         modes = sum(factor is not None for factor in state.factors)
         exponent = self._exponent(modes)
         take = self.root or Eigen(self.floor)
-        for mode, (factor, root) in enumerate(zip(state.factors, state.roots, strict=True)):
+        absorbed = int(state.steps.max()) if isinstance(take, Eigen) and not self.debias else 0
+        any_failed: Tensor | bool = False
+        for mode, (factor, root, basis) in enumerate(zip(state.factors, state.roots, state.bases, strict=True)):
             if factor is None or root is None:
                 continue
             complete(factor)
-            new, failed = take(by_block(factor), -1.0 / exponent)
-            new = new.view(factor.shape)
+            moment = factor
+            if self.debias and self.beta < 1.0:
+                moment = factor / debias(self.beta, state.steps, factor)
+            rank = absorbed * math.prod(state.dims) // max(1, state.dims[mode])
+            if absorbed and 2 * rank <= factor.shape[-1]:  # so few gradients leave most of the identity as it was
+                ridge = (self.eps * self.beta**state.steps).to(factor.dtype)
+                ridges = ridge.repeat_interleave(len(by_block(factor)) // len(ridge))
+                new, failed = low_rank_inverse_root(by_block(factor), -1.0 / exponent, ridges, rank, eps=take.floor)
+            else:
+                new, failed = take(by_block(moment), -1.0 / exponent, None if basis is None else by_block(basis))
+            new, failed = new.view(factor.shape), failed.view(len(factor), -1)
             if self.trace_scale and modes > 1:
-                new = new * _trace(factor).pow(-exponent * (1.0 - 1.0 / modes))
+                new = new * _trace(moment).pow(-exponent * (1.0 - 1.0 / modes))
             root.copy_(torch.where(failed.view(*factor.shape[:-2], 1, 1), root, new))
-            failures = int(failed.sum())
-            if failures:
-                health += Health(failures, f"no inverse root of the factor of mode {mode}")
-        return health
+            failed = failed.any(1)
+            any_failed = failed | any_failed
+            health += Health.of(failed, f"no inverse root of the factor of mode {mode}")
+        return health + self._count(state, any_failed)
 
     def apply(self, state: KroneckerState, v: Tensor, *, shift: float = 0.0) -> Tensor:
         """Multiply every mode by its root."""
@@ -160,7 +203,20 @@ class Kronecker(Preconditioner[KroneckerState]):
         return overhang(v, block_lengths(v.shape[1:], self.block))
 
     def _exponent(self, modes: int) -> float:
-        return self.exponent if self.exponent is not None else -1.0 / (2 * max(1, modes))
+        own = -1.0 / (2 * max(1, modes))
+        if self.exponent is None or isinstance(self.exponent, float):
+            return own if self.exponent is None else self.exponent
+        return dict(self.exponent).get(modes, own)
+
+    def _count(self, state: KroneckerState, failed: Tensor | bool) -> Health:
+        """Count failures in a row, and say when they are too many."""
+        if state.failures is None or self.tolerated is None or isinstance(failed, bool):
+            return HEALTHY
+        state.failures.copy_(torch.where(failed, state.failures + 1, 0))
+        most = int(state.failures.max())
+        if most <= self.tolerated:
+            return HEALTHY
+        return Health(detail=f"{most} failures in a row, {self.tolerated} are tolerated", hopeless=True)
 
 
 def _trace(factor: Tensor) -> Tensor:

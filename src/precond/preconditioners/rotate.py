@@ -81,9 +81,9 @@ class Rotate(Turned[RotateState]):
         """Return a tensor shaped as coordinates in the basis are."""
         return self.basis.coordinates(like)
 
-    def prime(self, state: RotateState, evidence: Evidence) -> None:
+    def prime(self, state: RotateState, evidence: Evidence) -> Health:
         """Find the first basis; the inner preconditioner has nothing to see before there is one."""
-        self.basis.prime(state.basis, evidence)
+        return self.basis.prime(state.basis, evidence)
 
     def enter(self, state: RotateState, v: Tensor) -> Tensor:
         """Return the coordinates of ``v`` in the basis."""

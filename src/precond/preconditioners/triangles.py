@@ -36,8 +36,8 @@ class TrianglesState:
         """Sweep forth and back over each row of ``v``; vectors elsewhere than on the CPU go there and come back."""
         if self.lower is None or self.upper is None or self.scales is None:
             return v
-        swept = two_sweeps(self.lower, self.upper, self.scales, v.detach().contiguous().cpu().numpy())
-        return torch.from_numpy(swept).to(v.device)
+        swept = two_sweeps(self.lower, self.upper, self.scales, v.contiguous().numpy(force=True))
+        return torch.from_numpy(swept) if v.device.type == "cpu" else torch.from_numpy(swept).to(v.device)
 
     def apply_adjoint(self, v: Tensor) -> Tensor:
         """Return ``S1^H (I + L^H)^-1 S2^H (I + U^H)^-1 S3^H v``; the adjoints are formed once for each pair."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
@@ -12,6 +12,7 @@ from precond.optim.optimizer import Optimizer
 from precond.preconditioners.polar import Scale
 from precond.recipes import first_order, matrix, orthogonal
 from precond.recipes.arguments import checked_betas, rate_ratio
+from precond.recipes.grafts import Grafting
 from precond.recipes.routes import NOT_HIDDEN
 
 
@@ -172,11 +173,13 @@ class Shampoo(Optimizer):
         weight_decay: Decoupled decay.
         precondition_frequency: Steps between roots.
         max_preconditioner_dim: Axes longer than this are left as they are.
-        grafting: ``"none"``, ``"sgd"`` or ``"adagrad"``: whose norm each direction gets.
-        block_size: Factors of longer axes are block diagonal, with blocks no longer than this; whole unless given.
-        one_sided: Only the shortest axis of a tensor has a factor.
+        grafting: ``"none"``, ``"sgd"``, ``"adagrad"``, ``"rmsprop"`` or ``"adam"``: whose norm each direction gets.
+        block_size: Longest side of the tiles that tensors are cut into; whole tensors unless given.
+        merge_dims: Length up to which neighbouring axes are merged; not at all unless given.
+        one_sided: Only the shortest axis of each tensor or tile gets a factor.
+        factor_block_size: Factors of longer axes are block diagonal, with blocks no longer than this.
         statistics_frequency: Steps between gradients that the factors absorb.
-        half_roots: Keep the roots in bfloat16.
+        half_roots: Keep the roots in bfloat16, and multiply by them in bfloat16 where the device can.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
@@ -190,16 +193,19 @@ class Shampoo(Optimizer):
         weight_decay: float = 0.0,
         precondition_frequency: int = 1,
         max_preconditioner_dim: int = 8192,
-        grafting: Literal["none", "sgd", "adagrad"] = "none",
+        grafting: Grafting = "none",
         block_size: int | None = None,
+        merge_dims: int | None = None,
         one_sided: bool = False,
+        factor_block_size: int | None = None,
         statistics_frequency: int = 1,
         half_roots: bool = False,
         compile: bool | str = False,
     ) -> None:
         method = matrix.shampoo(
             momentum=momentum, beta=beta, eps=epsilon, every=precondition_frequency, max_dim=max_preconditioner_dim,
-            graft=grafting, block=block_size, one_sided=one_sided, statistics=statistics_frequency, half=half_roots,
+            graft=grafting, block=block_size, merge=merge_dims, one_sided=one_sided,
+            factor_block=factor_block_size, statistics=statistics_frequency, half=half_roots,
         )  # fmt: skip
         super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)
 
@@ -215,7 +221,12 @@ class SOAP(Optimizer):
         eps: Added to the square root.
         weight_decay: Decoupled decay.
         precondition_frequency: Steps between turns of the basis.
-        max_precond_dim: Axes longer than this keep their own basis.
+        max_precond_dim: Axes longer than this keep their own basis, and neighbouring axes are merged up to this length.
+        merge_dims: Merge neighbouring axes.
+        precondition_1d: Turn vectors too, rather than give them Adam.
+        normalize_grads: Scale every direction to a root mean square of one.
+        one_sided: Turn only the shortest axis of each tensor.
+        block_size: Longest side of the tiles that tensors are cut into; whole tensors unless given.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
@@ -229,11 +240,18 @@ class SOAP(Optimizer):
         weight_decay: float = 0.01,
         precondition_frequency: int = 10,
         max_precond_dim: int = 10000,
+        merge_dims: bool = False,
+        precondition_1d: bool = False,
+        normalize_grads: bool = False,
+        one_sided: bool = False,
+        block_size: int | None = None,
         compile: bool | str = False,
     ) -> None:
         b1, b2 = checked_betas(betas, 2)
         method = matrix.soap(
             b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps, every=precondition_frequency, max_dim=max_precond_dim,
+            merge=max_precond_dim if merge_dims else None, vectors=precondition_1d, normalize=normalize_grads,
+            one_sided=one_sided, block=block_size,
         )  # fmt: skip
         super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)
 
@@ -250,10 +268,13 @@ class LeanSOAP(Optimizer):
         weight_decay: Decoupled decay.
         precondition_frequency: Steps between turns of the basis.
         max_precond_dim: Axes longer than this keep their own basis.
-        block_size: Bases of longer axes are block diagonal, with blocks no longer than this; ``None`` for whole ones.
-        one_sided: Only the shortest axis of a tensor has a basis.
+        factor_block_size: Bases of longer axes are block diagonal, with blocks no longer than this; ``None`` for whole
+            ones.
         statistics_frequency: Steps between gradients that the factors absorb.
         half_bases: Keep the bases in bfloat16, and multiply by them in bfloat16 where the device can.
+        block_size: Longest side of the tiles that tensors are cut into; whole tensors unless given.
+        one_sided: Turn only the shortest axis of each tile.
+        merge_dims: Length up to which neighbouring axes are merged; not at all unless given.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
@@ -267,15 +288,18 @@ class LeanSOAP(Optimizer):
         weight_decay: float = 0.01,
         precondition_frequency: int = 10,
         max_precond_dim: int = 10000,
-        block_size: int | None = 512,
-        one_sided: bool = False,
+        factor_block_size: int | None = 512,
         statistics_frequency: int = 1,
         half_bases: bool = True,
+        block_size: int | None = None,
+        one_sided: bool = False,
+        merge_dims: int | None = None,
         compile: bool | str = False,
     ) -> None:
         b1, b2 = checked_betas(betas, 2)
         method = matrix.lean_soap(
-            block=block_size, one_sided=one_sided, statistics=statistics_frequency, half=half_bases, b1=b1, b2=b2,
-            shampoo_beta=shampoo_beta, eps=eps, every=precondition_frequency, max_dim=max_precond_dim,
+            block=block_size, factor_block=factor_block_size, statistics=statistics_frequency, half=half_bases,
+            max_dim=max_precond_dim, b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps, every=precondition_frequency,
+            one_sided=one_sided, merge=merge_dims,
         )  # fmt: skip
         super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Literal
+from typing import Any
 
-from precond.core import BadInputError, Builds, Cadence, Choice, Kind, LogUniform, Method, Paper
+from precond.core import Builds, Cadence, Choice, Constant, Kind, LogUniform, Method, Paper, Preconditioner
 from precond.filters.ema import EMA
 from precond.filters.heavy_ball import HeavyBall
+from precond.preconditioners.blocked import Blocked
 from precond.preconditioners.diagonal import Diagonal
 from precond.preconditioners.eigenbasis import Eigenbasis
-from precond.preconditioners.graft import Graft
-from precond.preconditioners.identity import Identity
 from precond.preconditioners.kronecker import Kronecker
+from precond.preconditioners.merged import Merged
 from precond.preconditioners.rotate import Rotate
+from precond.recipes.grafts import Grafting, grafted
 from precond.recipes.registry import recipe
 from precond.steps.decay import Decoupled, DecoupledAfter
-
-_GRAFTS = {"sgd": Identity(), "adagrad": Diagonal(beta=1.0, eps=1e-10)}
+from precond.steps.match_rms import MatchRMS
 
 _SOAP = Paper(
     title="SOAP: Improving and Stabilizing Shampoo using Adam",
@@ -27,6 +26,12 @@ _SOAP = Paper(
     arxiv="2409.11321",
     venue="ICLR 2025",
 )
+
+
+def _reshaped(inner: Preconditioner[Any], merge: int | None, block: int | None) -> Preconditioner[Any]:
+    """Let a preconditioner see merged axes, and tiles of them."""
+    inner = inner if block is None else Blocked(block, inner)
+    return inner if merge is None else Merged(inner, merge)
 
 
 @recipe(
@@ -55,9 +60,11 @@ def shampoo(
     exponent: float | None = None,
     every: int = 1,
     max_dim: int = 8192,
-    graft: Literal["none", "sgd", "adagrad"] = "none",
+    graft: Grafting = "none",
     block: int | None = None,
+    merge: int | None = None,
     one_sided: bool = False,
+    factor_block: int | None = None,
     statistics: int = 1,
     half: bool = False,
 ) -> Method:
@@ -68,11 +75,12 @@ def shampoo(
 
     Options beyond the paper's algorithm: heavy-ball ``momentum`` on the directions; ``beta < 1`` averages the factors;
     ``exponent`` replaces ``-1/2k``; roots are taken at the first and then every ``every`` steps; ``graft`` gives each
-    direction the norm of an SGD or AdaGrad step (arXiv 2002.09018). With ``every > 1`` the first roots come from one
-    gradient and magnify all others by up to ``eps^(-1/2)``: raise ``eps``, or graft.
-
-    To save work and memory: ``block``, ``one_sided``, ``statistics`` and ``half``, as in `lean_soap`. Factors that sum
-    take every ``statistics``-th gradient alone, so that they grow more slowly.
+    direction the norm of a step of SGD, AdaGrad, RMSProp or Adam; ``merge`` merges neighbouring axes from left to right
+    up to this length; ``block`` cuts every tensor into tiles of this side, each with factors of its own (all arXiv
+    2002.09018); ``one_sided`` gives only the shortest axis of each tensor (or tile) a factor, so that ``k = 1``. With
+    ``every > 1`` the first roots come from one gradient and magnify all others by up to ``eps^(-1/2)``: raise ``eps``,
+    or graft. ``factor_block``, ``statistics`` and ``half`` save work as in `lean_soap`; factors that sum then hold one
+    of ``statistics`` gradients, and grow more slowly.
 
     Deviations:
         1. Axes longer than ``max_dim`` are left as they are, and ``k`` counts the others.
@@ -80,11 +88,9 @@ def shampoo(
         3. Weight decay, if any, is decoupled.
         4. With ``every > 1``, different tensors take their roots at different steps.
     """
-    if graft not in ("none", *_GRAFTS):
-        raise BadInputError(f"graft must be 'none', 'sgd' or 'adagrad', not {graft!r}")
-    factors = Kronecker(beta**statistics, eps, exponent, max_dim, block=block, one_sided=one_sided, half=half)
+    factors = Kronecker(beta**statistics, eps, exponent, max_dim, one_sided=one_sided, block=factor_block, half=half)
     return Method(
-        preconditioner=Graft(factors, _GRAFTS[graft]) if graft != "none" else factors,
+        preconditioner=grafted(_reshaped(factors, merge, block), graft),
         smoothing=HeavyBall(momentum) if momentum else None,
         decay=Decoupled(),
         cadence=Cadence(every=every, statistics=statistics),
@@ -112,6 +118,15 @@ def soap(
     eps: float = 1e-8,
     every: int = 10,
     max_dim: int = 10000,
+    merge: int | None = None,
+    block: int | None = None,
+    one_sided: bool = False,
+    vectors: bool = False,
+    normalize: bool = False,
+    tolerance: float = 0.0,
+    factor_block: int | None = None,
+    statistics: int = 1,
+    half: bool = False,
     stagger: bool = True,
 ) -> Method:
     """Shampoo with Adam in the preconditioner's eigenbasis.
@@ -123,18 +138,26 @@ def soap(
     steps ``Q <- qr(L Q)`` after sorting its columns by their Rayleigh quotients. Vectors get Adam, axes longer than
     ``max_dim`` keep their own basis.
 
+    Options of the published code: ``merge`` merges neighbouring axes from left to right up to this length, ``vectors``
+    turns vectors too, ``normalize`` scales every direction to a root mean square of one, ``one_sided`` (of the paper)
+    turns only the shortest axis. Others: ``block`` cuts tensors into tiles of this side (arXiv 2002.09018);
+    ``factor_block``, ``statistics`` and ``half`` are explained at `lean_soap`; ``tolerance`` leaves a basis as it is
+    while the off-diagonal part of ``Q^T L Q`` is at most this fraction of the whole (arXiv 2506.03595).
+
     Deviations:
         1. Placement of ``eps`` and of the decay follow the published code, where the paper's text leaves them open.
         2. With ``stagger``, different tensors turn their bases at different steps, to spread the cost.
-        3. No option to merge axes, to normalize directions, or to precondition vectors; all are off by default there.
+        3. Where several axes are shortest, the last of them turns if ``one_sided``.
+        4. ``normalize`` leaves out the factor ``sqrt(1 - b2^t) / (1 - b1^t)``, which the published code keeps.
     """
+    beta = (b2 if shampoo_beta is None else shampoo_beta) ** statistics
+    basis = Eigenbasis(beta, max_dim, vectors, one_sided, tolerance, factor_block, half)
     return Method(
         momentum=EMA(b1),
-        preconditioner=Rotate(
-            Eigenbasis(b2 if shampoo_beta is None else shampoo_beta, max_dim), Diagonal(b2, eps, eps_first=True)
-        ),
+        preconditioner=_reshaped(Rotate(basis, Diagonal(b2, eps, eps_first=True)), merge, block),
+        step=MatchRMS(1.0, 1e-30) if normalize else Constant(),
         decay=DecoupledAfter(),
-        cadence=Cadence(every=every, after=True, prime=True, stagger=stagger),
+        cadence=Cadence(every=every, after=True, prime=True, stagger=stagger, statistics=statistics),
     )
 
 
@@ -143,7 +166,7 @@ def soap(
     runs_on=Kind.TRAINING,
     family="matrix",
     paper=_SOAP,
-    purpose="SOAP at a fraction of its cost and memory, and at equal loss: long axes in blocks, bases in bfloat16.",
+    purpose="SOAP at a fraction of its cost and half its state: long axes in blocks, bases in bfloat16.",
     claim="Pre-trains language models of 360M and 660M parameters in over 40 % fewer steps and over 35 % less time "
     "than AdamW, at large batch size.",
     example="precond.optim.LeanSOAP(model.parameters(), lr=3e-3, weight_decay=0.01)",
@@ -153,8 +176,7 @@ def soap(
 )
 def lean_soap(
     *,
-    block: int | None = 512,
-    one_sided: bool = False,
+    factor_block: int | None = 512,
     statistics: int = 1,
     half: bool = True,
     b1: float = 0.95,
@@ -163,34 +185,33 @@ def lean_soap(
     eps: float = 1e-8,
     every: int = 10,
     max_dim: int = 10000,
+    merge: int | None = None,
+    block: int | None = None,
+    one_sided: bool = False,
+    tolerance: float = 0.0,
     stagger: bool = True,
 ) -> Method:
-    """SOAP with less work in the bases: four savings, each of which can be taken alone.
+    """SOAP with less work in the bases.
 
-    The equations are those of `soap`, but for the factors and bases of the axes:
+    The equations are those of `soap`, but for the factors and bases of the axes. Each saving can be taken alone:
 
-    * ``block``: those of an axis of length ``n > block`` are block diagonal. All that is done for the axis costs
-      ``block / n`` of what it did; the other axes do not notice, and see the whole tensor.
-    * ``one_sided``: only the shortest axis has them.
+    * ``factor_block``: those of an axis of length ``n > factor_block`` are block diagonal. All that is done for the
+      axis costs ``factor_block / n`` of what it did; the other axes do not notice, and see the whole tensor.
+    * ``half``: the bases are kept in bfloat16, and products with them are taken in it where the device multiplies
+      bfloat16 natively; other devices multiply in single precision. No effect on tensors of double precision.
     * ``statistics``: the factors absorb every ``statistics``-th gradient alone, with decay
       ``shampoo_beta^statistics``, so that they remember as many steps.
-    * ``half``: the bases are kept in bfloat16, and so are products with them where the device multiplies bfloat16
-      natively; other devices multiply in single precision. No effect on tensors of double precision.
+    * ``one_sided``: only the shortest axis has a basis; ``block``: the tensor is cut into tiles of this side;
+      ``tolerance``: bases that are good enough are not turned; as for `soap`.
 
-    ``benchmarks/lean.py`` measures what each costs in loss and gains in time.
+    ``benchmarks/lean.py`` measures what each costs in loss and gains in time; the defaults are those that cost nothing.
 
     Deviations:
-        1. The savings: the paper has whole matrices in one precision (blocking is from Scalable Shampoo, arXiv
-           2002.09018, where other axes are cut, too). Without any of them this is `soap`.
+        1. The savings: the paper has whole matrices in one precision. Without any of them this is `soap`.
         2. Those of `soap`.
     """
-    whole = soap(b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps, every=every, max_dim=max_dim, stagger=stagger)
-    rotate = whole.preconditioner
-    assert isinstance(rotate, Rotate)
-    beta = rotate.basis.beta**statistics
-    basis = dataclasses.replace(rotate.basis, beta=beta, block=block, one_sided=one_sided, half=half)
-    return dataclasses.replace(
-        whole,
-        preconditioner=dataclasses.replace(rotate, basis=basis),
-        cadence=dataclasses.replace(whole.cadence, statistics=statistics),
-    )
+    return soap(
+        b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps, every=every, max_dim=max_dim, merge=merge, block=block,
+        one_sided=one_sided, tolerance=tolerance, factor_block=factor_block, statistics=statistics, half=half,
+        stagger=stagger,
+    )  # fmt: skip

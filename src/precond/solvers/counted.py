@@ -29,12 +29,12 @@ class CountedOperator(Operator):
 
     def matvec(self, x: Tensor) -> Tensor:
         """Return ``A x`` for each row of ``x``."""
-        self.work.matvecs += len(x)
+        self.work.matvecs += x.shape[0]
         return self.inner.matvec(x)
 
     def rmatvec(self, y: Tensor) -> Tensor:
         """Return ``A^H y`` for each row of ``y``."""
-        self.work.matvecs += len(y)
+        self.work.matvecs += y.shape[0]
         return self.inner.rmatvec(y)
 
     def entries(self) -> scipy.sparse.csr_array | None:

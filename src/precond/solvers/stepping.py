@@ -177,7 +177,7 @@ class FactorStepper(Stepper):
         evidence = dataclasses.replace(evidence, gradient=signal)
         self._previous = point
         if self._step == 1 and self._method.cadence.prime:
-            preconditioner.prime(self._preconditioner, evidence)
+            self._objective.work.refresh_failures += preconditioner.prime(self._preconditioner, evidence).failures
             return Advance(point)
         preconditioner.observe(self._preconditioner, evidence)
         self._refresh(after=False)

@@ -99,5 +99,5 @@ class SparseWindow(Window[SparseRows]):
 
     def _pieces(self, state: SparseRows) -> list[tuple[Tensor, Tensor]]:
         """Return places and values of some rows at a time."""
-        rows = max(1, _GATHERED // max(1, state.values[:, 0].numel()))
+        rows = max(1, _GATHERED // max(1, state.values[0, :1].numel() * len(state.values)))
         return list(zip(state.places.split(rows, 1), state.values.split(rows, 1), strict=True))
