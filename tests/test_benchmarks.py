@@ -122,3 +122,19 @@ def test_a_headline_reports_what_it_counted() -> None:
     text, values = load("headlines").least_squares()["lsqr"]
     assert values["error"] < 1e-6
     assert f"{values['iterations']} iterations" in text
+
+
+def test_least_squares_are_measured_with_their_backward_errors() -> None:
+    program, pages = load("least_squares"), load("pages")
+    text = program.measure(3000, 12, 1, 1, conditions=(1e8,))
+    rows = {line.split("|")[2].strip(): line.split("|") for line in text.splitlines() if line.startswith("| 1e")}
+    assert rows.keys() == {contender.name for contender in program.CONTENDERS}
+    assert float(rows[program.BASELINE][3]) == 1.0
+    assert all(float(row[6]) > 0 for row in rows.values())
+    assert float(rows["precond.lstsq"][6]) < 10
+    a, b = program.problem(300, 5, 10.0)
+    off = program.backward_error(a, b, torch.linalg.lstsq(a, b[:, None]).solution[:, 0] + 1e-6, torch.linalg.qr(a).R)
+    assert 1e-8 * 2**53 < off < 1e-6 * 2**53
+    page = pages.PAGE.read_text()
+    begin, end = pages.marks(program.NAME.format(device="cpu"), program.PROGRAM)
+    assert 0 <= page.find(begin) < page.find(end)

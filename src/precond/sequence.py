@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,7 +32,7 @@ from precond.solvers.drive import Callback
 from precond.solvers.forms import Form, read_vectors
 from precond.solvers.solve import solve_linear
 from precond.solvers.warm import WarmStart
-from precond.solvers.ways import Factors, Way, allowed, factorization_seconds, ranked
+from precond.solvers.ways import Factors, Way, age, allowed, factorization_seconds, now, ranked
 
 _log = logging.getLogger(__name__)
 _patience = 1000  # iterations of a way that was chosen automatically, where the user gave no limit
@@ -134,7 +133,7 @@ class SolveSequence:
             IncompatibleError: Matrix, method and preconditioner do not fit.
             UnknownNameError: A name that no recipe has.
         """
-        begin = time.perf_counter()
+        begin = now()
         rows, form = read_vectors(b, "b")
         operator = as_operator(A, dtype=rows.dtype)
         rows = match(rows, operator, "b")
@@ -149,7 +148,7 @@ class SolveSequence:
             self._warm.keep(result.x)
         self.solved += 1
         self.setups += work.refreshes
-        self._spent += time.perf_counter() - begin
+        self._spent += now() - begin
         _add(self.work, work)
         return dataclasses.replace(result, work=work, x=form.restore(result.x))
 
@@ -204,6 +203,7 @@ class SolveSequence:
                 way.cost = math.inf
                 continue
             if result.converged or not automatic or result.status is Status.STOPPED_INTERRUPT:
+                age(ways, way)
                 return result
             _log.info("system %d: %s: %s", self.solved, way.label, result.message)
             if result.certificate.value < 1 and not bool(b.any(dim=-1).logical_not().any()):

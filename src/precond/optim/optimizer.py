@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Method, Need, Route, Shared, Work, named_tensors
-from precond.optim.checks import check_closure, check_method, check_parameter, check_rate
+from precond.math.norms import joint_norm
+from precond.optim.checks import check_closure, check_method, check_parameter, check_rate, dense
 from precond.optim.heap import keep_freed_memory
 from precond.optim.layout import lay_out, named
 from precond.optim.probe import probed
@@ -64,7 +65,7 @@ class Optimizer(torch.optim.Optimizer):
         self.work = Work()
         self._rules: list[Rule] = []
         self._default = method
-        self._needs = Need.NOTHING
+        self._needs, self._clips = Need.NOTHING, False
         self._slabs: list[Slab] | None = None
         self._known: set[int] = set()
         self._reported: set[str] = set()
@@ -85,6 +86,7 @@ class Optimizer(torch.optim.Optimizer):
                 chosen = rule.method_for(name, param)
                 check_method(chosen)
                 self._needs |= chosen.needs
+                self._clips |= chosen.clip is not None
         except Exception:
             self.param_groups.pop()
             raise
@@ -151,16 +153,19 @@ class Optimizer(torch.optim.Optimizer):
 
     def _see(self, replay: Replay | None, slabs: list[Slab]) -> Seen:
         """Return what the methods need beside gradients, and remember what the next step will need."""
-        if replay is None:
-            return Seen()
-        lookback = probe = None
-        if Need.LOOKBACK in self._needs:
-            lookback = looked_back(replay, self.state)
-            remember(self.state)
-        if Need.PROBE in self._needs:
-            probe = probed(replay, slabs)
-            self.work.hvps += 1
-        return Seen(None if replay.value is None else torch.as_tensor(replay.value).detach(), lookback, probe)
+        lookback = probe = norm = lookback_norm = loss = None
+        if replay is not None:
+            loss = None if replay.value is None else torch.as_tensor(replay.value).detach()
+            if Need.LOOKBACK in self._needs:
+                lookback = looked_back(replay, self.state)
+                remember(self.state)
+            if Need.PROBE in self._needs:
+                probe = probed(replay, slabs)
+                self.work.hvps += 1
+        if self._clips:
+            norm = joint_norm([dense(param.grad) for param in self._params() if param.grad is not None])
+            lookback_norm = None if lookback is None else joint_norm(list(lookback.values()))
+        return Seen(loss, lookback, probe, norm, lookback_norm)
 
     def _params(self) -> list[Tensor]:
         return [param for group in self.param_groups for param in group["params"]]
@@ -193,7 +198,8 @@ class Optimizer(torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what pickling and copying need; slabs are rebuilt."""
-        own = {name: getattr(self, name) for name in ("work", "_rules", "_default", "_needs", "_reported", "_backend")}
+        kept = ("work", "_rules", "_default", "_needs", "_clips", "_reported", "_backend")
+        own = {name: getattr(self, name) for name in kept}
         return {**super().__getstate__(), **own, "_slabs": None, "_known": set()}
 
     def state_bytes(self) -> int:

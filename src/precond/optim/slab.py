@@ -14,7 +14,7 @@ from precond.core import Evidence, Health, Method, Need, Turned, map_tensors, na
 from precond.optim.awake import Awake
 from precond.optim.core import compiled, plain
 from precond.optim.fused import fused_step
-from precond.optim.replay import Seen
+from precond.optim.replay import Seen, clipped
 
 _WORKING = {torch.float64: torch.float64}
 
@@ -294,6 +294,7 @@ class Slab:
         if seen.lookback is None:
             return gradient
         lookback = self.gather([seen.lookback[self.params[i]] for i in members], members)
+        lookback = clipped(lookback, self.method.clip, seen.lookback_norm)
         lookback = lookback if decay is None else lookback + decay
         return _or_gradient(lookback.flatten(1).isfinite().all(1).tolist(), lookback, gradient)
 

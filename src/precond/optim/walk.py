@@ -17,7 +17,7 @@ from precond.core import Health, IncompatibleError, Need, RefreshError, Shared, 
 from precond.optim.checks import dense
 from precond.optim.core import push
 from precond.optim.fused import Moved, fits
-from precond.optim.replay import Seen
+from precond.optim.replay import Seen, clipped
 from precond.optim.slab import Slab, SlabState, count_failures
 
 logger = logging.getLogger(__name__)
@@ -75,6 +75,7 @@ class Walker:
         members, gradient = self._drop_non_finite(slab, members, gradient)
         if not members:
             return
+        gradient = clipped(gradient, slab.method.clip, seen.norm)
         new = [position for position, i in enumerate(members) if slab.steps[i] == 0]
         if slab.method.cadence.prime and new:
             members, gradient = self._prime(slab, members, gradient, new)

@@ -14,6 +14,7 @@ from precond.recipes import first_order, matrix, orthogonal
 from precond.recipes.arguments import checked_betas, rate_ratio
 from precond.recipes.grafts import Grafting
 from precond.recipes.routes import NOT_HIDDEN
+from precond.recipes.states import State
 
 
 class SGD(Optimizer):
@@ -79,6 +80,7 @@ class Adan(Optimizer):
         betas: Decays of the averages of gradients, of their differences and of squares (1 minus the paper's).
         eps: Added to the square root.
         weight_decay: Proximal decay.
+        max_grad_norm: Largest norm of the gradients of all parameters together; 0 for any.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
@@ -89,12 +91,12 @@ class Adan(Optimizer):
         betas: tuple[float, float, float] = (0.98, 0.92, 0.99),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        max_grad_norm: float = 0.0,
         compile: bool | str = False,
     ) -> None:
         b1, b2, b3 = checked_betas(betas, 3)
-        super().__init__(
-            params, first_order.adan(b1=b1, b2=b2, b3=b3, eps=eps), lr=lr, weight_decay=weight_decay, compile=compile
-        )
+        method = first_order.adan(b1=b1, b2=b2, b3=b3, eps=eps, clip=max_grad_norm or None)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)
 
 
 class Lion(Optimizer):
@@ -227,6 +229,7 @@ class SOAP(Optimizer):
         normalize_grads: Scale every direction to a root mean square of one.
         one_sided: Turn only the shortest axis of each tensor.
         block_size: Longest side of the tiles that tensors are cut into; whole tensors unless given.
+        state: Bits of the state: ``"full"``, ``"compact"``, ``"8-bit"`` or ``"4-bit"``.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
@@ -245,6 +248,7 @@ class SOAP(Optimizer):
         normalize_grads: bool = False,
         one_sided: bool = False,
         block_size: int | None = None,
+        state: State = "full",
         compile: bool | str = False,
     ) -> None:
         b1, b2 = checked_betas(betas, 2)
@@ -252,6 +256,7 @@ class SOAP(Optimizer):
             b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps, every=precondition_frequency, max_dim=max_precond_dim,
             merge=max_precond_dim if merge_dims else None, vectors=precondition_1d, normalize=normalize_grads,
             one_sided=one_sided, block=block_size,
+            state=state,
         )  # fmt: skip
         super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)
 
@@ -275,6 +280,7 @@ class LeanSOAP(Optimizer):
         block_size: Longest side of the tiles that tensors are cut into; whole tensors unless given.
         one_sided: Turn only the shortest axis of each tile.
         merge_dims: Length up to which neighbouring axes are merged; not at all unless given.
+        state: Bits of the state: ``"full"``, ``"compact"``, ``"8-bit"`` or ``"4-bit"``.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
@@ -294,6 +300,7 @@ class LeanSOAP(Optimizer):
         block_size: int | None = None,
         one_sided: bool = False,
         merge_dims: int | None = None,
+        state: State = "full",
         compile: bool | str = False,
     ) -> None:
         b1, b2 = checked_betas(betas, 2)
@@ -301,5 +308,6 @@ class LeanSOAP(Optimizer):
             block=block_size, factor_block=factor_block_size, statistics=statistics_frequency, half=half_bases,
             max_dim=max_precond_dim, b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps, every=precondition_frequency,
             one_sided=one_sided, merge=merge_dims,
+            state=state,
         )  # fmt: skip
         super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)

@@ -123,6 +123,7 @@ class MARSM(Optimizer):
         is_approx: Compare with the gradient of the batch before; False evaluates each batch again at the weights of the
             step before, and needs ``step(closure)``.
         exclude: Shell patterns of names that are not hidden.
+        efficient: Without clipping, and without a copy of a gradient.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
@@ -138,12 +139,13 @@ class MARSM(Optimizer):
         from_zero: bool = False,
         is_approx: bool = True,
         exclude: Sequence[str] = NOT_HIDDEN,
+        efficient: bool = False,
         compile: bool | str = False,
     ) -> None:
         rest_b1, rest_b2 = checked_betas(adamw_betas, 2)
         method = variance_reduced.mars_m(
             momentum=momentum, gamma=gamma, steps=ns_steps, from_zero=from_zero, exact=not is_approx, exclude=exclude,
-            rest_b1=rest_b1, rest_b2=rest_b2,
+            rest_b1=rest_b1, rest_b2=rest_b2, efficient=efficient,
         )  # fmt: skip
         super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)
 

@@ -15,6 +15,7 @@ from precond.preconditioners.merged import Merged
 from precond.preconditioners.rotate import Rotate
 from precond.recipes.grafts import Grafting, grafted
 from precond.recipes.registry import recipe
+from precond.recipes.states import State, storage_of
 from precond.steps.decay import Decoupled, DecoupledAfter
 from precond.steps.match_rms import MatchRMS
 
@@ -128,6 +129,7 @@ def soap(
     statistics: int = 1,
     half: bool = False,
     stagger: bool = True,
+    state: State = "full",
 ) -> Method:
     """Shampoo with Adam in the preconditioner's eigenbasis.
 
@@ -137,6 +139,9 @@ def soap(
     (``b2`` unless given). The first gradient finds ``Q`` by an eigendecomposition and takes no step; every ``every``
     steps ``Q <- qr(L Q)`` after sorting its columns by their Rayleigh quotients. Vectors get Adam, axes longer than
     ``max_dim`` keep their own basis.
+
+    ``state`` says in how many bits the state rests between steps: ``"full"``, ``"compact"`` (8 bits, factors 16),
+    ``"8-bit"``, or ``"4-bit"`` (bases 4, the rest 8); of symmetric factors one triangle is kept in all but the first.
 
     Options of the published code: ``merge`` merges neighbouring axes from left to right up to this length, ``vectors``
     turns vectors too, ``normalize`` scales every direction to a root mean square of one, ``one_sided`` (of the paper)
@@ -149,6 +154,7 @@ def soap(
         2. With ``stagger``, different tensors turn their bases at different steps, to spread the cost.
         3. Where several axes are shortest, the last of them turns if ``one_sided``.
         4. ``normalize`` leaves out the factor ``sqrt(1 - b2^t) / (1 - b1^t)``, which the published code keeps.
+        5. A ``state`` other than ``"full"`` is rounded, which the paper's is not.
     """
     beta = (b2 if shampoo_beta is None else shampoo_beta) ** statistics
     basis = Eigenbasis(beta, max_dim, vectors, one_sided, tolerance, factor_block, half)
@@ -158,6 +164,7 @@ def soap(
         step=MatchRMS(1.0, 1e-30) if normalize else Constant(),
         decay=DecoupledAfter(),
         cadence=Cadence(every=every, after=True, prime=True, stagger=stagger, statistics=statistics),
+        storage=storage_of(state),
     )
 
 
@@ -190,6 +197,7 @@ def lean_soap(
     one_sided: bool = False,
     tolerance: float = 0.0,
     stagger: bool = True,
+    state: State = "full",
 ) -> Method:
     """SOAP with less work in the bases.
 
@@ -213,5 +221,5 @@ def lean_soap(
     return soap(
         b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps, every=every, max_dim=max_dim, merge=merge, block=block,
         one_sided=one_sided, tolerance=tolerance, factor_block=factor_block, statistics=statistics, half=half,
-        stagger=stagger,
+        stagger=stagger, state=state,
     )  # fmt: skip

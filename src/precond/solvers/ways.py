@@ -17,8 +17,14 @@ from precond.solvers.held import Held
 from precond.solvers.solve import solve_linear
 
 _patience = 2.0  # a way on trial is stopped after so many times the seconds of the best
-_recent = 0.5  # weight of the last system in what a way is known to cost
+_recent = 0.25  # weight of the last system in what a way is known to cost
+_optimism = 0.97  # what is known of a way that is not used ages: so much less is believed after each system
+_hopeless = 1.5  # no other way with a preconditioner is tried where one has cost so many times the best
 _flops = 1e9  # a second, of a sparse factorization; only decides when one is tried
+
+
+now = time.process_time
+"""The clock by which ways are compared: seconds of the processor, so that other programs do not matter."""
 
 
 class Factors:
@@ -121,14 +127,12 @@ class Way:
         while True:
             without = factors.renewable
             watch = _Watch(callback, min(seconds, factors.budget))
-            setups, before = work.refreshes, work.seconds.get("setup", 0.0)
-            begin = time.perf_counter()
+            setups, begin = work.refreshes, now()
             result = solve_linear(
                 operator, b, self.iteration, factors.held, x0=start, work=work,
                 name=name.format(made=factors.made if without else number), callback=watch, **limits,
             )  # fmt: skip
-            setup = work.seconds.get("setup", 0.0) - before
-            spent = time.perf_counter() - begin - setup
+            setup, spent = watch.begin - begin, now() - watch.begin
             if work.refreshes > setups:
                 factors.renewed(number, setup, spent)
             else:
@@ -140,7 +144,7 @@ class Way:
             factors.held.stale = True  # once more, with a setup for this matrix, from where it stands
             start = result.x if bool(torch.isfinite(result.x).all()) else None
         self.cost = total if self.cost is None else (1 - _recent) * self.cost + _recent * total
-        if not result.converged:
+        if not result.converged and not watch.late:
             self.cost = math.inf
         return result
 
@@ -154,18 +158,27 @@ class _Watch:
     def __call__(self, event: Event) -> bool:
         """Whether to stop."""
         if event.iteration == 0:
-            self.begin = time.perf_counter()  # after the setup
+            self.begin = now()  # after the setup
         if self.callback is not None and self.callback(event):
             return True
-        self.late = time.perf_counter() - self.begin > self.seconds
+        self.late = now() - self.begin > self.seconds
         return self.late
 
 
 def ranked(ways: list[Way], spent: float) -> list[Way]:
     """Return the ways in the order to try them for the next system: trials first, then by cost."""
-    trials = [way for way in ways if way.cost is None and way.affordable(spent)]
+    best = min((way.cost for way in ways if way.cost is not None), default=math.inf)
+    slow = {id(way.factors) for way in ways if way.cost is not None and way.cost > _hopeless * best}
+    trials = [way for way in ways if way.cost is None and way.affordable(spent) and id(way.factors) not in slow]
     tried = sorted((way for way in ways if way.cost is not None), key=lambda way: way.cost or 0.0)
     return [*trials[:1], *tried] if tried else trials or ways[:1]
+
+
+def age(ways: list[Way], used: Way) -> None:
+    """Let what is known of the other ways age, so that each has another chance some time."""
+    for way in ways:
+        if way is not used and way.cost is not None:
+            way.cost *= _optimism
 
 
 def allowed(ways: list[Way], way: Way) -> float:

@@ -9,7 +9,7 @@ from typing import final
 from torch import Tensor
 
 from precond.core import BadInputError, Resting, Role, Storage
-from precond.math.codes import Code, Power
+from precond.math.codes import Code, Power, normal_quantiles
 from precond.storage.blocks import Blocks, Columns, Correlations
 
 
@@ -31,7 +31,7 @@ class Blockwise(Storage):
         least: Tensors with fewer entries than this (in one member) rest as they work.
         signed: Code of numbers of either sign; squares unless given.
         non_negative: Code of second moments; fourth powers unless given.
-        orthogonal: Code of bases; evenly spaced, or squares for 4 bits, unless given.
+        orthogonal: Code of bases; evenly spaced, or quantiles of the normal distribution for 4 bits, unless given.
         rectify: Bjorck's steps by which bases are made orthogonal again when they are decoded, each two products of
             matrices.
     """
@@ -58,7 +58,7 @@ class Blockwise(Storage):
         if role in (Role.SYMMETRIC, Role.ROOT):
             return Correlations.of(working, self._signed, self.block, mirrored=role is Role.ROOT)
         if role is Role.ORTHOGONAL:
-            code = self.orthogonal or Power(self.bits, 1 if self.bits == 8 else 2)
+            code = self.orthogonal or (Power(8, 1) if self.bits == 8 else normal_quantiles())
             return Columns(Blocks.of(working.mT, code, self.block), self.rectify)
         if role is Role.NON_NEGATIVE:
             return Blocks.of(working, self.non_negative or Power(self.bits, 4, signed=False), self.block)
