@@ -17,6 +17,7 @@ from precond.core.program import Iterate, Program, ProgramIteration, Site
 from precond.core.recipe import Builds, Kind, Paper, Recipe
 from precond.core.result import Certificate, Result, Status
 from precond.core.roles import Role, rests_as
+from precond.core.sketch import Embedding, Sketch
 from precond.core.space import Choice, LogUniform, Range, Uniform
 from precond.core.state import NoState, map_leaves, map_tensors, merge_members, named_tensors, split_members
 from precond.core.step import Advance, Constant, Direction, Factor, Search, Shared, StepRule
@@ -39,6 +40,7 @@ __all__ = [
     "Direction",
     "Distributor",
     "Duty",
+    "Embedding",
     "Evidence",
     "Factor",
     "Filter",
@@ -79,6 +81,7 @@ __all__ = [
     "Selector",
     "Shared",
     "Site",
+    "Sketch",
     "Status",
     "StepRule",
     "Storage",

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from precond.core.cadence import Cadence
 from precond.core.decay import Decay
+from precond.core.errors import BadInputError
 from precond.core.filter import Filter
 from precond.core.preconditioner import Preconditioner
 from precond.core.step import Constant, StepRule
@@ -34,6 +35,8 @@ class Method:
         decay: How weight decay enters.
         cadence: When the preconditioner is refreshed.
         storage: How state rests between steps.
+        clip: Largest norm of the gradients of all parameters together; longer ones are scaled down before any part
+            sees them.
     """
 
     preconditioner: Preconditioner[Any]
@@ -44,6 +47,12 @@ class Method:
     decay: Decay | None = None
     cadence: Cadence = Cadence()
     storage: Storage = Full()
+    clip: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check the largest norm."""
+        if self.clip is not None and not self.clip > 0:
+            raise BadInputError(f"gradients must be clipped to a positive norm, not {self.clip}")
 
     @property
     def filters(self) -> dict[str, Filter[Any]]:
