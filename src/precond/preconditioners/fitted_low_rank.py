@@ -129,7 +129,7 @@ class FittedLowRank(Preconditioner[FittedLowRankState]):
         return (state.d * _plus(state.v, state.u, flat)).reshape(v.shape)
 
     def refresh(self, state: FittedLowRankState) -> Health:
-        """Bring ``U^T U`` and ``V^T V`` nearer to each other; ``U V^T`` changes by the fourth order of their distance."""
+        """Bring ``U^T U`` and ``V^T V`` nearer to each other; ``U V^T`` changes by a fourth order of that."""
         if not state.u.shape[2]:
             return HEALTHY
         uu, vv = torch.bmm(state.u.mT, state.u), torch.bmm(state.v.mT, state.v)
