@@ -25,7 +25,7 @@ _functions = {
 }
 _packages = (
     "catalogue", "core", "filters", "krylov", "math", "operators", "optim", "preconditioners", "problems", "programs",
-    "race", "recipes", "scipy", "solvers", "steps", "storage",
+    "race", "recipes", "scipy", "sketches", "solvers", "steps", "storage",
 )  # fmt: skip
 
 __all__ = ["SolveSequence", "__version__", "estimate_memory", "least_squares", "lstsq", "minimize", "solve"]

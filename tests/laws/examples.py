@@ -28,13 +28,14 @@ def _blockwise() -> list[Any]:
 
 
 def _by_role() -> list[Any]:
+    import torch
+
     from precond.storage.blockwise import Blockwise
     from precond.storage.by_role import ByRole
     from precond.storage.packed import Packed
-    from precond.storage.rounded import Rounded
 
     eight = Blockwise(8, block=16, least=0)
-    return [ByRole(signed=eight, symmetric=Packed(Rounded())), ByRole(orthogonal=eight, root=eight)]
+    return [ByRole(signed=eight, symmetric=Packed(torch.bfloat16)), ByRole(orthogonal=eight, root=eight)]
 
 
 def _chain() -> list[Any]:
@@ -165,10 +166,11 @@ def _off_diagonal() -> list[Any]:
 
 
 def _packed() -> list[Any]:
-    from precond.storage.packed import Packed
-    from precond.storage.rounded import Rounded
+    import torch
 
-    return [Packed(), Packed(Rounded())]
+    from precond.storage.packed import Packed
+
+    return [Packed(), Packed(torch.bfloat16)]
 
 
 def _rotate() -> list[Any]:
@@ -179,14 +181,27 @@ def _rotate() -> list[Any]:
     return [Rotate(Eigenbasis(), Diagonal(0.95)), Rotate(Eigenbasis(max_dim=3), Diagonal(0.95, eps_first=True))]
 
 
+def _deflation() -> list[Any]:
+    from precond.preconditioners.deflation import Aggregates, Deflation
+    from precond.preconditioners.identity import Identity
+    from precond.preconditioners.jacobi import Jacobi
+
+    return [Deflation(Aggregates(2), Jacobi()), Deflation(Aggregates(3), Identity())]
+
+
+def _sketch_qr() -> list[Any]:
+    from precond.preconditioners.sketch_qr import SketchQR
+    from precond.sketches import SparseSign
+
+    return [SketchQR(SparseSign())]
+
+
 EXAMPLES: dict[str, Callable[[], list[Any]]] = {
     "AsMatrix": _as_matrix,
     "Blocked": _blocked,
     "Blockwise": _blockwise,
     "ByRole": _by_role,
     "Chain": _chain,
-    "FactorPerMatrix": _factor_per_matrix,
-    "FilterPerMatrix": _filter_per_matrix,
     "Compensated": _compensated,
     "Decomposed": _decomposed,
     "ErrorFeedback": _error_feedback,
@@ -194,6 +209,7 @@ EXAMPLES: dict[str, Callable[[], list[Any]]] = {
     "FittedAffine": lambda: _fitted("fitted_affine"),
     "FittedKron": lambda: _fitted("fitted_kron"),
     "FittedLowRank": lambda: _fitted("fitted_low_rank"),
+    "Deflation": _deflation,
     "Graft": _graft,
     "InverseOf": _inverse_of,
     "Merged": _merged,
@@ -202,5 +218,6 @@ EXAMPLES: dict[str, Callable[[], list[Any]]] = {
     "OffDiagonal": _off_diagonal,
     "Packed": _packed,
     "Rotate": _rotate,
+    "SketchQR": _sketch_qr,
     "SharedPerMatrix": _shared_per_matrix,
 }

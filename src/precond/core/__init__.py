@@ -2,6 +2,7 @@
 
 from precond.core.cadence import Cadence
 from precond.core.decay import Decay
+from precond.core.distributor import Agreement, Distributor, Duty, Tenant
 from precond.core.errors import BadInputError, IncompatibleError, PrecondError, RefreshError, UnknownNameError
 from precond.core.evidence import Evidence, need
 from precond.core.extras import MissingExtraError, require
@@ -16,6 +17,7 @@ from precond.core.program import Iterate, Program, ProgramIteration, Site
 from precond.core.recipe import Builds, Kind, Paper, Recipe
 from precond.core.result import Certificate, Result, Status
 from precond.core.roles import Role, rests_as
+from precond.core.sketch import Embedding, Sketch
 from precond.core.space import Choice, LogUniform, Range, Uniform
 from precond.core.state import NoState, map_leaves, map_tensors, merge_members, named_tensors, split_members
 from precond.core.step import Advance, Constant, Direction, Factor, Search, Shared, StepRule
@@ -26,6 +28,7 @@ from precond.core.work import Work
 __all__ = [
     "HEALTHY",
     "Advance",
+    "Agreement",
     "BadInputError",
     "Budget",
     "Builds",
@@ -35,6 +38,9 @@ __all__ = [
     "Constant",
     "Decay",
     "Direction",
+    "Distributor",
+    "Duty",
+    "Embedding",
     "Evidence",
     "Factor",
     "Filter",
@@ -75,9 +81,11 @@ __all__ = [
     "Selector",
     "Shared",
     "Site",
+    "Sketch",
     "Status",
     "StepRule",
     "Storage",
+    "Tenant",
     "Traits",
     "Turned",
     "Uniform",

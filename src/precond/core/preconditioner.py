@@ -92,6 +92,18 @@ class Preconditioner(abc.ABC, Generic[S]):
     def apply(self, state: S, v: Tensor, *, shift: float = 0.0) -> Tensor:
         """Return ``(B + shift M)^-1 v``, approximately; writes neither to the state nor to ``v``."""
 
+    def guess(self, state: S, b: Tensor) -> Tensor | None:
+        """Return a first approximation of the solution of the system for ``b``, if the setup gives one.
+
+        Args:
+            state: The state, set up.
+            b: Right-hand sides, shape ``[batch, m]``.
+
+        Returns:
+            Starting points, shape ``[batch, n]``, or ``None`` when zero is as good.
+        """
+        return None
+
     def metric(self, state: S, v: Tensor) -> Tensor:
         """Return ``M v``, where a shift adds multiples of ``M``: the identity, unless a part scales variables."""
         return v

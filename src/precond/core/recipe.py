@@ -76,6 +76,8 @@ class Recipe:
         space: What a tuner may vary: arguments of ``build``, and ``lr`` and ``weight_decay`` of the optimizer.
         lr: Default learning rate, for methods of the optimizer.
         weight_decay: Default weight decay, for methods of the optimizer.
+        companion: For an iteration, the name of the preconditioner that it is published with; taken unless the user
+            names another.
     """
 
     name: str
@@ -90,6 +92,7 @@ class Recipe:
     space: Mapping[str, Range] = dataclasses.field(default_factory=dict)
     lr: float | None = None
     weight_decay: float = 0.0
+    companion: str = ""
 
     @property
     def defaults(self) -> dict[str, Any]:

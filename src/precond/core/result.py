@@ -15,6 +15,7 @@ class Status(enum.Enum):
     CONVERGED_RESIDUAL = ("converged", "the residual is within the tolerance", "")
     CONVERGED_GRADIENT = ("converged", "the gradient is within the tolerance", "")
     CONVERGED_NORMAL = ("converged", "the normal-equations residual is within the tolerance", "")
+    CONVERGED_BACKWARD = ("converged", "the backward error is within the tolerance", "")
     CONVERGED_KKT = ("converged", "the optimality conditions are within the tolerance", "")
     STOPPED_STEPS = (
         "stopped",

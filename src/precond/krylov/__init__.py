@@ -12,6 +12,7 @@ from precond.krylov.idr import IDR
 from precond.krylov.lsmr import LSMR
 from precond.krylov.lsqr import LSQR
 from precond.krylov.minres import MINRES
+from precond.krylov.refinement import Refinement
 from precond.krylov.richardson import Richardson
 from precond.krylov.run import run
 from precond.krylov.sketch_project import SketchProject
@@ -19,5 +20,5 @@ from precond.krylov.sor import SOR
 
 __all__ = [
     "CG", "FGMRES", "GCRODR", "GMRES", "IDR", "LSMR", "LSQR", "MINRES", "SOR", "BiCGStab", "BlockCG", "Chebyshev",
-    "Dense", "Richardson", "SketchProject", "run",
+    "Dense", "Refinement", "Richardson", "SketchProject", "run",
 ]  # fmt: skip

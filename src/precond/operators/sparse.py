@@ -7,7 +7,7 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
-from precond.core import Operator, OperatorTraits
+from precond.core import Embedding, Operator, OperatorTraits
 from precond.math.sparse import rows_times_csr, unsigned
 from precond.operators.checks import DECLARED, check_finite, check_shape, refuse_symmetric, working_dtype
 
@@ -79,6 +79,13 @@ class SparseOperator(Operator):
         if self._adjoint is None:
             self._adjoint = self.matrix.T if not self.dtype.is_complex else self.matrix.conj().T
         return _product(self._adjoint, y)
+
+    def sketched(self, embedding: Embedding) -> Tensor:
+        """Return ``S A``, shape ``[size, n]``, by a sparse product where the sketch is sparse."""
+        sparse = embedding.entries()
+        if sparse is None:
+            return super().sketched(embedding)
+        return torch.from_numpy((sparse.astype(self.matrix.dtype, copy=False) @ self.matrix).toarray()).to(self.device)
 
     def entries(self) -> scipy.sparse.csr_array:
         """Return the matrix itself: do not write to it."""

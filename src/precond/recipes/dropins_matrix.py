@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from precond.core import Distributor
 from precond.math.root_methods import CoupledQuintics
 from precond.optim.optimizer import Optimizer
 from precond.recipes import distributed, kronecker, kullback_leibler, one_sided
@@ -30,6 +31,7 @@ class ASGO(Optimizer):
         adamw_lr: AdamW's learning rate for the rest, ``lr`` unless given; it keeps its ratio to ``lr`` under a
             schedule.
         exclude: Shell patterns of names that are not hidden.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -43,12 +45,13 @@ class ASGO(Optimizer):
         precondition_frequency: int = 1,
         adamw_lr: float | None = None,
         exclude: Sequence[str] = NOT_HIDDEN,
+        distributor: Distributor | Literal["auto"] = "auto",
     ) -> None:
         method = one_sided.asgo(
             momentum=momentum, beta=beta2, root=CoupledQuintics(matalg_steps), every=precondition_frequency,
             rest_scale=1.0 if adamw_lr is None else rate_ratio("adamw_lr", adamw_lr, lr), exclude=exclude,
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor)
 
 
 class DASGO(Optimizer):
@@ -65,6 +68,7 @@ class DASGO(Optimizer):
         adamw_lr: AdamW's learning rate for the rest, ``lr`` unless given; it keeps its ratio to ``lr`` under a
             schedule.
         exclude: Shell patterns of names that are not hidden.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -77,12 +81,13 @@ class DASGO(Optimizer):
         eps: float = 1e-8,
         adamw_lr: float | None = None,
         exclude: Sequence[str] = NOT_HIDDEN,
+        distributor: Distributor | Literal["auto"] = "auto",
     ) -> None:
         method = one_sided.dasgo(
             momentum=momentum, beta=beta2, eps=eps, exclude=exclude,
             rest_scale=1.0 if adamw_lr is None else rate_ratio("adamw_lr", adamw_lr, lr),
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor)
 
 
 class ShampooSquared(Optimizer):
@@ -97,6 +102,7 @@ class ShampooSquared(Optimizer):
         weight_decay: Decoupled decay.
         precondition_frequency: Steps between roots.
         max_preconditioner_dim: Axes longer than this are left as they are.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -109,11 +115,12 @@ class ShampooSquared(Optimizer):
         weight_decay: float = 0.0,
         precondition_frequency: int = 1,
         max_preconditioner_dim: int = 8192,
+        distributor: Distributor | Literal["auto"] = "auto",
     ) -> None:
         method = kronecker.shampoo_squared(
             momentum=momentum, beta=beta, eps=epsilon, every=precondition_frequency, max_dim=max_preconditioner_dim
         )
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor)
 
 
 class ScalableShampoo(Optimizer):
@@ -132,6 +139,7 @@ class ScalableShampoo(Optimizer):
         preconditioning_compute_steps: Steps between roots.
         start_preconditioning_step: The first step with a preconditioned direction.
         block_size: Neighbouring axes are merged up to this length, longer ones cut.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -148,12 +156,13 @@ class ScalableShampoo(Optimizer):
         preconditioning_compute_steps: int = 1,
         start_preconditioning_step: int = 1,
         block_size: int = 128,
+        distributor: Distributor | Literal["auto"] = "auto",
     ) -> None:
         method = kronecker.scalable_shampoo(
             momentum=momentum, nesterov=nesterov, beta=beta2, eps=matrix_eps, graft=graft, graft_eps=diagonal_eps,
             every=preconditioning_compute_steps, start=start_preconditioning_step, block=block_size,
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor)
 
 
 class DistributedShampoo(Optimizer):
@@ -182,6 +191,7 @@ class DistributedShampoo(Optimizer):
         dampening: What is taken off each direction after the first.
         use_nesterov: Use Nesterov momentum.
         one_sided: Only the shortest axis gets a factor.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -207,6 +217,7 @@ class DistributedShampoo(Optimizer):
         dampening: float = 0.0,
         use_nesterov: bool = False,
         one_sided: bool = False,
+        distributor: Distributor | Literal["auto"] = "auto",
     ) -> None:
         b1, b2 = betas
         method = distributed.distributed_shampoo(
@@ -216,7 +227,7 @@ class DistributedShampoo(Optimizer):
             one_sided=one_sided, adaptive=adaptive_tolerance, tolerated=num_tolerated_failed_amortized_computations,
             momentum=momentum, dampening=dampening, nesterov=use_nesterov,
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor)
 
 
 class KLShampoo(Optimizer):
@@ -235,6 +246,7 @@ class KLShampoo(Optimizer):
         block_size: Longest side of the tiles that tensors are cut into; whole tensors unless given.
         adamw_lr: AdamW's learning rate for vectors, ``lr`` unless given; it keeps its ratio to ``lr`` under a schedule.
         exclude: Shell patterns of names that AdamW takes, too.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -251,6 +263,7 @@ class KLShampoo(Optimizer):
         block_size: int | None = None,
         adamw_lr: float | None = None,
         exclude: Sequence[str] = (),
+        distributor: Distributor | Literal["auto"] = "auto",
     ) -> None:
         b1, b2 = checked_betas(betas, 2)
         method = kullback_leibler.kl_shampoo(
@@ -258,4 +271,4 @@ class KLShampoo(Optimizer):
             gain=max_clamp_value, block=block_size, exclude=exclude,
             rest_scale=1.0 if adamw_lr is None else rate_ratio("adamw_lr", adamw_lr, lr),
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor)

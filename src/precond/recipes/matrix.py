@@ -15,6 +15,7 @@ from precond.preconditioners.merged import Merged
 from precond.preconditioners.rotate import Rotate
 from precond.recipes.grafts import Grafting, grafted
 from precond.recipes.registry import recipe
+from precond.recipes.states import State, storage_of
 from precond.steps.decay import Decoupled, DecoupledAfter
 from precond.steps.match_rms import MatchRMS
 
@@ -121,6 +122,7 @@ def soap(
     normalize: bool = False,
     tolerance: float = 0.0,
     stagger: bool = True,
+    state: State = "full",
 ) -> Method:
     """Shampoo with Adam in the preconditioner's eigenbasis.
 
@@ -130,6 +132,9 @@ def soap(
     (``b2`` unless given). The first gradient finds ``Q`` by an eigendecomposition and takes no step; every ``every``
     steps ``Q <- qr(L Q)`` after sorting its columns by their Rayleigh quotients. Vectors get Adam, axes longer than
     ``max_dim`` keep their own basis.
+
+    ``state`` says in how many bits the state rests between steps: ``"full"``, ``"compact"`` (8 bits, factors 16),
+    ``"8-bit"``, or ``"4-bit"`` (bases 4, the rest 8); of symmetric factors one triangle is kept in all but the first.
 
     Options of the published code: ``merge`` merges neighbouring axes from left to right up to this length, ``vectors``
     turns vectors too, ``normalize`` scales every direction to a root mean square of one, ``one_sided`` (of the paper)
@@ -142,6 +147,7 @@ def soap(
         2. With ``stagger``, different tensors turn their bases at different steps, to spread the cost.
         3. Where several axes are shortest, the last of them turns if ``one_sided``.
         4. ``normalize`` leaves out the factor ``sqrt(1 - b2^t) / (1 - b1^t)``, which the published code keeps.
+        5. A ``state`` other than ``"full"`` is rounded, which the paper's is not.
     """
     basis = Eigenbasis(b2 if shampoo_beta is None else shampoo_beta, max_dim, vectors, one_sided, tolerance)
     return Method(
@@ -150,6 +156,7 @@ def soap(
         step=MatchRMS(1.0, 1e-30) if normalize else Constant(),
         decay=DecoupledAfter(),
         cadence=Cadence(every=every, after=True, prime=True, stagger=stagger),
+        storage=storage_of(state),
     )
 
 
@@ -178,6 +185,7 @@ def lean_soap(
     one_sided: bool = False,
     tolerance: float = 0.0,
     stagger: bool = True,
+    state: State = "full",
 ) -> Method:
     """SOAP with every tensor cut into tiles of side ``block``, each with a basis of its own.
 
@@ -192,5 +200,5 @@ def lean_soap(
     """
     return soap(
         b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps, every=every, max_dim=block, merge=merge, block=block,
-        one_sided=one_sided, tolerance=tolerance, stagger=stagger,
+        one_sided=one_sided, tolerance=tolerance, stagger=stagger, state=state,
     )  # fmt: skip

@@ -74,6 +74,9 @@ def m_fac(
         divisor: What sums over the window are divided by: gradients ``"seen"``, or always the ``"memory"``.
         every: Steps between gradients that are taken into the window.
 
+    Returns:
+        The method.
+
     Deviations:
         1. The ``m x m`` system is solved by a Cholesky factor in double precision, rather than by the recursion of the
            paper: the same direction, to rounding.
@@ -138,6 +141,9 @@ def sparse_m_fac(
         divisor: What sums over the window are divided by: gradients ``"seen"``, or always the ``"memory"``.
         every: Steps between gradients that are taken into the window.
 
+    Returns:
+        The method.
+
     Deviations:
         1. The ``m x m`` system is solved by a Cholesky factor in double precision: the same direction, to rounding.
         2. Values are kept in bfloat16, as in the later code of the authors; what rounding takes off is fed back too.
@@ -199,6 +205,9 @@ def low_rank_m_fac(
         momentum: Decay ``b`` of the average of directions; 0 for none.
         divisor: What sums over the window are divided by: gradients ``"seen"``, or always the ``"memory"``.
         every: Steps between gradients that are taken into the window.
+
+    Returns:
+        The method.
 
     Deviations:
         1. Each tensor has a Fisher matrix of its own, as in the code's ``LowRankMFAC``; in the code's
