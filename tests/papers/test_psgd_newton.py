@@ -71,8 +71,8 @@ def test_triangular_factors_equal_a_plain_loop():
     v, h = pairs[0]
     scale = np.mean(v**2) ** 0.25 * (np.mean(h**4) + damping**4) ** (-1 / 8)
     left, right, bounds = scale**0.5 * np.eye(4), scale**0.5 * np.eye(3), [0.0, 0.0, True, True]
-    for pair in pairs:
-        left, right = fit(left, right, bounds, pair, lr, damping)
+    for step, pair in enumerate(pairs):
+        left, right = fit(left, right, bounds, pair, step, lr, damping)
     np.testing.assert_allclose(state.left[0], left, rtol=1e-8)
     np.testing.assert_allclose(state.right[0], right, rtol=1e-8)
 
