@@ -12,7 +12,7 @@ from precond.core import Evidence, map_tensors
 from precond.optim import PSGDAffine
 from precond.preconditioners.fitted_affine import FittedAffine
 from tests.papers.networks import assert_close, each, gradients, run, start, with_gaps
-from tests.papers.test_psgd import EPS, spectral
+from tests.papers.test_psgd import EPS, drawn, spectral
 
 
 def as_matrix(shape):
@@ -31,7 +31,7 @@ def as_matrix(shape):
 def fit(left, right, bounds, pair, step, lr, damping=1e-9):
     """Take one step of the published triangular fit; the noise stands for ``v`` where that is not given."""
     v, h = pair
-    noise = torch.randn(h.shape, generator=torch.Generator().manual_seed(2**20 * step)).double().numpy()
+    noise = drawn(h.shape, step)
     v = noise if v is None else v
     a = left @ (h + (damping + EPS * np.abs(h)) * noise) @ right.T
     b = np.linalg.inv(left).T @ v @ np.linalg.inv(right)

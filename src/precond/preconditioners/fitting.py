@@ -35,11 +35,6 @@ def pair(evidence: Evidence, criterion: Criterion) -> tuple[Tensor | None, Tenso
     return None, need(evidence.gradient, "gradient")
 
 
-def noise_of(h: Tensor, damping: float) -> Tensor:
-    """Return the standard deviation of the noise that is thought added to ``h``, beside its rounding, ``[batch]``."""
-    return damping + torch.finfo(h.dtype).eps * h.flatten(1).square().mean(1).sqrt()
-
-
 def drawn_pair(v: Tensor | None, h: Tensor, steps: Tensor, damping: float) -> tuple[Tensor, Tensor]:
     """Return ``(v, h + (damping + eps |h|) noise)``, where noise is drawn, and ``v`` is that noise unless given.
 

@@ -62,9 +62,9 @@ def psgd_kron(
     Deviations:
         1. The published code is followed, in its default coordinates ``dQ = Q^(1/2) E Q^(3/2)``; the paper has
            triangular ``Q`` and ``dQ = E Q``.
-        2. Nothing is random: the noise that damps the gradient enters through its expectation, spectral norms are
-           estimated by power iterations from the column of largest norm, and the factors are balanced every hundredth
-           step rather than with probability 0.01.
+        2. The noise that damps the gradient depends on the number of the step alone, spectral norms are estimated by
+           power iterations from the column of largest norm, and the factors are balanced every hundredth step rather
+           than with probability 0.01.
         3. ``Q`` starts from the size of each tensor's own gradient; the code has one size for the model.
         4. The fit takes every gradient; the code can be told to leave some out at random.
     """
