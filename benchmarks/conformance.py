@@ -6,6 +6,7 @@ memory: one that compiles for minutes, loops or dies is listed as such, and the 
     python benchmarks/conformance.py                    print the tables
     python benchmarks/conformance.py --only SOAP,adamw  rows whose name holds one of these
     python benchmarks/conformance.py --write            write them into docs/conformance.md
+    python benchmarks/conformance.py --keep FILE        keep verdicts there; with --only, other rows come from there
 
 Rivals are run when they can be imported: `pip install pytorch_optimizer heavyball`.
 """
@@ -25,7 +26,7 @@ import selectors
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,19 @@ from precond.recipes.registry import all_recipes
 
 PAGE = Path(__file__).parents[1] / "docs" / "conformance.md"
 PROGRAM = "conformance.py"
-SECONDS = 120
+SECONDS = 300
 """For one case, importing the rival's package included."""
 BYTES = 16 * 2**30
 """Of address space, for one process."""
+
+
+_WINDOW: Mapping[str, Any] = {"memory": 16, "damping": 0.1}
+SETTINGS: Mapping[str, Mapping[str, Any]] = {
+    "m-fac": _WINDOW,
+    "low-rank-m-fac": _WINDOW,
+    "sparse-m-fac": {**_WINDOW, "density": 0.5},
+}
+"""What recipes must be told about problems of a few dozen entries and steps; shown with their names."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,17 +69,23 @@ class Contestant:
     maker: Callable[[], Maker]
 
 
+class Closed(Optimizer):
+    """Our optimizer; it asks for the closure, since some methods need the loss, or the batch again."""
+
+    wants_closure = True
+
+
 def ours() -> Iterator[Contestant]:
     """Yield every recipe that trains, with its own learning rate and weight decay."""
     for name, recipe in all_recipes().items():
         if Kind.TRAINING in recipe.runs_on:
 
             def make(named: Named, recipe: Any = recipe) -> torch.optim.Optimizer:
-                optimizer = Optimizer(named, recipe.build(), lr=recipe.lr, weight_decay=recipe.weight_decay)
-                optimizer.wants_closure = True  # the loss is at hand, and some methods need it
-                return optimizer
+                method = recipe.build(**SETTINGS.get(recipe.name, {}))
+                return Closed(named, method, lr=recipe.lr, weight_decay=recipe.weight_decay)
 
-            yield Contestant(f"precond {name}", lambda make=make: make)
+            told = ", ".join(f"{key}={value}" for key, value in SETTINGS.get(name, {}).items())
+            yield Contestant(f"precond {name}" + (f" ({told})" if told else ""), lambda make=make: make)
 
 
 def theirs(package: str, cls: str, *, names: bool = False, **settings: Any) -> Contestant:
@@ -214,12 +230,16 @@ def main() -> None:
     parser.add_argument("--only", default="", help="comma-separated parts of names")
     parser.add_argument("--seconds", type=float, default=SECONDS, help=f"limit for one case (default {SECONDS})")
     parser.add_argument("--write", action="store_true", help=f"write the tables into docs/{PAGE.name}")
+    parser.add_argument("--keep", type=Path, help="file of verdicts, by optimizer")
     parser.add_argument("--work", help=argparse.SUPPRESS)
     parser.add_argument("--after", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
         work(options.work, options.after)
         return
+    kept: dict[str, list[list[str]]] = {}
+    if options.keep and options.keep.exists():
+        kept = json.loads(options.keep.read_text(encoding="utf-8"))
     wanted = [part.strip().lower() for part in options.only.split(",") if part.strip()]
     results = {}
     for name in everybody():
@@ -228,6 +248,11 @@ def main() -> None:
             results[name] = verdicts(name, options.seconds)
             passed = sum(text == "pass" for text in results[name].values())
             print(f"{name}: {passed} passed, {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
+            kept[name] = [[*key, text] for key, text in results[name].items()]
+            if options.keep:
+                options.keep.write_text(json.dumps(kept, indent=1), encoding="utf-8")
+        elif name in kept:
+            results[name] = {(group, case): text for group, case, text in kept[name]}
     text = pages_of(results)
     print(text)
     if options.write:

@@ -91,7 +91,8 @@ class Squares:
         generator = torch.Generator().manual_seed(1000 + self.clock)
         param = self.params[name]
         noise = 0.05 * torch.randn(param.shape, generator=generator)
-        return (0.3 * (param.detach().float() - self.targets[name] + noise)).to(param.dtype)
+        exact = param.detach().to(torch.promote_types(param.dtype, torch.float32))
+        return (0.3 * (exact - self.targets[name] + noise)).to(param.dtype)
 
     def loss(self, names: Iterable[str] | None = None) -> float:
         """Return the squares of some parameters."""
@@ -100,14 +101,14 @@ class Squares:
 
     def step(self, **given: Tensor | None) -> None:
         """Take a step with the gradients of the squares, but for those that are given; ``None`` means none."""
-        for name, param in self.params.items():
-            param.grad = given[name] if name in given else self.gradient(name)
+
+        def closure() -> Tensor:
+            for name, param in self.params.items():
+                param.grad = given[name] if name in given else self.gradient(name)
+            return torch.tensor(self.loss())
+
+        _step(self.optimizer, closure)
         self.clock += 1
-        loss = torch.tensor(self.loss())
-        if getattr(self.optimizer, "wants_closure", False):
-            self.optimizer.step(lambda: loss)
-        else:
-            self.optimizer.step()
 
     def steps(self, count: int) -> None:
         """Take steps as they should be."""
@@ -151,14 +152,14 @@ def same(one: dict[str, Tensor], two: dict[str, Tensor], what: str = "differs") 
 
 @case("gradients", "all zero")
 def all_zero(make: Maker) -> None:
-    """A parameter whose gradients are zero stays; later ones move it."""
+    """Nobody moves while all gradients are zero; later ones move everybody."""
     run = Squares(make)
-    before = run.snapshot()["matrix"]
+    before = run.snapshot()
     for _ in range(4):
-        run.step(matrix=torch.zeros(6, 4))
+        run.step(**{name: torch.zeros(shape) for name, shape in SHAPES.items()})
     run.finite()
-    if not torch.allclose(run.params["matrix"].detach(), before, rtol=0.05):  # weight decay may shrink it
-        raise Broken("zero gradients moved it")
+    if not all(torch.allclose(run.params[name].detach(), before[name], rtol=0.05) for name in before):
+        raise Broken("zero gradients moved it")  # by more than weight decay may shrink it
     run.falls()
 
 
@@ -376,7 +377,7 @@ class Net(nn.Module):
         self.frozen, self.last = nn.Linear(4, 6).requires_grad_(False), nn.Linear(6, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the outputs."""
+        """Return three numbers for each row of four."""
         x = torch.tanh(self.second(torch.tanh(self.first(x))))
         return self.last(torch.tanh(self.frozen(x)))
 
@@ -393,16 +394,22 @@ def _loss(net: nn.Module, step: int) -> Tensor:
 
 def _train(net: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> None:
     for step in steps:
-        optimizer.zero_grad()
-        loss = _loss(net, step)
-        loss.backward()
-        _step(optimizer, loss)
+
+        def closure(step: int = step) -> Tensor:
+            optimizer.zero_grad()
+            loss = _loss(net, step)
+            loss.backward()
+            return loss
+
+        _step(optimizer, closure)
 
 
-def _step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+def _step(optimizer: torch.optim.Optimizer, closure: Callable[[], Tensor]) -> None:
+    """Take a step with what the closure evaluates; it is handed on to an optimizer that asks for it."""
     if getattr(optimizer, "wants_closure", False):
-        optimizer.step(lambda: loss)
+        optimizer.step(closure)
     else:
+        closure()
         optimizer.step()
 
 
@@ -538,9 +545,13 @@ def _moved_to_the_device(make: Maker) -> None:
     run.optimizer.load_state_dict(saved)
     before = run.loss()
     for _ in range(8):
-        for name, param in run.params.items():
-            param.grad = param.detach() - run.targets[name]
-        _step(run.optimizer, torch.tensor(run.loss()))
+
+        def closure() -> Tensor:
+            for name, param in run.params.items():
+                param.grad = param.detach() - run.targets[name]
+            return torch.tensor(run.loss())
+
+        _step(run.optimizer, closure)
     run.finite()
     if not run.loss() < before:
         raise Broken("no progress")
@@ -593,47 +604,55 @@ def lr_schedule(make: Maker) -> None:
 
 @case("loops", "decay schedule")
 def decay_schedule(make: Maker) -> None:
-    """A weight decay that is raised mid-run takes effect."""
+    """A weight decay that is raised mid-run shrinks parameters, all gradients being the same."""
     ends = []
+    gradients: list[dict[str, Tensor]] = []
     for raised in (0.0, 0.5):
         run = Squares(make)
-        for group in run.optimizer.param_groups:
-            if "weight_decay" not in group:
-                raise Broken("has no weight_decay in its groups")
-            group["weight_decay"] = 0.0
-        for _ in range(5):
-            run.step()
-        for group in run.optimizer.param_groups:
-            group["weight_decay"] = raised
-        for _ in range(5):
-            run.step()
+        for k in range(10):
+            for group in run.optimizer.param_groups:
+                if "weight_decay" not in group:
+                    raise Broken("has no weight_decay in its groups")
+                group["weight_decay"] = 0.0 if k < 5 else raised
+            if raised == 0.0:
+                gradients.append({name: run.gradient(name) for name in run.params})
+            run.step(**{name: gradient.clone() for name, gradient in gradients[k].items()})
         run.finite()
         ends.append(sum(float(p.detach().double().square().sum()) for p in run.params.values()))
     if not ends[1] < ends[0]:
         raise Broken("the decay has no effect")
 
 
+def _in_parts(make: Maker, parts: int) -> dict[str, Tensor]:
+    """Return where a run ends whose gradients are sums over so many parts of every batch."""
+    torch.manual_seed(0)
+    net = Net()
+    optimizer = make(list(net.named_parameters()))
+    for step in range(4):
+        given: list[Tensor | None] = []
+
+        def closure(step: int = step, given: list[Tensor | None] = given) -> Tensor:
+            optimizer.zero_grad()
+            loss = torch.zeros(())
+            for _ in range(parts):
+                part = _loss(net, step) / parts
+                part.backward()
+                loss = loss + part.detach()
+            if not given:  # later calls evaluate the batch elsewhere
+                given[:] = [None if p.grad is None else p.grad.clone() for p in net.parameters()]
+            return loss
+
+        _step(optimizer, closure)
+        for param, gradient in zip(net.parameters(), given, strict=True):
+            if gradient is not None and not torch.equal(param.grad, gradient):
+                raise Broken("writes into gradients")
+    return {name: param.detach().clone() for name, param in net.named_parameters()}
+
+
 @case("loops", "accumulation")
 def accumulation(make: Maker) -> None:
     """Gradients summed over two halves of a batch give the same run, and a step leaves gradients as they are."""
-    ends = []
-    for halves in (1, 2):
-        torch.manual_seed(0)
-        net = Net()
-        optimizer = make(list(net.named_parameters()))
-        for step in range(4):
-            optimizer.zero_grad()
-            for _ in range(halves):
-                loss = _loss(net, step) / halves
-                loss.backward()
-            kept = [None if p.grad is None else p.grad.clone() for p in net.parameters()]
-            _step(optimizer, loss * halves)
-            if any(
-                p.grad is not None and not torch.equal(p.grad, g) for p, g in zip(net.parameters(), kept, strict=True)
-            ):
-                raise Broken("writes into gradients")
-        ends.append({name: p.detach().clone() for name, p in net.named_parameters()})
-    same(*ends)
+    same(_in_parts(make, 1), _in_parts(make, 2))
 
 
 def _amp(make: Maker, dtype: torch.dtype) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 import precond
+from precond.problems.stdlib_lm import stdlib_lm
 from precond.recipes.registry import all_recipes
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
@@ -112,6 +113,17 @@ def test_every_contender_in_steps_trains_its_parameters() -> None:
             assert not any(torch.equal(p, q) for p, q in pairs), contender.name
 
 
+def test_settings_of_state_are_compared_with_full_state() -> None:
+    program = load("memory")
+    problem = stdlib_lm(width=8, depth=1, heads=2, context=8, batch=2)
+    text = program.measure("LeanSOAP", 1, 1, steps=2, problem=problem, model=nn.Linear(80, 80))
+    rows = {line.split("|")[2].strip(): line.split("|") for line in text.splitlines() if line.startswith("| LeanSOAP")}
+    assert set(rows) == set(program.STATES)
+    assert [float(cell) for cell in rows["full"][6:9]] == [1.0, 1.0, 1.0]
+    assert float(rows["4-bit"][4]) < float(rows["8-bit"][4]) < float(rows["compact"][4]) < float(rows["full"][4])
+    assert all(0.5 < float(row[7]) < 2.0 for row in rows.values())
+
+
 def test_headlines_belong_to_recipes() -> None:
     headlines = load("headlines")
     assert set(headlines.HEADLINES) <= set(all_recipes())
@@ -122,3 +134,19 @@ def test_a_headline_reports_what_it_counted() -> None:
     text, values = load("headlines").least_squares()["lsqr"]
     assert values["error"] < 1e-6
     assert f"{values['iterations']} iterations" in text
+
+
+def test_least_squares_are_measured_with_their_backward_errors() -> None:
+    program, pages = load("least_squares"), load("pages")
+    text = program.measure(3000, 12, 1, 1, conditions=(1e8,))
+    rows = {line.split("|")[2].strip(): line.split("|") for line in text.splitlines() if line.startswith("| 1e")}
+    assert rows.keys() == {contender.name for contender in program.CONTENDERS}
+    assert float(rows[program.BASELINE][3]) == 1.0
+    assert all(float(row[6]) > 0 for row in rows.values())
+    assert float(rows["precond.lstsq"][6]) < 10
+    a, b = program.problem(300, 5, 10.0)
+    off = program.backward_error(a, b, torch.linalg.lstsq(a, b[:, None]).solution[:, 0] + 1e-6, torch.linalg.qr(a).R)
+    assert 1e-8 * 2**53 < off < 1e-6 * 2**53
+    page = pages.PAGE.read_text()
+    begin, end = pages.marks(program.NAME.format(device="cpu"), program.PROGRAM)
+    assert 0 <= page.find(begin) < page.find(end)

@@ -23,7 +23,8 @@ from precond.core import (
 from precond.operators import as_operator
 from precond.recipes.registry import all_recipes
 from precond.solvers.adjoint import wants_gradient, with_gradient
-from precond.solvers.choose import Selection, choose_least_squares, choose_system
+from precond.solvers.adjoint_lstsq import check_shape_for_gradient, with_least_squares_gradient
+from precond.solvers.choose import Attempt, Selection, choose_least_squares, choose_system
 from precond.solvers.drive import Callback, Event
 from precond.solvers.forms import Form, read_vectors
 from precond.solvers.held import Held
@@ -101,8 +102,10 @@ def lstsq(
     """Minimize ``||b - A x||`` for ``A`` of any shape.
 
     The result is converged when ``||A^H r|| <= rtol ||A||_F ||r||`` or ``||r|| <= max(rtol ||b||, atol)`` holds for
-    each right-hand side with ``r = b - A x``, recomputed in double precision. Gradients do not flow through the
-    solution.
+    each right-hand side with ``r = b - A x``, recomputed in double precision; or, where a sketch of ``A`` is at hand,
+    when the relative backward error is at most ``rtol``. Tall dense problems are solved to the accuracy of a direct
+    method, whatever the tolerance. Gradients flow through the solution to ``A`` and ``b``, by one solve of the normal
+    equations, when ``A`` has full column rank.
 
     >>> import numpy as np
     >>> result = lstsq(np.array([[1.0, 0.0], [1.0, 1.0], [1.0, 2.0]]), np.array([1.0, 2.0, 3.0]))
@@ -112,8 +115,9 @@ def lstsq(
     Args:
         A: What `solve` takes, of shape ``[m, n]``; an operator needs ``rmatvec``.
         b: One right-hand side ``[m]``, or ``k`` of them as columns ``[m, k]``; NumPy or torch.
-        method: ``"auto"``, the name of an iteration ("lsqr", "lsmr") or an `Iteration`.
-        preconditioner: ``"auto"``, a name or a `Preconditioner` of ``A^H A``.
+        method: ``"auto"``, the name of an iteration ("lsqr", "lsmr", "spir", "fossils", "sketch-precondition") or an
+            `Iteration`.
+        preconditioner: ``"auto"``, a name ("sketch-qr", "jacobi") or a `Preconditioner` of ``A^H A``.
         rtol: Relative tolerance.
         atol: Absolute tolerance of the residual.
         max_iterations: Limit on iterations; ``None`` means ten times the smaller dimension, at least 100.
@@ -128,10 +132,16 @@ def lstsq(
         IncompatibleError: Matrix, method and preconditioner do not fit; found before the first product.
         UnknownNameError: A name that no recipe has.
     """
-    return run_attempts(
+    differentiate = wants_gradient(A, b)
+    run = run_attempts(
         A, b, method, preconditioner, x0, callback, Kind.LEAST_SQUARES, choose_least_squares, solve_least_squares,
         {"rtol": rtol, "atol": atol, "max_iterations": max_iterations},
-    ).result  # fmt: skip
+    )  # fmt: skip
+    if not differentiate:
+        return run.result
+    check_shape_for_gradient(run.operator)
+    x = with_least_squares_gradient(run.result.x, A, b, run.operator, run.held, rtol, atol)
+    return dataclasses.replace(run.result, x=x)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,9 +206,15 @@ def _attempts(
     if "auto" not in (method, preconditioner):
         iteration, part = build_iteration(method, kind), build_preconditioner(preconditioner)
         return [(iteration, part, f"{name_of(method)} + {name_of(preconditioner)}", 0)], ""
+    companion = _companion(method, kind) if preconditioner == "auto" else ""
+    if companion:
+        attempt = (build_iteration(method, kind), build_preconditioner(companion), f"{method} + {companion}", 0)
+        return [attempt], "published together"
     selection = choose(operator)
     found, names = [], list[str]()
     for attempt in selection.attempts:
+        if attempt.together and not _fits(attempt, method, preconditioner):
+            continue
         first = attempt.method if method == "auto" else method
         second = attempt.preconditioner if preconditioner == "auto" else preconditioner
         iteration = build_iteration(first, kind)
@@ -217,6 +233,19 @@ def _attempts(
         if method != "auto" and preconditioner == "auto" and found:
             break
     return found, selection.reason
+
+
+def _fits(attempt: Attempt, method: str | Iteration, preconditioner: str | Preconditioner[Any]) -> bool:
+    """Whether what the user named is what an attempt has."""
+    return method in ("auto", attempt.method) and preconditioner in ("auto", attempt.preconditioner)
+
+
+def _companion(method: str | Iteration, kind: Kind) -> str:
+    """Return the name of the preconditioner that an iteration is published with; empty when there is none."""
+    if not isinstance(method, str) or method == "auto":
+        return ""
+    build_iteration(method, kind)  # refuses unknown names
+    return all_recipes()[method].companion
 
 
 def match(rows: Tensor, operator: Operator, what: str) -> Tensor:

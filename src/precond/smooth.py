@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from precond.constrained import Oracles, minimize_constrained
 from precond.core import (
     BadInputError,
     Builds,
@@ -21,6 +22,7 @@ from precond.core import (
     Method,
     Need,
     Objective,
+    ProgramIteration,
     Result,
     Route,
     Status,
@@ -44,8 +46,9 @@ def minimize(
     *,
     jac: Callable[..., Any] | bool | None = None,
     hessp: Callable[..., Any] | None = None,
-    method: str | Method = "auto",
+    method: str | Method | ProgramIteration = "auto",
     constraints: Any = None,
+    bounds: Any = None,
     tol: float = 1e-6,
     max_iterations: int | None = None,
     callback: Callable[[Event], object] | None = None,
@@ -69,8 +72,12 @@ def minimize(
         hessp: Products with the Hessian, ``hessp(x, p)``, only with ``jac``.
         method: Name of a recipe (``precond methods`` lists them), a `Method`, or ``"auto"``: Newton-CG where Hessian
             products are at hand (which one product finds out), L-BFGS elsewhere; ``Result.method`` says why.
-        constraints: Must be ``None``.
-        tol: Absolute bound on the Euclidean norm of the gradient.
+        constraints: A function ``c(x)`` whose values are to be zero, of torch operations if ``fun`` is; SciPy's
+            ``LinearConstraint``, ``NonlinearConstraint`` or dictionaries; or several of these in a list. Inequalities
+            get slack variables.
+        bounds: A ``scipy.optimize.Bounds``, or a pair (lower, upper) for each variable; ``None`` where there is none.
+        tol: Absolute bound on the Euclidean norm of the gradient; with constraints, on each residual of the optimality
+            conditions: of the Lagrangian's gradient, the constraints, and complementarity.
         max_iterations: Largest number of iterations; ``None`` means 10 000.
         callback: Called with an `Event` at the start and after each iteration; a true return value stops the run.
         lr: Learning rate of first-order methods; ``None`` takes the recipe's default.
@@ -90,13 +97,17 @@ def minimize(
         >>> result.converged
         True
     """
-    if constraints is not None:
-        raise BadInputError(
-            "constraints are not supported yet: pass constraints=None and add a penalty to fun, "
-            "or use scipy.optimize.minimize(method='trust-constr')"
-        )
     check_tolerance(tol, max_iterations)
     form = _Form.of(fun, x0, jac, hessp)
+    if constraints is not None or bounds is not None:
+        if lr is not None:
+            raise BadInputError("methods for constraints find their own step: leave lr out")
+        if isinstance(method, Method):
+            raise IncompatibleError("this Method knows no constraints: use method='interior-point' or 'auto'")
+        return minimize_constrained(
+            form.oracles(), constraints, bounds, method=method, tol=tol, max_iterations=max_iterations,
+            callback=callback,
+        )  # fmt: skip
     work = Work()
     chosen, name, rate = _resolve(method, form, lr, work)
     objective = form.objective(work, Need.OPERATOR in chosen.needs)
@@ -134,6 +145,7 @@ class _Form:
         finish: Turns the flat solution into what the result holds.
         objective: Makes the objective from an account and whether Hessians will be asked for.
         curvature: Hessian products cost no differences of gradients.
+        call: Calls a user's function of the variables at a flat vector.
     """
 
     start: Tensor
@@ -141,6 +153,18 @@ class _Form:
     finish: Callable[[Tensor], Any]
     objective: Callable[[Work, bool], Objective]
     curvature: bool
+    call: Callable[[Callable[..., Any], Tensor], Any]
+
+    def oracles(self) -> Oracles:
+        """Return the functions for a problem with constraints."""
+        objective = self.objective(Work(), False)
+        if isinstance(objective, TorchObjective):
+            return Oracles(self.start[0], objective.evaluate, None, self.give, self.call, self.finish)
+
+        def gradient(x: Tensor) -> Tensor:
+            return objective.point(x[None]).gradient[0]
+
+        return Oracles(self.start[0], lambda x: objective.value(x[None]), gradient, self.give, self.call, self.finish)
 
     @classmethod
     def of(cls, fun: Any, x0: Any, jac: Any, hessp: Any) -> _Form:
@@ -170,7 +194,10 @@ class _Form:
         def objective(work: Work, curvature: bool) -> Objective:
             return TorchObjective(lambda flat: fun(layout.restore(flat)), curvature=curvature, work=work)
 
-        return cls(layout.flatten(x0)[None], layout.restore, layout.restore, objective, True)
+        def call(function: Callable[..., Any], flat: Tensor) -> Any:
+            return function(layout.restore(flat))
+
+        return cls(layout.flatten(x0)[None], layout.restore, layout.restore, objective, True, call)
 
     @classmethod
     def _module(cls, loss: Any, model: nn.Module, jac: Any) -> _Form:
@@ -194,7 +221,11 @@ class _Form:
         def objective(work: Work, curvature: bool) -> Objective:
             return TorchObjective(evaluate, curvature=curvature, work=work)
 
-        return cls(layout.flatten(parameters)[None], layout.restore, finish, objective, True)
+        def call(function: Callable[..., Any], flat: Tensor) -> Any:
+            swapped = {f"model.{name}": value for name, value in layout.named(flat).items()}
+            return torch.func.functional_call(_Loss(model, function), swapped, ())
+
+        return cls(layout.flatten(parameters)[None], layout.restore, finish, objective, True, call)
 
     @classmethod
     def _given(cls, fun: Any, x0: Any, jac: Any, hessp: Any) -> _Form:
@@ -210,7 +241,10 @@ class _Form:
         def objective(work: Work, curvature: bool) -> Objective:
             return GivenObjective(fun, jac, hessp, give=give, work=work)
 
-        return cls(layout.flatten(tensor)[None], give, give, objective, hessp is not None)
+        def call(function: Callable[..., Any], flat: Tensor) -> Any:
+            return function(give(flat.clone()))
+
+        return cls(layout.flatten(tensor)[None], give, give, objective, hessp is not None, call)
 
 
 class _Loss(nn.Module):

@@ -10,12 +10,12 @@ import pkgutil
 from typing import Any
 
 import precond
-from precond.core import Decay, Filter, Iteration, Method, Preconditioner, Route, Storage
+from precond.core import Decay, Filter, Iteration, Method, Preconditioner, Route, Sketch, Storage
 from precond.core.step import StepRule
 from precond.recipes.registry import all_recipes
 from tests.laws.examples import EXAMPLES
 
-NOUNS = (Preconditioner, Filter, Decay, StepRule, Storage, Iteration)
+NOUNS = (Preconditioner, Filter, Decay, StepRule, Storage, Iteration, Sketch)
 
 
 @functools.cache

@@ -28,13 +28,14 @@ def _blockwise() -> list[Any]:
 
 
 def _by_role() -> list[Any]:
+    import torch
+
     from precond.storage.blockwise import Blockwise
     from precond.storage.by_role import ByRole
     from precond.storage.packed import Packed
-    from precond.storage.rounded import Rounded
 
     eight = Blockwise(8, block=16, least=0)
-    return [ByRole(signed=eight, symmetric=Packed(Rounded())), ByRole(orthogonal=eight, root=eight)]
+    return [ByRole(signed=eight, symmetric=Packed(torch.bfloat16)), ByRole(orthogonal=eight, root=eight)]
 
 
 def _chain() -> list[Any]:
@@ -123,19 +124,6 @@ def _observing() -> list[Any]:
     return [Observing(LookAhead(), Diagonal()), Observing(ClipNorm(), Kronecker())]
 
 
-def _off_diagonal() -> list[Any]:
-    from precond.storage.off_diagonal import OffDiagonal
-
-    return [OffDiagonal(block=8, least=0)]
-
-
-def _packed() -> list[Any]:
-    from precond.storage.packed import Packed
-    from precond.storage.rounded import Rounded
-
-    return [Packed(), Packed(Rounded())]
-
-
 def _filter_per_matrix() -> list[Any]:
     from precond.filters.clip import ClipNorm
     from precond.filters.per_matrix import FilterPerMatrix
@@ -171,12 +159,41 @@ def _shared_per_matrix() -> list[Any]:
     return [SharedPerMatrix(Stack(), NoiseAdaptive())]
 
 
+def _off_diagonal() -> list[Any]:
+    from precond.storage.off_diagonal import OffDiagonal
+
+    return [OffDiagonal(block=8, least=0)]
+
+
+def _packed() -> list[Any]:
+    import torch
+
+    from precond.storage.packed import Packed
+
+    return [Packed(), Packed(torch.bfloat16)]
+
+
 def _rotate() -> list[Any]:
     from precond.preconditioners.diagonal import Diagonal
     from precond.preconditioners.eigenbasis import Eigenbasis
     from precond.preconditioners.rotate import Rotate
 
     return [Rotate(Eigenbasis(), Diagonal(0.95)), Rotate(Eigenbasis(max_dim=3), Diagonal(0.95, eps_first=True))]
+
+
+def _deflation() -> list[Any]:
+    from precond.preconditioners.deflation import Aggregates, Deflation
+    from precond.preconditioners.identity import Identity
+    from precond.preconditioners.jacobi import Jacobi
+
+    return [Deflation(Aggregates(2), Jacobi()), Deflation(Aggregates(3), Identity())]
+
+
+def _sketch_qr() -> list[Any]:
+    from precond.preconditioners.sketch_qr import SketchQR
+    from precond.sketches import SparseSign
+
+    return [SketchQR(SparseSign())]
 
 
 EXAMPLES: dict[str, Callable[[], list[Any]]] = {
@@ -192,15 +209,15 @@ EXAMPLES: dict[str, Callable[[], list[Any]]] = {
     "FittedAffine": lambda: _fitted("fitted_affine"),
     "FittedKron": lambda: _fitted("fitted_kron"),
     "FittedLowRank": lambda: _fitted("fitted_low_rank"),
-    "FactorPerMatrix": _factor_per_matrix,
-    "FilterPerMatrix": _filter_per_matrix,
+    "Deflation": _deflation,
     "Graft": _graft,
     "InverseOf": _inverse_of,
     "Merged": _merged,
     "Observing": _observing,
+    "PerMatrix": _per_matrix,
     "OffDiagonal": _off_diagonal,
     "Packed": _packed,
-    "PerMatrix": _per_matrix,
     "Rotate": _rotate,
+    "SketchQR": _sketch_qr,
     "SharedPerMatrix": _shared_per_matrix,
 }

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from precond.core import Evidence, Need, Operator, Preconditioner, Scope, named_tensors
-from precond.operators import as_operator
+from precond.core import Evidence, Health, Need, Operator, Preconditioner, Scope, named_tensors
+from precond.operators import DenseOperator
 
 STEPS = 8
 SHAPES = {
@@ -45,8 +45,21 @@ def spd(n: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
 
 
 def spd_operator(n: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Operator:
-    """Return such a matrix as an operator with entries."""
-    return as_operator(spd(n, seed, dtype), symmetric=True, definite=True)
+    """Return such a matrix as an operator with entries that knows a factor of its own."""
+    return rooted(spd(n, seed, dtype))
+
+
+class Rooted(DenseOperator):
+    """A symmetric positive definite matrix that knows its Cholesky factor."""
+
+    def root(self) -> Operator:
+        """Return the upper triangle."""
+        return DenseOperator(torch.linalg.cholesky(self.matrix).mT)
+
+
+def rooted(matrix: Tensor) -> Operator:
+    """Return a matrix as an operator with a factor."""
+    return Rooted(matrix, symmetric=True, definite=True)
 
 
 def evidence(batch: int, shape: tuple[int, ...], seed: int, dtype: torch.dtype = torch.float64) -> Evidence:
@@ -89,7 +102,7 @@ def feed(part: Preconditioner[Any], state: Any, records: list[Evidence]) -> Any:
     """Let a preconditioner absorb evidence as a driver would, and return the state."""
     for step, record in enumerate(records):
         if step == 0:
-            part.prime(state, record)
+            assert isinstance(part.prime(state, record), Health), "prime must say how it went"
         part.observe(state, record)
         part.refresh(state)
     return state

@@ -7,7 +7,18 @@ import scipy.sparse
 import torch
 from torch import nn
 
-from precond.core import Builds, Choice, IncompatibleError, Iteration, Kind, Method, Preconditioner, Recipe, Route
+from precond.core import (
+    Builds,
+    Choice,
+    IncompatibleError,
+    Iteration,
+    Kind,
+    Method,
+    Preconditioner,
+    ProgramIteration,
+    Recipe,
+    Route,
+)
 from precond.optim.memory import estimate_memory
 from precond.optim.optimizer import Optimizer
 from precond.recipes.registry import all_recipes
@@ -22,6 +33,7 @@ BUILT = {
     Builds.METHOD: (Method, Route),
     Builds.ITERATION: (Iteration,),
     Builds.PRECONDITIONER: (Preconditioner,),
+    Builds.PROGRAM: (ProgramIteration,),
 }
 
 

@@ -59,8 +59,9 @@ class Count(Preconditioner[CountState]):
     def init(self, like: Tensor) -> CountState:
         return CountState(*(torch.zeros(like.shape[0], dtype=torch.int64, device=like.device) for _ in range(4)))
 
-    def prime(self, state: CountState, evidence: Evidence) -> None:
+    def prime(self, state: CountState, evidence: Evidence) -> Health:
         state.primed.add_(1)
+        return HEALTHY
 
     def observe(self, state: CountState, evidence: Evidence) -> None:
         state.observed.add_(1)
@@ -79,11 +80,6 @@ class Count(Preconditioner[CountState]):
 @dataclasses.dataclass(frozen=True)
 class NeedsLoss(Count):
     needs: ClassVar[Need] = Need.LOSS
-
-
-@dataclasses.dataclass(frozen=True)
-class Global(Count):
-    scope: ClassVar[Scope] = Scope.GLOBAL
 
 
 @dataclasses.dataclass(frozen=True)

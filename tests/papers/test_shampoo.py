@@ -106,4 +106,4 @@ def test_zero_gradients_move_nothing_and_unknown_grafts_are_refused():
     ours = run(lambda ps: Shampoo(ps, grafting="adagrad"), [[np.zeros((3, 2))]] * 3, start([(3, 2)]))
     assert np.array_equal(ours[0], start([(3, 2)])[0].detach().numpy())
     with pytest.raises(BadInputError, match="adagrad"):
-        Shampoo([torch.zeros(2, 2)], grafting="adam")
+        Shampoo([torch.zeros(2, 2)], grafting="lion")

@@ -21,10 +21,13 @@ def rotate(v, bases, transpose):
     return v
 
 
-def reference(w, stream, lr, betas=(0.95, 0.95), beta=None, eps=1e-8, weight_decay=0.01, every=10, max_dim=10000):
+def reference(
+    w, stream, lr, betas=(0.95, 0.95), beta=None, eps=1e-8, weight_decay=0.01, every=10, max_dim=10000, vectors=False,
+    normalize=False, side=None,
+):  # fmt: skip
     """The published algorithm, one tensor at a time, with the momentum kept in the rotated basis."""
     beta = betas[1] if beta is None else beta
-    kept = [w.ndim >= 2 and n <= max_dim for n in w.shape]
+    kept = [(w.ndim >= 2 or vectors) and n <= max_dim and side in (None, i) for i, n in enumerate(w.shape)]
     factors = [np.zeros((n, n)) if keep else None for n, keep in zip(w.shape, kept, strict=True)]
 
     def absorb(g):
@@ -41,7 +44,9 @@ def reference(w, stream, lr, betas=(0.95, 0.95), beta=None, eps=1e-8, weight_dec
         m = betas[0] * m + (1 - betas[0]) * turned
         v = betas[1] * v + (1 - betas[1]) * turned**2
         step = lr * np.sqrt(1 - betas[1] ** t) / (1 - betas[0] ** t)
-        w = w - step * rotate(m / (np.sqrt(v) + eps), bases, False)
+        u = rotate(m / (np.sqrt(v) + eps), bases, False)
+        u = u / (1e-30 + np.sqrt(np.mean(u**2))) if normalize else u
+        w = w - (lr if normalize else step) * u
         w = w - lr * weight_decay * w
         absorb(g)
         if t % every == 0:
@@ -74,6 +79,40 @@ def test_equals_the_published_algorithm(ours, theirs):
     found = run(lambda ps: Optimizer(ps, synchronous(**ours), lr=0.05, weight_decay=0.1), stream, start(shapes))
     expected = each(lambda w, gs: reference(w, gs, 0.05, weight_decay=0.1, **theirs), stream, start(shapes))
     assert_close(found, expected, 1e-10)
+
+
+def test_published_options():
+    """Merged axes, vectors that turn, normalized directions; one side, of the paper."""
+    shapes = ((4, 2, 2), (6,), (5, 5))
+    stream = gradients(21, shapes)
+    stream = [[g.reshape(s) for g, s in zip(given, shapes, strict=True)] for given in stream]
+    method = synchronous(merge=4, vectors=True, normalize=True, every=3)
+    found = run(lambda ps: Optimizer(ps, method, lr=0.05, weight_decay=0.01), stream, start(shapes))
+    merged = [(4, 4), (6,), (5, 5)]
+    options = {"vectors": True, "normalize": True, "every": 3}
+    expected = [
+        reference(w.detach().numpy().reshape(m), [given[i].reshape(m) for given in stream], 0.05, **options).reshape(s)
+        for i, (w, m, s) in enumerate(zip(start(shapes), merged, shapes, strict=True))
+    ]
+    assert_close([found[0], found[2]], [expected[0], expected[2]], 1e-9)
+    assert np.isfinite(found[1]).all()  # a vector's first factor has a null space, whose basis is arbitrary
+
+    tall = run(lambda ps: SOAP(ps, lr=0.05, one_sided=True), gradients(21, [(7, 4)]), start([(7, 4)]))
+    (w,) = start([(7, 4)])
+    by_hand = reference(w.detach().numpy(), [g for (g,) in gradients(21, [(7, 4)])], 0.05, side=1)
+    assert_close(tall, [by_hand], 1e-9)
+
+
+def test_a_basis_turns_only_when_it_has_become_too_bad():
+    stream = gradients(30, [(4, 4), (4, 4)])
+
+    def train(**settings):
+        return run(lambda ps: Optimizer(ps, synchronous(**settings), lr=0.05), stream, start([(4, 4), (4, 4)]))
+
+    assert_close(train(every=2, tolerance=1e-12), train(every=2), 1e-12)
+    assert_close(train(every=2, tolerance=1.0), train(every=1000), 1e-12)
+    some = train(every=2, tolerance=0.1)
+    assert not np.allclose(some[0], train(every=2)[0])
 
 
 def test_the_first_gradient_takes_no_step():

@@ -189,7 +189,6 @@ def test_breast_cancer_to_a_tight_tolerance_like_scipy(method):
         (dict(jac=lambda x: np.zeros(3), fun=lambda x: 0.0, x0=np.zeros(2)), "2 entries"),
         (dict(jac=lambda x: x, fun=lambda x: x, x0=np.zeros(2)), "one real number"),
         (dict(hessp=lambda x, p: p), "jac"),
-        (dict(constraints=lambda x: x), "not supported yet"),
         (dict(tol=-1.0), "tol"),
         (dict(tol=math.nan), "tol"),
         (dict(max_iterations=-1), "max_iterations"),

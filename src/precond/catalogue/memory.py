@@ -11,13 +11,14 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
-from precond.core import Evidence, Iteration, Method, Operator, Preconditioner, Route, Scope
-from precond.operators import as_operator
+from precond.core import Evidence, Iteration, Method, Need, Operator, Preconditioner, Route, Scope
+from precond.operators import GramOperator, as_operator
 from precond.optim.memory import estimate_memory
 
 SIDE = 1024
 """Side of the square float32 parameter that stands for a weight matrix."""
 GRID = 32
+TALL = (2000, 50)
 """Side of the grid of the Poisson matrix that stands for a sparse system."""
 ITERATIONS = 20
 """Iterations after which the vectors held by an iteration are counted."""
@@ -58,8 +59,11 @@ def memory_of(built: Any) -> Memory:
     reference = f"the 5-point Laplacian on a grid of {GRID} x {GRID}"
     if isinstance(built, Iteration):
         return Memory(_iteration_vectors(built), "vectors", f"{reference} after {ITERATIONS} iterations")
+    if isinstance(built, Preconditioner) and Need.ROOT in built.needs:
+        gram = GramOperator(as_operator(torch.ones(TALL).double().cumsum(0)))
+        return Memory(_preconditioner_vectors(built, gram), "vectors", f"a dense matrix of {TALL[0]} x {TALL[1]}")
     if isinstance(built, Preconditioner):
-        return Memory(_preconditioner_vectors(built), "vectors", reference)
+        return Memory(_preconditioner_vectors(built, _laplacian()), "vectors", reference)
     raise TypeError(f"a recipe cannot build a {type(built).__name__}")
 
 
@@ -78,12 +82,13 @@ def _per_parameter(method: Method | Route) -> float:
     return estimate_memory([("weight", weight)], method) / SIDE**2
 
 
-def _preconditioner_vectors(preconditioner: Preconditioner[Any]) -> float:
-    operator, like = _laplacian(), torch.zeros(1, GRID**2, dtype=torch.float64)
+def _preconditioner_vectors(preconditioner: Preconditioner[Any], operator: Operator) -> float:
+    n = operator.shape[1]
+    like = torch.zeros(1, n, dtype=torch.float64)
     state = preconditioner.init(like)
     preconditioner.observe(state, Evidence(operator=operator))
     preconditioner.refresh(state)
-    return _bytes(state, borrowed=(operator,)) / (8 * GRID**2)
+    return _bytes(state, borrowed=(operator,)) / (8 * n)
 
 
 def _iteration_vectors(iteration: Iteration) -> float:
@@ -123,7 +128,9 @@ def _bytes(root: Any, borrowed: tuple[Any, ...]) -> int:
             stack.extend(thing.values())
         elif isinstance(thing, list | tuple):
             stack.extend(thing)
-        elif dataclasses.is_dataclass(thing) or scipy.sparse.issparse(thing):
+        elif hasattr(thing, "__dict__") and (
+            type(thing).__module__.startswith("precond.") or scipy.sparse.issparse(thing)
+        ):
             stack.extend(vars(thing).values())
     return sum(size for start, size in blocks.items() if start not in apart)
 

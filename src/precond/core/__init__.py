@@ -2,7 +2,8 @@
 
 from precond.core.cadence import Cadence
 from precond.core.decay import Decay
-from precond.core.errors import BadInputError, IncompatibleError, PrecondError, UnknownNameError
+from precond.core.distributor import Agreement, Distributor, Duty, Tenant
+from precond.core.errors import BadInputError, IncompatibleError, PrecondError, RefreshError, UnknownNameError
 from precond.core.evidence import Evidence, need
 from precond.core.extras import MissingExtraError, require
 from precond.core.filter import Filter
@@ -12,9 +13,11 @@ from precond.core.objective import Objective, Point
 from precond.core.operator import Operator
 from precond.core.preconditioner import HEALTHY, Health, Preconditioner, Turned
 from precond.core.problem import Budget, Metric, Problem
+from precond.core.program import Iterate, Program, ProgramIteration, Site
 from precond.core.recipe import Builds, Kind, Paper, Recipe
 from precond.core.result import Certificate, Result, Status
 from precond.core.roles import Role, rests_as
+from precond.core.sketch import Embedding, Sketch
 from precond.core.space import Choice, LogUniform, Range, Uniform
 from precond.core.state import NoState, map_leaves, map_tensors, merge_members, named_tensors, split_members
 from precond.core.step import Advance, Constant, Direction, Factor, Search, Shared, StepRule
@@ -25,6 +28,7 @@ from precond.core.work import Work
 __all__ = [
     "HEALTHY",
     "Advance",
+    "Agreement",
     "BadInputError",
     "Budget",
     "Builds",
@@ -34,12 +38,16 @@ __all__ = [
     "Constant",
     "Decay",
     "Direction",
+    "Distributor",
+    "Duty",
+    "Embedding",
     "Evidence",
     "Factor",
     "Filter",
     "Full",
     "Health",
     "IncompatibleError",
+    "Iterate",
     "Iteration",
     "Kind",
     "LogUniform",
@@ -57,10 +65,13 @@ __all__ = [
     "PrecondError",
     "Preconditioner",
     "Problem",
+    "Program",
+    "ProgramIteration",
     "Progress",
     "Range",
     "Recipe",
     "Recycling",
+    "RefreshError",
     "Resting",
     "Result",
     "Role",
@@ -69,9 +80,12 @@ __all__ = [
     "Search",
     "Selector",
     "Shared",
+    "Site",
+    "Sketch",
     "Status",
     "StepRule",
     "Storage",
+    "Tenant",
     "Traits",
     "Turned",
     "Uniform",

@@ -17,20 +17,24 @@ class Cadence:
         prime: The first evidence only primes the preconditioner; no step is taken with it.
         stagger: Spread the refreshes of different slabs over the interval, so that no step pays for all.
             The first refresh of each slab is never delayed.
+        start: The step of the first refresh, where it comes before the step; nothing is refreshed earlier.
     """
 
     every: int = 1
     after: bool = False
     prime: bool = False
     stagger: bool = True
+    start: int = 1
 
     def __post_init__(self) -> None:
         """Check the interval."""
         if self.every < 1:
             raise BadInputError(f"a refresh interval must be at least 1 step, not {self.every}")
+        if self.start < 1 or (self.after and self.start != 1):
+            raise BadInputError(f"the first refresh must come at step 1 or later, before the step, not {self.start}")
 
     def due(self, step: int, offset: int = 0) -> bool:
         """Whether a slab with this ``offset`` refreshes at ``step`` (counted from 1)."""
-        if step == 1 and not self.after:
-            return True
+        if step <= self.start and not self.after:
+            return step == self.start
         return (step + (offset if self.stagger else 0)) % self.every == 0

@@ -18,6 +18,10 @@ class IncompatibleError(PrecondError, ValueError):
     """Two things that were asked to work together cannot; the message names a pair that can."""
 
 
+class RefreshError(PrecondError, RuntimeError):
+    """Refreshes failed more often in a row than is tolerated; the message says what to change."""
+
+
 class UnknownNameError(PrecondError, KeyError):
     """A name that no registry holds; the message lists the nearest known ones.
 

@@ -38,12 +38,19 @@ class Evidence:
     lookback: Tensor | None = None
 
     def reshaped(self, reshape: Callable[[Tensor], Tensor]) -> Evidence:
-        """Return the record with every gradient in another layout, for parts that show an inner part other shapes."""
+        """Return the record with every vector in another layout, for parts that show an inner part other shapes.
+
+        The operator stays as it is.
+        """
         gradient, previous, lookback = (
             None if v is None else reshape(v) for v in (self.gradient, self.previous, self.lookback)
         )
-        probe = None if self.probe is None else (reshape(self.probe[0]), reshape(self.probe[1]))
-        return dataclasses.replace(self, gradient=gradient, previous=previous, lookback=lookback, probe=probe)
+        probe, secant = (
+            None if pair is None else (reshape(pair[0]), reshape(pair[1])) for pair in (self.probe, self.secant)
+        )
+        return dataclasses.replace(
+            self, gradient=gradient, previous=previous, lookback=lookback, probe=probe, secant=secant
+        )
 
 
 def need(value: Tensor | None, what: str) -> Tensor:

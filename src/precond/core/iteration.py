@@ -51,6 +51,8 @@ class Iteration(abc.ABC):
     """Requires a symmetric, positive definite preconditioner."""
     fixed_preconditioner: ClassVar[bool] = True
     """Requires a linear preconditioner that does not change between applications."""
+    finishes: ClassVar[bool] = False
+    """Ends by itself at the accuracy of the arithmetic, like a direct method: a tolerance does not stop it earlier."""
     preconditioned: ClassVar[bool] = True
     """Takes a preconditioner (False: it is one, and accepts the identity alone)."""
     block: ClassVar[bool] = False

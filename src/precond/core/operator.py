@@ -15,6 +15,10 @@ from precond.core.traits import OperatorTraits
 if TYPE_CHECKING:
     import scipy.sparse
 
+    from precond.core.sketch import Embedding
+
+_columns = 64  # unit vectors that are multiplied at once
+
 
 class Operator(abc.ABC):
     """A linear map from vectors of length ``n`` to vectors of length ``m``.
@@ -43,6 +47,38 @@ class Operator(abc.ABC):
         raise IncompatibleError(
             f"{type(self).__name__} has no adjoint product: give `rmatvec`, or use a method that needs none (gmres)"
         )
+
+    def normal(self, x: Tensor, b: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return both products of the normal equations, in one pass over the matrix where it can be had.
+
+        Args:
+            x: Vectors, shape ``[batch, n]``.
+            b: Right-hand sides, shape ``[batch, m]``.
+
+        Returns:
+            ``A^H (b - A x)`` and ``||b - A x||``, shapes ``[batch, n]`` and ``[batch]``; without ``b``, ``A^H A x`` and
+            ``||A x||``.
+        """
+        y = self.matvec(x) if b is None else b - self.matvec(x)
+        return self.rmatvec(y), torch.linalg.vector_norm(y, dim=-1)
+
+    def dense(self) -> Tensor | None:
+        """Return the matrix as a dense tensor ``[m, n]`` if it is kept as one: do not write to it."""
+        return None
+
+    def sketched(self, embedding: Embedding) -> Tensor:
+        """Return ``S A``, shape ``[size, n]``; ``n`` products when only products are known."""
+        n = self.shape[1]
+        parts = []
+        for first in range(0, n, _columns):
+            units = torch.zeros(min(_columns, n - first), n, dtype=self.dtype, device=self.device)
+            units[:, first:].fill_diagonal_(1)
+            parts.append(embedding.apply(self.matvec(units).mT))
+        return torch.cat(parts, dim=1)
+
+    def root(self) -> Operator | None:
+        """Return an operator ``F`` with ``A = F^H F``, or ``None`` when none is at hand."""
+        return None
 
     def entries(self) -> scipy.sparse.csr_array | None:
         """Return the matrix in CSR form with sorted indices, or ``None`` when only products are known."""

@@ -22,15 +22,27 @@ class Health:
     Attributes:
         failures: How many members of the batch kept their last good factor.
         detail: One line on what was done about it; empty when all went well.
+        members: Mask ``[batch]`` of those members; ``None`` if nobody told them apart.
+        hopeless: Whether the last good factor is too old to be trusted, so that a driver should stop.
     """
 
     failures: int = 0
     detail: str = ""
+    hopeless: bool = False
+    members: Tensor | None = dataclasses.field(default=None, compare=False, kw_only=True)
+
+    @classmethod
+    def of(cls, failed: Tensor, detail: str) -> Health:
+        """Report the members of a mask ``[batch]``; all is well if there are none."""
+        failures = int(failed.sum())
+        return cls(failures, detail, members=failed) if failures else HEALTHY
 
     def __add__(self, other: Health) -> Health:
         """Combine two reports."""
         detail = "; ".join(part for part in (self.detail, other.detail) if part)
-        return Health(self.failures + other.failures, detail)
+        known = [health.members for health in (self, other) if health.members is not None]
+        members = known[0] | known[1] if len(known) == 2 else known[0] if known else None
+        return Health(self.failures + other.failures, detail, self.hopeless or other.hopeless, members=members)
 
 
 HEALTHY = Health()
@@ -60,8 +72,9 @@ class Preconditioner(abc.ABC, Generic[S]):
     def init(self, like: Tensor) -> S:
         """Allocate the state for arguments shaped ``[batch, *shape]`` like ``like``; reads no values."""
 
-    def prime(self, state: S, evidence: Evidence) -> None:  # most parts need no priming
+    def prime(self, state: S, evidence: Evidence) -> Health:
         """Absorb the very first evidence, before any step is taken (only methods whose cadence asks)."""
+        return HEALTHY  # most parts need no priming
 
     def observe(self, state: S, evidence: Evidence) -> None:  # a constant map observes nothing
         """Absorb evidence of an accepted point, in place and cheaply."""
@@ -78,6 +91,18 @@ class Preconditioner(abc.ABC, Generic[S]):
     @abc.abstractmethod
     def apply(self, state: S, v: Tensor, *, shift: float = 0.0) -> Tensor:
         """Return ``(B + shift M)^-1 v``, approximately; writes neither to the state nor to ``v``."""
+
+    def guess(self, state: S, b: Tensor) -> Tensor | None:
+        """Return a first approximation of the solution of the system for ``b``, if the setup gives one.
+
+        Args:
+            state: The state, set up.
+            b: Right-hand sides, shape ``[batch, m]``.
+
+        Returns:
+            Starting points, shape ``[batch, n]``, or ``None`` when zero is as good.
+        """
+        return None
 
     def metric(self, state: S, v: Tensor) -> Tensor:
         """Return ``M v``, where a shift adds multiples of ``M``: the identity, unless a part scales variables."""

@@ -22,6 +22,8 @@ class Kind(enum.Enum):
     """A square system ``A x = b``."""
     LEAST_SQUARES = "least-squares"
     """A linear least-squares problem ``min ||A x - b||``."""
+    PROGRAM = "program"
+    """A smooth objective under equations and inequalities."""
 
 
 class Builds(enum.Enum):
@@ -33,6 +35,8 @@ class Builds(enum.Enum):
     """An `Iteration` for `solve` or `lstsq`."""
     PRECONDITIONER = "preconditioner"
     """A `Preconditioner` for `solve`, written ``iteration+preconditioner`` in a race."""
+    PROGRAM = "program"
+    """A `ProgramIteration` for `minimize` with constraints."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +76,8 @@ class Recipe:
         space: What a tuner may vary: arguments of ``build``, and ``lr`` and ``weight_decay`` of the optimizer.
         lr: Default learning rate, for methods of the optimizer.
         weight_decay: Default weight decay, for methods of the optimizer.
+        companion: For an iteration, the name of the preconditioner that it is published with; taken unless the user
+            names another.
     """
 
     name: str
@@ -86,6 +92,7 @@ class Recipe:
     space: Mapping[str, Range] = dataclasses.field(default_factory=dict)
     lr: float | None = None
     weight_decay: float = 0.0
+    companion: str = ""
 
     @property
     def defaults(self) -> dict[str, Any]:

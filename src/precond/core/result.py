@@ -15,6 +15,8 @@ class Status(enum.Enum):
     CONVERGED_RESIDUAL = ("converged", "the residual is within the tolerance", "")
     CONVERGED_GRADIENT = ("converged", "the gradient is within the tolerance", "")
     CONVERGED_NORMAL = ("converged", "the normal-equations residual is within the tolerance", "")
+    CONVERGED_BACKWARD = ("converged", "the backward error is within the tolerance", "")
+    CONVERGED_KKT = ("converged", "the optimality conditions are within the tolerance", "")
     STOPPED_STEPS = (
         "stopped",
         "the limit on iterations was reached",
@@ -46,6 +48,16 @@ class Status(enum.Enum):
         "check the gradient, or loosen the tolerance",
     )
 
+    FAILED_INFEASIBLE = (
+        "failed",
+        "the violation of the constraints has a stationary point here that is not zero",
+        "check that the constraints can be met together, or start elsewhere",
+    )
+    FAILED_SINGULAR_JACOBIAN = (
+        "failed",
+        "the gradients of the constraints are linearly dependent here",
+        "remove redundant constraints, start elsewhere, or use method='auto', which regularizes",
+    )
     FAILED_UNBOUNDED = (
         "failed",
         "the objective fell far below its starting scale and no minimum is in sight",
@@ -102,6 +114,7 @@ class Result:
         iterations: Iterations of the method.
         method: Name of the method, with its preconditioner and why they were chosen when they were.
         history: The method's own residual or gradient norm after each iteration.
+        multipliers: Of constraints, ``lambda`` in ``f + lambda' c``, one for each; ``None`` without constraints.
     """
 
     x: Any
@@ -111,6 +124,7 @@ class Result:
     iterations: int
     method: str
     history: list[float] = dataclasses.field(default_factory=list, repr=False)
+    multipliers: Any = None
 
     @property
     def converged(self) -> bool:

@@ -32,6 +32,8 @@ class Need(enum.Flag):
     """The gradient of this step's batch at the weights of the step before (a closure, evaluated twice)."""
     RESIDUAL = enum.auto()
     """An objective that is a sum of squares and knows its residuals."""
+    ROOT = enum.auto()
+    """An operator that knows a factor ``F`` of its own, ``A = F^H F``: the matrix of a least-squares problem."""
 
 
 class Scope(enum.Enum):
@@ -55,6 +57,8 @@ class Traits:
         definite: ``apply`` is positive definite: ``<v, P v> > 0`` for ``v != 0``.
         fixed: ``apply`` does not change between refreshes, nor depend on an inner tolerance.
         shiftable: ``apply`` accepts a ``shift`` other than zero.
+        equivalent: ``apply`` is the inverse up to a small constant factor in every direction, with any shift, so that
+            norms may be estimated with it.
     """
 
     linear: bool = True
@@ -62,6 +66,7 @@ class Traits:
     definite: bool = True
     fixed: bool = True
     shiftable: bool = False
+    equivalent: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -36,6 +36,5 @@ class FilterPerMatrix(Filter[Any]):
     def push(self, state: Any, v: Tensor, evidence: Evidence) -> Tensor:
         """Filter the matrices."""
         apart = self.stack.take_apart
-        gradient, previous = (None if t is None else apart(t) for t in (evidence.gradient, evidence.previous))
-        seen = dataclasses.replace(evidence, gradient=gradient, previous=previous)
-        return self.stack.put_together(self.inner.push(merge_members(state), apart(v), seen), v.shape[1:])
+        filtered = self.inner.push(merge_members(state), apart(v), evidence.reshaped(apart))
+        return self.stack.put_together(filtered, v.shape[1:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import ClassVar, final
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Iteration, Map, Operator, Progress, Status
-from precond.krylov.inner import column, norm, real_inner
+from precond.krylov.inner import add, column, dots, norm, redirect
 
 
 @final
@@ -48,33 +49,41 @@ class CG(Iteration):
         yield Progress(norm(r), x.clone)
         z = precondition(r)
         p = z.clone()
-        rho = real_inner(r, z)
-        tiny = torch.finfo(rho.dtype).tiny
-        vanished = torch.finfo(rho.dtype).eps ** 3 * rho.abs()  # below it a row is frozen: <r, P r> is quadratic in r
+        rho = dots(r, z)
+        eps = torch.finfo(b.dtype).eps
+        vanished = [eps**3 * abs(a) for a in rho]  # below it a row is frozen: <r, P r> is quadratic in r
         first = True
         while True:
-            active = rho > vanished
             q = operator.matvec(p)
-            curvature = real_inner(p, q)
-            if not bool((active & (curvature > 0)).all()):  # one question each step; the answers only when it matters
-                if bool(((rho < 0) | ((rho == 0) & (norm(r) > 0))).any()):
-                    yield Progress(norm(r), x.clone, failure=Status.FAILED_INDEFINITE_PRECONDITIONER)
+            curvature = dots(p, q)
+            active = [a > v for a, v in zip(rho, vanished, strict=True)]
+            if not (all(active) and min(curvature) > 0):
+                stop = _examine(x, r, p, rho, curvature, active, first)
+                if stop is not None:
+                    yield stop
                     return
-                flat = active & (curvature <= 0)
-                if bool(flat.any()):
-                    if first:
-                        x = torch.where(column(flat), x + p, x)
-                    yield Progress(norm(r), x.clone, failure=Status.FAILED_INDEFINITE_OPERATOR)
-                    return
-                if not bool((active | ~rho.isfinite()).any()):
-                    yield Progress(norm(r), x.clone, solved=True)
-                    return
-            alpha = column(rho / curvature.clamp(min=tiny) * active)
-            x.addcmul_(p, alpha)
-            r.addcmul_(q, alpha, value=-1)
+            alpha = [a / c if on else 0.0 for a, c, on in zip(rho, curvature, active, strict=True)]
+            add(x, alpha, p)
+            add(r, [-a for a in alpha], q)
             yield Progress(norm(r), x.clone)
             z = precondition(r)
-            rho, before = real_inner(r, z), rho
-            beta = column(rho / before.clamp(min=tiny) * active)
-            p.mul_(beta).add_(z)
+            rho, before = dots(r, z), rho
+            beta = [a / c if on else 0.0 for a, c, on in zip(rho, before, active, strict=True)]
+            redirect(p, beta, z)
             first = False
+
+
+def _examine(
+    x: Tensor, r: Tensor, p: Tensor, rho: list[float], curvature: list[float], active: list[bool], first: bool
+) -> Progress | None:
+    """Return why the iteration ends where a row is done or meets no positive curvature; ``None`` if it goes on."""
+    if any(a < 0 or (a == 0 and size > 0) for a, size in zip(rho, norm(r).tolist(), strict=True)):
+        return Progress(norm(r), x.clone, failure=Status.FAILED_INDEFINITE_PRECONDITIONER)
+    flat = [on and not c > 0 and c == c for on, c in zip(active, curvature, strict=True)]
+    if any(flat):
+        if first:
+            x = torch.where(column(torch.tensor(flat, device=x.device)), x + p, x)
+        return Progress(norm(r), x.clone, failure=Status.FAILED_INDEFINITE_OPERATOR)
+    if not any(on or not math.isfinite(a) for on, a in zip(active, rho, strict=True)):
+        return Progress(norm(r), x.clone, solved=True)
+    return None

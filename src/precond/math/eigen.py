@@ -74,8 +74,72 @@ def gram_eigenvectors(vectors: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(failed[:, None, None], identity, q), failed
 
 
+def off_diagonal_mass(estimates: Tensor) -> Tensor:
+    """Return ``||B - diag B||_F / ||B||_F`` for each matrix ``B = Q^T A Q``, zero for zero: how far ``Q`` is from done.
+
+    It is the relative error of ``Q diag(B) Q^T`` as an approximation of ``A``.
+
+    Source: Eschenhagen et al. (arXiv 2506.03595).
+
+    Args:
+        estimates: Shape ``[batch, n, n]``.
+
+    Returns:
+        Shape ``[batch]``.
+    """
+    scale = estimates.abs().amax((-2, -1), keepdim=True)
+    scaled = estimates / torch.where(scale > 0, scale, 1.0)
+    whole = torch.linalg.matrix_norm(scaled)
+    off = torch.linalg.matrix_norm(scaled - torch.diag_embed(scaled.diagonal(dim1=-2, dim2=-1)))
+    return off / torch.where(whole > 0, whole, 1.0)
+
+
+def adaptive_qr(
+    matrices: Tensor, basis: Tensor, tolerance: float, iterations: int = 1
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Improve eigenvectors by QR iterations, only where they diagonalize their matrix too badly.
+
+    ``B = Q^T A Q``; while ``||B - diag B||_F > tolerance ||B||_F``: ``B = U R``, ``B <- R U``, ``Q <- Q U``. The order
+    of the columns matters from call to call: an iteration turns the first of them towards the largest eigenvalue.
+
+    Source: Eschenhagen et al. (arXiv 2506.03595); Shi et al. (arXiv 2309.06497).
+
+    Args:
+        matrices: Symmetric matrices, shape ``[batch, n, n]``.
+        basis: Orthogonal matrices, approximate eigenvectors in columns, shape ``[batch, n, n]``.
+        tolerance: Off-diagonal mass at which to be content.
+        iterations: Most iterations.
+
+    Returns:
+        Estimated eigenvalues ``[batch, n]``, descending; eigenvectors ``[batch, n, n]``; a mask ``[batch]`` of members
+        that failed and kept their basis; and a mask ``[batch]`` of those that were iterated on.
+    """
+    failed = ~matrices.isfinite().all(-1).all(-1)
+    identity = torch.eye(basis.shape[-1], dtype=basis.dtype, device=basis.device)
+    work = torch.where(failed[:, None, None], identity, matrices)
+    with fast_products(work, work.numel() * work.shape[-1]):
+        estimate, turned = torch.bmm(basis.mT, torch.bmm(work, basis)), basis
+        moved = torch.zeros_like(failed)
+        for _ in range(iterations):
+            todo = off_diagonal_mass(estimate) > tolerance
+            if not bool(todo.any()):
+                break
+            index = todo.nonzero()[:, 0]
+            u, r = torch.linalg.qr(estimate[index])
+            estimate = estimate.index_copy(0, index, torch.bmm(r, u))
+            turned = turned.index_copy(0, index, torch.bmm(turned[index], u))
+            moved |= todo
+    failed |= ~turned.sum((-2, -1)).isfinite()
+    values, order = estimate.diagonal(dim1=-2, dim2=-1).sort(dim=-1, descending=True, stable=True)
+    turned = turned.gather(-1, order[:, None, :].expand_as(turned))
+    return values, torch.where(failed[:, None, None], basis, turned), failed, moved & ~failed
+
+
 def power_qr(matrices: Tensor, basis: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Take one step of orthogonal iteration: sort the basis by its Rayleigh quotients, multiply, orthogonalize.
+
+    Where nothing but rounding errors is left of a product beside those before it, as in matrices of low rank, the
+    column of the basis takes its place: the errors would point anywhere, and runs that differ by rounding would part.
 
     Source: SOAP (arXiv 2409.11321), Algorithm 4.
 
@@ -95,7 +159,13 @@ def power_qr(matrices: Tensor, basis: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         product = torch.where(failed[:, None, None], basis, product)
         quotients = torch.where(failed[:, None], -torch.arange(basis.shape[-1], device=basis.device), quotients)
     order = torch.argsort(quotients, dim=-1, descending=True, stable=True)
-    turned = orthogonal(product.gather(-1, order[:, None, :].expand_as(product)))
+    columns = order[:, None, :].expand_as(product)
+    product = product.gather(-1, columns)
+    turned = orthogonal(product)
+    lengths = (turned * product).sum(-2).abs()  # what is left of each column beside those before it
+    null = lengths <= 2.0 * product.shape[-1] ** 0.5 * torch.finfo(product.dtype).eps * lengths.amax(-1, keepdim=True)
+    if bool(null.any()):
+        turned = orthogonal(torch.where(null[:, None], basis.gather(-1, columns), product))
     broken = failed | ~turned.sum((-2, -1)).isfinite()
     if bool(broken.any()):
         unmoved = torch.arange(order.shape[-1], device=order.device).expand_as(order)

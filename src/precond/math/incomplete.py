@@ -6,6 +6,8 @@ the compiled code is cached on disk.
 
 from __future__ import annotations
 
+import functools
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,14 @@ import scipy.sparse
 Array = np.ndarray[Any, Any]
 Triangle = tuple[Array, Array, Array]
 """Row pointers, columns and values of a strictly triangular CSR matrix."""
+
+
+@functools.cache
+def _kernels() -> ModuleType:
+    """Return the compiled loops, imported when first needed."""
+    from precond.math import incomplete_kernels
+
+    return incomplete_kernels
 
 
 def incomplete_cholesky(indptr: Array, indices: Array, data: Array, shift: float, smallest: float) -> tuple[Array, int]:
@@ -32,10 +42,8 @@ def incomplete_cholesky(indptr: Array, indices: Array, data: Array, shift: float
     Returns:
         The values of ``L`` on the same pattern, and the row of the first pivot that is too small (-1 when none is).
     """
-    from precond.math import incomplete_kernels as kernels
-
     factor = data.copy()
-    return factor, int(kernels.incomplete_cholesky(indptr, indices, factor, shift, smallest))
+    return factor, int(_kernels().incomplete_cholesky(indptr, indices, factor, shift, smallest))
 
 
 def incomplete_lu(indptr: Array, indices: Array, data: Array, diagonal: Array, smallest: float) -> tuple[Array, int]:
@@ -52,10 +60,8 @@ def incomplete_lu(indptr: Array, indices: Array, data: Array, diagonal: Array, s
         The values of both factors on the same pattern, and the row of the first pivot that is too small (-1 when none
         is).
     """
-    from precond.math import incomplete_kernels as kernels
-
     factors = data.copy()
-    return factors, int(kernels.incomplete_lu(indptr, indices, factors, diagonal, smallest))
+    return factors, int(_kernels().incomplete_lu(indptr, indices, factors, diagonal, smallest))
 
 
 def two_sweeps(lower: Triangle, upper: Triangle, scales: tuple[Array, Array, Array], v: Array) -> Array:
@@ -70,10 +76,27 @@ def two_sweeps(lower: Triangle, upper: Triangle, scales: tuple[Array, Array, Arr
     Returns:
         ``S3 (I + U)^-1 S2 (I + L)^-1 S1 v``.
     """
-    from precond.math import incomplete_kernels as kernels
-
     out = np.empty_like(v, order="C")
-    kernels.two_sweeps(*lower, *upper, *scales, v, out)
+    _kernels().two_sweeps(*lower, *upper, *scales, v, out)
+    return out
+
+
+def permuted_sweeps(lower: Triangle, upper: Triangle, inverse: Array, rows: Array, columns: Array, v: Array) -> Array:
+    """Sweep forth and back with a pair of triangles whose rows are long, permuted, for each row of ``v``.
+
+    Args:
+        lower: The strictly lower triangular ``L``.
+        upper: The strictly upper triangular ``U``.
+        inverse: The diagonal ``S`` between them, length ``n``.
+        rows: Entry ``i`` of the permuted vector is entry ``rows[i]`` of ``v``.
+        columns: Entry ``j`` of the result is entry ``columns[j]`` of what the sweeps leave.
+        v: Shape ``[batch, n]``, rows contiguous.
+
+    Returns:
+        ``C (I + U)^-1 S (I + L)^-1 R v``.
+    """
+    out = np.empty_like(v, order="C")
+    _kernels().permuted_sweeps(*lower, *upper, inverse, rows, columns, v, out)
     return out
 
 
@@ -83,3 +106,11 @@ def arrays(triangle: scipy.sparse.sparray) -> Triangle:
     csr.sort_indices()
     small = np.uint32 if max(csr.nnz, csr.shape[0]) < 2**32 else np.uint64
     return csr.indptr.astype(small), csr.indices.astype(small), csr.data
+
+
+def transposed(triangle: Triangle) -> Triangle:
+    """Return the conjugate transpose of a triangle."""
+    indptr, indices, data = triangle
+    n = len(indptr) - 1
+    matrix = scipy.sparse.csr_array((data, indices.astype(np.int64), indptr.astype(np.int64)), shape=(n, n))
+    return arrays(matrix.conj().T)

@@ -186,7 +186,12 @@ def polar_exact(matrices: Tensor) -> Tensor:
         return matrices.clone()
     work = matrices.to(torch.promote_types(matrices.dtype, torch.float32))
     finite = work.isfinite().all(-1).all(-1)[..., None, None]
-    u, s, vt = torch.linalg.svd(torch.where(finite, work, 0.0), full_matrices=False)
+    work = torch.where(finite, work, 0.0)
+    try:
+        u, s, vt = torch.linalg.svd(work, full_matrices=False)
+    except torch.linalg.LinAlgError:  # products alone always come to an end
+        factor = polar(work.double(), steps=30, iteration=POLAR_EXPRESS)
+        return torch.where(finite, factor.to(work.dtype), torch.nan).to(matrices.dtype)
     floor = max(matrices.shape[-2:]) * torch.finfo(work.dtype).eps * s[..., :1]
     factor = (u * (s > floor)[..., None, :]) @ vt
     return torch.where(finite, factor, torch.nan).to(matrices.dtype)

@@ -4,20 +4,34 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import final
+from typing import ClassVar, final
 
+import torch
 from torch import Tensor
 
+from precond.math.eigen import adaptive_qr, safe_eigh
 from precond.math.iterative_roots import coupled_inverse_sqrt, coupled_newton
-from precond.math.roots import inverse_root
+from precond.math.roots import damped_root, inverse_root
 
 
 class InverseRoot(abc.ABC):
     """How to take ``A^(-1/p)`` of a batch of symmetric positive semidefinite matrices."""
 
+    warm: ClassVar[bool] = False
+    """Whether it starts from the eigenvectors of the last time, which whoever calls it then keeps."""
+
     @abc.abstractmethod
-    def __call__(self, matrices: Tensor, p: float) -> tuple[Tensor, Tensor]:
-        """Return the roots ``[batch, n, n]`` and a mask ``[batch]`` of members without one."""
+    def __call__(self, matrices: Tensor, p: float, basis: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the roots ``[batch, n, n]`` and a mask ``[batch]`` of members without one.
+
+        Args:
+            matrices: Shape ``[batch, n, n]``.
+            p: Order of the root.
+            basis: The eigenvectors of the last time (the identity at first), improved in place; for warm ones alone.
+
+        Returns:
+            Roots and failures.
+        """
 
 
 @final
@@ -31,9 +45,58 @@ class Eigen(InverseRoot):
 
     floor: float | None = None
 
-    def __call__(self, matrices: Tensor, p: float) -> tuple[Tensor, Tensor]:
+    def __call__(self, matrices: Tensor, p: float, basis: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return roots and failures."""
         return inverse_root(matrices, p, eps=self.floor)
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Damped(InverseRoot):
+    """By an eigendecomposition of ``A + damping I``: an absolute ridge.
+
+    Source: Distributed Shampoo (arXiv 2309.06497).
+
+    Attributes:
+        damping: Added to the diagonal.
+    """
+
+    damping: float = 1e-12
+
+    def __call__(self, matrices: Tensor, p: float, basis: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return roots and failures."""
+        values, vectors, failed = safe_eigh(_with_ridge(matrices, self.damping))
+        return damped_root(values, vectors, p, self.damping), failed
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class AdaptiveQR(InverseRoot):
+    """By QR iterations on the eigenvectors of the last time, where they have become too bad; see `adaptive_qr`.
+
+    Sources: Eschenhagen et al. (arXiv 2506.03595); Distributed Shampoo (arXiv 2309.06497).
+
+    Attributes:
+        tolerance: Off-diagonal mass of ``Q^T A Q``, relative to the whole, up to which ``Q`` is kept as it is.
+        iterations: Most QR iterations at a time.
+        damping: Added to the diagonal.
+    """
+
+    warm: ClassVar[bool] = True
+    tolerance: float = 0.01
+    iterations: int = 1
+    damping: float = 1e-12
+
+    def __call__(self, matrices: Tensor, p: float, basis: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return roots and failures; writes to ``basis``."""
+        if basis is None:
+            raise ValueError(
+                "QR iterations need the eigenvectors of the last time: use Damped() where nobody keeps them"
+            )
+        ridged = _with_ridge(matrices, self.damping)
+        values, vectors, failed, _ = adaptive_qr(ridged, basis, self.tolerance, self.iterations)
+        basis.copy_(vectors)
+        return damped_root(values, vectors, p, self.damping), failed
 
 
 @final
@@ -51,7 +114,7 @@ class CoupledNewton(InverseRoot):
     tolerance: float = 1e-6
     steps: int = 100
 
-    def __call__(self, matrices: Tensor, p: float) -> tuple[Tensor, Tensor]:
+    def __call__(self, matrices: Tensor, p: float, basis: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return roots and failures."""
         order = round(p)
         if abs(order - p) > 1e-9:
@@ -71,8 +134,12 @@ class CoupledQuintics(InverseRoot):
 
     steps: int = 10
 
-    def __call__(self, matrices: Tensor, p: float) -> tuple[Tensor, Tensor]:
+    def __call__(self, matrices: Tensor, p: float, basis: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return roots and failures."""
         if p != 2:
             raise ValueError(f"the coupled quintics take square roots, not order {p}: use Eigen() or CoupledNewton()")
         return coupled_inverse_sqrt(matrices, self.steps)
+
+
+def _with_ridge(matrices: Tensor, damping: float) -> Tensor:
+    return matrices + damping * torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)

@@ -9,6 +9,31 @@ from precond.math.eigen import inf_norm, safe_eigh
 from precond.math.products import fast_products
 
 
+def damped_root(values: Tensor, vectors: Tensor, p: float, damping: float) -> Tensor:
+    """Return ``V diag(l)^(-1/p) V^T``, the spectrum lifted as a whole where its least value is below ``damping``.
+
+    What is then still below rounding level, relative to the largest, is noise, and is raised to it.
+
+    Source: the published code of Distributed Shampoo (arXiv 2309.06497), but for the last.
+
+    Args:
+        values: Eigenvalues, shape ``[batch, n]``.
+        vectors: Eigenvectors in columns, shape ``[batch, n, n]``.
+        p: Order of the root, positive; need not be an integer.
+        damping: Least eigenvalue to take a root of.
+
+    Returns:
+        Shape ``[batch, n, n]``.
+    """
+    least = values.amin(-1, keepdim=True)
+    lifted = torch.where(least < damping, values - least + damping, values)
+    precision = torch.finfo(values.dtype)
+    lifted = torch.maximum(lifted, precision.eps * lifted.amax(-1, keepdim=True)).clamp(min=precision.tiny)
+    half = vectors * lifted.pow(-0.5 / p)[:, None, :]
+    with fast_products(half, half.numel() * half.shape[-1]):
+        return torch.bmm(half, half.mT)
+
+
 def inverse_root(matrices: Tensor, p: float, *, eps: float | None = None) -> tuple[Tensor, Tensor]:
     """Return ``A^(-1/p)`` by an eigendecomposition, for each matrix of a batch.
 

@@ -7,6 +7,51 @@ import math
 from collections.abc import Sequence
 
 
+def modes_with_factor(
+    dims: Sequence[int], max_dim: int, *, vectors: bool = True, one_sided: bool = False
+) -> tuple[bool, ...]:
+    """Return which axes get a factor of their own.
+
+    Args:
+        dims: Lengths of the axes.
+        max_dim: Longer axes get none.
+        vectors: Whether tensors with one axis get one.
+        one_sided: Only the shortest axis gets one, the last of them where there are several.
+
+    Returns:
+        One answer per axis.
+    """
+    shortest = max(range(len(dims)), key=lambda mode: (-dims[mode], mode), default=0)
+    return tuple(
+        dim <= max_dim and (vectors or len(dims) > 1) and (mode == shortest or not one_sided)
+        for mode, dim in enumerate(dims)
+    )
+
+
+def merge_last_dims(dims: Sequence[int], limit: int, fewest: int = 1) -> tuple[int, ...]:
+    """Merge neighbouring axes from right to left while that leaves ``fewest`` axes; axes of length 1 vanish.
+
+    Source: the published code of Distributed Shampoo (arXiv 2309.06497).
+
+    Args:
+        dims: Lengths of the axes, all positive.
+        limit: Largest length to merge to; longer axes stay as they are.
+        fewest: How many axes to keep where there are as many.
+
+    Returns:
+        The merged lengths, at least one; their product is that of ``dims``.
+    """
+    left = [dim for dim in dims if dim != 1] or [1]
+    merged = [left.pop()]
+    while left:
+        dim = left.pop()
+        if merged[0] * dim <= limit and len(merged) + len(left) + 1 > fewest:
+            merged[0] *= dim
+        else:
+            merged.insert(0, dim)
+    return tuple(merged)
+
+
 def merge_dims(dims: Sequence[int], limit: int) -> tuple[int, ...]:
     """Merge neighbouring axes from left to right while their product stays within ``limit``; axes of length 1 vanish.
 

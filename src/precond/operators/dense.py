@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import scipy.sparse
 import torch
 from torch import Tensor
 
-from precond.core import Operator, OperatorTraits
+from precond.core import Embedding, Operator, OperatorTraits
+from precond.math.tall import normal_products
 from precond.operators.checks import DECLARED, check_finite, check_shape, refuse_symmetric, working_dtype
 
 
@@ -24,7 +27,8 @@ class DenseOperator(Operator):
         check_shape(tuple(matrix.shape))
         matrix = matrix.detach().resolve_conj()
         matrix = matrix.to(working_dtype(matrix.dtype))
-        if not bool(torch.isfinite(matrix).all()):
+        self._norm = float(torch.linalg.vector_norm(matrix))
+        if not math.isfinite(self._norm):  # an entry that is not finite, or squares that overflow
             check_finite(matrix.cpu().numpy(), lambda index: divmod(index, matrix.shape[1]))
         self.matrix = matrix
         self.shape = (matrix.shape[0], matrix.shape[1])
@@ -58,6 +62,18 @@ class DenseOperator(Operator):
         """Return ``A^H y`` for each row of ``y``."""
         return y @ self.matrix.conj()
 
+    def normal(self, x: Tensor, b: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return ``A^H (b - A x)`` and ``||b - A x||``, reading the matrix once; see `Operator.normal`."""
+        return normal_products(self.matrix, x, b)
+
+    def dense(self) -> Tensor:
+        """Return the matrix itself: do not write to it."""
+        return self.matrix
+
+    def sketched(self, embedding: Embedding) -> Tensor:
+        """Return ``S A``, shape ``[size, n]``."""
+        return embedding.apply(self.matrix)
+
     def entries(self) -> scipy.sparse.csr_array:
         """Return the entries that are not zero, in CSR form."""
         if self._entries is None:
@@ -70,7 +86,10 @@ class DenseOperator(Operator):
 
     def frobenius_norm(self) -> float:
         """Return the Frobenius norm."""
-        return float(torch.linalg.matrix_norm(self.matrix))
+        if math.isfinite(self._norm):
+            return self._norm
+        largest = self.matrix.abs().max()
+        return float(largest) * float(torch.linalg.vector_norm(self.matrix / largest))
 
     def double(self) -> Operator:
         """Return the same matrix in double precision; converted once."""

@@ -14,23 +14,23 @@ class GramOperator(Operator):
     """``A^H A``: what a preconditioner for a least-squares problem approximates the inverse of.
 
     Args:
-        factor: The operator ``A``, shape ``[m, n]``, with an adjoint.
+        inner: The operator ``A``, shape ``[m, n]``, with an adjoint.
     """
 
-    def __init__(self, factor: Operator) -> None:
-        self.factor = factor
-        self.shape = (factor.shape[1], factor.shape[1])
-        self.dtype, self.device = factor.dtype, factor.device
+    def __init__(self, inner: Operator) -> None:
+        self.inner = inner
+        self.shape = (inner.shape[1], inner.shape[1])
+        self.dtype, self.device = inner.dtype, inner.device
         self.traits = OperatorTraits(symmetric=True)
         self._entries: scipy.sparse.csr_array | None = None
 
     def matvec(self, x: Tensor) -> Tensor:
         """Return ``A^H A x`` for each row of ``x``."""
-        return self.factor.rmatvec(self.factor.matvec(x))
+        return self.inner.normal(x)[0]
 
     def entries(self) -> scipy.sparse.csr_array | None:
         """Return the entries of ``A^H A``; formed once, and only when asked for."""
-        matrix = self.factor.entries()
+        matrix = self.inner.entries()
         if self._entries is None and matrix is not None:
             self._entries = scipy.sparse.csr_array(matrix.conj().T @ matrix)
             self._entries.sort_indices()
@@ -38,8 +38,28 @@ class GramOperator(Operator):
 
     def diagonal(self) -> Tensor | None:
         """Return the squared norms of the columns of ``A``, without forming ``A^H A``."""
-        matrix = self.factor.entries()
+        dense = self.inner.dense()
+        if dense is not None:
+            return torch.linalg.vector_norm(dense, dim=0).square().to(self.dtype)
+        matrix = self.inner.entries()
         if matrix is None:
             return None
         squares = np.bincount(matrix.indices, np.abs(matrix.data) ** 2, minlength=self.shape[0])
         return torch.from_numpy(squares).to(self.dtype).to(self.device)
+
+    def frobenius_norm(self) -> float | None:
+        """Return ``None``: the norm would take the entries of the product."""
+        return None
+
+    def double(self) -> Operator:
+        """Return ``A^H A`` with ``A`` in double precision."""
+        double = self.inner.double()
+        return self if double is self.inner else GramOperator(double)
+
+    def factor(self) -> Tensor | None:
+        """Return ``A`` where it is kept as a dense tensor."""
+        return self.inner.dense()
+
+    def root(self) -> Operator:
+        """Return ``A``."""
+        return self.inner

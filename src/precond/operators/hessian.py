@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from precond.core import IncompatibleError, Operator, OperatorTraits, Work
+
+logger = logging.getLogger(__name__)
 
 
 class Hessian(Operator):
@@ -17,21 +20,35 @@ class Hessian(Operator):
         product: Maps one vector ``[n]`` to ``[n]``.
         like: A vector ``[n]`` that tells length, dtype and device.
         work: The account that ``hvps`` are charged to.
+        products: Maps a batch ``[k, n]`` at once, if there is a way; given up for ``product`` once it raises.
     """
 
-    def __init__(self, product: Callable[[Tensor], Tensor], like: Tensor, work: Work) -> None:
+    def __init__(
+        self,
+        product: Callable[[Tensor], Tensor],
+        like: Tensor,
+        work: Work,
+        products: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
         self.shape = (like.numel(), like.numel())
         self.dtype = like.dtype
         self.device = like.device
         self.traits = OperatorTraits(symmetric=True)
         self._product = product
         self._work = work
+        self._products = products
 
     def matvec(self, x: Tensor) -> Tensor:
         """Return the Hessian's product with each row of ``x``, and count one product for each."""
         self._work.hvps += x.shape[0]
         if x.shape[0] == 1:
             return self._product(x[0])[None]
+        if self._products is not None and x.shape[0]:
+            try:
+                return self._products(x)
+            except (RuntimeError, NotImplementedError) as error:  # some operations have no batching rule
+                logger.info("Hessian products are taken one by one: %s", error)
+                self._products = None
         return torch.stack([self._product(row) for row in x]) if x.shape[0] else x.clone()
 
 
@@ -53,7 +70,11 @@ def autograd_hessian(leaf: Tensor, gradient: Tensor, work: Work) -> Hessian:
         (hv,) = torch.autograd.grad(gradient, leaf, v, retain_graph=True, allow_unused=True)
         return torch.zeros_like(v) if hv is None else hv
 
-    return Hessian(product, leaf.detach(), work)
+    def products(v: Tensor) -> Tensor:
+        (hv,) = torch.autograd.grad(gradient, leaf, v, retain_graph=True, allow_unused=True, is_grads_batched=True)
+        return torch.zeros_like(v) if hv is None else hv
+
+    return Hessian(product, leaf.detach(), work, products)
 
 
 def check_twice_differentiable(gradient: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""A sparse matrix as an operator: SciPy's CSR products on the CPU, torch's on other devices."""
+"""A sparse matrix as an operator: compiled products on the CPU, torch's on other devices."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
-from precond.core import Operator, OperatorTraits
+from precond.core import Embedding, Operator, OperatorTraits
+from precond.math.sparse import rows_times_csr, unsigned
 from precond.operators.checks import DECLARED, check_finite, check_shape, refuse_symmetric, working_dtype
 
 
@@ -59,6 +60,7 @@ class SparseOperator(Operator):
         if definite is None and symmetric and not bool((self.matrix.diagonal().real > 0).all()):
             definite = False
         self.traits = OperatorTraits(symmetric, definite)
+        self._parts = unsigned(self.matrix)
         self._adjoint: scipy.sparse.csc_array | None = None
         self._double: SparseOperator | None = None
 
@@ -66,7 +68,7 @@ class SparseOperator(Operator):
         """Return ``A x`` for each row of ``x``."""
         if self._on_device is not None:
             return (self._on_device @ x.mT).mT.contiguous()
-        return _product(self.matrix, x)
+        return torch.from_numpy(rows_times_csr(self._parts, x.numpy()))
 
     def rmatvec(self, y: Tensor) -> Tensor:
         """Return ``A^H y`` for each row of ``y``."""
@@ -77,6 +79,13 @@ class SparseOperator(Operator):
         if self._adjoint is None:
             self._adjoint = self.matrix.T if not self.dtype.is_complex else self.matrix.conj().T
         return _product(self._adjoint, y)
+
+    def sketched(self, embedding: Embedding) -> Tensor:
+        """Return ``S A``, shape ``[size, n]``, by a sparse product where the sketch is sparse."""
+        sparse = embedding.entries()
+        if sparse is None:
+            return super().sketched(embedding)
+        return torch.from_numpy((sparse.astype(self.matrix.dtype, copy=False) @ self.matrix).toarray()).to(self.device)
 
     def entries(self) -> scipy.sparse.csr_array:
         """Return the matrix itself: do not write to it."""
@@ -93,7 +102,7 @@ class SparseOperator(Operator):
         return self._double
 
 
-def _product(matrix: scipy.sparse.csr_array | scipy.sparse.csc_array, x: Tensor) -> Tensor:
+def _product(matrix: scipy.sparse.csc_array, x: Tensor) -> Tensor:
     """Return the product with each row of ``x``; rows are contiguous, so one product each needs no transposition."""
     vectors = x.numpy()
     if len(vectors) == 1:

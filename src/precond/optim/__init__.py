@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from precond.recipes.dropins_low_bit import Shampoo4bitCholesky as Shampoo4bitCholesky
     from precond.recipes.dropins_matrix import ASGO as ASGO
     from precond.recipes.dropins_matrix import DASGO as DASGO
+    from precond.recipes.dropins_matrix import DistributedShampoo as DistributedShampoo
+    from precond.recipes.dropins_matrix import KLShampoo as KLShampoo
     from precond.recipes.dropins_matrix import ScalableShampoo as ScalableShampoo
     from precond.recipes.dropins_matrix import ShampooSquared as ShampooSquared
     from precond.recipes.dropins_momentum import LANTON as LANTON
@@ -49,7 +51,10 @@ _home = {
     "Optimizer": "precond.optim.optimizer",
     "estimate_memory": "precond.optim.memory",
     **dict.fromkeys(("SGD", "AdamW", "Adan", "LeanSOAP", "Lion", "Muon", "Shampoo", "SOAP"), "precond.recipes.dropins"),
-    **dict.fromkeys(("ASGO", "DASGO", "ScalableShampoo", "ShampooSquared"), "precond.recipes.dropins_matrix"),
+    **dict.fromkeys(
+        ("ASGO", "DASGO", "DistributedShampoo", "KLShampoo", "ScalableShampoo", "ShampooSquared"),
+        "precond.recipes.dropins_matrix",
+    ),
     **dict.fromkeys(("Shampoo4bit", "Shampoo4bitCholesky"), "precond.recipes.dropins_low_bit"),
     **dict.fromkeys(("InducedMetric", "LANTON", "MARS", "MARSM", "TurboMuon"), "precond.recipes.dropins_momentum"),
     **dict.fromkeys(("PSGDLRA", "PSGDAffine", "PSGDKron", "PSGDNewton"), "precond.recipes.dropins_psgd"),
@@ -57,9 +62,9 @@ _home = {
 }
 
 __all__ = [
-    "ASGO", "DASGO", "LANTON", "MARS", "MARSM", "MFAC", "PSGDLRA", "SGD", "SOAP", "AdamW", "Adan",
-    "InducedMetric", "LeanSOAP", "Lion", "LowRankMFAC", "Matrices", "Muon", "Optimizer", "PSGDAffine", "PSGDKron",
-    "PSGDNewton", "ParamGroups", "ScalableShampoo", "Shampoo", "Shampoo4bit", "Shampoo4bitCholesky",
+    "ASGO", "DASGO", "LANTON", "MARS", "MARSM", "MFAC", "PSGDLRA", "SGD", "SOAP", "AdamW", "Adan", "DistributedShampoo",
+    "InducedMetric", "KLShampoo", "LeanSOAP", "Lion", "LowRankMFAC", "Matrices", "Muon", "Optimizer", "PSGDAffine",
+    "PSGDKron", "PSGDNewton", "ParamGroups", "ScalableShampoo", "Shampoo", "Shampoo4bit", "Shampoo4bitCholesky",
     "ShampooSquared", "SparseMFAC", "TurboMuon", "WeightConditioning", "estimate_memory", "groups_for",
     "weight_conditioning",
 ]  # fmt: skip

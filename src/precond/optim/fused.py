@@ -48,7 +48,9 @@ Step = Callable[[Moved, Any, float], None]
 
 def fused_step(method: Method) -> Step | None:
     """Return the fused step of a method, if there is one."""
-    if method.estimator is not None or method.smoothing is not None or method.storage.encodes:
+    if method.estimator is not None or method.smoothing is not None or method.clip is not None:
+        return None
+    if method.storage.encodes:
         return None
     if type(method.step) not in (Constant, Scaled):
         return None

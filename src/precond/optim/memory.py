@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,33 +12,47 @@ from precond.core import Method, Need, Route, Scope, named_tensors
 from precond.optim.rules import Rule
 from precond.optim.slab import allocate, slab_shape, working_dtype
 
+Model = nn.Module | Iterable[tuple[str, Tensor]] | Iterable[Mapping[str, Any]]
 
-def estimate_memory(model: nn.Module | Iterable[tuple[str, Tensor]], method: Method | Route) -> int:
+
+def estimate_memory(model: Model, method: Method | Route | None = None) -> int:
     """Return the bytes of optimizer state for training ``model`` with ``method``, exact and without allocating.
 
     Args:
-        model: A module, or pairs of name and parameter; only parameters that require a gradient count.
-        method: The method or route, as for `Optimizer`.
+        model: A module, pairs of name and parameter, or the groups that `groups_for` made; only parameters that require
+            a gradient count.
+        method: The method or route, as for `Optimizer`; may be left out where every group has one.
 
     Returns:
         Bytes, equal to ``Optimizer.state_bytes()`` once every parameter has had a gradient.
     """
-    named = model.named_parameters() if isinstance(model, nn.Module) else model
-    rule, total, weights, needs = Rule(method), 0, 0, Need.NOTHING
-    whole: dict[tuple[int, torch.dtype], tuple[Method, int]] = {}
-    for name, param in named:
+    total, weights, needs = 0, 0, Need.NOTHING
+    whole: dict[tuple[int, int, torch.dtype], tuple[Method, int]] = {}
+    for name, param, rule in _ruled(model, method):
         if not param.requires_grad or not param.numel():
             continue
         chosen, dtype = rule.method_for(name, param), working_dtype(param.dtype)
         needs |= chosen.needs
         weights += param.numel() * param.element_size()
         if chosen.preconditioner.scope is Scope.GLOBAL:
-            _, entries = whole.get((id(chosen), dtype), (chosen, 0))
-            whole[id(chosen), dtype] = chosen, entries + param.numel()
+            key = (id(rule), id(chosen), dtype)
+            _, entries = whole.get(key, (chosen, 0))
+            whole[key] = chosen, entries + param.numel()
         else:
             total += _bytes(chosen, slab_shape(1, param), dtype)
-    total += sum(_bytes(chosen, (1, entries), dtype) for (_, dtype), (chosen, entries) in whole.items())
+    total += sum(_bytes(chosen, (1, entries), dtype) for (*_, dtype), (chosen, entries) in whole.items())
     return total + (weights if Need.LOOKBACK in needs else 0)
+
+
+def _ruled(model: Model, method: Method | Route | None) -> Iterator[tuple[str, Tensor, Rule]]:
+    """Yield name, parameter and the rule that it falls under."""
+    entries: list[Any] = list(model.named_parameters() if isinstance(model, nn.Module) else model)
+    groups = entries if entries and isinstance(entries[0], Mapping) else [{"params": entries}]
+    for group in groups:
+        rule = Rule.of(group, method)
+        for entry in group["params"]:
+            name, param = entry if isinstance(entry, tuple) else ("", entry)
+            yield name, param, rule
 
 
 def _bytes(method: Method, shape: tuple[int, ...], dtype: torch.dtype) -> int:

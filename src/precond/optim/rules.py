@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -42,6 +43,27 @@ class Rule:
         self.method, self.role, self.stack = method, role, stack
         self._made: list[tuple[Method, Method]] = []
 
+    @classmethod
+    def of(cls, group: Mapping[str, Any], default: Method | Route | None) -> Rule:
+        """Return the rule of a parameter group, whose keys ``"method"``, ``"role"`` and ``"stack"`` it reads.
+
+        Args:
+            group: The group.
+            default: The method of groups that have none.
+
+        Returns:
+            The rule.
+
+        Raises:
+            BadInputError: There is no method, or the role is not known.
+        """
+        method, stack = group.get("method", default), group.get("stack")
+        if not isinstance(method, Method | Route):
+            raise BadInputError(
+                f"method must be a Method or a Route, not {type(method).__name__}; build one with precond.recipes"
+            )
+        return cls(method, group.get("role", ""), None if stack is None else Stack(*stack))
+
     def method_for(self, name: str, param: Tensor) -> Method:
         """Return the method of one tensor; the same object for all that follow the same."""
         chosen = self.method
@@ -66,7 +88,8 @@ class Rule:
 
     def _stacked(self, method: Method) -> Method:
         stack, part, step = self.stack, method.preconditioner, method.step
-        assert stack is not None
+        if stack is None or part.scope is Scope.GLOBAL:  # a part that sees one vector sees no matrices
+            return method
 
         def each(filter_: Filter[Any] | None) -> Filter[Any] | None:
             return filter_ if filter_ is None or filter_.equivariant else FilterPerMatrix(stack, filter_)

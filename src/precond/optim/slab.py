@@ -13,7 +13,7 @@ from torch import Tensor
 from precond.core import Evidence, Health, Method, Need, Turned, map_tensors, named_tensors, put_to_rest
 from precond.optim.awake import Awake
 from precond.optim.fused import fused_step
-from precond.optim.replay import Seen
+from precond.optim.replay import Seen, clipped
 
 _WORKING = {torch.float64: torch.float64}
 
@@ -30,6 +30,7 @@ class SlabState:
     Attributes:
         step: Gradients absorbed by each parameter, ``[batch]``.
         clock: Steps in which the slab took part, ``[batch]``, equal entries; schedules refreshes.
+        failures: Refreshes of each parameter that failed, so that its last good factors stayed, ``[batch]``.
         phase: When each parameter is refreshed within the interval, ``[batch]``; kept for life, whatever joins later.
         preconditioner: State of the preconditioner.
         filters: States of the filters by slot.
@@ -39,6 +40,7 @@ class SlabState:
 
     step: Tensor
     clock: Tensor
+    failures: Tensor
     phase: Tensor
     preconditioner: Any
     filters: dict[str, Any]
@@ -68,6 +70,7 @@ def allocate(method: Method, like: Tensor) -> SlabState:
     state = SlabState(
         step=counter,
         clock=counter.clone(),
+        failures=counter.clone(),
         phase=counter.clone(),
         preconditioner=method.preconditioner.init(like),
         filters={slot: filter_.init(homes.get(slot, like)) for slot, filter_ in method.filters.items()},
@@ -96,10 +99,22 @@ class Slab:
         method: The method that they all follow.
         group: Index of their parameter group.
         offsets: Phase of each parameter within the refresh interval.
+        like: A tensor shaped as what is worked on of each parameter; the first parameter unless given.
+        kin: The parameters whose steps drive the schedule of refreshes, wherever they are computed; these unless given.
     """
 
-    def __init__(self, params: Sequence[Tensor], method: Method, group: int, offsets: Sequence[int]) -> None:
-        first = params[0]
+    def __init__(
+        self,
+        params: Sequence[Tensor],
+        method: Method,
+        group: int,
+        offsets: Sequence[int],
+        like: Tensor | None = None,
+        kin: Sequence[Tensor] | None = None,
+    ) -> None:
+        first = params[0] if like is None else like
+        self.kin = list(params) if kin is None else list(kin)
+        self.member_shape = tuple(first.shape)
         self.params = list(params)
         self.method = method
         self.group = group
@@ -133,24 +148,33 @@ class Slab:
 
     def tick(self, state: SlabState, members: Sequence[int]) -> None:
         """Count a step, in the working state of ``members`` and on the host."""
-        self.clock += 1
+        self.pass_by()
         state.step.add_(1)
         state.clock.fill_(self.clock)
         for i in members:
             self.steps[i] += 1
+
+    def pass_by(self) -> None:
+        """Count a step in which the slab takes part, but perhaps none of the parameters that are computed here."""
+        self.clock += 1
+        self.state.clock.fill_(self.clock)
 
     def due(self, members: Sequence[int]) -> list[int] | None:
         """Return the positions in ``members`` whose refresh is due now; ``None`` for all."""
         if not self.method.preconditioner.refreshes:
             return []
         cadence = self.method.cadence
-        first = 1 if not cadence.after else -1
         due = [
             position
             for position, i in enumerate(members)
-            if self.steps[i] == first or cadence.due(self.clock, self.offsets[i])
+            if self._due(self.steps[i], cadence.due(self.clock, self.offsets[i]))
         ]
         return None if len(due) == len(members) else due
+
+    def _due(self, step: int, scheduled: bool) -> bool:
+        """Whether a member with so many steps refreshes, given what the schedule says of the slab."""
+        cadence = self.method.cadence
+        return scheduled if cadence.after else step == cadence.start or (step > cadence.start and scheduled)
 
     def moved(self) -> bool:
         """Whether the parameters have changed device or dtype since the slab was made."""
@@ -159,11 +183,11 @@ class Slab:
     def gather(self, tensors: Sequence[Tensor], members: Sequence[int]) -> Tensor:
         """Stack one tensor for each of ``members`` in the working dtype, without a copy where one suffices."""
         stacked = tensors[0].unsqueeze(0) if len(tensors) == 1 else torch.stack(list(tensors))
-        return stacked.to(self.dtype).reshape(-1, *self.shape[1:])
+        return stacked.to(self.dtype).reshape(len(tensors), *self.shape[1:])
 
     def scatter(self, stacked: Tensor, members: Sequence[int]) -> list[Tensor]:
         """Return what a stacked tensor holds for each of ``members``, in the parameters' own shape."""
-        return list(stacked.reshape(-1, *self.params[0].shape).unbind(0))
+        return list(stacked.reshape(stacked.shape[0], *self.member_shape).unbind(0))
 
     def usable(self, gradient: Tensor, members: Sequence[int]) -> tuple[list[int], Tensor]:
         """Return those of ``members`` whose gradient is finite in every entry, and theirs alone, stacked."""
@@ -190,7 +214,9 @@ class Slab:
         """Refresh the preconditioner of the members at ``positions`` of a working state (``None`` for all)."""
         whole = (state.preconditioner, state.filters.get("momentum"))
         if positions is None or len(positions) == state.step.shape[0]:
-            return self._refresh(*whole)
+            health = self._refresh(*whole)
+            count_failures(state.failures, health)
+            return health
         index = torch.tensor(positions, device=self.device)
         part = map_tensors(lambda t: t.index_select(0, index), whole)
         unwritten = [new._version for _, new in named_tensors(part)]
@@ -202,6 +228,9 @@ class Slab:
                 tensor.index_copy_(0, index, new)
                 if self._awake is not None:
                     self._awake.wrote(tensor, positions, before)
+        failures = state.failures.index_select(0, index)
+        count_failures(failures, health)
+        state.failures.index_copy_(0, index, failures)
         return health
 
     def _refresh(self, state: Any, momentum: Any) -> Health:
@@ -255,6 +284,7 @@ class Slab:
         if seen.lookback is None:
             return gradient
         lookback = self.gather([seen.lookback[self.params[i]] for i in members], members)
+        lookback = clipped(lookback, self.method.clip, seen.lookback_norm)
         lookback = lookback if decay is None else lookback + decay
         return _or_gradient(lookback.flatten(1).isfinite().all(1).tolist(), lookback, gradient)
 
@@ -265,6 +295,12 @@ def _or_gradient(good: Sequence[bool], other: Tensor, gradient: Tensor) -> Tenso
         return other
     mask = torch.tensor(list(good), device=gradient.device)
     return torch.where(mask.view(-1, *[1] * (gradient.ndim - 1)), other, gradient)
+
+
+def count_failures(failures: Tensor, health: Health) -> None:
+    """Add one to the counters of the members that a refresh failed for; of all, if nobody told them apart."""
+    if health.failures:
+        failures.add_(1 if health.members is None else health.members.to(failures.dtype))
 
 
 def short_name(name: str) -> str:

@@ -99,9 +99,7 @@ class Decomposed(Preconditioner[DecomposedState]):
         for mode, (factor, root) in enumerate(zip(state.factors, state.roots, strict=True)):
             new, failed = self.form.root(factor, 2.0 * len(state.factors))
             root.copy_(torch.where(failed[:, None, None], root, new))
-            failures = int(failed.sum())
-            if failures:
-                health += Health(failures, f"no inverse root of the factor of mode {mode}")
+            health += Health.of(failed, f"no inverse root of the factor of mode {mode}")
         return health
 
     def apply(self, state: DecomposedState, v: Tensor, *, shift: float = 0.0) -> Tensor:

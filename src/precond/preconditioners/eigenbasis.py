@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from precond.core import HEALTHY, Evidence, Health, Need, Role, need, rests_as
-from precond.math.eigen import gram_eigenvectors, power_qr, safe_eigh
+from precond.math.eigen import gram_eigenvectors, off_diagonal_mass, power_qr, safe_eigh
 from precond.math.modes import add_gram, complete, mode_products, unfolding
+from precond.math.products import fast_products
+from precond.math.shapes import modes_with_factor
 
 
 @dataclasses.dataclass
@@ -33,24 +35,32 @@ class EigenbasisState:
 class Eigenbasis:
     """The eigenbasis of Shampoo's factors: found once, then turned by one step of orthogonal iteration per refresh.
 
-    Vectors and scalars keep their own basis. Not a preconditioner: `Rotate` uses it to run one in this basis.
+    Vectors and scalars keep their own basis unless told otherwise. Not a preconditioner: `Rotate` uses it to run one in
+    this basis.
 
-    Source: SOAP (arXiv 2409.11321), Algorithms 3 and 4.
+    Sources: SOAP (arXiv 2409.11321), Algorithms 3 and 4; ``tolerance``: Eschenhagen et al. (arXiv 2506.03595).
 
     Attributes:
         beta: Decay of the averages of the factors, which start at zero.
         max_dim: Modes longer than this keep their own basis.
+        vectors: Whether tensors with one axis get a basis.
+        one_sided: Only the shortest mode turns, the last of them where there are several.
+        tolerance: A basis ``Q`` is not turned while the off-diagonal part of ``Q^T A Q`` is at most this fraction of
+            the whole, in Frobenius norms; 0 turns always.
     """
 
     needs: ClassVar[Need] = Need.GRADIENT
     beta: float = 0.95
     max_dim: int = 10000
+    vectors: bool = False
+    one_sided: bool = False
+    tolerance: float = 0.0
 
     def init(self, like: Tensor) -> EigenbasisState:
         """Start with zero factors and the identity as basis."""
         dtype = torch.promote_types(like.dtype, torch.float32)
         batch, dims = like.shape[0], like.shape[1:]
-        kept = [len(dims) >= 2 and dim <= self.max_dim for dim in dims]
+        kept = modes_with_factor(dims, self.max_dim, vectors=self.vectors, one_sided=self.one_sided)
 
         def identity(dim: int) -> Tensor:
             return torch.eye(dim, dtype=dtype, device=like.device).expand(batch, dim, dim).clone()
@@ -64,10 +74,10 @@ class Eigenbasis:
             found=torch.zeros(batch, dtype=torch.bool, device=like.device),
         )
 
-    def prime(self, state: EigenbasisState, evidence: Evidence) -> None:
+    def prime(self, state: EigenbasisState, evidence: Evidence) -> Health:
         """Absorb the first gradient and decompose at once; members that fail are tried again at the next refresh."""
         self.observe(state, evidence)
-        self._find(state, evidence.gradient)
+        return self._find(state, evidence.gradient)
 
     def observe(self, state: EigenbasisState, evidence: Evidence) -> None:
         """Absorb the Gram matrices of a gradient; the basis stays."""
@@ -92,12 +102,10 @@ class Eigenbasis:
                 orders.append(None)
                 continue
             complete(factor)
-            turned, order, failed = power_qr(factor, basis)
+            turned, order, failed = power_qr(factor, basis) if self.tolerance == 0.0 else self._turn(factor, basis)
             basis.copy_(turned)
             orders.append(order)
-            failures = int(failed.sum())
-            if failures:
-                health += Health(failures, f"no new basis of mode {mode}")
+            health += Health.of(failed, f"no new basis of mode {mode}")
         if not bool(state.found.all()):
             health += self._find(state)
         return orders, health
@@ -109,6 +117,18 @@ class Eigenbasis:
     def leave(self, state: EigenbasisState, v: Tensor) -> Tensor:
         """Return the vector whose coordinates in the basis are ``v``."""
         return mode_products(v, state.bases)
+
+    def _turn(self, factor: Tensor, basis: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Turn the bases that are no longer good enough; return all, the permutations, and who failed."""
+        with fast_products(factor, factor.numel() * factor.shape[-1]):
+            estimates = torch.bmm(basis.mT, torch.bmm(factor, basis))
+        due = (~(off_diagonal_mass(estimates) <= self.tolerance)).nonzero()[:, 0]  # NaN is left to be reported
+        order = torch.arange(basis.shape[-1], device=basis.device).expand(basis.shape[:-1]).clone()
+        failed = torch.zeros(basis.shape[0], dtype=torch.bool, device=basis.device)
+        if not len(due):
+            return basis, order, failed
+        turned, orders, failures = power_qr(factor[due], basis[due])
+        return basis.index_copy(0, due, turned), order.index_copy(0, due, orders), failed.index_copy(0, due, failures)
 
     @staticmethod
     def _find(state: EigenbasisState, gradient: Tensor | None = None) -> Health:
@@ -122,16 +142,14 @@ class Eigenbasis:
             vectors, failed = _eigenvectors(factor, None if gradient is None else unfolding(gradient, mode))
             solved &= ~failed
             basis.copy_(torch.where((new & ~failed)[:, None, None], vectors, basis))
-            failures = int((new & failed).sum())
-            if failures:
-                health += Health(failures, f"no eigendecomposition of the factor of mode {mode}")
+            health += Health.of(new & failed, f"no eigendecomposition of the factor of mode {mode}")
         state.found |= solved
         return health
 
 
 def _eigenvectors(factor: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return the eigenvectors of a factor, largest eigenvalue first: of ``rows rows^T``, if they are given and few."""
-    if rows is not None and 2 * rows.shape[-1] <= rows.shape[-2]:
+    if rows is not None and rows.shape[-1] < rows.shape[-2]:
         return gram_eigenvectors(rows.to(factor.dtype))
     complete(factor)
     _, vectors, failed = safe_eigh(factor)

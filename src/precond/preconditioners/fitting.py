@@ -35,6 +35,19 @@ def pair(evidence: Evidence, criterion: Criterion) -> tuple[Tensor | None, Tenso
     return None, need(evidence.gradient, "gradient")
 
 
+def tells(v: Tensor | None, h: Tensor) -> Tensor:
+    """Return which members learn from a pair: where the Hessian annihilates a probe, its inverse would be infinite.
+
+    Args:
+        v: The probes, or nothing where the fit is to gradients, from which all learn.
+        h: Their products, ``[batch, *shape]``.
+
+    Returns:
+        A mask.
+    """
+    return h.flatten(1).abs().amax(1) > 0 if v is not None else torch.ones_like(h.flatten(1)[:, 0], dtype=torch.bool)
+
+
 def drawn_pair(v: Tensor | None, h: Tensor, steps: Tensor, damping: float) -> tuple[Tensor, Tensor]:
     """Return ``(v, h + (damping + eps |h|) noise)``, where noise is drawn, and ``v`` is that noise unless given.
 

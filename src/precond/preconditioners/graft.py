@@ -69,10 +69,9 @@ class Graft(Preconditioner[GraftState]):
         steps = torch.zeros(like.shape[0], dtype=torch.int64, device=like.device) if self.start else None
         return GraftState(self.direction.init(like), self.magnitude.init(like), steps)
 
-    def prime(self, state: GraftState, evidence: Evidence) -> None:
+    def prime(self, state: GraftState, evidence: Evidence) -> Health:
         """Prime both."""
-        self.direction.prime(state.direction, evidence)
-        self.magnitude.prime(state.magnitude, evidence)
+        return self.direction.prime(state.direction, evidence) + self.magnitude.prime(state.magnitude, evidence)
 
     def observe(self, state: GraftState, evidence: Evidence) -> None:
         """Let both observe."""

@@ -61,9 +61,9 @@ class Observing(Preconditioner[ObservingState]):
         """Start both."""
         return ObservingState(self.lens.init(like), self.inner.init(like))
 
-    def prime(self, state: ObservingState, evidence: Evidence) -> None:
+    def prime(self, state: ObservingState, evidence: Evidence) -> Health:
         """Prime with what the filter shows."""
-        self.inner.prime(state.inner, self._through(state, evidence))
+        return self.inner.prime(state.inner, self._through(state, evidence))
 
     def observe(self, state: ObservingState, evidence: Evidence) -> None:
         """Observe what the filter shows."""

@@ -8,7 +8,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from precond.core import HEALTHY, Evidence, Health, Need, Preconditioner, Role, Scope, need, rests_as
+from precond.core import Evidence, Health, Need, Preconditioner, Role, Scope, need, rests_as
 from precond.math.modes import add_gram, complete
 from precond.math.root_methods import Eigen, InverseRoot
 from precond.preconditioners.diagonal import Diagonal
@@ -72,8 +72,7 @@ class OneSided(Preconditioner[OneSidedState]):
         complete(state.factor)
         new, failed = self.root(state.factor, 2)
         state.root.copy_(torch.where(failed[:, None, None], state.root, new))
-        failures = int(failed.sum())
-        return Health(failures, "no inverse root of the factor") if failures else HEALTHY
+        return Health.of(failed, "no inverse root of the factor")
 
     def apply(self, state: OneSidedState, v: Tensor, *, shift: float = 0.0) -> Tensor:
         """Multiply the shorter side by the root."""

@@ -18,6 +18,7 @@ from precond.core import (
     Traits,
     Turned,
     merge_members,
+    named_tensors,
     split_members,
 )
 
@@ -83,9 +84,9 @@ class Pieces(Turned[PiecesState]):
         """Start the inner preconditioner on the pieces."""
         return PiecesState(split_members(self.inner.init(self.cut(like)), like.shape[0]), tuple(like.shape[1:]))
 
-    def prime(self, state: PiecesState, evidence: Evidence) -> None:
+    def prime(self, state: PiecesState, evidence: Evidence) -> Health:
         """Prime with the pieces."""
-        self.inner.prime(merge_members(state.inner), self._seen(evidence))
+        return _whole(self.inner.prime(merge_members(state.inner), self._seen(evidence)), state)
 
     @property
     def refreshes(self) -> bool:
@@ -94,7 +95,7 @@ class Pieces(Turned[PiecesState]):
 
     def refresh(self, state: PiecesState) -> Health:
         """Refresh the pieces."""
-        return self.inner.refresh(merge_members(state.inner))
+        return _whole(self.inner.refresh(merge_members(state.inner)), state)
 
     def coordinates(self, like: Tensor) -> Tensor:
         """Return the coordinates of the pieces of ``like``, ``[batch, pieces, ...]``."""
@@ -129,3 +130,11 @@ class Pieces(Turned[PiecesState]):
 
     def _seen(self, evidence: Evidence) -> Evidence:
         return evidence.reshaped(self.cut)
+
+
+def _whole(health: Health, state: PiecesState) -> Health:
+    """Return the report on members whose pieces were reported on."""
+    if health.members is None:
+        return health
+    batch = next(tensor for _, tensor in named_tensors(state.inner)).shape[0]
+    return dataclasses.replace(health, members=health.members.view(batch, -1).any(1))

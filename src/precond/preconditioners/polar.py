@@ -29,8 +29,8 @@ class Polar(Preconditioner[NoState]):
             ``"operator"`` for ``sqrt(m / n)``, a unit ball of the norm between root mean squares, ``"rms"`` for
             ``0.2 sqrt(max(m, n))``, which gives the entries a root mean square near 0.2, or ``"none"``.
         iteration: Which Newton-Schulz iteration: `MUON`, `TURBO`, `POLAR_EXPRESS`, or one's own (`precond.math.polar`).
-        form: Whether to step with the matrices (``"matrix"``), their Gram matrices (``"gram"``), or with what takes
-            fewer multiplications at no loss of precision (``"auto"``).
+        form: Whether to step with the matrices (``"matrix"``), with their Gram matrices (``"gram"``), or as takes fewer
+            multiplications at no loss of precision (``"auto"``).
     """
 
     scope: ClassVar[Scope] = Scope.MATRIX

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 from typing import Any
 
 from torch import Tensor
 
-from precond.core import Evidence, Health, Need, Preconditioner, Scope, Traits
+from precond.core import Evidence, Health, Need, Preconditioner, Scope, Traits, Turned
 
 
-class Reshaped(Preconditioner[Any]):
-    """The inner preconditioner on tensors as `view` shows them; its state is the inner one's."""
+@dataclasses.dataclass
+class ReshapedState:
+    """State of a `Reshaped`.
+
+    Attributes:
+        inner: State of the inner preconditioner.
+        dims: Axes of a tensor, the batch not counted.
+    """
+
+    inner: Any
+    dims: tuple[int, ...]
+
+
+class Reshaped(Turned[ReshapedState]):
+    """The inner preconditioner on tensors as `view` shows them; the coordinates are its own, if it has any."""
 
     inner: Preconditioner[Any]
 
@@ -39,30 +53,47 @@ class Reshaped(Preconditioner[Any]):
         """That of the inner preconditioner."""
         return self.inner.elementwise
 
-    def init(self, like: Tensor) -> Any:
+    def init(self, like: Tensor) -> ReshapedState:
         """Start the inner preconditioner on the other shape."""
-        return self.inner.init(self.view(like))
+        return ReshapedState(self.inner.init(self.view(like)), tuple(like.shape[1:]))
 
-    def prime(self, state: Any, evidence: Evidence) -> None:
+    def prime(self, state: ReshapedState, evidence: Evidence) -> Health:
         """Prime the inner preconditioner."""
-        self.inner.prime(state, self._seen(evidence))
-
-    def observe(self, state: Any, evidence: Evidence) -> None:
-        """Let the inner preconditioner observe."""
-        self.inner.observe(state, self._seen(evidence))
+        return self.inner.prime(state.inner, evidence.reshaped(self.view))
 
     @property
     def refreshes(self) -> bool:
         """Whether the inner preconditioner does."""
         return self.inner.refreshes
 
-    def refresh(self, state: Any) -> Health:
+    def refresh(self, state: ReshapedState) -> Health:
         """Refresh the inner preconditioner."""
-        return self.inner.refresh(state)
+        return self.inner.refresh(state.inner)
 
-    def apply(self, state: Any, v: Tensor, *, shift: float = 0.0) -> Tensor:
+    def coordinates(self, like: Tensor) -> Tensor:
+        """Return a tensor shaped as the coordinates of the inner preconditioner."""
+        view = self.view(like)
+        return self.inner.coordinates(view) if isinstance(self.inner, Turned) else view
+
+    def enter(self, state: ReshapedState, v: Tensor) -> Tensor:
+        """Return the coordinates of ``v`` in the other shape."""
+        view = self.view(v)
+        return self.inner.enter(state.inner, view) if isinstance(self.inner, Turned) else view
+
+    def leave(self, state: ReshapedState, v: Tensor) -> Tensor:
+        """Return the vector that in the other shape has the coordinates ``v``."""
+        view = self.inner.leave(state.inner, v) if isinstance(self.inner, Turned) else v
+        return view.reshape(v.shape[0], *state.dims)
+
+    def observe_within(self, state: ReshapedState, within: Tensor, evidence: Evidence) -> None:
+        """Let the inner preconditioner observe."""
+        seen = evidence.reshaped(self.view)
+        if isinstance(self.inner, Turned):
+            self.inner.observe_within(state.inner, within, seen)
+        else:
+            self.inner.observe(state.inner, seen)
+
+    def apply_within(self, state: ReshapedState, within: Tensor, *, shift: float = 0.0) -> Tensor:
         """Apply the inner preconditioner."""
-        return self.inner.apply(state, self.view(v), shift=shift).reshape(v.shape)
-
-    def _seen(self, evidence: Evidence) -> Evidence:
-        return evidence.reshaped(self.view)
+        apply = self.inner.apply_within if isinstance(self.inner, Turned) else self.inner.apply
+        return apply(state.inner, within, shift=shift)

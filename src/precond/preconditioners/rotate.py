@@ -77,9 +77,9 @@ class Rotate(Turned[RotateState]):
         """Start both."""
         return RotateState(self.basis.init(like), self.inner.init(like))
 
-    def prime(self, state: RotateState, evidence: Evidence) -> None:
+    def prime(self, state: RotateState, evidence: Evidence) -> Health:
         """Find the first basis; the inner preconditioner has nothing to see before there is one."""
-        self.basis.prime(state.basis, evidence)
+        return self.basis.prime(state.basis, evidence)
 
     def enter(self, state: RotateState, v: Tensor) -> Tensor:
         """Return the coordinates of ``v`` in the basis."""

@@ -7,12 +7,15 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from precond.core import Distributor
 from precond.math.polar import MUON, Form, NewtonSchulz
 from precond.optim.optimizer import Optimizer
 from precond.preconditioners.polar import Scale
 from precond.recipes import first_order, matrix, orthogonal
 from precond.recipes.arguments import checked_betas, rate_ratio
+from precond.recipes.grafts import Grafting
 from precond.recipes.routes import NOT_HIDDEN
+from precond.recipes.states import State
 
 
 class SGD(Optimizer):
@@ -25,6 +28,7 @@ class SGD(Optimizer):
         dampening: What is taken off each gradient after the first.
         weight_decay: Added to the gradient, times the weight.
         nesterov: Use Nesterov momentum.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -35,9 +39,10 @@ class SGD(Optimizer):
         dampening: float = 0.0,
         weight_decay: float = 0.0,
         nesterov: bool = False,
+        distributor: Distributor | Literal["auto"] = "auto",
     ) -> None:
         method = first_order.sgd(momentum=momentum, dampening=dampening, nesterov=nesterov)
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor)
 
 
 class AdamW(Optimizer):
@@ -49,6 +54,7 @@ class AdamW(Optimizer):
         betas: Decays of the averages of gradients and of their squares.
         eps: Added to the square root.
         weight_decay: Decoupled decay.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -58,9 +64,12 @@ class AdamW(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
+        distributor: Distributor | Literal["auto"] = "auto",
     ) -> None:
         b1, b2 = checked_betas(betas, 2)
-        super().__init__(params, first_order.adamw(b1=b1, b2=b2, eps=eps), lr=lr, weight_decay=weight_decay)
+        super().__init__(
+            params, first_order.adamw(b1=b1, b2=b2, eps=eps), lr=lr, weight_decay=weight_decay, distributor=distributor
+        )
 
 
 class Adan(Optimizer):
@@ -72,6 +81,8 @@ class Adan(Optimizer):
         betas: Decays of the averages of gradients, of their differences and of squares (1 minus the paper's).
         eps: Added to the square root.
         weight_decay: Proximal decay.
+        max_grad_norm: Largest norm of the gradients of all parameters together; 0 for any.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -81,9 +92,12 @@ class Adan(Optimizer):
         betas: tuple[float, float, float] = (0.98, 0.92, 0.99),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        max_grad_norm: float = 0.0,
+        distributor: Distributor | Literal["auto"] = "auto",
     ) -> None:
         b1, b2, b3 = checked_betas(betas, 3)
-        super().__init__(params, first_order.adan(b1=b1, b2=b2, b3=b3, eps=eps), lr=lr, weight_decay=weight_decay)
+        method = first_order.adan(b1=b1, b2=b2, b3=b3, eps=eps, clip=max_grad_norm or None)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor)
 
 
 class Lion(Optimizer):
@@ -94,6 +108,7 @@ class Lion(Optimizer):
         lr: Learning rate.
         betas: Weight of the memory in the step, and decay of the memory.
         weight_decay: Decoupled decay.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -102,9 +117,12 @@ class Lion(Optimizer):
         lr: float | Tensor = 1e-4,
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.0,
+        distributor: Distributor | Literal["auto"] = "auto",
     ) -> None:
         b1, b2 = checked_betas(betas, 2)
-        super().__init__(params, first_order.lion(b1=b1, b2=b2), lr=lr, weight_decay=weight_decay)
+        super().__init__(
+            params, first_order.lion(b1=b1, b2=b2), lr=lr, weight_decay=weight_decay, distributor=distributor
+        )
 
 
 class Muon(Optimizer):
@@ -123,6 +141,7 @@ class Muon(Optimizer):
         exclude: Shell patterns of names that are not hidden.
         iteration: Newton-Schulz polynomials; see `precond.math.polar`.
         polar: What the iteration steps on: ``"matrix"``, ``"gram"`` or ``"auto"``; see `precond.math.polar`.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -138,12 +157,13 @@ class Muon(Optimizer):
         exclude: Sequence[str] = NOT_HIDDEN,
         iteration: NewtonSchulz = MUON,
         polar: Form = "auto",
+        distributor: Distributor | Literal["auto"] = "auto",
     ) -> None:
         method = orthogonal.muon(
             momentum=momentum, nesterov=nesterov, steps=ns_steps, scale=scale, iteration=iteration, polar=polar,
             exclude=exclude, adamw_scale=rate_ratio("adamw_lr", adamw_lr, lr),
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor)
 
 
 class Shampoo(Optimizer):
@@ -158,8 +178,11 @@ class Shampoo(Optimizer):
         weight_decay: Decoupled decay.
         precondition_frequency: Steps between roots.
         max_preconditioner_dim: Axes longer than this are left as they are.
-        grafting: ``"none"``, ``"sgd"`` or ``"adagrad"``: whose norm each direction gets.
+        grafting: ``"none"``, ``"sgd"``, ``"adagrad"``, ``"rmsprop"`` or ``"adam"``: whose norm each direction gets.
         block_size: Longest side of the tiles that tensors are cut into; whole tensors unless given.
+        merge_dims: Length up to which neighbouring axes are merged; not at all unless given.
+        one_sided: Only the shortest axis of each tensor or tile gets a factor.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -172,14 +195,17 @@ class Shampoo(Optimizer):
         weight_decay: float = 0.0,
         precondition_frequency: int = 1,
         max_preconditioner_dim: int = 8192,
-        grafting: Literal["none", "sgd", "adagrad"] = "none",
+        grafting: Grafting = "none",
         block_size: int | None = None,
+        merge_dims: int | None = None,
+        one_sided: bool = False,
+        distributor: Distributor | Literal["auto"] = "auto",
     ) -> None:
         method = matrix.shampoo(
             momentum=momentum, beta=beta, eps=epsilon, every=precondition_frequency, max_dim=max_preconditioner_dim,
-            graft=grafting, block=block_size,
+            graft=grafting, block=block_size, merge=merge_dims, one_sided=one_sided,
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor)
 
 
 class SOAP(Optimizer):
@@ -193,7 +219,14 @@ class SOAP(Optimizer):
         eps: Added to the square root.
         weight_decay: Decoupled decay.
         precondition_frequency: Steps between turns of the basis.
-        max_precond_dim: Axes longer than this keep their own basis.
+        max_precond_dim: Axes longer than this keep their own basis, and neighbouring axes are merged up to this length.
+        merge_dims: Merge neighbouring axes.
+        precondition_1d: Turn vectors too, rather than give them Adam.
+        normalize_grads: Scale every direction to a root mean square of one.
+        one_sided: Turn only the shortest axis of each tensor.
+        block_size: Longest side of the tiles that tensors are cut into; whole tensors unless given.
+        state: Bits of the state: ``"full"``, ``"compact"``, ``"8-bit"`` or ``"4-bit"``.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -206,12 +239,22 @@ class SOAP(Optimizer):
         weight_decay: float = 0.01,
         precondition_frequency: int = 10,
         max_precond_dim: int = 10000,
+        merge_dims: bool = False,
+        precondition_1d: bool = False,
+        normalize_grads: bool = False,
+        one_sided: bool = False,
+        block_size: int | None = None,
+        state: State = "full",
+        distributor: Distributor | Literal["auto"] = "auto",
     ) -> None:
         b1, b2 = checked_betas(betas, 2)
         method = matrix.soap(
             b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps, every=precondition_frequency, max_dim=max_precond_dim,
+            merge=max_precond_dim if merge_dims else None, vectors=precondition_1d, normalize=normalize_grads,
+            one_sided=one_sided, block=block_size,
+            state=state,
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor)
 
 
 class LeanSOAP(Optimizer):
@@ -226,6 +269,10 @@ class LeanSOAP(Optimizer):
         weight_decay: Decoupled decay.
         precondition_frequency: Steps between turns of the basis.
         block_size: Longest side of a tile.
+        one_sided: Turn only the shortest axis of each tile.
+        merge_dims: Length up to which neighbouring axes are merged; not at all unless given.
+        state: Bits of the state: ``"full"``, ``"compact"``, ``"8-bit"`` or ``"4-bit"``.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -238,9 +285,15 @@ class LeanSOAP(Optimizer):
         weight_decay: float = 0.01,
         precondition_frequency: int = 10,
         block_size: int = 128,
+        one_sided: bool = False,
+        merge_dims: int | None = None,
+        state: State = "full",
+        distributor: Distributor | Literal["auto"] = "auto",
     ) -> None:
         b1, b2 = checked_betas(betas, 2)
         method = matrix.lean_soap(
             block=block_size, b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps, every=precondition_frequency,
+            one_sided=one_sided, merge=merge_dims,
+            state=state,
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor)

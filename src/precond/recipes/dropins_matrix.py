@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from torch import Tensor
 
+from precond.core import Distributor
 from precond.math.root_methods import CoupledQuintics
 from precond.optim.optimizer import Optimizer
-from precond.recipes import kronecker, one_sided
-from precond.recipes.arguments import rate_ratio
+from precond.recipes import distributed, kronecker, kullback_leibler, one_sided
+from precond.recipes.arguments import checked_betas, rate_ratio
+from precond.recipes.grafts import Grafting
 from precond.recipes.routes import NOT_HIDDEN
 
 
@@ -29,6 +31,7 @@ class ASGO(Optimizer):
         adamw_lr: AdamW's learning rate for the rest, ``lr`` unless given; it keeps its ratio to ``lr`` under a
             schedule.
         exclude: Shell patterns of names that are not hidden.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -42,12 +45,13 @@ class ASGO(Optimizer):
         precondition_frequency: int = 1,
         adamw_lr: float | None = None,
         exclude: Sequence[str] = NOT_HIDDEN,
+        distributor: Distributor | Literal["auto"] = "auto",
     ) -> None:
         method = one_sided.asgo(
             momentum=momentum, beta=beta2, root=CoupledQuintics(matalg_steps), every=precondition_frequency,
             rest_scale=1.0 if adamw_lr is None else rate_ratio("adamw_lr", adamw_lr, lr), exclude=exclude,
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor)
 
 
 class DASGO(Optimizer):
@@ -64,6 +68,7 @@ class DASGO(Optimizer):
         adamw_lr: AdamW's learning rate for the rest, ``lr`` unless given; it keeps its ratio to ``lr`` under a
             schedule.
         exclude: Shell patterns of names that are not hidden.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -76,12 +81,13 @@ class DASGO(Optimizer):
         eps: float = 1e-8,
         adamw_lr: float | None = None,
         exclude: Sequence[str] = NOT_HIDDEN,
+        distributor: Distributor | Literal["auto"] = "auto",
     ) -> None:
         method = one_sided.dasgo(
             momentum=momentum, beta=beta2, eps=eps, exclude=exclude,
             rest_scale=1.0 if adamw_lr is None else rate_ratio("adamw_lr", adamw_lr, lr),
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor)
 
 
 class ShampooSquared(Optimizer):
@@ -96,6 +102,7 @@ class ShampooSquared(Optimizer):
         weight_decay: Decoupled decay.
         precondition_frequency: Steps between roots.
         max_preconditioner_dim: Axes longer than this are left as they are.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -108,11 +115,12 @@ class ShampooSquared(Optimizer):
         weight_decay: float = 0.0,
         precondition_frequency: int = 1,
         max_preconditioner_dim: int = 8192,
+        distributor: Distributor | Literal["auto"] = "auto",
     ) -> None:
         method = kronecker.shampoo_squared(
             momentum=momentum, beta=beta, eps=epsilon, every=precondition_frequency, max_dim=max_preconditioner_dim
         )
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor)
 
 
 class ScalableShampoo(Optimizer):
@@ -131,6 +139,7 @@ class ScalableShampoo(Optimizer):
         preconditioning_compute_steps: Steps between roots.
         start_preconditioning_step: The first step with a preconditioned direction.
         block_size: Neighbouring axes are merged up to this length, longer ones cut.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -147,9 +156,119 @@ class ScalableShampoo(Optimizer):
         preconditioning_compute_steps: int = 1,
         start_preconditioning_step: int = 1,
         block_size: int = 128,
+        distributor: Distributor | Literal["auto"] = "auto",
     ) -> None:
         method = kronecker.scalable_shampoo(
             momentum=momentum, nesterov=nesterov, beta=beta2, eps=matrix_eps, graft=graft, graft_eps=diagonal_eps,
             every=preconditioning_compute_steps, start=start_preconditioning_step, block=block_size,
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor)
+
+
+class DistributedShampoo(Optimizer):
+    """Shampoo as it is run at scale; see `precond.recipes.distributed.distributed_shampoo`.
+
+    Args:
+        params: Parameters, named parameters or parameter groups.
+        lr: Learning rate.
+        betas: Decays of the average of gradients and of the factors; 1 sums these.
+        beta3: Weight of the average in what is preconditioned; that of ``betas[0]`` unless given.
+        epsilon: Added to the factors before their roots are taken.
+        weight_decay: Decoupled decay.
+        max_preconditioner_dim: Neighbouring axes are merged up to this length, longer ones cut.
+        precondition_frequency: Steps between roots.
+        start_preconditioning_step: The first step with a preconditioned direction; the interval unless given.
+        use_bias_correction: Debias both averages.
+        grafting: ``"none"``, ``"sgd"``, ``"adagrad"``, ``"rmsprop"`` or ``"adam"``: whose norm each direction gets.
+        grafting_beta2: Decay of the squares of RMSProp and Adam.
+        grafting_epsilon: Added to their root.
+        inverse_exponent_override: From a number of axes to the exponent of the inverse of each factor.
+        target_parameter_dimensionality: Axes are merged only while more than these are left.
+        adaptive_tolerance: Error of the eigenvectors from which on they are improved by a QR iteration; without one,
+            every root is taken by an eigendecomposition.
+        num_tolerated_failed_amortized_computations: Roots of a tile that may fail in a row.
+        momentum: Heavy-ball momentum of the directions.
+        dampening: What is taken off each direction after the first.
+        use_nesterov: Use Nesterov momentum.
+        one_sided: Only the shortest axis gets a factor.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 1e-2,
+        betas: tuple[float, float] = (0.9, 1.0),
+        beta3: float | None = None,
+        epsilon: float = 1e-12,
+        weight_decay: float = 0.0,
+        max_preconditioner_dim: int = 1024,
+        precondition_frequency: int = 1,
+        start_preconditioning_step: int | None = None,
+        use_bias_correction: bool = True,
+        grafting: Grafting = "none",
+        grafting_beta2: float = 0.999,
+        grafting_epsilon: float = 1e-10,
+        inverse_exponent_override: Mapping[int, float] | None = None,
+        target_parameter_dimensionality: int = 1,
+        adaptive_tolerance: float | None = None,
+        num_tolerated_failed_amortized_computations: int = 3,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        use_nesterov: bool = False,
+        one_sided: bool = False,
+        distributor: Distributor | Literal["auto"] = "auto",
+    ) -> None:
+        b1, b2 = betas
+        method = distributed.distributed_shampoo(
+            b1=b1, b2=b2, b3=beta3, eps=epsilon, graft=grafting, graft_b2=grafting_beta2, graft_eps=grafting_epsilon,
+            every=precondition_frequency, start=start_preconditioning_step, block=max_preconditioner_dim,
+            fewest_axes=target_parameter_dimensionality, debias=use_bias_correction, exponent=inverse_exponent_override,
+            one_sided=one_sided, adaptive=adaptive_tolerance, tolerated=num_tolerated_failed_amortized_computations,
+            momentum=momentum, dampening=dampening, nesterov=use_nesterov,
+        )  # fmt: skip
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor)
+
+
+class KLShampoo(Optimizer):
+    """Shampoo with factors fitted to each other; see `precond.recipes.kullback_leibler.kl_shampoo`.
+
+    Args:
+        params: ``model.named_parameters()``, if parameters are to be left to AdamW by name; or parameters or groups.
+        lr: Learning rate.
+        betas: Decays of the averages of gradients and of the factors.
+        eps: Added to the roots of products of eigenvalues.
+        weight_decay: Decoupled decay, after the step.
+        precondition_frequency: Steps between turns of the bases.
+        max_precond_dim: Longer axes get no factor.
+        init_factor: What eigenvalues start at.
+        max_clamp_value: Largest inverse root of an eigenvalue.
+        block_size: Longest side of the tiles that tensors are cut into; whole tensors unless given.
+        adamw_lr: AdamW's learning rate for vectors, ``lr`` unless given; it keeps its ratio to ``lr`` under a schedule.
+        exclude: Shell patterns of names that AdamW takes, too.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.98),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+        precondition_frequency: int = 10,
+        max_precond_dim: int = 10000,
+        init_factor: float = 0.1,
+        max_clamp_value: float = 4000.0,
+        block_size: int | None = None,
+        adamw_lr: float | None = None,
+        exclude: Sequence[str] = (),
+        distributor: Distributor | Literal["auto"] = "auto",
+    ) -> None:
+        b1, b2 = checked_betas(betas, 2)
+        method = kullback_leibler.kl_shampoo(
+            b1=b1, b2=b2, eps=eps, every=precondition_frequency, max_dim=max_precond_dim, start=init_factor,
+            gain=max_clamp_value, block=block_size, exclude=exclude,
+            rest_scale=1.0 if adamw_lr is None else rate_ratio("adamw_lr", adamw_lr, lr),
+        )  # fmt: skip
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor)

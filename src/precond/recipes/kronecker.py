@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
-from precond.core import BadInputError, Builds, Cadence, Choice, Kind, LogUniform, Method, Paper, Preconditioner
+from precond.core import BadInputError, Builds, Cadence, Choice, Kind, LogUniform, Method, Paper
 from precond.filters.heavy_ball import HeavyBall
 from precond.math.root_methods import CoupledNewton, InverseRoot
 from precond.preconditioners.blocked import Blocked
-from precond.preconditioners.diagonal import Diagonal
-from precond.preconditioners.graft import Graft
-from precond.preconditioners.identity import Identity
 from precond.preconditioners.kronecker import Kronecker
 from precond.preconditioners.merged import Merged
+from precond.recipes.grafts import grafted
 from precond.recipes.registry import recipe
 from precond.steps.decay import Decoupled
 
@@ -115,12 +113,11 @@ def scalable_shampoo(
         5. ``eps`` is 1e-6, what single precision can invert, where the code has 1e-12; ``lr`` 0.1 where it has 1.
         6. With ``every > 1``, different tensors take their roots at different steps, the first at step 1.
     """
-    grafts: dict[str, Preconditioner[Any]] = {"sgd": Identity(), "adagrad": Diagonal(beta=1.0, eps=graft_eps)}
-    if graft not in grafts:
+    if graft not in ("sgd", "adagrad"):
         raise BadInputError(f"graft must be 'sgd' or 'adagrad', not {graft!r}")
     factors = Kronecker(beta, eps, exponent, root=root or CoupledNewton(ridge=eps), vectors=False)
     return Method(
-        preconditioner=Graft(Merged(Blocked(block, factors), block), grafts[graft], start=start if start > 1 else 0),
+        preconditioner=grafted(Merged(Blocked(block, factors), block), graft, eps=graft_eps, start=start),
         smoothing=HeavyBall(momentum, nesterov=nesterov) if momentum else None,
         decay=Decoupled(),
         cadence=Cadence(every=every),

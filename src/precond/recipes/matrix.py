@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any, Literal
+from typing import Any
 
-from precond.core import BadInputError, Builds, Cadence, Choice, Kind, LogUniform, Method, Paper, Preconditioner
+from precond.core import Builds, Cadence, Choice, Constant, Kind, LogUniform, Method, Paper, Preconditioner
 from precond.filters.ema import EMA
 from precond.filters.heavy_ball import HeavyBall
 from precond.preconditioners.blocked import Blocked
 from precond.preconditioners.diagonal import Diagonal
 from precond.preconditioners.eigenbasis import Eigenbasis
-from precond.preconditioners.graft import Graft
-from precond.preconditioners.identity import Identity
 from precond.preconditioners.kronecker import Kronecker
+from precond.preconditioners.merged import Merged
 from precond.preconditioners.rotate import Rotate
+from precond.recipes.grafts import Grafting, grafted
 from precond.recipes.registry import recipe
+from precond.recipes.states import State, storage_of
 from precond.steps.decay import Decoupled, DecoupledAfter
-
-_GRAFTS = {"sgd": Identity(), "adagrad": Diagonal(beta=1.0, eps=1e-10)}
+from precond.steps.match_rms import MatchRMS
 
 _SOAP = Paper(
     title="SOAP: Improving and Stabilizing Shampoo using Adam",
@@ -28,6 +27,12 @@ _SOAP = Paper(
     arxiv="2409.11321",
     venue="ICLR 2025",
 )
+
+
+def _reshaped(inner: Preconditioner[Any], merge: int | None, block: int | None) -> Preconditioner[Any]:
+    """Let a preconditioner see merged axes, and tiles of them."""
+    inner = inner if block is None else Blocked(block, inner)
+    return inner if merge is None else Merged(inner, merge)
 
 
 @recipe(
@@ -56,8 +61,10 @@ def shampoo(
     exponent: float | None = None,
     every: int = 1,
     max_dim: int = 8192,
-    graft: Literal["none", "sgd", "adagrad"] = "none",
+    graft: Grafting = "none",
     block: int | None = None,
+    merge: int | None = None,
+    one_sided: bool = False,
 ) -> Method:
     """Kronecker-factored AdaGrad.
 
@@ -66,9 +73,11 @@ def shampoo(
 
     Options beyond the paper's algorithm: heavy-ball ``momentum`` on the directions; ``beta < 1`` averages the factors;
     ``exponent`` replaces ``-1/2k``; roots are taken at the first and then every ``every`` steps; ``graft`` gives each
-    direction the norm of an SGD or AdaGrad step; ``block`` cuts every tensor into tiles of this side, each with factors
-    of its own (both arXiv 2002.09018). With ``every > 1`` the first roots come from one gradient and magnify all others
-    by up to ``eps^(-1/2)``: raise ``eps``, or graft.
+    direction the norm of a step of SGD, AdaGrad, RMSProp or Adam; ``merge`` merges neighbouring axes from left to right
+    up to this length; ``block`` cuts every tensor into tiles of this side, each with factors of its own (all arXiv
+    2002.09018); ``one_sided`` gives only the shortest axis of each tensor (or tile) a factor, so that ``k = 1``. With
+    ``every > 1`` the first roots come from one gradient and magnify all others by up to ``eps^(-1/2)``: raise ``eps``,
+    or graft.
 
     Deviations:
         1. Axes longer than ``max_dim`` are left as they are, and ``k`` counts the others.
@@ -76,13 +85,9 @@ def shampoo(
         3. Weight decay, if any, is decoupled.
         4. With ``every > 1``, different tensors take their roots at different steps.
     """
-    if graft not in ("none", *_GRAFTS):
-        raise BadInputError(f"graft must be 'none', 'sgd' or 'adagrad', not {graft!r}")
-    factors: Preconditioner[Any] = Kronecker(beta, eps, exponent, max_dim)
-    if block is not None:
-        factors = Blocked(block, factors)
+    factors = _reshaped(Kronecker(beta, eps, exponent, max_dim, one_sided=one_sided), merge, block)
     return Method(
-        preconditioner=Graft(factors, _GRAFTS[graft]) if graft != "none" else factors,
+        preconditioner=grafted(factors, graft),
         smoothing=HeavyBall(momentum) if momentum else None,
         decay=Decoupled(),
         cadence=Cadence(every=every),
@@ -110,7 +115,14 @@ def soap(
     eps: float = 1e-8,
     every: int = 10,
     max_dim: int = 10000,
+    merge: int | None = None,
+    block: int | None = None,
+    one_sided: bool = False,
+    vectors: bool = False,
+    normalize: bool = False,
+    tolerance: float = 0.0,
     stagger: bool = True,
+    state: State = "full",
 ) -> Method:
     """Shampoo with Adam in the preconditioner's eigenbasis.
 
@@ -121,18 +133,30 @@ def soap(
     steps ``Q <- qr(L Q)`` after sorting its columns by their Rayleigh quotients. Vectors get Adam, axes longer than
     ``max_dim`` keep their own basis.
 
+    ``state`` says in how many bits the state rests between steps: ``"full"``, ``"compact"`` (8 bits, factors 16),
+    ``"8-bit"``, or ``"4-bit"`` (bases 4, the rest 8); of symmetric factors one triangle is kept in all but the first.
+
+    Options of the published code: ``merge`` merges neighbouring axes from left to right up to this length, ``vectors``
+    turns vectors too, ``normalize`` scales every direction to a root mean square of one, ``one_sided`` (of the paper)
+    turns only the shortest axis. Others: ``block`` cuts tensors into tiles of this side (see `lean_soap`);
+    ``tolerance`` leaves a basis as it is while the off-diagonal part of ``Q^T L Q`` is at most this fraction of the
+    whole (arXiv 2506.03595).
+
     Deviations:
         1. Placement of ``eps`` and of the decay follow the published code, where the paper's text leaves them open.
         2. With ``stagger``, different tensors turn their bases at different steps, to spread the cost.
-        3. No option to merge axes, to normalize directions, or to precondition vectors; all are off by default there.
+        3. Where several axes are shortest, the last of them turns if ``one_sided``.
+        4. ``normalize`` leaves out the factor ``sqrt(1 - b2^t) / (1 - b1^t)``, which the published code keeps.
+        5. A ``state`` other than ``"full"`` is rounded, which the paper's is not.
     """
+    basis = Eigenbasis(b2 if shampoo_beta is None else shampoo_beta, max_dim, vectors, one_sided, tolerance)
     return Method(
         momentum=EMA(b1),
-        preconditioner=Rotate(
-            Eigenbasis(b2 if shampoo_beta is None else shampoo_beta, max_dim), Diagonal(b2, eps, eps_first=True)
-        ),
+        preconditioner=_reshaped(Rotate(basis, Diagonal(b2, eps, eps_first=True)), merge, block),
+        step=MatchRMS(1.0, 1e-30) if normalize else Constant(),
         decay=DecoupledAfter(),
         cadence=Cadence(every=every, after=True, prime=True, stagger=stagger),
+        storage=storage_of(state),
     )
 
 
@@ -157,17 +181,24 @@ def lean_soap(
     shampoo_beta: float | None = None,
     eps: float = 1e-8,
     every: int = 10,
+    merge: int | None = None,
+    one_sided: bool = False,
+    tolerance: float = 0.0,
     stagger: bool = True,
+    state: State = "full",
 ) -> Method:
     """SOAP with every tensor cut into tiles of side ``block``, each with a basis of its own.
 
     The equations are those of `soap`, tile by tile. A product with a basis, and its statistics, cost
     ``2 block`` operations an entry instead of ``2 (rows + columns)``, and turning the bases costs ``block`` an entry.
+    ``merge``, ``one_sided`` and ``tolerance`` are those of `soap`; one side of each tile halves that again.
 
     Deviations:
         1. The tiles: the paper preconditions whole matrices (blocking is from Scalable Shampoo, arXiv 2002.09018).
            Where no axis is longer than ``block`` this is `soap`.
         2. Those of `soap`, but for the longest axis, which ``block`` replaces.
     """
-    whole = soap(b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps, every=every, max_dim=block, stagger=stagger)
-    return dataclasses.replace(whole, preconditioner=Blocked(block, whole.preconditioner))
+    return soap(
+        b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps, every=every, max_dim=block, merge=merge, block=block,
+        one_sided=one_sided, tolerance=tolerance, stagger=stagger, state=state,
+    )  # fmt: skip

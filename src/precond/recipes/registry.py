@@ -26,6 +26,7 @@ def recipe(
     space: Mapping[str, Range] | None = None,
     lr: float | None = None,
     weight_decay: float = 0.0,
+    companion: str = "",
 ) -> Callable[[F], F]:
     """Declare the decorated function as a recipe; see `Recipe` for the fields.
 
@@ -40,6 +41,7 @@ def recipe(
         _registry[known] = Recipe(
             name=known, build=build, builds=builds, runs_on=kinds, family=family, paper=paper, purpose=purpose,
             claim=claim, example=example, space=dict(space or {}), lr=lr, weight_decay=weight_decay,
+            companion=companion,
         )  # fmt: skip
         return build
 

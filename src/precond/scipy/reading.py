@@ -7,11 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 import scipy.sparse.linalg
 import torch
 from torch import Tensor
 
 from precond.core import Map
+from precond.math.sparse import rows_times_csr, unsigned
 from precond.operators import FunctionOperator
 
 
@@ -82,6 +84,9 @@ def read_system(A: Any, b: Any, x0: Any, M: Any, shift: float = 0.0) -> System:
         raise ValueError(f"shapes of A {linear.shape} and x0 {start.shape} are incompatible")
 
     product = rowwise(linear.matvec, dtype)
+    if scipy.sparse.issparse(A) and A.dtype == dtype:
+        parts = unsigned(scipy.sparse.csr_array(A))
+        product = lambda v: torch.from_numpy(rows_times_csr(parts, v.numpy()))  # noqa: E731
     matvec = product if not shift else lambda v: product(v) - shift * v
     operator = FunctionOperator(matvec, (rows, rows), dtype=torch.from_numpy(right).dtype)
     precondition = torch.clone if psolve is None else rowwise(psolve, dtype)
@@ -95,9 +100,11 @@ def working_type(*dtypes: Any) -> np.dtype[Any]:
 
 
 def rowwise(function: Callable[[Any], Any], dtype: np.dtype[Any]) -> Map:
-    """Return a function of one NumPy vector as a map of rows ``[1, n]``, always into fresh memory."""
+    """Return a function of one NumPy vector as a map of rows ``[batch, n]``, always into fresh memory."""
 
     def apply(v: Tensor) -> Tensor:
-        return torch.from_numpy(np.array(function(v[0].numpy()), dtype).reshape(1, -1))
+        if v.shape[0] == 1:
+            return torch.from_numpy(np.array(function(v[0].numpy()), dtype).reshape(1, -1))
+        return torch.from_numpy(np.stack([np.array(function(row), dtype).reshape(-1) for row in v.numpy()]))
 
     return apply

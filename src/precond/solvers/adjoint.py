@@ -88,15 +88,15 @@ class _Solution(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         (x,) = ctx.saved_tensors
         y = ctx.adjoint_solve(g)
-        for_matrix = _outer(ctx.matrix, y, x) if ctx.needs_input_grad[0] else None
-        return for_matrix, _real_as(y, ctx.dtype) if ctx.needs_input_grad[1] else None, None, None
+        for_matrix = outer_on_pattern(ctx.matrix, y, x) if ctx.needs_input_grad[0] else None
+        return for_matrix, real_as(y, ctx.dtype) if ctx.needs_input_grad[1] else None, None, None
 
 
-def _outer(A: Tensor, y: Tensor, x: Tensor) -> Tensor:
+def outer_on_pattern(A: Tensor, y: Tensor, x: Tensor) -> Tensor:
     """Return ``-y x^H`` in the layout and on the pattern of ``A``."""
     y, x = (v.unsqueeze(-1) if v.ndim == 1 else v for v in (y, x))
     if A.layout == torch.strided:
-        return _real_as(-(y @ x.mH), A.dtype)
+        return real_as(-(y @ x.mH), A.dtype)
     if A.layout == torch.sparse_coo:
         A = A.coalesce()  # each place once, as autograd sums over repeated ones
         row, column = A.indices()
@@ -105,12 +105,12 @@ def _outer(A: Tensor, y: Tensor, x: Tensor) -> Tensor:
         row = torch.repeat_interleave(torch.arange(A.shape[0], device=A.device), A.crow_indices().diff())
     else:
         raise BadInputError(f"no gradient with respect to a {A.layout} matrix: give it dense, or as COO or CSR")
-    values = _real_as(-(y[row] * x[column].conj()).sum(-1), A.dtype)
+    values = real_as(-(y[row] * x[column].conj()).sum(-1), A.dtype)
     if A.layout == torch.sparse_coo:
         return torch.sparse_coo_tensor(A.indices(), values, A.shape, is_coalesced=True)
     return torch.sparse_csr_tensor(A.crow_indices(), A.col_indices(), values, A.shape)
 
 
-def _real_as(g: Tensor, dtype: torch.dtype) -> Tensor:
+def real_as(g: Tensor, dtype: torch.dtype) -> Tensor:
     """Return a gradient in the type of what it is the gradient of."""
     return (g.real if g.is_complex() and not dtype.is_complex else g).to(dtype)

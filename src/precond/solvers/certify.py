@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -9,6 +13,8 @@ from precond.core import Certificate, Operator, Status
 
 Certified = tuple[Certificate, Status]
 """A certificate, and the status that it proves where it holds."""
+ShiftedInverse = Callable[[Tensor, float], Tensor]
+"""Maps ``(v, shift)`` to ``(A^H A + shift I)^-1 v``, up to a small factor."""
 
 
 def certify_system(operator: Operator, b: Tensor, x: Tensor, *, rtol: float, atol: float) -> Certified:
@@ -40,42 +46,111 @@ def certify_system(operator: Operator, b: Tensor, x: Tensor, *, rtol: float, ato
     return certificate, Status.CONVERGED_RESIDUAL
 
 
-def certify_least_squares(
-    operator: Operator, b: Tensor, x: Tensor, *, rtol: float, atol: float, matrix_norm: float
-) -> Certified:
-    """Recompute ``||A^H r|| / (||A||_F ||r||)`` and ``||r|| / ||b||``; either may prove a least-squares solution.
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """Quantities of a least-squares solution, each of shape ``[batch]``.
 
-    A small residual proves it for a consistent system, where the first quotient says nothing. For each right-hand side
-    the quantity that is nearer to its bound counts; the worst right-hand side is reported, and both in ``extra``.
+    Attributes:
+        size: ``||b||``.
+        relative: ``||r|| / ||b||``.
+        normal: ``||A^H r|| / (||A||_F ||r||)``.
+        backward: The relative backward error, where it can be estimated.
+    """
+
+    size: Tensor
+    relative: Tensor
+    normal: Tensor
+    backward: Tensor | None
+
+
+def measure_least_squares(
+    operator: Operator, b: Tensor, x: Tensor, *, matrix_norm: float, inverse: ShiftedInverse | None = None
+) -> Measured:
+    """Recompute the residual and its product with the adjoint, and what follows from them.
+
+    The backward error is the estimate of R. Karlson and B. Walden (*Estimation of optimal backward perturbation bounds
+    for the linear least squares problem*, 1997), within a factor of two or so of the smallest ``||[E, theta f]||_F /
+    ||A||_F`` for which ``x`` solves ``min ||(A + E) x - (b + f)||``, with ``theta = ||A||_F / ||b||``::
+
+        ||(A^H A + w^2 I)^-1/2 A^H r|| w / (||r|| ||A||_F),      w = theta ||r|| / sqrt(1 + theta^2 ||x||^2)
 
     Args:
         operator: The matrix, with an adjoint.
         b: Right-hand sides, shape ``[batch, m]``.
         x: Solutions, shape ``[batch, n]``.
-        rtol: Relative tolerance, of both quantities.
-        atol: Absolute tolerance of the residual.
         matrix_norm: ``||A||_F``.
+        inverse: Maps ``(v, shift)`` to ``(A^H A + shift I)^-1 v`` up to a small factor.
 
     Returns:
-        The certificate, and ``CONVERGED_RESIDUAL`` or ``CONVERGED_NORMAL``, whichever it is about.
+        The quantities.
     """
-    b, x, r = _residual(operator, b, x)
-    residual, size = _norm(r), _norm(b)
-    gradient = _norm(operator.double().rmatvec(r.to(operator.double().dtype)))
-    relative, allowed = _over(residual, size), torch.clamp(_over(atol, size), min=rtol)
-    normal = _over(gradient, matrix_norm * residual)
-    consistent, stationary = _excess(relative, allowed), _excess(normal, torch.full_like(normal, rtol))
-    worst = int(torch.minimum(consistent, stationary).argmax())
+    wide = torch.promote_types(b.dtype, torch.float64)
+    precise = operator.double()
+    b, x = b.to(wide), x.to(wide)
+    g, residual = precise.normal(x.to(precise.dtype), b.to(precise.dtype))
+    residual, size = residual.double(), _norm(b)
+    normal = _over(_norm(g), matrix_norm * residual)
+    backward = None
+    if inverse is not None:
+        theta = _over(matrix_norm, size)
+        weight = theta * residual / (1 + (theta * _norm(x)) ** 2).sqrt()
+        energy = torch.zeros_like(residual)
+        for row, w in enumerate(weight.tolist()):
+            v = g[row : row + 1].to(operator.dtype)
+            if 0 < w < math.inf:
+                energy[row] = (v.conj() * inverse(v, w**2)).sum().real.clamp(min=0)
+        backward = torch.where(residual == 0, 0, _over(energy.sqrt() * weight, residual * matrix_norm))
+        backward = torch.where((size > 0) & ~(weight > 0) & (residual > 0), torch.inf, backward)
+    return Measured(size, _over(residual, size), normal, backward)
+
+
+def judge_least_squares(measured: Measured, *, rtol: float, atol: float) -> Certified:
+    """Return the certificate that measured quantities amount to, and the status that it proves where it holds.
+
+    Any one of these proves a least-squares solution: ``||A^H r|| / (||A||_F ||r||)``, an upper bound of the backward
+    error of the matrix; ``||r|| / ||b||``, for a consistent system, where the first quotient says nothing; and the
+    relative backward error of matrix and right-hand side, where it is known. For each right-hand side the quantity
+    that is nearer to its bound counts, the third only where both others fail; the worst right-hand side is reported,
+    with all that is known in ``extra``.
+
+    Args:
+        measured: What was recomputed.
+        rtol: Relative tolerance, of all quantities.
+        atol: Absolute tolerance of the residual.
+
+    Returns:
+        The certificate and the status.
+    """
+    allowed = torch.clamp(_over(atol, measured.size), min=rtol)
+    consistent = _excess(measured.relative, allowed)
+    stationary = _excess(measured.normal, torch.full_like(measured.normal, rtol))
+    least = torch.minimum(consistent, stationary)
+    known = measured.backward is not None
+    stable = _excess(measured.backward, torch.full_like(least, rtol)) if known else torch.full_like(least, torch.inf)
+    worst = int(torch.minimum(least, stable).argmax())
     extra = {
-        "relative residual": float(relative[worst]),
-        "relative normal-equations residual": float(normal[worst]),
+        "relative residual": float(measured.relative[worst]),
+        "relative normal-equations residual": float(measured.normal[worst]),
     }
+    if measured.backward is not None:
+        extra["backward error"] = float(measured.backward.max())
+    if bool(least[worst] > 1) and bool(stable[worst] < least[worst]):
+        quantity = "relative backward error (estimate of Karlson and Walden)"
+        value = float(measured.backward[worst]) if measured.backward is not None else math.inf
+        return Certificate(quantity, value, rtol, extra), Status.CONVERGED_BACKWARD
     if bool(consistent[worst] < stationary[worst]):
         quantity = "relative residual ||b - Ax|| / ||b||"
-        certificate = Certificate(quantity, float(relative[worst]), float(allowed[worst]), extra)
+        certificate = Certificate(quantity, float(measured.relative[worst]), float(allowed[worst]), extra)
         return certificate, Status.CONVERGED_RESIDUAL
     quantity = "relative normal-equations residual ||A^H r|| / (||A||_F ||r||)"
-    return Certificate(quantity, float(normal[worst]), rtol, extra), Status.CONVERGED_NORMAL
+    return Certificate(quantity, float(measured.normal[worst]), rtol, extra), Status.CONVERGED_NORMAL
+
+
+def certify_least_squares(
+    operator: Operator, b: Tensor, x: Tensor, *, rtol: float, atol: float, matrix_norm: float
+) -> Certified:
+    """Return the certificate of solutions; see `measure_least_squares` and `judge_least_squares`."""
+    return judge_least_squares(measure_least_squares(operator, b, x, matrix_norm=matrix_norm), rtol=rtol, atol=atol)
 
 
 def estimated_frobenius_norm(operator: Operator, probes: int = 10) -> float:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 from precond.core import IncompatibleError, Operator
 
+_columns = 4000
+
 
 @dataclasses.dataclass(frozen=True)
 class Attempt:
@@ -17,12 +19,14 @@ class Attempt:
         preconditioner: Name of the preconditioner.
         settings: Arguments of the preconditioner's recipe.
         patience: Iterations after which to try the next, if there is one and the user gave no limit.
+        together: Neither is taken without the other.
     """
 
     method: str
     preconditioner: str
     settings: Mapping[str, float] = dataclasses.field(default_factory=dict)
     patience: int = 2000
+    together: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,10 +72,21 @@ def choose_system(operator: Operator) -> Selection:
 
 
 def choose_least_squares(operator: Operator) -> Selection:
-    """Choose for a least-squares problem."""
-    if operator.entries() is None:
+    """Choose for a least-squares problem.
+
+    A sketch costs about ``20 n^3`` operations and ``12 n^2`` numbers beside one reading of the matrix, so columns are
+    limited; wide matrices have many solutions, of which LSQR finds the one of least norm.
+    """
+    rows, columns = operator.shape
+    sketched = Attempt("spir", "sketch-qr", together=True)
+    dense = operator.dense() is not None
+    small = rows >= columns and columns <= (_columns if dense else _columns // 4)
+    if dense and small:
+        return Selection((sketched, Attempt("lsqr", "jacobi")), "dense and tall")
+    if not dense and operator.entries() is None:
         return Selection((Attempt("lsqr", "identity"),), "known by products")
-    return Selection((Attempt("lsqr", "jacobi"),), "entries give the norms of the columns")
+    jacobi = Attempt("lsqr", "jacobi", patience=max(100, 2 * columns))
+    return Selection((jacobi, sketched) if small else (jacobi,), "entries give the norms of the columns")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,4 +118,4 @@ def choose_ways(operator: Operator) -> tuple[Candidate, ...]:
         return (Candidate("cg", "ic0"), direct, short)
     if traits.symmetric:
         return (Candidate("minres", scaling), direct, short)
-    return (Candidate("bicgstab", "ilu0"), direct, Candidate("gcrodr", "ilu0", recycle=True), short)
+    return (Candidate("bicgstab", "ilu0"), direct, short, Candidate("gcrodr", "ilu0", recycle=True))

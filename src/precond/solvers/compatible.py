@@ -8,7 +8,7 @@ import torch
 
 from precond.core import BadInputError, IncompatibleError, Iteration, Need, Operator, Preconditioner, Work
 
-_fed = Need.OPERATOR | Need.ENTRIES | Need.ADJOINT
+_fed = Need.OPERATOR | Need.ENTRIES | Need.ADJOINT | Need.ROOT
 
 
 def check_iteration(operator: Operator, iteration: Iteration) -> None:
@@ -71,6 +71,10 @@ def check_preconditioner(operator: Operator, iteration: Iteration, preconditione
     if iteration.symmetric_preconditioner and not (traits.symmetric and traits.definite):
         raise IncompatibleError(
             f"{name} is not symmetric positive definite, as {method} needs: use jacobi, ssor or ic0, or method='gmres'"
+        )
+    if Need.ROOT in preconditioner.needs and operator.root() is None:
+        raise IncompatibleError(
+            f"{name} preconditions least-squares problems: use precond.lstsq, or preconditioner='nystrom' or 'ic0'"
         )
     if Need.ENTRIES in preconditioner.needs and operator.entries() is None:
         raise IncompatibleError(

@@ -7,7 +7,7 @@ from typing import Any
 import scipy.sparse
 from torch import Tensor
 
-from precond.core import Map, Operator, Preconditioner, Work
+from precond.core import Embedding, Map, Operator, Preconditioner, Work
 
 
 class CountedOperator(Operator):
@@ -29,13 +29,37 @@ class CountedOperator(Operator):
 
     def matvec(self, x: Tensor) -> Tensor:
         """Return ``A x`` for each row of ``x``."""
-        self.work.matvecs += len(x)
+        self.work.matvecs += x.shape[0]
         return self.inner.matvec(x)
 
     def rmatvec(self, y: Tensor) -> Tensor:
         """Return ``A^H y`` for each row of ``y``."""
-        self.work.matvecs += len(y)
+        self.work.matvecs += y.shape[0]
         return self.inner.rmatvec(y)
+
+    def normal(self, x: Tensor, b: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return ``A^H (b - A x)`` and ``||b - A x||``, two products for each row."""
+        self.work.matvecs += 2 * len(x)
+        return self.inner.normal(x, b)
+
+    def dense(self) -> Tensor | None:
+        """Return the dense tensor of the operator."""
+        return self.inner.dense()
+
+    def sketched(self, embedding: Embedding) -> Tensor:
+        """Return ``S A``; products with unit vectors count when only products are known."""
+        if self.inner.dense() is None and self.inner.entries() is None:
+            self.work.matvecs += self.shape[1]
+        return self.inner.sketched(embedding)
+
+    def root(self) -> Operator | None:
+        """Return the factor of the operator, counted too."""
+        root = self.inner.root()
+        return None if root is None else CountedOperator(root, self.work)
+
+    def factor(self) -> Tensor | None:
+        """Return the dense factor of the operator."""
+        return self.inner.factor()
 
     def entries(self) -> scipy.sparse.csr_array | None:
         """Return the entries of the operator."""

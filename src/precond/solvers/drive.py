@@ -145,7 +145,8 @@ class _Watch:
     def __call__(self, progress: Progress) -> bool:
         """Whether to stop here: certified, off by much, not finite, or asked to by the callback."""
         self.progress, self.count, self.certified = progress, self.count + 1, None
-        residual = float(progress.residual.max())
+        residuals = progress.residual.tolist()
+        residual = max(residuals) if math.isfinite(sum(residuals)) else math.nan
         if self.count > 0 or not self.history:
             self.history.append(residual)
             if self.callback is not None and self.callback(Event(self.done + self.count, residual, progress.solution)):

@@ -59,6 +59,10 @@ class _Held(Preconditioner[Any]):
         """Apply the part."""
         return self.part.apply(state, v, shift=shift)
 
+    def guess(self, state: Any, b: Tensor) -> Tensor | None:
+        """Return the part's guess of a solution."""
+        return self.part.guess(state, b)
+
     def apply_adjoint(self, state: Any, v: Tensor) -> Tensor:
         """Apply the adjoint of the part."""
         return self.part.apply_adjoint(state, v)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from typing import Any
@@ -11,11 +12,19 @@ from torch import Tensor
 
 from precond.core import IncompatibleError, Iteration, Operator, Preconditioner, Progress, Result, Work
 from precond.operators import GramOperator
-from precond.solvers.certify import Certified, certify_least_squares, estimated_frobenius_norm
+from precond.solvers.certify import (
+    Certified,
+    Measured,
+    estimated_frobenius_norm,
+    judge_least_squares,
+    measure_least_squares,
+)  # fmt: skip
 from precond.solvers.compatible import check_adjoint, check_iteration, check_preconditioner
 from precond.solvers.counted import CountedOperator
 from precond.solvers.drive import Callback, drive
 from precond.solvers.setup import check_tolerances, prepare, starting_points
+
+_stable = 4.0  # backward error, in units of the machine epsilon, that an iteration which ends by itself is sent to
 
 
 @torch.no_grad()
@@ -36,8 +45,12 @@ def solve_least_squares(
     """Minimize ``||b - A x||`` until a recomputed residual proves it.
 
     For each right-hand side, ``||A^H r|| <= rtol ||A||_F ||r||`` or ``||r|| <= max(rtol ||b||, atol)``; the second is
-    for consistent systems, where the first says nothing. The operator may have any shape ``[m, n]`` and must have an
-    adjoint; the preconditioner approximates ``(A^H A)^-1`` and is fed with the Gram operator.
+    for consistent systems, where the first says nothing. With a preconditioner that is near to the inverse, such as a
+    sketch, a relative backward error of at most ``rtol`` counts as well. An iteration that ends by itself is run, and
+    started again from where it is, until that error is a few units of rounding.
+
+    The operator may have any shape ``[m, n]`` and must have an adjoint; the preconditioner approximates ``(A^H A)^-1``
+    and is fed with the Gram operator.
 
     Args:
         operator: The matrix, shape ``[m, n]``.
@@ -71,11 +84,19 @@ def solve_least_squares(
     if operator.frobenius_norm() is None:
         check_adjoint(operator, work)
     matrix_norm = estimated_frobenius_norm(counted)
-    precondition, detail = prepare(preconditioner, gram, x, work)
+    prepared = prepare(preconditioner, GramOperator(counted), x, work)
+    start = None if x0 is not None else prepared.guess(b)
+    if start is not None:
+        x = torch.where(b.any(dim=-1, keepdim=True) & torch.isfinite(start).all(dim=-1, keepdim=True), start, 0)
+    goal = rtol
+    if iteration.finishes and prepared.inverse is not None:
+        goal = min(rtol, _stable * torch.finfo(b.dtype).eps)
 
     bounds = torch.clamp(rtol * torch.linalg.vector_norm(b, dim=-1), min=atol).tolist()
 
     def claims(progress: Progress, slack: float) -> bool:
+        if iteration.finishes:
+            return False
         residuals = progress.residual.tolist()
         normals = [math.inf] * len(residuals) if progress.normal is None else progress.normal.tolist()
         return all(
@@ -83,16 +104,27 @@ def solve_least_squares(
             for residual, normal, bound in zip(residuals, normals, bounds, strict=True)
         )
 
-    def certify(x: Tensor) -> Certified:
-        return certify_least_squares(counted, b, x, rtol=rtol, atol=atol, matrix_norm=matrix_norm)
+    seen: list[tuple[Tensor, Measured]] = []
+
+    def certify(x: Tensor, rtol: float = goal) -> Certified:
+        if not (seen and seen[0][0] is x):
+            measured = measure_least_squares(counted, b, x, matrix_norm=matrix_norm, inverse=prepared.inverse)
+            seen[:] = [(x, measured)]
+        return judge_least_squares(seen[0][1], rtol=rtol, atol=atol)
 
     begin = time.perf_counter()
     limit = max(100, 10 * min(operator.shape)) if max_iterations is None else max_iterations
+    if iteration.finishes and (x0 is not None or not bool(b.any())) and certify(x, goal)[0].holds:
+        limit = 0  # nothing to do
     outcome = drive(
-        iteration, counted, b, precondition, x,
+        iteration, counted, b, prepared.apply, x,
         claims=claims, certify=certify, max_iterations=limit, callback=callback,
     )  # fmt: skip
+    if goal < rtol:
+        certificate, converged = certify(outcome.x, rtol)
+        status = converged if certificate.holds else outcome.status
+        outcome = dataclasses.replace(outcome, certificate=certificate, status=status)
     work.spend("iterate", time.perf_counter() - begin)
     method = name or f"{type(iteration).__name__} + {type(preconditioner).__name__}"
-    method = f"{method}; {detail}" if detail else method
+    method = f"{method}; {prepared.detail}" if prepared.detail else method
     return Result(outcome.x, outcome.status, outcome.certificate, work, outcome.iterations, method, outcome.history)

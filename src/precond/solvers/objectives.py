@@ -41,7 +41,7 @@ class TorchObjective(Objective):
 
     def _value(self, x: Tensor) -> Tensor:
         with torch.no_grad():
-            return self._evaluate(x[0])
+            return self.evaluate(x[0])
 
     def _value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self._differentiate(x, keep=self._curvature)
@@ -50,7 +50,7 @@ class TorchObjective(Objective):
         self._graph = None  # frees the memory before the next graph is built
         leaf = x[0].detach().requires_grad_()
         with torch.enable_grad():
-            loss = self._evaluate(leaf)
+            loss = self.evaluate(leaf)
             if not loss.requires_grad:
                 if leaf.numel() == 0:
                     return loss.detach(), torch.zeros_like(x)
@@ -68,7 +68,8 @@ class TorchObjective(Objective):
             self._graph = (x, leaf, gradient)
         return loss.detach(), gradient.detach()[None]
 
-    def _evaluate(self, x: Tensor) -> Tensor:
+    def evaluate(self, x: Tensor) -> Tensor:
+        """Return the function at ``x`` ``[n]``, 0-d, with its graph, checked and uncounted."""
         loss = self._fun(x)
         if not isinstance(loss, Tensor):
             raise BadInputError(f"fun returned {type(loss).__name__}: return a torch tensor, or give jac (NumPy form)")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -35,8 +37,35 @@ def starting_points(operator: Operator, b: Tensor, x0: Tensor | None) -> Tensor:
     return torch.where(b.any(dim=-1, keepdim=True), x0, 0)
 
 
-def prepare(preconditioner: Preconditioner[Any], operator: Operator, like: Tensor, work: Work) -> tuple[Map, str]:
-    """Set a preconditioner up with the operator; return its map and what it has to say about it."""
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A preconditioner that is set up.
+
+    Attributes:
+        apply: Applies it; counted.
+        detail: What the setup has to say.
+        guess: Maps right-hand sides to starting points, or to ``None``.
+        inverse: Maps ``(v, shift)`` to ``(A + shift I)^-1 v`` up to a small factor, where the preconditioner can.
+    """
+
+    apply: Map
+    detail: str
+    guess: Callable[[Tensor], Tensor | None]
+    inverse: Callable[[Tensor, float], Tensor] | None
+
+
+def prepare(preconditioner: Preconditioner[Any], operator: Operator, like: Tensor, work: Work) -> Prepared:
+    """Set a preconditioner up with the operator.
+
+    Args:
+        preconditioner: The preconditioner.
+        operator: What it is fed with.
+        like: Vectors of the shape and type that it will be applied to.
+        work: The account to charge.
+
+    Returns:
+        Its maps, and what it has to say about the setup.
+    """
     begin = time.perf_counter()
     state = preconditioner.init(like)
     preconditioner.observe(state, Evidence(operator=operator))
@@ -47,4 +76,14 @@ def prepare(preconditioner: Preconditioner[Any], operator: Operator, like: Tenso
         work.refresh_failures += health.failures
         detail = health.detail
     work.spend("setup", time.perf_counter() - begin)
-    return counted_apply(preconditioner, state, work), detail
+
+    def inverse(v: Tensor, shift: float) -> Tensor:
+        return preconditioner.apply(state, v, shift=shift)
+
+    traits = preconditioner.traits
+    return Prepared(
+        counted_apply(preconditioner, state, work),
+        detail,
+        lambda b: preconditioner.guess(state, b),
+        inverse if traits.equivalent and traits.shiftable else None,
+    )

@@ -59,7 +59,7 @@ def solve_linear(
     check_tolerances(rtol, atol, max_iterations)
     x = starting_points(operator, b, x0)
     counted = CountedOperator(operator, work)
-    precondition, detail = prepare(preconditioner, operator, x, work)
+    prepared = prepare(preconditioner, counted, x, work)
 
     bounds = torch.clamp(rtol * torch.linalg.vector_norm(b, dim=-1), min=atol).tolist()
 
@@ -73,10 +73,10 @@ def solve_linear(
     begin = time.perf_counter()
     limit = max(100, 10 * operator.shape[0]) if max_iterations is None else max_iterations
     outcome = drive(
-        iteration, counted, b, precondition, x,
+        iteration, counted, b, prepared.apply, x,
         claims=claims, certify=certify, max_iterations=limit, callback=callback,
     )  # fmt: skip
     work.spend("iterate", time.perf_counter() - begin)
     method = name or f"{type(iteration).__name__} + {type(preconditioner).__name__}"
-    method = f"{method}; {detail}" if detail else method
+    method = f"{method}; {prepared.detail}" if prepared.detail else method
     return Result(outcome.x, outcome.status, outcome.certificate, work, outcome.iterations, method, outcome.history)

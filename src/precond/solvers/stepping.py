@@ -45,6 +45,8 @@ class Stepper(abc.ABC):
             missing &= ~Need.RESIDUAL
         if missing:
             raise IncompatibleError(f"minimize cannot provide {missing}: use method='lbfgs' or 'newton-cg'")
+        if method.clip is not None:
+            raise IncompatibleError("minimize clips no gradients: build the method with clip=None")
         self.replaced = 0
         self._method, self._objective, self._like = method, objective, like
         self._needs = method.needs
@@ -177,7 +179,7 @@ class FactorStepper(Stepper):
         evidence = dataclasses.replace(evidence, gradient=signal)
         self._previous = point
         if self._step == 1 and self._method.cadence.prime:
-            preconditioner.prime(self._preconditioner, evidence)
+            self._objective.work.refresh_failures += preconditioner.prime(self._preconditioner, evidence).failures
             return Advance(point)
         preconditioner.observe(self._preconditioner, evidence)
         self._refresh(after=False)

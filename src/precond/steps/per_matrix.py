@@ -42,7 +42,7 @@ class FactorPerMatrix(Factor[Any]):
     def factor(self, state: Any, evidence: Evidence, direction: Tensor) -> Tensor | float:
         """Return the factors, spread over the entries of the matrices; a number stays one."""
         matrices = self.stack.take_apart(direction)
-        factors = self.inner.factor(merge_members(state), _apart(self.stack, evidence), matrices)
+        factors = self.inner.factor(merge_members(state), evidence.reshaped(self.stack.take_apart), matrices)
         return _spread(self.stack, factors, matrices, direction) if isinstance(factors, Tensor) else factors
 
 
@@ -75,7 +75,7 @@ class SharedPerMatrix(Shared[Any]):
         def through(matrices: Tensor) -> Tensor:
             return self.stack.take_apart(precondition(self.stack.put_together(matrices, dims)))
 
-        return self.inner.contribute(merge_members(state), _apart(self.stack, evidence), through)
+        return self.inner.contribute(merge_members(state), evidence.reshaped(self.stack.take_apart), through)
 
     def combine(self, contributions: Tensor) -> Tensor:
         """Combine them as the rule does."""
@@ -83,14 +83,9 @@ class SharedPerMatrix(Shared[Any]):
 
     def share(self, state: Any, evidence: Evidence, combined: Tensor) -> Tensor:
         """Return the factors, spread over the entries of the matrices."""
-        seen, gradient = _apart(self.stack, evidence), need(evidence.gradient, "gradient")
+        seen, gradient = evidence.reshaped(self.stack.take_apart), need(evidence.gradient, "gradient")
         factors = self.inner.share(merge_members(state), seen, combined)
         return _spread(self.stack, factors, need(seen.gradient, "gradient"), gradient)
-
-
-def _apart(stack: Stack, evidence: Evidence) -> Evidence:
-    gradient, previous = (None if v is None else stack.take_apart(v) for v in (evidence.gradient, evidence.previous))
-    return dataclasses.replace(evidence, gradient=gradient, previous=previous)
 
 
 def _spread(stack: Stack, factors: Tensor, matrices: Tensor, like: Tensor) -> Tensor:

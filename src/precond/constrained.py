@@ -1,0 +1,248 @@
+"""Constraints for ``precond.minimize``: forms of a nonlinear program, names of methods, and the certificate."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from precond.core import (
+    BadInputError,
+    Builds,
+    Certificate,
+    IncompatibleError,
+    Iterate,
+    Program,
+    ProgramIteration,
+    Result,
+    Status,
+    Work,
+)
+from precond.recipes import registry
+from precond.solvers.constraints import Block, read_bounds, read_constraints
+from precond.solvers.minimize import Event
+from precond.solvers.program_oracles import GivenProgram, TorchProgram
+from precond.solvers.programs import residuals, run_program
+from precond.solvers.residuals import DifferenceJacobian
+
+logger = logging.getLogger(__name__)
+
+MAX_ITERATIONS = 3000
+DENSE = 2**31
+"""Bytes that the dense Newton system of the automatic choice may take."""
+FIXED = 1e-10
+"""Bounds closer than this times their size fix a variable."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Oracles:
+    """The functions of a program over the flat variables ``[n]``, before constraints are sorted.
+
+    Attributes:
+        start: The starting point, ``[n]``.
+        loss: The objective, 0-d.
+        gradient: Its gradient, or ``None`` when all functions are differentiated by autograd.
+        give: Turns flat variables into what users see.
+        call: Calls a user's function at flat variables.
+        finish: Turns the flat solution into what the result holds.
+    """
+
+    start: Tensor
+    loss: Callable[[Tensor], Tensor]
+    gradient: Callable[[Tensor], Tensor] | None
+    give: Callable[[Tensor], Any]
+    call: Callable[[Callable[..., Any], Tensor], Any]
+    finish: Callable[[Tensor], Any]
+
+
+def minimize_constrained(
+    oracles: Oracles,
+    constraints: Any,
+    bounds: Any,
+    *,
+    method: str | ProgramIteration,
+    tol: float,
+    max_iterations: int | None,
+    callback: Callable[[Event], object] | None,
+) -> Result:
+    """Minimize under constraints; see ``precond.minimize``, which calls this.
+
+    Inequalities get slack variables within bounds, ``c(x) - s = 0``; variables that their bounds fix become equations.
+    """
+    x0 = oracles.start
+    n = x0.numel()
+    blocks = [] if constraints is None else read_constraints(constraints, x0, oracles.call)
+    lower, upper = read_bounds(bounds, x0)
+    fixed = torch.isfinite(upper - lower) & (upper - lower <= FIXED * lower.abs().clamp(min=1))
+    if bool(fixed.any()):
+        rows = torch.eye(n, dtype=x0.dtype, device=x0.device)[fixed]
+        middle = ((lower + upper) / 2)[fixed]
+        blocks.append(Block(lambda x: rows @ x, lambda x: rows, middle, middle))
+        lower, upper = torch.where(fixed, -torch.inf, lower), torch.where(fixed, torch.inf, upper)
+    form = _Slacked.of(oracles, blocks, lower, upper)
+    work = Work()
+    program = form.program(work)
+    iteration, label = _resolve(method, program)
+    if program.bounded and not iteration.bounds:
+        raise IncompatibleError(
+            f"{label} knows no bounds, and inequalities need them: use method='interior-point' (or 'auto')"
+        )
+    watch = None
+    if callback is not None:
+
+        def watch(event: Event) -> object:
+            return callback(dataclasses.replace(
+                event, x=oracles.give(event.x[0, :n].clone()), gradient=oracles.give(event.gradient[0, :n].clone())
+            ))  # fmt: skip
+
+    outcome = run_program(
+        program, form.start, iteration, tol=tol, callback=watch,
+        max_iterations=MAX_ITERATIONS if max_iterations is None else max_iterations,
+    )  # fmt: skip
+    certificate = _certify(form, outcome.iterate, tol)
+    status = outcome.status
+    if certificate.holds:
+        status = Status.CONVERGED_KKT
+    elif status is Status.CONVERGED_KKT:
+        logger.info("the run claimed convergence, and the certificate does not hold: %s", certificate)
+        status = Status.FAILED_STAGNATION
+    return Result(
+        oracles.finish(outcome.iterate.site.x[:n]), status, certificate, work, outcome.iterations, label,
+        outcome.history, outcome.iterate.multipliers,
+    )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class _Slacked:
+    """A program over variables and slacks ``(x, s)``, ``[n + k]``.
+
+    Attributes:
+        oracles: The functions of the variables.
+        blocks: The constraints.
+        lower: Lower bounds of the variables and slacks.
+        upper: Upper bounds.
+        target: What equations are to equal, ``[m]``; zero for inequalities.
+        slacked: Which constraints have a slack, ``[m]``.
+        start: The starting point with slacks, ``[n + k]``.
+    """
+
+    oracles: Oracles
+    blocks: list[Block]
+    lower: Tensor
+    upper: Tensor
+    target: Tensor
+    slacked: Tensor
+    start: Tensor
+
+    @classmethod
+    def of(cls, oracles: Oracles, blocks: list[Block], lower: Tensor, upper: Tensor) -> _Slacked:
+        x0 = oracles.start
+        low = torch.cat([x0.new_zeros(0), *(block.lower for block in blocks)])
+        high = torch.cat([x0.new_zeros(0), *(block.upper for block in blocks)])
+        slacked = low != high
+        with torch.no_grad():
+            values = torch.cat([x0.new_zeros(0), *(block.function(x0) for block in blocks)])
+        slacks = values[slacked].clamp(low[slacked], high[slacked])
+        return cls(
+            oracles, blocks, torch.cat([lower, low[slacked]]), torch.cat([upper, high[slacked]]),
+            torch.where(slacked, 0.0, low), slacked, torch.cat([x0, torch.nan_to_num(slacks)]),
+        )  # fmt: skip
+
+    @property
+    def n(self) -> int:
+        """Number of variables without slacks."""
+        return self.oracles.start.numel()
+
+    def constraints(self, y: Tensor) -> Tensor:
+        """Return the equations ``[m]`` at ``(x, s)``."""
+        x, s = y[: self.n], y[self.n :]
+        values = [block.function(x) for block in self.blocks]
+        stacked = torch.cat(values) if values else y.new_zeros(0)
+        places = self.slacked.nonzero()[:, 0]
+        return (stacked - self.target.to(stacked)).index_add(0, places, -s)
+
+    def jacobian(self, y: Tensor) -> Tensor:
+        """Return the Jacobian of the equations, ``[m, n + k]``."""
+        x = y[: self.n]
+        rows = []
+        for block in self.blocks:
+            if block.jacobian is not None:
+                rows.append(block.jacobian(x))
+            else:
+                rows.append(DifferenceJacobian(near=float("inf")).at(block.function, x, block.function(x)))
+        stacked = torch.cat(rows) if rows else y.new_zeros(0, self.n)
+        slack = -torch.eye(len(self.target), dtype=y.dtype, device=y.device)[:, self.slacked]
+        return torch.cat([stacked, slack], dim=1)
+
+    def program(self, work: Work, *, double: bool = False) -> Program:
+        """Return the oracle; in double precision if asked and the functions allow it."""
+        loss, gradient, n = self.oracles.loss, self.oracles.gradient, self.n
+        lower, upper = (b.double() if double else b for b in (self.lower, self.upper))
+        equations = len(self.target)
+        if gradient is None:
+            return TorchProgram(lambda y: loss(y[:n]), self.constraints, lower, upper, equations, work)
+
+        def padded(y: Tensor) -> Tensor:
+            return torch.cat([gradient(y[:n]), torch.zeros_like(y[n:])])
+
+        return GivenProgram(
+            lambda y: loss(y[:n]), padded, self.constraints, self.jacobian, lower, upper, equations, work
+        )
+
+
+def _certify(form: _Slacked, iterate: Iterate, tol: float) -> Certificate:
+    """Recompute the residuals from the problem, with the slacks that fit best, in float64 if the functions take it."""
+    for double in (True, False):
+        y, multipliers, z = iterate.site.x, iterate.multipliers, iterate.bound_multipliers
+        if double:
+            y, multipliers = y.double(), multipliers.double()
+            z = None if z is None else z.double()
+        program = form.program(Work(), double=double)
+        try:
+            if bool(form.slacked.any()):  # the distance of c(x) to its bounds is what counts, not the slack's value
+                with torch.no_grad():
+                    off = form.constraints(y)[form.slacked]
+                low, high = program.lower[form.n :], program.upper[form.n :]
+                y = torch.cat([y[: form.n], (y[form.n :] + off).clamp(low, high)])
+            site = program.site(y)
+        except Exception:  # users' functions may refuse a float64 point in any way
+            if not double:
+                raise
+            logger.debug("the problem cannot be evaluated in float64; certified in %s", iterate.site.x.dtype)
+            continue
+        left = residuals(program, Iterate(site, multipliers.to(site.gradient), z))
+        extra = {
+            "stationarity": left.stationarity, "feasibility": left.feasibility,
+            "complementarity": left.complementarity, "loss": float(site.loss),
+        }  # fmt: skip
+        precision = str(site.gradient.dtype).removeprefix("torch.")
+        return Certificate(
+            f"largest residual of the optimality conditions ({precision})", left.worst, float(tol), extra
+        )
+    raise AssertionError("the second round returns or raises")
+
+
+def _resolve(method: str | ProgramIteration, program: Program) -> tuple[ProgramIteration, str]:
+    """Return the iteration, and what the result says about it."""
+    if isinstance(method, ProgramIteration):
+        return method, type(method).__name__
+    if not isinstance(method, str):
+        raise BadInputError(
+            f"with constraints, method must be a name or a ProgramIteration, not {type(method).__name__}"
+        )
+    name, label = method, method
+    if method == "auto":
+        side = program.variables + program.equations
+        if program.bounded or side * side * 8 <= DENSE:
+            name, label = "interior-point", "interior-point (auto: bounds, or a Newton system that fits into memory)"
+        else:
+            name, label = "sketched-newton", "sketched-newton (auto: equations alone, too many for a dense system)"
+    recipe = registry.find(name)
+    if recipe.builds is not Builds.PROGRAM:
+        fitting = ", ".join(each.name for each in registry.all_recipes().values() if each.builds is Builds.PROGRAM)
+        raise IncompatibleError(f"{name!r} cannot handle constraints: use one of {fitting}")
+    return recipe.build(), label

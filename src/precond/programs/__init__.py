@@ -1,0 +1,1 @@
+"""Iterations for nonlinear programs, and the parts they are made of."""

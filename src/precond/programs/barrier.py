@@ -1,0 +1,96 @@
+"""The logarithmic barrier of bounds, with its own multipliers."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+KEEP = 1e10
+"""Multipliers stay within this factor of ``mu / distance``."""
+
+
+@dataclasses.dataclass
+class Barrier:
+    """``-mu sum log(x - lower) - mu sum log(upper - x)``, and multipliers of the bounds.
+
+    Attributes:
+        lower: Lower bounds, ``[n]``, ``-inf`` where there are none.
+        upper: Upper bounds, ``[n]``.
+        mu: Its weight; zero where there are no bounds.
+        below: Multipliers of the lower bounds, ``[n]``, zero where there are none.
+        above: Multipliers of the upper bounds, ``[n]``.
+    """
+
+    lower: Tensor
+    upper: Tensor
+    mu: float
+    below: Tensor
+    above: Tensor
+
+    @classmethod
+    def around(cls, lower: Tensor, upper: Tensor, mu: float) -> Barrier:
+        """Return the barrier of bounds with multipliers of 1."""
+        below, above = torch.isfinite(lower).to(lower), torch.isfinite(upper).to(lower)
+        return cls(lower, upper, mu if bool(below.any() or above.any()) else 0.0, below, above)
+
+    def inside(self, x: Tensor, share: float = 1e-2) -> Tensor:
+        """Return ``x`` moved away from the bounds, as much as they leave room for."""
+        width = self.upper - self.lower
+        near_lower = torch.minimum(share * self.lower.abs().clamp(min=1), share * width)
+        near_upper = torch.minimum(share * self.upper.abs().clamp(min=1), share * width)
+        x = torch.where(torch.isfinite(self.lower), torch.maximum(x, self.lower + near_lower), x)
+        return torch.where(torch.isfinite(self.upper), torch.minimum(x, self.upper - near_upper), x)
+
+    def value(self, x: Tensor) -> Tensor:
+        """Return the barrier at ``x``, 0-d; not finite outside of the bounds."""
+        if not self.mu:
+            return x.new_zeros(())
+        logs = torch.where(self._has(self.lower), (x - self.lower).log(), 0).sum()
+        return -self.mu * (logs + torch.where(self._has(self.upper), (self.upper - x).log(), 0).sum())
+
+    def gradient(self, x: Tensor) -> Tensor:
+        """Return the gradient of the barrier, ``[n]``."""
+        return self.mu / (self.upper - x) - self.mu / (x - self.lower)
+
+    def curvature(self, x: Tensor) -> Tensor:
+        """Return the primal-dual diagonal ``below / (x - lower) + above / (upper - x)``, ``[n]``."""
+        return self.below / (x - self.lower) + self.above / (self.upper - x)
+
+    def steps(self, x: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the Newton steps of the multipliers that go with the step ``d``."""
+        low, high = x - self.lower, self.upper - x
+        below = torch.where(self._has(self.lower), (self.mu - self.below * d) / low - self.below, 0)
+        above = torch.where(self._has(self.upper), (self.mu + self.above * d) / high - self.above, 0)
+        return below, above
+
+    def move(self, x: Tensor, steps: tuple[Tensor, Tensor], share: float) -> None:
+        """Move the multipliers as far as they stay positive, and keep them near ``mu / distance`` at the new ``x``."""
+        alpha = min(_positive(self.below, steps[0], share), _positive(self.above, steps[1], share))
+        self.below, self.above = self.below + alpha * steps[0], self.above + alpha * steps[1]
+        if self.mu:
+            low, high = self.mu / (x - self.lower), self.mu / (self.upper - x)
+            self.below = torch.where(self._has(self.lower), self.below.clamp(low / KEEP, low * KEEP), 0)
+            self.above = torch.where(self._has(self.upper), self.above.clamp(high / KEEP, high * KEEP), 0)
+
+    def reset(self, x: Tensor) -> None:
+        """Set the multipliers to ``mu / distance``, at most 1000."""
+        if self.mu:
+            self.below = torch.where(self._has(self.lower), (self.mu / (x - self.lower)).clamp(max=1e3), 0)
+            self.above = torch.where(self._has(self.upper), (self.mu / (self.upper - x)).clamp(max=1e3), 0)
+
+    def gap(self, x: Tensor, mu: float) -> float:
+        """Return the largest ``|multiplier * distance - mu|``."""
+        low = torch.where(self._has(self.lower), (x - self.lower) * self.below - mu, 0)
+        high = torch.where(self._has(self.upper), (self.upper - x) * self.above - mu, 0)
+        return max((float(v.abs().max()) for v in (low, high) if v.numel()), default=0.0)
+
+    @staticmethod
+    def _has(bound: Tensor) -> Tensor:
+        return torch.isfinite(bound)
+
+
+def _positive(z: Tensor, d: Tensor, share: float) -> float:
+    ratio = torch.where(d < 0, share * z / -d, torch.inf)
+    return min(1.0, float(ratio.min())) if ratio.numel() else 1.0

@@ -1,0 +1,82 @@
+"""How the Hessian of the Lagrangian is made positive definite on the tangent space of the constraints."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import final
+
+import torch
+from torch import Tensor
+
+from precond.math.inertia import factorize
+from precond.operators.kkt import assemble
+
+
+class Curvature(abc.ABC):
+    """Chooses a multiple of the identity to add to the Hessian."""
+
+    @abc.abstractmethod
+    def shift(self, hessian: Tensor, jacobian: Tensor) -> float:
+        """Return the shift for a dense Hessian ``[n, n]`` and Jacobian ``[m, n]`` of full row rank."""
+
+
+def reduced_above(hessian: Tensor, jacobian: Tensor, threshold: float) -> bool:
+    """Whether all eigenvalues of ``Z' H Z`` exceed ``threshold``, ``Z`` orthonormal, spanning the null space of ``J``.
+
+    They do if and only if ``[[H - threshold I, J'], [J, 0]]`` has ``n`` positive and ``m`` negative eigenvalues.
+    """
+    m, n = jacobian.shape
+    found = factorize(assemble(hessian, jacobian, shift=-threshold))
+    return found is not None and (found.positive, found.negative) == (n, m)
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class FrobeniusShift(Curvature):
+    """``margin + ||H||_F`` where the reduced Hessian has an eigenvalue below ``threshold``, else nothing.
+
+    Source: I. Hong, S. Na, M. W. Mahoney, M. Kolar, arXiv 2305.18379 (their published code).
+    """
+
+    threshold: float = 1e-6
+    margin: float = 0.1
+
+    def shift(self, hessian: Tensor, jacobian: Tensor) -> float:
+        """Return the shift; by Weyl's inequality it leaves eigenvalues of at least ``margin``."""
+        if reduced_above(hessian, jacobian, self.threshold):
+            return 0.0
+        return self.margin + float(torch.linalg.matrix_norm(hessian))
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class LeastShift(Curvature):
+    """The first of ``0, first, factor first, factor^2 first, ...`` that leaves the reduced Hessian above ``threshold``.
+
+    Source: the idea of A. Waechter, L. T. Biegler, *On the implementation of an interior-point filter line-search
+    algorithm*, 2006, section 3.1.
+    """
+
+    threshold: float = 1e-8
+    first: float = 1e-4
+    factor: float = 8.0
+
+    def shift(self, hessian: Tensor, jacobian: Tensor) -> float:
+        """Return the shift."""
+        shift, unit = 0.0, torch.eye(len(hessian), dtype=hessian.dtype, device=hessian.device)
+        while not reduced_above(hessian + shift * unit, jacobian, self.threshold):
+            shift = self.factor * shift or self.first
+            if not shift < 1e40:  # not finite, or the Jacobian has not full rank
+                return self.first + float(torch.linalg.matrix_norm(hessian))
+        return shift
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class NoShift(Curvature):
+    """The Hessian as it is, for problems that are convex on the constraints; needs no dense matrices."""
+
+    def shift(self, hessian: Tensor, jacobian: Tensor) -> float:
+        """Return zero."""
+        return 0.0

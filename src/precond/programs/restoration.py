@@ -1,0 +1,92 @@
+"""Back towards the constraints, when no step along the Newton direction is acceptable."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from precond.core import Program, Site
+from precond.core.materialize import materialize
+
+ITERATIONS = 200
+FLAT = 1e-9
+"""A violation is stationary where its scaled gradient is this small beside it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """Where a restoration ended.
+
+    Attributes:
+        site: The last point.
+        stationary: It is a stationary point of the violation, which has not vanished.
+        accepted: The caller accepted it.
+    """
+
+    site: Site
+    stationary: bool
+    accepted: bool
+
+
+def restore(
+    program: Program, site: Site, rows: Tensor, lower: Tensor, upper: Tensor, acceptable: Callable[[Site], bool]
+) -> Restored:
+    """Reduce the scaled violation by Levenberg-Marquardt steps inside the bounds until the caller accepts.
+
+    ``(J'J + nu D^-2) d = -J'c`` with ``D`` the distances to the bounds, at most 1: variables next to a bound move
+    little (T. F. Coleman, Y. Li, 1996); steps keep to the interior.
+
+    Args:
+        program: The oracle.
+        site: Where to start, strictly inside of the bounds.
+        rows: Factors of the constraints, ``[m]``.
+        lower: Lower bounds, ``[n]``.
+        upper: Upper bounds, ``[n]``.
+        acceptable: Decides whether a point will do.
+
+    Returns:
+        Where it ended.
+    """
+    nu = 1e-4
+    unit = torch.eye(site.x.numel(), dtype=site.x.dtype, device=site.x.device)
+    for _ in range(ITERATIONS):
+        c = site.constraints * rows
+        jacobian = materialize(site.jacobian) * rows[:, None]
+        distance = torch.minimum(site.x - lower, upper - site.x).clamp(max=1.0)
+        scaled = jacobian * distance
+        gradient, half = c @ scaled, float(c @ c) / 2
+        largest = float(scaled.norm()) or 1.0
+        if float(gradient.norm()) <= FLAT * largest * float(c.norm()) or not float(c.norm()) > 0:
+            return Restored(site, bool(float(c.norm()) > 0), False)
+        moved = False
+        gram = scaled.mT @ scaled
+        while nu < 1e20:
+            factor, info = torch.linalg.cholesky_ex(gram + nu * largest**2 * unit)
+            if int(info) == 0:
+                d = -torch.cholesky_solve(gradient[:, None], factor)[:, 0]
+                step = distance * d
+                step = step * to_boundary(site.x, step, lower, upper, 0.99)
+                _, trial = program.values(site.x + step)
+                trial = trial * rows
+                predicted = half - float((c + jacobian @ step).square().sum()) / 2
+                gained = half - float(trial @ trial) / 2
+                if predicted > 0 and gained >= 1e-4 * predicted:
+                    nu = max(1e-14, nu / (5 if gained > 0.5 * predicted else 1))
+                    site, moved = program.site(site.x + step), True
+                    break
+            nu *= 4
+        if not moved:
+            return Restored(site, True, False)
+        if acceptable(site):
+            return Restored(site, False, True)
+    return Restored(site, False, False)
+
+
+def to_boundary(x: Tensor, d: Tensor, lower: Tensor, upper: Tensor, share: float) -> float:
+    """Return the largest step of at most 1 along ``d`` that leaves ``1 - share`` of every distance to a bound."""
+    room = torch.where(d < 0, x - lower, upper - x)
+    ratio = torch.where(d == 0, torch.inf, share * room / d.abs())
+    return min(1.0, float(ratio.min())) if ratio.numel() else 1.0

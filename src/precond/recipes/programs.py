@@ -1,0 +1,227 @@
+"""Methods for nonlinear programs: an objective under equations and inequalities."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from precond.core import BadInputError, Builds, Iteration, Kind, Paper, ProgramIteration
+from precond.krylov.dense import Dense
+from precond.krylov.gmres import GMRES
+from precond.krylov.minres import MINRES
+from precond.krylov.sketch_project import SketchProject
+from precond.programs.accuracy import Prescribed, Tested
+from precond.programs.augmented import AugmentedLagrangian
+from precond.programs.curvature import FrobeniusShift, LeastShift
+from precond.programs.interior_point import InteriorPoint
+from precond.programs.sketched_newton import SketchedNewton
+from precond.recipes.registry import recipe
+
+_HONG = Paper(
+    title="Constrained Optimization via Exact Augmented Lagrangian and Randomized Iterative Sketching",
+    authors="Ilgee Hong, Sen Na, Michael W. Mahoney, Mladen Kolar",
+    year=2023,
+    arxiv="2305.18379",
+    venue="ICML 2023",
+)
+_CALL = "precond.minimize(lambda x: (x**2).sum(), torch.ones(3).double(), constraints=lambda x: x.sum()[None] - 1"
+
+Inner = Literal["sketch", "rows", "dense", "minres", "gmres"]
+
+
+def _inner(name: Inner, size: int | None, seed: int) -> Iteration:
+    solvers: dict[str, Iteration] = {
+        "sketch": SketchProject(size, "gaussian", seed),
+        "rows": SketchProject(size or 1, "rows", seed),
+        "dense": Dense(),
+        "minres": MINRES(),
+        "gmres": GMRES(),
+    }
+    if name not in solvers:
+        raise BadInputError(f"inner must be one of {', '.join(solvers)}, not {name!r}")
+    return solvers[name]
+
+
+@recipe(
+    builds=Builds.PROGRAM,
+    runs_on=Kind.PROGRAM,
+    family="constrained",
+    paper=_HONG,
+    purpose="Equality constraints, with Newton systems solved by random sketches to an accuracy chosen on the way.",
+    claim="Converges globally and superlinearly with inexact, randomized inner solves, on fewer evaluations than "
+    "methods with an l1 merit function.",
+    example=f"{_CALL}, method='adasketch-newton')",
+)
+def adasketch_newton(
+    *,
+    inner: Inner = "sketch",
+    size: int | None = None,
+    seed: int = 0,
+    eta1: float = 1.0,
+    eta2: float = 0.1,
+    delta: float = 0.1,
+    growth: float = 1.5,
+    armijo: float = 0.1,
+    threshold: float = 1e-6,
+    order: float = 0.0,
+) -> ProgramIteration:
+    """AdaSketch-Newton-GALA: the paper's rules of accuracy and penalties.
+
+    With ``M = f + lambda' c + eta1/2 ||c||^2 + eta2/2 ||grad_x L||^2``, ``Gamma = [[B, J'], [J, 0]]`` and
+    ``B = hess_x L + t I``:
+
+    1. ``t = 0.1 + ||hess_x L||`` where the reduced Hessian has an eigenvalue below ``threshold``, else 0.
+    2. Sketch and project on ``Gamma z = -grad L`` until ``||Gamma|| Psi ||r|| <= theta delta ||grad L||``, with
+       ``Psi = 20 max(||B||^2, 1) / (min(xi, 1) 0.1)``, ``xi`` the least eigenvalue of ``J J'``, and ``delta`` at most
+       ``(1/2 - armijo) eta2 / ((1 + eta1 + eta2) Upsilon^2 Psi^2)``, but not below 1e-6.
+    3. While ``<grad M, z> > -eta2/2 ||grad L||^2``: ``eta1 <- nu^2 eta1``, ``eta2 <- eta2 / nu``,
+       ``delta <- delta / nu^4``, and the inner solve goes on from where it is.
+    4. Halve the step from 1 until ``M`` falls by ``armijo`` times the step times the slope.
+
+    Deviations:
+        1. The slope of ``M`` uses the Hessian of the Lagrangian, as the derivative does; the published code has the
+           Hessian of the objective there.
+        2. The residual of the inner solve starts as ``+grad L``, consistently with its recurrence; the published code
+           starts with the other sign.
+        3. Multipliers start at their least-squares fit, where the code starts at zero or one.
+        4. Sketches have ``size`` columns, half of the equations unless given, where the paper's experiments take one
+           (``inner="rows"`` is that, with uniform rows).
+        5. The eigenvalue test of step 1 reads the inertia of a factorization, not an eigendecomposition of ``Z' H Z``.
+
+    Args:
+        inner: What solves the Newton systems: Gaussian sketches, sampled rows, or a deterministic solver.
+        size: Columns of a sketch.
+        seed: Seed of the sketches.
+        eta1: First penalty on the constraints.
+        eta2: First penalty on the gradient of the Lagrangian.
+        delta: First accuracy.
+        growth: ``nu``.
+        armijo: Sufficient decrease.
+        threshold: Least eigenvalue that the reduced Hessian may have unshifted.
+        order: ``theta = min(1, ||grad L||^order)``; above zero convergence is superlinear.
+
+    Returns:
+        The iteration.
+    """
+    return SketchedNewton(
+        _inner(inner, size, seed), Prescribed(delta, armijo, growth, order=order), FrobeniusShift(threshold),
+        eta1=eta1, eta2=eta2, growth=growth, armijo=armijo,
+    )  # fmt: skip
+
+
+@recipe(
+    builds=Builds.PROGRAM,
+    runs_on=Kind.PROGRAM,
+    family="constrained",
+    paper=_HONG,
+    purpose="The same with accuracies that the descent itself tests, a fraction of the inner work.",
+    claim="Sharpening the accuracy with convergence makes local convergence superlinear.",
+    example=f"{_CALL}, method='sketched-newton')",
+)
+def sketched_newton(
+    *,
+    inner: Inner = "sketch",
+    size: int | None = None,
+    seed: int = 0,
+    start: float = 0.1,
+    order: float = 0.5,
+    eta1: float = 1.0,
+    eta2: float = 0.1,
+) -> ProgramIteration:
+    """Newton's method on the exact augmented Lagrangian, as accurate as descent requires.
+
+    As `adasketch_newton`, but the inner solve stops at ``||r|| <= min(start, ||grad L||^order) ||grad L||``; where the
+    step found is no direction of descent the bound is divided by ten, and only at the end of that the penalties change.
+
+    Deviations:
+        1. The bounds on the accuracy, which the paper derives from estimates of ``||Gamma^-1||``, are replaced by the
+           test of descent that they are there to ensure.
+        2. The Hessian is shifted by the first of ``1e-4 * 8^k`` that makes it positive definite on the tangent space,
+           where the published code adds its Frobenius norm.
+        3. See `adasketch_newton` for the others.
+
+    Args:
+        inner: What solves the Newton systems.
+        size: Columns of a sketch.
+        seed: Seed of the sketches.
+        start: Largest relative residual of the inner solve.
+        order: Power of ``||grad L||`` that bounds it near a solution.
+        eta1: First penalty on the constraints.
+        eta2: First penalty on the gradient of the Lagrangian.
+
+    Returns:
+        The iteration.
+    """
+    return SketchedNewton(_inner(inner, size, seed), Tested(start, order), LeastShift(), eta1=eta1, eta2=eta2)
+
+
+@recipe(
+    builds=Builds.PROGRAM,
+    runs_on=Kind.PROGRAM,
+    family="constrained",
+    paper=Paper(
+        title="On the implementation of an interior-point filter line-search algorithm for large-scale nonlinear "
+        "programming",
+        authors="Andreas Waechter, Lorenz T. Biegler",
+        year=2006,
+        venue="Mathematical Programming 106",
+    ),
+    purpose="Equations, inequalities and bounds, from bad starting points and with dependent constraints.",
+    claim="More robust than methods with merit functions on the CUTEst collection.",
+    example=f"{_CALL}, bounds=[(0, None)] * 3, method='interior-point')",
+)
+def interior_point(*, mu: float = 0.1, tau: float = 0.99) -> ProgramIteration:
+    """A primal-dual interior-point method with a filter line search.
+
+    Newton's method on the optimality conditions of ``min f - mu sum log(x - l) - mu sum log(u - x)``, ``c = 0``, with
+    ``mu <- min(0.2 mu, mu^1.5)`` once they hold to ``10 mu``. The system is shifted until its inertia is right; steps
+    keep to 99 % of the distance to bounds, and are accepted by a filter of violation and objective, after at most four
+    second-order corrections; where none is, the violation is reduced until the filter accepts. Without bounds this is a
+    filter Newton method for equality constraints.
+
+    Deviations:
+        1. The violation is reduced by scaled Levenberg-Marquardt steps; the paper solves another problem.
+        2. Systems are dense, equilibrated before their inertia is read, and the second block is shifted wherever this
+           alone makes the inertia right.
+        3. Bounds are not relaxed, and the limit on the violation is 1e4 times the initial one in each barrier problem.
+        4. Near a solution, where values differ by rounding alone, a step that shrinks the residuals is accepted.
+
+    Args:
+        mu: First weight of the barrier.
+        tau: Least share of the distance to a bound that a step may take.
+
+    Returns:
+        The iteration.
+    """
+    return InteriorPoint(mu, tau)
+
+
+@recipe(
+    builds=Builds.PROGRAM,
+    runs_on=Kind.PROGRAM,
+    family="constrained",
+    paper=Paper(
+        title="Multiplier and gradient methods",
+        authors="Magnus R. Hestenes",
+        year=1969,
+        venue="Journal of Optimization Theory and Applications 4",
+    ),
+    purpose="The baseline for equality constraints: unconstrained subproblems, multipliers from their residuals.",
+    claim="Converges without the penalty tending to infinity.",
+    example=f"{_CALL}, method='augmented-lagrangian')",
+)
+def augmented_lagrangian(*, mu: float = 1.0, growth: float = 1.5, accuracy: float = 0.1) -> ProgramIteration:
+    """The method of multipliers: ``x`` minimizes ``f + lambda' c + mu/2 ||c||^2``, then ``lambda <- lambda + mu c``.
+
+    Deviations:
+        1. Subproblems are solved to ``accuracy``, divided by ten each time, by Newton's method with a shift.
+        2. The penalty grows where the violation has not fallen to a quarter.
+
+    Args:
+        mu: First penalty.
+        growth: Factor of the penalty.
+        accuracy: Accuracy of the first subproblem.
+
+    Returns:
+        The iteration.
+    """
+    return AugmentedLagrangian(mu, growth, accuracy)

@@ -1,0 +1,140 @@
+"""Oracles of nonlinear programs: torch functions by autograd, or functions with derivatives of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from precond.core import BadInputError, Operator, OperatorTraits, Program, Site, Work
+from precond.operators.dense import DenseOperator
+from precond.operators.function import FunctionOperator
+from precond.operators.hessian import autograd_hessian, difference_hessian
+from precond.solvers.residuals import AutogradJacobian
+
+DENSE = 2**26
+"""Bytes up to which a Jacobian by autograd is computed as a matrix; beyond, its products are."""
+
+Scalar = Callable[[Tensor], Tensor]
+
+
+class TorchProgram(Program):
+    """Objective and constraints as torch functions of a flat vector.
+
+    Args:
+        loss: Maps ``[n]`` to 0-d.
+        constraints: Maps ``[n]`` to ``[m]``.
+        lower: Lower bounds, ``[n]``.
+        upper: Upper bounds, ``[n]``.
+        equations: ``m``.
+        work: The account to charge.
+    """
+
+    def __init__(
+        self, loss: Scalar, constraints: Scalar, lower: Tensor, upper: Tensor, equations: int, work: Work | None = None
+    ) -> None:
+        super().__init__(lower, upper, equations, work)
+        self._loss, self._constraints = loss, constraints
+        self._jacobian = AutogradJacobian(constraints)
+
+    def _values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            return self._loss(x), self._constraints(x)
+
+    def _site(self, x: Tensor) -> Site:
+        leaf = x.detach().requires_grad_()
+        with torch.enable_grad():
+            loss = self._loss(leaf)
+            (gradient,) = torch.autograd.grad(loss, leaf, allow_unused=True) if loss.requires_grad else (None,)
+        gradient = torch.zeros_like(x) if gradient is None else gradient
+        with torch.no_grad():
+            c = self._constraints(x)
+        return Site(x, loss.detach(), gradient, c, self._linearize(x, c))
+
+    def _linearize(self, x: Tensor, c: Tensor) -> Operator:
+        if c.numel() * x.numel() * x.element_size() <= DENSE:
+            rows = self._jacobian.at(self._constraints, x, c) if c.numel() else x.new_zeros(0, x.numel())
+            return _Matrix(rows)
+        leaf = x.detach().requires_grad_()
+        with torch.enable_grad():
+            graph = self._constraints(leaf)
+            seed = torch.zeros_like(graph, requires_grad=True)
+            (pulled,) = torch.autograd.grad(graph, leaf, seed, create_graph=True)
+
+        def transposed(v: Tensor) -> Tensor:
+            return torch.autograd.grad(graph, leaf, v, retain_graph=True, is_grads_batched=True)[0]
+
+        def product(v: Tensor) -> Tensor:  # the derivative of J'u in u
+            return torch.autograd.grad(pulled, seed, v, retain_graph=True, is_grads_batched=True)[0]
+
+        return FunctionOperator(product, (c.numel(), x.numel()), rmatvec=transposed, dtype=x.dtype, device=x.device)
+
+    def hessian(self, site: Site, multipliers: Tensor) -> Operator:
+        """Return the Hessian of the Lagrangian by double backward; one backward pass, then one for each product."""
+        leaf = site.x.detach().requires_grad_()
+        with torch.enable_grad():
+            lagrangian = self._loss(leaf) + multipliers @ self._constraints(leaf)
+            gradient = torch.zeros_like(site.x)
+            if lagrangian.requires_grad:
+                found = torch.autograd.grad(lagrangian, leaf, create_graph=True, allow_unused=True)[0]
+                gradient = gradient if found is None else found
+        return autograd_hessian(leaf, gradient, self.work)
+
+
+class GivenProgram(Program):
+    """Objective and constraints with derivatives of their own, as functions of a flat tensor.
+
+    Args:
+        loss: Maps ``[n]`` to 0-d.
+        gradient: Maps ``[n]`` to ``[n]``.
+        constraints: Maps ``[n]`` to ``[m]``.
+        jacobian: Maps ``[n]`` to ``[m, n]``.
+        lower: Lower bounds, ``[n]``.
+        upper: Upper bounds, ``[n]``.
+        equations: ``m``.
+        work: The account to charge; gradients and Jacobians in differences for Hessian products are charged, too.
+    """
+
+    def __init__(
+        self, loss: Scalar, gradient: Scalar, constraints: Scalar, jacobian: Scalar, lower: Tensor, upper: Tensor,
+        equations: int, work: Work | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(lower, upper, equations, work)
+        self._loss, self._gradient, self._constraints, self._jacobian = loss, gradient, constraints, jacobian
+
+    def _values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self._loss(x), self._constraints(x)
+
+    def _site(self, x: Tensor) -> Site:
+        gradient, c, rows = self._gradient(x), self._constraints(x), self._jacobian(x)
+        if gradient.shape != x.shape:
+            raise BadInputError(f"jac returned shape {tuple(gradient.shape)}: it must have {x.numel()} entries like x")
+        if rows.shape != (c.numel(), x.numel()):
+            raise BadInputError(
+                f"a constraint's jac returned shape {tuple(rows.shape)}: it must be [{c.numel()}, {x.numel()}], a row "
+                "for each constraint"
+            )
+        return Site(x, self._loss(x), gradient, c, _Matrix(rows))
+
+    def hessian(self, site: Site, multipliers: Tensor) -> Operator:
+        """Return the Hessian of the Lagrangian by differences of its gradients."""
+
+        def gradient_at(x: Tensor) -> Tensor:
+            self.work.gradients += 1
+            self.work.jacobians += 1
+            return self._gradient(x) + multipliers @ self._jacobian(x)
+
+        return difference_hessian(gradient_at, site.x, site.stationarity(multipliers), self.work)
+
+
+class _Matrix(DenseOperator):
+    """A Jacobian, of which neither symmetry nor finiteness is looked at."""
+
+    def __init__(self, matrix: Tensor) -> None:
+        self.matrix = matrix.detach()
+        self.shape = (matrix.shape[0], matrix.shape[1])
+        self.dtype, self.device = matrix.dtype, matrix.device
+        self.traits = OperatorTraits(symmetric=False)
+        self._entries = None
+        self._double = None

@@ -1,0 +1,189 @@
+"""Constraints in every form, and what happens to bad ones."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import Bounds, LinearConstraint, NonlinearConstraint
+from torch import nn
+
+import precond
+from precond.core import BadInputError, IncompatibleError, Status
+
+F64 = torch.float64
+EQUATION = {"type": "eq", "fun": lambda x: x.sum() - 1.0, "jac": lambda x: np.ones_like(x)}
+
+
+def square(x):
+    return (x**2).sum()
+
+
+@pytest.mark.parametrize(
+    "constraint",
+    [
+        lambda x: x.sum()[None] - 1,
+        lambda x: x.sum() - 1,
+        [lambda x: x[:2].sum() - 2 / 3, lambda x: x[2] - 1 / 3],
+        LinearConstraint(np.ones((1, 3)), 1, 1),
+        NonlinearConstraint(lambda x: x.sum(), 1, 1),
+        {"type": "eq", "fun": lambda x: x.sum() - 1},
+        {"type": "ineq", "fun": lambda x, least: x.sum() - least, "args": (1.0,)},
+        NonlinearConstraint(lambda x: x.sum(), 1, np.inf),
+        [LinearConstraint(np.eye(3), 1 / 3, 5)],
+    ],
+)  # fmt: skip
+def test_every_form_means_the_same(constraint) -> None:
+    result = precond.minimize(square, torch.tensor([2.0, 1.0, -1.0], dtype=F64), constraints=constraint, tol=1e-7)
+    assert result.converged, result.message
+    np.testing.assert_allclose(result.x, np.full(3, 1 / 3), atol=1e-6)
+
+
+@pytest.mark.parametrize("constraint", [EQUATION, {"type": "eq", "fun": lambda x: np.sum(x) - 1}])
+def test_functions_in_numpy(constraint) -> None:
+    result = precond.minimize(
+        lambda x: float(x @ x), np.array([2.0, 1.0, -1.0]), jac=lambda x: 2 * x, constraints=constraint, tol=1e-7
+    )
+    assert result.converged, result.message
+    assert isinstance(result.x, np.ndarray)
+    np.testing.assert_allclose(result.x, np.full(3, 1 / 3), atol=1e-6)
+
+
+@pytest.mark.parametrize("bounds", [Bounds(1, 2), [(1, 2)] * 3, (1, 2), [(1, None), (1, 2), (1, 5)]])
+def test_every_form_of_bounds(bounds) -> None:
+    result = precond.minimize(square, torch.full((3,), 4.0, dtype=F64), bounds=bounds, tol=1e-7)
+    assert result.converged, result.message
+    np.testing.assert_allclose(result.x, np.ones(3), atol=1e-5)
+
+
+def test_a_variable_fixed_by_its_bounds() -> None:
+    result = precond.minimize(
+        square, torch.full((3,), 4.0, dtype=F64), bounds=[(1, None), (2, 2), (None, -1)], tol=1e-7
+    )
+    assert result.converged, result.message
+    np.testing.assert_allclose(result.x, [1, 2, -1], atol=1e-5)
+
+
+def test_dicts_and_modules() -> None:
+    start = {"a": torch.ones(2, dtype=F64), "b": torch.zeros((), dtype=F64)}
+    result = precond.minimize(
+        lambda p: square(p["a"]) + p["b"] ** 2, start, constraints=lambda p: p["a"].sum() + p["b"] - 3
+    )
+    assert result.converged
+    np.testing.assert_allclose(result.x["a"], [1, 1], atol=1e-6)
+    torch.manual_seed(0)
+    model, x = nn.Linear(2, 1).double(), torch.randn(20, 2, dtype=F64)
+    y = x @ torch.tensor([1.0, 2.0], dtype=F64)
+    result = precond.minimize(lambda m: ((m(x)[:, 0] - y) ** 2).mean(), model, constraints=lambda m: m.weight.sum() - 1)
+    assert result.converged
+    assert float(model.weight.sum()) == pytest.approx(1, abs=1e-6)
+
+
+def test_multipliers_have_the_sign_of_the_lagrangian() -> None:
+    result = precond.minimize(square, torch.zeros(2, dtype=F64), constraints=lambda x: x.sum() - 2)
+    np.testing.assert_allclose(result.multipliers, [-2.0], atol=1e-6)  # 2 x + lambda = 0 at x = 1
+
+
+def test_the_certificate_is_computed_from_the_problem() -> None:
+    result = precond.minimize(square, torch.zeros(2, dtype=F64), constraints=lambda x: x.sum() - 2, max_iterations=0)
+    assert result.status is Status.STOPPED_STEPS
+    assert result.certificate.extra["feasibility"] == pytest.approx(2.0)
+    assert not result.converged
+
+
+def test_a_callback_sees_points_and_stops() -> None:
+    seen = []
+
+    def watch(event) -> bool:
+        seen.append(event.x)
+        return len(seen) == 2
+
+    result = precond.minimize(
+        lambda x: (x**4).sum(), torch.full((3,), 2.0, dtype=F64), constraints=lambda x: x[:2].sum() - 1, callback=watch
+    )
+    assert result.status is Status.STOPPED_USER
+    assert [point.shape for point in seen] == [(3,), (3,)]
+
+
+def test_constraints_that_contradict_each_other() -> None:
+    for start in (1.0, 5.0):
+        result = precond.minimize(
+            square, torch.full((2,), start, dtype=F64), constraints=lambda x: torch.stack([x.sum() - 1, x.sum() - 3])
+        )
+        assert result.status is Status.FAILED_INFEASIBLE, result.message
+
+
+def test_a_constraint_that_nothing_meets() -> None:
+    result = precond.minimize(square, torch.ones(2, dtype=F64), constraints=lambda x: x @ x + 1)
+    assert result.status is Status.FAILED_INFEASIBLE, result.message
+
+
+def test_redundant_and_too_many_constraints() -> None:
+    twice = precond.minimize(
+        square, torch.ones(2, dtype=F64), constraints=lambda x: torch.stack([x.sum() - 1, 2 * x.sum() - 2])
+    )
+    assert twice.converged
+    more = precond.minimize(
+        square, torch.ones(1, dtype=F64), constraints=lambda x: torch.stack([x[0] - 2, 2 * x[0] - 4])
+    )
+    assert more.converged
+    np.testing.assert_allclose(more.x, [2.0], atol=1e-6)
+
+
+def test_unbounded_below() -> None:
+    result = precond.minimize(lambda x: x.sum(), torch.ones(2, dtype=F64), constraints=lambda x: x[0] - x[1])
+    assert result.status is Status.FAILED_UNBOUNDED
+
+
+def test_indefinite_and_zero_hessians() -> None:
+    saddle = precond.minimize(
+        lambda x: x[0] * x[1], torch.tensor([1.0, 0.5], dtype=F64), constraints=lambda x: x @ x - 2
+    )
+    assert saddle.converged
+    assert float(saddle.x[0] * saddle.x[1]) == pytest.approx(-1, abs=1e-6)
+    linear = precond.minimize(
+        lambda x: x.sum(), torch.tensor([1, 0.9], dtype=F64), constraints=lambda x: x @ x - 2, tol=1e-8
+    )
+    assert linear.converged
+    np.testing.assert_allclose(linear.x, [-1, -1], atol=1e-6)
+
+
+def test_single_precision_and_nothing() -> None:
+    single = precond.minimize(square, torch.ones(3), constraints=lambda x: x.sum() - 1, tol=1e-4)
+    assert single.converged
+    assert single.x.dtype is torch.float32
+    assert precond.minimize(square, torch.ones(0, dtype=F64), constraints=lambda x: x).converged
+    assert precond.minimize(square, torch.ones(3, dtype=F64), constraints=[]).converged
+
+
+def test_what_is_not_finite() -> None:
+    result = precond.minimize(square, torch.ones(3, dtype=F64), constraints=lambda x: x.sum()[None] * math.nan)
+    assert result.status is Status.FAILED_NON_FINITE
+    turns = precond.minimize(
+        lambda x: torch.where(x[0] > 3, math.nan, (x[0] - 2.9) ** 2 + x[1] ** 2), torch.zeros(2, dtype=F64),
+        constraints=lambda x: x[0] - 2 + x[1] ** 2,
+    )  # fmt: skip
+    assert turns.converged, turns.message
+    with pytest.raises(BadInputError, match="NaN or infinity"):
+        precond.minimize(square, torch.full((2,), math.nan), constraints=lambda x: x.sum())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        ({"constraints": 3}, BadInputError, "constraints is int"),
+        ({"constraints": {"type": "le", "fun": square}}, BadInputError, "'eq' or 'ineq'"),
+        ({"constraints": LinearConstraint(np.ones((1, 5)), 1, 1)}, BadInputError, "5 columns"),
+        ({"constraints": LinearConstraint(np.ones((1, 3)), 2, 1)}, BadInputError, "lower bound exceeds"),
+        ({"bounds": [(0, 1)]}, BadInputError, "each of the 3 variables"),
+        ({"bounds": [(2, 1)] * 3}, BadInputError, "lower bound exceeds"),
+        ({"constraints": square, "method": "lbfgs"}, IncompatibleError, "cannot handle constraints"),
+        ({"bounds": [(0, 1)] * 3, "method": "sketched-newton"}, IncompatibleError, "knows no bounds"),
+        ({"constraints": square, "lr": 0.1}, BadInputError, "leave lr out"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_refused_with_a_remedy(arguments, error, text) -> None:
+    with pytest.raises(error, match=text):
+        precond.minimize(square, torch.ones(3, dtype=F64), **arguments)
