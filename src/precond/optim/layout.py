@@ -71,6 +71,7 @@ def lay_out(
     rules: Sequence[Rule],
     states: Mapping[Tensor, Any],
     distributor: Distributor,
+    backend: str | None = None,
 ) -> Layout:
     """Place the parameters, and group those that have a gradient or a state into slabs with fresh state.
 
@@ -81,6 +82,7 @@ def lay_out(
         rules: Which method the parameters of each group follow.
         states: What is known of each parameter from earlier steps.
         distributor: Says where each parameter is worked on.
+        backend: What compiles the work of slabs; ``None`` for nothing.
 
     Returns:
         The layout, with slabs in the order of their first parameters, flat ones last. The refreshes of a method's
@@ -122,7 +124,7 @@ def lay_out(
         here = [param for param in kin if duties[param] is not Duty.GUEST and present(param)]
         if here:
             like = distributor.held(here[0]) if duties[here[0]] is Duty.HOLDER else here[0]
-            slabs.append(Slab(here, followed[here[0]], key[0], [phase[param] for param in here], like, kin))
+            slabs.append(Slab(here, followed[here[0]], key[0], [phase[param] for param in here], like, kin, backend))
     for key, params in whole.items():
         if any(present(param) for param in params):
             slabs.append(FlatSlab([(names[param], param) for param in params], followed[params[0]], key[0], states))

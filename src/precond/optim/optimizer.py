@@ -8,10 +8,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from precond.core import Distributor, Method, Need, Route, Work, named_tensors
+from precond.core import BadInputError, Distributor, Method, Need, Route, Work, named_tensors
 from precond.distributors.choose import choose
 from precond.math.norms import joint_norm
 from precond.optim.checks import check_closure, check_method, check_parameter, check_rate, dense
+from precond.optim.heap import keep_freed_memory
 from precond.optim.journey import Journey
 from precond.optim.layout import Layout, lay_out, named
 from precond.optim.probe import probed
@@ -42,6 +43,10 @@ class Optimizer(torch.optim.Optimizer):
         weight_decay: Decay factor, per group; what it multiplies is the method's ``decay``.
         distributor: Where the parameters live and who computes them: ``"auto"`` for DTensors and for parameters that
             this process has alone, ``DataParallel()`` for copies in several processes.
+        compile: Compile the work between refreshes with `torch.compile`, at the first steps of each slab; a string
+            names the backend, ``True`` stands for ``"inductor"``. Results agree to rounding. Nothing is compiled again
+            when the learning rate, the decay or the refresh interval change, or when gradients are missing. Steps that
+            are one fused kernel already, and refreshes, are not compiled.
 
     Attributes:
         work: Counted work: applies, refreshes (with their seconds), failures, skipped gradients.
@@ -55,7 +60,11 @@ class Optimizer(torch.optim.Optimizer):
         lr: float | Tensor = 1e-3,
         weight_decay: float = 0.0,
         distributor: Distributor | Literal["auto"] = "auto",
+        compile: bool | str = False,  # as `torch.compile` is called
     ) -> None:
+        if not (isinstance(compile, bool | str) or callable(compile)):
+            raise BadInputError(f"compile must be True, False or a backend of torch.compile, not {compile!r}")
+        self._backend = "inductor" if compile is True else (compile or None)
         check_rate("lr", lr)
         check_rate("weight_decay", weight_decay)
         choose(distributor, [])
@@ -106,8 +115,9 @@ class Optimizer(torch.optim.Optimizer):
 
     def _build(self) -> Layout:
         """Lay out the slabs anew, keeping the states that the parameters have."""
+        keep_freed_memory()
         distributor = self.distributor
-        layout = lay_out(self.param_groups, self._rules, self.state, distributor)
+        layout = lay_out(self.param_groups, self._rules, self.state, distributor, self._backend)
         for slab in layout.slabs:
             for member, param in enumerate(slab.params):
                 had = self.state.get(param, {})
@@ -211,7 +221,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what pickling and copying need; slabs are rebuilt."""
-        kept = ("work", "_rules", "_default", "_needs", "_clips", "_reported", "_distributor")
+        kept = ("work", "_rules", "_default", "_needs", "_clips", "_reported", "_distributor", "_backend")
         own = {name: getattr(self, name) for name in kept}
         return {**super().__getstate__(), **own, "_layout": None, "_known": set()}
 
