@@ -93,13 +93,11 @@ def test_cutting_two_outliers_off_saves_most_iterations():
         "fast polynomial": polynomial_fast_gradient(degree=2),
         "krylov": krylov_gradient(degree=2),
     }.items():
-        result = precond.minimize(quadratic, torch.zeros(20).double(), method=method, tol=1e-6, max_iterations=3000)
-        counts[name] = result.iterations
-        if name not in ("gradient", "fast"):
-            assert result.converged, name
-    assert counts["polynomial"] < counts["gradient"] / 5
-    assert counts["fast polynomial"] < counts["fast"] / 2
-    assert counts["krylov"] <= counts["polynomial"]
+        result = precond.minimize(quadratic, torch.zeros(20).double(), method=method, max_iterations=300)
+        counts[name] = result.iterations if result.converged else 10**9
+    assert counts["gradient"] == counts["fast"] == 10**9
+    assert counts["fast polynomial"] < counts["polynomial"] < 300
+    assert counts["krylov"] <= counts["fast polynomial"]
 
 
 def test_a_fixed_matrix_serves_an_objective_that_is_not_quadratic():

@@ -37,7 +37,7 @@ class OfMatrix(Preconditioner[Any]):
         """Allocate the inner state; refuse vectors of another length than the matrix has."""
         if like.ndim != 2 or like.shape[1] != self.matrix.shape[0]:
             raise BadInputError(
-                f"the matrix has shape {self.matrix.shape}, the variables {tuple(like.shape[1:])}: give a matrix for all "
+                f"the matrix has shape {self.matrix.shape}, the variables {tuple(like.shape[1:])}: give one for all "
                 "variables in one vector"
             )
         return _Once(self.inner.init(like))

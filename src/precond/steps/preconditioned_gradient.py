@@ -113,7 +113,7 @@ class FastGradient(Search[FastGradientState]):
         if theta > 0:
             y = objective.point(point.x + theta * (point.x - state.before))
             found, constant = backtrack(y, direction(0.0, y.gradient), objective, constant)
-            if found is not None and not bool(found.loss <= point.loss):
+            if found is not None and not float(found.loss) <= float(point.loss) + _noise(found, point):
                 found, after = None, 1.0
         if found is None:
             found, constant = backtrack(point, direction(0.0), objective, float(state.constant[0]))
@@ -128,7 +128,8 @@ class FastGradient(Search[FastGradientState]):
 def backtrack(point: Point, d: Tensor, objective: Objective, constant: float) -> tuple[Point | None, float]:
     """Return the point ``x + d / M`` of sufficient decrease with its ``M``, from ``constant`` upwards.
 
-    Where values of the objective differ by rounding alone, a step that shortens the gradient is accepted.
+    Where the decrease is not far above rounding, the slope at the new point decides: for a quadratic the
+    decrease is sufficient where it is not positive.
 
     Args:
         point: Where to start.
@@ -140,16 +141,21 @@ def backtrack(point: Point, d: Tensor, objective: Objective, constant: float) ->
         The point (``None`` if there is none) and ``M``.
     """
     slope = float((point.gradient * d).sum())
-    unit = 10 * torch.finfo(point.loss.dtype).eps
     if not slope < 0:
         return None, constant
     for _ in range(_limit):
         trial = objective.point(point.x + d / constant)
-        change = float(trial.loss) - float(point.loss)
-        noise = unit * (abs(float(point.loss)) + abs(float(trial.loss)))
-        if change <= slope / (2 * constant) + noise and change < 0:
-            return trial, constant
-        if abs(change) <= noise and bool(trial.gradient.norm() < point.gradient.norm()):
+        decrease, noise = -slope / (2 * constant), _noise(point, trial)
+        if decrease > 10 * noise:
+            enough = float(point.loss) - float(trial.loss) >= decrease - noise
+        else:
+            enough = float((trial.gradient * d).sum()) <= -1e-8 * slope
+        if enough:
             return trial, constant
         constant *= 2
     return None, constant
+
+
+def _noise(first: Point, second: Point) -> float:
+    """Return the rounding error of a difference of two values."""
+    return 10 * torch.finfo(first.loss.dtype).eps * (abs(float(first.loss)) + abs(float(second.loss)))
