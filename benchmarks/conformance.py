@@ -48,7 +48,11 @@ BYTES = 16 * 2**30
 
 
 _WINDOW: Mapping[str, Any] = {"memory": 16, "damping": 0.1}
-SETTINGS: Mapping[str, Mapping[str, Any]] = dict.fromkeys(("m-fac", "sparse-m-fac", "low-rank-m-fac"), _WINDOW)
+SETTINGS: Mapping[str, Mapping[str, Any]] = {
+    "m-fac": _WINDOW,
+    "low-rank-m-fac": _WINDOW,
+    "sparse-m-fac": {**_WINDOW, "density": 0.5},
+}
 """What recipes must be told about problems of a few dozen entries and steps; shown with their names."""
 
 
@@ -65,6 +69,12 @@ class Contestant:
     maker: Callable[[], Maker]
 
 
+class Closed(Optimizer):
+    """Our optimizer; it asks for the closure, since some methods need the loss, or the batch again."""
+
+    wants_closure = True
+
+
 def ours() -> Iterator[Contestant]:
     """Yield every recipe that trains, with its own learning rate and weight decay."""
     for name, recipe in all_recipes().items():
@@ -72,9 +82,7 @@ def ours() -> Iterator[Contestant]:
 
             def make(named: Named, recipe: Any = recipe) -> torch.optim.Optimizer:
                 method = recipe.build(**SETTINGS.get(recipe.name, {}))
-                optimizer = Optimizer(named, method, lr=recipe.lr, weight_decay=recipe.weight_decay)
-                optimizer.wants_closure = True  # the loss is at hand, and some methods need it
-                return optimizer
+                return Closed(named, method, lr=recipe.lr, weight_decay=recipe.weight_decay)
 
             told = ", ".join(f"{key}={value}" for key, value in SETTINGS.get(name, {}).items())
             yield Contestant(f"precond {name}" + (f" ({told})" if told else ""), lambda make=make: make)

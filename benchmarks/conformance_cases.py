@@ -91,7 +91,8 @@ class Squares:
         generator = torch.Generator().manual_seed(1000 + self.clock)
         param = self.params[name]
         noise = 0.05 * torch.randn(param.shape, generator=generator)
-        return (0.3 * (param.detach().float() - self.targets[name] + noise)).to(param.dtype)
+        exact = param.detach().to(torch.promote_types(param.dtype, torch.float32))
+        return (0.3 * (exact - self.targets[name] + noise)).to(param.dtype)
 
     def loss(self, names: Iterable[str] | None = None) -> float:
         """Return the squares of some parameters."""
@@ -151,14 +152,14 @@ def same(one: dict[str, Tensor], two: dict[str, Tensor], what: str = "differs") 
 
 @case("gradients", "all zero")
 def all_zero(make: Maker) -> None:
-    """A parameter whose gradients are zero stays; later ones move it."""
+    """Nobody moves while all gradients are zero; later ones move everybody."""
     run = Squares(make)
-    before = run.snapshot()["matrix"]
+    before = run.snapshot()
     for _ in range(4):
-        run.step(matrix=torch.zeros(6, 4))
+        run.step(**{name: torch.zeros(shape) for name, shape in SHAPES.items()})
     run.finite()
-    if not torch.allclose(run.params["matrix"].detach(), before, rtol=0.05):  # weight decay may shrink it
-        raise Broken("zero gradients moved it")
+    if not all(torch.allclose(run.params[name].detach(), before[name], rtol=0.05) for name in before):
+        raise Broken("zero gradients moved it")  # by more than weight decay may shrink it
     run.falls()
 
 
@@ -603,20 +604,19 @@ def lr_schedule(make: Maker) -> None:
 
 @case("loops", "decay schedule")
 def decay_schedule(make: Maker) -> None:
-    """A weight decay that is raised mid-run takes effect."""
+    """A weight decay that is raised mid-run shrinks parameters, all gradients being the same."""
     ends = []
+    gradients: list[dict[str, Tensor]] = []
     for raised in (0.0, 0.5):
         run = Squares(make)
-        for group in run.optimizer.param_groups:
-            if "weight_decay" not in group:
-                raise Broken("has no weight_decay in its groups")
-            group["weight_decay"] = 0.0
-        for _ in range(5):
-            run.step()
-        for group in run.optimizer.param_groups:
-            group["weight_decay"] = raised
-        for _ in range(5):
-            run.step()
+        for k in range(10):
+            for group in run.optimizer.param_groups:
+                if "weight_decay" not in group:
+                    raise Broken("has no weight_decay in its groups")
+                group["weight_decay"] = 0.0 if k < 5 else raised
+            if raised == 0.0:
+                gradients.append({name: run.gradient(name) for name in run.params})
+            run.step(**{name: gradient.clone() for name, gradient in gradients[k].items()})
         run.finite()
         ends.append(sum(float(p.detach().double().square().sum()) for p in run.params.values()))
     if not ends[1] < ends[0]:
@@ -638,7 +638,8 @@ def _in_parts(make: Maker, parts: int) -> dict[str, Tensor]:
                 part = _loss(net, step) / parts
                 part.backward()
                 loss = loss + part.detach()
-            given[:] = [None if p.grad is None else p.grad.clone() for p in net.parameters()]
+            if not given:  # later calls evaluate the batch elsewhere
+                given[:] = [None if p.grad is None else p.grad.clone() for p in net.parameters()]
             return loss
 
         _step(optimizer, closure)

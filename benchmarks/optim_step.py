@@ -12,12 +12,14 @@ later one. With one thread the thread's own time is read, else wall time.
     python benchmarks/optim_step.py --write                 write it into docs/benchmarks.md, between the marks
 
 Rivals are run when they can be imported, and listed as skipped with the reason when not:
-`pip install pytorch_optimizer heavyball`.
+`pip install pytorch_optimizer heavyball opt_einsum`, and `psgd.py` of github.com/lixilinx/psgd_torch beside them.
+(Without opt_einsum, heavyball's PSGDKron asks for 100 GB.)
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import datetime
 import importlib
@@ -26,6 +28,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -97,6 +100,22 @@ def _pytorch_optimizer_muon(named: Named) -> list[torch.optim.Optimizer]:
     return [module.Muon([{"params": hidden, "use_muon": True}, {"params": rest, "use_muon": False}])]
 
 
+class _ByClosure:
+    """Steps of `psgd.KronWhiten`, which wants a closure: one whose gradients are those that were made beforehand."""
+
+    def __init__(self, params: list[nn.Parameter]) -> None:
+        with contextlib.redirect_stdout(sys.stderr):
+            self.inner = importlib.import_module("psgd").KronWhiten(params)
+        self.params = params
+
+    def step(self) -> None:
+        self.inner.step(lambda: sum((param * param.grad).sum() for param in self.params))
+
+
+def _psgd(named: Named) -> list[Any]:
+    return [_ByClosure(_values(named))]
+
+
 CONTENDERS = [
     _theirs("torch.optim", "AdamW", ", fused", fused=True),
     _theirs("torch.optim", "AdamW", ", foreach", foreach=True),
@@ -118,7 +137,15 @@ CONTENDERS = [
     _ours("Shampoo", precondition_frequency=EVERY),
     _theirs("pytorch_optimizer", "Shampoo", preconditioning_compute_steps=EVERY),
     _theirs("pytorch_optimizer", "ScalableShampoo", preconditioning_compute_steps=EVERY, start_preconditioning_step=1),
+    _ours("PSGDKron"),
+    _ours("PSGDAffine"),
     _theirs("heavyball", "PSGDKron"),
+    Contender("psgd_torch, KronWhiten", _psgd),
+    _ours("PSGDLRA", by_name=True),
+    _theirs("heavyball", "PSGDLRA"),
+    _ours("MFAC", by_name=True, ngrads=32),
+    _ours("SparseMFAC", by_name=True, ngrads=32),
+    _ours("LowRankMFAC", ngrads=32),
 ]
 
 

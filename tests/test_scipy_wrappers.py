@@ -21,8 +21,8 @@ SKEWED = scipy.sparse.csr_array(A + scipy.sparse.diags_array([np.ones(N - 1)], o
 INDEFINITE = scipy.sparse.csr_array(A - 3.3 * scipy.sparse.eye_array(N))
 TALL = rng.standard_normal((15, 6))
 JACOBI = scipy.sparse.diags_array(1 / A.diagonal())
-NAMES = ("cg", "minres", "gmres")
-MATRIX = {"cg": A, "minres": INDEFINITE, "gmres": SKEWED}
+NAMES = ("cg", "minres", "gmres", "bicgstab", "gcrotmk")
+MATRIX = {"cg": A, "minres": INDEFINITE, "gmres": SKEWED, "bicgstab": SKEWED, "gcrotmk": SKEWED}
 square = pytest.mark.parametrize("name", NAMES)
 
 
@@ -32,7 +32,7 @@ def call(module, name, *args, **kwargs):
         return getattr(module, name)(*args, **kwargs)
 
 
-@pytest.mark.parametrize("name", [*NAMES, "lsqr"])
+@pytest.mark.parametrize("name", [*NAMES, "lsqr", "lsmr"])
 def test_signatures_are_the_same(name):
     mine, other = (inspect.signature(getattr(m, name)).parameters.values() for m in (ours, theirs))
     assert [(p.name, p.kind, p.default) for p in mine] == [(p.name, p.kind, p.default) for p in other]
@@ -80,7 +80,8 @@ def test_an_exact_initial_guess_needs_no_iteration(name):
     seen = []
     exact = np.arange(1.0, 5.0)
     x, info = call(ours, name, np.diag([1.0, 2.0, 4.0, 8.0]), exact * [1, 2, 4, 8], x0=exact, callback=seen.append)
-    assert (info, seen) == (0, [])
+    assert info == 0
+    assert len(seen) == (name == "gcrotmk")  # which calls back at the start of each cycle, there as here
     np.testing.assert_array_equal(x, exact)
 
 
@@ -132,7 +133,7 @@ def test_does_not_write_to_its_arguments(name):
     np.testing.assert_array_equal(x0, np.ones(N))
 
 
-@pytest.mark.parametrize("name", ["cg", "minres"])
+@pytest.mark.parametrize("name", ["cg", "minres", "bicgstab"])
 def test_callbacks_see_the_same_iterates(name):
     mine, other = [], []
     call(ours, name, MATRIX[name], B, maxiter=6, rtol=1e-12, callback=lambda x: mine.append(x.copy()))
@@ -166,8 +167,9 @@ def test_gmres_warns_about_a_callback_without_type_and_refuses_unknown_types():
 
 @square
 def test_not_converged_gives_the_limit(name):
-    x, info = call(ours, name, MATRIX[name], B, maxiter=1, rtol=1e-12)
-    _, expected = call(theirs, name, MATRIX[name], B, maxiter=1, rtol=1e-12)
+    options = {"maxiter": 1, "rtol": 1e-12, **({"m": 4, "k": 2} if name == "gcrotmk" else {})}
+    x, info = call(ours, name, MATRIX[name], B, **options)
+    _, expected = call(theirs, name, MATRIX[name], B, **options)
     assert info == expected == 1
     assert np.linalg.norm(B - MATRIX[name] @ x) > 1e-12 * np.linalg.norm(B)
 
@@ -175,7 +177,14 @@ def test_not_converged_gives_the_limit(name):
 def test_never_reports_what_the_residual_does_not_show():
     hilbert = 1 / (np.arange(12)[:, None] + np.arange(12) + 1.0)
     hard = np.diag(np.logspace(0, -12, 12))
-    for name, a in (("cg", hilbert), ("cg", hard), ("gmres", hard), ("minres", hilbert)):
+    for name, a in (
+        ("cg", hilbert),
+        ("cg", hard),
+        ("gmres", hard),
+        ("minres", hilbert),
+        ("bicgstab", hard),
+        ("gcrotmk", hard),
+    ):
         for rtol in (1e-8, 1e-14, 1e-18):
             x, info = call(ours, name, a, np.ones(12), rtol=rtol)
             assert info >= 0
@@ -183,7 +192,7 @@ def test_never_reports_what_the_residual_does_not_show():
 
 
 def test_absolute_tolerances():
-    for name in ("cg", "gmres"):
+    for name in ("cg", "gmres", "bicgstab", "gcrotmk"):
         x, info = call(ours, name, MATRIX[name], B, rtol=0.0, atol=1e-3)
         assert info == 0
         assert 1e-12 < np.linalg.norm(B - MATRIX[name] @ x) <= 1e-3
@@ -266,3 +275,61 @@ def test_lsqr_refuses_shapes_that_do_not_fit_and_shows(capsys):
         ours.lsqr(TALL, np.ones(15), x0=np.ones(3))
     ours.lsqr(TALL, np.ones(15), show=True)
     assert "lsqr" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("case", LEAST)
+def test_lsmr_returns_the_eight_values_that_they_return(case):
+    arguments = {("maxiter" if key == "iter_lim" else key): value for key, value in LEAST[case].items()}
+    mine, other = ours.lsmr(**arguments), theirs.lsmr(**arguments)
+    assert len(mine) == len(other) == 8
+    x, istop, itn, normr, normar, norma, conda, normx = mine
+    assert (istop, itn) == (other[1], other[2])
+    np.testing.assert_allclose(x, other[0], rtol=1e-6, atol=1e-9)
+    assert normr == pytest.approx(other[3], rel=1e-6, abs=1e-10)
+    assert normar == pytest.approx(other[4], rel=1e-4, abs=1e-9)
+    assert normx == pytest.approx(np.linalg.norm(x))
+    if itn:
+        assert (norma, conda) == pytest.approx((other[5], other[6]), rel=1e-6)
+
+
+def test_gcrotmk_hands_a_subspace_on_and_needs_fewer_products_for_it():
+    from scipy.sparse.linalg import LinearOperator
+
+    n, counts = 196, {}
+    for name in ("kept", "cold"):
+        CU = []
+        for i in range(6):
+            a = scipy.sparse.csr_array(poisson(14) - (0.3 + 0.001 * i) * scipy.sparse.eye_array(n))
+            products = []
+            A_ = LinearOperator((n, n), matvec=lambda v, a=a, p=products: p.append(1) or a @ v, dtype=float)
+            b = np.random.default_rng(i).standard_normal(n)
+            x, info = ours.gcrotmk(A_, b, m=17, k=8, CU=CU if name == "kept" else None, discard_C=True, rtol=1e-8)
+            assert info == 0
+            assert np.linalg.norm(b - a @ x) <= 1.01e-8 * np.linalg.norm(b)
+            counts[name] = counts.get(name, 0) + len(products)
+        if name == "kept":
+            assert all(c is None and u.shape == (n,) for c, u in CU)
+            assert 0 < len(CU) <= 8
+    assert counts["kept"] < 0.95 * counts["cold"]
+
+
+def test_gcrotmk_returns_images_and_takes_any_list_to_begin_with():
+    CU = []
+    ours.gcrotmk(SKEWED, B, CU=CU, m=5, k=3, rtol=1e-8)
+    for c, u in CU:
+        np.testing.assert_allclose(SKEWED @ u, c, atol=1e-8)
+    for strange in ([(None, np.ones(N + 1))], [(None, np.zeros(N))], [(None, np.ones(N)), (None, np.ones(N))]):
+        x, info = ours.gcrotmk(SKEWED, B, CU=strange, rtol=1e-9)
+        assert info == 0
+        np.testing.assert_allclose(SKEWED @ x, B, atol=1e-6)
+    for module in (ours, theirs):
+        with pytest.raises(ValueError, match="truncate"):
+            module.gcrotmk(SKEWED, B, truncate="newest")
+
+
+def test_gcrotmk_calls_back_at_the_start_of_each_cycle():
+    seen = {ours: [], theirs: []}
+    for module, values in seen.items():
+        module.gcrotmk(SKEWED, B, m=5, k=2, maxiter=3, rtol=1e-14, callback=lambda x, v=values: v.append(x.copy()))
+    np.testing.assert_array_equal(seen[ours][0], np.zeros(N))
+    np.testing.assert_allclose(seen[ours][1], seen[theirs][1], rtol=1e-6)  # the first cycle is the same

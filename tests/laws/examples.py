@@ -28,13 +28,14 @@ def _blockwise() -> list[Any]:
 
 
 def _by_role() -> list[Any]:
+    import torch
+
     from precond.storage.blockwise import Blockwise
     from precond.storage.by_role import ByRole
     from precond.storage.packed import Packed
-    from precond.storage.rounded import Rounded
 
     eight = Blockwise(8, block=16, least=0)
-    return [ByRole(signed=eight, symmetric=Packed(Rounded())), ByRole(orthogonal=eight, root=eight)]
+    return [ByRole(signed=eight, symmetric=Packed(torch.bfloat16)), ByRole(orthogonal=eight, root=eight)]
 
 
 def _chain() -> list[Any]:
@@ -165,10 +166,11 @@ def _off_diagonal() -> list[Any]:
 
 
 def _packed() -> list[Any]:
-    from precond.storage.packed import Packed
-    from precond.storage.rounded import Rounded
+    import torch
 
-    return [Packed(), Packed(Rounded())]
+    from precond.storage.packed import Packed
+
+    return [Packed(), Packed(torch.bfloat16)]
 
 
 def _rotate() -> list[Any]:
@@ -218,8 +220,6 @@ EXAMPLES: dict[str, Callable[[], list[Any]]] = {
     "FittedKron": lambda: _fitted("fitted_kron"),
     "FittedLowRank": lambda: _fitted("fitted_low_rank"),
     "Deflation": _deflation,
-    "FactorPerMatrix": _factor_per_matrix,
-    "FilterPerMatrix": _filter_per_matrix,
     "Graft": _graft,
     "InverseOf": _inverse_of,
     "Merged": _merged,

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from precond.core import Evidence, Need, Operator, Preconditioner, Scope, named_tensors
+from precond.core import Evidence, Health, Need, Operator, Preconditioner, Scope, named_tensors
 from precond.operators import DenseOperator
 
 STEPS = 8
@@ -102,7 +102,7 @@ def feed(part: Preconditioner[Any], state: Any, records: list[Evidence]) -> Any:
     """Let a preconditioner absorb evidence as a driver would, and return the state."""
     for step, record in enumerate(records):
         if step == 0:
-            part.prime(state, record)
+            assert isinstance(part.prime(state, record), Health), "prime must say how it went"
         part.observe(state, record)
         part.refresh(state)
     return state

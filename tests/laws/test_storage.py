@@ -53,7 +53,7 @@ def test_what_is_written_is_read_back(part: Storage, role: Role, dtype: torch.dt
         back = resting.decode()
         assert back.dtype == dtype
         assert back.shape == working.shape
-        assert back.is_contiguous()
+        assert back.is_contiguous() or back.mT.is_contiguous()
         assert all(back.data_ptr() != address for address in addresses), "decode must return a new tensor"
         back, working = decoded(back, role), decoded(working, role)
         assert (back - working).norm() / working.norm() < 0.2

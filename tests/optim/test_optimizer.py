@@ -16,7 +16,7 @@ from precond.core import BadInputError, Cadence, IncompatibleError, Method, Rout
 from precond.optim.memory import estimate_memory
 from precond.optim.optimizer import Optimizer
 from precond.optim.stagger import phases
-from tests.optim.toys import Count, Difference, Global, NeedsLoss, NeedsOperator, Sum
+from tests.optim.toys import Count, Difference, NeedsLoss, NeedsOperator, Sum
 
 PLAIN = Method(preconditioner=Count())
 SUMMING = Method(preconditioner=Count(), momentum=Sum())
@@ -357,13 +357,9 @@ def test_memory_estimate_is_exact_and_allocates_nothing() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("method", "word"),
-    [(Method(preconditioner=Global()), "minimize"), (Method(preconditioner=NeedsOperator()), "OPERATOR")],
-)
-def test_methods_that_training_cannot_serve_are_refused_with_a_remedy(method: Method, word: str) -> None:
-    with pytest.raises(IncompatibleError, match=word):
-        Optimizer(params((2,)), method)
+def test_methods_that_training_cannot_serve_are_refused_with_a_remedy() -> None:
+    with pytest.raises(IncompatibleError, match=r"OPERATOR.*minimize"):
+        Optimizer(params((2,)), Method(preconditioner=NeedsOperator()))
 
 
 def test_bad_arguments_are_named() -> None:

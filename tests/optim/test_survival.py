@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from precond import optim
-from precond.core import IncompatibleError, Kind
+from precond.core import IncompatibleError, Kind, RefreshError
 from precond.math.eigen import safe_eigh
 from precond.math.polar import polar_exact
 from precond.optim import Optimizer
@@ -53,7 +53,10 @@ def run(name: str, steps: int, bad_at: int = -1) -> tuple[list[Tensor], Optimize
             for key, tensor in optimizer.state[params[0]].items():
                 if ".factors." in key:
                     tensor.fill_(torch.nan)
-        optimizer.step(lambda: torch.tensor(1.0))
+        try:
+            optimizer.step(lambda: torch.tensor(1.0))
+        except RefreshError:  # some methods tolerate only so many failures in a row, and then say so
+            break
     return [p.detach().clone() for p in params], optimizer
 
 

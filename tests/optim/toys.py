@@ -83,10 +83,5 @@ class NeedsLoss(Count):
 
 
 @dataclasses.dataclass(frozen=True)
-class Global(Count):
-    scope: ClassVar[Scope] = Scope.GLOBAL
-
-
-@dataclasses.dataclass(frozen=True)
 class NeedsOperator(Count):
     needs: ClassVar[Need] = Need.OPERATOR

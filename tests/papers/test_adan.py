@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
+from precond.core import BadInputError
 from precond.optim import Adan
 from tests.papers.networks import assert_close, each, gradients, run, start, with_gaps
 
@@ -56,3 +58,28 @@ def test_gradients_are_left_as_they_were():
     run(lambda ps: Adan(ps, lr=0.05), stream, params)
     for param, gradient in zip(params, stream[-1], strict=True):
         assert np.array_equal(param.grad.numpy(), gradient)
+
+
+def test_gradients_are_clipped_over_all_parameters_before_anything_else():
+    """Their differences, too, are those of clipped gradients; parameters without a gradient do not count."""
+    stream = with_gaps(gradients(25))
+    norms = [np.sqrt(sum(np.sum(g**2) for g in given if g is not None)) for given in stream]
+    limit = float(np.median(norms))
+    clipped = [
+        [None if g is None else g * min(1.0, limit / norm) for g in given]
+        for given, norm in zip(stream, norms, strict=True)
+    ]
+    ours = run(lambda ps: Adan(ps, lr=0.05, max_grad_norm=limit), stream, start())
+    assert_close(ours, each(lambda w, gs: reference(w, gs, 0.05), clipped, start()), 1e-12)
+
+
+def test_clipping_survives_huge_and_bad_gradients():
+    params = start([(3,), (2,)])
+    optimizer = Adan(params, lr=0.1, betas=(0.0, 0.0, 0.0), max_grad_norm=1.0)
+    for value in (1e200, np.inf):
+        params[0].grad, params[1].grad = torch.full((3,), value, dtype=torch.float64), torch.ones(2).double()
+        optimizer.step()
+    assert all(bool(p.isfinite().all()) for p in params)
+    assert optimizer.work.skipped == 1
+    with pytest.raises(BadInputError, match="positive"):
+        Adan(params, max_grad_norm=-1.0)

@@ -96,6 +96,15 @@ def test_unclipped_it_is_quasi_hyperbolic_momentum():
     assert_close(ours, [w], 1e-9)
 
 
+def test_the_efficient_form_of_mars_m_is_the_unclipped_one_from_zero():
+    stream = gradients(15)
+    plain = mars_m(gamma=0.3, clip=None, from_zero=True)
+    ours = run(lambda ps: MARSM(ps, lr=0.02, gamma=0.3, efficient=True, weight_decay=0.0), stream, start())
+    assert_close(ours, run(lambda ps: Optimizer(ps, plain, lr=0.02), stream, start()), 1e-9)
+    with pytest.raises(BadInputError, match="efficient"):
+        MARSM(start(), efficient=True, is_approx=False)
+
+
 def test_headline_the_correction_reduces_variance_only_where_the_batch_is_the_same():
     """On a noisy quadratic the exact correction lowers the error of the average, the approximate one raises it."""
     rng = np.random.default_rng(0)

@@ -45,11 +45,6 @@ class Dense:
         w = noise if probe is None else probe
         h = h + (self.damping + EPS * np.abs(h)) * noise
 
-        rho = (np.sum(self.u**2) / np.sum(self.v**2)) ** 0.25
-        u, v = self.u / rho, self.v * rho
-        e = 0.1 * (u.T @ u - v.T @ v) / (np.sum(u**2) + np.sum(v**2))
-        self.u, self.v = u - u @ (e - e @ e / 2), v + v @ (e + e @ e / 2)
-
         q, u, v, d = self.q(), self.u, self.v, self.d
         a, b = q @ h, np.linalg.solve(q.T, w)
         ph, pw = q.T @ a, np.linalg.solve(q, b)
@@ -65,6 +60,12 @@ class Dense:
             self.v = v - rate * (np.eye(self.n) + v @ u.T) @ e @ u
         self.t += 1
 
+    def balance(self):
+        rho = (np.sum(self.u**2) / np.sum(self.v**2)) ** 0.25
+        u, v = self.u / rho, self.v * rho
+        e = 0.1 * (u.T @ u - v.T @ v) / (np.sum(u**2) + np.sum(v**2))
+        self.u, self.v = u - u @ (e - e @ e / 2), v + v @ (e + e @ e / 2)
+
 
 @pytest.mark.parametrize("criterion", ["whitening", "newton"])
 def test_a_fit_equals_dense_matrices(criterion):
@@ -78,6 +79,8 @@ def test_a_fit_equals_dense_matrices(criterion):
         dense.fit(h, v if criterion == "newton" else None)
         probe = (torch.tensor(v)[None], torch.tensor(h)[None])
         part.observe(state, Evidence(gradient=torch.tensor(g)[None], probe=probe))
+        dense.balance()
+        part.refresh(state)
     x = rng.standard_normal(n)
     np.testing.assert_allclose(part.apply(state, torch.tensor(x)[None])[0], dense.q().T @ dense.q() @ x, rtol=1e-9)
 
@@ -91,6 +94,8 @@ def test_all_parameters_are_one_vector(momentum):
     for t, given in enumerate(stream):
         g = np.concatenate([x.ravel() for x in given])
         dense.fit(g)
+        if t == 0 or (t + 1) % 10 == 0:
+            dense.balance()
         b = min(t / (t + 1), momentum)
         mean = b * mean + (1 - b) * g
         u = dense.q().T @ dense.q() @ mean
@@ -114,6 +119,7 @@ def test_headline_a_few_stiff_directions_are_tamed():
         part = FittedLowRank(4, lr=0.5 if step < 700 else 0.1, criterion="newton")
         v = torch.tensor(rng.standard_normal(n))[None]
         part.observe(state, Evidence(probe=(v, v @ torch.tensor(hessian))))
+        part.refresh(state)
     u, v, d = (x[0].numpy() for x in (state.u, state.v, state.d))
     q = (np.eye(n) + u @ v.T) @ np.diag(d)
     assert np.linalg.cond(hessian) > 1000

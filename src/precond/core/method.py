@@ -11,11 +11,12 @@ from torch import Tensor
 
 from precond.core.cadence import Cadence
 from precond.core.decay import Decay
+from precond.core.errors import BadInputError
 from precond.core.filter import Filter
 from precond.core.preconditioner import Preconditioner
 from precond.core.step import Constant, StepRule
 from precond.core.storage import Full, Storage
-from precond.core.traits import Need
+from precond.core.traits import Need, Scope
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,8 @@ class Method:
         decay: How weight decay enters.
         cadence: When the preconditioner is refreshed.
         storage: How state rests between steps.
+        clip: Largest norm of the gradients of all parameters together; longer ones are scaled down before any part
+            sees them.
     """
 
     preconditioner: Preconditioner[Any]
@@ -44,6 +47,12 @@ class Method:
     decay: Decay | None = None
     cadence: Cadence = Cadence()
     storage: Storage = Full()
+    clip: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check the largest norm."""
+        if self.clip is not None and not self.clip > 0:
+            raise BadInputError(f"gradients must be clipped to a positive norm, not {self.clip}")
 
     @property
     def filters(self) -> dict[str, Filter[Any]]:
@@ -58,6 +67,17 @@ class Method:
         for filter_ in self.filters.values():
             needs |= filter_.needs
         return needs
+
+    @property
+    def scope(self) -> Scope:
+        """How much of a model one step must see at once: the widest scope of any part.
+
+        A storage that encodes looks at whole tensors: its blocks, and the noise of its rounding, belong to entries.
+        """
+        scopes = {self.preconditioner.scope, self.step.scope, *(filter_.scope for filter_ in self.filters.values())}
+        if Scope.GLOBAL in scopes:
+            return Scope.GLOBAL
+        return Scope.MATRIX if self.storage.encodes or Scope.MATRIX in scopes else Scope.ELEMENTWISE
 
 
 class Selector(abc.ABC):

@@ -22,8 +22,8 @@ class Health:
     Attributes:
         failures: How many members of the batch kept their last good factor.
         detail: One line on what was done about it; empty when all went well.
-        hopeless: Whether the last good factor is too old to be trusted, so that a driver should stop.
         members: Mask ``[batch]`` of those members; ``None`` if nobody told them apart.
+        hopeless: Whether the last good factor is too old to be trusted, so that a driver should stop.
     """
 
     failures: int = 0

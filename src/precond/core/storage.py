@@ -22,7 +22,7 @@ class Resting(abc.ABC):
 
     @abc.abstractmethod
     def decode(self) -> Tensor:
-        """Return the working form: a new, contiguous tensor in the dtype that was put to rest."""
+        """Return the working form: a new tensor in the dtype that was put to rest, dense, the batch outermost."""
 
     @abc.abstractmethod
     def encode(self, working: Tensor) -> None:

@@ -14,6 +14,22 @@ from precond.krylov.inner import column, norm, ratio
 from precond.krylov.lsqr import dual, normalized
 
 
+@dataclasses.dataclass(frozen=True)
+class LSMRProgress(Progress):
+    """Progress with estimates, for the identity as preconditioner (the paper's sections 5.2 and 5.3).
+
+    Attributes:
+        matrix_norm: ``||B_k||_F``, at most ``||A||_F``; shape ``[batch]``.
+        condition: Largest over smallest diagonal entry of the second triangle, of the order of the condition number of
+            ``A``; shape ``[batch]``.
+        own: ``|zetabar|``, the recurrence's ``||A^H r||``; shape ``[batch]``.
+    """
+
+    matrix_norm: Tensor | None = None
+    condition: Tensor | None = None
+    own: Tensor | None = None
+
+
 @final
 @dataclasses.dataclass(frozen=True)
 class LSMR(Iteration):
@@ -58,6 +74,8 @@ class LSMR(Iteration):
         g = p * column(zetabar)
         h, hbar = v.clone(), torch.zeros_like(x)
         norms = _Norms(beta, zero, one, zero, zero, zero, zero)
+        squared, largest, smallest = alpha**2, zero, torch.full_like(alpha, torch.inf)
+        first = True
         while not indefinite:
             u = operator.matvec(v).addcmul_(u, column(alpha), value=-1)
             u, beta = normalized(u, norm(u))
@@ -78,10 +96,19 @@ class LSMR(Iteration):
             h.mul_(column(-ratio(theta, rho))).add_(v)
             g.mul_(column(sbar * sbar)).addcmul_(p, column(cbar * zetabar))
             norms = norms.next(c, s, thetabar, rhobar, zeta)
+            matrix_norm = (squared + beta**2).sqrt()
+            squared = matrix_norm**2 + alpha**2
+            largest = torch.maximum(largest, rhobar_old)
+            smallest = smallest if first else torch.minimum(smallest, rhobar_old)
+            first = False
+            condition = torch.maximum(largest, reduced.abs()) / torch.minimum(smallest, reduced.abs())
             if indefinite:
                 break
             ended = bool(((alphabar == 0) | (zetabar.abs() <= eps**2 * start)).all())
-            yield Progress(norms.residual, x.clone, normal=norm(g), solved=ended)
+            yield LSMRProgress(
+                norms.residual, x.clone, normal=norm(g), solved=ended,
+                matrix_norm=matrix_norm, condition=condition, own=zetabar.abs(),
+            )  # fmt: skip
             if ended:
                 return
         yield Progress(norms.residual, x.clone, failure=Status.FAILED_INDEFINITE_PRECONDITIONER)

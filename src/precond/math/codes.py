@@ -6,6 +6,7 @@ import abc
 import dataclasses
 import functools
 from itertools import pairwise
+from statistics import NormalDist
 from typing import final
 
 import torch
@@ -72,6 +73,17 @@ class Power(Code):
         root = x if self.power == 1 else _root(x.abs(), self.power).copysign_(x)
         return root.mul(k).round_().add_(k).to(torch.uint8)
 
+    def decode(self, codes: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return the powers, which is faster than to look them up."""
+        x = codes.to(dtype)
+        x = (x.sub_(self._steps) if self.signed else x).div_(self._steps)
+        if self.power == 1:
+            return x
+        if self.power == 2:
+            return x.mul_(x.abs())
+        power = x.square().square_() if self.power == 4 else x.abs().pow_(self.power)
+        return power.copysign_(x) if self.signed else power
+
 
 @final
 @dataclasses.dataclass(frozen=True)
@@ -111,6 +123,23 @@ def linear_square(bits: int = 4) -> Book:
     spaced = [2 * i / (count - 1) - 1 for i in range(count)]
     spaced[count // 2 - 1] = 0.0
     return Book(bits, tuple(x * abs(x) for x in spaced))
+
+
+def normal_quantiles() -> Book:
+    """Return the code of four bits whose entries a normal variable of matching size takes about equally often.
+
+    Entries of orthogonal matrices are nearly normal.
+
+    Source: "NF4" of Dettmers et al., "QLoRA: Efficient Finetuning of Quantized LLMs", arXiv 2305.14314.
+
+    Returns:
+        The code.
+    """
+    edge = 0.5 * (1 / 32 + 1 / 30)
+    quantile = NormalDist().inv_cdf
+    above = [quantile(0.5 + (0.5 - edge) * i / 8) for i in range(9)]
+    below = [-quantile(0.5 + (0.5 - edge) * i / 7) for i in range(7, 0, -1)]
+    return Book(4, tuple(x / above[-1] for x in below + above))
 
 
 def dynamic_tree(bits: int = 4) -> Book:

@@ -81,9 +81,36 @@ def two_sweeps(lower: Triangle, upper: Triangle, scales: tuple[Array, Array, Arr
     return out
 
 
+def permuted_sweeps(lower: Triangle, upper: Triangle, inverse: Array, rows: Array, columns: Array, v: Array) -> Array:
+    """Sweep forth and back with a pair of triangles whose rows are long, permuted, for each row of ``v``.
+
+    Args:
+        lower: The strictly lower triangular ``L``.
+        upper: The strictly upper triangular ``U``.
+        inverse: The diagonal ``S`` between them, length ``n``.
+        rows: Entry ``i`` of the permuted vector is entry ``rows[i]`` of ``v``.
+        columns: Entry ``j`` of the result is entry ``columns[j]`` of what the sweeps leave.
+        v: Shape ``[batch, n]``, rows contiguous.
+
+    Returns:
+        ``C (I + U)^-1 S (I + L)^-1 R v``.
+    """
+    out = np.empty_like(v, order="C")
+    _kernels().permuted_sweeps(*lower, *upper, inverse, rows, columns, v, out)
+    return out
+
+
 def arrays(triangle: scipy.sparse.sparray) -> Triangle:
     """Return row pointers, columns (32 bits, unsigned, where they fit) and values of a sparse matrix."""
     csr = scipy.sparse.csr_array(triangle)
     csr.sort_indices()
     small = np.uint32 if max(csr.nnz, csr.shape[0]) < 2**32 else np.uint64
     return csr.indptr.astype(small), csr.indices.astype(small), csr.data
+
+
+def transposed(triangle: Triangle) -> Triangle:
+    """Return the conjugate transpose of a triangle."""
+    indptr, indices, data = triangle
+    n = len(indptr) - 1
+    matrix = scipy.sparse.csr_array((data, indices.astype(np.int64), indptr.astype(np.int64)), shape=(n, n))
+    return arrays(matrix.conj().T)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -11,6 +13,18 @@ def member_norm(v: Tensor) -> Tensor:
     if v.ndim == 1:  # an empty list of axes would mean all of them
         return v.abs()
     return torch.linalg.vector_norm(v, dim=tuple(range(1, v.ndim)), keepdim=True)
+
+
+def joint_norm(tensors: Sequence[Tensor]) -> Tensor:
+    """Return the Euclidean norm of several tensors as one vector, 0-d, float64; those with bad entries are left out."""
+    total = torch.zeros((), dtype=torch.float64, device=tensors[0].device if tensors else None)
+    for v in tensors:
+        size = v.abs().amax() if v.numel() else torch.zeros((), device=v.device)
+        size = size.to(torch.promote_types(v.dtype, torch.float32))
+        scale = torch.where(size > 0, size, 1.0)  # squares of huge entries overflow
+        square = torch.linalg.vector_norm(v / scale).to(total) ** 2 * scale.to(total) ** 2
+        total = total + torch.where(size.to(total).isfinite(), square, 0.0)
+    return total.sqrt()
 
 
 def largest_eigenvalue(matrices: Tensor, steps: int = 8) -> Tensor:

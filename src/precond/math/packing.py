@@ -1,56 +1,60 @@
-"""Triangular matrices without the half that is zero, batched."""
+"""Triangular matrices without most of the half that is zero, batched."""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
+_STRIPS = 16
 
-def packed_shape(n: int) -> tuple[int, int]:
-    """Return the shape of the rectangle that holds the lower triangle of an ``n x n`` matrix and nothing else."""
-    return (n + 1, n // 2) if n % 2 == 0 else (n, (n + 1) // 2)
+
+def packed_length(n: int) -> int:
+    """Return how many entries hold the lower triangle of an ``n x n`` matrix: about ``(1 / 2 + 1 / 32) n^2``."""
+    return sum((end - start) * end for start, end in _strips(n))
 
 
 def pack_lower(matrices: Tensor, out: Tensor | None = None) -> Tensor:
-    """Return lower triangles as rectangles with ``n (n + 1) / 2`` entries, by copies of whole blocks.
+    """Return lower triangles as vectors: strips of rows, each only as far as the diagonal.
 
-    The left half of the columns stays where it is; the triangle below the middle of the others is turned over and fills
-    what is free above the diagonal.
-
-    Source: F. Gustavson et al., "Rectangular full packed format for Cholesky's algorithm", ACM Trans. Math. Softw.
-    37(2), 2010.
+    Strips keep whatever the small blocks on the diagonal hold above it. Halving these would save another three percent
+    and cost many times the time: rows are copied as they lie in memory.
 
     Args:
-        matrices: Shape ``[..., n, n]``; nothing above the diagonal is read.
-        out: Where to write; a new tensor unless given.
+        matrices: Shape ``[..., n, n]``.
+        out: Where to write, in any dtype; a new tensor unless given.
 
     Returns:
-        Shape ``[..., *packed_shape(n)]``.
+        Shape ``[..., packed_length(n)]``.
     """
     n = matrices.shape[-1]
-    half, even = (n + 1) // 2, 1 - n % 2
-    packed = matrices.new_empty(*matrices.shape[:-2], *packed_shape(n)) if out is None else out
-    packed[..., even:, :] = matrices[..., :half]
-    free = packed[..., : n - half, 1 - even :]
-    torch.add(free.tril(-1), matrices[..., half:, half:].tril().mT, out=free)
+    packed = matrices.new_empty(*matrices.shape[:-2], packed_length(n)) if out is None else out
+    place = 0
+    for start, end in _strips(n):
+        room = (end - start) * end
+        packed[..., place : place + room].unflatten(-1, (end - start, end)).copy_(matrices[..., start:end, :end])
+        place += room
     return packed
 
 
-def unpack_lower(packed: Tensor, n: int) -> Tensor:
-    """Return matrices with the lower triangles that `pack_lower` packed, and whatever else above the diagonal.
+def unpack_lower(packed: Tensor, n: int, dtype: torch.dtype | None = None) -> Tensor:
+    """Return matrices with the lower triangles that `pack_lower` packed.
 
     Args:
-        packed: Shape ``[..., *packed_shape(n)]``.
+        packed: Shape ``[..., packed_length(n)]``.
         n: Side of the matrices.
+        dtype: Of the matrices; that of ``packed`` unless given.
 
     Returns:
-        Shape ``[..., n, n]``; what is above the diagonal is finite where the triangle is.
+        Shape ``[..., n, n]``; above the diagonal there is zero, or what the strips hold.
     """
-    half, even = (n + 1) // 2, 1 - n % 2
-    matrices = packed.new_empty(*packed.shape[:-2], n, n)
-    matrices[..., :half] = packed[..., even:, :]
-    matrices[..., :half, half:] = 0.0
-    matrices[..., half:, half:] = packed[..., : n - half, 1 - even :].mT
+    matrices = packed.new_zeros(*packed.shape[:-1], n, n, dtype=dtype)
+    place = 0
+    for start, end in _strips(n):
+        room = (end - start) * end
+        matrices[..., start:end, :end] = packed[..., place : place + room].unflatten(-1, (end - start, end))
+        place += room
     return matrices
 
 
@@ -58,3 +62,8 @@ def mirror(matrices: Tensor) -> Tensor:
     """Return the symmetric matrices with the lower triangles of ``matrices``, shape ``[..., n, n]``."""
     lower = matrices.tril()
     return torch.add(lower, lower.tril(-1).mT)
+
+
+def _strips(n: int) -> list[tuple[int, int]]:
+    count = min(_STRIPS, max(n, 1))
+    return list(pairwise(n * i // count for i in range(count + 1)))

@@ -27,7 +27,7 @@ def estimate_memory(model: Model, method: Method | Route | None = None) -> int:
         Bytes, equal to ``Optimizer.state_bytes()`` once every parameter has had a gradient.
     """
     total, weights, needs = 0, 0, Need.NOTHING
-    whole: dict[tuple[int, torch.dtype], tuple[Method, int]] = {}
+    whole: dict[tuple[int, int, torch.dtype], tuple[Method, int]] = {}
     for name, param, rule in _ruled(model, method):
         if not param.requires_grad or not param.numel():
             continue
@@ -35,17 +35,13 @@ def estimate_memory(model: Model, method: Method | Route | None = None) -> int:
         needs |= chosen.needs
         weights += param.numel() * param.element_size()
         if chosen.preconditioner.scope is Scope.GLOBAL:
-            _, entries = whole.get((id(chosen), dtype), (chosen, 0))
-            whole[id(chosen), dtype] = chosen, entries + param.numel()
+            key = (id(rule), id(chosen), dtype)
+            _, entries = whole.get(key, (chosen, 0))
+            whole[key] = chosen, entries + param.numel()
         else:
             total += _bytes(chosen, slab_shape(1, param), dtype)
-    total += sum(_bytes(chosen, (1, entries), dtype) for (_, dtype), (chosen, entries) in whole.items())
+    total += sum(_bytes(chosen, (1, entries), dtype) for (*_, dtype), (chosen, entries) in whole.items())
     return total + (weights if Need.LOOKBACK in needs else 0)
-
-
-def _bytes(method: Method, shape: tuple[int, ...], dtype: torch.dtype) -> int:
-    state = allocate(method, torch.empty(shape, dtype=dtype, device="meta"))
-    return sum(t.numel() * t.element_size() for _, t in named_tensors(state))
 
 
 def _ruled(model: Model, method: Method | Route | None) -> Iterator[tuple[str, Tensor, Rule]]:
@@ -57,3 +53,8 @@ def _ruled(model: Model, method: Method | Route | None) -> Iterator[tuple[str, T
         for entry in group["params"]:
             name, param = entry if isinstance(entry, tuple) else ("", entry)
             yield name, param, rule
+
+
+def _bytes(method: Method, shape: tuple[int, ...], dtype: torch.dtype) -> int:
+    state = allocate(method, torch.empty(shape, dtype=dtype, device="meta"))
+    return sum(t.numel() * t.element_size() for _, t in named_tensors(state))

@@ -88,7 +88,8 @@ class Rule:
 
     def _stacked(self, method: Method) -> Method:
         stack, part, step = self.stack, method.preconditioner, method.step
-        assert stack is not None
+        if stack is None or part.scope is Scope.GLOBAL:  # a part that sees one vector sees no matrices
+            return method
 
         def each(filter_: Filter[Any] | None) -> Filter[Any] | None:
             return filter_ if filter_ is None or filter_.equivariant else FilterPerMatrix(stack, filter_)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ class FisherWindowState:
         waiting: Whether it has still to be taken into the window, ``[batch]``.
         count: Gradients taken in so far, ``[batch]``.
         gram: ``G G^T`` in double precision, ``[batch, m, m]``.
-        factor: Lower Cholesky factor of ``damping m I + G G^T`` in double precision, ``[batch, m, m]``.
+        factor: Lower Cholesky factor of ``damping c I + G G^T`` in double precision, ``[batch, m, m]``.
     """
 
     rows: Any
@@ -39,12 +39,12 @@ class FisherWindowState:
 @final
 @dataclasses.dataclass(frozen=True)
 class FisherWindow(Preconditioner[FisherWindowState]):
-    """``(damping I + G^T G / m)^-1`` for the last ``m`` gradients, the rows of ``G``.
+    """``(damping I + G^T G / c)^-1`` for the last ``m`` gradients, the rows of ``G``, with ``c = m``.
 
-    By Woodbury's identity that is ``v / damping - G^T (damping m I + G G^T)^-1 G v / damping``. A new gradient replaces
+    By Woodbury's identity that is ``v / damping - G^T (damping c I + G G^T)^-1 G v / damping``. A new gradient replaces
     the oldest: when it is observed, its row of ``G G^T`` takes one product with the window; the refresh that takes it
     in factors that ``m x m`` matrix anew, in ``m^3 / 3`` operations. A gradient with which there is no factor is left
-    out. Slots not filled yet count as gradients of zero.
+    out. Until there are ``m`` gradients, ``c`` is how many there are.
 
     Source: M-FAC (arXiv 2107.03356), whose dynamic algorithm gives the same map.
 
@@ -52,6 +52,8 @@ class FisherWindow(Preconditioner[FisherWindowState]):
         memory: How many gradients are kept, ``m``.
         damping: What is added to the Fisher matrix, positive.
         window: How they are kept.
+        divisor: ``"seen"``, or ``"memory"`` for ``c = m`` from the start, as if gradients of zero came before the
+            first: then the first directions are up to ``m`` times as long.
         per_tensor: Whether every tensor has a window of its own, so that the Fisher matrix is block-diagonal, rather
             than all together; always so where rows are matrices of low rank.
     """
@@ -60,6 +62,7 @@ class FisherWindow(Preconditioner[FisherWindowState]):
     memory: int = 1024
     damping: float = 1e-5
     window: Window[Any] = DenseWindow()
+    divisor: Literal["seen", "memory"] = "seen"
     per_tensor: bool = False
 
     def __post_init__(self) -> None:
@@ -68,6 +71,8 @@ class FisherWindow(Preconditioner[FisherWindowState]):
             raise BadInputError(f"the window needs room for at least 1 gradient, not {self.memory}")
         if not self.damping > 0:
             raise BadInputError(f"the damping of the Fisher matrix must be positive, not {self.damping}")
+        if self.divisor not in ("seen", "memory"):
+            raise BadInputError(f"the divisor must be 'seen' or 'memory', not {self.divisor!r}")
 
     @property
     def scope(self) -> Scope:
@@ -115,7 +120,7 @@ class FisherWindow(Preconditioner[FisherWindowState]):
         inner[member, slot] = state.inner[:, -1]
         gram[member, slot] = inner
         gram[member, :, slot] = inner
-        factor, failed = safe_cholesky(self._shifted(gram, 0.0))
+        factor, failed = safe_cholesky(self._shifted(gram, state.count + 1, 0.0))
         keep = waiting & ~failed
         self.window.put(state.rows, slot, state.newest, keep)
         old_gram.copy_(torch.where(keep[:, None, None], gram, old_gram))
@@ -132,7 +137,7 @@ class FisherWindow(Preconditioner[FisherWindowState]):
             return v / (self.damping + shift)
         rows, factor = _first(state.rows, filled), state.factor[:, :filled, :filled]
         if shift:
-            factor, _ = safe_cholesky(self._shifted(state.gram[:, :filled, :filled], shift))
+            factor, _ = safe_cholesky(self._shifted(state.gram[:, :filled, :filled], state.count, shift))
         inner = self.window.products(rows, v).to(factor.dtype).unsqueeze(-1)
         weights = torch.cholesky_solve(inner, factor).squeeze(-1)
         return (v - self.window.combine(rows, weights, v)) / (self.damping + shift)
@@ -141,10 +146,11 @@ class FisherWindow(Preconditioner[FisherWindowState]):
         """Return how many rows of a member have been written at most; the others are zero, and cost nothing."""
         return min(int(state.count.max()), self.memory)
 
-    def _shifted(self, gram: Tensor, shift: float) -> Tensor:
-        """Return ``(damping + shift) m I + G G^T``, or its leading block."""
+    def _shifted(self, gram: Tensor, count: Tensor, shift: float) -> Tensor:
+        """Return ``(damping + shift) c I + G G^T``, or its leading block, for members with ``count`` gradients."""
+        divisor = count.clamp(min=1 if self.divisor == "seen" else self.memory, max=self.memory)
         shifted = gram.clone()
-        shifted.diagonal(dim1=-2, dim2=-1).add_((self.damping + shift) * self.memory)
+        shifted.diagonal(dim1=-2, dim2=-1).add_((self.damping + shift) * divisor.to(gram.dtype)[:, None])
         return shifted
 
 

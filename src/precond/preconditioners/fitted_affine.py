@@ -20,6 +20,7 @@ from precond.preconditioners.fitting import (
     pair,
     running_bound,
     starting_scale,
+    tells,
 )
 from precond.preconditioners.shifts import refuse_shift
 
@@ -110,9 +111,10 @@ class FittedAffine(Preconditioner[FittedAffineState]):
         if seen is None:
             return
         v, h = (None if x is None else _matrices(x).to(state.left.dtype) for x in seen)
+        told = tells(v, h)
         if self.init_scale is None:
-            self._start(state, v, h)
-        state.steps.add_(1)
+            self._start(state, v, h, told)
+        state.steps.add_(told)
         left, right = state.left, state.right
         a = _times(left, _times(right, h.mT).mT)
         noise = noise_of(h, self.damping).square()
@@ -133,7 +135,7 @@ class FittedAffine(Preconditioner[FittedAffineState]):
             new_bound = running_bound(bound, size, self.beta)
             change = (term - target) * q if q.ndim == 2 else torch.bmm(torch.triu(term - target), q)
             moved = q - (self.lr / new_bound).view(-1, *(1,) * (q.ndim - 1)) * change
-            keep_finite(moved, q, new_bound, bound)
+            keep_finite(moved, q, torch.where(told, new_bound, torch.inf), bound)
 
     def refresh(self, state: FittedAffineState) -> Health:
         """Give both factors the same largest entry, which leaves their product as it is."""
@@ -154,10 +156,10 @@ class FittedAffine(Preconditioner[FittedAffineState]):
         u = u.reshape(v.shape[0], *(v.shape[1 + i] for i in order))
         return u.permute(0, *(1 + order.index(i) for i in range(len(order)))).contiguous()
 
-    def _start(self, state: FittedAffineState, v: Tensor | None, h: Tensor) -> None:
+    def _start(self, state: FittedAffineState, v: Tensor | None, h: Tensor, told: Tensor) -> None:
         """Scale the factors of members that have seen nothing yet by the size of what they see first."""
         scale = starting_scale(v, h, self.damping).sqrt()
-        scale = torch.where((state.steps == 0) & scale.isfinite() & (scale > 0), scale, 1.0)
+        scale = torch.where(told & (state.steps == 0) & scale.isfinite() & (scale > 0), scale, 1.0)
         for q in (state.left, state.right):
             q.mul_(scale.view(-1, *(1,) * (q.ndim - 1)))
 

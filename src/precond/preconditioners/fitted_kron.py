@@ -20,6 +20,7 @@ from precond.preconditioners.fitting import (
     pair,
     running_bound,
     starting_scale,
+    tells,
 )
 from precond.preconditioners.shifts import refuse_shift
 
@@ -111,9 +112,10 @@ class FittedKron(Preconditioner[FittedKronState]):
         if seen is None:
             return
         v, h = (None if x is None else self._unrolled(state, x) for x in seen)
+        told = tells(v, h)
         if self.init_scale is None:
-            self._start(state, v, h)
-        state.steps.add_(1)
+            self._start(state, v, h, told)
+        state.steps.add_(told)
         through = _apply(state.factors, h)
         noise = noise_of(h, self.damping)
         squares = [_square(factor) for factor in state.factors]  # Q_i^T Q_i
@@ -138,7 +140,7 @@ class FittedKron(Preconditioner[FittedKronState]):
             new_bound = running_bound(bound, size, self.beta)
             moved = q - (self.lr / new_bound).view(-1, *(1,) * (q.ndim - 1)) * change
             moved = moved if q.ndim == 2 else _towards_symmetric(moved)
-            keep_finite(moved, q, new_bound, bound)
+            keep_finite(moved, q, torch.where(told, new_bound, torch.inf), bound)
 
     def refresh(self, state: FittedKronState) -> Health:
         """Give all factors the same largest entry, which leaves their product as it is."""
@@ -158,10 +160,10 @@ class FittedKron(Preconditioner[FittedKronState]):
     def _unrolled(self, state: FittedKronState, v: Tensor) -> Tensor:
         return v.reshape(v.shape[0], *_modes(v)).to(state.factors[0].dtype)
 
-    def _start(self, state: FittedKronState, v: Tensor | None, h: Tensor) -> None:
+    def _start(self, state: FittedKronState, v: Tensor | None, h: Tensor, told: Tensor) -> None:
         """Scale the factors of members that have seen nothing yet by the size of what they see first."""
         scale = starting_scale(v, h, self.damping).pow(1.0 / len(state.factors))
-        scale = torch.where((state.steps == 0) & scale.isfinite() & (scale > 0), scale, 1.0)
+        scale = torch.where(told & (state.steps == 0) & scale.isfinite() & (scale > 0), scale, 1.0)
         for q in state.factors:
             q.mul_(scale.view(-1, *(1,) * (q.ndim - 1)))
 

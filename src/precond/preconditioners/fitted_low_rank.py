@@ -8,7 +8,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from precond.core import BadInputError, Evidence, Need, Preconditioner, Scope, Traits
+from precond.core import HEALTHY, BadInputError, Evidence, Health, Need, Preconditioner, Scope, Traits
 from precond.math.draws import normals
 from precond.preconditioners.fitting import (
     Criterion,
@@ -48,7 +48,7 @@ class FittedLowRank(Preconditioner[FittedLowRankState]):
 
     Each pair ``(v, h)`` takes one step of relative gradient descent on ``E[h^T P h + v^T P^-1 v]``: in ``d`` always,
     and in ``U`` and ``V`` by turns. For the whitening criterion ``v`` is drawn, by a counter, so that a run repeats.
-    It costs products with ``n x r`` matrices, and systems of ``r`` unknowns.
+    It costs products of ``n x r`` matrices with vectors, one with another, and systems of ``r`` unknowns.
 
     Source: Pooladzandi and Li (arXiv 2402.04553) and their published code.
 
@@ -128,66 +128,77 @@ class FittedLowRank(Preconditioner[FittedLowRankState]):
         flat = _plus(state.u, state.v, flat)
         return (state.d * _plus(state.v, state.u, flat)).reshape(v.shape)
 
+    def refresh(self, state: FittedLowRankState) -> Health:
+        """Bring ``U^T U`` and ``V^T V`` nearer to each other; ``U V^T`` changes by a fourth order of that."""
+        if not state.u.shape[2]:
+            return HEALTHY
+        uu, vv = torch.bmm(state.u.mT, state.u), torch.bmm(state.v.mT, state.v)
+        trace_u, trace_v = (x.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None] for x in (uu, vv))
+        rho = (trace_u / trace_v).pow(0.25)
+        rho = torch.where(rho.isfinite() & (rho > 0), rho, 1.0)
+        uu, vv = uu / rho.square(), vv * rho.square()
+        total = trace_u / rho.square() + trace_v * rho.square()
+        e = torch.where(total > 0, 0.1 * (uu - vv) / total, 0.0)
+        half = 0.5 * torch.bmm(e, e)
+        eye = torch.eye(e.shape[-1], dtype=e.dtype, device=e.device)
+        state.u.copy_(torch.bmm(state.u, (eye - e + half) / rho))
+        state.v.copy_(torch.bmm(state.v, (eye + e + half) * rho))
+        return HEALTHY
+
     def _fit(self, state: FittedLowRankState, w: Tensor, h: Tensor) -> None:
         """Take one step with the pair ``(w, h)``."""
-        low = state.u.shape[2] > 0
-        if low:
-            _balance(state)
-        u, v, d = state.u, state.v, state.d
+        u, v, d, low = state.u, state.v, state.d, state.u.shape[2] > 0
         a = _plus(u, v, d * h)  # Q h
         ph = d * _plus(v, u, a)
         b = w / d
-        small = torch.bmm(v.mT, u)
-        small.diagonal(dim1=-2, dim2=-1).add_(1.0)  # I + V^T U
         if low:
+            small = torch.bmm(v.mT, u)
+            small.diagonal(dim1=-2, dim2=-1).add_(1.0)  # I + V^T U
             b = b - _mv(v, _solve(small.mT, _mv(u.mT, b)))  # Q^-T w
             pw = (b - _mv(u, _solve(small, _mv(v.mT, b)))) / d
+            turn = state.steps % 2 == 0
+            if bool(turn.any()):
+                at, bt = _mv(v.mT, a), _mv(v.mT, b)
+                size = a.norm(dim=1) * _mv(v, at).norm(dim=1) + b.norm(dim=1) * _mv(v, bt).norm(dim=1)
+                self._move(state, 0, turn, size, (a, b), (_mv(small.mT, at), _mv(small.mT, bt)))
+            if not bool(turn.all()):  # of the other members, so that the U of these is still the old one
+                at, bt = _mv(u.mT, a), _mv(u.mT, b)
+                size = a.norm(dim=1) * _mv(u, at).norm(dim=1) + b.norm(dim=1) * _mv(u, bt).norm(dim=1)
+                self._move(state, 1, ~turn, size, (a + _mv(v, at), b + _mv(v, bt)), (at, bt))
         else:
             pw = b / d
-
-        grown, shrunk = ph * h, w * pw
+        grown, shrunk = ph.mul_(h), pw.mul_(w)
         size = grown.abs().amax(1) + shrunk.abs().amax(1)
         new_bound = running_bound(state.bounds[:, 2], size, self.beta)
-        moved = d - (self.lr / new_bound)[:, None] * (grown - shrunk) * d
-        turn = (state.steps % 2 == 0).view(-1, 1, 1)
-        if low:
-            self._fit_low(state, a, b, small, turn)
+        moved = d - (self.lr / new_bound)[:, None] * grown.sub_(shrunk) * d
         keep_finite(moved, d, new_bound, state.bounds[:, 2])
 
-    def _fit_low(self, state: FittedLowRankState, a: Tensor, b: Tensor, small: Tensor, turn: Tensor) -> None:
-        """Take one step in ``U`` for the members whose ``turn`` it is, and in ``V`` for the others."""
-        u, v = state.u.clone(), state.v.clone()
-        for side, mine in ((0, turn), (1, ~turn)):
-            if not bool(mine.any()):
-                continue
-            other = v if side == 0 else u
-            at, bt = _mv(other.mT, a), _mv(other.mT, b)
-            size = a.norm(dim=1) * _mv(other, at).norm(dim=1) + b.norm(dim=1) * _mv(other, bt).norm(dim=1)
-            bound = state.bounds[:, side]
-            new_bound = running_bound(bound, size, self.beta)
-            if side == 0:
-                change = _outer(a, _mv(small.mT, at)) - _outer(b, _mv(small.mT, bt))
-            else:
-                change = _outer(a + _mv(v, at), at) - _outer(b + _mv(v, bt), bt)
-            old = state.u if side == 0 else state.v
-            moved = torch.where(mine, old - (self.lr / new_bound)[:, None, None] * change, old)
-            keep_finite(moved, old, torch.where(mine.view(-1), new_bound, bound), bound)
+    def _move(
+        self,
+        state: FittedLowRankState,
+        side: int,
+        mine: Tensor,
+        size: Tensor,
+        columns: tuple[Tensor, Tensor],
+        rows: tuple[Tensor, Tensor],
+    ) -> None:
+        """Subtract ``lr / bound (a x^T - b y^T)`` from ``U`` or ``V`` in place, for members that are ``mine``."""
+        bound = state.bounds[:, side]
+        new_bound = running_bound(bound, size, self.beta)
+        left, right = torch.stack(columns, 2), torch.stack(rows, 1)
+        rate = self.lr / new_bound
+        good = mine & (size > 0) & rate.isfinite() & right.flatten(1).isfinite().all(1) & _finite(left)
+        left = torch.where(good[:, None, None], left, 0.0)
+        sign = torch.tensor([-1.0, 1.0], dtype=rate.dtype, device=rate.device)
+        right = torch.where(good[:, None, None], right * (rate[:, None] * sign).unsqueeze(-1), 0.0)
+        (state.u if side == 0 else state.v).baddbmm_(left, right)
+        bound.copy_(torch.where(good, new_bound, bound))
 
 
-def _balance(state: FittedLowRankState) -> None:
-    """Bring ``U^T U`` and ``V^T V`` nearer to each other; ``U V^T`` changes by the fourth order of their difference."""
-    uu, vv = torch.bmm(state.u.mT, state.u), torch.bmm(state.v.mT, state.v)
-    trace_u, trace_v = (x.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None] for x in (uu, vv))
-    rho = (trace_u / trace_v).pow(0.25)
-    rho = torch.where(rho.isfinite() & (rho > 0), rho, 1.0)
-    uu, vv = uu / rho.square(), vv * rho.square()
-    total = trace_u / rho.square() + trace_v * rho.square()
-    e = torch.where(total > 0, 0.1 * (uu - vv) / total, 0.0)
-    half = 0.5 * torch.bmm(e, e)
-    state.u.div_(rho)
-    state.v.mul_(rho)
-    state.u.sub_(torch.bmm(state.u, e - half))
-    state.v.add_(torch.bmm(state.v, e + half))
+def _finite(x: Tensor) -> Tensor:
+    """Return which members hold finite entries alone, ``[batch]``; seen in one sum where they do."""
+    sums = x.flatten(1).sum(1).isfinite()
+    return sums if bool(sums.all()) else x.flatten(1).isfinite().all(1)
 
 
 def _plus(u: Tensor, v: Tensor, x: Tensor) -> Tensor:
@@ -197,10 +208,6 @@ def _plus(u: Tensor, v: Tensor, x: Tensor) -> Tensor:
 
 def _mv(matrices: Tensor, vectors: Tensor) -> Tensor:
     return torch.bmm(matrices, vectors.unsqueeze(-1)).squeeze(-1)
-
-
-def _outer(x: Tensor, y: Tensor) -> Tensor:
-    return x.unsqueeze(-1) * y.unsqueeze(-2)
 
 
 def _solve(small: Tensor, vectors: Tensor) -> Tensor:

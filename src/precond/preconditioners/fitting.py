@@ -34,6 +34,19 @@ def pair(evidence: Evidence, criterion: Criterion) -> tuple[Tensor | None, Tenso
     return None, need(evidence.gradient, "gradient")
 
 
+def tells(v: Tensor | None, h: Tensor) -> Tensor:
+    """Return which members learn from a pair: where the Hessian annihilates a probe, its inverse would be infinite.
+
+    Args:
+        v: The probes, or nothing where the fit is to gradients, from which all learn.
+        h: Their products, ``[batch, *shape]``.
+
+    Returns:
+        A mask.
+    """
+    return h.flatten(1).abs().amax(1) > 0 if v is not None else torch.ones_like(h.flatten(1)[:, 0], dtype=torch.bool)
+
+
 def noise_of(h: Tensor, damping: float) -> Tensor:
     """Return the standard deviation of the noise that is thought added to ``h``, beside its rounding, ``[batch]``."""
     return damping + torch.finfo(h.dtype).eps * h.flatten(1).square().mean(1).sqrt()

@@ -27,11 +27,13 @@ class ILUTState:
         triangles: The two factors.
         rows: Row ``i`` of the matrix is row ``rows[i]`` of the factors.
         columns: Column ``j`` of the matrix is column ``columns[j]`` of the factors.
+        into: The inverse of ``rows``.
     """
 
     triangles: TrianglesState
     rows: np.ndarray[Any, Any] | None = None
     columns: np.ndarray[Any, Any] | None = None
+    into: np.ndarray[Any, Any] | None = None
 
 
 @final
@@ -95,6 +97,7 @@ class ILUT(Preconditioner[ILUTState]):
         triangles.upper = arrays(scipy.sparse.diags_array(1 / pivots) @ scipy.sparse.triu(lu.U.tocsr(), 1))
         state.rows, state.columns = lu.perm_r.astype(np.int64), lu.perm_c.astype(np.int64)
         into, out = np.argsort(state.rows), np.argsort(state.columns)
+        state.into = into
         triangles.scales = (left[into], (1 / pivots).astype(matrix.dtype), right[out])
         triangles.shift = shift
         changes = [f"entries below {tolerance:g} were dropped"] * (tolerance != self.drop_tolerance)
@@ -112,9 +115,9 @@ class ILUT(Preconditioner[ILUTState]):
         """Solve with ``L``, then with ``U``."""
         if shift != 0:
             raise IncompatibleError("ilut accepts no shift: use jacobi or identity")
-        if state.rows is None or state.columns is None:
+        if state.rows is None or state.columns is None or state.into is None:
             return v
-        return state.triangles.apply(_taken(v, np.argsort(state.rows)))[:, torch.from_numpy(state.columns)]
+        return state.triangles.apply(_taken(v, state.into))[:, torch.from_numpy(state.columns)]
 
     def apply_adjoint(self, state: ILUTState, v: Tensor) -> Tensor:
         """Solve with ``U^H``, then with ``L^H``."""

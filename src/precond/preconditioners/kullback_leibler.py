@@ -97,9 +97,9 @@ class KLKronecker(Turned[KLKroneckerState]):
             *([make(dim, kind) for dim in dims] for kind in ("factor", "basis", "values", "values"))
         )
 
-    def prime(self, state: KLKroneckerState, evidence: Evidence) -> None:
+    def prime(self, state: KLKroneckerState, evidence: Evidence) -> Health:
         """Absorb the first gradient without weights, and find the bases."""
-        gradient = _with_modes(need(evidence.gradient, "gradient"))
+        gradient, health = _with_modes(need(evidence.gradient, "gradient")), HEALTHY
         for mode, (factor, basis) in enumerate(zip(state.factors, state.bases, strict=True)):
             if factor is None or basis is None:
                 continue
@@ -109,6 +109,8 @@ class KLKronecker(Turned[KLKroneckerState]):
             bad = failed[:, None, None]
             factor.copy_(torch.where(bad, factor, torch.diag_embed(values.flip(-1))))
             basis.copy_(torch.where(bad, basis, vectors.flip(-1)))
+            health += Health.of(failed, f"no eigendecomposition of the factor of mode {mode}")
+        return health
 
     def enter(self, state: KLKroneckerState, v: Tensor) -> Tensor:
         """Return the coordinates of ``v`` in the bases."""
@@ -163,9 +165,7 @@ class KLKronecker(Turned[KLKroneckerState]):
             failed |= ~basis_new.sum((-2, -1)).isfinite()
             factor.copy_(torch.where(failed[:, None, None], factor, 0.5 * (factor_new + factor_new.mT)))
             basis.copy_(torch.where(failed[:, None, None], basis, basis_new))
-            failures = int(failed.sum())
-            if failures:
-                health += Health(failures, f"no new basis of mode {mode}")
+            health += Health.of(failed, f"no new basis of mode {mode}")
         return health
 
     def _weight(self, v: Tensor, mode: int) -> float:

@@ -12,27 +12,41 @@ import scipy.sparse.linalg
 import torch
 from torch import Tensor
 
-from precond.core import Evidence, Health, IncompatibleError, Need, Preconditioner, Scope, Traits
-from precond.preconditioners.triangles import TrianglesState, arrays, operator_with_entries
+from precond.core import Evidence, Health, IncompatibleError, Need, Operator, Preconditioner, Scope, Traits
+from precond.math.incomplete import Triangle, arrays, permuted_sweeps, transposed
+from precond.preconditioners.triangles import operator_with_entries
 
 _log = logging.getLogger(__name__)
 _accurate = 1e-6  # relative residual of one solve, above which a factorization is not believed
 _symmetric = {"permc_spec": "MMD_AT_PLUS_A", "diag_pivot_thresh": 0.1, "options": {"SymmetricMode": True}}
 
 
+Array = np.ndarray[Any, Any]
+Factors = tuple[Triangle, Triangle, Array, Array, Array]
+"""What `permuted_sweeps` takes: two triangles, the diagonal between them, permutations of rows and columns."""
+
+
 @dataclasses.dataclass
 class LUState:
-    """``apply(v) = C (triangles) R v`` with permutations of rows and columns.
+    """``apply(v) = C (I + U)^-1 S (I + L)^-1 R v`` with permutations ``R``, ``C``; the identity while empty.
 
     Attributes:
-        triangles: The two factors.
+        operator: The operator seen last.
+        lower: Arrays of ``L`` in CSR form.
+        upper: Arrays of ``U`` in CSR form, its rows divided by the pivots.
+        inverse: The reciprocal pivots ``S``.
         rows: Row ``i`` of the factors is row ``rows[i]`` of the matrix.
         columns: Column ``j`` of the matrix is column ``columns[j]`` of the factors.
+        adjoint: The same for the adjoint, once it was asked for.
     """
 
-    triangles: TrianglesState
-    rows: Tensor | None = None
-    columns: Tensor | None = None
+    operator: Operator | None = None
+    lower: Triangle | None = None
+    upper: Triangle | None = None
+    inverse: Array | None = None
+    rows: Array = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
+    columns: Array = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
+    adjoint: Factors | None = None
 
 
 @final
@@ -58,15 +72,15 @@ class LU(Preconditioner[LUState]):
 
     def init(self, like: Tensor) -> LUState:
         """Start as the identity."""
-        return LUState(TrianglesState())
+        return LUState()
 
     def observe(self, state: LUState, evidence: Evidence) -> None:
         """Take the matrix."""
-        state.triangles.operator = operator_with_entries(evidence, "lu")
+        state.operator = operator_with_entries(evidence, "lu")
 
     def refresh(self, state: LUState) -> Health:
         """Factor the matrix."""
-        operator = state.triangles.operator
+        operator = state.operator
         matrix = None if operator is None else operator.entries()
         if matrix is None:
             return Health()
@@ -79,14 +93,11 @@ class LU(Preconditioner[LUState]):
                 break
         if lu is None:
             return Health(failures=1, detail="lu: the matrix could not be factored; the last factors are kept")
-        pivots = lu.U.diagonal()
-        triangles = state.triangles
-        triangles.lower = arrays(scipy.sparse.tril(lu.L.tocsr(), -1))
-        triangles.upper = arrays(scipy.sparse.diags_array(1 / pivots) @ scipy.sparse.triu(lu.U.tocsr(), 1))
-        one = np.ones_like(pivots)
-        triangles.scales, triangles.shift = (one, 1 / pivots, one), shift
-        state.rows = torch.from_numpy(np.argsort(lu.perm_r))
-        state.columns = torch.from_numpy(lu.perm_c.astype(np.int64))
+        state.inverse = 1 / lu.U.diagonal()
+        state.lower = arrays(scipy.sparse.tril(lu.L.tocsr(), -1))
+        state.upper = arrays(scipy.sparse.diags_array(state.inverse) @ scipy.sparse.triu(lu.U.tocsr(), 1))
+        state.rows, state.columns = np.argsort(lu.perm_r), lu.perm_c.astype(np.int64)
+        state.adjoint = None
         detail = f"lu: singular, {shift:g} times the largest entry was added to the diagonal"
         return Health(detail=detail if shift else "")
 
@@ -94,16 +105,25 @@ class LU(Preconditioner[LUState]):
         """Solve with ``L``, then with ``U``."""
         if shift != 0:
             raise IncompatibleError("lu accepts no shift: use jacobi or identity")
-        if state.rows is None or state.columns is None:
+        if state.lower is None or state.upper is None or state.inverse is None:
             return v
-        return state.triangles.apply(v[:, state.rows.to(v.device)])[:, state.columns.to(v.device)]
+        return _swept((state.lower, state.upper, state.inverse, state.rows, state.columns), v)
 
     def apply_adjoint(self, state: LUState, v: Tensor) -> Tensor:
-        """Solve with ``U^H``, then with ``L^H``."""
-        if state.rows is None or state.columns is None:
+        """Solve with ``U^H``, then with ``L^H``; the adjoint factors are formed when first asked for."""
+        if state.lower is None or state.upper is None or state.inverse is None:
             return v
-        swept, out = state.triangles.apply_adjoint(v[:, _inverse(state.columns).to(v.device)]), _inverse(state.rows)
-        return swept[:, out.to(v.device)]
+        if state.adjoint is None:
+            # (I + U)^-1 S (I + L)^-1 has the adjoint (I + L^H)^-1 S^H (I + U^H)^-1
+            state.adjoint = (
+                transposed(state.upper), transposed(state.lower), state.inverse.conj(),
+                np.argsort(state.columns), np.argsort(state.rows),
+            )  # fmt: skip
+        return _swept(state.adjoint, v)
+
+
+def _swept(factors: Factors, v: Tensor) -> Tensor:
+    return torch.from_numpy(permuted_sweeps(*factors, v.contiguous().numpy(force=True))).to(v.device)
 
 
 def _factored(matrix: scipy.sparse.csc_array) -> Any:
@@ -124,7 +144,3 @@ def _factored(matrix: scipy.sparse.csc_array) -> Any:
         if residual <= tolerance * np.linalg.norm(image):
             return lu
     return None
-
-
-def _inverse(permutation: Tensor) -> Tensor:
-    return torch.argsort(permutation)

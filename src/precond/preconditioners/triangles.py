@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-import scipy.sparse
 import torch
 from torch import Tensor
 
 from precond.core import Evidence, IncompatibleError, Operator
-from precond.math.incomplete import Array, Triangle, arrays, two_sweeps
+from precond.math.incomplete import Array, Triangle, arrays, transposed, two_sweeps
 
 
 @dataclasses.dataclass
@@ -44,18 +43,11 @@ class TrianglesState:
         if self.lower is None or self.upper is None or self.scales is None:
             return v
         if self._adjoint is None or self._adjoint[0] is not self.lower:
-            self._adjoint = (self.lower, _adjoint(self.upper), _adjoint(self.lower))
+            self._adjoint = (self.lower, transposed(self.upper), transposed(self.lower))
         _, lower, upper = self._adjoint
         s1, s2, s3 = (np.conj(s) for s in self.scales)
         swept = two_sweeps(lower, upper, (s3, s2, s1), v.detach().contiguous().cpu().numpy())
         return torch.from_numpy(swept).to(v.device)
-
-
-def _adjoint(triangle: Triangle) -> Triangle:
-    indptr, indices, data = triangle
-    n = len(indptr) - 1
-    matrix = scipy.sparse.csr_array((data, indices.astype(np.int64), indptr.astype(np.int64)), shape=(n, n))
-    return arrays(matrix.conj().T)
 
 
 def operator_with_entries(evidence: Evidence, name: str) -> Operator:

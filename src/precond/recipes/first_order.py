@@ -98,23 +98,27 @@ def adamw(*, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Method:
     space={"lr": LogUniform(1e-3, 1e-1), "b1": Choice((0.9, 0.95, 0.98)), "weight_decay": Choice((0.0, 0.02))},
     lr=1e-3,
 )
-def adan(*, b1: float = 0.98, b2: float = 0.92, b3: float = 0.99, eps: float = 1e-8) -> Method:
+def adan(
+    *, b1: float = 0.98, b2: float = 0.92, b3: float = 0.99, eps: float = 1e-8, clip: float | None = None
+) -> Method:
     """Adaptive Nesterov momentum in gradient differences.
 
     ``d = g - g_previous`` (0 at the first step), ``m <- b1 m + (1 - b1) g``, ``v <- b2 v + (1 - b2) d``,
     ``n <- b3 n + (1 - b3) (g + b2 d)^2``, ``u = (m / c1 + b2 v / c2) / (sqrt(n / c3) + eps)`` with ``ci = 1 - bi^t``,
-    ``w <- (w - lr u) / (1 + lr decay)``. Each ``b`` is 1 minus the paper's ``beta``.
+    ``w <- (w - lr u) / (1 + lr decay)``. Each ``b`` is 1 minus the paper's ``beta``. With ``clip``, as in the authors'
+    code, gradients whose norm over all parameters is longer are scaled down to it before anything else.
 
     Deviations:
         1. Averages start at zero and are debiased, as in the authors' code; the paper starts them at the first
            gradient.
-        2. No restarts, which the authors' code leaves off by default too, and no clipping over the model: call
-           `torch.nn.utils.clip_grad_norm_` before the step.
+        2. No restarts, which the authors' code leaves off by default too. Clipping divides by the norm, not by the norm
+           plus ``eps``, and leaves the gradients themselves as they are.
     """
     return Method(
         momentum=DifferenceMomentum(b1, b2),
         preconditioner=Observing(LookAhead(b2), Diagonal(b3, eps)),
         decay=Proximal(),
+        clip=clip,
     )
 
 

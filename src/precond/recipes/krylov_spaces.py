@@ -91,7 +91,7 @@ def idr(shadow: int = 4) -> IDR:
     purpose="Several right-hand sides of one symmetric positive definite system.",
     claim="Right-hand sides share their directions: the smallest eigenvalues slow the block down as little as if they "
     "were not there.",
-    example="precond.solve(A, B, method='block-cg', preconditioner='ic0')",
+    example="precond.solve(A, torch.stack([b, b + 1], dim=1), method='block-cg', preconditioner='ic0')",
 )
 def block_cg() -> BlockCG:
     """Block CG: all right-hand sides minimize over the sum of their Krylov spaces.

@@ -115,6 +115,8 @@ def shampoo_4bit(
         4. Negative eigenvalues, which rounding makes, count as zero; the published code takes their root as well.
         5. Different tensors take their roots at different steps, the first at step 1 (when they are multiples of the
            identity, so that nothing changes).
+        6. Codes are what rests between steps: the step that computes vectors or a root uses them as computed.
+        7. ``U = R_L G R_R^T``: a rounded root is not quite symmetric.
     """
     if code not in _CODES:
         raise BadInputError(f"code must be one of {', '.join(_CODES)}, not {code!r}")
@@ -172,10 +174,11 @@ def shampoo_4bit_cholesky(
 
         ``C' = Q(C + E)``, ``E <- beta_error E + (1 - beta_error) (C + E - C')``.
 
-    The codes of ``C'`` and ``E`` fill one square. Every ``every`` steps ``R = (C' C'^T + eps lambda_max I)^(-1/4)``.
+    The codes of ``C'`` and ``E`` fill little more than one square. Every ``every`` steps
+    ``R = (C' C'^T + eps lambda_max I)^(-1/4)``.
 
     Deviations:
-        1. ``C'`` and ``E`` have blocks, of entries that follow one another in a packed triangle, of their own.
+        1. ``C'`` and ``E`` have blocks of their own, of entries that follow one another in a triangle packed by rows.
         2. Those of `shampoo_4bit`, but for the fourth.
     """
     storage = ByRole(

@@ -151,6 +151,7 @@ def psgd_lra(
     fit_beta: float = 0.9,
     damping: float = 1e-9,
     init_scale: float | None = None,
+    balance: int = 10,
     rms: float = 2.0,
     largest: float = 10.0,
 ) -> Method:
@@ -159,7 +160,7 @@ def psgd_lra(
     ``P = Q^T Q``, ``Q = (I + U V^T) diag(d)``. With ``v`` normal, ``h = g + noise v``, ``a = Q h``, ``b = Q^-T v``,
     ``K = I + V^T U``: ``d <- d - fit_lr / L_d (h Ph - v P^-1 v) d`` entry by entry, and in turn
     ``U <- U - fit_lr / L_u (a a^T - b b^T) V K`` or
-    ``V <- V - fit_lr / L_v (I + V U^T) (a a^T - b b^T) U``; before that, ``U`` and ``V`` are balanced. The bounds are
+    ``V <- V - fit_lr / L_v (I + V U^T) (a a^T - b b^T) U``. The bounds are
     ``L <- max(fit_beta L + (1 - fit_beta) l, l)`` with ``l_d = max |h Ph| + max |v P^-1 v|``,
     ``l_u = |a| |V V^T a| + |b| |V V^T b|``, ``l_v = |a| |U U^T a| + |b| |U U^T b|``. ``d`` starts at
     ``(mean g^4 + damping^4)^(-1/8)``, ``U`` and ``V`` at normal numbers with a Frobenius norm of ``0.1^(1/2)``. Then
@@ -168,11 +169,13 @@ def psgd_lra(
     Deviations:
         1. ``U`` and ``V`` take turns, rather than by the toss of a coin; what is drawn at a step depends on the number
            of the step alone, so that a run that is resumed repeats itself.
-        2. The fit takes every gradient; the code can be told to leave some out at random.
+        2. ``U`` and ``V`` are balanced after every ``balance``-th step of the fit; the code balances before each.
+        3. The fit takes every gradient; the code can be told to leave some out at random.
     """
     return Method(
         momentum=RunningMean(momentum) if momentum else None,
         preconditioner=FittedLowRank(rank, fit_lr, fit_beta, damping, init_scale),
         smoothing=ClipAmplitude(rms, largest),
         decay=Decoupled(),
+        cadence=Cadence(every=balance),
     )

@@ -67,6 +67,9 @@ def psgd_newton(
         max_skew: So do sides beyond this proportion to the rest; the form's own unless given.
         init_scale: Start of ``Q``; by the size of the first pair unless given.
 
+    Returns:
+        The method.
+
     Deviations:
         1. Those of `psgd_kron`, `psgd_affine` and `psgd_lra` but for clipping: there is none, as in the code's default.
         2. Every step fits a pair; the code can be told to leave some out at random.
@@ -86,5 +89,5 @@ def psgd_newton(
         momentum=RunningMean(momentum) if momentum else None,
         preconditioner=preconditioner,
         decay=Decoupled(),
-        cadence=Cadence(every=100),
+        cadence=Cadence(every=10 if form == "lra" else 100),
     )

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from precond.core import Builds, Choice, Filter, Kind, LogUniform, Method, Paper, Route
+from precond.core import BadInputError, Builds, Choice, Filter, Kind, LogUniform, Method, Paper, Route
 from precond.filters.chain import Chain
 from precond.filters.clip import ClipNorm
 from precond.filters.ema import EMA
 from precond.filters.mars import Mars
+from precond.filters.quasi_hyperbolic import QuasiHyperbolic
 from precond.preconditioners.diagonal import Diagonal
 from precond.preconditioners.polar import Polar
 from precond.preconditioners.sign import Sign
@@ -201,6 +202,7 @@ def mars_m(
     steps: int = 5,
     from_zero: bool = False,
     exact: bool = False,
+    efficient: bool = False,
     exclude: Sequence[str] = NOT_HIDDEN,
     rest_b1: float = 0.9,
     rest_b2: float = 0.95,
@@ -211,14 +213,18 @@ def mars_m(
     ``m <- beta m + (1 - beta) c``, ``w <- (1 - lr decay) w - 0.2 lr sqrt(max(rows, columns)) polar(m)``, with Muon's
     ``steps`` Newton-Schulz iterations for the polar factor and without Nesterov momentum. Vectors, and parameters whose
     name matches ``exclude``, get AdamW with the same learning rate. ``exact`` as in `mars_adamw`.
+    ``efficient`` is the published variant without clipping that keeps no gradient: ``m`` is then
+    ``gamma g + (1 - gamma) average(g)``, to which the approximate correction from zero amounts.
 
     Deviations:
         1. Tensors with more than two axes are flattened to ``(out, -1)``; the published code acts on their last two.
         2. AdamW adds ``eps`` after the bias correction; the published code adds it before.
     """
+    if efficient and exact:
+        raise BadInputError("the exact correction needs a second gradient: choose exact or efficient")
     hidden = Method(
-        estimator=_estimator(gamma, momentum, clip, from_zero, exact),
-        momentum=EMA(momentum, debias=False),
+        estimator=None if efficient else _estimator(gamma, momentum, clip, from_zero, exact),
+        momentum=QuasiHyperbolic(gamma, momentum) if efficient else EMA(momentum, debias=False),
         preconditioner=Polar(steps, "rms"),
         decay=Decoupled(),
     )

@@ -49,7 +49,13 @@ _EFCP = Paper(
     name="m-fac",
 )
 def m_fac(
-    *, memory: int = 1024, damping: float = 1e-5, momentum: float = 0.0, clip: float | None = None, every: int = 1
+    *,
+    memory: int = 1024,
+    damping: float = 1e-5,
+    momentum: float = 0.0,
+    clip: float | None = None,
+    divisor: Literal["seen", "memory"] = "seen",
+    every: int = 1,
 ) -> Method:
     """M-FAC, the dynamic algorithm.
 
@@ -58,24 +64,28 @@ def m_fac(
     ``G`` already; ``v <- b v + (1 - b) u``, ``w <- w - lr v``. Weight decay adds ``decay w`` to ``g``. A step costs
     three products with ``G``, ``4 m`` bytes and ``6 m`` operations for each parameter, and ``m^3 / 3`` operations.
 
-    Until ``m`` gradients have been seen, the others count as zero, so that early directions are long: as the paper
-    says nothing else, a schedule of the learning rate must begin low, or ``clip`` be given. A parameter without a
-    gradient stays where it is, and counts as zero in the gradient of that step.
+    A parameter without a gradient stays where it is, and counts as zero in the gradient of that step.
 
     Args:
         memory: How many gradients are kept, ``m``.
         damping: What is added to the Fisher matrix.
         momentum: Decay ``b`` of the average of directions; 0 for none.
         clip: Largest norm of a gradient, over all parameters; longer ones are scaled down. None are unless given.
+        divisor: What sums over the window are divided by: gradients ``"seen"``, or always the ``"memory"``.
         every: Steps between gradients that are taken into the window.
+
+    Returns:
+        The method.
 
     Deviations:
         1. The ``m x m`` system is solved by a Cholesky factor in double precision, rather than by the recursion of the
            paper: the same direction, to rounding.
+        2. Until ``m`` gradients have been seen, ``F`` is divided by how many there are. In the published code those to
+           come count as zero, so that the first directions are up to ``m`` times as long; ``divisor="memory"`` does so.
     """
     return Method(
         estimator=None if clip is None else ClipNorm(clip),
-        preconditioner=FisherWindow(memory, damping),
+        preconditioner=FisherWindow(memory, damping, divisor=divisor),
         smoothing=EMA(momentum, debias=False) if momentum else None,
         decay=Coupled(),
         cadence=Cadence(every=every, stagger=False),
@@ -109,6 +119,7 @@ def sparse_m_fac(
     feedback: bool = True,
     precondition: Literal["compressed", "gradient"] = "compressed",
     momentum: float = 0.0,
+    divisor: Literal["seen", "memory"] = "seen",
     every: int = 1,
 ) -> Method:
     """EFCP with sparse gradients: Sparse M-FAC.
@@ -127,15 +138,20 @@ def sparse_m_fac(
         feedback: Whether what was left out comes back; without, the method of the paper does not converge as well.
         precondition: Whether ``u`` is made of ``c`` or of ``g``.
         momentum: Decay ``b`` of the velocity; 0 for none.
+        divisor: What sums over the window are divided by: gradients ``"seen"``, or always the ``"memory"``.
         every: Steps between gradients that are taken into the window.
+
+    Returns:
+        The method.
 
     Deviations:
         1. The ``m x m`` system is solved by a Cholesky factor in double precision: the same direction, to rounding.
         2. Values are kept in bfloat16, as in the later code of the authors; what rounding takes off is fed back too.
            ``half=False`` keeps all digits.
+        3. Until ``m`` gradients have been seen, ``F`` is divided by how many there are, as in `m_fac`.
     """
     kept = ErrorFeedback(TopK(density, block, half), feedback)
-    window = FisherWindow(memory, damping, SparseWindow(density, block, half))
+    window = FisherWindow(memory, damping, SparseWindow(density, block, half), divisor)
     return Method(
         **_shown(precondition, kept, window),
         smoothing=HeavyBall(momentum) if momentum else None,
@@ -169,6 +185,7 @@ def low_rank_m_fac(
     feedback: bool = True,
     precondition: Literal["compressed", "gradient"] = "compressed",
     momentum: float = 0.0,
+    divisor: Literal["seen", "memory"] = "seen",
     every: int = 1,
 ) -> Method:
     """EFCP with gradients of low rank: Low-rank M-FAC.
@@ -186,7 +203,11 @@ def low_rank_m_fac(
         feedback: Whether what was left out comes back.
         precondition: Whether ``u`` is made of ``C`` or of ``G``.
         momentum: Decay ``b`` of the average of directions; 0 for none.
+        divisor: What sums over the window are divided by: gradients ``"seen"``, or always the ``"memory"``.
         every: Steps between gradients that are taken into the window.
+
+    Returns:
+        The method.
 
     Deviations:
         1. Each tensor has a Fisher matrix of its own, as in the code's ``LowRankMFAC``; in the code's
@@ -194,9 +215,10 @@ def low_rank_m_fac(
         2. The ``m x m`` systems are solved by Cholesky factors in double precision: the same direction, to rounding.
         3. ``orth`` is a QR decomposition rather than Gram-Schmidt with an epsilon, and the first ``Q`` is drawn with a
            fixed seed.
+        4. Until ``m`` gradients have been seen, ``F`` is divided by how many there are, as in `m_fac`.
     """
     kept = ErrorFeedback(LowRank(rank), feedback)
-    window = FisherWindow(memory, damping, LowRankWindow(rank))
+    window = FisherWindow(memory, damping, LowRankWindow(rank), divisor)
     return Method(
         **_shown(precondition, kept, window),
         smoothing=EMA(momentum, debias=False) if momentum else None,

@@ -12,10 +12,12 @@ that do not fit. What differs, each on purpose:
    recurrence). Where a drifting recurrence claims too much, the iteration goes on.
 2. Where no further progress is possible, the run ends before ``maxiter``, with ``info`` the number of iterations.
    ``maxiter=0`` gives ``info=1`` unless the initial guess is a solution; SciPy gives 0.
-3. ``minres`` stops by ``||b - A x|| <= rtol ||b||``, as documented there; SciPy compares with ``||A|| ||x||``.
+3. ``gcrotmk`` keeps harmonic Ritz vectors between cycles and systems (GCRO-DR), whatever ``truncate`` says.
+4. ``minres`` stops by ``||b - A x|| <= rtol ||b||``, as documented there; SciPy compares with ``||A|| ||x||``.
 """
 
-from precond.scipy.least_squares import lsqr
+from precond.scipy.least_squares import lsmr, lsqr
+from precond.scipy.nonsymmetric import bicgstab, gcrotmk
 from precond.scipy.systems import cg, gmres, minres
 
-__all__ = ["cg", "gmres", "lsqr", "minres"]
+__all__ = ["bicgstab", "cg", "gcrotmk", "gmres", "lsmr", "lsqr", "minres"]

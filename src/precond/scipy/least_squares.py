@@ -1,4 +1,4 @@
-"""``lsqr`` with the signature of ``scipy.sparse.linalg``."""
+"""``lsqr`` and ``lsmr`` with the signatures of ``scipy.sparse.linalg``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from precond.core import Progress
-from precond.krylov import LSQR, run
+from precond.krylov import LSMR, LSQR, run
+from precond.krylov.lsmr import LSMRProgress
 from precond.krylov.lsqr import Estimates
 from precond.operators import FunctionOperator
 from precond.scipy.reading import rowwise, working_type
@@ -56,21 +57,9 @@ def lsqr(
     Raises:
         ValueError: Shapes that do not fit.
     """
-    linear = scipy.sparse.linalg.aslinearoperator(A)
+    linear, operator, rows, right, start = _read(A, b, x0, damp)
     m, n = linear.shape
-    right = np.atleast_1d(np.asarray(b)).squeeze()
-    right = right.reshape(-1) if right.ndim == 0 else right
-    if right.shape != (m,):
-        raise ValueError(f"shapes of A {linear.shape} and b {np.shape(b)} are incompatible")
-    dtype = np.result_type(working_type(linear.dtype, right.dtype), np.float64)
-    start = np.zeros(n, dtype) if x0 is None else np.array(x0, dtype).reshape(-1)
-    if start.shape != (n,):
-        raise ValueError(f"shapes of A {linear.shape} and x0 {np.shape(x0)} are incompatible")
-
-    operator = _damped(linear, damp, dtype)
-    residual = right - linear.matvec(start) if x0 is not None else right
-    rows = torch.from_numpy(np.concatenate([residual, np.zeros(n if damp else 0)]).astype(dtype))[None]
-    size, eps = float(np.linalg.norm(right)), float(np.finfo(dtype).eps)
+    size, eps = float(np.linalg.norm(right)), float(np.finfo(start.dtype).eps)
     offset = torch.from_numpy(start)[None]
     codes: list[int] = []
 
@@ -114,6 +103,106 @@ def lsqr(
             f"lsqr: {m} x {n}, {itn} iterations, istop = {istop}, r1norm = {r1:.2e}, acond = {acond:.1e}\n"
         )
     return x, istop, itn, r1, r2, anorm, acond, gradient, float(np.linalg.norm(x)), variances
+
+
+def lsmr(
+    A: Any,
+    b: Any,
+    damp: float = 0.0,
+    atol: float = 1e-6,
+    btol: float = 1e-6,
+    conlim: float = 1e8,
+    maxiter: int | None = None,
+    show: bool = False,
+    x0: Any = None,
+) -> tuple[np.ndarray[Any, Any], int, int, float, float, float, float, float]:
+    """Minimize ``||A x - b||^2 + damp^2 ||x - x0||^2`` for ``A`` of any shape, by LSMR.
+
+    Below, ``Abar`` is ``A`` with ``damp I`` under it and ``r`` the residual of that problem.
+
+    Args:
+        A: A matrix, sparse or dense, or a ``LinearOperator`` with an adjoint; shape ``[m, n]``.
+        b: Right-hand side, shape ``[m]`` (or with axes of length 1).
+        damp: Damping.
+        atol: Tolerance: stop when ``||Abar^H r|| <= atol ||A|| ||r||``, and see ``btol``.
+        btol: Tolerance: stop when ``||r|| <= atol ||A|| ||x|| + btol ||b||``.
+        conlim: Stop when the estimated condition number exceeds this; 0 means never.
+        maxiter: Limit on iterations, ``min(m, n)`` if not given.
+        show: Print a summary.
+        x0: Starting point; zero if not given.
+
+    Returns:
+        ``(x, istop, itn, normr, normar, norma, conda, normx)``: the solution; why it stopped (0: the starting point is
+        a solution, 1: ``A x = b``, 2: least squares, 3: ``conlim``, 4, 5, 6: the same to rounding, 7: ``maxiter``);
+        iterations; ``||r||``, ``||Abar^H r||``, ``||A||_F`` and ``cond(Abar)`` (both estimated), and ``||x||``.
+
+    Raises:
+        ValueError: Shapes that do not fit.
+    """
+    linear, operator, rows, right, start = _read(A, b, x0, damp)
+    m, n = linear.shape
+    size, eps = float(np.linalg.norm(right)), float(np.finfo(start.dtype).eps)
+    if size == 0:
+        return np.zeros_like(start), 0, 0, 0.0, 0.0, 0.0, 1.0, 0.0
+    limit = min(m, n) if maxiter is None else maxiter
+    offset, code, itn = torch.from_numpy(start)[None], 0, -1
+    anorm, acond = 0.0, 1.0
+
+    def stop(progress: Progress) -> bool:
+        nonlocal code, itn, anorm, acond
+        itn += 1
+        if not isinstance(progress, LSMRProgress):  # at the start
+            return float(progress.normal) == 0
+        r, own = float(progress.residual), float(progress.own)
+        anorm = float(np.sqrt(max(0.0, float(progress.matrix_norm) ** 2 - itn * damp**2)))
+        acond = float(progress.condition)
+        x = float(torch.linalg.vector_norm(progress.solution() + offset))
+        consistent = r / size
+        stationary = own / (anorm * r) if anorm * r else np.inf
+        scaled = consistent / (1 + anorm * x / size)
+        tests = {
+            7: itn >= limit, 6: 1 / acond <= eps, 5: stationary <= eps, 4: scaled <= eps,
+            3: conlim > 0 and 1 / acond <= 1 / conlim, 2: stationary <= atol,
+            1: consistent <= btol + atol * anorm * x / size,
+        }  # fmt: skip
+        code = next((code for code in sorted(tests) if tests[code]), 0)
+        return code > 0
+
+    with torch.no_grad():
+        progress, _ = run(
+            LSMR(), operator, rows, torch.clone, torch.zeros(1, n, dtype=rows.dtype),
+            stop=stop, max_iterations=max(limit, 1),
+        )  # fmt: skip
+    step = progress.solution()[0].numpy()
+    x = start + step
+    remaining = right - linear.matvec(x)
+    normr = float(np.hypot(np.linalg.norm(remaining), damp * np.linalg.norm(step)))
+    normar = float(np.linalg.norm(linear.rmatvec(remaining) - damp**2 * step))
+    if show:
+        sys.stdout.write(
+            f"lsmr: {m} x {n}, {itn} iterations, istop = {code}, normr = {normr:.2e}, conda = {acond:.1e}\n"
+        )
+    return x, code, itn, normr, normar, anorm, acond, float(np.linalg.norm(x))
+
+
+def _read(
+    A: Any, b: Any, x0: Any, damp: float
+) -> tuple[scipy.sparse.linalg.LinearOperator, FunctionOperator, Tensor, np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Return ``A``, the damped operator with the residual at the start as its right-hand side, ``b`` and the start."""
+    linear = scipy.sparse.linalg.aslinearoperator(A)
+    m, n = linear.shape
+    right = np.atleast_1d(np.asarray(b)).squeeze()
+    right = right.reshape(-1) if right.ndim == 0 else right
+    if right.shape != (m,):
+        raise ValueError(f"shapes of A {linear.shape} and b {np.shape(b)} are incompatible")
+    dtype = np.result_type(working_type(linear.dtype, right.dtype), np.float64)
+    start = np.zeros(n, dtype) if x0 is None else np.array(x0, dtype).reshape(-1)
+    if start.shape != (n,):
+        raise ValueError(f"shapes of A {linear.shape} and x0 {np.shape(x0)} are incompatible")
+    operator = _damped(linear, damp, dtype)
+    residual = right - linear.matvec(start) if x0 is not None else right
+    rows = torch.from_numpy(np.concatenate([residual, np.zeros(n if damp else 0)]).astype(dtype))[None]
+    return linear, operator, rows, right, start
 
 
 def _damped(linear: scipy.sparse.linalg.LinearOperator, damp: float, dtype: np.dtype[Any]) -> FunctionOperator:

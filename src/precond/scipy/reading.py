@@ -100,9 +100,11 @@ def working_type(*dtypes: Any) -> np.dtype[Any]:
 
 
 def rowwise(function: Callable[[Any], Any], dtype: np.dtype[Any]) -> Map:
-    """Return a function of one NumPy vector as a map of rows ``[1, n]``, always into fresh memory."""
+    """Return a function of one NumPy vector as a map of rows ``[batch, n]``, always into fresh memory."""
 
     def apply(v: Tensor) -> Tensor:
-        return torch.from_numpy(np.array(function(v[0].numpy()), dtype).reshape(1, -1))
+        if v.shape[0] == 1:
+            return torch.from_numpy(np.array(function(v[0].numpy()), dtype).reshape(1, -1))
+        return torch.from_numpy(np.stack([np.array(function(row), dtype).reshape(-1) for row in v.numpy()]))
 
     return apply

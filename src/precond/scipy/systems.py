@@ -53,10 +53,10 @@ def cg(
     """
     system = read_system(A, b, x0, M)
     if not system.b.any():
-        return _array(system.b), 0
+        return as_array(system.b), 0
     limit = 10 * system.n if maxiter is None else maxiter
-    outcome = _drive(CG(), system, rtol, _checked("cg", atol), limit, _each(callback))
-    return _array(outcome.x), _info(outcome, limit)
+    outcome = solved(CG(), system, rtol, checked("cg", atol), limit, each(callback))
+    return as_array(outcome.x), info_of(outcome, limit)
 
 
 def minres(
@@ -95,14 +95,14 @@ def minres(
     """
     system = read_system(A, b, x0, M, shift)
     if not system.b.any():
-        return _array(system.b), 0
+        return as_array(system.b), 0
     if check:
         _check_symmetric(system)
     limit = 5 * system.n if maxiter is None else maxiter
-    outcome = _drive(MINRES(), system, rtol, 0.0, limit, _each(callback))
+    outcome = solved(MINRES(), system, rtol, 0.0, limit, each(callback))
     if outcome.status is Status.FAILED_INDEFINITE_PRECONDITIONER:
         raise ValueError("indefinite preconditioner")
-    info = _info(outcome, limit)
+    info = info_of(outcome, limit)
     if outcome.status in (Status.FAILED_BREAKDOWN, Status.FAILED_STAGNATION) and _is_stationary(system, outcome, rtol):
         info = 0
     if show:
@@ -111,7 +111,7 @@ def minres(
             f"minres: n = {system.n}, shift = {shift:g}, {outcome.iterations} iterations, {certificate.quantity} = "
             f"{certificate.value:.2e} (asked {rtol:.2e}), info = {info}\n"
         )
-    return _array(outcome.x), info
+    return as_array(outcome.x), info
 
 
 def gmres(
@@ -159,9 +159,9 @@ def gmres(
     if kind not in ("x", "pr_norm", "legacy"):
         raise ValueError(f"Unknown callback_type: {callback_type!r}")
     system = read_system(A, b, x0, M)
-    atol = _checked("gmres", atol)
+    atol = checked("gmres", atol)
     if not system.b.any():
-        return _array(system.b), 0
+        return as_array(system.b), 0
     cycle = min(20 if restart is None else restart, system.n)
     limit = 10 * system.n if maxiter is None else maxiter
     steps = limit if callback is not None and kind == "legacy" else limit * cycle
@@ -176,16 +176,16 @@ def gmres(
             callback(np.float64(event.residual / size))
         elif event.iteration % cycle == 0:
             last = event.iteration
-            callback(_array(event.solution()))
+            callback(as_array(event.solution()))
 
-    outcome = _drive(GMRES(restart=cycle), system, rtol, atol, steps, watch, left=M is not None)
+    outcome = solved(GMRES(restart=cycle), system, rtol, atol, steps, watch, left=M is not None)
     if callback is not None and kind == "x" and outcome.iterations > last:
-        callback(_array(outcome.x))
-    code = _info(outcome, steps)
-    return _array(outcome.x), limit if code and outcome.iterations >= steps else code
+        callback(as_array(outcome.x))
+    code = info_of(outcome, steps)
+    return as_array(outcome.x), limit if code and outcome.iterations >= steps else code
 
 
-def _drive(
+def solved(
     iteration: Iteration,
     system: System,
     rtol: float,
@@ -227,33 +227,34 @@ def _drive(
         )  # fmt: skip
 
 
-def _each(callback: Callable[[np.ndarray[Any, Any]], object] | None) -> Callable[[Event], object] | None:
+def each(callback: Callable[[np.ndarray[Any, Any]], object] | None) -> Callable[[Event], object] | None:
     """Return the callback on iterates after each iteration; what it returns is ignored, as SciPy does."""
     if callback is None:
         return None
 
     def watch(event: Event) -> None:
         if event.iteration > 0:
-            callback(_array(event.solution()))
+            callback(as_array(event.solution()))
 
     return watch
 
 
-def _checked(name: str, atol: Any) -> float:
+def checked(name: str, atol: Any) -> float:
     """Refuse an absolute tolerance that is not a number or negative."""
     if isinstance(atol, str) or atol is None or atol < 0:
         raise ValueError(f"{name} called with invalid `atol`={atol}: give a real, non-negative number")
     return float(atol)
 
 
-def _info(outcome: Outcome, maxiter: int) -> int:
+def info_of(outcome: Outcome, maxiter: int) -> int:
     """Return 0 where the certificate holds, else a positive number of iterations."""
     if outcome.status.group == "converged":
         return 0
     return max(1, maxiter if outcome.status is Status.STOPPED_STEPS else outcome.iterations)
 
 
-def _array(x: torch.Tensor) -> np.ndarray[Any, Any]:
+def as_array(x: torch.Tensor) -> np.ndarray[Any, Any]:
+    """Return the only row as a NumPy vector of its own."""
     return np.array(x[0].numpy())
 
 

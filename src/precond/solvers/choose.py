@@ -118,4 +118,4 @@ def choose_ways(operator: Operator) -> tuple[Candidate, ...]:
         return (Candidate("cg", "ic0"), direct, short)
     if traits.symmetric:
         return (Candidate("minres", scaling), direct, short)
-    return (Candidate("bicgstab", "ilu0"), direct, Candidate("gcrodr", "ilu0", recycle=True), short)
+    return (Candidate("bicgstab", "ilu0"), direct, short, Candidate("gcrodr", "ilu0", recycle=True))

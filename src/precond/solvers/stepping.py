@@ -45,6 +45,8 @@ class Stepper(abc.ABC):
             missing &= ~Need.RESIDUAL
         if missing:
             raise IncompatibleError(f"minimize cannot provide {missing}: use method='lbfgs' or 'newton-cg'")
+        if method.clip is not None:
+            raise IncompatibleError("minimize clips no gradients: build the method with clip=None")
         self.replaced = 0
         self._method, self._objective, self._like = method, objective, like
         self._needs = method.needs

@@ -85,7 +85,7 @@ class Columns(Resting):
 
     def decode(self) -> Tensor:
         """Return the matrices, orthogonal up to what the steps leave of the rounding."""
-        return bjorck(self.columns.decode().mT.contiguous(), self.steps)
+        return bjorck(self.columns.decode().mT, self.steps)
 
     def encode(self, working: Tensor) -> None:
         """Encode the columns."""
@@ -120,7 +120,8 @@ class Correlations(Resting):
         """Unpack, scale back, and put the diagonal in its place."""
         root = self.diagonal.clamp(min=0).sqrt()
         lower = unpack_lower(self.triangle.decode(), root.shape[-1])
-        matrices = (mirror(lower) if self.mirrored else lower).mul_(root.unsqueeze(-1)).mul_(root.unsqueeze(-2))
+        lower.mul_(root.unsqueeze(-1)).mul_(root.unsqueeze(-2))
+        matrices = mirror(lower) if self.mirrored else lower
         matrices.diagonal(dim1=-2, dim2=-1).copy_(self.diagonal)
         return matrices
 

@@ -9,7 +9,7 @@ from typing import final
 from torch import Tensor
 
 from precond.core import BadInputError, Resting, Role, Storage
-from precond.math.codes import Code, Power
+from precond.math.codes import Code, Power, normal_quantiles
 from precond.storage.blocks import Blocks, Columns, Correlations
 
 
@@ -22,6 +22,9 @@ class Blockwise(Storage):
     compared to their own size, not to that of the largest; second moments never become zero. Symmetric matrices keep
     their diagonal, and codes of their correlations for half of the rest. Bases are encoded column by column.
 
+    An average that moves by less than half a code a step stands still, or moves with the scale of its block, as in
+    other optimizers of 8 bits.
+
     Sources: blocks: Dettmers et al., "8-bit Optimizers via Block-wise Quantization", arXiv 2110.02861; the orthogonal
     matrices: Wang et al., arXiv 2405.18144.
 
@@ -31,7 +34,7 @@ class Blockwise(Storage):
         least: Tensors with fewer entries than this (in one member) rest as they work.
         signed: Code of numbers of either sign; squares unless given.
         non_negative: Code of second moments; fourth powers unless given.
-        orthogonal: Code of bases; evenly spaced, or squares for 4 bits, unless given.
+        orthogonal: Code of bases; evenly spaced, or quantiles of the normal distribution for 4 bits, unless given.
         rectify: Bjorck's steps by which bases are made orthogonal again when they are decoded, each two products of
             matrices.
     """
@@ -58,7 +61,7 @@ class Blockwise(Storage):
         if role in (Role.SYMMETRIC, Role.ROOT):
             return Correlations.of(working, self._signed, self.block, mirrored=role is Role.ROOT)
         if role is Role.ORTHOGONAL:
-            code = self.orthogonal or Power(self.bits, 1 if self.bits == 8 else 2)
+            code = self.orthogonal or (Power(8, 1) if self.bits == 8 else normal_quantiles())
             return Columns(Blocks.of(working.mT, code, self.block), self.rectify)
         if role is Role.NON_NEGATIVE:
             return Blocks.of(working, self.non_negative or Power(self.bits, 4, signed=False), self.block)

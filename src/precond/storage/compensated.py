@@ -20,7 +20,7 @@ from precond.storage.blocks import Blocks
 class CompensatedTriangle(Resting):
     """Lower triangular matrices: exact diagonals, codes below them, and codes of an average of the rounding errors.
 
-    The two triangles of codes take the room of one square.
+    The two triangles of codes take little more than the room of one square.
 
     Attributes:
         diagonal: Shape ``[batch, ..., n]``, exact.

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import final
 
+import torch
 from torch import Tensor
 
-from precond.core import Full, Resting, Role, Storage
+from precond.core import Resting, Role, Storage
 from precond.math.packing import mirror, pack_lower, unpack_lower
 
 
@@ -17,42 +18,41 @@ class Triangle(Resting):
     """The lower triangle of symmetric matrices.
 
     Attributes:
-        triangle: The packed triangle, as another storage keeps it.
+        triangle: The packed triangle, ``[batch, ..., entries]``.
         side: Side of the matrices.
+        dtype: Of the working form.
         mirrored: Whether to fill the other triangle when they wake.
     """
 
-    triangle: Tensor | Resting
+    triangle: Tensor
     side: int
+    dtype: torch.dtype
     mirrored: bool
 
     def decode(self) -> Tensor:
         """Unpack."""
-        packed = self.triangle.decode() if isinstance(self.triangle, Resting) else self.triangle
-        matrices = unpack_lower(packed, self.side)
+        matrices = unpack_lower(self.triangle, self.side, self.dtype)
         return mirror(matrices) if self.mirrored else matrices
 
     def encode(self, working: Tensor) -> None:
         """Pack the lower triangle."""
-        if isinstance(self.triangle, Resting):
-            self.triangle.encode(pack_lower(working))
-        else:
-            pack_lower(working, out=self.triangle)
+        pack_lower(working, out=self.triangle)
 
 
 @final
 @dataclasses.dataclass(frozen=True)
 class Packed(Storage):
-    """Keep one triangle of symmetric matrices, exactly unless ``inner`` rounds; everything else is left to ``inner``.
+    """Keep one triangle of symmetric matrices; everything else rests as it works.
 
     Attributes:
-        inner: How the triangle rests, and whatever is not symmetric.
+        dtype: Of the triangle, to which it is rounded; exact unless given.
     """
 
-    inner: Storage = Full()
+    dtype: torch.dtype | None = None
 
     def rest(self, working: Tensor, role: Role) -> Tensor | Resting:
         """Return the packed triangle of symmetric matrices."""
         if role not in (Role.SYMMETRIC, Role.ROOT):
-            return self.inner.rest(working, role)
-        return Triangle(self.inner.rest(pack_lower(working), Role.SIGNED), working.shape[-1], role is Role.ROOT)
+            return working
+        triangle = pack_lower(working).to(self.dtype or working.dtype)
+        return Triangle(triangle, working.shape[-1], working.dtype, role is Role.ROOT)

@@ -1,0 +1,1 @@
+"""Distributors: where parameters live and who computes them; one file each."""
