@@ -30,6 +30,7 @@ WORDS = {
     Need.OPERATOR: "products with the matrix or the Hessian",
     Need.ENTRIES: "the entries of the matrix",
     Need.ADJOINT: "products with the transposed matrix",
+    Need.ROOT: "the matrix of a least-squares problem",
     Need.REPLAY: "a closure that evaluates the objective again",
     Need.LOOKBACK: "the gradient of the same batch at the weights of the step before (a closure, evaluated twice)",
 }
