@@ -182,6 +182,7 @@ class DistributedShampoo(Optimizer):
         dampening: What is taken off each direction after the first.
         use_nesterov: Use Nesterov momentum.
         one_sided: Only the shortest axis gets a factor.
+        eigenvalue_floor: Eigenvalues below this fraction of the largest are raised to it; 0 is the published code.
     """
 
     def __init__(
@@ -207,6 +208,7 @@ class DistributedShampoo(Optimizer):
         dampening: float = 0.0,
         use_nesterov: bool = False,
         one_sided: bool = False,
+        eigenvalue_floor: float = 1e-6,
     ) -> None:
         b1, b2 = betas
         method = distributed.distributed_shampoo(
@@ -214,7 +216,7 @@ class DistributedShampoo(Optimizer):
             every=precondition_frequency, start=start_preconditioning_step, block=max_preconditioner_dim,
             fewest_axes=target_parameter_dimensionality, debias=use_bias_correction, exponent=inverse_exponent_override,
             one_sided=one_sided, adaptive=adaptive_tolerance, tolerated=num_tolerated_failed_amortized_computations,
-            momentum=momentum, dampening=dampening, nesterov=use_nesterov,
+            momentum=momentum, dampening=dampening, nesterov=use_nesterov, floor=eigenvalue_floor,
         )  # fmt: skip
         super().__init__(params, method, lr=lr, weight_decay=weight_decay)
 
