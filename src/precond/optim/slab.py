@@ -12,6 +12,7 @@ from torch import Tensor
 
 from precond.core import Evidence, Health, Method, Need, Turned, map_tensors, named_tensors, put_to_rest
 from precond.optim.awake import Awake
+from precond.optim.core import compiled, plain
 from precond.optim.fused import fused_step
 from precond.optim.replay import Seen, clipped
 
@@ -99,10 +100,24 @@ class Slab:
         method: The method that they all follow.
         group: Index of their parameter group.
         offsets: Phase of each parameter within the refresh interval.
+        like: A tensor shaped as what is worked on of each parameter; the first parameter unless given.
+        kin: The parameters whose steps drive the schedule of refreshes, wherever they are computed; these unless given.
+        backend: What compiles the work between refreshes; ``None`` for nothing.
     """
 
-    def __init__(self, params: Sequence[Tensor], method: Method, group: int, offsets: Sequence[int]) -> None:
-        first = params[0]
+    def __init__(
+        self,
+        params: Sequence[Tensor],
+        method: Method,
+        group: int,
+        offsets: Sequence[int],
+        like: Tensor | None = None,
+        kin: Sequence[Tensor] | None = None,
+        backend: str | None = None,
+    ) -> None:
+        first = params[0] if like is None else like
+        self.kin = list(params) if kin is None else list(kin)
+        self.member_shape = tuple(first.shape)
         self.params = list(params)
         self.method = method
         self.group = group
@@ -116,6 +131,8 @@ class Slab:
         self.clock = 0
         self.turned = turned_momentum(method)
         self.fused = fused_step(method)
+        self.plain = plain(method, self.turned)
+        self.core = self.plain if backend is None else compiled(self.plain, method, self.device, backend)
         self._awake: Awake | None = None
 
     def named_views(self, member: int) -> dict[str, Tensor]:
@@ -136,11 +153,16 @@ class Slab:
 
     def tick(self, state: SlabState, members: Sequence[int]) -> None:
         """Count a step, in the working state of ``members`` and on the host."""
-        self.clock += 1
+        self.pass_by()
         state.step.add_(1)
         state.clock.fill_(self.clock)
         for i in members:
             self.steps[i] += 1
+
+    def pass_by(self) -> None:
+        """Count a step in which the slab takes part, but perhaps none of the parameters that are computed here."""
+        self.clock += 1
+        self.state.clock.fill_(self.clock)
 
     def due(self, members: Sequence[int]) -> list[int] | None:
         """Return the positions in ``members`` whose refresh is due now; ``None`` for all."""
@@ -154,6 +176,16 @@ class Slab:
         ]
         return None if len(due) == len(members) else due
 
+    def counted(self, members: Sequence[int]) -> list[int] | None:
+        """Return the positions in ``members`` whose costly statistics absorb the coming step; ``None`` for all."""
+        cadence = self.method.cadence
+        counted = [
+            position
+            for position, i in enumerate(members)
+            if self.steps[i] == 0 or cadence.counts(self.clock + 1, self.offsets[i])
+        ]
+        return None if len(counted) == len(members) else counted
+
     def _due(self, step: int, scheduled: bool) -> bool:
         """Whether a member with so many steps refreshes, given what the schedule says of the slab."""
         cadence = self.method.cadence
@@ -166,11 +198,11 @@ class Slab:
     def gather(self, tensors: Sequence[Tensor], members: Sequence[int]) -> Tensor:
         """Stack one tensor for each of ``members`` in the working dtype, without a copy where one suffices."""
         stacked = tensors[0].unsqueeze(0) if len(tensors) == 1 else torch.stack(list(tensors))
-        return stacked.to(self.dtype).reshape(-1, *self.shape[1:])
+        return stacked.to(self.dtype).reshape(len(tensors), *self.shape[1:])
 
     def scatter(self, stacked: Tensor, members: Sequence[int]) -> list[Tensor]:
         """Return what a stacked tensor holds for each of ``members``, in the parameters' own shape."""
-        return list(stacked.reshape(-1, *self.params[0].shape).unbind(0))
+        return list(stacked.reshape(stacked.shape[0], *self.member_shape).unbind(0))
 
     def usable(self, gradient: Tensor, members: Sequence[int]) -> tuple[list[int], Tensor]:
         """Return those of ``members`` whose gradient is finite in every entry, and theirs alone, stacked."""
@@ -199,6 +231,12 @@ class Slab:
         if positions is None or len(positions) == state.step.shape[0]:
             health = self._refresh(*whole)
             count_failures(state.failures, health)
+            return health
+        first, last = positions[0], positions[-1]
+        if self._awake is None and len(positions) == last - first + 1:  # neighbours need no copy
+            part = map_tensors(lambda t: t[first : last + 1], whole)
+            health = self._refresh(*part)
+            count_failures(state.failures[first : last + 1], health)
             return health
         index = torch.tensor(positions, device=self.device)
         part = map_tensors(lambda t: t.index_select(0, index), whole)
