@@ -30,9 +30,10 @@ from precond.solvers.bandits import NAMED, Learner
 from precond.solvers.choose import choose_system, choose_ways
 from precond.solvers.drive import Callback
 from precond.solvers.forms import Form, read_vectors
+from precond.solvers.shelf import Entry, Shelf
 from precond.solvers.solve import solve_linear
 from precond.solvers.warm import WarmStart
-from precond.solvers.ways import Factors, Way, age, allowed, factorization_seconds, now, ranked
+from precond.solvers.ways import Way, age, allowed, factorization_seconds, now, ranked
 
 _log = logging.getLogger(__name__)
 _patience = 1000  # iterations of a way that was chosen automatically, where the user gave no limit
@@ -44,8 +45,8 @@ class SolveSequence:
     Warm start: system ``i`` starts at the combination of the last solutions that leaves the least residual, so never
     worse than at zero.
 
-    Reuse: the preconditioner of an earlier matrix is applied until a system costs more than the average since its setup
-    (see ``solvers/ways.py``), or until a solve with it does not converge.
+    Reuse: preconditioners of earlier matrices are kept, and the one of the nearest matrix is applied; another is set up
+    when going without has cost as much (see ``solvers/shelf.py``), or when a solve does not converge.
 
     Recycling: GCRO-DR hands on a subspace. With ``method="gcrodr"`` always; with ``method="auto"`` where it pays.
 
@@ -219,7 +220,7 @@ class SolveSequence:
         if context is None and (diagonal := operator.diagonal()) is not None:
             context = float(diagonal.abs().mean())
         omega = learner.draw(context)
-        parts = [way.iteration, way.factors.held.part]
+        parts = [way.iteration, way.shelf.part]
         if not any(hasattr(part, "omega") for part in parts):
             raise IncompatibleError(
                 f"{way.label} has no omega to learn: use method='sor' or preconditioner='ssor', or omega=None"
@@ -243,10 +244,11 @@ class SolveSequence:
         _add(work, run.result.work)
         if run.result.converged:
             label = run.result.method.partition(" (")[0].partition(";")[0]
-            factors = Factors(run.held.part)
-            factors.held = run.held
-            factors.renewed(self.solved, run.result.work.seconds.get("setup", 0.0), run.result.work.seconds["iterate"])
-            self._ways.append(Way(label, run.iteration, factors))
+            shelf, seconds = Shelf(run.held.part), run.result.work.seconds
+            image = shelf.image(operator, b, work)
+            shelf.entries = [Entry(run.held)]
+            shelf.renewed(shelf.entries[0], image, self.solved, seconds.get("setup", 0.0), seconds["iterate"])
+            self._ways.append(Way(label, run.iteration, shelf))
             self._ways[-1].cost = sum(run.result.work.seconds.values())
         return dataclasses.replace(run.result, x=match(read_vectors(run.result.x, "x")[0], operator, "x"))
 
@@ -259,10 +261,10 @@ class SolveSequence:
 
     def _all_ways(self, operator: Operator) -> list[Way]:
         if "auto" not in (self.method, self.preconditioner):
-            factors = Factors(build_preconditioner(self.preconditioner))
+            shelf = Shelf(build_preconditioner(self.preconditioner))
             label = f"{name_of(self.method)} + {name_of(self.preconditioner)}"
-            return [Way(label, build_iteration(self.method), factors)]
-        shared: dict[Any, Factors] = {}
+            return [Way(label, build_iteration(self.method), shelf)]
+        shared: dict[Any, Shelf] = {}
         ways: dict[str, Way] = {}
         for candidate in choose_ways(operator):
             method = candidate.method if self.method == "auto" else self.method
@@ -272,14 +274,14 @@ class SolveSequence:
             if self.preconditioner == "auto" and not iteration.preconditioned:
                 part = "identity"
             if name_of(part) not in shared:
-                shared[name_of(part)] = Factors(build_preconditioner(part))
-            factors = shared[name_of(part)]
-            traits = factors.held.part.traits
+                shared[name_of(part)] = Shelf(build_preconditioner(part))
+            shelf = shared[name_of(part)]
+            traits = shelf.part.traits
             if iteration.symmetric_preconditioner and not (traits.symmetric and traits.definite):
                 continue
             label = f"{name_of(method)} + {name_of(part)}{', recycling' if candidate.recycle else ''}"
             price = factorization_seconds(operator) if name_of(part) == "lu" and ways else 0.0
-            ways.setdefault(label, Way(label, iteration, factors, recycle=recycle, price=price))
+            ways.setdefault(label, Way(label, iteration, shelf, recycle=recycle, price=price))
         return list(ways.values())
 
     def _named(self, way: Way) -> str:

@@ -12,8 +12,8 @@ from precond.core import BadInputError, IncompatibleError, Status, Work
 from precond.krylov import GCRODR
 from precond.operators import as_operator
 from precond.preconditioners.ilut import ILUT
+from precond.solvers.shelf import Shelf
 from precond.solvers.warm import WarmStart
-from precond.solvers.ways import Factors
 from tests.papers.linear_toys import poisson
 
 rng = np.random.default_rng(21)
@@ -35,8 +35,8 @@ def residual(a, b, x):
 @pytest.fixture
 def clockless(monkeypatch):
     """Seconds, which depend on the machine, make no new setup pay."""
-    monkeypatch.setattr("precond.solvers.ways.Factors.due", property(lambda factors: False))
-    monkeypatch.setattr("precond.solvers.ways.Factors.budget", property(lambda factors: float("inf")))
+    monkeypatch.setattr("precond.solvers.shelf.Shelf.due", lambda shelf, distance: False)
+    monkeypatch.setattr("precond.solvers.shelf.Shelf.budget", property(lambda shelf: float("inf")))
 
 
 @pytest.mark.usefixtures("clockless")
@@ -120,32 +120,61 @@ def test_a_preconditioner_that_no_longer_serves_is_set_up_again():
     assert sequence.solve(hard, hard @ rng.standard_normal(N)).iterations <= 3
 
 
-def test_sets_up_again_when_a_system_costs_more_than_the_average_since_the_setup():
-    factors = Factors(ILUT())
-    assert not factors.due
-    factors.held.stale = False
-    factors.renewed(0, setup=1.0, seconds=0.1)
-    for seconds in (0.3, 0.3, 0.3, 0.3):
-        factors.reused(seconds, served=True)
-        assert not factors.due  # constant costs never exceed their average with the setup in it
-    assert factors.budget == pytest.approx(1.1)
-    factors.reused(0.5, served=True)
-    assert not factors.due  # once may be chance
-    factors.reused(0.6, served=True)
-    assert factors.due
-    factors.renewed(6, setup=1.0, seconds=0.1)
-    assert not factors.due
+def image(value):
+    return torch.tensor([[1.0, value]], dtype=torch.float64)
+
+
+def set_up(shelf, value, number, setup=1.0, seconds=0.1):
+    entry = shelf.room()
+    entry.held.stale = False
+    shelf.renewed(entry, image(value), number, setup, seconds)
+    return entry
+
+
+def test_the_preconditioner_of_the_nearest_matrix_is_applied():
+    shelf = Shelf(ILUT())
+    first, second = set_up(shelf, 0.0, 0), set_up(shelf, 1.0, 1)
+    assert shelf.choose(image(0.1), 2)[0] is first
+    entry, distance = shelf.choose(image(0.9), 2)
+    assert entry is second
+    assert distance == pytest.approx(0.1 / np.hypot(1, 0.9))
+
+
+def test_another_is_set_up_once_going_without_has_cost_as_much():
+    shelf = Shelf(ILUT())
+    entry = set_up(shelf, 0.0, 0)
+    for number in range(1, 20):
+        shelf.reused(entry, number, distance=0.1, seconds=0.3, served=True)
+        assert not shelf.due(0.1)  # the same each time: a setup would not help the next one
+    assert shelf.budget == pytest.approx(1.1)
+    for number in range(20, 26):
+        shelf.reused(entry, number, distance=0.5, seconds=0.5, served=True)
+    assert shelf.rent >= 1.0
+    entry, _ = shelf.choose(image(0.6), 26)
+    assert entry.held.stale
+    entry.held.stale = False
+    shelf.renewed(entry, image(0.6), 26, 1.0, 0.1)
+    assert not shelf.due(0.5)
+    assert len(shelf.entries) == 2
+
+
+def test_what_has_not_served_for_longest_makes_room():
+    shelf = Shelf(ILUT())
+    entries = [set_up(shelf, float(number), number) for number in range(6)]
+    shelf.reused(entries[0], 6, 0.1, 0.2, served=True)
+    assert shelf.room() is entries[1]
+    assert entries[1].held.stale
+    assert len(shelf.entries) == 6
 
 
 def test_setups_that_serve_one_system_are_made_for_each_and_reuse_is_tried_now_and_then():
-    factors, due = Factors(ILUT()), []
-    factors.held.stale = False
-    factors.renewed(0, 1.0, 0.1)
+    shelf, due = Shelf(ILUT()), []
+    set_up(shelf, 0.0, 0)
     for number in range(1, 26):
-        due.append(factors.due)
-        if not factors.due:
-            factors.reused(1.2, served=False)
-        factors.renewed(number, 1.0, 0.1)
+        due.append(shelf.due(1.0))
+        if not due[-1]:
+            shelf.reused(shelf.entries[0], number, 1.0, 1.2, served=False)
+        set_up(shelf, float(number), number)
     assert 2 <= due.count(False) <= 8
 
 

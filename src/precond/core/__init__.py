@@ -2,6 +2,7 @@
 
 from precond.core.cadence import Cadence
 from precond.core.decay import Decay
+from precond.core.distributor import Agreement, Distributor, Duty, Tenant
 from precond.core.errors import BadInputError, IncompatibleError, PrecondError, RefreshError, UnknownNameError
 from precond.core.evidence import Evidence, need
 from precond.core.extras import MissingExtraError, require
@@ -27,6 +28,7 @@ from precond.core.work import Work
 __all__ = [
     "HEALTHY",
     "Advance",
+    "Agreement",
     "BadInputError",
     "Budget",
     "Builds",
@@ -36,6 +38,8 @@ __all__ = [
     "Constant",
     "Decay",
     "Direction",
+    "Distributor",
+    "Duty",
     "Embedding",
     "Evidence",
     "Factor",
@@ -81,6 +85,7 @@ __all__ = [
     "Status",
     "StepRule",
     "Storage",
+    "Tenant",
     "Traits",
     "Turned",
     "Uniform",

@@ -8,7 +8,7 @@ from typing import ClassVar, Generic, TypeVar
 from torch import Tensor
 
 from precond.core.evidence import Evidence
-from precond.core.traits import Need
+from precond.core.traits import Need, Scope
 
 S = TypeVar("S")
 
@@ -17,6 +17,8 @@ class Filter(abc.ABC, Generic[S]):
     """A causal map on a stream of vectors. Subclasses are frozen dataclasses; tensors live in ``S``."""
 
     needs: ClassVar[Need] = Need.NOTHING
+    scope: ClassVar[Scope] = Scope.MATRIX
+    """Whether entries of one tensor interact. Those that say `Scope.ELEMENTWISE` may be run on any part of a tensor."""
     equivariant: ClassVar[bool] = False
     """Whether it commutes with every orthogonal map of vectors, its state turning along, and looks at no evidence."""
 

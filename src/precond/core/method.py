@@ -16,7 +16,7 @@ from precond.core.filter import Filter
 from precond.core.preconditioner import Preconditioner
 from precond.core.step import Constant, StepRule
 from precond.core.storage import Full, Storage
-from precond.core.traits import Need
+from precond.core.traits import Need, Scope
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,6 +67,17 @@ class Method:
         for filter_ in self.filters.values():
             needs |= filter_.needs
         return needs
+
+    @property
+    def scope(self) -> Scope:
+        """How much of a model one step must see at once: the widest scope of any part.
+
+        A storage that encodes looks at whole tensors: its blocks, and the noise of its rounding, belong to entries.
+        """
+        scopes = {self.preconditioner.scope, self.step.scope, *(filter_.scope for filter_ in self.filters.values())}
+        if Scope.GLOBAL in scopes:
+            return Scope.GLOBAL
+        return Scope.MATRIX if self.storage.encodes or Scope.MATRIX in scopes else Scope.ELEMENTWISE
 
 
 class Selector(abc.ABC):

@@ -13,7 +13,7 @@ from precond.core.evidence import Evidence
 from precond.core.objective import Objective, Point
 from precond.core.result import Status
 from precond.core.state import NoState
-from precond.core.traits import Need
+from precond.core.traits import Need, Scope
 
 S = TypeVar("S")
 
@@ -22,6 +22,8 @@ class StepRule(abc.ABC, Generic[S]):
     """How far to go. Subclasses are frozen dataclasses of hyperparameters; tensors live in ``S``."""
 
     needs: ClassVar[Need] = Need.NOTHING
+    scope: ClassVar[Scope] = Scope.MATRIX
+    """Whether entries of one tensor interact. Those that say `Scope.ELEMENTWISE` may be run on any part of a tensor."""
 
     @abc.abstractmethod
     def init(self, like: Tensor) -> S:
@@ -68,6 +70,8 @@ class Shared(StepRule[S]):
 @dataclasses.dataclass(frozen=True)
 class Constant(Factor[NoState]):
     """The learning rate as it is; schedules act on the learning rate itself."""
+
+    scope: ClassVar[Scope] = Scope.ELEMENTWISE
 
     def init(self, like: Tensor) -> NoState:
         """Keep nothing."""

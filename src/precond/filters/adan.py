@@ -8,7 +8,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from precond.core import Evidence, Filter, Need, NoState, need
+from precond.core import Evidence, Filter, Need, NoState, Scope, need
 from precond.math.averages import debias
 
 
@@ -21,6 +21,7 @@ class LookAhead(Filter[NoState]):
         beta: How far ahead.
     """
 
+    scope: ClassVar[Scope] = Scope.ELEMENTWISE
     needs: ClassVar[Need] = Need.PREVIOUS
     beta: float = 0.92
 
@@ -60,6 +61,7 @@ class DifferenceMomentum(Filter[DifferenceMomentumState]):
         beta2: Decay of the average of differences, and its weight in the sum.
     """
 
+    scope: ClassVar[Scope] = Scope.ELEMENTWISE
     needs: ClassVar[Need] = Need.PREVIOUS
     beta1: float = 0.98
     beta2: float = 0.92

@@ -8,7 +8,7 @@ from typing import Any, final
 
 from torch import Tensor
 
-from precond.core import Evidence, Filter, Need
+from precond.core import Evidence, Filter, Need, Scope
 
 
 @dataclasses.dataclass
@@ -40,6 +40,12 @@ class Chain(Filter[ChainState]):
         for link in self.filters:
             needs |= link.needs
         return needs
+
+    @property
+    def scope(self) -> Scope:
+        """Elementwise if all of them are."""
+        elementwise = all(link.scope is Scope.ELEMENTWISE for link in self.filters)
+        return Scope.ELEMENTWISE if elementwise else Scope.MATRIX
 
     def init(self, like: Tensor) -> ChainState:
         """Start them all."""

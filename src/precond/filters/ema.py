@@ -8,7 +8,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from precond.core import Evidence, Filter
+from precond.core import Evidence, Filter, Scope
 from precond.math.averages import debias
 
 
@@ -35,6 +35,7 @@ class EMA(Filter[EMAState]):
         debias: Return ``m / (1 - beta^t)``, as Adam does.
     """
 
+    scope: ClassVar[Scope] = Scope.ELEMENTWISE
     equivariant: ClassVar[bool] = True
     beta: float = 0.9
     debias: bool = True

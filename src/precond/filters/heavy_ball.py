@@ -8,7 +8,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from precond.core import BadInputError, Evidence, Filter
+from precond.core import BadInputError, Evidence, Filter, Scope
 
 
 @dataclasses.dataclass
@@ -35,6 +35,7 @@ class HeavyBall(Filter[HeavyBallState]):
         nesterov: Return ``v + momentum b`` rather than ``b``; needs zero dampening.
     """
 
+    scope: ClassVar[Scope] = Scope.ELEMENTWISE
     equivariant: ClassVar[bool] = True
     momentum: float = 0.9
     dampening: float = 0.0

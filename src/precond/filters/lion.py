@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
-from precond.core import Evidence, Filter
+from precond.core import Evidence, Filter, Scope
 
 
 @dataclasses.dataclass
@@ -37,6 +37,7 @@ class Interpolation(Filter[InterpolationState]):
         debias: Divide the result by ``1 - beta1 beta2^(t - 1)``, the weight that it has gathered.
     """
 
+    scope: ClassVar[Scope] = Scope.ELEMENTWISE
     beta1: float = 0.9
     beta2: float = 0.99
     debias: bool = False

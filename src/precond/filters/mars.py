@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
-from precond.core import BadInputError, Evidence, Filter, Need, need
+from precond.core import BadInputError, Evidence, Filter, Need, Scope, need
 
 
 @dataclasses.dataclass
@@ -42,6 +42,7 @@ class Mars(Filter[MarsState]):
         exact: Whether the difference is taken on one batch.
     """
 
+    scope: ClassVar[Scope] = Scope.ELEMENTWISE
     gamma: float = 0.025
     beta: float = 0.95
     from_zero: bool = False

@@ -8,7 +8,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from precond.core import Evidence, Filter
+from precond.core import Evidence, Filter, Scope
 
 
 @dataclasses.dataclass
@@ -31,6 +31,7 @@ class Nesterov(Filter[NesterovState]):
         beta: Decay, in ``[0, 1)``.
     """
 
+    scope: ClassVar[Scope] = Scope.ELEMENTWISE
     equivariant: ClassVar[bool] = True
     beta: float = 0.95
 

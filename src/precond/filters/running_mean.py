@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
-from precond.core import Evidence, Filter
+from precond.core import Evidence, Filter, Scope
 
 
 @dataclasses.dataclass
@@ -35,6 +35,7 @@ class RunningMean(Filter[RunningMeanState]):
         beta: Decay in the long run, in ``[0, 1)``.
     """
 
+    scope: ClassVar[Scope] = Scope.ELEMENTWISE
     beta: float = 0.9
 
     def init(self, like: Tensor) -> RunningMeanState:

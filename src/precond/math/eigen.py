@@ -138,6 +138,9 @@ def adaptive_qr(
 def power_qr(matrices: Tensor, basis: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Take one step of orthogonal iteration: sort the basis by its Rayleigh quotients, multiply, orthogonalize.
 
+    Where nothing but rounding errors is left of a product beside those before it, as in matrices of low rank, the
+    column of the basis takes its place: the errors would point anywhere, and runs that differ by rounding would part.
+
     Source: SOAP (arXiv 2409.11321), Algorithm 4.
 
     Args:
@@ -156,7 +159,13 @@ def power_qr(matrices: Tensor, basis: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         product = torch.where(failed[:, None, None], basis, product)
         quotients = torch.where(failed[:, None], -torch.arange(basis.shape[-1], device=basis.device), quotients)
     order = torch.argsort(quotients, dim=-1, descending=True, stable=True)
-    turned = orthogonal(product.gather(-1, order[:, None, :].expand_as(product)))
+    columns = order[:, None, :].expand_as(product)
+    product = product.gather(-1, columns)
+    turned = orthogonal(product)
+    lengths = (turned * product).sum(-2).abs()  # what is left of each column beside those before it
+    null = lengths <= 2.0 * product.shape[-1] ** 0.5 * torch.finfo(product.dtype).eps * lengths.amax(-1, keepdim=True)
+    if bool(null.any()):
+        turned = orthogonal(torch.where(null[:, None], basis.gather(-1, columns), product))
     broken = failed | ~turned.sum((-2, -1)).isfinite()
     if bool(broken.any()):
         unmoved = torch.arange(order.shape[-1], device=order.device).expand_as(order)

@@ -12,7 +12,9 @@ from precond.math.products import fast_products
 def damped_root(values: Tensor, vectors: Tensor, p: float, damping: float) -> Tensor:
     """Return ``V diag(l)^(-1/p) V^T``, the spectrum lifted as a whole where its least value is below ``damping``.
 
-    Source: the published code of Distributed Shampoo (arXiv 2309.06497).
+    What is then still below rounding level, relative to the largest, is noise, and is raised to it.
+
+    Source: the published code of Distributed Shampoo (arXiv 2309.06497), but for the last.
 
     Args:
         values: Eigenvalues, shape ``[batch, n]``.
@@ -25,7 +27,9 @@ def damped_root(values: Tensor, vectors: Tensor, p: float, damping: float) -> Te
     """
     least = values.amin(-1, keepdim=True)
     lifted = torch.where(least < damping, values - least + damping, values)
-    half = vectors * lifted.clamp(min=torch.finfo(values.dtype).tiny).pow(-0.5 / p)[:, None, :]
+    precision = torch.finfo(values.dtype)
+    lifted = torch.maximum(lifted, precision.eps * lifted.amax(-1, keepdim=True)).clamp(min=precision.tiny)
+    half = vectors * lifted.pow(-0.5 / p)[:, None, :]
     with fast_products(half, half.numel() * half.shape[-1]):
         return torch.bmm(half, half.mT)
 

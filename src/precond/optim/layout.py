@@ -1,20 +1,68 @@
-"""Which parameters share a slab, and when each is refreshed."""
+"""Where each parameter is worked on, which parameters share a slab, and when each is refreshed."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from precond.core import Method, Scope
+from precond.core import Distributor, Duty, IncompatibleError, Method, Need, Scope, Shared, Tenant, named_tensors
 from precond.optim.flat import FlatSlab
 from precond.optim.fused import fused_step
 from precond.optim.rules import Rule
-from precond.optim.slab import Slab, slab_room, working_dtype
-from precond.optim.stagger import phases, refresh_cost
+from precond.optim.slab import Slab, allocate, slab_room, slab_shape, working_dtype
+from precond.optim.stagger import phases, refresh_cost, step_cost
 
 Key = tuple[Any, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Who works on what, and when.
+
+    Attributes:
+        slabs: Slabs with fresh state of the parameters that this process works on.
+        params: All parameters that some process works on, in order.
+        duties: What this process does for each of them.
+        methods: The method that each follows.
+        groups: The parameter group of each.
+        counts: Gradients absorbed by each parameter that another process owns, 0-d.
+    """
+
+    slabs: list[Slab]
+    params: list[Tensor]
+    duties: dict[Tensor, Duty]
+    methods: dict[Tensor, Method]
+    groups: dict[Tensor, int]
+    counts: dict[Tensor, Tensor]
+
+    @functools.cached_property
+    def owned(self) -> list[Tensor]:
+        """The parameters that some process owns for all."""
+        return [param for param in self.params if self.duties[param] is not Duty.HOLDER]
+
+    @functools.cached_property
+    def agreeing(self) -> dict[tuple[int, int], list[Tensor]]:
+        """The parameters that agree on one number, by group and method, in the same order in all processes."""
+        result: dict[tuple[int, int], list[Tensor]] = {}
+        for param, method in self.methods.items():
+            if isinstance(method.step, Shared):
+                result.setdefault((self.groups[param], id(method)), []).append(param)
+        return result
+
+    @functools.cached_property
+    def clips(self) -> bool:
+        """Whether a method clips the gradients of all parameters together."""
+        return any(method.clip is not None for method in self.methods.values())
+
+    @functools.cached_property
+    def needs_loss(self) -> bool:
+        """Whether a method needs the loss."""
+        return any(Need.LOSS in method.needs for method in {id(m): m for m in self.methods.values()}.values())
 
 
 def named(group: dict[str, Any]) -> Iterable[tuple[str, Tensor]]:
@@ -24,9 +72,13 @@ def named(group: dict[str, Any]) -> Iterable[tuple[str, Tensor]]:
 
 
 def lay_out(
-    groups: Sequence[dict[str, Any]], rules: Sequence[Rule], states: Mapping[Tensor, Any], backend: str | None = None
-) -> list[Slab]:
-    """Group the parameters that have a gradient or a state into slabs with fresh state.
+    groups: Sequence[dict[str, Any]],
+    rules: Sequence[Rule],
+    states: Mapping[Tensor, Any],
+    distributor: Distributor,
+    backend: str | None = None,
+) -> Layout:
+    """Place the parameters, and group those that have a gradient or a state into slabs with fresh state.
 
     A global method has all parameters that train from the start, once one of them has a gradient.
 
@@ -34,49 +86,108 @@ def lay_out(
         groups: Parameter groups.
         rules: Which method the parameters of each group follow.
         states: What is known of each parameter from earlier steps.
+        distributor: Says where each parameter is worked on.
         backend: What compiles the work of slabs; ``None`` for nothing.
 
     Returns:
-        Slabs in the order of their first parameters, flat ones last; the refreshes of a method's tensors are spread
-        over its interval.
+        The layout, with slabs in the order of their first parameters, flat ones last. The refreshes of a method's
+        tensors are spread over its interval. Neither slabs nor phases depend on which gradients are missing.
     """
-    places: dict[Key, list[Tensor]] = {}
-    chosen: dict[Key, Method] = {}
-    count: dict[Key, int] = {}
-    whole: dict[Key, list[tuple[str, Tensor]]] = {}
+    followed: dict[Tensor, Method] = {}
+    home: dict[Tensor, int] = {}
+    names: dict[Tensor, str] = {}
     for index, group in enumerate(groups):
         for name, param in named(group):
-            present = param.grad is not None or bool(states.get(param))
-            if param.numel() == 0 or not (present or param.requires_grad):
-                continue
-            method = rules[index].method_for(name, param)
-            if method.preconditioner.scope is Scope.GLOBAL:
-                key = (index, id(method), param.device, working_dtype(param.dtype))
-                whole.setdefault(key, []).append((name, param))
-                chosen[key] = method
-                continue
-            if not present:
-                continue
-            alike = (index, id(method), tuple(param.shape), param.dtype, param.device)
-            count[alike] = count.get(alike, -1) + 1
-            room = None if fused_step(method) is not None else slab_room(param)
-            key = (*alike, count[alike] // (room or len(group["params"])))
-            places.setdefault(key, []).append(param)
-            chosen[key] = method
-    offsets = _offsets(places, chosen)
-    slabs = [Slab(params, chosen[key], key[0], offsets[key], backend) for key, params in places.items()]
-    for key, known in whole.items():
-        if any(param.grad is not None or states.get(param) for _, param in known):
-            slabs.append(FlatSlab(known, chosen[key], key[0], states))
-    return slabs
+            trains = param.requires_grad or param.grad is not None or states.get(param)
+            if param.numel() and trains:
+                followed[param], home[param] = rules[index].method_for(name, param), index
+                names[param] = name
+    duties = distributor.place(_tenants(followed))
+    for param, method in followed.items():
+        _check(method, duties[param], distributor)
+
+    places: dict[Key, list[Tensor]] = {}
+    count: dict[Key, int] = {}
+    whole: dict[Key, list[Tensor]] = {}
+    for param, method in followed.items():
+        if method.preconditioner.scope is Scope.GLOBAL:
+            alike = (home[param], id(method), param.device, working_dtype(param.dtype))
+            whole.setdefault(alike, []).append(param)
+            continue
+        like = distributor.held(param) if duties[param] is Duty.HOLDER else param
+        alike = (home[param], id(method), tuple(like.shape), param.dtype, param.device, duties[param] is Duty.HOLDER)
+        count[alike] = count.get(alike, -1) + 1
+        room = None if fused_step(method) is not None else slab_room(like)
+        places.setdefault((*alike, count[alike] // (room or len(followed))), []).append(param)
+    phase = _phases(places, followed)
+
+    def present(param: Tensor) -> bool:
+        return distributor.eager or param.grad is not None or bool(states.get(param))
+
+    slabs: list[Slab] = []
+    for key, kin in places.items():
+        here = [param for param in kin if duties[param] is not Duty.GUEST and present(param)]
+        if here:
+            like = distributor.held(here[0]) if duties[here[0]] is Duty.HOLDER else here[0]
+            slabs.append(Slab(here, followed[here[0]], key[0], [phase[param] for param in here], like, kin, backend))
+    for key, params in whole.items():
+        if any(present(param) for param in params):
+            slabs.append(FlatSlab([(names[param], param) for param in params], followed[params[0]], key[0], states))
+    guests = [param for param in followed if duties[param] is Duty.GUEST]
+    counts = {param: torch.zeros((), dtype=torch.int64, device=param.device) for param in guests}
+    return Layout(slabs, list(followed), duties, followed, home, counts)
 
 
-def _offsets(places: dict[Key, list[Tensor]], chosen: dict[Key, Method]) -> dict[Key, list[int]]:
+def _tenants(followed: Mapping[Tensor, Method]) -> list[Tenant]:
+    """Return what a distributor must know of the parameters and their methods."""
+    whole: dict[tuple[int, torch.Size], bool] = {}
+    tenants = []
+    for param, method in followed.items():
+        if method.scope is Scope.GLOBAL and hasattr(param, "device_mesh"):
+            raise IncompatibleError(
+                f"{type(method.preconditioner).__name__} acts on all parameters as one vector, and one of them is "
+                "sharded: give it whole parameters, or take a method that acts on one tensor at a time"
+            )
+        kind = (id(method), param.shape)
+        if kind not in whole:
+            whole[kind] = _sees_whole(method, param)
+        alone = method.preconditioner.scope is Scope.ELEMENTWISE
+        cost = float(param.numel()) if alone else step_cost(tuple(param.shape), method.cadence)
+        tenants.append(Tenant(param, whole[kind], cost))
+    return tenants
+
+
+def _sees_whole(method: Method, param: Tensor) -> bool:
+    """Whether a step cannot be taken part by part: entries interact, or the state cannot be cut along with them."""
+    if method.preconditioner.scope is Scope.GLOBAL:
+        return False  # every process has all parameters, and takes them as one vector
+    if method.scope is not Scope.ELEMENTWISE or isinstance(method.step, Shared):
+        return True
+    if method.needs & (Need.LOOKBACK | Need.PROBE):  # what is not finite is left out by whoever sees all of it
+        return True
+    shape = slab_shape(1, param)
+    state = allocate(method, torch.empty(shape, device="meta"))
+    return any(tensor.ndim > 1 and tuple(tensor.shape) != shape for _, tensor in named_tensors(state))
+
+
+def _check(method: Method, duty: Duty, distributor: Distributor) -> None:
+    if duty is Duty.HOLDER:
+        return
+    if Need.PROBE in method.needs:
+        raise IncompatibleError(
+            "this method probes the Hessian at other weights, which processes that own different tensors do not do "
+            "together: let each of several copies compute everything (distributor=Local()), or take a method that "
+            "needs gradients alone"
+        )
+    if isinstance(method.step, Shared):
+        distributor.check_united()
+
+
+def _phases(places: dict[Key, list[Tensor]], followed: Mapping[Tensor, Method]) -> dict[Tensor, int]:
     """Return the phase of each parameter within the refresh interval of its method."""
-    offsets = {key: [0] * len(params) for key, params in places.items()}
-    for method in {id(m): m for m in chosen.values()}.values():
-        mine = [(key, i) for key, params in places.items() if chosen[key] is method for i in range(len(params))]
-        spread = phases([refresh_cost(key[2]) for key, _ in mine], method.cadence.every)
-        for (key, i), phase in zip(mine, spread, strict=True):
-            offsets[key][i] = phase
-    return offsets
+    result: dict[Tensor, int] = {}
+    for method in {id(m): m for m in followed.values()}.values():
+        mine = [param for params in places.values() for param in params if followed[param] is method]
+        spread = phases([refresh_cost(tuple(param.shape)) for param in mine], method.cadence.every)
+        result.update(zip(mine, spread, strict=True))
+    return result

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from precond.core import BadInputError, Method, Need, Route, Shared, Work, named_tensors
-from precond.math.norms import joint_norm
-from precond.optim.checks import check_closure, check_method, check_parameter, check_rate, dense
+from precond.core import BadInputError, Distributor, Method, Need, Route, Work, named_tensors
+from precond.distributors.choose import choose
+from precond.optim.checks import check_closure, check_method, check_parameter, check_rate
 from precond.optim.heap import keep_freed_memory
-from precond.optim.layout import lay_out, named
+from precond.optim.journey import Journey
+from precond.optim.layout import Layout, lay_out, named
 from precond.optim.probe import probed
 from precond.optim.replay import Replay, Seen, looked_back, remember, remembered
 from precond.optim.rules import Rule
 from precond.optim.slab import Slab
-from precond.optim.walk import Walk, Walker, agree
+from precond.optim.walk import Walker
 
 
 class Optimizer(torch.optim.Optimizer):
@@ -39,6 +40,8 @@ class Optimizer(torch.optim.Optimizer):
         method: The method, or a route that chooses one by name and shape. May be left out where every group has one.
         lr: Learning rate, per group; schedulers act on it.
         weight_decay: Decay factor, per group; what it multiplies is the method's ``decay``.
+        distributor: Where the parameters live and who computes them: ``"auto"`` for DTensors and for parameters that
+            this process has alone, ``DataParallel()`` for copies in several processes.
         compile: Compile the work between refreshes with `torch.compile`, at the first steps of each slab; a string
             names the backend, ``True`` stands for ``"inductor"``. Results agree to rounding. Nothing is compiled again
             when the learning rate, the decay or the refresh interval change, or when gradients are missing. Steps that
@@ -55,6 +58,7 @@ class Optimizer(torch.optim.Optimizer):
         *,
         lr: float | Tensor = 1e-3,
         weight_decay: float = 0.0,
+        distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,  # as `torch.compile` is called
     ) -> None:
         if not (isinstance(compile, bool | str) or callable(compile)):
@@ -62,14 +66,18 @@ class Optimizer(torch.optim.Optimizer):
         self._backend = "inductor" if compile is True else (compile or None)
         check_rate("lr", lr)
         check_rate("weight_decay", weight_decay)
+        choose(distributor, [])
         self.work = Work()
         self._rules: list[Rule] = []
         self._default = method
-        self._needs, self._clips = Need.NOTHING, False
-        self._slabs: list[Slab] | None = None
+        self._needs = Need.NOTHING
+        self._distributor = distributor
+        self._layout: Layout | None = None
         self._known: set[int] = set()
         self._reported: set[str] = set()
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
+        if self.distributor.eager and not any(param.is_meta for param in self._params()):
+            self._build()  # so that a checkpoint can be loaded into what is there
 
     # --- building -----------------------------------------------------------------------------------------------
 
@@ -86,36 +94,56 @@ class Optimizer(torch.optim.Optimizer):
                 chosen = rule.method_for(name, param)
                 check_method(chosen)
                 self._needs |= chosen.needs
-                self._clips |= chosen.clip is not None
         except Exception:
             self.param_groups.pop()
             raise
         self._rules.append(rule)
-        self._slabs = None
+        self._layout = None
 
-    def _build(self) -> list[Slab]:
+    @property
+    def distributor(self) -> Distributor:
+        """Where the parameters live and who computes them."""
+        if not isinstance(self._distributor, Distributor):
+            self._distributor = choose(self._distributor, self._params())
+        return self._distributor
+
+    @property
+    def _slabs(self) -> list[Slab]:
+        return [] if self._layout is None else self._layout.slabs
+
+    def _build(self) -> Layout:
         """Lay out the slabs anew, keeping the states that the parameters have."""
         keep_freed_memory()
-        slabs = lay_out(self.param_groups, self._rules, self.state, self._backend)
-        for slab in slabs:
+        distributor = self.distributor
+        layout = lay_out(self.param_groups, self._rules, self.state, distributor, self._backend)
+        for slab in layout.slabs:
             for member, param in enumerate(slab.params):
                 had = self.state.get(param, {})
-                slab.restore(member, had)
-                self.state[param] = slab.named_views(member) | remembered(param, had)
+                slab.restore(member, {name: distributor.inward(param, value) for name, value in had.items()})
+                views = slab.named_views(member)
+                views = {name: distributor.outward(param, view) for name, view in views.items()}
+                self.state[param] = views | remembered(param, had)
             slab.read_counters()
-        self._slabs = slabs
-        self._known = {id(param) for slab in slabs for param in slab.params}
-        return slabs
+        for param, count in layout.counts.items():
+            had = self.state.get(param, {})
+            if "step" in had:
+                count.copy_(had["step"])
+            self.state[param] = {"step": count, **remembered(param, had)}
+        known = layout.params if distributor.eager else [param for slab in layout.slabs for param in slab.params]
+        self._layout, self._known = layout, {id(param) for param in known}
+        return layout
 
-    def _current_slabs(self) -> list[Slab]:
-        slabs = self._slabs
-        if slabs is None or any(slab.moved() for slab in slabs):
+    def _current_layout(self) -> Layout:
+        layout = self._layout
+        if layout is None or any(slab.moved() for slab in layout.slabs):
             return self._build()
+        eager = self.distributor.eager
         for group in self.param_groups:
             for param in group["params"]:
-                if param.grad is not None and id(param) not in self._known and param.numel():
+                joins = param.requires_grad if eager else param.grad is not None
+                if joins and id(param) not in self._known and param.numel():
                     return self._build()
-        return slabs
+        return layout
 
     # --- stepping -----------------------------------------------------------------------------------------------
 
@@ -133,17 +161,10 @@ class Optimizer(torch.optim.Optimizer):
         if closure is None:
             check_closure(self._needs)
         replay = None if closure is None else Replay(closure, self._params(), self.work, again=self.replays)
-        slabs = self._current_slabs()
-        seen = self._see(replay, slabs)
+        layout = self._current_layout()
+        seen = self._see(replay, layout.slabs)
         walker = Walker(self.work, self._reported)
-        waiting: dict[tuple[int, int], list[tuple[Walk, Tensor, Shared[Any]]]] = {}
-        for slab in slabs:
-            walk = walker.advance(slab, self.param_groups[slab.group], seen)
-            contribution, rule = next(walk, None), slab.method.step
-            if contribution is not None and isinstance(rule, Shared):  # the slab waits for what the others contribute
-                waiting.setdefault((slab.group, id(slab.method)), []).append((walk, contribution, rule))
-        for walks in waiting.values():
-            agree(walks)
+        Journey(layout, self.param_groups, self.distributor, walker).take(seen)
         return None if replay is None else replay.value
 
     @property
@@ -153,7 +174,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def _see(self, replay: Replay | None, slabs: list[Slab]) -> Seen:
         """Return what the methods need beside gradients, and remember what the next step will need."""
-        lookback = probe = norm = lookback_norm = loss = None
+        lookback = probe = loss = None
         if replay is not None:
             loss = None if replay.value is None else torch.as_tensor(replay.value).detach()
             if Need.LOOKBACK in self._needs:
@@ -162,10 +183,7 @@ class Optimizer(torch.optim.Optimizer):
             if Need.PROBE in self._needs:
                 probe = probed(replay, slabs)
                 self.work.hvps += 1
-        if self._clips:
-            norm = joint_norm([dense(param.grad) for param in self._params() if param.grad is not None])
-            lookback_norm = None if lookback is None else joint_norm(list(lookback.values()))
-        return Seen(loss, lookback, probe, norm, lookback_norm)
+        return Seen(loss=loss, lookback=lookback, probe=probe)
 
     def _params(self) -> list[Tensor]:
         return [param for group in self.param_groups for param in group["params"]]
@@ -193,19 +211,18 @@ class Optimizer(torch.optim.Optimizer):
                 if key in seen["state"]:  # torch casts to the parameter's dtype, which would lose precision
                     values = seen["state"][key].items()
                     self.state[param] = {name: v.to(param.device, copy=True) for name, v in values}
-        self._slabs = None
+        self._layout = None
         self._build()
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what pickling and copying need; slabs are rebuilt."""
-        kept = ("work", "_rules", "_default", "_needs", "_clips", "_reported", "_backend")
+        kept = ("work", "_rules", "_default", "_needs", "_reported", "_distributor", "_backend")
         own = {name: getattr(self, name) for name in kept}
-        return {**super().__getstate__(), **own, "_slabs": None, "_known": set()}
+        return {**super().__getstate__(), **own, "_layout": None, "_known": set()}
 
     def state_bytes(self) -> int:
         """Return the bytes that the optimizer's state takes now."""
-        slabs = self._slabs or []
-        tensors = [tensor for slab in slabs for _, tensor in named_tensors(slab.state)]
+        tensors = [tensor for slab in self._slabs for _, tensor in named_tensors(slab.state)]
         tensors += [tensor for param, state in self.state.items() for tensor in remembered(param, state).values()]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 

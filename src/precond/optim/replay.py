@@ -18,9 +18,11 @@ _WEIGHTS = "lookback.weights"
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
-    """What was evaluated in a step, beside the gradients that the parameters carry.
+    """What was evaluated in a step.
 
     Attributes:
+        gradients: What is worked on here of each gradient.
+        weights: What is worked on here of the parameters themselves, where it is at hand.
         loss: The value of the loss at the current weights, 0-d.
         probe: A random vector and its product with the Hessian for each parameter; ``None`` where no method needs it.
         lookback: The gradient of each parameter on this batch at the weights of the step before; ``None`` where no
@@ -29,6 +31,8 @@ class Seen:
         lookback_norm: That of the gradients in ``lookback``.
     """
 
+    gradients: Mapping[Tensor, Tensor] = dataclasses.field(default_factory=dict)
+    weights: Mapping[Tensor, Tensor] = dataclasses.field(default_factory=dict)
     loss: Tensor | None = None
     lookback: Mapping[Tensor, Tensor] | None = None
     probe: Mapping[Tensor, tuple[Tensor, Tensor]] | None = None

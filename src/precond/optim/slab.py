@@ -100,6 +100,8 @@ class Slab:
         method: The method that they all follow.
         group: Index of their parameter group.
         offsets: Phase of each parameter within the refresh interval.
+        like: A tensor shaped as what is worked on of each parameter; the first parameter unless given.
+        kin: The parameters whose steps drive the schedule of refreshes, wherever they are computed; these unless given.
         backend: What compiles the work between refreshes; ``None`` for nothing.
     """
 
@@ -109,9 +111,13 @@ class Slab:
         method: Method,
         group: int,
         offsets: Sequence[int],
+        like: Tensor | None = None,
+        kin: Sequence[Tensor] | None = None,
         backend: str | None = None,
     ) -> None:
-        first = params[0]
+        first = params[0] if like is None else like
+        self.kin = list(params) if kin is None else list(kin)
+        self.member_shape = tuple(first.shape)
         self.params = list(params)
         self.method = method
         self.group = group
@@ -147,11 +153,16 @@ class Slab:
 
     def tick(self, state: SlabState, members: Sequence[int]) -> None:
         """Count a step, in the working state of ``members`` and on the host."""
-        self.clock += 1
+        self.pass_by()
         state.step.add_(1)
         state.clock.fill_(self.clock)
         for i in members:
             self.steps[i] += 1
+
+    def pass_by(self) -> None:
+        """Count a step in which the slab takes part, but perhaps none of the parameters that are computed here."""
+        self.clock += 1
+        self.state.clock.fill_(self.clock)
 
     def due(self, members: Sequence[int]) -> list[int] | None:
         """Return the positions in ``members`` whose refresh is due now; ``None`` for all."""
@@ -187,11 +198,11 @@ class Slab:
     def gather(self, tensors: Sequence[Tensor], members: Sequence[int]) -> Tensor:
         """Stack one tensor for each of ``members`` in the working dtype, without a copy where one suffices."""
         stacked = tensors[0].unsqueeze(0) if len(tensors) == 1 else torch.stack(list(tensors))
-        return stacked.to(self.dtype).reshape(-1, *self.shape[1:])
+        return stacked.to(self.dtype).reshape(len(tensors), *self.shape[1:])
 
     def scatter(self, stacked: Tensor, members: Sequence[int]) -> list[Tensor]:
         """Return what a stacked tensor holds for each of ``members``, in the parameters' own shape."""
-        return list(stacked.reshape(-1, *self.params[0].shape).unbind(0))
+        return list(stacked.reshape(stacked.shape[0], *self.member_shape).unbind(0))
 
     def usable(self, gradient: Tensor, members: Sequence[int]) -> tuple[list[int], Tensor]:
         """Return those of ``members`` whose gradient is finite in every entry, and theirs alone, stacked."""

@@ -1,8 +1,12 @@
-"""Phases that spread the refreshes of many parameters evenly over the refresh interval."""
+"""What tensors cost, and phases that spread their refreshes evenly over the refresh interval."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+
+from precond.core import Cadence
+from precond.math.balance import balanced
 
 
 def refresh_cost(shape: Sequence[int]) -> float:
@@ -10,18 +14,17 @@ def refresh_cost(shape: Sequence[int]) -> float:
     return float(sum(side**3 for side in shape)) or 1.0
 
 
+def step_cost(shape: Sequence[int], cadence: Cadence) -> float:
+    """Return the relative cost of a step of a parameter of this shape: products with its sides, and its refreshes."""
+    return math.prod(shape) * (1.0 + sum(shape)) + refresh_cost(shape) / cadence.every
+
+
 def phases(costs: Sequence[float], every: int) -> list[int]:
     """Return a phase in ``[0, every)`` for each cost, so that the phases carry nearly equal sums.
 
-    Longest-processing-time rule (Graham 1969): the dearest goes first, each to the phase with the least so far. Of
-    equal costs, neighbours then get equal phases, so that they are refreshed in one batch.
+    Of equal costs, neighbours get equal phases, so that they are refreshed in one batch.
     """
-    load = [0.0] * every
-    result = [0] * len(costs)
-    for index in sorted(range(len(costs)), key=lambda i: -costs[i]):
-        phase = min(range(every), key=load.__getitem__)
-        load[phase] += costs[index]
-        result[index] = phase
+    result = balanced(costs, every)
     alike: dict[float, list[int]] = {}
     for index, cost in enumerate(costs):
         alike.setdefault(cost, []).append(index)

@@ -1,13 +1,12 @@
-"""The way of one slab through a step: from gradients to a direction, and from there to new parameters."""
+"""The way of one slab through a step: from gradients to a direction."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import logging
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,18 +21,22 @@ from precond.optim.slab import Slab, SlabState, count_failures
 
 logger = logging.getLogger(__name__)
 
-Walk = Generator[Tensor, Tensor, None]
-"""The step of one slab. For step rules on which parameters agree (`Shared`) it stops once: it yields what each member
-contributes, and is to be sent what the contributions of all combine to."""
+Walk = Generator["Contribution", Tensor, "Heading | None"]
+"""The step of one slab, which returns where its members go. For step rules on which parameters agree (`Shared`) it
+stops once: it yields what each member contributes, and is to be sent what the contributions of all combine to."""
 
 
-def agree(walks: Sequence[tuple[Walk, Tensor, Shared[Any]]]) -> None:
-    """Combine what the slabs of one method contribute, and let each finish its step."""
-    _, first, rule = walks[0]
-    combined = rule.combine(torch.cat([part.to(first.device, torch.float64) for _, part, _ in walks]))
-    for walk, contribution, _ in walks:
-        with contextlib.suppress(StopIteration):
-            walk.send(combined.to(contribution))
+@dataclasses.dataclass(frozen=True)
+class Contribution:
+    """What some members of a slab contribute to the number on which all agree.
+
+    Attributes:
+        params: The parameters.
+        values: What each contributes, ``[members]``.
+    """
+
+    params: list[Tensor]
+    values: Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,11 +44,13 @@ class Heading:
     """Where some members of a slab go.
 
     Attributes:
-        direction: Their directions, stacked.
+        params: The parameters.
+        directions: Their directions.
         factor: What multiplies the learning rate.
     """
 
-    direction: Tensor
+    params: list[Tensor]
+    directions: list[Tensor]
     factor: float
 
 
@@ -62,33 +67,41 @@ class Walker:
         self.reported = reported
 
     def advance(self, slab: Slab, group: dict[str, Any], seen: Seen) -> Walk:
-        """Move the parameters of one slab that have a usable gradient; see `Walk` for what it yields."""
-        members = [i for i, param in enumerate(slab.params) if param.grad is not None]
+        """Find where the parameters of one slab that have a usable gradient go; see `Walk`."""
+        members = [i for i, param in enumerate(slab.params) if param in seen.gradients]
         if not members:
-            return
+            return None
         if Need.LOSS in slab.method.needs and seen.loss is None:
             raise IncompatibleError("this method needs the loss: call step(closure) with a closure that returns it")
-        grads = [dense(slab.params[i].grad) for i in members]
-        if self._fused(slab, group, members, grads):
-            return
+        grads = [dense(seen.gradients[slab.params[i]]) for i in members]
+        if self._fused(slab, group, members, grads, seen.weights):
+            return None
         gradient = slab.gather(grads, members)
         members, gradient = self._drop_non_finite(slab, members, gradient)
         if not members:
-            return
+            return None
         gradient = clipped(gradient, slab.method.clip, seen.norm)
         new = [position for position, i in enumerate(members) if slab.steps[i] == 0]
         if slab.method.cadence.prime and new:
             members, gradient = self._prime(slab, members, gradient, new)
             if not members:
-                return
+                return None
         with slab.working(None if len(members) == len(slab.params) else members) as state:
-            heading = yield from self._head(slab, state, members, gradient, group["weight_decay"], seen)
-        _move(slab, members, heading, group)
+            return (yield from self._head(slab, state, members, gradient, group["weight_decay"], seen))
 
-    def _fused(self, slab: Slab, group: dict[str, Any], members: list[int], grads: list[Tensor]) -> bool:
+    def _fused(
+        self,
+        slab: Slab,
+        group: dict[str, Any],
+        members: list[int],
+        grads: list[Tensor],
+        weights: Mapping[Tensor, Tensor],
+    ) -> bool:
         """Take the step as one kernel, if there is one for the method and nothing stands against it."""
-        params = [slab.params[i] for i in members]
-        if slab.fused is None or not fits(params, slab.dtype) or not fits(grads, slab.dtype):
+        if slab.fused is None or any(slab.params[i] not in weights for i in members):
+            return False
+        params = [weights[slab.params[i]] for i in members]
+        if not fits(params, slab.dtype) or not fits(grads, slab.dtype):
             return False
         if not bool(torch.isfinite(torch.stack([gradient.sum() for gradient in grads])).all()):
             return False
@@ -117,14 +130,14 @@ class Walker:
 
     def _head(
         self, slab: Slab, state: SlabState, members: list[int], gradient: Tensor, decay: float, seen: Seen
-    ) -> Generator[Tensor, Tensor, Heading]:
+    ) -> Generator[Contribution, Tensor, Heading]:
         """Return where ``members`` go, with their working state; see `Walk` for what it yields."""
-        method = slab.method
+        method, params = slab.method, [slab.params[i] for i in members]
         added = None
         if method.decay is not None and decay:
             raw = gradient
             reads = method.decay.reads_weights
-            weights = slab.gather([slab.params[i] for i in members], members) if reads else None
+            weights = slab.gather([seen.weights[param] for param in params], members) if reads else None
             gradient = method.decay.regularize(raw, weights, decay)
             added = None if gradient is raw else gradient - raw
         evidence = slab.evidence(state, gradient, members, seen, added)
@@ -142,14 +155,17 @@ class Walker:
 
         if isinstance(method.step, Shared):
             apply = functools.partial(method.preconditioner.apply, state.preconditioner)
-            combined = yield method.step.contribute(state.rule, evidence, apply)
+            combined = yield Contribution(params, method.step.contribute(state.rule, evidence, apply))
             factors = method.step.share(state.rule, evidence, combined)
             one_each = factors.ndim == 1
             scale: Tensor | float = factors.view(-1, *(1,) * (direction.ndim - 1)) if one_each else factors
         else:
             scale = method.step.factor(state.rule, evidence, direction)  # type: ignore[attr-defined]  # a Factor
         # a number is a constant multiple of the learning rate, which weight decay sees too
-        heading = Heading(direction * scale, 1.0) if isinstance(scale, Tensor) else Heading(direction, scale)
+        if isinstance(scale, Tensor):
+            heading = Heading(params, slab.scatter(direction * scale, members), 1.0)
+        else:
+            heading = Heading(params, slab.scatter(direction, members), scale)
         if due != [] and method.cadence.after:
             self._refresh(slab, state, due)
         if state.previous is not None:
@@ -180,31 +196,24 @@ class Walker:
                 f"({health.detail}): lower the learning rate, raise the damping, or tolerate more failures"
             )
 
+    def leave_out(self, dropped: Sequence[Tensor]) -> None:
+        """Count and report gradients that are not finite."""
+        if dropped:
+            self.work.skipped += len(dropped)
+            self._once(
+                "non-finite",
+                f"a gradient of shape {tuple(dropped[0].shape)} is not finite; such parameters are left alone for "
+                "the step. Further ones are counted in work.skipped, not logged.",
+            )
+
     def _drop_non_finite(self, slab: Slab, members: list[int], gradient: Tensor) -> tuple[list[int], Tensor]:
         """Leave out members whose gradient has an entry that is not finite."""
         keep, gradient = slab.usable(gradient, members)
         if len(keep) < len(members):
-            self.work.skipped += len(members) - len(keep)
-            shape = next(tuple(slab.params[i].shape) for i in members if i not in keep)
-            self._once(
-                "non-finite",
-                f"a gradient of shape {shape} is not finite; such parameters are left alone for the step. Further ones "
-                "are counted in work.skipped, not logged.",
-            )
+            self.leave_out([slab.params[i] for i in members if i not in set(keep)])
         return keep, gradient
 
     def _once(self, kind: str, message: str) -> None:
         if kind not in self.reported:
             self.reported.add(kind)
             logger.warning(message)
-
-
-def _move(slab: Slab, members: Sequence[int], heading: Heading, group: dict[str, Any]) -> None:
-    """Move parameters as far as the learning rate says, and let them decay."""
-    params, updates = [slab.params[i] for i in members], slab.scatter(heading.direction, members)
-    rate, decay = group["lr"] * heading.factor, slab.method.decay
-    if decay is None:
-        updates = [update.to(param.dtype) for param, update in zip(params, updates, strict=True)]
-        torch._foreach_add_(params, updates, alpha=-float(rate))
-    else:
-        decay.move(params, updates, rate, group["weight_decay"])

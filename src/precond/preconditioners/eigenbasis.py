@@ -174,7 +174,7 @@ class Eigenbasis:
 
 def _eigenvectors(factor: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return the eigenvectors of a factor, largest eigenvalue first: of ``rows rows^T``, if they are given and few."""
-    if rows is not None and 2 * rows.shape[-1] <= rows.shape[-2]:
+    if rows is not None and rows.shape[-1] < rows.shape[-2]:
         return gram_eigenvectors(rows.to(factor.dtype))
     complete(factor)
     _, vectors, failed = safe_eigh(by_block(factor))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
+from precond.core import Distributor
 from precond.math.polar import MUON, Form, NewtonSchulz
 from precond.optim.optimizer import Optimizer
 from precond.preconditioners.polar import Scale
@@ -27,6 +28,7 @@ class SGD(Optimizer):
         dampening: What is taken off each gradient after the first.
         weight_decay: Added to the gradient, times the weight.
         nesterov: Use Nesterov momentum.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
@@ -38,10 +40,11 @@ class SGD(Optimizer):
         dampening: float = 0.0,
         weight_decay: float = 0.0,
         nesterov: bool = False,
+        distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
         method = first_order.sgd(momentum=momentum, dampening=dampening, nesterov=nesterov)
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
 class AdamW(Optimizer):
@@ -53,6 +56,7 @@ class AdamW(Optimizer):
         betas: Decays of the averages of gradients and of their squares.
         eps: Added to the square root.
         weight_decay: Decoupled decay.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
@@ -63,11 +67,12 @@ class AdamW(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
+        distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
         b1, b2 = checked_betas(betas, 2)
         super().__init__(
-            params, first_order.adamw(b1=b1, b2=b2, eps=eps), lr=lr, weight_decay=weight_decay, compile=compile
+            params, first_order.adamw(b1=b1, b2=b2, eps=eps), lr=lr, weight_decay=weight_decay, distributor=distributor
         )
 
 
@@ -81,6 +86,7 @@ class Adan(Optimizer):
         eps: Added to the square root.
         weight_decay: Proximal decay.
         max_grad_norm: Largest norm of the gradients of all parameters together; 0 for any.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
@@ -92,11 +98,12 @@ class Adan(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         max_grad_norm: float = 0.0,
+        distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
         b1, b2, b3 = checked_betas(betas, 3)
         method = first_order.adan(b1=b1, b2=b2, b3=b3, eps=eps, clip=max_grad_norm or None)
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
 class Lion(Optimizer):
@@ -107,6 +114,7 @@ class Lion(Optimizer):
         lr: Learning rate.
         betas: Weight of the memory in the step, and decay of the memory.
         weight_decay: Decoupled decay.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
@@ -116,10 +124,13 @@ class Lion(Optimizer):
         lr: float | Tensor = 1e-4,
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.0,
+        distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
         b1, b2 = checked_betas(betas, 2)
-        super().__init__(params, first_order.lion(b1=b1, b2=b2), lr=lr, weight_decay=weight_decay, compile=compile)
+        super().__init__(
+            params, first_order.lion(b1=b1, b2=b2), lr=lr, weight_decay=weight_decay, distributor=distributor
+        )
 
 
 class Muon(Optimizer):
@@ -138,6 +149,7 @@ class Muon(Optimizer):
         exclude: Shell patterns of names that are not hidden.
         iteration: Newton-Schulz polynomials; see `precond.math.polar`.
         polar: What the iteration steps on: ``"matrix"``, ``"gram"`` or ``"auto"``; see `precond.math.polar`.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
@@ -154,13 +166,14 @@ class Muon(Optimizer):
         exclude: Sequence[str] = NOT_HIDDEN,
         iteration: NewtonSchulz = MUON,
         polar: Form = "auto",
+        distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
         method = orthogonal.muon(
             momentum=momentum, nesterov=nesterov, steps=ns_steps, scale=scale, iteration=iteration, polar=polar,
             exclude=exclude, adamw_scale=rate_ratio("adamw_lr", adamw_lr, lr),
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
 class Shampoo(Optimizer):
@@ -182,6 +195,7 @@ class Shampoo(Optimizer):
         factor_block_size: Factors of longer axes are block diagonal, with blocks no longer than this.
         statistics_frequency: Steps between gradients that the factors absorb.
         half_roots: Keep the roots in bfloat16, and multiply by them in bfloat16 where the device can.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
@@ -202,6 +216,7 @@ class Shampoo(Optimizer):
         factor_block_size: int | None = None,
         statistics_frequency: int = 1,
         half_roots: bool = False,
+        distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
         method = matrix.shampoo(
@@ -209,7 +224,7 @@ class Shampoo(Optimizer):
             graft=grafting, block=block_size, merge=merge_dims, one_sided=one_sided,
             factor_block=factor_block_size, statistics=statistics_frequency, half=half_roots,
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
 class SOAP(Optimizer):
@@ -230,6 +245,7 @@ class SOAP(Optimizer):
         one_sided: Turn only the shortest axis of each tensor.
         block_size: Longest side of the tiles that tensors are cut into; whole tensors unless given.
         state: Bits of the state: ``"full"``, ``"compact"``, ``"8-bit"`` or ``"4-bit"``.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
@@ -249,6 +265,7 @@ class SOAP(Optimizer):
         one_sided: bool = False,
         block_size: int | None = None,
         state: State = "full",
+        distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
         b1, b2 = checked_betas(betas, 2)
@@ -258,7 +275,7 @@ class SOAP(Optimizer):
             one_sided=one_sided, block=block_size,
             state=state,
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
 class LeanSOAP(Optimizer):
@@ -281,6 +298,7 @@ class LeanSOAP(Optimizer):
         one_sided: Turn only the shortest axis of each tile.
         merge_dims: Length up to which neighbouring axes are merged; not at all unless given.
         state: Bits of the state: ``"full"``, ``"compact"``, ``"8-bit"`` or ``"4-bit"``.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
@@ -301,6 +319,7 @@ class LeanSOAP(Optimizer):
         one_sided: bool = False,
         merge_dims: int | None = None,
         state: State = "full",
+        distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
         b1, b2 = checked_betas(betas, 2)
@@ -310,4 +329,4 @@ class LeanSOAP(Optimizer):
             one_sided=one_sided, merge=merge_dims,
             state=state,
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from precond.core import Distributor
 from precond.optim.optimizer import Optimizer
 from precond.recipes import low_bit
 from precond.recipes.arguments import checked_betas
@@ -31,6 +32,7 @@ class Shampoo4bit(Optimizer):
         quan_blocksize: Entries that share a scale.
         rect_t1: Repairs of the eigenvectors before they are turned.
         rect_t2: Repairs of the eigenvectors before a root is taken.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
@@ -52,6 +54,7 @@ class Shampoo4bit(Optimizer):
         quan_blocksize: int = 64,
         rect_t1: int = 1,
         rect_t2: int = 4,
+        distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
         b1, b2 = checked_betas(betas, 2)
@@ -60,7 +63,7 @@ class Shampoo4bit(Optimizer):
             eps=matrix_eps, observe_every=stat_compute_steps, every=prec_compute_steps, block=prec_maxorder,
             quantized_block=quan_blocksize, before_turning=rect_t1, before_rooting=rect_t2,
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
 class Shampoo4bitCholesky(Optimizer):
@@ -82,6 +85,7 @@ class Shampoo4bitCholesky(Optimizer):
         matrix_eps: Added to the diagonal of the factors; ridge of the roots.
         prec_maxorder: Longest side of a factor.
         quan_blocksize: Entries that share a scale.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
@@ -102,6 +106,7 @@ class Shampoo4bitCholesky(Optimizer):
         matrix_eps: float = 1e-6,
         prec_maxorder: int = 1200,
         quan_blocksize: int = 64,
+        distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
         b1, b2 = checked_betas(betas, 2)
@@ -110,4 +115,4 @@ class Shampoo4bitCholesky(Optimizer):
             beta_error=error_decay, eps=matrix_eps, observe_every=stat_compute_steps, every=prec_compute_steps,
             block=prec_maxorder, quantized_block=quan_blocksize,
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from precond.core import Distributor
 from precond.math.root_methods import CoupledQuintics
 from precond.optim.optimizer import Optimizer
 from precond.recipes import distributed, kronecker, kullback_leibler, one_sided
@@ -30,6 +31,7 @@ class ASGO(Optimizer):
         adamw_lr: AdamW's learning rate for the rest, ``lr`` unless given; it keeps its ratio to ``lr`` under a
             schedule.
         exclude: Shell patterns of names that are not hidden.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
@@ -44,13 +46,14 @@ class ASGO(Optimizer):
         precondition_frequency: int = 1,
         adamw_lr: float | None = None,
         exclude: Sequence[str] = NOT_HIDDEN,
+        distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
         method = one_sided.asgo(
             momentum=momentum, beta=beta2, root=CoupledQuintics(matalg_steps), every=precondition_frequency,
             rest_scale=1.0 if adamw_lr is None else rate_ratio("adamw_lr", adamw_lr, lr), exclude=exclude,
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
 class DASGO(Optimizer):
@@ -67,6 +70,7 @@ class DASGO(Optimizer):
         adamw_lr: AdamW's learning rate for the rest, ``lr`` unless given; it keeps its ratio to ``lr`` under a
             schedule.
         exclude: Shell patterns of names that are not hidden.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
@@ -80,13 +84,14 @@ class DASGO(Optimizer):
         eps: float = 1e-8,
         adamw_lr: float | None = None,
         exclude: Sequence[str] = NOT_HIDDEN,
+        distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
         method = one_sided.dasgo(
             momentum=momentum, beta=beta2, eps=eps, exclude=exclude,
             rest_scale=1.0 if adamw_lr is None else rate_ratio("adamw_lr", adamw_lr, lr),
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
 class ShampooSquared(Optimizer):
@@ -101,6 +106,7 @@ class ShampooSquared(Optimizer):
         weight_decay: Decoupled decay.
         precondition_frequency: Steps between roots.
         max_preconditioner_dim: Axes longer than this are left as they are.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
@@ -114,12 +120,13 @@ class ShampooSquared(Optimizer):
         weight_decay: float = 0.0,
         precondition_frequency: int = 1,
         max_preconditioner_dim: int = 8192,
+        distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
         method = kronecker.shampoo_squared(
             momentum=momentum, beta=beta, eps=epsilon, every=precondition_frequency, max_dim=max_preconditioner_dim
         )
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
 class ScalableShampoo(Optimizer):
@@ -138,6 +145,7 @@ class ScalableShampoo(Optimizer):
         preconditioning_compute_steps: Steps between roots.
         start_preconditioning_step: The first step with a preconditioned direction.
         block_size: Neighbouring axes are merged up to this length, longer ones cut.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
@@ -155,13 +163,14 @@ class ScalableShampoo(Optimizer):
         preconditioning_compute_steps: int = 1,
         start_preconditioning_step: int = 1,
         block_size: int = 128,
+        distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
         method = kronecker.scalable_shampoo(
             momentum=momentum, nesterov=nesterov, beta=beta2, eps=matrix_eps, graft=graft, graft_eps=diagonal_eps,
             every=preconditioning_compute_steps, start=start_preconditioning_step, block=block_size,
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
 class DistributedShampoo(Optimizer):
@@ -190,6 +199,7 @@ class DistributedShampoo(Optimizer):
         dampening: What is taken off each direction after the first.
         use_nesterov: Use Nesterov momentum.
         one_sided: Only the shortest axis gets a factor.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
@@ -216,6 +226,7 @@ class DistributedShampoo(Optimizer):
         dampening: float = 0.0,
         use_nesterov: bool = False,
         one_sided: bool = False,
+        distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
         b1, b2 = betas
@@ -226,7 +237,7 @@ class DistributedShampoo(Optimizer):
             one_sided=one_sided, adaptive=adaptive_tolerance, tolerated=num_tolerated_failed_amortized_computations,
             momentum=momentum, dampening=dampening, nesterov=use_nesterov,
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
 class KLShampoo(Optimizer):
@@ -245,6 +256,7 @@ class KLShampoo(Optimizer):
         block_size: Longest side of the tiles that tensors are cut into; whole tensors unless given.
         adamw_lr: AdamW's learning rate for vectors, ``lr`` unless given; it keeps its ratio to ``lr`` under a schedule.
         exclude: Shell patterns of names that AdamW takes, too.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
@@ -262,6 +274,7 @@ class KLShampoo(Optimizer):
         block_size: int | None = None,
         adamw_lr: float | None = None,
         exclude: Sequence[str] = (),
+        distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
         b1, b2 = checked_betas(betas, 2)
@@ -270,4 +283,4 @@ class KLShampoo(Optimizer):
             gain=max_clamp_value, block=block_size, exclude=exclude,
             rest_scale=1.0 if adamw_lr is None else rate_ratio("adamw_lr", adamw_lr, lr),
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from precond.core import BadInputError, Route
+from precond.core import BadInputError, Distributor, Route
 from precond.math.polar import Form
 from precond.optim.optimizer import Optimizer
 from precond.preconditioners.polar import Scale
@@ -32,6 +32,7 @@ class TurboMuon(Optimizer):
         adamw_lr: Learning rate of the rest; it keeps its ratio to ``lr`` under a schedule.
         exclude: Shell patterns of names that are not hidden.
         polar: What the iteration steps on: ``"matrix"``, ``"gram"`` or ``"auto"``; see `precond.math.polar`.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
@@ -47,13 +48,14 @@ class TurboMuon(Optimizer):
         adamw_lr: float = 3e-4,
         exclude: Sequence[str] = NOT_HIDDEN,
         polar: Form = "auto",
+        distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
         method = orthogonal.turbo_muon(
             momentum=momentum, nesterov=nesterov, steps=ns_steps, scale=scale, polar=polar, exclude=exclude,
             adamw_scale=rate_ratio("adamw_lr", adamw_lr, lr),
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
 class MARS(Optimizer):
@@ -72,6 +74,7 @@ class MARS(Optimizer):
         from_zero: Take the gradient before the first for zero, as the published code does.
         is_approx: Compare with the gradient of the batch before; False evaluates each batch again at the weights of the
             step before, and needs ``step(closure)``.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
@@ -88,6 +91,7 @@ class MARS(Optimizer):
         betas_1d: tuple[float, float] = (0.9, 0.95),
         from_zero: bool = False,
         is_approx: bool = True,
+        distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
         (b1, b2), (rest_b1, rest_b2) = checked_betas(betas, 2), checked_betas(betas_1d, 2)
@@ -104,7 +108,7 @@ class MARS(Optimizer):
             method = variance_reduced.mars_shampoo(**common)
         else:
             raise BadInputError(f"mars_type must be 'mars-adamw', 'mars-lion' or 'mars-shampoo', not {mars_type!r}")
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
 class MARSM(Optimizer):
@@ -124,6 +128,7 @@ class MARSM(Optimizer):
             step before, and needs ``step(closure)``.
         exclude: Shell patterns of names that are not hidden.
         efficient: Without clipping, and without a copy of a gradient.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
@@ -140,6 +145,7 @@ class MARSM(Optimizer):
         is_approx: bool = True,
         exclude: Sequence[str] = NOT_HIDDEN,
         efficient: bool = False,
+        distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
         rest_b1, rest_b2 = checked_betas(adamw_betas, 2)
@@ -147,7 +153,7 @@ class MARSM(Optimizer):
             momentum=momentum, gamma=gamma, steps=ns_steps, from_zero=from_zero, exact=not is_approx, exclude=exclude,
             rest_b1=rest_b1, rest_b2=rest_b2, efficient=efficient,
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
 class LANTON(Optimizer):
@@ -163,6 +169,7 @@ class LANTON(Optimizer):
         ns_steps: Newton-Schulz iterations; 0 for the exact polar factor.
         sign_lr: Learning rate of the rest; it keeps its ratio to ``lr`` under a schedule.
         exclude: Shell patterns of names that are not hidden.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
@@ -176,6 +183,7 @@ class LANTON(Optimizer):
         ns_steps: int = 5,
         sign_lr: float = 3e-4,
         exclude: Sequence[str] = NOT_HIDDEN,
+        distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
         momentum, beta = checked_betas(betas, 2)
@@ -183,7 +191,7 @@ class LANTON(Optimizer):
             momentum=momentum, alpha=alpha, beta=beta, steps=ns_steps, noise_steps=ns_steps, exclude=exclude,
             sign_scale=rate_ratio("sign_lr", sign_lr, lr),
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
 class InducedMetric(Optimizer):
@@ -200,6 +208,7 @@ class InducedMetric(Optimizer):
         embedding: ``"loss"``, ``"log"`` or ``"sqrt"``; the last two need ``step(closure)``.
         beta_rms: Decay of the average of squares of ``"rms"``.
         eps: Added to its root.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
@@ -215,9 +224,10 @@ class InducedMetric(Optimizer):
         embedding: Embedding = "loss",
         beta_rms: float = 0.99,
         eps: float = 1e-8,
+        distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
         method = induced_metric.induced_metric(
             base=base, embedding=embedding, momentum=momentum, xi=xi, beta=beta, beta_rms=beta_rms, eps=eps
         )
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
+from precond.core import Distributor
 from precond.optim.optimizer import Optimizer
 from precond.recipes import psgd, psgd_newton
 
@@ -23,6 +24,7 @@ class PSGDKron(Optimizer):
         preconditioner_max_skew: So do axes whose length squared is more than this multiple of the number of entries.
         preconditioner_init_scale: Start of ``Q``; by the size of the first gradient unless given.
         grad_clip_max_amps: Largest root mean square and largest entry of a direction.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
@@ -37,6 +39,7 @@ class PSGDKron(Optimizer):
         preconditioner_max_skew: float = 1.0,
         preconditioner_init_scale: float | None = None,
         grad_clip_max_amps: tuple[float, float] = (2.0, 10.0),
+        distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
         rms, largest = grad_clip_max_amps
@@ -44,7 +47,7 @@ class PSGDKron(Optimizer):
             momentum=momentum, fit_lr=preconditioner_lr, max_size=preconditioner_max_size,
             max_skew=preconditioner_max_skew, init_scale=preconditioner_init_scale, rms=rms, largest=largest,
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
 class PSGDAffine(Optimizer):
@@ -60,6 +63,7 @@ class PSGDAffine(Optimizer):
         preconditioner_max_skew: So do sides that are more than this multiple of the other side.
         preconditioner_init_scale: Start of ``Q``; by the size of the first gradient unless given.
         grad_clip_max_amps: Largest root mean square and largest entry of a direction.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
@@ -74,6 +78,7 @@ class PSGDAffine(Optimizer):
         preconditioner_max_skew: float = float("inf"),
         preconditioner_init_scale: float | None = None,
         grad_clip_max_amps: tuple[float, float] = (2.0, 10.0),
+        distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
         rms, largest = grad_clip_max_amps
@@ -81,7 +86,7 @@ class PSGDAffine(Optimizer):
             momentum=momentum, fit_lr=preconditioner_lr, max_size=preconditioner_max_size,
             max_skew=preconditioner_max_skew, init_scale=preconditioner_init_scale, rms=rms, largest=largest,
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
 class PSGDLRA(Optimizer):
@@ -97,6 +102,7 @@ class PSGDLRA(Optimizer):
         preconditioner_lr: Relative step size of the fit.
         preconditioner_init_scale: Start of the diagonal; by the size of the first gradient unless given.
         grad_clip_max_amps: Largest root mean square and largest entry of the direction.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
@@ -110,6 +116,7 @@ class PSGDLRA(Optimizer):
         preconditioner_lr: float = 0.1,
         preconditioner_init_scale: float | None = None,
         grad_clip_max_amps: tuple[float, float] = (2.0, 10.0),
+        distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
         rms, largest = grad_clip_max_amps
@@ -117,7 +124,7 @@ class PSGDLRA(Optimizer):
             rank=rank_of_approximation, momentum=momentum, fit_lr=preconditioner_lr,
             init_scale=preconditioner_init_scale, rms=rms, largest=largest,
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
 class PSGDNewton(Optimizer):
@@ -133,6 +140,7 @@ class PSGDNewton(Optimizer):
         preconditioner_lr: Relative step size of the fit.
         preconditioner_max_size: Longer sides get a diagonal factor (not in ``"lra"``).
         preconditioner_init_scale: Start of ``Q``; by the size of the first pair unless given.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
@@ -147,10 +155,11 @@ class PSGDNewton(Optimizer):
         preconditioner_lr: float = 0.1,
         preconditioner_max_size: int = 8192,
         preconditioner_init_scale: float | None = None,
+        distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
         method = psgd_newton.psgd_newton(
             form=form, rank=rank_of_approximation, momentum=momentum, fit_lr=preconditioner_lr,
             max_size=preconditioner_max_size, init_scale=preconditioner_init_scale,
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
+from precond.core import Distributor
 from precond.optim.optimizer import Optimizer
 from precond.recipes import windowed
 
@@ -22,6 +23,7 @@ class MFAC(Optimizer):
         ngrads: How many gradients are kept.
         damp: What is added to the Fisher matrix.
         clip: Largest norm of a gradient, over all parameters; longer ones are scaled down.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
@@ -34,10 +36,11 @@ class MFAC(Optimizer):
         ngrads: int = 1024,
         damp: float = 1e-5,
         clip: float | None = None,
+        distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
         method = windowed.m_fac(memory=ngrads, damping=damp, momentum=momentum, clip=clip)
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
 class SparseMFAC(Optimizer):
@@ -53,6 +56,7 @@ class SparseMFAC(Optimizer):
         k_init: Share of their entries that is kept.
         damp: What is added to the Fisher matrix.
         block_size: Entries of blocks that each keep that share; unless given, the largest of all are kept.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
@@ -66,10 +70,11 @@ class SparseMFAC(Optimizer):
         k_init: float = 0.01,
         damp: float = 1e-5,
         block_size: int | None = None,
+        distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
         method = windowed.sparse_m_fac(memory=ngrads, damping=damp, density=k_init, block=block_size, momentum=momentum)
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
 class LowRankMFAC(Optimizer):
@@ -83,6 +88,7 @@ class LowRankMFAC(Optimizer):
         ngrads: How many gradients are kept.
         damp: What is added to the Fisher matrices.
         rank: Rank of what is kept of a gradient.
+        distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
@@ -95,7 +101,8 @@ class LowRankMFAC(Optimizer):
         ngrads: int = 1024,
         damp: float = 1e-5,
         rank: int = 1,
+        distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
         method = windowed.low_rank_m_fac(memory=ngrads, damping=damp, rank=rank, momentum=momentum)
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, compile=compile)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)

@@ -11,72 +11,21 @@ import scipy.sparse.csgraph
 import torch
 from torch import Tensor
 
-from precond.core import Iteration, Operator, Preconditioner, Recycling, Result, Status, Work
+from precond.core import Iteration, Operator, Recycling, Result, Status, Work
 from precond.solvers.drive import Callback, Event
-from precond.solvers.held import Held
+from precond.solvers.shelf import Shelf
 from precond.solvers.solve import solve_linear
 
 _patience = 2.0  # a way on trial is stopped after so many times the seconds of the best
-_recent = 0.25  # weight of the last system in what a way is known to cost
-_optimism = 0.97  # what is known of a way that is not used ages: so much less is believed after each system
+_recent = 0.1  # least weight of the last system in what a way is known to cost
+_optimism = 0.99  # what is known of a way that is not used ages: so much less is believed after each system
 _hopeless = 1.5  # no other way with a preconditioner is tried where one has cost so many times the best
-_flops = 1e9  # a second, of a sparse factorization; only decides when one is tried
+_soon = 10.0
+_flops = 4e9  # a second, of a sparse factorization; only decides when one is tried
 
 
 now = time.process_time
 """The clock by which ways are compared: seconds of the processor, so that other programs do not matter."""
-
-
-class Factors:
-    """A preconditioner that is set up now and then, with what the systems since its setup have cost.
-
-    It is set up again when a system costs more than the average since the last setup, that setup included: going on
-    would raise the average, a new start is expected to lower it. In the middle of a solve it is set up again when that
-    solve has cost as much as a setup and a fresh solve. Where setups did not serve for a second system, each system
-    gets its own, and every eighth tries again without.
-
-    Args:
-        part: The preconditioner.
-    """
-
-    def __init__(self, part: Preconditioner[Any]) -> None:
-        self.held = Held(part)
-        self.made, self.setups, self.futile = 0, 0, 0
-        self.setup, self.costs = 0.0, list[float]()
-        self.served = False
-
-    @property
-    def renewable(self) -> bool:
-        """Whether a new setup would make a difference."""
-        return self.held.part.refreshes and not self.held.stale
-
-    @property
-    def due(self) -> bool:
-        """Whether the next system should have a setup of its own."""
-        if not (self.renewable and self.setups):
-            return False
-        average = (self.setup + sum(self.costs)) / max(1, len(self.costs))
-        reuses = self.costs[1:]
-        return (len(reuses) > 0 and min(reuses[-2:]) > average) or 2 <= self.futile < 10
-
-    @property
-    def budget(self) -> float:
-        """Seconds after which a solve without a new setup has cost more than with one."""
-        return self.setup + self.costs[0] if self.renewable and self.costs else math.inf
-
-    def renewed(self, number: int, setup: float, seconds: float) -> None:
-        """Note a setup for system ``number`` and the seconds of the solve with it."""
-        if self.setups and not self.served:
-            self.futile = (self.futile + 1) % 11
-        else:
-            self.futile = 0
-        self.made, self.setups, self.setup, self.costs = number, self.setups + 1, setup, [seconds]
-        self.served = False
-
-    def reused(self, seconds: float, served: bool) -> None:
-        """Note the seconds of a solve without a setup, and whether it ended well."""
-        self.costs.append(seconds)
-        self.served |= served
 
 
 class Way:
@@ -85,21 +34,22 @@ class Way:
     Args:
         label: Its name.
         iteration: The method.
-        factors: The preconditioner; several ways may share one.
+        shelf: The preconditioner, for several matrices; ways may share one.
         recycle: Hand on what the iteration learns, where it can.
         price: Estimated seconds of the first setup.
     """
 
     def __init__(
-        self, label: str, iteration: Iteration, factors: Factors, *, recycle: bool = True, price: float = 0.0
+        self, label: str, iteration: Iteration, shelf: Shelf, *, recycle: bool = True, price: float = 0.0
     ) -> None:
-        self.label, self.factors, self.price = label, factors, price
+        self.label, self.shelf, self.price = label, shelf, price
         self.iteration = _Remembering(iteration) if recycle and isinstance(iteration, Recycling) else iteration
         self.cost: float | None = None
+        self.solved = 0
 
     def affordable(self, spent: float) -> bool:
         """Whether a trial is worth its setup: it exists, or the sequence has cost as much already."""
-        return self.factors.setups > 0 or self.price <= spent
+        return self.shelf.setups > 0 or self.price <= spent
 
     def solve(
         self, operator: Operator, b: Tensor, start: Tensor | None, work: Work, number: int, name: str,
@@ -121,29 +71,31 @@ class Way:
         Returns:
             The result.
         """
-        factors, total = self.factors, 0.0
-        if factors.due:
-            factors.held.stale = True
+        shelf, total = self.shelf, 0.0
+        image = shelf.image(operator, b, work)
+        entry, distance = shelf.choose(image, number)
         while True:
-            without = factors.renewable
-            watch = _Watch(callback, min(seconds, factors.budget))
+            without = not entry.held.stale
+            watch = _Watch(callback, min(seconds, shelf.budget) if without else seconds)
             setups, begin = work.refreshes, now()
             result = solve_linear(
-                operator, b, self.iteration, factors.held, x0=start, work=work,
-                name=name.format(made=factors.made if without else number), callback=watch, **limits,
+                operator, b, self.iteration, entry.held, x0=start, work=work,
+                name=name.format(made=entry.made if without else number), callback=watch, **limits,
             )  # fmt: skip
             setup, spent = watch.begin - begin, now() - watch.begin
             if work.refreshes > setups:
-                factors.renewed(number, setup, spent)
+                shelf.renewed(entry, image, number, setup, spent)
             else:
-                factors.reused(spent, result.converged)
-            total += spent + (setup if factors.setups > 1 else 0.0)  # the first setup is spent, whatever comes next
+                shelf.reused(entry, number, distance, spent, result.converged)
+            total += spent + (setup if shelf.setups > 1 else 0.0)  # the first setup is spent, whatever comes next
             asked = result.status is Status.STOPPED_USER and not watch.late
-            if result.converged or asked or not without or total > seconds or not factors.held.part.refreshes:
+            if result.converged or asked or not without or total > seconds:
                 break
-            factors.held.stale = True  # once more, with a setup for this matrix, from where it stands
+            entry = shelf.room()  # once more, with a setup for this matrix, from where it stands
+            entry.held.stale = True
             start = result.x if bool(torch.isfinite(result.x).all()) else None
-        self.cost = total if self.cost is None else (1 - _recent) * self.cost + _recent * total
+        self.solved += 1
+        self.cost = total if self.cost is None else self.cost + max(_recent, 1 / self.solved) * (total - self.cost)
         if not result.converged and not watch.late:
             self.cost = math.inf
         return result
@@ -168,8 +120,9 @@ class _Watch:
 def ranked(ways: list[Way], spent: float) -> list[Way]:
     """Return the ways in the order to try them for the next system: trials first, then by cost."""
     best = min((way.cost for way in ways if way.cost is not None), default=math.inf)
-    slow = {id(way.factors) for way in ways if way.cost is not None and way.cost > _hopeless * best}
-    trials = [way for way in ways if way.cost is None and way.affordable(spent) and id(way.factors) not in slow]
+    slow = {id(way.shelf) for way in ways if way.cost is not None and way.cost > _hopeless * best}
+    trials = [way for way in ways if way.cost is None and id(way.shelf) not in slow and way.price <= _soon * spent]
+    trials = [way for way in trials[:1] if way.affordable(spent)]  # in order: wait for one that can soon be afforded
     tried = sorted((way for way in ways if way.cost is not None), key=lambda way: way.cost or 0.0)
     return [*trials[:1], *tried] if tried else trials or ways[:1]
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import final
+from typing import ClassVar, final
 
 from torch import Tensor
 
-from precond.core import Evidence, Factor, NoState
+from precond.core import Evidence, Factor, NoState, Scope
 
 
 @final
@@ -19,6 +19,7 @@ class Scaled(Factor[NoState]):
         by: The factor.
     """
 
+    scope: ClassVar[Scope] = Scope.ELEMENTWISE
     by: float = 1.0
 
     def init(self, like: Tensor) -> NoState:

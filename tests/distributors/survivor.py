@@ -1,0 +1,50 @@
+"""Trains with a checkpoint after each step; one process kills itself on the first attempt. Run by torchrun."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+
+from tests.distributors.checks import maker
+from tests.distributors.models import build, train, whole
+
+STEPS, DEATH = 6, 3
+
+
+def main(folder: Path) -> None:
+    """Go on from the last checkpoint, if there is one, and compare the end with that of an undisturbed run."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", timeout=timedelta(seconds=60))
+    model, optimizer = build("sharded", maker("soap"))
+    saved = sorted(folder.glob("step-*/.metadata"))  # written last, so a checkpoint that has it is complete
+    begin = 0
+    if saved:
+        weights, states = get_state_dict(model, optimizer)
+        everything = {"model": weights, "optim": states}
+        dcp.load(everything, checkpoint_id=saved[-1].parent)
+        set_state_dict(model, optimizer, model_state_dict=everything["model"], optim_state_dict=everything["optim"])
+        begin = int(saved[-1].parent.name.removeprefix("step-"))
+    for step in range(begin, STEPS):
+        train(model, optimizer, range(step, step + 1), split=True)
+        if step == DEATH and dist.get_rank() == 1 and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+            os.kill(os.getpid(), signal.SIGKILL)
+        weights, states = get_state_dict(model, optimizer)
+        dcp.save({"model": weights, "optim": states}, checkpoint_id=folder / f"step-{step + 1}")
+    undisturbed = train(*build("sharded", maker("soap")), range(STEPS), split=True)
+    pairs = list(zip(model.parameters(), undisturbed.parameters(), strict=True))
+    same = all(torch.equal(whole(found), whole(expected)) for found, expected in pairs)
+    if dist.get_rank() == 0:
+        torch.save({"same": same, "begin": begin}, folder / "final.pt")
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
