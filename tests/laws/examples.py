@@ -190,12 +190,22 @@ def _packed() -> list[Any]:
     return [Packed(), Packed(torch.bfloat16)]
 
 
+def _kronecker() -> list[Any]:
+    from precond.preconditioners.kronecker import Kronecker
+
+    return [Kronecker(), Kronecker(block=2), Kronecker(one_sided=True, half=True)]
+
+
 def _rotate() -> list[Any]:
     from precond.preconditioners.diagonal import Diagonal
     from precond.preconditioners.eigenbasis import Eigenbasis
     from precond.preconditioners.rotate import Rotate
 
-    return [Rotate(Eigenbasis(), Diagonal(0.95)), Rotate(Eigenbasis(max_dim=3), Diagonal(0.95, eps_first=True))]
+    bases = [Eigenbasis(), Eigenbasis(block=2), Eigenbasis(one_sided=True, half=True)]
+    return [
+        *(Rotate(basis, Diagonal(0.95)) for basis in bases),
+        Rotate(Eigenbasis(max_dim=3), Diagonal(0.95, eps_first=True)),
+    ]
 
 
 def _deflation() -> list[Any]:
@@ -247,6 +257,7 @@ EXAMPLES: dict[str, Callable[[], list[Any]]] = {
     "PerMatrix": _per_matrix,
     "OffDiagonal": _off_diagonal,
     "Packed": _packed,
+    "Kronecker": _kronecker,
     "Rotate": _rotate,
     "SketchQR": _sketch_qr,
     "SharedPerMatrix": _shared_per_matrix,
