@@ -257,7 +257,6 @@ EXAMPLES: dict[str, Callable[[], list[Any]]] = {
     "PerMatrix": _per_matrix,
     "OffDiagonal": _off_diagonal,
     "Packed": _packed,
-    "Kronecker": _kronecker,
     "Rotate": _rotate,
     "SketchQR": _sketch_qr,
     "SharedPerMatrix": _shared_per_matrix,
