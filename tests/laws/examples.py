@@ -111,7 +111,8 @@ def _kronecker() -> list[Any]:
     from precond.preconditioners.kronecker import Kronecker
 
     adaptive = Kronecker(0.9, 0.0, root=AdaptiveQR(damping=1e-6), debias=True, tolerated=2)
-    return [Kronecker(), adaptive, Kronecker(0.9, 0.0, root=Damped(1e-6), one_sided=True)]
+    damped = Kronecker(0.9, 0.0, root=Damped(1e-6), one_sided=True)
+    return [Kronecker(), adaptive, damped, Kronecker(block=2), Kronecker(one_sided=True, half=True)]
 
 
 def _mars() -> list[Any]:
@@ -188,12 +189,6 @@ def _packed() -> list[Any]:
     from precond.storage.packed import Packed
 
     return [Packed(), Packed(torch.bfloat16)]
-
-
-def _kronecker() -> list[Any]:
-    from precond.preconditioners.kronecker import Kronecker
-
-    return [Kronecker(), Kronecker(block=2), Kronecker(one_sided=True, half=True)]
 
 
 def _rotate() -> list[Any]:
