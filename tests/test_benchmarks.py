@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import importlib.util
 import json
@@ -201,3 +202,22 @@ def test_least_squares_are_measured_with_their_backward_errors() -> None:
     page = pages.PAGE.read_text()
     begin, end = pages.marks(program.NAME.format(device="cpu"), program.PROGRAM)
     assert 0 <= page.find(begin) < page.find(end)
+
+
+def test_every_section_on_linear_systems_has_a_place_and_says_what_it_is() -> None:
+    program, pages = load("linear"), load("pages")
+    text = pages.PAGE.read_text()
+    for name, measure in program.SECTIONS.items():
+        begin, end = pages.marks(program.NAME.format(section=name), program.PROGRAM)
+        assert 0 <= text.find(begin) < text.find(end)
+        assert measure.__doc__
+
+
+def test_sequences_are_measured_with_residuals_recomputed() -> None:
+    program = load("linear")
+    options = argparse.Namespace(side=8, systems=3, rounds=1, matrices=None)
+    rows = [line.split("|") for line in program.sequence(options).splitlines() if "SolveSequence" in line]
+    assert len(rows) == len(program.FAMILIES)
+    assert all(float(row[5]) <= 1e-8 and float(row[3]) > 0 for row in rows)
+    wrong = program.in_sequence(list(program.drifting(8, 2)), lambda A, b: 0 * b)
+    assert wrong.worst == 1.0
