@@ -112,10 +112,12 @@ def test_every_contender_in_steps_trains_its_parameters() -> None:
     for contender in program.CONTENDERS:
         if contender.name.startswith("precond"):
             running = program.Running(contender, model, "cpu")
-            for _ in range(3):
+            for step in range(100):  # one that moves a few entries at a time takes more than three
                 running.step(gradients, program.clock_of("cpu", 1))
-            pairs = zip(running.params, model.parameters(), strict=True)
-            assert not any(torch.equal(p, q) for p, q in pairs), contender.name
+                moved = [not torch.equal(p, q) for p, q in zip(running.params, model.parameters(), strict=True)]
+                if step >= 2 and all(moved):
+                    break
+            assert all(moved), contender.name
 
 
 def test_lean_variants_train_and_runs_are_kept(tmp_path: Path) -> None:
