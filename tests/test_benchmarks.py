@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib.util
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +15,9 @@ import torch
 from torch import nn
 
 import precond
+from precond.optim import Optimizer
+from precond.problems.stdlib_lm import stdlib_lm
+from precond.recipes.matrix import lean_soap, shampoo, soap
 from precond.recipes.registry import all_recipes
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
@@ -111,6 +116,62 @@ def test_every_contender_in_steps_trains_its_parameters() -> None:
                 running.step(gradients, program.clock_of("cpu", 1))
             pairs = zip(running.params, model.parameters(), strict=True)
             assert not any(torch.equal(p, q) for p, q in pairs), contender.name
+
+
+def test_settings_of_state_are_compared_with_full_state() -> None:
+    program = load("memory")
+    problem = stdlib_lm(width=8, depth=1, heads=2, context=8, batch=2)
+    text = program.measure("LeanSOAP", 1, 1, steps=2, problem=problem, model=nn.Linear(80, 80))
+    rows = {line.split("|")[2].strip(): line.split("|") for line in text.splitlines() if line.startswith("| LeanSOAP")}
+    assert set(rows) == set(program.STATES)
+    assert [float(cell) for cell in rows["full"][6:9]] == [1.0, 1.0, 1.0]
+    assert float(rows["4-bit"][4]) < float(rows["8-bit"][4]) < float(rows["compact"][4]) < float(rows["full"][4])
+    assert all(0.5 < float(row[7]) < 2.0 for row in rows.values())
+
+
+def test_lean_variants_train_and_runs_are_kept(tmp_path: Path) -> None:
+    program = load("lean")
+    setting = program.Setting(width=16, depth=1, context=8, batch=2, steps=2)
+    runs = [program.train(variant, setting, 0) for variant in program.VARIANTS]
+    record = tmp_path / "record.jsonl"
+    record.write_text("".join(json.dumps(dataclasses.asdict(run)) + "\n" for run in [*runs, *runs[:1]]))
+    assert program.read(record) == runs
+    text = program.table(runs)
+    assert str(setting) in text
+    assert all(f"| {variant} |" in text for variant in program.VARIANTS)
+    assert runs[0].loss > 0
+
+
+def test_lean_soap_is_the_variant_that_the_page_says() -> None:
+    program = load("lean")
+    assert program.VARIANTS["blocks of 512, bfloat16"]() == lean_soap()
+
+
+def test_parts_on_one_batch_take_the_steps_of_the_optimizer() -> None:
+    program = load("scaling")
+    for recipe in (soap(), shampoo()):
+        cadence = dataclasses.replace(recipe.cadence, every=program.EVERY, stagger=False)
+        method = dataclasses.replace(recipe, cadence=cadence)
+        start = torch.randn(3, 4, 4, dtype=torch.float64)
+        params = [nn.Parameter(p.clone()) for p in start]
+        optimizer = Optimizer(params, method, lr=1e-3, weight_decay=0.01)
+        one = program.Stacked(method, start.clone())
+        for step in range(2 * program.EVERY + 2):
+            gradient = torch.randn(3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(step))
+            for param, g in zip(params, gradient, strict=True):
+                param.grad = g
+            optimizer.step()
+            one.step(gradient)
+        torch.testing.assert_close(torch.stack([p.detach() for p in params]), one.weights)
+
+
+def test_the_floor_of_soap_is_counted() -> None:
+    program = load("scaling")
+    m, n = 3, 5
+    products = 4 * m * n * (m + n)
+    grams = m * n * (m + n)
+    turns = (2 + 8 / 3) * (m**3 + n**3) / 10
+    assert program.soap_flops([(m, n), (7,)], 10) == pytest.approx(products + grams + turns)
 
 
 def test_headlines_belong_to_recipes() -> None:

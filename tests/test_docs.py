@@ -28,10 +28,10 @@ def run(words: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *program, *words[1:]], cwd=cwd, env=env, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", range(4))
 def test_examples_of_the_readme_run(number: int, tmp_path: Path) -> None:
     code = blocks("README.md", "python")
-    assert len(code) == 3
+    assert len(code) == 4
     assert code[number].count("\n") <= 12, "ten lines or so"
     (tmp_path / "src").symlink_to(ROOT / "src")
     (tmp_path / "example.py").write_text(code[number])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -355,3 +356,14 @@ def look_back(folder: Path) -> None:
     make = functools.partial(Optimizer, method=variance_reduced.mars_m(exact=True), lr=3e-3, weight_decay=0.1)
     for how in SEVERAL:
         assert gap(how, make, 4) < 1e-9, how
+
+
+def page_runs(folder: Path) -> None:
+    """The examples of the page on sharding run as they stand."""
+    page = (Path(__file__).parents[2] / "docs" / "sharding.md").read_text()
+    shards, copies, checkpoint = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    begin = 'dist.init_process_group("gloo")\n'
+    for number, example in enumerate((shards, copies)):
+        assert begin in example
+        saved = checkpoint.replace('checkpoint_id="checkpoint"', f"checkpoint_id={str(folder / f'page-{number}')!r}")
+        exec(compile(example.replace(begin, "") + saved, "<docs/sharding.md>", "exec"), {})

@@ -189,6 +189,16 @@ def _deflation() -> list[Any]:
     return [Deflation(Aggregates(2), Jacobi()), Deflation(Aggregates(3), Identity())]
 
 
+def _of_matrix() -> list[Any]:
+    import torch
+
+    from precond.operators import as_operator
+    from precond.preconditioners.jacobi import Jacobi
+    from precond.preconditioners.of_matrix import OfMatrix
+
+    return [OfMatrix(Jacobi(), as_operator(torch.diag(torch.arange(1.0, 7.0, dtype=torch.float64))))]
+
+
 def _sketch_qr() -> list[Any]:
     from precond.preconditioners.sketch_qr import SketchQR
     from precond.sketches import SparseSign
@@ -214,6 +224,7 @@ EXAMPLES: dict[str, Callable[[], list[Any]]] = {
     "InverseOf": _inverse_of,
     "Merged": _merged,
     "Observing": _observing,
+    "OfMatrix": _of_matrix,
     "PerMatrix": _per_matrix,
     "OffDiagonal": _off_diagonal,
     "Packed": _packed,

@@ -8,14 +8,18 @@ import pytest
 import torch
 
 from precond.core import Method
+from precond.filters.adan import LookAhead
 from precond.filters.ema import EMA
 from precond.filters.heavy_ball import HeavyBall
 from precond.filters.nesterov import Nesterov
 from precond.optim import slab as slabs
 from precond.optim.optimizer import Optimizer
 from precond.preconditioners.diagonal import Diagonal
-from precond.recipes.first_order import adamw, lion, sgd
+from precond.preconditioners.observing import Observing
+from precond.preconditioners.sign import Sign
+from precond.recipes.first_order import adamw, adan, lion, sgd
 from precond.recipes.matrix import lean_soap, soap
+from precond.steps.decay import DecoupledAfter
 from precond.steps.scaled import Scaled
 from tests.papers.networks import gradients, start, with_gaps
 
@@ -25,10 +29,16 @@ FUSED = {
     "sgd": sgd(momentum=0.9),
     "sgd, nesterov": sgd(momentum=0.9, nesterov=True),
     "sgd, plain": sgd(momentum=0.0),
+    "lion": lion(),
+    "lion, scaled": dataclasses.replace(lion(b1=0.8, b2=0.7), preconditioner=Sign(0.3)),
+    "adan": adan(),
+    "adan, other decays": adan(b1=0.5, b2=0.7, b3=0.6, eps=1e-3),
 }
 NOT_FUSED = {
     "dampened": sgd(dampening=0.1),
-    "lion": lion(),
+    "shrunk after": dataclasses.replace(lion(), decay=DecoupledAfter()),
+    "adan, not debiased": dataclasses.replace(adan(), preconditioner=Observing(LookAhead(), Diagonal(debias=False))),
+    "adan, other lens": dataclasses.replace(adan(), preconditioner=Observing(Nesterov(), Diagonal())),
     "smoothed": dataclasses.replace(adamw(), smoothing=EMA()),
     "estimated": dataclasses.replace(adamw(), estimator=EMA()),
     "adagrad": dataclasses.replace(adamw(), preconditioner=Diagonal(beta=1.0)),
@@ -104,7 +114,7 @@ SQUARE = ((4, 4), (4, 4), (3, 3), (6,), (), (2, 2, 2))
 
 
 @pytest.mark.parametrize("momentum", [EMA(0.9), Nesterov(0.9), HeavyBall(0.9)], ids=lambda part: type(part).__name__)
-@pytest.mark.parametrize("recipe", [soap(every=3), lean_soap(every=3, block=2)], ids=["soap", "lean_soap"])
+@pytest.mark.parametrize("recipe", [soap(every=3), lean_soap(every=3, factor_block=2)], ids=["soap", "lean_soap"])
 def test_momentum_in_the_coordinates_of_the_basis_is_the_same_momentum(
     recipe: Method, momentum, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,7 +140,7 @@ def test_large_tensors_are_not_stacked_on_a_processor() -> None:
     large = [torch.zeros(512, 600) for _ in range(3)]
     small = [torch.zeros(4, 4) for _ in range(5)]
     params = [torch.nn.Parameter(p) for p in large + small]
-    optimizer = Optimizer(params, lion(), lr=0.1)
+    optimizer = Optimizer(params, dataclasses.replace(lion(), decay=DecoupledAfter()), lr=0.1)
     for param in params:
         param.grad = torch.ones_like(param)
     optimizer.step()

@@ -27,11 +27,15 @@ def make(name: str) -> tuple[list[nn.Parameter], optim.Optimizer]:
 
 def run(params: list[nn.Parameter], optimizer: optim.Optimizer, steps: range) -> None:
     for k in steps:
-        generator = torch.Generator().manual_seed(k)
-        for i, param in enumerate(params):
-            gradient: Tensor = torch.randn(param.shape, generator=generator)
-            param.grad = None if (7 * k + 3 * i) % 5 == 0 else gradient
-        optimizer.step()
+
+        def closure(k: int = k) -> Tensor:
+            generator = torch.Generator().manual_seed(k)
+            for i, param in enumerate(params):
+                gradient = torch.randn(param.shape, generator=generator) + 0.1 * param.detach()
+                param.grad = None if (7 * k + 3 * i) % 5 == 0 else gradient
+            return torch.zeros(())
+
+        optimizer.step(closure)
 
 
 @pytest.mark.parametrize("name", CLASSES)

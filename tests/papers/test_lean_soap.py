@@ -1,52 +1,196 @@
-"""SOAP on tiles: SOAP where nothing is cut, and the published algorithm on every tile where something is."""
+"""LeanSOAP: SOAP where nothing is saved, and each saving against a plain loop that knows of it."""
 
 from __future__ import annotations
+
+import dataclasses
 
 import numpy as np
 import pytest
 import torch
 
-from precond.optim import SOAP, LeanSOAP, Optimizer, estimate_memory
-from precond.recipes.matrix import lean_soap, soap
+from precond.core import BadInputError
+from precond.optim import SOAP, LeanSOAP, Optimizer, Shampoo, estimate_memory
+from precond.recipes.matrix import lean_soap, shampoo, soap
 from tests.papers.networks import KroneckerQuadratic, assert_close, each, gradients, run, start
-from tests.papers.test_soap import reference
+from tests.papers.test_soap import rotate
+
+WHOLE = {"factor_block": None, "statistics": 1, "half": False}
+SHAPES = ((8, 4), (4, 12), (4, 4), (7,), (), (8, 2, 4))
+SQUARE = ((5, 5), (4, 4), (6,), (), (4, 2, 2))
+"""Shapes whose Gram matrices (in ``SHAPES``: whose blocks' or shortest side's) are not singular: the basis of a null
+space is arbitrary."""
 
 
-def test_is_soap_where_nothing_is_cut():
-    stream = gradients(25)
-    ours = run(lambda ps: LeanSOAP(ps, lr=0.05, weight_decay=0.1), stream, start())
+def reference(
+    w, stream, lr, weight_decay=0.1, beta=0.95, eps=1e-8, every=10, factor_block=None, statistics=1, one_sided=False
+):
+    """SOAP, one tensor at a time, with whole matrices of which only the diagonal blocks are ever filled."""
+    sides = [n // -(-n // factor_block) if factor_block and w.ndim > 1 else n for n in w.shape]
+    kept = [w.ndim > 1 and (not one_sided or i == w.ndim - 1 - int(np.argmin(w.shape[::-1]))) for i in range(w.ndim)]
+    masks = [np.kron(np.eye(n // side), np.ones((side, side))) for n, side in zip(w.shape, sides, strict=True)]
+    factors = [np.zeros((n, n)) if keep else None for n, keep in zip(w.shape, kept, strict=True)]
+
+    def absorb(g):
+        for i, factor in enumerate(factors):
+            if factor is not None:
+                unfolded = np.moveaxis(g, i, 0).reshape(g.shape[i], -1)
+                factors[i] = beta**statistics * factor + (1 - beta**statistics) * masks[i] * (unfolded @ unfolded.T)
+
+    def by_blocks(i, function):
+        whole = np.zeros((w.shape[i], w.shape[i]))
+        for first in range(0, w.shape[i], sides[i]):
+            part = slice(first, first + sides[i])
+            whole[part, part] = function(part)
+        return whole
+
+    absorb(stream[0])
+    bases = [
+        None if f is None else by_blocks(i, lambda part, f=f: np.linalg.eigh(f[part, part])[1][:, ::-1])
+        for i, f in enumerate(factors)
+    ]
+    m, v = np.zeros_like(w), np.zeros_like(w)
+    for t, g in enumerate(stream[1:], start=1):
+        m = 0.95 * m + 0.05 * g
+        turned = rotate(g, bases, True)
+        v = 0.95 * v + 0.05 * turned**2
+        step = lr * np.sqrt(1 - 0.95**t) / (1 - 0.95**t)
+        w = w - step * rotate(rotate(m, bases, True) / (np.sqrt(v) + eps), bases, False)
+        w = w - lr * weight_decay * w
+        if (t + 1) % statistics == 0:
+            absorb(g)
+        if t % every == 0:
+            for i, (f, q) in enumerate(zip(factors, bases, strict=True)):
+                if f is None:
+                    continue
+                starts = range(0, w.shape[i], sides[i])
+                quotients = np.diag(q.T @ f @ q)
+                order = np.concatenate([s + np.argsort(-quotients[s : s + sides[i]], kind="stable") for s in starts])
+                v = np.take(v, order, axis=i)
+                q = q[:, order]
+                bases[i] = by_blocks(i, lambda part, f=f, q=q: np.linalg.qr(f[part, part] @ q[part, part])[0])
+    return w
+
+
+@pytest.mark.parametrize("steps", [25])
+def test_is_soap_where_nothing_is_saved(steps):
+    stream = gradients(steps)
+    lean = {"factor_block_size": None, "statistics_frequency": 1, "half_bases": False}
+    ours = run(lambda ps: LeanSOAP(ps, lr=0.05, weight_decay=0.1, **lean), stream, start())
     whole = run(lambda ps: SOAP(ps, lr=0.05, weight_decay=0.1), stream, start())
     assert_close(ours, whole, 0.0)
 
 
-@pytest.mark.parametrize("every", [1, 4])
-def test_equals_the_published_algorithm_on_every_tile(every):
-    shapes = ((8, 4), (4, 12), (4, 4), (7,), ())
+@pytest.mark.parametrize(
+    "savings",
+    [
+        {"factor_block": 4},
+        {"factor_block": 4, "every": 3},
+        {"statistics": 2, "every": 4},
+        {"statistics": 3, "every": 1},
+        {"one_sided": True},
+        {"factor_block": 2, "statistics": 2, "one_sided": True},
+    ],
+    ids=str,
+)
+def test_equals_a_loop_with_the_same_savings(savings):
+    shapes = SHAPES if "factor_block" in savings or "one_sided" in savings else SQUARE
     stream = gradients(31, shapes)
-
-    def tiles(w):
-        if w.ndim < 2:
-            return [(...,)]
-        return [(slice(i, i + 4), slice(j, j + 4)) for i in range(0, w.shape[0], 4) for j in range(0, w.shape[1], 4)]
-
-    def by_tiles(w, given):
-        w = w.copy()
-        for tile in tiles(w):
-            w[tile] = reference(w[tile].copy(), [g[tile] for g in given], 0.05, weight_decay=0.1, every=every)
-        return w
-
-    found = run(
-        lambda ps: Optimizer(ps, lean_soap(block=4, every=every, stagger=False), lr=0.05, weight_decay=0.1),
-        stream,
-        start(shapes),
-    )
-    assert_close(found, each(by_tiles, stream, start(shapes)), 1e-9)
+    method = lean_soap(stagger=False, **(WHOLE | savings))
+    found = run(lambda ps: Optimizer(ps, method, lr=0.05, weight_decay=0.1), stream, start(shapes))
+    assert_close(found, each(lambda w, given: reference(w, given, 0.05, **savings), stream, start(shapes)), 1e-9)
 
 
-def test_tiles_that_overhang_train():
-    params = start([(7, 5), (9,), (3, 5, 2)], dtype=torch.float32)
-    after = run(lambda ps: LeanSOAP(ps, lr=0.01, block_size=4), gradients(30, [(7, 5), (9,), (3, 5, 2)]), params)
+def test_blocks_that_do_not_fit_train():
+    shapes = [(7, 5), (9,), (3, 5, 2)]
+    params = start(shapes, dtype=torch.float32)
+    after = run(lambda ps: LeanSOAP(ps, lr=0.01, factor_block_size=4), gradients(30, shapes), params)
     assert all(np.isfinite(p).all() for p in after)
+    assert all(np.abs(p - q.detach().numpy()).max() > 1e-2 for p, q in zip(after, start(shapes), strict=True))
+
+
+def test_a_zero_behind_a_block_that_does_not_fit_changes_nothing():
+    """A matrix of 7 rows in blocks of 4 is one of 8 whose last row has no gradient."""
+    stream = [[np.concatenate([g, np.zeros((1, 4))])] for (g,) in gradients(20, [(7, 4)])]
+    method = lean_soap(**(WHOLE | {"factor_block": 4}))
+    (padded,) = start([(8, 4)])
+    padded.data[-1] = 0
+    (whole,) = run(lambda ps: Optimizer(ps, method, lr=0.05), stream, [padded.detach().clone().requires_grad_()])
+    (cut,) = run(
+        lambda ps: Optimizer(ps, method, lr=0.05),
+        [[g[:7]] for (g,) in stream],
+        [padded.data[:7].clone().requires_grad_()],
+    )
+    np.testing.assert_allclose(cut, whole[:7], atol=1e-9)
+
+
+def test_bases_in_half_precision_take_nearly_the_same_steps():
+    shapes = ((64, 48),)
+    stream = gradients(8, shapes)
+    first = start(shapes, dtype=torch.float32)[0].detach()
+
+    def moved(half: bool) -> np.ndarray:
+        method = lean_soap(**(WHOLE | {"half": half}))
+        optimizer_of = {}
+
+        def make(params):
+            optimizer_of["it"] = Optimizer(params, method, lr=0.01)
+            return optimizer_of["it"]
+
+        (w,) = run(make, stream, [first.clone().requires_grad_()])
+        (state,) = optimizer_of["it"].state.values()
+        assert state["preconditioner.basis.bases.0"].dtype == (torch.bfloat16 if half else torch.float32)
+        return w - first.numpy()
+
+    whole, half = moved(False), moved(True)
+    difference = np.linalg.norm(whole - half) / np.linalg.norm(whole)
+    assert 0 < difference < 0.05
+
+
+def test_statistics_are_spread_over_the_steps():
+    params = [torch.zeros(6, 6, requires_grad=True) for _ in range(4)]
+    optimizer = Optimizer(params, lean_soap(statistics=2), lr=0.01)
+    counts = []
+    for step in range(6):
+        before = [optimizer.state[p].get("preconditioner.basis.factors.0", torch.zeros(1)).clone() for p in params]
+        for p in params:
+            p.grad = torch.randn(6, 6, generator=torch.Generator().manual_seed(step))
+        optimizer.step()
+        after = [optimizer.state[p]["preconditioner.basis.factors.0"] for p in params]
+        counts.append(sum(not torch.equal(a, b.expand_as(a)) for a, b in zip(after, before, strict=True)))
+    assert counts == [4, 2, 2, 2, 2, 2]
+
+
+@pytest.mark.parametrize("savings", [{"factor_block": 4}, {"statistics": 2}, {"one_sided": True}], ids=str)
+def test_shampoo_saves_the_same(savings):
+    """Where it can be said in other words: tiles of one axis, every other gradient, one factor."""
+    shapes = ((4, 12), (4, 4))
+    stream = gradients(12, shapes)
+    found = run(lambda ps: Optimizer(ps, shampoo(beta=0.9, **savings), lr=0.05), stream, start(shapes))
+    expected = []
+    for w, given in zip(start(shapes), zip(*stream, strict=True), strict=True):
+        w = w.detach().numpy().copy()
+        rows, columns = w.shape
+        side = savings.get("factor_block", columns)
+        decay = 0.9 ** savings.get("statistics", 1)
+        left, right = 1e-4 * np.eye(rows), 1e-4 * np.eye(columns)
+        mask = np.kron(np.eye(columns // side), np.ones((side, side)))
+        for t, g in enumerate(given, start=1):
+            if t == 1 or (t + 1) % savings.get("statistics", 1) == 0:
+                left, right = (
+                    decay * left + (1 - decay) * g @ g.T,
+                    decay * right + (1 - decay) * mask * (g.T @ g),
+                )
+            power = -0.5 if "one_sided" in savings else -0.25
+            one_sided = "one_sided" in savings
+            roots = []
+            for factor in (left, right):
+                values, vectors = np.linalg.eigh(factor)
+                roots.append(vectors * values**power @ vectors.T)
+            if one_sided:  # the shortest axis, the last of several
+                roots[0 if rows >= columns else 1] = np.eye(rows if rows >= columns else columns)
+            w -= 0.05 * roots[0] @ g @ roots[1]
+        expected.append(w)
+    assert_close(found, expected, 1e-9)
 
 
 class SideBySide:
@@ -66,19 +210,32 @@ class SideBySide:
         return self.left.loss(w.detach()[:, :12]) + self.right.loss(w.detach()[:, 12:])
 
 
-def test_headline_no_worse_than_soap_where_curvature_has_tiles():
+def test_headline_no_worse_than_soap_where_curvature_has_blocks():
     problem = SideBySide()
 
     def best(make) -> float:
         return min(problem.final(make, 10.0**exponent, 500) for exponent in (-1.25, -1.0))
 
-    ours = best(lambda ps, lr: LeanSOAP(ps, lr=lr, weight_decay=0.0, block_size=16))
+    ours = best(lambda ps, lr: LeanSOAP(ps, lr=lr, weight_decay=0.0, factor_block_size=16))
     assert ours <= best(lambda ps, lr: SOAP(ps, lr=lr, weight_decay=0.0))
 
 
-def test_state_and_work_grow_with_the_tile_not_with_the_matrix():
+def test_state_grows_with_the_block_not_with_the_longer_axis():
     named = [("w", torch.zeros(64, 256, requires_grad=True))]
-    whole, tiled = (estimate_memory(named, method) for method in (soap(), lean_soap(block=16)))
     entries = 64 * 256
+    whole = estimate_memory(named, soap())
+    blocks = estimate_memory(named, lean_soap(factor_block=64, half=False))
+    half = estimate_memory(named, lean_soap(factor_block=64))
+    factors = 64**2 + 256 * 64
     assert whole >= 4 * (2 * (64**2 + 256**2) + 2 * entries)
-    assert tiled < 4 * (4 * entries + 2 * entries) * 1.05
+    assert blocks <= 4 * (2 * factors + 2 * entries) + 64
+    assert blocks - half == 2 * factors
+
+
+def test_what_cannot_be_is_refused():
+    for make in (lean_soap, shampoo):
+        with pytest.raises(BadInputError, match="block"):
+            make(factor_block=0)
+        with pytest.raises(BadInputError, match="statistics"):
+            make(statistics=0)
+    assert dataclasses.is_dataclass(Shampoo([torch.zeros(3, 3)], factor_block_size=2, statistics_frequency=2)._default)

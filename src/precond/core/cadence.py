@@ -1,4 +1,4 @@
-"""When a driver calls ``refresh``."""
+"""When a driver calls ``refresh``, and shows gradients to costly statistics."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ class Cadence:
         prime: The first evidence only primes the preconditioner; no step is taken with it.
         stagger: Spread the refreshes of different slabs over the interval, so that no step pays for all.
             The first refresh of each slab is never delayed.
+        statistics: Steps between gradients that costly statistics absorb (`Evidence.counted`); the first always counts.
         start: The step of the first refresh, where it comes before the step; nothing is refreshed earlier.
     """
 
@@ -24,12 +25,15 @@ class Cadence:
     after: bool = False
     prime: bool = False
     stagger: bool = True
+    statistics: int = 1
     start: int = 1
 
     def __post_init__(self) -> None:
         """Check the interval."""
         if self.every < 1:
             raise BadInputError(f"a refresh interval must be at least 1 step, not {self.every}")
+        if self.statistics < 1:
+            raise BadInputError(f"statistics must be taken every 1 or more steps, not {self.statistics}")
         if self.start < 1 or (self.after and self.start != 1):
             raise BadInputError(f"the first refresh must come at step 1 or later, before the step, not {self.start}")
 
@@ -38,3 +42,7 @@ class Cadence:
         if step <= self.start and not self.after:
             return step == self.start
         return (step + (offset if self.stagger else 0)) % self.every == 0
+
+    def counts(self, step: int, offset: int = 0) -> bool:
+        """Whether costly statistics absorb the gradient of ``step``, counted from 1: always that before a refresh."""
+        return (step + 1 + (offset if self.stagger else 0)) % self.statistics == 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -25,6 +25,8 @@ class Evidence:
         probe: A random vector ``v`` with independent entries of variance one, and ``H v`` for the Hessian ``H`` here;
             ``None`` also where this step has none.
         secant: Differences ``(s, y)`` of points and gradients since the last accepted point.
+        counted: Which members' costly statistics (Gram matrices) are to absorb this evidence, as positions in the
+            batch; ``None`` for all. Cheap statistics absorb everything.
         operator: The matrix of the system, or the Hessian at this point.
         lookback: The gradient of this step's batch at the weights of the step before (at the first step: this step's).
     """
@@ -34,6 +36,7 @@ class Evidence:
     loss: Tensor | None = None
     probe: tuple[Tensor, Tensor] | None = None
     secant: tuple[Tensor, Tensor] | None = None
+    counted: Sequence[int] | None = None
     operator: Operator | None = None
     lookback: Tensor | None = None
 
@@ -48,8 +51,12 @@ class Evidence:
         probe, secant = (
             None if pair is None else (reshape(pair[0]), reshape(pair[1])) for pair in (self.probe, self.secant)
         )
+        counted = self.counted
+        if counted is not None and gradient is not None and self.gradient is not None:
+            pieces = len(gradient) // max(1, len(self.gradient))  # those of one member follow one another
+            counted = [member * pieces + piece for member in counted for piece in range(pieces)]
         return dataclasses.replace(
-            self, gradient=gradient, previous=previous, lookback=lookback, probe=probe, secant=secant
+            self, gradient=gradient, previous=previous, lookback=lookback, probe=probe, secant=secant, counted=counted
         )
 
 

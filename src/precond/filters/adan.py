@@ -77,4 +77,4 @@ class DifferenceMomentum(Filter[DifferenceMomentumState]):
         state.average.lerp_(v, 1.0 - self.beta1)
         state.difference.lerp_(v - need(evidence.previous, "previous"), 1.0 - self.beta2)
         result = state.average / debias(self.beta1, state.steps, v)
-        return result.addcdiv_(state.difference, debias(self.beta2, state.steps, v), value=self.beta2)
+        return result.add_(state.difference * (self.beta2 / debias(self.beta2, state.steps, v)))

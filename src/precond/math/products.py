@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+_MULTIPLIES_BFLOAT16: dict[str, bool] = {}
 _LEAST_WORK = 2**21
 """Multiplications below which the dearer call of oneDNN does not pay."""
 
@@ -30,6 +31,9 @@ def fast_products(like: Tensor, work: int) -> Iterator[None]:
     Yields:
         Nothing.
     """
+    if torch.compiler.is_compiling():  # who compiles opens the context around the graph
+        yield
+        return
     if work < _LEAST_WORK or like.dtype != torch.float32 or like.device.type != "cpu" or not onednn_is_exact():
         yield
         return
@@ -67,6 +71,13 @@ def has_fast_bfloat16(device: torch.device) -> bool:
         return False
     probes = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
     return any(probe is not None and probe() for probe in probes)
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 in hardware."""
+    if device.type not in _MULTIPLIES_BFLOAT16:  # compilers look into a dictionary, not into a cache
+        _MULTIPLIES_BFLOAT16[device.type] = device.type == "cuda" or has_fast_bfloat16(device)
+    return _MULTIPLIES_BFLOAT16[device.type]
 
 
 def _relative_error(a: Tensor, b: Tensor) -> float:

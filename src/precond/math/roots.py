@@ -12,7 +12,9 @@ from precond.math.products import fast_products
 def damped_root(values: Tensor, vectors: Tensor, p: float, damping: float) -> Tensor:
     """Return ``V diag(l)^(-1/p) V^T``, the spectrum lifted as a whole where its least value is below ``damping``.
 
-    Source: the published code of Distributed Shampoo (arXiv 2309.06497).
+    What is then still below rounding level, relative to the largest, is noise, and is raised to it.
+
+    Source: the published code of Distributed Shampoo (arXiv 2309.06497), but for the last.
 
     Args:
         values: Eigenvalues, shape ``[batch, n]``.
@@ -25,9 +27,15 @@ def damped_root(values: Tensor, vectors: Tensor, p: float, damping: float) -> Te
     """
     least = values.amin(-1, keepdim=True)
     lifted = torch.where(least < damping, values - least + damping, values)
-    half = vectors * lifted.clamp(min=torch.finfo(values.dtype).tiny).pow(-0.5 / p)[:, None, :]
+    precision = torch.finfo(values.dtype)
+    lifted = torch.maximum(lifted, precision.eps * lifted.amax(-1, keepdim=True)).clamp(min=precision.tiny)
+    half = vectors * lifted.pow(-0.5 / p)[:, None, :]
     with fast_products(half, half.numel() * half.shape[-1]):
         return torch.bmm(half, half.mT)
+
+
+_MORE = 8
+"""Random vectors beyond the rank that is looked for."""
 
 
 def inverse_root(matrices: Tensor, p: float, *, eps: float | None = None) -> tuple[Tensor, Tensor]:
@@ -60,4 +68,48 @@ def inverse_root(matrices: Tensor, p: float, *, eps: float | None = None) -> tup
         roots = torch.bmm(half, half.mT)
     roots = roots * scale.pow(-1.0 / p)[:, None, None]
     identity = torch.eye(n, dtype=matrices.dtype, device=matrices.device)
+    return torch.where(trivial[:, None, None], identity, roots), failed
+
+
+def low_rank_inverse_root(
+    matrices: Tensor, p: float, ridge: Tensor, rank: int, *, eps: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return ``(ridge I + S)^(-1/p)`` for ``S`` of low rank: what `inverse_root` returns, from thin products.
+
+    The range of ``S`` is found by multiplying a few more random vectors than it has dimensions (Halko, Martinsson,
+    Tropp, arXiv 0909.4061), the same ones each time; outside of it the root is that of the ridge.
+
+    Args:
+        matrices: ``ridge I + S``, shape ``[batch, n, n]``.
+        p: Order of the root, positive.
+        ridge: Shape ``[batch]``, not negative.
+        rank: A bound on the rank of ``S``.
+        eps: Relative floor on the eigenvalues; the machine epsilon unless given.
+
+    Returns:
+        The roots and a mask of members without one, as `inverse_root` does.
+    """
+    n, dtype = matrices.shape[-1], matrices.dtype
+    eps = torch.finfo(dtype).eps if eps is None else eps
+    bound = inf_norm(matrices)
+    usable = bound.isfinite() & (bound > 0)
+    scale = torch.where(usable, bound, 1.0)
+    identity = torch.eye(n, dtype=dtype, device=matrices.device)
+    low = torch.where(usable[:, None, None], matrices / scale[:, None, None], identity)
+    ridge = torch.where(usable, ridge / scale, 0.0).to(dtype)
+    low = low - ridge[:, None, None] * identity
+    width = min(n, rank + _MORE)
+    probes = torch.randn(n, width, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).to(low)
+    with fast_products(low, low.numel() * width):
+        found = torch.linalg.qr(low @ probes).Q
+        values, vectors, failed = safe_eigh(found.mT @ (low @ found))
+        vectors = found @ vectors
+        values = values + ridge[:, None]
+        floor = (eps * values[:, -1:]).clamp(min=torch.finfo(dtype).tiny)
+        outside = torch.maximum(ridge[:, None], floor).pow(-1.0 / p)
+        powers = torch.maximum(values, floor).pow(-1.0 / p)
+        roots = (vectors * (powers - outside)[:, None, :]) @ vectors.mT + outside[..., None] * identity
+    failed = failed | ~bound.isfinite()
+    trivial = failed | ~usable | ~(values[:, -1] > 0)
+    roots = roots * scale.pow(-1.0 / p)[:, None, None]
     return torch.where(trivial[:, None, None], identity, roots), failed

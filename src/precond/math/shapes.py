@@ -6,6 +6,8 @@ import itertools
 import math
 from collections.abc import Sequence
 
+from precond.math.tiles import tile_sides
+
 
 def modes_with_factor(
     dims: Sequence[int], max_dim: int, *, vectors: bool = True, one_sided: bool = False
@@ -76,6 +78,36 @@ def merge_dims(dims: Sequence[int], limit: int) -> tuple[int, ...]:
     if product > 1 or not merged:
         merged.append(product)
     return tuple(merged)
+
+
+def block_lengths(dims: Sequence[int], block: int | None) -> list[int]:
+    """Return the lengths of axes once they are made of equal blocks no longer than ``block``; at most a few zeros more.
+
+    A single axis is left as it is, and so are all of them if ``block`` is ``None``.
+    """
+    whole = len(dims) < 2 or block is None
+    return list(dims) if whole else [count * side for count, side in tile_sides(dims, block)]
+
+
+def factor_shapes(
+    dims: Sequence[int], max_dim: int, *, block: int | None = None, vectors: bool = True, one_sided: bool = False
+) -> list[tuple[int, ...] | None]:
+    """Return the shape of the matrix of each axis, the batch not counted.
+
+    Args:
+        dims: Lengths of the axes.
+        max_dim: Axes longer than this have no matrix.
+        block: Longer axes have a block diagonal matrix, ``(blocks, side, side)``; if there is one axis it is whole.
+        vectors: As for `modes_with_factor`.
+        one_sided: As for `modes_with_factor`.
+
+    Returns:
+        ``(n, n)``, ``(blocks, side, side)`` or ``None`` for each axis.
+    """
+    kept = modes_with_factor(dims, max_dim, vectors=vectors, one_sided=one_sided)
+    sides = tile_sides(dims, block) if block is not None and len(dims) > 1 else [(1, dim) for dim in dims]
+    shapes = [(count, side, side) if count > 1 else (side, side) for count, side in sides]
+    return [shape if keep else None for shape, keep in zip(shapes, kept, strict=True)]
 
 
 def balanced_matrix(dims: Sequence[int]) -> tuple[tuple[int, ...], int, int]:

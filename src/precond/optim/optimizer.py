@@ -8,10 +8,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from precond.core import Distributor, Method, Need, Route, Work, named_tensors
+from precond.core import BadInputError, Distributor, Method, Need, Route, Work, named_tensors
 from precond.distributors.choose import choose
-from precond.math.norms import joint_norm
-from precond.optim.checks import check_closure, check_method, check_parameter, check_rate, dense
+from precond.optim.checks import check_closure, check_method, check_parameter, check_rate
+from precond.optim.heap import keep_freed_memory
 from precond.optim.journey import Journey
 from precond.optim.layout import Layout, lay_out, named
 from precond.optim.probe import probed
@@ -42,6 +42,10 @@ class Optimizer(torch.optim.Optimizer):
         weight_decay: Decay factor, per group; what it multiplies is the method's ``decay``.
         distributor: Where the parameters live and who computes them: ``"auto"`` for DTensors and for parameters that
             this process has alone, ``DataParallel()`` for copies in several processes.
+        compile: Compile the work between refreshes with `torch.compile`, at the first steps of each slab; a string
+            names the backend, ``True`` stands for ``"inductor"``. Results agree to rounding. Nothing is compiled again
+            when the learning rate, the decay or the refresh interval change, or when gradients are missing. Steps that
+            are one fused kernel already, and refreshes, are not compiled.
 
     Attributes:
         work: Counted work: applies, refreshes (with their seconds), failures, skipped gradients.
@@ -55,14 +59,18 @@ class Optimizer(torch.optim.Optimizer):
         lr: float | Tensor = 1e-3,
         weight_decay: float = 0.0,
         distributor: Distributor | Literal["auto"] = "auto",
+        compile: bool | str = False,  # as `torch.compile` is called
     ) -> None:
+        if not (isinstance(compile, bool | str) or callable(compile)):
+            raise BadInputError(f"compile must be True, False or a backend of torch.compile, not {compile!r}")
+        self._backend = "inductor" if compile is True else (compile or None)
         check_rate("lr", lr)
         check_rate("weight_decay", weight_decay)
         choose(distributor, [])
         self.work = Work()
         self._rules: list[Rule] = []
         self._default = method
-        self._needs, self._clips = Need.NOTHING, False
+        self._needs = Need.NOTHING
         self._distributor = distributor
         self._layout: Layout | None = None
         self._known: set[int] = set()
@@ -86,7 +94,6 @@ class Optimizer(torch.optim.Optimizer):
                 chosen = rule.method_for(name, param)
                 check_method(chosen)
                 self._needs |= chosen.needs
-                self._clips |= chosen.clip is not None
         except Exception:
             self.param_groups.pop()
             raise
@@ -106,8 +113,9 @@ class Optimizer(torch.optim.Optimizer):
 
     def _build(self) -> Layout:
         """Lay out the slabs anew, keeping the states that the parameters have."""
+        keep_freed_memory()
         distributor = self.distributor
-        layout = lay_out(self.param_groups, self._rules, self.state, distributor)
+        layout = lay_out(self.param_groups, self._rules, self.state, distributor, self._backend)
         for slab in layout.slabs:
             for member, param in enumerate(slab.params):
                 had = self.state.get(param, {})
@@ -166,7 +174,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def _see(self, replay: Replay | None, slabs: list[Slab]) -> Seen:
         """Return what the methods need beside gradients, and remember what the next step will need."""
-        lookback = probe = norm = lookback_norm = loss = None
+        lookback = probe = loss = None
         if replay is not None:
             loss = None if replay.value is None else torch.as_tensor(replay.value).detach()
             if Need.LOOKBACK in self._needs:
@@ -175,10 +183,7 @@ class Optimizer(torch.optim.Optimizer):
             if Need.PROBE in self._needs:
                 probe = probed(replay, slabs)
                 self.work.hvps += 1
-        if self._clips:
-            norm = joint_norm([dense(param.grad) for param in self._params() if param.grad is not None])
-            lookback_norm = None if lookback is None else joint_norm(list(lookback.values()))
-        return Seen(loss, lookback, probe, norm, lookback_norm)
+        return Seen(loss=loss, lookback=lookback, probe=probe)
 
     def _params(self) -> list[Tensor]:
         return [param for group in self.param_groups for param in group["params"]]
@@ -211,7 +216,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what pickling and copying need; slabs are rebuilt."""
-        kept = ("work", "_rules", "_default", "_needs", "_clips", "_reported", "_distributor")
+        kept = ("work", "_rules", "_default", "_needs", "_reported", "_distributor", "_backend")
         own = {name: getattr(self, name) for name in kept}
         return {**super().__getstate__(), **own, "_layout": None, "_known": set()}
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from precond.core import Evidence, Health, Method, Need, Turned, map_tensors, named_tensors, put_to_rest
 from precond.optim.awake import Awake
+from precond.optim.core import compiled, plain
 from precond.optim.fused import fused_step
 from precond.optim.replay import Seen, clipped
 
@@ -101,6 +102,7 @@ class Slab:
         offsets: Phase of each parameter within the refresh interval.
         like: A tensor shaped as what is worked on of each parameter; the first parameter unless given.
         kin: The parameters whose steps drive the schedule of refreshes, wherever they are computed; these unless given.
+        backend: What compiles the work between refreshes; ``None`` for nothing.
     """
 
     def __init__(
@@ -111,6 +113,7 @@ class Slab:
         offsets: Sequence[int],
         like: Tensor | None = None,
         kin: Sequence[Tensor] | None = None,
+        backend: str | None = None,
     ) -> None:
         first = params[0] if like is None else like
         self.kin = list(params) if kin is None else list(kin)
@@ -128,6 +131,8 @@ class Slab:
         self.clock = 0
         self.turned = turned_momentum(method)
         self.fused = fused_step(method)
+        self.plain = plain(method, self.turned)
+        self.core = self.plain if backend is None else compiled(self.plain, method, self.device, backend)
         self._awake: Awake | None = None
 
     def named_views(self, member: int) -> dict[str, Tensor]:
@@ -170,6 +175,16 @@ class Slab:
             if self._due(self.steps[i], cadence.due(self.clock, self.offsets[i]))
         ]
         return None if len(due) == len(members) else due
+
+    def counted(self, members: Sequence[int]) -> list[int] | None:
+        """Return the positions in ``members`` whose costly statistics absorb the coming step; ``None`` for all."""
+        cadence = self.method.cadence
+        counted = [
+            position
+            for position, i in enumerate(members)
+            if self.steps[i] == 0 or cadence.counts(self.clock + 1, self.offsets[i])
+        ]
+        return None if len(counted) == len(members) else counted
 
     def _due(self, step: int, scheduled: bool) -> bool:
         """Whether a member with so many steps refreshes, given what the schedule says of the slab."""
@@ -216,6 +231,12 @@ class Slab:
         if positions is None or len(positions) == state.step.shape[0]:
             health = self._refresh(*whole)
             count_failures(state.failures, health)
+            return health
+        first, last = positions[0], positions[-1]
+        if self._awake is None and len(positions) == last - first + 1:  # neighbours need no copy
+            part = map_tensors(lambda t: t[first : last + 1], whole)
+            health = self._refresh(*part)
+            count_failures(state.failures[first : last + 1], health)
             return health
         index = torch.tensor(positions, device=self.device)
         part = map_tensors(lambda t: t.index_select(0, index), whole)

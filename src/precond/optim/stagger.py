@@ -20,5 +20,15 @@ def step_cost(shape: Sequence[int], cadence: Cadence) -> float:
 
 
 def phases(costs: Sequence[float], every: int) -> list[int]:
-    """Return a phase in ``[0, every)`` for each cost, so that the phases carry nearly equal sums."""
-    return balanced(costs, every)
+    """Return a phase in ``[0, every)`` for each cost, so that the phases carry nearly equal sums.
+
+    Of equal costs, neighbours get equal phases, so that they are refreshed in one batch.
+    """
+    result = balanced(costs, every)
+    alike: dict[float, list[int]] = {}
+    for index, cost in enumerate(costs):
+        alike.setdefault(cost, []).append(index)
+    for indices in alike.values():
+        for index, phase in zip(indices, sorted(result[i] for i in indices), strict=True):
+            result[index] = phase
+    return result

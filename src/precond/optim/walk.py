@@ -14,6 +14,7 @@ from torch import Tensor
 
 from precond.core import Health, IncompatibleError, Need, RefreshError, Shared, Work
 from precond.optim.checks import dense
+from precond.optim.core import push
 from precond.optim.fused import Moved, fits
 from precond.optim.replay import Seen, clipped
 from precond.optim.slab import Slab, SlabState, count_failures
@@ -107,7 +108,8 @@ class Walker:
         with slab.working(None if len(members) == len(slab.params) else members) as state:
             slab.tick(state, members)
             scatter = functools.partial(slab.scatter, members=members)
-            moved = Moved(params, grads, scatter, state.preconditioner, state.filters.get("momentum"))
+            momentum = state.filters.get("momentum")
+            moved = Moved(params, grads, scatter, state.preconditioner, momentum, state.previous)
             slab.fused(moved, group["lr"], group["weight_decay"])
         self.work.applies += len(members)
         return True
@@ -130,7 +132,7 @@ class Walker:
         self, slab: Slab, state: SlabState, members: list[int], gradient: Tensor, decay: float, seen: Seen
     ) -> Generator[Contribution, Tensor, Heading]:
         """Return where ``members`` go, with their working state; see `Walk` for what it yields."""
-        method, turned, params = slab.method, slab.turned, [slab.params[i] for i in members]
+        method, params = slab.method, [slab.params[i] for i in members]
         added = None
         if method.decay is not None and decay:
             raw = gradient
@@ -139,24 +141,16 @@ class Walker:
             gradient = method.decay.regularize(raw, weights, decay)
             added = None if gradient is raw else gradient - raw
         evidence = slab.evidence(state, gradient, members, seen, added)
-        signal = _push(method.estimator, state, "estimator", gradient, evidence)
-        evidence = dataclasses.replace(evidence, gradient=signal)
-        if turned is None:
-            method.preconditioner.observe(state.preconditioner, evidence)
-        else:
-            signal = turned.enter(state.preconditioner, signal)
-            turned.observe_within(state.preconditioner, signal, evidence)
+        signal = push(method.estimator, state, "estimator", gradient, evidence)
+        evidence = dataclasses.replace(evidence, gradient=signal, counted=slab.counted(members))
+        core = slab.core if state is slab.state else slab.plain
+        signal = core.absorb(state, signal, evidence)
 
         slab.tick(state, members)
         due = slab.due(members)
         if due != [] and not method.cadence.after:
             self._refresh(slab, state, due)
-        direction = _push(method.momentum, state, "momentum", signal, evidence)
-        if turned is None:
-            direction = method.preconditioner.apply(state.preconditioner, direction)
-        else:
-            direction = turned.leave(state.preconditioner, turned.apply_within(state.preconditioner, direction))
-        direction = _push(method.smoothing, state, "smoothing", direction, evidence)
+        direction = core.direct(state, signal, evidence)
         self.work.applies += direction.shape[0]
 
         if isinstance(method.step, Shared):
@@ -223,7 +217,3 @@ class Walker:
         if kind not in self.reported:
             self.reported.add(kind)
             logger.warning(message)
-
-
-def _push(filter_: Any, state: SlabState, slot: str, v: Tensor, evidence: Any) -> Tensor:
-    return v if filter_ is None else filter_.push(state.filters[slot], v, evidence)

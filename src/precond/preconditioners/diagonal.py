@@ -71,9 +71,10 @@ class Diagonal(Preconditioner[DiagonalState]):
         corrected = self.debias and self.beta < 1.0
         if self.eps_first or not corrected:
             root.add_(self.eps)
-        if corrected:  # one pass over the entries: (offset + root / correction)
-            offset = root.new_tensor(shift if self.eps_first else self.eps + shift)
-            torch.addcdiv(offset, root, debias(self.beta, state.steps, root).sqrt_(), out=root)
-        elif shift:
+        if corrected:
+            root.div_(debias(self.beta, state.steps, root).sqrt_())
+            if not self.eps_first:
+                root.add_(self.eps)
+        if shift:
             root.add_(shift)
         return torch.div(v, root, out=root) if v.dtype == root.dtype else v / root

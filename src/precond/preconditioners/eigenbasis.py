@@ -8,26 +8,30 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from precond.core import HEALTHY, Evidence, Health, Need, Role, need, rests_as
+from precond.core import HEALTHY, BadInputError, Evidence, Health, Need, Role, need, rests_as
 from precond.math.eigen import gram_eigenvectors, off_diagonal_mass, power_qr, safe_eigh
-from precond.math.modes import add_gram, complete, mode_products, unfolding
+from precond.math.modes import add_gram, block_rows, by_block, complete, mode_products, unfolding
 from precond.math.products import fast_products
-from precond.math.shapes import modes_with_factor
+from precond.math.shapes import block_lengths, factor_shapes
+from precond.math.tiles import overhang, trim
 
 
 @dataclasses.dataclass
 class EigenbasisState:
-    """State of `Eigenbasis`; a mode longer than ``max_dim`` has ``None``, and vectors have no modes.
+    """State of `Eigenbasis`; a mode without a basis has ``None``.
 
     Attributes:
-        factors: Averages of the Gram matrices of the modes, each ``[batch, n, n]``.
-        bases: Approximate eigenvectors in columns, largest eigenvalue first, each ``[batch, n, n]``.
+        factors: Averages of the Gram matrices of the modes, each ``[batch, n, n]``; of modes in blocks only their
+            diagonal blocks, ``[batch, blocks, side, side]``.
+        bases: Approximate eigenvectors in columns, largest eigenvalue first, shaped like the factors.
         found: Whether a member has had its first eigendecomposition, ``[batch]``.
+        dims: Axes of a tensor, the batch not counted.
     """
 
     factors: list[Tensor | None] = rests_as(Role.SYMMETRIC)
     bases: list[Tensor | None] = rests_as(Role.ORTHOGONAL)
     found: Tensor
+    dims: tuple[int, ...]
 
 
 @final
@@ -45,6 +49,11 @@ class Eigenbasis:
         max_dim: Modes longer than this keep their own basis.
         vectors: Whether tensors with one axis get a basis.
         one_sided: Only the shortest mode turns, the last of them where there are several.
+        block: Longest side of a block: the factor of a longer mode is taken to be block diagonal, so that products with
+            it, its statistics and its basis cost ``block / n`` of the whole ones; other modes do not notice. Blocks
+            are equally long; where that leaves a remainder, coordinates have a few entries more, which are zero.
+        half: Keep the bases of single-precision tensors in bfloat16, and multiply by them in bfloat16 where the device
+            does so natively; statistics and turns stay in single precision.
         tolerance: A basis ``Q`` is not turned while the off-diagonal part of ``Q^T A Q`` is at most this fraction of
             the whole, in Frobenius norms; 0 turns always.
     """
@@ -55,24 +64,37 @@ class Eigenbasis:
     vectors: bool = False
     one_sided: bool = False
     tolerance: float = 0.0
+    block: int | None = None
+    half: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the length of a block."""
+        if self.block is not None and self.block < 1:
+            raise BadInputError(f"the side of a block must be at least 1, not {self.block}")
 
     def init(self, like: Tensor) -> EigenbasisState:
         """Start with zero factors and the identity as basis."""
         dtype = torch.promote_types(like.dtype, torch.float32)
-        batch, dims = like.shape[0], like.shape[1:]
-        kept = modes_with_factor(dims, self.max_dim, vectors=self.vectors, one_sided=self.one_sided)
+        resting = torch.bfloat16 if self.half and dtype == torch.float32 else dtype
+        batch, dims = like.shape[0], tuple(like.shape[1:])
+        shapes = factor_shapes(dims, self.max_dim, block=self.block, vectors=self.vectors, one_sided=self.one_sided)
 
-        def identity(dim: int) -> Tensor:
-            return torch.eye(dim, dtype=dtype, device=like.device).expand(batch, dim, dim).clone()
+        def zeros(shape: tuple[int, ...]) -> Tensor:
+            return torch.zeros(batch, *shape, dtype=dtype, device=like.device)
+
+        def identity(shape: tuple[int, ...]) -> Tensor:
+            return torch.eye(shape[-1], dtype=resting, device=like.device).expand(batch, *shape).clone()
 
         return EigenbasisState(
-            factors=[
-                torch.zeros(batch, dim, dim, dtype=dtype, device=like.device) if keep else None
-                for dim, keep in zip(dims, kept, strict=True)
-            ],
-            bases=[identity(dim) if keep else None for dim, keep in zip(dims, kept, strict=True)],
+            factors=[None if shape is None else zeros(shape) for shape in shapes],
+            bases=[None if shape is None else identity(shape) for shape in shapes],
             found=torch.zeros(batch, dtype=torch.bool, device=like.device),
+            dims=dims,
         )
+
+    def coordinates(self, like: Tensor) -> Tensor:
+        """Return ``like`` with the zeros behind modes that blocks do not fit."""
+        return overhang(like, block_lengths(like.shape[1:], self.block))
 
     def prime(self, state: EigenbasisState, evidence: Evidence) -> Health:
         """Absorb the first gradient and decompose at once; members that fail are tried again at the next refresh."""
@@ -81,10 +103,10 @@ class Eigenbasis:
 
     def observe(self, state: EigenbasisState, evidence: Evidence) -> None:
         """Absorb the Gram matrices of a gradient; the basis stays."""
-        gradient = need(evidence.gradient, "gradient")
+        gradient = self.coordinates(need(evidence.gradient, "gradient"))
         for mode, factor in enumerate(state.factors):
             if factor is not None:
-                add_gram(factor, gradient, mode, beta=self.beta, alpha=1.0 - self.beta)
+                add_gram(factor, gradient, mode, beta=self.beta, alpha=1.0 - self.beta, members=evidence.counted)
 
     def refresh(self, state: EigenbasisState) -> tuple[list[Tensor | None], Health]:
         """Turn the basis.
@@ -102,9 +124,10 @@ class Eigenbasis:
                 orders.append(None)
                 continue
             complete(factor)
-            turned, order, failed = power_qr(factor, basis) if self.tolerance == 0.0 else self._turn(factor, basis)
-            basis.copy_(turned)
-            orders.append(order)
+            blocks, bases = by_block(factor), by_block(basis).to(factor.dtype)
+            turned, order, failed = power_qr(blocks, bases) if self.tolerance == 0.0 else self._turn(blocks, bases)
+            basis.copy_(turned.view(basis.shape))
+            orders.append(_whole(order, basis))
             health += Health.of(failed, f"no new basis of mode {mode}")
         if not bool(state.found.all()):
             health += self._find(state)
@@ -112,11 +135,11 @@ class Eigenbasis:
 
     def enter(self, state: EigenbasisState, v: Tensor) -> Tensor:
         """Return the coordinates of ``v`` in the basis."""
-        return mode_products(v, state.bases, transpose=True)
+        return mode_products(self.coordinates(v), state.bases, transpose=True)
 
     def leave(self, state: EigenbasisState, v: Tensor) -> Tensor:
         """Return the vector whose coordinates in the basis are ``v``."""
-        return mode_products(v, state.bases)
+        return trim(mode_products(v, state.bases), state.dims)
 
     def _turn(self, factor: Tensor, basis: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Turn the bases that are no longer good enough; return all, the permutations, and who failed."""
@@ -130,8 +153,7 @@ class Eigenbasis:
         turned, orders, failures = power_qr(factor[due], basis[due])
         return basis.index_copy(0, due, turned), order.index_copy(0, due, orders), failed.index_copy(0, due, failures)
 
-    @staticmethod
-    def _find(state: EigenbasisState, gradient: Tensor | None = None) -> Health:
+    def _find(self, state: EigenbasisState, gradient: Tensor | None = None) -> Health:
         """Decompose the factors of members that have no basis yet; ``gradient`` is all they have seen, if given."""
         health = HEALTHY
         new = ~state.found
@@ -139,10 +161,13 @@ class Eigenbasis:
         for mode, (factor, basis) in enumerate(zip(state.factors, state.bases, strict=True)):
             if factor is None or basis is None:
                 continue
-            vectors, failed = _eigenvectors(factor, None if gradient is None else unfolding(gradient, mode))
-            solved &= ~failed
-            basis.copy_(torch.where((new & ~failed)[:, None, None], vectors, basis))
-            health += Health.of(new & failed, f"no eigendecomposition of the factor of mode {mode}")
+            rows = None if gradient is None else block_rows(unfolding(self.coordinates(gradient), mode), factor)
+            vectors, failed = _eigenvectors(factor, rows)
+            failed = failed.view(len(new), -1)
+            taken = (new[:, None] & ~failed).view(*basis.shape[:-2], 1, 1)
+            basis.copy_(torch.where(taken, vectors.view(basis.shape), basis))
+            solved &= ~failed.any(1)
+            health += Health.of(new & failed.any(1), f"no eigendecomposition of the factor of mode {mode}")
         state.found |= solved
         return health
 
@@ -152,5 +177,14 @@ def _eigenvectors(factor: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor]:
     if rows is not None and rows.shape[-1] < rows.shape[-2]:
         return gram_eigenvectors(rows.to(factor.dtype))
     complete(factor)
-    _, vectors, failed = safe_eigh(factor)
+    _, vectors, failed = safe_eigh(by_block(factor))
     return vectors.flip(-1), failed
+
+
+def _whole(order: Tensor, basis: Tensor) -> Tensor:
+    """Return the permutations within blocks, ``[batch * blocks, side]``, as those of the whole mode, ``[batch, n]``."""
+    if basis.ndim == 3:
+        return order
+    batch, blocks, side = basis.shape[:3]
+    starts = side * torch.arange(blocks, device=order.device)
+    return (order.view(batch, blocks, side) + starts[:, None]).flatten(1)

@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
-from precond.core import HEALTHY, Evidence, Health, Need, Preconditioner, Role, Scope, Traits, need, rests_as
+from precond.core import (
+    HEALTHY,
+    BadInputError,
+    Evidence,
+    Health,
+    Need,
+    Preconditioner,
+    Role,
+    Scope,
+    Traits,
+    need,
+    rests_as,
+)
 from precond.math.averages import debias
-from precond.math.modes import add_gram, complete, mode_products
+from precond.math.modes import add_gram, by_block, complete, mode_products
 from precond.math.root_methods import Eigen, InverseRoot
-from precond.math.shapes import modes_with_factor
+from precond.math.roots import low_rank_inverse_root
+from precond.math.shapes import block_lengths, factor_shapes
+from precond.math.tiles import overhang, trim
 from precond.preconditioners.diagonal import Diagonal
 from precond.preconditioners.shifts import refuse_shift
 
@@ -26,18 +41,21 @@ class KroneckerState:
     """State of `Kronecker`; a mode without a factor has ``None``.
 
     Attributes:
-        factors: Second moments of the modes, each ``[batch, n, n]``.
-        roots: Their inverse roots as of the last refresh, each ``[batch, n, n]``.
-        bases: Their eigenvectors as of the last refresh, each ``[batch, n, n]``; kept only for roots that start there.
-        steps: Gradients absorbed, ``[batch]``; kept only where the factors are debiased.
+        factors: Second moments of the modes, each ``[batch, n, n]``; of modes in blocks only their diagonal blocks,
+            ``[batch, blocks, side, side]``.
+        roots: Their inverse roots as of the last refresh, shaped like the factors.
+        bases: Their eigenvectors as of the last refresh, shaped like the factors; kept only for roots that start there.
+        steps: Gradients absorbed, ``[batch]``.
         failures: Refreshes that failed since the last that did not, ``[batch]``; kept only where they are limited.
+        dims: Axes of a tensor, the batch not counted.
     """
 
     factors: list[Tensor | None] = rests_as(Role.SYMMETRIC)
     roots: list[Tensor | None] = rests_as(Role.ROOT)
     bases: list[Tensor | None] = rests_as(Role.ORTHOGONAL)
-    steps: Tensor | None
+    steps: Tensor
     failures: Tensor | None
+    dims: tuple[int, ...]
 
 
 @final
@@ -65,6 +83,10 @@ class Kronecker(Preconditioner[KroneckerState]):
         debias: Divide averages by ``1 - beta^t`` before the root; a sum is never debiased.
         one_sided: Only the shortest mode (the last of them) gets a factor, so that ``k = 1``.
         tolerated: Refreshes of a member that may fail in a row; then the health is hopeless. Any number unless given.
+        block: The factors of longer modes are taken to be block diagonal, with equal blocks no longer than this;
+            ``None`` leaves them whole, and so are those of vectors.
+        half: Keep the roots of single-precision tensors in bfloat16, and multiply by them in bfloat16 where the device
+            does so natively.
     """
 
     needs: ClassVar[Need] = Need.GRADIENT
@@ -80,6 +102,13 @@ class Kronecker(Preconditioner[KroneckerState]):
     debias: bool = False
     one_sided: bool = False
     tolerated: int | None = None
+    block: int | None = None
+    half: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the length of a block."""
+        if self.block is not None and self.block < 1:
+            raise BadInputError(f"the side of a block must be at least 1, not {self.block}")
 
     @property
     def traits(self) -> Traits:
@@ -95,38 +124,42 @@ class Kronecker(Preconditioner[KroneckerState]):
         """Start every factor at ``eps`` times the identity, and its root with it."""
         dims = like.shape[1:] or (1,)
         dtype = torch.promote_types(like.dtype, torch.float32)
-        kept = modes_with_factor(dims, self.max_dim, vectors=self.vectors, one_sided=self.one_sided)
-        modes = sum(kept)
+        resting = torch.bfloat16 if self.half and dtype == torch.float32 else dtype
+        shapes = factor_shapes(dims, self.max_dim, block=self.block, vectors=self.vectors, one_sided=self.one_sided)
+        modes = sum(shape is not None for shape in shapes)
 
-        def root(dim: int) -> float:
-            trace = self.eps * dim if self.trace_scale and modes > 1 else 1.0
+        def root(shape: tuple[int, ...]) -> float:
+            trace = self.eps * math.prod(shape[:-1]) if self.trace_scale and modes > 1 else 1.0
             return (self.eps / trace ** (1.0 - 1.0 / modes)) ** self._exponent(modes) if self.eps > 0 else 1.0
 
-        def scaled_identity(dim: int, scale: float) -> Tensor:
-            identity = torch.eye(dim, dtype=dtype, device=like.device)
-            return (scale * identity).expand(like.shape[0], dim, dim).clone()
+        def scaled_identity(shape: tuple[int, ...], scale: float, dtype: torch.dtype = dtype) -> Tensor:
+            identity = torch.eye(shape[-1], dtype=dtype, device=like.device)
+            return (scale * identity).expand(like.shape[0], *shape).clone()
 
         def counter() -> Tensor:
             return torch.zeros(like.shape[0], dtype=torch.int64, device=like.device)
 
         warm = self.root is not None and self.root.warm
         return KroneckerState(
-            factors=[scaled_identity(dim, self.eps) if keep else None for dim, keep in zip(dims, kept, strict=True)],
-            roots=[scaled_identity(dim, root(dim)) if keep else None for dim, keep in zip(dims, kept, strict=True)],
-            bases=[scaled_identity(dim, 1.0) if keep and warm else None for dim, keep in zip(dims, kept, strict=True)],
-            steps=counter() if self.debias and self.beta < 1.0 else None,
+            factors=[None if shape is None else scaled_identity(shape, self.eps) for shape in shapes],
+            roots=[None if shape is None else scaled_identity(shape, root(shape), resting) for shape in shapes],
+            bases=[scaled_identity(shape, 1.0) if shape is not None and warm else None for shape in shapes],
+            steps=counter(),
             failures=counter() if self.tolerated is not None else None,
+            dims=tuple(dims),
         )
 
     def observe(self, state: KroneckerState, evidence: Evidence) -> None:
         """Add the Gram matrix of every unfolding."""
-        gradient = _with_modes(need(evidence.gradient, "gradient"))
-        if state.steps is not None:
+        gradient = self._whole_blocks(_with_modes(need(evidence.gradient, "gradient")))
+        if evidence.counted is None:
             state.steps.add_(1)
+        elif evidence.counted:
+            state.steps[list(evidence.counted)] += 1
         for mode, factor in enumerate(state.factors):
             if factor is not None:
                 new = 1.0 if self.beta == 1.0 else 1.0 - self.beta
-                add_gram(factor, gradient, mode, beta=self.beta, alpha=new)
+                add_gram(factor, gradient, mode, beta=self.beta, alpha=new, members=evidence.counted)
 
     def refresh(self, state: KroneckerState) -> Health:
         """Take the roots again; members that fail keep their last."""
@@ -134,16 +167,27 @@ class Kronecker(Preconditioner[KroneckerState]):
         modes = sum(factor is not None for factor in state.factors)
         exponent = self._exponent(modes)
         take = self.root or Eigen(self.floor)
+        absorbed = int(state.steps.max()) if isinstance(take, Eigen) and not self.debias else 0
         any_failed: Tensor | bool = False
         for mode, (factor, root, basis) in enumerate(zip(state.factors, state.roots, state.bases, strict=True)):
             if factor is None or root is None:
                 continue
             complete(factor)
-            moment = factor if state.steps is None else factor / debias(self.beta, state.steps, factor)
-            new, failed = take(moment, -1.0 / exponent, basis)
+            moment = factor
+            if self.debias and self.beta < 1.0:
+                moment = factor / debias(self.beta, state.steps, factor)
+            rank = absorbed * math.prod(state.dims) // max(1, state.dims[mode])
+            if absorbed and 2 * rank <= factor.shape[-1]:  # so few gradients leave most of the identity as it was
+                ridge = (self.eps * self.beta**state.steps).to(factor.dtype)
+                ridges = ridge.repeat_interleave(len(by_block(factor)) // len(ridge))
+                new, failed = low_rank_inverse_root(by_block(factor), -1.0 / exponent, ridges, rank, eps=take.floor)
+            else:
+                new, failed = take(by_block(moment), -1.0 / exponent, None if basis is None else by_block(basis))
+            new, failed = new.view(factor.shape), failed.view(len(factor), -1)
             if self.trace_scale and modes > 1:
                 new = new * _trace(moment).pow(-exponent * (1.0 - 1.0 / modes))
-            root.copy_(torch.where(failed[:, None, None], root, new))
+            root.copy_(torch.where(failed.view(*factor.shape[:-2], 1, 1), root, new))
+            failed = failed.any(1)
             any_failed = failed | any_failed
             health += Health.of(failed, f"no inverse root of the factor of mode {mode}")
         return health + self._count(state, any_failed)
@@ -151,7 +195,12 @@ class Kronecker(Preconditioner[KroneckerState]):
     def apply(self, state: KroneckerState, v: Tensor, *, shift: float = 0.0) -> Tensor:
         """Multiply every mode by its root."""
         refuse_shift(self, shift)
-        return mode_products(_with_modes(v), state.roots).reshape(v.shape)
+        modes = _with_modes(v)
+        return trim(mode_products(self._whole_blocks(modes), state.roots), modes.shape[1:]).reshape(v.shape)
+
+    def _whole_blocks(self, v: Tensor) -> Tensor:
+        """Return ``v`` with the zeros behind modes that blocks do not fit."""
+        return overhang(v, block_lengths(v.shape[1:], self.block))
 
     def _exponent(self, modes: int) -> float:
         own = -1.0 / (2 * max(1, modes))
@@ -171,9 +220,9 @@ class Kronecker(Preconditioner[KroneckerState]):
 
 
 def _trace(factor: Tensor) -> Tensor:
-    """Return the traces ``[batch, 1, 1]``, one where there is none to divide by."""
-    trace = factor.diagonal(dim1=-2, dim2=-1).sum(-1)
-    return torch.where(trace.isfinite() & (trace > 0), trace, 1.0)[:, None, None]
+    """Return the traces, ``[batch, 1, ..., 1]`` to multiply the factors by, one where there is none to divide by."""
+    trace = factor.diagonal(dim1=-2, dim2=-1).flatten(1).sum(-1)
+    return torch.where(trace.isfinite() & (trace > 0), trace, 1.0).view(-1, *(1,) * (factor.ndim - 1))
 
 
 def _with_modes(v: Tensor) -> Tensor:

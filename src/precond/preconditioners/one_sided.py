@@ -65,7 +65,9 @@ class OneSided(Preconditioner[OneSidedState]):
         """Absorb the Gram matrix of the shorter side."""
         gradient = _matrices(need(evidence.gradient, "gradient"))
         new = 1.0 if self.beta == 1.0 else 1.0 - self.beta
-        add_gram(state.factor, gradient, 0 if _left(gradient) else 1, beta=self.beta, alpha=new)
+        add_gram(
+            state.factor, gradient, 0 if _left(gradient) else 1, beta=self.beta, alpha=new, members=evidence.counted
+        )
 
     def refresh(self, state: OneSidedState) -> Health:
         """Take the root again; members that fail keep their last."""

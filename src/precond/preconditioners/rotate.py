@@ -75,7 +75,11 @@ class Rotate(Turned[RotateState]):
 
     def init(self, like: Tensor) -> RotateState:
         """Start both."""
-        return RotateState(self.basis.init(like), self.inner.init(like))
+        return RotateState(self.basis.init(like), self.inner.init(self.basis.coordinates(like)))
+
+    def coordinates(self, like: Tensor) -> Tensor:
+        """Return a tensor shaped as coordinates in the basis are."""
+        return self.basis.coordinates(like)
 
     def prime(self, state: RotateState, evidence: Evidence) -> Health:
         """Find the first basis; the inner preconditioner has nothing to see before there is one."""

@@ -89,7 +89,9 @@ def distributed_shampoo(
            code raises at once.
         5. Eigenvectors are kept with that of the largest eigenvalue first. The published code keeps them in ascending
            order, in which each QR iteration may undo the one before.
-        6. Work and state are not distributed by this recipe; that is for the driver.
+        6. Eigenvalues below rounding level, relative to the largest, are raised to it, without which single precision
+           divides by its own noise.
+        7. Work and state are not distributed by this recipe; that is for the driver.
     """
     start = every if start is None else start
     if start < 1:

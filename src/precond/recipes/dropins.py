@@ -29,6 +29,7 @@ class SGD(Optimizer):
         weight_decay: Added to the gradient, times the weight.
         nesterov: Use Nesterov momentum.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -40,9 +41,10 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
         nesterov: bool = False,
         distributor: Distributor | Literal["auto"] = "auto",
+        compile: bool | str = False,
     ) -> None:
         method = first_order.sgd(momentum=momentum, dampening=dampening, nesterov=nesterov)
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
 class AdamW(Optimizer):
@@ -55,6 +57,7 @@ class AdamW(Optimizer):
         eps: Added to the square root.
         weight_decay: Decoupled decay.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class AdamW(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
         distributor: Distributor | Literal["auto"] = "auto",
+        compile: bool | str = False,
     ) -> None:
         b1, b2 = checked_betas(betas, 2)
         super().__init__(
@@ -83,6 +87,7 @@ class Adan(Optimizer):
         weight_decay: Proximal decay.
         max_grad_norm: Largest norm of the gradients of all parameters together; 0 for any.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -94,10 +99,11 @@ class Adan(Optimizer):
         weight_decay: float = 0.0,
         max_grad_norm: float = 0.0,
         distributor: Distributor | Literal["auto"] = "auto",
+        compile: bool | str = False,
     ) -> None:
         b1, b2, b3 = checked_betas(betas, 3)
         method = first_order.adan(b1=b1, b2=b2, b3=b3, eps=eps, clip=max_grad_norm or None)
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
 class Lion(Optimizer):
@@ -109,6 +115,7 @@ class Lion(Optimizer):
         betas: Weight of the memory in the step, and decay of the memory.
         weight_decay: Decoupled decay.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -118,6 +125,7 @@ class Lion(Optimizer):
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.0,
         distributor: Distributor | Literal["auto"] = "auto",
+        compile: bool | str = False,
     ) -> None:
         b1, b2 = checked_betas(betas, 2)
         super().__init__(
@@ -142,6 +150,7 @@ class Muon(Optimizer):
         iteration: Newton-Schulz polynomials; see `precond.math.polar`.
         polar: What the iteration steps on: ``"matrix"``, ``"gram"`` or ``"auto"``; see `precond.math.polar`.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -158,12 +167,13 @@ class Muon(Optimizer):
         iteration: NewtonSchulz = MUON,
         polar: Form = "auto",
         distributor: Distributor | Literal["auto"] = "auto",
+        compile: bool | str = False,
     ) -> None:
         method = orthogonal.muon(
             momentum=momentum, nesterov=nesterov, steps=ns_steps, scale=scale, iteration=iteration, polar=polar,
             exclude=exclude, adamw_scale=rate_ratio("adamw_lr", adamw_lr, lr),
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
 class Shampoo(Optimizer):
@@ -182,7 +192,11 @@ class Shampoo(Optimizer):
         block_size: Longest side of the tiles that tensors are cut into; whole tensors unless given.
         merge_dims: Length up to which neighbouring axes are merged; not at all unless given.
         one_sided: Only the shortest axis of each tensor or tile gets a factor.
+        factor_block_size: Factors of longer axes are block diagonal, with blocks no longer than this.
+        statistics_frequency: Steps between gradients that the factors absorb.
+        half_roots: Keep the roots in bfloat16, and multiply by them in bfloat16 where the device can.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -199,13 +213,18 @@ class Shampoo(Optimizer):
         block_size: int | None = None,
         merge_dims: int | None = None,
         one_sided: bool = False,
+        factor_block_size: int | None = None,
+        statistics_frequency: int = 1,
+        half_roots: bool = False,
         distributor: Distributor | Literal["auto"] = "auto",
+        compile: bool | str = False,
     ) -> None:
         method = matrix.shampoo(
             momentum=momentum, beta=beta, eps=epsilon, every=precondition_frequency, max_dim=max_preconditioner_dim,
             graft=grafting, block=block_size, merge=merge_dims, one_sided=one_sided,
+            factor_block=factor_block_size, statistics=statistics_frequency, half=half_roots,
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
 class SOAP(Optimizer):
@@ -227,6 +246,7 @@ class SOAP(Optimizer):
         block_size: Longest side of the tiles that tensors are cut into; whole tensors unless given.
         state: Bits of the state: ``"full"``, ``"compact"``, ``"8-bit"`` or ``"4-bit"``.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -246,6 +266,7 @@ class SOAP(Optimizer):
         block_size: int | None = None,
         state: State = "full",
         distributor: Distributor | Literal["auto"] = "auto",
+        compile: bool | str = False,
     ) -> None:
         b1, b2 = checked_betas(betas, 2)
         method = matrix.soap(
@@ -254,11 +275,11 @@ class SOAP(Optimizer):
             one_sided=one_sided, block=block_size,
             state=state,
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
 class LeanSOAP(Optimizer):
-    """SOAP on tiles, several times cheaper; see `precond.recipes.matrix.lean_soap`.
+    """SOAP with less work in the bases, several times cheaper; see `precond.recipes.matrix.lean_soap`.
 
     Args:
         params: Parameters, named parameters or parameter groups.
@@ -268,11 +289,17 @@ class LeanSOAP(Optimizer):
         eps: Added to the square root.
         weight_decay: Decoupled decay.
         precondition_frequency: Steps between turns of the basis.
-        block_size: Longest side of a tile.
+        max_precond_dim: Axes longer than this keep their own basis.
+        factor_block_size: Bases of longer axes are block diagonal, with blocks no longer than this; ``None`` for whole
+            ones.
+        statistics_frequency: Steps between gradients that the factors absorb.
+        half_bases: Keep the bases in bfloat16, and multiply by them in bfloat16 where the device can.
+        block_size: Longest side of the tiles that tensors are cut into; whole tensors unless given.
         one_sided: Turn only the shortest axis of each tile.
         merge_dims: Length up to which neighbouring axes are merged; not at all unless given.
         state: Bits of the state: ``"full"``, ``"compact"``, ``"8-bit"`` or ``"4-bit"``.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -284,16 +311,22 @@ class LeanSOAP(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.01,
         precondition_frequency: int = 10,
-        block_size: int = 128,
+        max_precond_dim: int = 10000,
+        factor_block_size: int | None = 512,
+        statistics_frequency: int = 1,
+        half_bases: bool = True,
+        block_size: int | None = None,
         one_sided: bool = False,
         merge_dims: int | None = None,
         state: State = "full",
         distributor: Distributor | Literal["auto"] = "auto",
+        compile: bool | str = False,
     ) -> None:
         b1, b2 = checked_betas(betas, 2)
         method = matrix.lean_soap(
-            block=block_size, b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps, every=precondition_frequency,
+            block=block_size, factor_block=factor_block_size, statistics=statistics_frequency, half=half_bases,
+            max_dim=max_precond_dim, b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps, every=precondition_frequency,
             one_sided=one_sided, merge=merge_dims,
             state=state,
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)

@@ -33,6 +33,7 @@ class Shampoo4bit(Optimizer):
         rect_t1: Repairs of the eigenvectors before they are turned.
         rect_t2: Repairs of the eigenvectors before a root is taken.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Shampoo4bit(Optimizer):
         rect_t1: int = 1,
         rect_t2: int = 4,
         distributor: Distributor | Literal["auto"] = "auto",
+        compile: bool | str = False,
     ) -> None:
         b1, b2 = checked_betas(betas, 2)
         method = low_bit.shampoo_4bit(
@@ -61,7 +63,7 @@ class Shampoo4bit(Optimizer):
             eps=matrix_eps, observe_every=stat_compute_steps, every=prec_compute_steps, block=prec_maxorder,
             quantized_block=quan_blocksize, before_turning=rect_t1, before_rooting=rect_t2,
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
 class Shampoo4bitCholesky(Optimizer):
@@ -84,6 +86,7 @@ class Shampoo4bitCholesky(Optimizer):
         prec_maxorder: Longest side of a factor.
         quan_blocksize: Entries that share a scale.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -104,6 +107,7 @@ class Shampoo4bitCholesky(Optimizer):
         prec_maxorder: int = 1200,
         quan_blocksize: int = 64,
         distributor: Distributor | Literal["auto"] = "auto",
+        compile: bool | str = False,
     ) -> None:
         b1, b2 = checked_betas(betas, 2)
         method = low_bit.shampoo_4bit_cholesky(
@@ -111,4 +115,4 @@ class Shampoo4bitCholesky(Optimizer):
             beta_error=error_decay, eps=matrix_eps, observe_every=stat_compute_steps, every=prec_compute_steps,
             block=prec_maxorder, quantized_block=quan_blocksize,
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)

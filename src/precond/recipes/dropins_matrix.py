@@ -32,6 +32,7 @@ class ASGO(Optimizer):
             schedule.
         exclude: Shell patterns of names that are not hidden.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -46,12 +47,13 @@ class ASGO(Optimizer):
         adamw_lr: float | None = None,
         exclude: Sequence[str] = NOT_HIDDEN,
         distributor: Distributor | Literal["auto"] = "auto",
+        compile: bool | str = False,
     ) -> None:
         method = one_sided.asgo(
             momentum=momentum, beta=beta2, root=CoupledQuintics(matalg_steps), every=precondition_frequency,
             rest_scale=1.0 if adamw_lr is None else rate_ratio("adamw_lr", adamw_lr, lr), exclude=exclude,
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
 class DASGO(Optimizer):
@@ -69,6 +71,7 @@ class DASGO(Optimizer):
             schedule.
         exclude: Shell patterns of names that are not hidden.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -82,12 +85,13 @@ class DASGO(Optimizer):
         adamw_lr: float | None = None,
         exclude: Sequence[str] = NOT_HIDDEN,
         distributor: Distributor | Literal["auto"] = "auto",
+        compile: bool | str = False,
     ) -> None:
         method = one_sided.dasgo(
             momentum=momentum, beta=beta2, eps=eps, exclude=exclude,
             rest_scale=1.0 if adamw_lr is None else rate_ratio("adamw_lr", adamw_lr, lr),
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
 class ShampooSquared(Optimizer):
@@ -103,6 +107,7 @@ class ShampooSquared(Optimizer):
         precondition_frequency: Steps between roots.
         max_preconditioner_dim: Axes longer than this are left as they are.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -116,11 +121,12 @@ class ShampooSquared(Optimizer):
         precondition_frequency: int = 1,
         max_preconditioner_dim: int = 8192,
         distributor: Distributor | Literal["auto"] = "auto",
+        compile: bool | str = False,
     ) -> None:
         method = kronecker.shampoo_squared(
             momentum=momentum, beta=beta, eps=epsilon, every=precondition_frequency, max_dim=max_preconditioner_dim
         )
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
 class ScalableShampoo(Optimizer):
@@ -140,6 +146,7 @@ class ScalableShampoo(Optimizer):
         start_preconditioning_step: The first step with a preconditioned direction.
         block_size: Neighbouring axes are merged up to this length, longer ones cut.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -157,12 +164,13 @@ class ScalableShampoo(Optimizer):
         start_preconditioning_step: int = 1,
         block_size: int = 128,
         distributor: Distributor | Literal["auto"] = "auto",
+        compile: bool | str = False,
     ) -> None:
         method = kronecker.scalable_shampoo(
             momentum=momentum, nesterov=nesterov, beta=beta2, eps=matrix_eps, graft=graft, graft_eps=diagonal_eps,
             every=preconditioning_compute_steps, start=start_preconditioning_step, block=block_size,
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
 class DistributedShampoo(Optimizer):
@@ -192,6 +200,7 @@ class DistributedShampoo(Optimizer):
         use_nesterov: Use Nesterov momentum.
         one_sided: Only the shortest axis gets a factor.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -218,6 +227,7 @@ class DistributedShampoo(Optimizer):
         use_nesterov: bool = False,
         one_sided: bool = False,
         distributor: Distributor | Literal["auto"] = "auto",
+        compile: bool | str = False,
     ) -> None:
         b1, b2 = betas
         method = distributed.distributed_shampoo(
@@ -227,7 +237,7 @@ class DistributedShampoo(Optimizer):
             one_sided=one_sided, adaptive=adaptive_tolerance, tolerated=num_tolerated_failed_amortized_computations,
             momentum=momentum, dampening=dampening, nesterov=use_nesterov,
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
 class KLShampoo(Optimizer):
@@ -247,6 +257,7 @@ class KLShampoo(Optimizer):
         adamw_lr: AdamW's learning rate for vectors, ``lr`` unless given; it keeps its ratio to ``lr`` under a schedule.
         exclude: Shell patterns of names that AdamW takes, too.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -264,6 +275,7 @@ class KLShampoo(Optimizer):
         adamw_lr: float | None = None,
         exclude: Sequence[str] = (),
         distributor: Distributor | Literal["auto"] = "auto",
+        compile: bool | str = False,
     ) -> None:
         b1, b2 = checked_betas(betas, 2)
         method = kullback_leibler.kl_shampoo(
@@ -271,4 +283,4 @@ class KLShampoo(Optimizer):
             gain=max_clamp_value, block=block_size, exclude=exclude,
             rest_scale=1.0 if adamw_lr is None else rate_ratio("adamw_lr", adamw_lr, lr),
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)

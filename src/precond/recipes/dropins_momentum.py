@@ -33,6 +33,7 @@ class TurboMuon(Optimizer):
         exclude: Shell patterns of names that are not hidden.
         polar: What the iteration steps on: ``"matrix"``, ``"gram"`` or ``"auto"``; see `precond.math.polar`.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -48,12 +49,13 @@ class TurboMuon(Optimizer):
         exclude: Sequence[str] = NOT_HIDDEN,
         polar: Form = "auto",
         distributor: Distributor | Literal["auto"] = "auto",
+        compile: bool | str = False,
     ) -> None:
         method = orthogonal.turbo_muon(
             momentum=momentum, nesterov=nesterov, steps=ns_steps, scale=scale, polar=polar, exclude=exclude,
             adamw_scale=rate_ratio("adamw_lr", adamw_lr, lr),
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
 class MARS(Optimizer):
@@ -73,6 +75,7 @@ class MARS(Optimizer):
         is_approx: Compare with the gradient of the batch before; False evaluates each batch again at the weights of the
             step before, and needs ``step(closure)``.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -89,6 +92,7 @@ class MARS(Optimizer):
         from_zero: bool = False,
         is_approx: bool = True,
         distributor: Distributor | Literal["auto"] = "auto",
+        compile: bool | str = False,
     ) -> None:
         (b1, b2), (rest_b1, rest_b2) = checked_betas(betas, 2), checked_betas(betas_1d, 2)
         common: dict[str, Any] = {
@@ -104,7 +108,7 @@ class MARS(Optimizer):
             method = variance_reduced.mars_shampoo(**common)
         else:
             raise BadInputError(f"mars_type must be 'mars-adamw', 'mars-lion' or 'mars-shampoo', not {mars_type!r}")
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
 class MARSM(Optimizer):
@@ -125,6 +129,7 @@ class MARSM(Optimizer):
         exclude: Shell patterns of names that are not hidden.
         efficient: Without clipping, and without a copy of a gradient.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -141,13 +146,14 @@ class MARSM(Optimizer):
         exclude: Sequence[str] = NOT_HIDDEN,
         efficient: bool = False,
         distributor: Distributor | Literal["auto"] = "auto",
+        compile: bool | str = False,
     ) -> None:
         rest_b1, rest_b2 = checked_betas(adamw_betas, 2)
         method = variance_reduced.mars_m(
             momentum=momentum, gamma=gamma, steps=ns_steps, from_zero=from_zero, exact=not is_approx, exclude=exclude,
             rest_b1=rest_b1, rest_b2=rest_b2, efficient=efficient,
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
 class LANTON(Optimizer):
@@ -164,6 +170,7 @@ class LANTON(Optimizer):
         sign_lr: Learning rate of the rest; it keeps its ratio to ``lr`` under a schedule.
         exclude: Shell patterns of names that are not hidden.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -177,13 +184,14 @@ class LANTON(Optimizer):
         sign_lr: float = 3e-4,
         exclude: Sequence[str] = NOT_HIDDEN,
         distributor: Distributor | Literal["auto"] = "auto",
+        compile: bool | str = False,
     ) -> None:
         momentum, beta = checked_betas(betas, 2)
         method = noise_adaptive.lanton(
             momentum=momentum, alpha=alpha, beta=beta, steps=ns_steps, noise_steps=ns_steps, exclude=exclude,
             sign_scale=rate_ratio("sign_lr", sign_lr, lr),
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
 class InducedMetric(Optimizer):
@@ -201,6 +209,7 @@ class InducedMetric(Optimizer):
         beta_rms: Decay of the average of squares of ``"rms"``.
         eps: Added to its root.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -216,8 +225,9 @@ class InducedMetric(Optimizer):
         beta_rms: float = 0.99,
         eps: float = 1e-8,
         distributor: Distributor | Literal["auto"] = "auto",
+        compile: bool | str = False,
     ) -> None:
         method = induced_metric.induced_metric(
             base=base, embedding=embedding, momentum=momentum, xi=xi, beta=beta, beta_rms=beta_rms, eps=eps
         )
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)

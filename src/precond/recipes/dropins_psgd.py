@@ -25,6 +25,7 @@ class PSGDKron(Optimizer):
         preconditioner_init_scale: Start of ``Q``; by the size of the first gradient unless given.
         grad_clip_max_amps: Largest root mean square and largest entry of a direction.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -39,13 +40,14 @@ class PSGDKron(Optimizer):
         preconditioner_init_scale: float | None = None,
         grad_clip_max_amps: tuple[float, float] = (2.0, 10.0),
         distributor: Distributor | Literal["auto"] = "auto",
+        compile: bool | str = False,
     ) -> None:
         rms, largest = grad_clip_max_amps
         method = psgd.psgd_kron(
             momentum=momentum, fit_lr=preconditioner_lr, max_size=preconditioner_max_size,
             max_skew=preconditioner_max_skew, init_scale=preconditioner_init_scale, rms=rms, largest=largest,
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
 class PSGDAffine(Optimizer):
@@ -62,6 +64,7 @@ class PSGDAffine(Optimizer):
         preconditioner_init_scale: Start of ``Q``; by the size of the first gradient unless given.
         grad_clip_max_amps: Largest root mean square and largest entry of a direction.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -76,13 +79,14 @@ class PSGDAffine(Optimizer):
         preconditioner_init_scale: float | None = None,
         grad_clip_max_amps: tuple[float, float] = (2.0, 10.0),
         distributor: Distributor | Literal["auto"] = "auto",
+        compile: bool | str = False,
     ) -> None:
         rms, largest = grad_clip_max_amps
         method = psgd.psgd_affine(
             momentum=momentum, fit_lr=preconditioner_lr, max_size=preconditioner_max_size,
             max_skew=preconditioner_max_skew, init_scale=preconditioner_init_scale, rms=rms, largest=largest,
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
 class PSGDLRA(Optimizer):
@@ -99,6 +103,7 @@ class PSGDLRA(Optimizer):
         preconditioner_init_scale: Start of the diagonal; by the size of the first gradient unless given.
         grad_clip_max_amps: Largest root mean square and largest entry of the direction.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -112,13 +117,14 @@ class PSGDLRA(Optimizer):
         preconditioner_init_scale: float | None = None,
         grad_clip_max_amps: tuple[float, float] = (2.0, 10.0),
         distributor: Distributor | Literal["auto"] = "auto",
+        compile: bool | str = False,
     ) -> None:
         rms, largest = grad_clip_max_amps
         method = psgd.psgd_lra(
             rank=rank_of_approximation, momentum=momentum, fit_lr=preconditioner_lr,
             init_scale=preconditioner_init_scale, rms=rms, largest=largest,
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
 class PSGDNewton(Optimizer):
@@ -135,6 +141,7 @@ class PSGDNewton(Optimizer):
         preconditioner_max_size: Longer sides get a diagonal factor (not in ``"lra"``).
         preconditioner_init_scale: Start of ``Q``; by the size of the first pair unless given.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -149,9 +156,10 @@ class PSGDNewton(Optimizer):
         preconditioner_max_size: int = 8192,
         preconditioner_init_scale: float | None = None,
         distributor: Distributor | Literal["auto"] = "auto",
+        compile: bool | str = False,
     ) -> None:
         method = psgd_newton.psgd_newton(
             form=form, rank=rank_of_approximation, momentum=momentum, fit_lr=preconditioner_lr,
             max_size=preconditioner_max_size, init_scale=preconditioner_init_scale,
         )  # fmt: skip
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)

@@ -24,6 +24,7 @@ class MFAC(Optimizer):
         damp: What is added to the Fisher matrix.
         clip: Largest norm of a gradient, over all parameters; longer ones are scaled down.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -36,9 +37,10 @@ class MFAC(Optimizer):
         damp: float = 1e-5,
         clip: float | None = None,
         distributor: Distributor | Literal["auto"] = "auto",
+        compile: bool | str = False,
     ) -> None:
         method = windowed.m_fac(memory=ngrads, damping=damp, momentum=momentum, clip=clip)
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
 class SparseMFAC(Optimizer):
@@ -55,6 +57,7 @@ class SparseMFAC(Optimizer):
         damp: What is added to the Fisher matrix.
         block_size: Entries of blocks that each keep that share; unless given, the largest of all are kept.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -68,9 +71,10 @@ class SparseMFAC(Optimizer):
         damp: float = 1e-5,
         block_size: int | None = None,
         distributor: Distributor | Literal["auto"] = "auto",
+        compile: bool | str = False,
     ) -> None:
         method = windowed.sparse_m_fac(memory=ngrads, damping=damp, density=k_init, block=block_size, momentum=momentum)
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
 class LowRankMFAC(Optimizer):
@@ -85,6 +89,7 @@ class LowRankMFAC(Optimizer):
         damp: What is added to the Fisher matrices.
         rank: Rank of what is kept of a gradient.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
+        compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
 
     def __init__(
@@ -97,6 +102,7 @@ class LowRankMFAC(Optimizer):
         damp: float = 1e-5,
         rank: int = 1,
         distributor: Distributor | Literal["auto"] = "auto",
+        compile: bool | str = False,
     ) -> None:
         method = windowed.low_rank_m_fac(memory=ngrads, damping=damp, rank=rank, momentum=momentum)
-        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)

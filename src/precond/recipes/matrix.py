@@ -65,6 +65,9 @@ def shampoo(
     block: int | None = None,
     merge: int | None = None,
     one_sided: bool = False,
+    factor_block: int | None = None,
+    statistics: int = 1,
+    half: bool = False,
 ) -> Method:
     """Kronecker-factored AdaGrad.
 
@@ -77,7 +80,8 @@ def shampoo(
     up to this length; ``block`` cuts every tensor into tiles of this side, each with factors of its own (all arXiv
     2002.09018); ``one_sided`` gives only the shortest axis of each tensor (or tile) a factor, so that ``k = 1``. With
     ``every > 1`` the first roots come from one gradient and magnify all others by up to ``eps^(-1/2)``: raise ``eps``,
-    or graft.
+    or graft. ``factor_block``, ``statistics`` and ``half`` save work as in `lean_soap`; factors that sum then hold one
+    of ``statistics`` gradients, and grow more slowly.
 
     Deviations:
         1. Axes longer than ``max_dim`` are left as they are, and ``k`` counts the others.
@@ -85,12 +89,12 @@ def shampoo(
         3. Weight decay, if any, is decoupled.
         4. With ``every > 1``, different tensors take their roots at different steps.
     """
-    factors = _reshaped(Kronecker(beta, eps, exponent, max_dim, one_sided=one_sided), merge, block)
+    factors = Kronecker(beta**statistics, eps, exponent, max_dim, one_sided=one_sided, block=factor_block, half=half)
     return Method(
-        preconditioner=grafted(factors, graft),
+        preconditioner=grafted(_reshaped(factors, merge, block), graft),
         smoothing=HeavyBall(momentum) if momentum else None,
         decay=Decoupled(),
-        cadence=Cadence(every=every),
+        cadence=Cadence(every=every, statistics=statistics),
     )
 
 
@@ -121,6 +125,9 @@ def soap(
     vectors: bool = False,
     normalize: bool = False,
     tolerance: float = 0.0,
+    factor_block: int | None = None,
+    statistics: int = 1,
+    half: bool = False,
     stagger: bool = True,
     state: State = "full",
 ) -> Method:
@@ -138,9 +145,9 @@ def soap(
 
     Options of the published code: ``merge`` merges neighbouring axes from left to right up to this length, ``vectors``
     turns vectors too, ``normalize`` scales every direction to a root mean square of one, ``one_sided`` (of the paper)
-    turns only the shortest axis. Others: ``block`` cuts tensors into tiles of this side (see `lean_soap`);
-    ``tolerance`` leaves a basis as it is while the off-diagonal part of ``Q^T L Q`` is at most this fraction of the
-    whole (arXiv 2506.03595).
+    turns only the shortest axis. Others: ``block`` cuts tensors into tiles of this side (arXiv 2002.09018);
+    ``factor_block``, ``statistics`` and ``half`` are explained at `lean_soap`; ``tolerance`` leaves a basis as it is
+    while the off-diagonal part of ``Q^T L Q`` is at most this fraction of the whole (arXiv 2506.03595).
 
     Deviations:
         1. Placement of ``eps`` and of the decay follow the published code, where the paper's text leaves them open.
@@ -149,13 +156,14 @@ def soap(
         4. ``normalize`` leaves out the factor ``sqrt(1 - b2^t) / (1 - b1^t)``, which the published code keeps.
         5. A ``state`` other than ``"full"`` is rounded, which the paper's is not.
     """
-    basis = Eigenbasis(b2 if shampoo_beta is None else shampoo_beta, max_dim, vectors, one_sided, tolerance)
+    beta = (b2 if shampoo_beta is None else shampoo_beta) ** statistics
+    basis = Eigenbasis(beta, max_dim, vectors, one_sided, tolerance, factor_block, half)
     return Method(
         momentum=EMA(b1),
         preconditioner=_reshaped(Rotate(basis, Diagonal(b2, eps, eps_first=True)), merge, block),
         step=MatchRMS(1.0, 1e-30) if normalize else Constant(),
         decay=DecoupledAfter(),
-        cadence=Cadence(every=every, after=True, prime=True, stagger=stagger),
+        cadence=Cadence(every=every, after=True, prime=True, stagger=stagger, statistics=statistics),
         storage=storage_of(state),
     )
 
@@ -165,7 +173,7 @@ def soap(
     runs_on=Kind.TRAINING,
     family="matrix",
     paper=_SOAP,
-    purpose="SOAP on square tiles of every matrix: most of its effect at a fraction of its cost.",
+    purpose="SOAP at a fraction of its cost and half its state: long axes in blocks, bases in bfloat16.",
     claim="Pre-trains language models of 360M and 660M parameters in over 40 % fewer steps and over 35 % less time "
     "than AdamW, at large batch size.",
     example="precond.optim.LeanSOAP(model.parameters(), lr=3e-3, weight_decay=0.01)",
@@ -175,30 +183,43 @@ def soap(
 )
 def lean_soap(
     *,
-    block: int = 128,
+    factor_block: int | None = 512,
+    statistics: int = 1,
+    half: bool = True,
     b1: float = 0.95,
     b2: float = 0.95,
     shampoo_beta: float | None = None,
     eps: float = 1e-8,
     every: int = 10,
+    max_dim: int = 10000,
     merge: int | None = None,
+    block: int | None = None,
     one_sided: bool = False,
     tolerance: float = 0.0,
     stagger: bool = True,
     state: State = "full",
 ) -> Method:
-    """SOAP with every tensor cut into tiles of side ``block``, each with a basis of its own.
+    """SOAP with less work in the bases.
 
-    The equations are those of `soap`, tile by tile. A product with a basis, and its statistics, cost
-    ``2 block`` operations an entry instead of ``2 (rows + columns)``, and turning the bases costs ``block`` an entry.
-    ``merge``, ``one_sided`` and ``tolerance`` are those of `soap`; one side of each tile halves that again.
+    The equations are those of `soap`, but for the factors and bases of the axes. Each saving can be taken alone:
+
+    * ``factor_block``: those of an axis of length ``n > factor_block`` are block diagonal. All that is done for the
+      axis costs ``factor_block / n`` of what it did; the other axes do not notice, and see the whole tensor.
+    * ``half``: the bases are kept in bfloat16, and products with them are taken in it where the device multiplies
+      bfloat16 natively; other devices multiply in single precision. No effect on tensors of double precision.
+    * ``statistics``: the factors absorb every ``statistics``-th gradient alone, with decay
+      ``shampoo_beta^statistics``, so that they remember as many steps.
+    * ``one_sided``: only the shortest axis has a basis; ``block``: the tensor is cut into tiles of this side;
+      ``tolerance``: bases that are good enough are not turned; as for `soap`.
+
+    ``benchmarks/lean.py`` measures what each costs in loss and gains in time; the defaults are those that cost nothing.
 
     Deviations:
-        1. The tiles: the paper preconditions whole matrices (blocking is from Scalable Shampoo, arXiv 2002.09018).
-           Where no axis is longer than ``block`` this is `soap`.
-        2. Those of `soap`, but for the longest axis, which ``block`` replaces.
+        1. The savings: the paper has whole matrices in one precision. Without any of them this is `soap`.
+        2. Those of `soap`.
     """
     return soap(
-        b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps, every=every, max_dim=block, merge=merge, block=block,
-        one_sided=one_sided, tolerance=tolerance, stagger=stagger, state=state,
+        b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps, every=every, max_dim=max_dim, merge=merge, block=block,
+        one_sided=one_sided, tolerance=tolerance, factor_block=factor_block, statistics=statistics, half=half,
+        stagger=stagger, state=state,
     )  # fmt: skip

@@ -22,6 +22,9 @@ class Blockwise(Storage):
     compared to their own size, not to that of the largest; second moments never become zero. Symmetric matrices keep
     their diagonal, and codes of their correlations for half of the rest. Bases are encoded column by column.
 
+    An average that moves by less than half a code a step stands still, or moves with the scale of its block, as in
+    other optimizers of 8 bits.
+
     Sources: blocks: Dettmers et al., "8-bit Optimizers via Block-wise Quantization", arXiv 2110.02861; the orthogonal
     matrices: Wang et al., arXiv 2405.18144.
 

@@ -1,0 +1,97 @@
+"""Sparse solutions of underdetermined systems by null-space tuning with hard thresholding and feedback."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from precond.core import BadInputError, Status
+
+
+@dataclasses.dataclass(frozen=True)
+class SparseResult:
+    """A sparse solution.
+
+    Attributes:
+        x: The solution, shape ``[n]``; zero outside of its support.
+        support: Where it is not zero.
+        status: ``CONVERGED_RESIDUAL`` when ``||b - A x|| <= rtol ||b||``, recomputed.
+        residual: ``||b - A x|| / ||b||``.
+        iterations: Supports that were tried.
+    """
+
+    x: Tensor
+    support: Tensor
+    status: Status
+    residual: float
+    iterations: int
+
+
+@torch.no_grad()
+def null_space_tuning(
+    A: Tensor,
+    b: Tensor,
+    *,
+    sparsity: int | Callable[[int], int] | None = None,
+    rtol: float = 1e-10,
+    max_iterations: int = 200,
+) -> SparseResult:
+    """Find a sparse solution of ``A x = b`` with fewer rows than columns: NST+HT+FB.
+
+    From the least-norm solution, with ``T`` the places of the ``s`` largest entries of ``x``::
+
+        u_T = x_T + (A_T^H A_T)^-1 A_T^H A_{T^c} x_{T^c},   u_{T^c} = 0        feedback: u_T = argmin ||A_T z - b||
+        x   = u + A^H (A A^H)^-1 (b - A u)                                      back to the solutions, nearest to u
+
+    (S. Li, Y. Liu, T. Mi, *Fast thresholding algorithms with feedbacks for sparse signal recovery*, 2012,
+    arXiv 1204.3700; N. Han, S. Li, Z. Song, 2022, with ``s`` growing by a function of the iteration.) When a support
+    comes back, so that a fixed ``s`` would cycle, ``s`` grows from there as in the adaptive form.
+
+    Args:
+        A: Shape ``[m, n]``, of full row rank.
+        b: Shape ``[m]``.
+        sparsity: ``s``, or a function of the iteration ``k = 1, 2, ..``; ``None`` means ``s = k``, the adaptive form.
+        rtol: Relative tolerance of the residual.
+        max_iterations: Limit on supports.
+
+    Returns:
+        The result; on failure the iterate of least residual.
+
+    Raises:
+        BadInputError: Shapes do not fit, or the rows are dependent.
+    """
+    rows, columns = A.shape if A.ndim == 2 else (0, 0)
+    if A.ndim != 2 or b.shape != (rows,) or rows > columns:
+        raise BadInputError(f"give A of shape [m, n] with m <= n, and b [m]; not {tuple(A.shape)} and {tuple(b.shape)}")
+    factor, failed = torch.linalg.cholesky_ex(A @ A.mH)
+    if bool(failed):
+        raise BadInputError("the rows of A are dependent: leave out rows that repeat others")
+
+    def nearest(residual: Tensor) -> Tensor:
+        return A.mH @ torch.cholesky_solve(residual.unsqueeze(1), factor).squeeze(1)
+
+    size = float(torch.linalg.vector_norm(b))
+    x, seen, extra = nearest(b), set[bytes](), 0
+    best: tuple[float, Tensor, Tensor] | None = None
+    for step in range(1, max_iterations + 1):
+        wanted = step if sparsity is None else sparsity(step) if callable(sparsity) else sparsity
+        count = max(1, min(wanted + extra, rows - 1, columns))
+        support = x.abs().topk(count).indices.sort().values
+        u = torch.zeros_like(x)
+        u[support] = torch.linalg.lstsq(A[:, support], b.unsqueeze(1)).solution.squeeze(1)
+        residual = b - A @ u
+        relative = float(torch.linalg.vector_norm(residual)) / size if size > 0 else 0.0
+        if best is None or relative < best[0]:
+            best = (relative, u, support)
+        if relative <= rtol:
+            return SparseResult(u, support, Status.CONVERGED_RESIDUAL, relative, step)
+        key = support.cpu().numpy().tobytes()
+        extra += key in seen
+        seen.add(key)
+        x = u + nearest(residual)
+    if best is None:
+        raise BadInputError(f"max_iterations must be positive, not {max_iterations}")
+    return SparseResult(best[1], best[2], Status.STOPPED_STEPS, best[0], max_iterations)

@@ -1,0 +1,75 @@
+"""Stochastic Lanczos quadrature against dense spectra."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from precond.math.lanczos import lanczos
+from precond.math.quadrature import lanczos_quadrature
+from tests.papers.linear_toys import symmetric
+
+F64 = torch.float64
+VALUES = np.geomspace(0.1, 10, 60)
+A = torch.from_numpy(symmetric(VALUES))
+
+
+def test_the_lanczos_process_makes_a_tridiagonal_matrix():
+    start = torch.randn(3, 60, generator=torch.Generator().manual_seed(0), dtype=F64)
+    found = lanczos(lambda x: x @ A, start, 25)
+    for row in range(3):
+        q = found.basis[row]
+        torch.testing.assert_close(q @ q.T, torch.eye(25, dtype=F64), rtol=0, atol=1e-12)
+        t = q @ A @ q.T
+        torch.testing.assert_close(t.diagonal(), found.diagonal[row])
+        torch.testing.assert_close(t.diagonal(1), found.beside[row])
+
+
+def test_an_invariant_subspace_ends_a_row_alone():
+    a = torch.diag(torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=F64))
+    start = torch.tensor([[1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]], dtype=F64)
+    found = lanczos(lambda x: x @ a, start, 4)
+    assert found.beside[0, 1] == 0
+    values = found.ritz()[0]
+    torch.testing.assert_close(values[1], torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=F64))
+
+
+def test_is_exact_for_polynomials_up_to_degree_2m_minus_1():
+    m = 5
+    quadrature = lanczos_quadrature(lambda x: x @ A, 60, probes=1, steps=m, seed=3)
+    v = torch.randint(0, 2, (1, 60), generator=torch.Generator().manual_seed(3)).mul_(2).sub_(1).double()
+    for k in range(2 * m):
+        want = float(v @ torch.linalg.matrix_power(A, k) @ v.T)
+        assert quadrature.trace(lambda t, k=k: t**k)[0] == pytest.approx(want, rel=1e-9)
+
+
+def test_the_trace_of_the_logarithm_lies_within_its_error():
+    estimate, error = lanczos_quadrature(lambda x: x @ A, 60, probes=40, steps=30).trace(torch.log)
+    true = float(np.log(VALUES).sum())
+    assert abs(estimate - true) < 4 * error
+    assert error < 5
+
+
+def test_the_error_of_one_probe_is_unknown_and_weights_sum_to_one():
+    quadrature = lanczos_quadrature(lambda x: x @ A, 60, probes=1, steps=60)
+    assert quadrature.trace(torch.exp)[1] == float("inf")
+    assert float(quadrature.weights.sum()) == pytest.approx(1)
+    grid = torch.linspace(-5, 16, 2001, dtype=F64)
+    assert float(torch.trapezoid(quadrature.density(grid, 0.3), grid)) == pytest.approx(1, abs=1e-6)
+
+
+def test_more_steps_come_nearer_to_the_density():
+    """Distance of the distribution functions of a Wishart matrix, at three numbers of steps."""
+    f = torch.randn(300, 450, generator=torch.Generator().manual_seed(1), dtype=F64)
+    w = f @ f.T / 450 + 0.01 * torch.eye(300, dtype=F64)
+    true = torch.linalg.eigvalsh(w)
+    grid = torch.linspace(0, 5, 2000, dtype=F64)
+    distances = []
+    for steps in (5, 10, 20):
+        quadrature = lanczos_quadrature(lambda x: x @ w, 300, probes=10, steps=steps)
+        ours = ((quadrature.nodes.reshape(-1, 1) <= grid) * quadrature.weights.reshape(-1, 1)).sum(0) / 10
+        exact = (true.reshape(-1, 1) <= grid).double().mean(0)
+        distances.append(float(torch.trapezoid((ours - exact).abs(), grid)))
+    assert distances[2] < distances[1] < distances[0]
+    assert distances[2] < 0.08

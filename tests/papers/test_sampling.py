@@ -1,0 +1,118 @@
+"""Lewis weights, leverage and sampling of rows against their definitions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from precond.core import BadInputError
+from precond.sketches import SparseSign
+from precond.sketches.leverage import (
+    inclusion_probabilities,
+    leverage_scores,
+    lewis_weights,
+    root_leverage_sample,
+    sample_rows,
+    sensitivity_bounds,
+)
+
+F64 = torch.float64
+N, ROWS = 8, 4000
+
+
+def heavy(rows=ROWS, seed=0):
+    a = torch.randn(rows, N, generator=torch.Generator().manual_seed(seed), dtype=F64)
+    a[:N] = 60 * torch.eye(N, dtype=F64)
+    return a
+
+
+def distortion(a, sample, p, seed=0):
+    """Return the largest relative error of ``||A x||_p^p`` over random and coordinate directions."""
+    x = torch.cat(
+        [torch.randn(200, N, generator=torch.Generator().manual_seed(seed), dtype=F64), torch.eye(N, dtype=F64)]
+    )
+    true = (a @ x.T).abs().pow(p).sum(0)
+    return float(((sample.apply(a) @ x.T).abs().pow(p).sum(0) / true - 1).abs().max())
+
+
+def test_leverage_is_its_definition():
+    a = heavy(60)[:, :5]
+    want = np.einsum("ij,jk,ik->i", a, np.linalg.pinv((a.T @ a).numpy()), a)
+    np.testing.assert_allclose(leverage_scores(a), want, rtol=1e-9)
+    dependent = torch.cat([a, a[:, :1] + a[:, 1:2]], 1)
+    np.testing.assert_allclose(leverage_scores(dependent), want, rtol=1e-8)
+    sketch = SparseSign(8).draw(60, 40).apply(a)
+    rough = leverage_scores(a, torch.linalg.qr(sketch).R)
+    present = want > 0
+    assert float((rough[present] / torch.from_numpy(want[present])).log().abs().max()) < 1.5
+
+
+@pytest.mark.parametrize("p", [1.0, 1.5, 2.0, 3.0, 6.0])
+def test_lewis_weights_are_a_fixed_point(p):
+    """``w_i = tau_i(W^(1/2 - 1/p) A)``, by dense algebra, and they sum to the rank."""
+    a = heavy(400)
+    w = lewis_weights(a, p).numpy()
+    scaled = w[:, None] ** (0.5 - 1 / p) * a.numpy()
+    tau = np.einsum("ij,jk,ik->i", scaled, np.linalg.inv(scaled.T @ scaled), scaled)
+    np.testing.assert_allclose(w, tau, rtol=1e-7)
+    assert w.sum() == pytest.approx(N)
+
+
+@pytest.mark.parametrize("p", [1.0, 1.5, 3.0])
+def test_lewis_sampling_keeps_norms_and_uniform_sampling_does_not(p):
+    """The headline, with 400 rows of 4000, the median of several draws."""
+    a = heavy()
+    w, uniform = lewis_weights(a, p), torch.ones(ROWS, dtype=F64)
+    ours = np.median([distortion(a, sample_rows(w, 400, p, seed=s), p) for s in range(9)])
+    theirs = np.median([distortion(a, sample_rows(uniform, 400, p, seed=s), p) for s in range(9)])
+    assert ours < 0.35
+    assert theirs > 1.5 * ours
+
+
+def test_sampling_is_unbiased():
+    a, p = heavy(200), 1.5
+    scores = lewis_weights(a, p)
+    x = torch.ones(N, dtype=F64)
+    mean = np.mean([float((sample_rows(scores, 40, p, seed=s).apply(a) @ x).abs().pow(p).sum()) for s in range(400)])
+    assert mean == pytest.approx(float((a @ x).abs().pow(p).sum()), rel=0.03)
+
+
+def test_probabilities_sum_to_the_size_and_stop_at_one():
+    scores = torch.tensor([100.0, 1.0, 2.0, 0.0, 1.0], dtype=F64)
+    q = inclusion_probabilities(scores, 3)
+    torch.testing.assert_close(q, torch.tensor([1.0, 0.5, 1.0, 0.0, 0.5], dtype=F64))
+    assert inclusion_probabilities(scores, 9).tolist() == [1, 1, 1, 0, 1]
+    assert sample_rows(scores, 9, 2.0).rows.tolist() == [0, 1, 2, 4]
+
+
+@pytest.mark.parametrize("p", [1.0, 1.5, 2.0, 3.0])
+def test_sensitivities_lie_within_their_bounds(p):
+    a = heavy(40)[:, :2]
+    angles = torch.linspace(0, torch.pi, 4001, dtype=F64)
+    directions = torch.stack([angles.cos(), angles.sin()])
+    ratios = (a @ directions).abs().pow(p) / (a @ directions).abs().pow(p).sum(0)
+    low, high = sensitivity_bounds(a, p)
+    sensitivity = ratios.max(1).values
+    assert bool((low <= sensitivity * 1.001).all())
+    assert bool((sensitivity <= high * 1.001).all())
+
+
+def test_root_leverage_in_rounds_keeps_norms():
+    a = heavy()
+    sample = root_leverage_sample(a, 600, 1.0)
+    assert 450 < len(sample.rows) < 750
+    assert distortion(a, sample, 1.0) < 0.5
+
+
+def test_bad_input_is_refused():
+    a = heavy(20)
+    for call in (
+        lambda: lewis_weights(a, 0),
+        lambda: sensitivity_bounds(a, 0.5),
+        lambda: root_leverage_sample(a, 9, 2),
+    ):
+        with pytest.raises(BadInputError):
+            call()
+    with pytest.raises(BadInputError, match="not negative"):
+        sample_rows(-torch.ones(3), 2, 2)

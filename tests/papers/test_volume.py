@@ -1,0 +1,83 @@
+"""Determinantal and volume sampling against the determinants that define them."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from precond.core import BadInputError
+from precond.sketches.volume import conditioned, independent_points, projection_dpp, repeated_dpp, volume_points
+
+F64 = torch.float64
+
+
+def legendre(m, points=1000):
+    """Return Legendre polynomials at midpoints of ``[-1, 1]``, orthonormal on the points."""
+    x = -1 + (2 * torch.arange(points, dtype=F64) + 1) / points
+    return torch.linalg.qr(torch.from_numpy(np.polynomial.legendre.legvander(x.numpy(), m - 1))).Q, x
+
+
+def test_a_projection_process_draws_by_squared_determinants():
+    basis = torch.linalg.qr(torch.randn(5, 2, generator=torch.Generator().manual_seed(0), dtype=F64)).Q
+    counts, draws = dict.fromkeys(itertools.combinations(range(5), 2), 0), 3000
+    for seed in range(draws):
+        counts[tuple(sorted(projection_dpp(basis, seed=seed).rows.tolist()))] += 1
+    for pair, count in counts.items():
+        probability = float(torch.linalg.det(basis[list(pair)])) ** 2
+        assert count / draws == pytest.approx(probability, abs=4 * (probability / draws) ** 0.5 + 1e-3)
+
+
+@pytest.mark.parametrize("times", [2, 3])
+def test_volume_sampling_has_the_inverse_moment_of_its_theory(times):
+    """``E tr(G^-1) / m = n / (n - m + 1)``."""
+    basis, _ = legendre(6, 300)
+    n = 6 * times
+    traces = [float(torch.linalg.inv(volume_points(basis, n, seed=s).gram(basis)).trace()) / 6 for s in range(500)]
+    assert np.mean(traces) == pytest.approx(n / (n - 5), rel=0.08)
+
+
+def test_volume_sampling_is_unbiased():
+    basis, x = legendre(4, 200)
+    values = x.exp()
+    fits = [points.fit(basis, values[points.rows]) for points in (volume_points(basis, 7, seed=s) for s in range(600))]
+    np.testing.assert_allclose(torch.stack(fits).mean(0), basis.T @ values, atol=0.05)
+
+
+def test_repeated_processes_are_better_conditioned_than_independent_points():
+    """The headline: the median condition number of the Gram matrix at twice as many points as functions."""
+    basis, _ = legendre(10)
+
+    def median(draw):
+        return np.median([float(torch.linalg.cond(draw(s).gram(basis))) for s in range(40)])
+
+    independent = median(lambda s: independent_points(basis, 20, seed=s))
+    volume = median(lambda s: volume_points(basis, 20, seed=s))
+    repeated = median(lambda s: repeated_dpp(basis, 2, seed=s))
+    assert repeated < 7 < volume < 15 < independent
+
+
+def test_draws_can_be_conditioned_on_a_good_gram_matrix():
+    basis, _ = legendre(5, 200)
+    points = conditioned(lambda seed: repeated_dpp(basis, 3, seed=seed), basis, delta=0.8)
+    gap = points.gram(basis) - torch.eye(5, dtype=F64)
+    assert float(torch.linalg.matrix_norm(gap, 2)) <= 0.8
+    with pytest.raises(BadInputError, match="draw more points"):
+        conditioned(lambda seed: repeated_dpp(basis, 1, seed=seed), basis, delta=1e-3, limit=3)
+
+
+def test_independent_points_follow_the_leverage():
+    basis, _ = legendre(5, 50)
+    rows = independent_points(basis, 20000).rows
+    counts = torch.bincount(rows, minlength=50).double() / 20000
+    np.testing.assert_allclose(counts, basis.square().sum(1) / 5, atol=0.006)
+
+
+def test_bad_input_is_refused():
+    basis, _ = legendre(5, 50)
+    with pytest.raises(BadInputError, match="orthonormal"):
+        projection_dpp(2 * basis)
+    with pytest.raises(BadInputError, match="at least as many"):
+        volume_points(basis, 4)
