@@ -118,17 +118,6 @@ def test_every_contender_in_steps_trains_its_parameters() -> None:
             assert not any(torch.equal(p, q) for p, q in pairs), contender.name
 
 
-def test_settings_of_state_are_compared_with_full_state() -> None:
-    program = load("memory")
-    problem = stdlib_lm(width=8, depth=1, heads=2, context=8, batch=2)
-    text = program.measure("LeanSOAP", 1, 1, steps=2, problem=problem, model=nn.Linear(80, 80))
-    rows = {line.split("|")[2].strip(): line.split("|") for line in text.splitlines() if line.startswith("| LeanSOAP")}
-    assert set(rows) == set(program.STATES)
-    assert [float(cell) for cell in rows["full"][6:9]] == [1.0, 1.0, 1.0]
-    assert float(rows["4-bit"][4]) < float(rows["8-bit"][4]) < float(rows["compact"][4]) < float(rows["full"][4])
-    assert all(0.5 < float(row[7]) < 2.0 for row in rows.values())
-
-
 def test_lean_variants_train_and_runs_are_kept(tmp_path: Path) -> None:
     program = load("lean")
     setting = program.Setting(width=16, depth=1, context=8, batch=2, steps=2)
@@ -172,6 +161,17 @@ def test_the_floor_of_soap_is_counted() -> None:
     grams = m * n * (m + n)
     turns = (2 + 8 / 3) * (m**3 + n**3) / 10
     assert program.soap_flops([(m, n), (7,)], 10) == pytest.approx(products + grams + turns)
+
+
+def test_settings_of_state_are_compared_with_full_state() -> None:
+    program = load("memory")
+    problem = stdlib_lm(width=8, depth=1, heads=2, context=8, batch=2)
+    text = program.measure("LeanSOAP", 1, 1, steps=2, problem=problem, model=nn.Linear(80, 80))
+    rows = {line.split("|")[2].strip(): line.split("|") for line in text.splitlines() if line.startswith("| LeanSOAP")}
+    assert set(rows) == set(program.STATES)
+    assert [float(cell) for cell in rows["full"][6:9]] == [1.0, 1.0, 1.0]
+    assert float(rows["4-bit"][4]) < float(rows["8-bit"][4]) < float(rows["compact"][4]) < float(rows["full"][4])
+    assert all(0.5 < float(row[7]) < 2.0 for row in rows.values())
 
 
 def test_headlines_belong_to_recipes() -> None:
