@@ -30,8 +30,9 @@ class Refinement(Iteration):
     One product with ``A^H A`` a step, which reads ``A`` once. A stage before the last ends when a step is below
     ``10 u (||A|| ||x|| + 0.04 cond(A) ||r||)``, the accuracy that the normal equations allow; the last one when it is
     below ``4 u (||A|| ||x|| + ||r||)``, with ``u`` the unit of rounding. ``cond`` is estimated by the power method on
-    ``P``; columns count as scaled to unit norm. (E. N. Epperly, M. Meier, Y. Nakatsukasa, *Fast randomized least-squares solvers can be just as accurate and
-    stable as classical direct solvers*, 2024, arXiv 2406.03468: FOSSILS with momentum, SPIR with conjugate gradients.)
+    ``P``; columns count as scaled to unit norm. (E. N. Epperly, M. Meier, Y. Nakatsukasa, *Fast randomized
+    least-squares solvers can be just as accurate and stable as classical direct solvers*, 2024, arXiv 2406.03468:
+    FOSSILS with momentum, SPIR with conjugate gradients.)
 
     The heavy ball needs the eigenvalues of ``P A^H A`` within ``(1 +- sqrt(beta))^-2``; a row whose steps do not
     shrink goes on by conjugate gradients, which need no bounds.
