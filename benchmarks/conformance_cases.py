@@ -97,7 +97,7 @@ class Squares:
     def loss(self, names: Iterable[str] | None = None) -> float:
         """Return the squares of some parameters."""
         chosen = self.params if names is None else names
-        return sum(float((self.params[n].detach().float() - self.targets[n]).square().sum()) / 2 for n in chosen)
+        return sum(float((self.params[n].detach().double() - self.targets[n]).square().sum()) / 2 for n in chosen)
 
     def step(self, **given: Tensor | None) -> None:
         """Take a step with the gradients of the squares, but for those that are given; ``None`` means none."""

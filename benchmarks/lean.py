@@ -25,15 +25,15 @@ from typing import Any
 
 import torch
 
+import pages
 from precond.core import Method
 from precond.optim import Optimizer
 from precond.preconditioners.blocked import Blocked
 from precond.problems.stdlib_lm import stdlib_lm
 from precond.recipes.matrix import lean_soap, soap
 
-PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 RECORD = Path(__file__).with_suffix(".jsonl")
-BEGIN, END = "<!-- lean: written by benchmarks/lean.py --write -->", "<!-- end of lean -->"
+NAME, PROGRAM = "lean", "lean.py"
 BASELINE = "SOAP, two-sided"
 _WHOLE: dict[str, Any] = {"factor_block": None, "statistics": 1, "half": False}
 
@@ -176,16 +176,6 @@ def _rows(runs: list[Trained]) -> list[str]:
     return lines
 
 
-def write(text: str) -> None:
-    """Put the tables between the marks."""
-    page = PAGE.read_text(encoding="utf-8")
-    before, _, rest = page.partition(BEGIN)
-    _, found, after = rest.partition(END)
-    if not found:
-        raise SystemExit(f"{PAGE} has no marks for the tables")
-    PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
-
-
 def main() -> None:
     """Train what the record lacks, and print or write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -194,7 +184,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2", help="comma-separated seeds (default 0,1,2)")
     parser.add_argument("--only", default="", help="names of variants, separated by semicolons")
     parser.add_argument("--record", type=Path, default=RECORD, help=f"where runs are kept (default {RECORD.name})")
-    parser.add_argument("--write", action="store_true", help=f"write the tables of the record into docs/{PAGE.name}")
+    parser.add_argument("--write", action="store_true", help="write the tables of the record into docs/benchmarks.md")
     options = parser.parse_args()
     torch.set_num_threads(1)
     setting = Setting(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Setting)})
@@ -213,7 +203,7 @@ def main() -> None:
     text = table(runs if options.write else [run for run in runs if run.setting == setting])
     print(text)
     if options.write:
-        write(text)
+        pages.write(text, NAME, PROGRAM)
 
 
 if __name__ == "__main__":

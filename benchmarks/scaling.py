@@ -61,12 +61,15 @@ class Stacked:
         self.momentum = None if method.momentum is None else method.momentum.init(weights)
         self.rule = method.step.init(weights)
         self.clock = 0
+        self.primed = False
 
     def step(self, gradient: Tensor) -> None:
         """Take a step, with a refresh of all members at once when it is due."""
         method, evidence = self.method, Evidence(gradient=gradient)
-        if self.clock == 0 and method.cadence.prime:
+        if method.cadence.prime and not self.primed:
             method.preconditioner.prime(self.state, evidence)
+            self.primed = True
+            return
         self.clock += 1
         signal = gradient
         if self.turned is None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
 import importlib.util
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -12,7 +15,9 @@ import torch
 from torch import nn
 
 import precond
+from precond.optim import Optimizer
 from precond.problems.stdlib_lm import stdlib_lm
+from precond.recipes.matrix import lean_soap, shampoo, soap
 from precond.recipes.registry import all_recipes
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
@@ -113,6 +118,51 @@ def test_every_contender_in_steps_trains_its_parameters() -> None:
             assert not any(torch.equal(p, q) for p, q in pairs), contender.name
 
 
+def test_lean_variants_train_and_runs_are_kept(tmp_path: Path) -> None:
+    program = load("lean")
+    setting = program.Setting(width=16, depth=1, context=8, batch=2, steps=2)
+    runs = [program.train(variant, setting, 0) for variant in program.VARIANTS]
+    record = tmp_path / "record.jsonl"
+    record.write_text("".join(json.dumps(dataclasses.asdict(run)) + "\n" for run in [*runs, *runs[:1]]))
+    assert program.read(record) == runs
+    text = program.table(runs)
+    assert str(setting) in text
+    assert all(f"| {variant} |" in text for variant in program.VARIANTS)
+    assert runs[0].loss > 0
+
+
+def test_lean_soap_is_the_variant_that_the_page_says() -> None:
+    program = load("lean")
+    assert program.VARIANTS["blocks of 512, bfloat16"]() == lean_soap()
+
+
+def test_parts_on_one_batch_take_the_steps_of_the_optimizer() -> None:
+    program = load("scaling")
+    for recipe in (soap(), shampoo()):
+        cadence = dataclasses.replace(recipe.cadence, every=program.EVERY, stagger=False)
+        method = dataclasses.replace(recipe, cadence=cadence)
+        start = torch.randn(3, 4, 4, dtype=torch.float64)
+        params = [nn.Parameter(p.clone()) for p in start]
+        optimizer = Optimizer(params, method, lr=1e-3, weight_decay=0.01)
+        one = program.Stacked(method, start.clone())
+        for step in range(2 * program.EVERY + 2):
+            gradient = torch.randn(3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(step))
+            for param, g in zip(params, gradient, strict=True):
+                param.grad = g
+            optimizer.step()
+            one.step(gradient)
+        torch.testing.assert_close(torch.stack([p.detach() for p in params]), one.weights)
+
+
+def test_the_floor_of_soap_is_counted() -> None:
+    program = load("scaling")
+    m, n = 3, 5
+    products = 4 * m * n * (m + n)
+    grams = m * n * (m + n)
+    turns = (2 + 8 / 3) * (m**3 + n**3) / 10
+    assert program.soap_flops([(m, n), (7,)], 10) == pytest.approx(products + grams + turns)
+
+
 def test_settings_of_state_are_compared_with_full_state() -> None:
     program = load("memory")
     problem = stdlib_lm(width=8, depth=1, heads=2, context=8, batch=2)
@@ -150,3 +200,22 @@ def test_least_squares_are_measured_with_their_backward_errors() -> None:
     page = pages.PAGE.read_text()
     begin, end = pages.marks(program.NAME.format(device="cpu"), program.PROGRAM)
     assert 0 <= page.find(begin) < page.find(end)
+
+
+def test_every_section_on_linear_systems_has_a_place_and_says_what_it_is() -> None:
+    program, pages = load("linear"), load("pages")
+    text = pages.PAGE.read_text()
+    for name, measure in program.SECTIONS.items():
+        begin, end = pages.marks(program.NAME.format(section=name), program.PROGRAM)
+        assert 0 <= text.find(begin) < text.find(end)
+        assert measure.__doc__
+
+
+def test_sequences_are_measured_with_residuals_recomputed() -> None:
+    program = load("linear")
+    options = argparse.Namespace(side=8, systems=3, rounds=1, matrices=None)
+    rows = [line.split("|") for line in program.sequence(options).splitlines() if "SolveSequence" in line]
+    assert len(rows) == len(program.FAMILIES)
+    assert all(float(row[5]) <= 1e-8 and float(row[3]) > 0 for row in rows)
+    wrong = program.in_sequence(list(program.drifting(8, 2)), lambda A, b: 0 * b)
+    assert wrong.worst == 1.0

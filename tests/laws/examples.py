@@ -106,12 +106,30 @@ def _as_matrix() -> list[Any]:
     return [AsMatrix(Kronecker())]
 
 
+def _kronecker() -> list[Any]:
+    from precond.math.root_methods import AdaptiveQR, Damped
+    from precond.preconditioners.kronecker import Kronecker
+
+    adaptive = Kronecker(0.9, 0.0, root=AdaptiveQR(damping=1e-6), debias=True, tolerated=2)
+    damped = Kronecker(0.9, 0.0, root=Damped(1e-6), one_sided=True)
+    return [Kronecker(), adaptive, damped, Kronecker(block=2), Kronecker(one_sided=True, half=True)]
+
+
+def _mars() -> list[Any]:
+    from precond.filters.mars import Mars
+
+    return [Mars(), Mars(exact=True), Mars(from_zero=True)]
+
+
 def _merged() -> list[Any]:
     from precond.preconditioners.diagonal import Diagonal
+    from precond.preconditioners.eigenbasis import Eigenbasis
     from precond.preconditioners.kronecker import Kronecker
     from precond.preconditioners.merged import Merged
+    from precond.preconditioners.rotate import Rotate
 
-    return [Merged(Kronecker(), limit=6), Merged(Diagonal())]
+    turned = Merged(Rotate(Eigenbasis(one_sided=True, vectors=True, tolerance=0.2), Diagonal(0.95)), 4, "right")
+    return [Merged(Kronecker(), limit=6), Merged(Diagonal()), turned]
 
 
 def _observing() -> list[Any]:
@@ -178,7 +196,11 @@ def _rotate() -> list[Any]:
     from precond.preconditioners.eigenbasis import Eigenbasis
     from precond.preconditioners.rotate import Rotate
 
-    return [Rotate(Eigenbasis(), Diagonal(0.95)), Rotate(Eigenbasis(max_dim=3), Diagonal(0.95, eps_first=True))]
+    bases = [Eigenbasis(), Eigenbasis(block=2), Eigenbasis(one_sided=True, half=True)]
+    return [
+        *(Rotate(basis, Diagonal(0.95)) for basis in bases),
+        Rotate(Eigenbasis(max_dim=3), Diagonal(0.95, eps_first=True)),
+    ]
 
 
 def _deflation() -> list[Any]:
@@ -222,6 +244,8 @@ EXAMPLES: dict[str, Callable[[], list[Any]]] = {
     "Deflation": _deflation,
     "Graft": _graft,
     "InverseOf": _inverse_of,
+    "Kronecker": _kronecker,
+    "Mars": _mars,
     "Merged": _merged,
     "Observing": _observing,
     "OfMatrix": _of_matrix,

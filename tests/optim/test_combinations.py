@@ -13,7 +13,7 @@ from precond.optim.memory import estimate_memory
 from precond.optim.optimizer import Optimizer
 from tests.laws.discover import classes, examples, instances
 
-FED = Need.GRADIENT | Need.PREVIOUS | Need.LOSS
+FED = Need.GRADIENT | Need.PREVIOUS | Need.LOSS | Need.LOOKBACK
 """What training provides."""
 
 
@@ -28,7 +28,13 @@ PRECONDITIONERS = [part for part in instances(Preconditioner) if fits(part)]
 STEPS = [part for part in instances(StepRule) if fits(part) and isinstance(part, Factor | Shared)]
 FORMS = [part for cls in classes(Preconditioner) for part in examples(cls) if fits(part)]
 """Each preconditioner in the forms that show what it can do."""
-CADENCES = [Cadence(), Cadence(every=3), Cadence(every=2, after=True), Cadence(every=3, after=True, prime=True)]
+CADENCES = [
+    Cadence(),
+    Cadence(every=3),
+    Cadence(every=2, start=3),
+    Cadence(every=2, after=True),
+    Cadence(every=3, after=True, prime=True),
+]
 
 methods = st.builds(
     Method,
@@ -40,6 +46,7 @@ methods = st.builds(
     decay=st.none() | st.sampled_from(instances(Decay)),
     cadence=st.sampled_from(CADENCES),
     storage=st.sampled_from(instances(Storage)),
+    clip=st.none() | st.just(0.1),
 )
 
 

@@ -193,6 +193,5 @@ def test_refuses_sharded_parameters():
         device_mesh = None
 
     sharded = Sharded(torch.zeros(3))
-    sharded.grad = torch.ones(3)
-    with pytest.raises(IncompatibleError, match="sharded"):
-        MAKERS["dense"]([("weight", sharded)]).step()
+    with pytest.raises(IncompatibleError, match="weight is sharded"):
+        FlatSlab([("weight", sharded)], Method(preconditioner=FisherWindow(4, 0.1)), 0, {})

@@ -112,8 +112,9 @@ def test_equals_a_plain_loop(case):
 
     def make(params):
         optimizer = DistributedShampoo(
-            params, lr=0.01, weight_decay=0.1, max_preconditioner_dim=9, target_parameter_dimensionality=2, **ours
-        )
+            params, lr=0.01, weight_decay=0.1, max_preconditioner_dim=9, target_parameter_dimensionality=2,
+            eigenvalue_floor=0.0, **ours,
+        )  # fmt: skip
         cadence = dataclasses.replace(optimizer._default.cadence, stagger=False)  # refreshes at the paper's steps
         return Optimizer(params, dataclasses.replace(optimizer._default, cadence=cadence), lr=0.01, weight_decay=0.1)
 
@@ -145,7 +146,9 @@ def test_axes_are_merged_from_right_to_left(dims, limit, fewest, merged):
 def test_every_tile_is_grafted_on_its_own():
     stream = gradients(6, [(4, 6)])
     ours = run(
-        lambda ps: DistributedShampoo(ps, lr=0.1, max_preconditioner_dim=3, betas=(0.0, 1.0), grafting="sgd"),
+        lambda ps: DistributedShampoo(
+            ps, lr=0.1, max_preconditioner_dim=3, betas=(0.0, 1.0), grafting="sgd", eigenvalue_floor=0.0
+        ),
         stream,
         start([(4, 6)]),
     )
@@ -159,6 +162,17 @@ def test_every_tile_is_grafted_on_its_own():
             u = inverse_root(left, 0.25, 1e-12) @ g[tile] @ inverse_root(right, 0.25, 1e-12)
             w[tile] -= 0.1 * u * np.linalg.norm(g[tile]) / np.linalg.norm(u)
     assert_close(ours, [w], 1e-7)
+
+
+def test_noise_is_not_divided_by():
+    """In the null space of a factor, single precision has nothing but rounding errors to scale up."""
+    v = torch.randn(1, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    factor = v.mT @ v
+    floored = Damped(1e-12)(factor[None].float(), 2.0)[0]
+    raw = Damped(1e-12, floor=0.0)(factor[None].float(), 2.0)[0]
+    bound = (1e-6 * float(v.square().sum())) ** -0.5
+    assert float(torch.linalg.matrix_norm(floored, 2)) < 1.1 * bound
+    assert float(torch.linalg.matrix_norm(raw, 2)) > 10 * bound
 
 
 def test_adaptive_qr_is_one_qr_iteration_where_the_basis_is_bad():

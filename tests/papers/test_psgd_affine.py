@@ -12,7 +12,7 @@ from precond.core import Evidence, map_tensors
 from precond.optim import PSGDAffine
 from precond.preconditioners.fitted_affine import FittedAffine
 from tests.papers.networks import assert_close, each, gradients, run, start, with_gaps
-from tests.papers.test_psgd import EPS, spectral
+from tests.papers.test_psgd import EPS, drawn, spectral
 
 
 def as_matrix(shape):
@@ -28,19 +28,14 @@ def as_matrix(shape):
     return best[1:]
 
 
-def fit(left, right, bounds, pair, lr, damping=1e-9):
-    """Take one step of the published triangular fit; ``v`` is integrated out where it is not given."""
+def fit(left, right, bounds, pair, step, lr, damping=1e-9):
+    """Take one step of the published triangular fit; the noise stands for ``v`` where that is not given."""
     v, h = pair
-    sigma2 = (damping + EPS * np.sqrt(np.mean(h**2))) ** 2
-    a = left @ h @ right.T
-    inv_l, inv_r = np.linalg.inv(left), np.linalg.inv(right)
-    if v is None:
-        n_left, n_right = np.sum(inv_r**2) * inv_l.T @ inv_l, np.sum(inv_l**2) * inv_r.T @ inv_r
-    else:
-        b = inv_l.T @ v @ inv_r
-        n_left, n_right = b @ b.T, b.T @ b
-    t_left = a @ a.T + sigma2 * np.sum(right**2) * left @ left.T
-    t_right = a.T @ a + sigma2 * np.sum(left**2) * right @ right.T
+    noise = drawn(h.shape, step)
+    v = noise if v is None else v
+    a = left @ (h + (damping + EPS * np.abs(h)) * noise) @ right.T
+    b = np.linalg.inv(left).T @ v @ np.linalg.inv(right)
+    t_left, t_right, n_left, n_right = a @ a.T, a.T @ a, b @ b.T, b.T @ b
     new = []
     for i, (q, t, n) in enumerate(((left, t_left, n_left), (right, t_right, n_right))):
         dense = bounds[i + 2]
@@ -62,7 +57,7 @@ def reference(w, stream, lr, momentum=0.0, fit_lr=0.1, max_size=8192, scale=None
         if t == 0:
             s = (np.mean(g**4) + damping**4) ** (-1 / 8) if scale is None else scale
             left, right = s**0.5 * np.eye(m), s**0.5 * np.eye(n)
-        left, right = fit(left, right, bounds, (None, g), fit_lr, damping)
+        left, right = fit(left, right, bounds, (None, g), t, fit_lr, damping)
         b = min(t / (t + 1), momentum)
         mean = b * mean + (1 - b) * g
         u = left.T @ left @ mean @ right.T @ right

@@ -10,6 +10,7 @@ import torch
 
 from precond.core import BadInputError
 from precond.optim import Optimizer, Shampoo
+from precond.preconditioners import kronecker
 from precond.recipes.matrix import shampoo
 from tests.papers.networks import KroneckerQuadratic, assert_close, each, gradients, run, start, with_gaps
 
@@ -107,3 +108,16 @@ def test_zero_gradients_move_nothing_and_unknown_grafts_are_refused():
     assert np.array_equal(ours[0], start([(3, 2)])[0].detach().numpy())
     with pytest.raises(BadInputError, match="adagrad"):
         Shampoo([torch.zeros(2, 2)], grafting="lion")
+
+
+def test_the_first_roots_of_a_long_axis_are_those_of_the_whole_factor(monkeypatch):
+    """While the factors hold few gradients the roots are taken from a low-rank form, and give the same steps."""
+    shapes = ((3, 40), (24, 2, 2))
+    stream = gradients(9, shapes)
+    calls = []
+    taken = kronecker.low_rank_inverse_root
+    monkeypatch.setattr(kronecker, "low_rank_inverse_root", lambda *a, **k: calls.append(1) or taken(*a, **k))
+    found = run(lambda ps: Optimizer(ps, shampoo(), lr=0.05), stream, start(shapes))
+    assert 6 < len(calls) < 18
+    expected = each(lambda w, given: reference(w, given, 0.05), stream, start(shapes))
+    assert_close(found, expected, 1e-7)

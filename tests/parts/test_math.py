@@ -13,7 +13,7 @@ from precond.math.averages import debias
 from precond.math.eigen import inf_norm, power_qr, safe_eigh
 from precond.math.modes import add_gram, mode_products
 from precond.math.polar import polar, polar_exact
-from precond.math.roots import inverse_root
+from precond.math.roots import inverse_root, low_rank_inverse_root
 
 quick = settings(max_examples=25, deadline=None)
 
@@ -70,6 +70,26 @@ def test_roots_of_huge_and_tiny_float32_matrices_do_not_overflow():
         exact, _ = inverse_root(spd(1, 8, 10.0, size, 0), 2)
         assert not failed.any()
         assert torch.allclose(root.double(), exact, rtol=1e-3)
+
+
+@pytest.mark.parametrize("rank", [1, 4, 9])
+def test_roots_from_a_low_rank_are_the_roots(rank):
+    generator = torch.Generator().manual_seed(rank)
+    rows = torch.randn(3, 20, rank, dtype=torch.float64, generator=generator)
+    ridge = torch.tensor([1e-4, 1.0, 1e3], dtype=torch.float64)
+    matrices = rows @ rows.mT + ridge[:, None, None] * torch.eye(20, dtype=torch.float64)
+    roots, failed = low_rank_inverse_root(matrices, 4, ridge, rank)
+    assert not failed.any()
+    torch.testing.assert_close(roots, inverse_root(matrices, 4)[0], rtol=1e-8, atol=1e-9)
+
+
+def test_roots_from_a_low_rank_survive_bad_members():
+    matrices = torch.eye(6).repeat(3, 1, 1)
+    matrices[0, 0, 0] = float("nan")
+    matrices[1] = 0
+    roots, failed = low_rank_inverse_root(matrices, 2, torch.tensor([1.0, 0.0, 1.0]), 1)
+    assert failed.tolist() == [True, False, False]
+    torch.testing.assert_close(roots, torch.eye(6).repeat(3, 1, 1))
 
 
 def test_bad_members_of_a_batch_of_roots_leave_the_others_alone():

@@ -8,7 +8,17 @@ from typing import Any
 
 from precond.catalogue.measured import Measured, measurements
 from precond.catalogue.memory import Memory, memory_of
-from precond.core import Builds, Iteration, Kind, Method, Need, Paper, Preconditioner, Recipe, Route, UnknownNameError
+from precond.core import (
+    Builds,
+    Iteration,
+    Kind,
+    Need,
+    Paper,
+    ProgramIteration,
+    Recipe,
+    Route,
+    UnknownNameError,
+)
 from precond.recipes.registry import all_recipes
 
 WORDS = {
@@ -131,10 +141,12 @@ def _needs(built: Any, builds: Builds) -> list[str]:
     words = [WORDS[need] for need in WORDS if need in needs]
     if isinstance(built, Iteration):
         words += _conditions(built)
+    if isinstance(built, ProgramIteration) and not built.bounds:
+        words.append("equations alone, no bounds or inequalities")
     return words
 
 
-def _parts(built: Any) -> list[Method | Iteration | Preconditioner[Any]]:
+def _parts(built: Any) -> list[Any]:
     return [*(method for _, method in built.rules), built.default] if isinstance(built, Route) else [built]
 
 

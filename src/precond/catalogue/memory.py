@@ -11,13 +11,16 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
-from precond.core import Evidence, Iteration, Method, Need, Operator, Preconditioner, Route, Scope
+from precond.core import Evidence, Iteration, Method, Need, Operator, Preconditioner, ProgramIteration, Route, Scope
 from precond.operators import GramOperator, as_operator
 from precond.optim.memory import estimate_memory
+from precond.solvers.program_oracles import TorchProgram
 
 SIDE = 1024
 """Side of the square float32 parameter that stands for a weight matrix."""
 GRID = 32
+VARIABLES, EQUATIONS = 64, 16
+"""Size of the program that stands for constrained problems."""
 TALL = (2000, 50)
 """Side of the grid of the Poisson matrix that stands for a sparse system."""
 ITERATIONS = 20
@@ -64,6 +67,9 @@ def memory_of(built: Any) -> Memory:
         return Memory(_preconditioner_vectors(built, gram), "vectors", f"a dense matrix of {TALL[0]} x {TALL[1]}")
     if isinstance(built, Preconditioner):
         return Memory(_preconditioner_vectors(built, _laplacian()), "vectors", reference)
+    if isinstance(built, ProgramIteration):
+        where = f"a program of {VARIABLES} variables and {EQUATIONS} equations, first derivatives and matrices included"
+        return Memory(_program_vectors(built), "vectors", where)
     raise TypeError(f"a recipe cannot build a {type(built).__name__}")
 
 
@@ -100,6 +106,18 @@ def _iteration_vectors(iteration: Iteration) -> float:
     for _ in zip(range(ITERATIONS + 1), running, strict=False):
         held = max(held, _bytes(list(_frames(running)), borrowed=(operator, b, x0)))
     return held / (8 * GRID**2)
+
+
+def _program_vectors(iteration: ProgramIteration) -> float:
+    """Count the vectors alive in the suspended generator after its first iteration."""
+    free = torch.full((VARIABLES,), torch.inf, dtype=torch.float64)
+    rows = torch.eye(EQUATIONS, VARIABLES, dtype=torch.float64)
+    program = TorchProgram(lambda x: x.cosh().sum(), lambda x: rows @ x - 1, -free, free, EQUATIONS)
+    running = iteration.iterate(program, torch.zeros_like(free), 1e-6)
+    held = 0
+    for _ in zip(range(2), running, strict=False):
+        held = max(held, _bytes(list(_frames(running)), borrowed=(program,)))
+    return held / (8 * (VARIABLES + EQUATIONS))
 
 
 def _frames(generator: Any) -> Iterator[dict[str, Any]]:

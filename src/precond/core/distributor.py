@@ -97,6 +97,10 @@ class Distributor(abc.ABC):
         """Return the sum over processes of a table with one row for each of some parameters with owners."""
 
     @abc.abstractmethod
+    def norm(self, parts: Mapping[Tensor, Tensor]) -> Tensor:
+        """Return the norm of whole tensors of which this process has parts, all of them together, in float64."""
+
+    @abc.abstractmethod
     def average(self, loss: Tensor | None) -> Tensor | None:
         """Return the mean of the losses of all processes; ``None`` if one of them has none."""
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from precond.core.operator import Operator
 from precond.core.result import Status
+from precond.core.traits import Need
 from precond.core.work import Work
 
 
@@ -108,6 +109,7 @@ class Iterate:
 class ProgramIteration(abc.ABC):
     """One method for nonlinear programs, as a frozen dataclass of parts and hyperparameters."""
 
+    needs: ClassVar[Need] = Need.GRADIENT | Need.OPERATOR
     bounds: ClassVar[bool] = False
     """Whether it handles bounds on variables."""
 

@@ -61,6 +61,10 @@ class Domain:
         """Return the part of a parameter that this process holds."""
         return self.boxes[param][self.rank]
 
+    def first_with(self, param: Tensor) -> bool:
+        """Whether no process before this one holds the same part of a parameter."""
+        return self.mine(param) not in self.boxes[param][: self.rank]
+
     # --- agreeing -----------------------------------------------------------------------------------------------
 
     def agree(self, params: Sequence[Tensor]) -> Agreement:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Agreement, Distributor, Duty, IncompatibleError, Tenant
+from precond.math.norms import joint_norm
 
 
 @final
@@ -40,6 +41,10 @@ class Local(Distributor):
     def pool(self, params: Sequence[Tensor], table: Tensor) -> Tensor:
         """Return the table."""
         return table
+
+    def norm(self, parts: Mapping[Tensor, Tensor]) -> Tensor:
+        """Return their norm."""
+        return joint_norm(list(parts.values()))
 
     def average(self, loss: Tensor | None) -> Tensor | None:
         """Return the loss."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from precond.core import Agreement, Distributor, Duty, IncompatibleError, Tenant
 from precond.distributors.boxes import Box, box_at, whole_box
 from precond.distributors.domain import Domain
+from precond.math.norms import joint_norm
 
 
 class Sharded(Distributor):
@@ -99,6 +100,18 @@ class Sharded(Distributor):
             index = torch.tensor([rows[param] for param in mine], device=table.device)
             result[index] = domain.total(table[index])
         return result
+
+    def norm(self, parts: Mapping[Tensor, Tensor]) -> Tensor:
+        """Return the norm of tensors of which each process has parts; equal parts count once."""
+        alone = [part for param, part in parts.items() if param not in self._home]
+        result = joint_norm(alone).square() if alone else torch.zeros((), dtype=torch.float64)
+        if parts:
+            self.check_united()
+        for domain, mine in self._by_domain(list(parts)):
+            once = [parts[param] for param in mine if domain.first_with(param)]
+            square = joint_norm(once).square() if once else torch.zeros(())
+            result = domain.total(square.to(mine[0].device, torch.float64)) + result.to(mine[0].device)
+        return result.sqrt()
 
     def average(self, loss: Tensor | None) -> Tensor | None:
         """Return the mean of the losses of all processes."""

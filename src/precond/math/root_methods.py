@@ -59,14 +59,16 @@ class Damped(InverseRoot):
 
     Attributes:
         damping: Added to the diagonal.
+        floor: Eigenvalues below this fraction of the largest are raised to it: in single precision they are noise.
     """
 
     damping: float = 1e-12
+    floor: float = 1e-6
 
     def __call__(self, matrices: Tensor, p: float, basis: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return roots and failures."""
         values, vectors, failed = safe_eigh(_with_ridge(matrices, self.damping))
-        return damped_root(values, vectors, p, self.damping), failed
+        return damped_root(values, vectors, p, self.damping, self.floor), failed
 
 
 @final
@@ -80,12 +82,14 @@ class AdaptiveQR(InverseRoot):
         tolerance: Off-diagonal mass of ``Q^T A Q``, relative to the whole, up to which ``Q`` is kept as it is.
         iterations: Most QR iterations at a time.
         damping: Added to the diagonal.
+        floor: Eigenvalues below this fraction of the largest are raised to it.
     """
 
     warm: ClassVar[bool] = True
     tolerance: float = 0.01
     iterations: int = 1
     damping: float = 1e-12
+    floor: float = 1e-6
 
     def __call__(self, matrices: Tensor, p: float, basis: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return roots and failures; writes to ``basis``."""
@@ -96,7 +100,7 @@ class AdaptiveQR(InverseRoot):
         ridged = _with_ridge(matrices, self.damping)
         values, vectors, failed, _ = adaptive_qr(ridged, basis, self.tolerance, self.iterations)
         basis.copy_(vectors)
-        return damped_root(values, vectors, p, self.damping), failed
+        return damped_root(values, vectors, p, self.damping, self.floor), failed
 
 
 @final

@@ -9,26 +9,24 @@ from precond.math.eigen import inf_norm, safe_eigh
 from precond.math.products import fast_products
 
 
-def damped_root(values: Tensor, vectors: Tensor, p: float, damping: float) -> Tensor:
+def damped_root(values: Tensor, vectors: Tensor, p: float, damping: float, floor: float = 0.0) -> Tensor:
     """Return ``V diag(l)^(-1/p) V^T``, the spectrum lifted as a whole where its least value is below ``damping``.
 
-    What is then still below rounding level, relative to the largest, is noise, and is raised to it.
-
-    Source: the published code of Distributed Shampoo (arXiv 2309.06497), but for the last.
+    Source: the published code of Distributed Shampoo (arXiv 2309.06497), but for ``floor``.
 
     Args:
         values: Eigenvalues, shape ``[batch, n]``.
         vectors: Eigenvectors in columns, shape ``[batch, n, n]``.
         p: Order of the root, positive; need not be an integer.
         damping: Least eigenvalue to take a root of.
+        floor: Eigenvalues below this fraction of the largest are raised to it.
 
     Returns:
         Shape ``[batch, n, n]``.
     """
     least = values.amin(-1, keepdim=True)
     lifted = torch.where(least < damping, values - least + damping, values)
-    precision = torch.finfo(values.dtype)
-    lifted = torch.maximum(lifted, precision.eps * lifted.amax(-1, keepdim=True)).clamp(min=precision.tiny)
+    lifted = torch.maximum(lifted, floor * lifted.amax(-1, keepdim=True)).clamp(min=torch.finfo(values.dtype).tiny)
     half = vectors * lifted.pow(-0.5 / p)[:, None, :]
     with fast_products(half, half.numel() * half.shape[-1]):
         return torch.bmm(half, half.mT)

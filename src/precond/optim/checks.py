@@ -19,6 +19,11 @@ def dense(gradient: Tensor) -> Tensor:
 
 def check_parameter(name: str, param: Tensor) -> None:
     """Refuse a parameter that is not of real floating-point numbers."""
+    if getattr(param, "_is_flat_param", False):
+        raise BadInputError(
+            f"parameter {name or tuple(param.shape)} is a flat shard of FullyShardedDataParallel and does not tell "
+            "whose pieces it holds: shard the model with torch.distributed.fsdp.fully_shard"
+        )
     if not param.is_floating_point():
         raise BadInputError(
             f"parameter {name or tuple(param.shape)} has dtype {param.dtype}; real floating-point parameters are "

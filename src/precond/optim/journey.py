@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Distributor, Duty, Method, Need, Shared
+from precond.optim.checks import dense
 from precond.optim.layout import Layout
 from precond.optim.replay import Seen
 from precond.optim.slab import working_dtype
@@ -57,32 +58,28 @@ class Journey:
     def _collect(self, seen: Seen) -> Seen:
         """Return all that is worked on here, once the processes have agreed on it."""
         layout, distributor = self.layout, self.distributor
-        loss = distributor.average(seen.loss) if layout.needs_loss else seen.loss
+        if layout.needs_loss:
+            seen = dataclasses.replace(seen, loss=distributor.average(seen.loss))
         agreed = distributor.agree(layout.params)
         self.walker.leave_out(agreed.dropped)
         self._held = {param: distributor.held(param) for param in agreed.parts}
+        lookback = None if seen.lookback is None else {param: _held(v) for param, v in seen.lookback.items()}
+        if layout.clips:
+            norm = distributor.norm({param: dense(part) for param, part in agreed.parts.items()})
+            before = None if lookback is None else distributor.norm(lookback)
+            seen = dataclasses.replace(seen, norm=norm, lookback_norm=before)
         away = {param: part for param, part in agreed.parts.items() if layout.duties[param] is not Duty.HOLDER}
         if not away:
-            return dataclasses.replace(seen, gradients=agreed.parts, weights=self._held, loss=loss)
+            return dataclasses.replace(seen, gradients=agreed.parts, weights=self._held, lookback=lookback)
         here = {param: part for param, part in agreed.parts.items() if param not in away}
         weights = {param: self._held[param] for param in here}
         read = {param: self._held[param] for param in away if self._reads_weights(param)}
         weights |= distributor.whole(read) if read else {}
-        gradients, lookback = here | distributor.whole(away), self._look_back(seen.lookback, away)
-        return dataclasses.replace(seen, gradients=gradients, weights=weights, loss=loss, lookback=lookback)
-
-    def _look_back(
-        self, lookback: Mapping[Tensor, Tensor] | None, away: Mapping[Tensor, Tensor]
-    ) -> Mapping[Tensor, Tensor] | None:
-        """Return what is worked on here of the gradients at the weights of the step before."""
-        if lookback is None:
-            return None
-        wanted = [param for param in away if Need.LOOKBACK in self.layout.methods[param].needs]
-        parts = {
-            param: lookback[param].to_local() if hasattr(lookback[param], "to_local") else lookback[param]
-            for param in wanted
-        }
-        return {**lookback, **(self.distributor.whole(parts) if parts else {})}
+        if lookback is not None:
+            wanted = {param: lookback[param] for param in away if Need.LOOKBACK in layout.methods[param].needs}
+            lookback |= distributor.whole(wanted)
+        gradients = here | distributor.whole(away)
+        return dataclasses.replace(seen, gradients=gradients, weights=weights, lookback=lookback)
 
     def _reads_weights(self, param: Tensor) -> bool:
         decay = self.layout.methods[param].decay
@@ -190,6 +187,11 @@ class Journey:
                 and any(param in moved for param in slab.kin)
             ):
                 slab.pass_by()
+
+
+def _held(tensor: Tensor) -> Tensor:
+    """Return what this process holds of a tensor."""
+    return tensor.to_local() if hasattr(tensor, "device_mesh") else tensor
 
 
 def move(weights: list[Tensor], updates: list[Tensor], rate: float | Tensor, method: Method, decay: float) -> None:

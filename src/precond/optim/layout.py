@@ -55,6 +55,11 @@ class Layout:
         return result
 
     @functools.cached_property
+    def clips(self) -> bool:
+        """Whether a method clips the gradients of all parameters together."""
+        return any(method.clip is not None for method in self.methods.values())
+
+    @functools.cached_property
     def needs_loss(self) -> bool:
         """Whether a method needs the loss."""
         return any(Need.LOSS in method.needs for method in {id(m): m for m in self.methods.values()}.values())
@@ -138,6 +143,11 @@ def _tenants(followed: Mapping[Tensor, Method]) -> list[Tenant]:
     whole: dict[tuple[int, torch.Size], bool] = {}
     tenants = []
     for param, method in followed.items():
+        if method.scope is Scope.GLOBAL and hasattr(param, "device_mesh"):
+            raise IncompatibleError(
+                f"{type(method.preconditioner).__name__} acts on all parameters as one vector, and one of them is "
+                "sharded: give it whole parameters, or take a method that acts on one tensor at a time"
+            )
         kind = (id(method), param.shape)
         if kind not in whole:
             whole[kind] = _sees_whole(method, param)
@@ -149,8 +159,8 @@ def _tenants(followed: Mapping[Tensor, Method]) -> list[Tenant]:
 
 def _sees_whole(method: Method, param: Tensor) -> bool:
     """Whether a step cannot be taken part by part: entries interact, or the state cannot be cut along with them."""
-    if method.preconditioner.scope is Scope.GLOBAL and not hasattr(param, "device_mesh"):
-        return False  # every process that has all parameters takes them as one vector
+    if method.preconditioner.scope is Scope.GLOBAL:
+        return False  # every process has all parameters, and takes them as one vector
     if method.scope is not Scope.ELEMENTWISE or isinstance(method.step, Shared):
         return True
     if method.needs & (Need.LOOKBACK | Need.PROBE):  # what is not finite is left out by whoever sees all of it
@@ -163,11 +173,6 @@ def _sees_whole(method: Method, param: Tensor) -> bool:
 def _check(method: Method, duty: Duty, distributor: Distributor) -> None:
     if duty is Duty.HOLDER:
         return
-    if method.scope is Scope.GLOBAL:
-        raise IncompatibleError(
-            f"{type(method.preconditioner).__name__} acts on all parameters as one vector, which no process has: give "
-            "it parameters that are not sharded (distributor=Local()), or take a method for one tensor at a time"
-        )
     if Need.PROBE in method.needs:
         raise IncompatibleError(
             "this method probes the Hessian at other weights, which processes that own different tensors do not do "

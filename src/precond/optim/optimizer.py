@@ -10,8 +10,7 @@ from torch import Tensor
 
 from precond.core import BadInputError, Distributor, Method, Need, Route, Work, named_tensors
 from precond.distributors.choose import choose
-from precond.math.norms import joint_norm
-from precond.optim.checks import check_closure, check_method, check_parameter, check_rate, dense
+from precond.optim.checks import check_closure, check_method, check_parameter, check_rate
 from precond.optim.heap import keep_freed_memory
 from precond.optim.journey import Journey
 from precond.optim.layout import Layout, lay_out, named
@@ -71,7 +70,7 @@ class Optimizer(torch.optim.Optimizer):
         self.work = Work()
         self._rules: list[Rule] = []
         self._default = method
-        self._needs, self._clips = Need.NOTHING, False
+        self._needs = Need.NOTHING
         self._distributor = distributor
         self._layout: Layout | None = None
         self._known: set[int] = set()
@@ -95,7 +94,6 @@ class Optimizer(torch.optim.Optimizer):
                 chosen = rule.method_for(name, param)
                 check_method(chosen)
                 self._needs |= chosen.needs
-                self._clips |= chosen.clip is not None
         except Exception:
             self.param_groups.pop()
             raise
@@ -176,7 +174,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def _see(self, replay: Replay | None, slabs: list[Slab]) -> Seen:
         """Return what the methods need beside gradients, and remember what the next step will need."""
-        lookback = probe = norm = lookback_norm = loss = None
+        lookback = probe = loss = None
         if replay is not None:
             loss = None if replay.value is None else torch.as_tensor(replay.value).detach()
             if Need.LOOKBACK in self._needs:
@@ -185,10 +183,7 @@ class Optimizer(torch.optim.Optimizer):
             if Need.PROBE in self._needs:
                 probe = probed(replay, slabs)
                 self.work.hvps += 1
-        if self._clips:
-            norm = joint_norm([dense(param.grad) for param in self._params() if param.grad is not None])
-            lookback_norm = None if lookback is None else joint_norm(list(lookback.values()))
-        return Seen(loss=loss, lookback=lookback, probe=probe, norm=norm, lookback_norm=lookback_norm)
+        return Seen(loss=loss, lookback=lookback, probe=probe)
 
     def _params(self) -> list[Tensor]:
         return [param for group in self.param_groups for param in group["params"]]
@@ -221,7 +216,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what pickling and copying need; slabs are rebuilt."""
-        kept = ("work", "_rules", "_default", "_needs", "_clips", "_reported", "_distributor", "_backend")
+        kept = ("work", "_rules", "_default", "_needs", "_reported", "_distributor", "_backend")
         own = {name: getattr(self, name) for name in kept}
         return {**super().__getstate__(), **own, "_layout": None, "_known": set()}
 

@@ -128,7 +128,7 @@ class Eigenbasis:
             turned, order, failed = power_qr(blocks, bases) if self.tolerance == 0.0 else self._turn(blocks, bases)
             basis.copy_(turned.view(basis.shape))
             orders.append(_whole(order, basis))
-            health += Health.of(failed, f"no new basis of mode {mode}")
+            health += Health.of(failed.view(len(factor), -1).any(1), f"no new basis of mode {mode}")
         if not bool(state.found.all()):
             health += self._find(state)
         return orders, health

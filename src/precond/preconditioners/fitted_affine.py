@@ -10,13 +10,14 @@ from torch import Tensor
 
 from precond.core import HEALTHY, Evidence, Health, Need, Preconditioner, Scope, Traits
 from precond.math.norms import largest_eigenvalue
+from precond.math.products import fast_products
 from precond.math.shapes import balanced_matrix
 from precond.preconditioners.fitting import (
     Criterion,
     check_fit,
+    drawn_pair,
     fit_needs,
     keep_finite,
-    noise_of,
     pair,
     running_bound,
     starting_scale,
@@ -48,16 +49,16 @@ class FittedAffine(Preconditioner[FittedAffineState]):
     """``P v = L^T L v R^T R`` with triangular ``L`` and ``R``, fitted online: towards ``E[gg^T]^(-1/2)`` or ``|H|^-1``.
 
     Each pair ``(v, h)`` takes one step of relative gradient descent on ``E[h^T P h + v^T P^-1 v]``, along ``dQ = E Q``
-    with triangular ``E``, so that the diagonals stay positive. For the whitening criterion the mean over normal ``v``
-    is taken. Vectors are single rows, so that they get one dense factor; longer tensors are cut into the two groups of
-    axes whose sides have the least squares.
+    with triangular ``E``, so that the diagonals stay positive. For the whitening criterion ``v`` is drawn, by a
+    counter, so that a run repeats. Vectors are single rows, so that they get one dense factor; longer tensors are cut
+    into the two groups of axes whose sides have the least squares.
 
     Sources: Li (arXiv 1809.10232); Pooladzandi and Li (arXiv 2402.04553) and their published code.
 
     Attributes:
         lr: Relative step size of the fit, in ``(0, 1)``.
         beta: Decay of the running bounds.
-        damping: Standard deviation of the noise that is thought added to each ``h``, beside its rounding.
+        damping: Standard deviation of the noise that is added to each ``h``, beside its rounding.
         max_size: Longer sides get a diagonal factor.
         max_skew: So do sides that are more than this multiple of the other side.
         init_scale: ``Q`` starts as this multiple of the identity; by the size of the first ``h`` unless given.
@@ -114,20 +115,17 @@ class FittedAffine(Preconditioner[FittedAffineState]):
         told = tells(v, h)
         if self.init_scale is None:
             self._start(state, v, h, told)
+        v, h = drawn_pair(v, h, state.steps, self.damping)
         state.steps.add_(told)
+        with fast_products(h, h.numel() * max(h.shape[1:])):
+            self._fit(state, v, h, told)
+
+    def _fit(self, state: FittedAffineState, v: Tensor, h: Tensor, told: Tensor) -> None:
+        """Take one step with the pair ``(v, h)``, matrices ``[batch, m, n]``."""
         left, right = state.left, state.right
         a = _times(left, _times(right, h.mT).mT)
-        noise = noise_of(h, self.damping).square()
-        if v is None:
-            inverses = [_inverse(left), _inverse(right)]
-            targets = [_scaled(_gram(inverses[0]), _size(inverses[1])), _scaled(_gram(inverses[1]), _size(inverses[0]))]
-        else:
-            b = _solve(left, _solve(right, v.mT).mT)
-            targets = [_gram(b.mT, left), _gram(b, right)]
-        terms = [
-            _gram(a.mT, left) + _scaled(_gram(left.mT if left.ndim == 3 else left), noise * _size(right)),
-            _gram(a, right) + _scaled(_gram(right.mT if right.ndim == 3 else right), noise * _size(left)),
-        ]
+        b = _solve(left, _solve(right, v.mT).mT)
+        terms, targets = [_gram(a.mT, left), _gram(a, right)], [_gram(b.mT, left), _gram(b, right)]
         for side, (q, term, target) in enumerate(zip((left, right), terms, targets, strict=True)):
             both = term + target
             size = both.amax(-1) if q.ndim == 2 else largest_eigenvalue(both)
@@ -150,8 +148,8 @@ class FittedAffine(Preconditioner[FittedAffineState]):
         """Return ``Q^T Q v``."""
         refuse_shift(self, shift)
         u = _matrices(v).to(state.left.dtype)
-        u = _times(state.left, u, twice=True)
-        u = _times(state.right, u.mT, twice=True).mT
+        with fast_products(u, u.numel() * max(u.shape[1:])):
+            u = _times(state.right, _times(state.left, u, twice=True).mT, twice=True).mT
         order, _, _ = balanced_matrix(v.shape[1:])
         u = u.reshape(v.shape[0], *(v.shape[1 + i] for i in order))
         return u.permute(0, *(1 + order.index(i) for i in range(len(order)))).contiguous()
@@ -181,24 +179,6 @@ def _solve(q: Tensor, v: Tensor) -> Tensor:
     return v / q.unsqueeze(-1) if q.ndim == 2 else torch.linalg.solve_triangular(q.mT, v, upper=False)
 
 
-def _inverse(q: Tensor) -> Tensor:
-    if q.ndim == 2:
-        return 1.0 / q
-    identity = torch.eye(q.shape[-1], dtype=q.dtype, device=q.device).expand_as(q)
-    return torch.linalg.solve_triangular(q, identity, upper=True)
-
-
-def _gram(x: Tensor, q: Tensor | None = None) -> Tensor:
-    """Return ``X^T X``, or its diagonal where the factor ``q`` that it is for, or ``x`` itself, is diagonal."""
-    if x.ndim == 2:
-        return x.square()
-    return torch.bmm(x.mT, x) if q is None or q.ndim == 3 else x.square().sum(-2)
-
-
-def _size(x: Tensor) -> Tensor:
-    """Return the squared Frobenius norm, ``[batch]``."""
-    return x.flatten(1).square().sum(1)
-
-
-def _scaled(x: Tensor, by: Tensor) -> Tensor:
-    return x * by.view(-1, *(1,) * (x.ndim - 1))
+def _gram(x: Tensor, q: Tensor) -> Tensor:
+    """Return ``X^T X``, or its diagonal where the factor ``q`` that it is for is diagonal."""
+    return torch.bmm(x.mT, x) if q.ndim == 3 else x.square().sum(-2)

@@ -11,12 +11,13 @@ from torch import Tensor
 from precond.core import HEALTHY, Evidence, Health, Need, Preconditioner, Scope, Traits
 from precond.math.modes import mode_products
 from precond.math.norms import largest_eigenvalue, largest_singular_value
+from precond.math.products import fast_products
 from precond.preconditioners.fitting import (
     Criterion,
     check_fit,
+    drawn_pair,
     fit_needs,
     keep_finite,
-    noise_of,
     pair,
     running_bound,
     starting_scale,
@@ -56,7 +57,7 @@ class FittedKron(Preconditioner[FittedKronState]):
     Attributes:
         lr: Relative step size of the fit, in ``(0, 1)``.
         beta: Decay of the running bounds.
-        damping: Standard deviation of the noise that is thought added to each gradient, beside its rounding.
+        damping: Standard deviation of the noise that is added to each ``h``, beside its rounding; drawn by a counter.
         max_size: Longer axes get a diagonal factor.
         max_skew: So do axes whose length squared is more than this multiple of the number of entries.
         init_scale: ``Q`` starts as this multiple of the identity; by the size of the first ``h`` unless given.
@@ -115,21 +116,17 @@ class FittedKron(Preconditioner[FittedKronState]):
         told = tells(v, h)
         if self.init_scale is None:
             self._start(state, v, h, told)
+        _, noisy = drawn_pair(v, h, state.steps, self.damping)
         state.steps.add_(told)
+        with fast_products(h, h.numel() * max(h.shape[1:])):
+            self._fit(state, v, noisy, told)
+
+    def _fit(self, state: FittedKronState, v: Tensor | None, h: Tensor, told: Tensor) -> None:
+        """Take one step with ``h``, ``[batch, *modes]``, and ``v`` shaped alike, or in the mean over normal ``v``."""
         through = _apply(state.factors, h)
-        noise = noise_of(h, self.damping)
-        squares = [_square(factor) for factor in state.factors]  # Q_i^T Q_i
-        sizes = [square.flatten(1).square().sum(1) for square in squares]
         for mode, (q, bound) in enumerate(zip(state.factors, state.bounds, strict=True)):
-            others = noise.square()
-            for other, size in enumerate(sizes):
-                others = others * size if other != mode else others
             term = _gram(through, q, mode)
-            if q.ndim == 2:
-                term = term + others[:, None] * squares[mode].square()
-            else:
-                term = term.baddbmm_(others[:, None, None] * squares[mode], squares[mode])
-            if v is None:  # the mean over all normal v
+            if v is None:
                 target = h[0].numel() / h.shape[mode + 1]
                 size = (term.amax(-1) if q.ndim == 2 else largest_eigenvalue(term)) + target
                 change = (term * q if q.ndim == 2 else torch.bmm(term, q)) - target * q
@@ -180,10 +177,6 @@ def _apply(factors: list[Tensor], v: Tensor) -> Tensor:
         if q.ndim == 2:
             v = v * q.square().view(q.shape[0], *(q.shape[1] if i == mode else 1 for i in range(len(factors))))
     return v
-
-
-def _square(q: Tensor) -> Tensor:
-    return q.square() if q.ndim == 2 else torch.bmm(q.mT, q)
 
 
 def _gram(v: Tensor, q: Tensor, mode: int) -> Tensor:

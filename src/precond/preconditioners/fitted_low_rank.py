@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from precond.core import HEALTHY, BadInputError, Evidence, Health, Need, Preconditioner, Scope, Traits
-from precond.math.draws import normals
 from precond.preconditioners.fitting import (
     Criterion,
     check_fit,
+    drawn_pair,
     fit_needs,
     keep_finite,
     pair,
@@ -115,10 +115,7 @@ class FittedLowRank(Preconditioner[FittedLowRankState]):
             scale = starting_scale(given, h, self.damping)
             start = (state.steps == 0) & scale.isfinite() & (scale > 0)
             state.d.mul_(torch.where(start, scale, 1.0)[:, None])
-        noise = normals(state.steps, h)
-        w = noise if given is None else given
-        h = h + (self.damping + torch.finfo(h.dtype).eps * h.abs()) * noise
-        self._fit(state, w, h)
+        self._fit(state, *drawn_pair(given, h, state.steps, self.damping))
         state.steps.add_(1)
 
     def apply(self, state: FittedLowRankState, v: Tensor, *, shift: float = 0.0) -> Tensor:
@@ -129,7 +126,7 @@ class FittedLowRank(Preconditioner[FittedLowRankState]):
         return (state.d * _plus(state.v, state.u, flat)).reshape(v.shape)
 
     def refresh(self, state: FittedLowRankState) -> Health:
-        """Bring ``U^T U`` and ``V^T V`` nearer to each other; ``U V^T`` changes by a fourth order of that."""
+        """Bring ``U^T U`` and ``V^T V`` nearer; ``U V^T`` changes in the fourth order of their distance."""
         if not state.u.shape[2]:
             return HEALTHY
         uu, vv = torch.bmm(state.u.mT, state.u), torch.bmm(state.v.mT, state.v)

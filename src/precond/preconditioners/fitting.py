@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Evidence, Need, need
+from precond.math.draws import normals
 
 Criterion = Literal["whitening", "newton"]
 """What ``P`` is fitted to: the gradients of a stream, towards ``E[gg^T]^(-1/2)``; or the products of the Hessian with
@@ -47,9 +48,20 @@ def tells(v: Tensor | None, h: Tensor) -> Tensor:
     return h.flatten(1).abs().amax(1) > 0 if v is not None else torch.ones_like(h.flatten(1)[:, 0], dtype=torch.bool)
 
 
-def noise_of(h: Tensor, damping: float) -> Tensor:
-    """Return the standard deviation of the noise that is thought added to ``h``, beside its rounding, ``[batch]``."""
-    return damping + torch.finfo(h.dtype).eps * h.flatten(1).square().mean(1).sqrt()
+def drawn_pair(v: Tensor | None, h: Tensor, steps: Tensor, damping: float) -> tuple[Tensor, Tensor]:
+    """Return ``(v, h + (damping + eps |h|) noise)``, where noise is drawn, and ``v`` is that noise unless given.
+
+    Args:
+        v: Probes, or nothing.
+        h: Their products, or gradients, ``[batch, ...]``.
+        steps: Counters of the members, ``[batch]``, on which alone the draw depends.
+        damping: Standard deviation of the noise.
+
+    Returns:
+        The pair to fit.
+    """
+    noise = normals(steps, h)
+    return (noise if v is None else v), h + (damping + torch.finfo(h.dtype).eps * h.abs()) * noise
 
 
 def starting_scale(v: Tensor | None, h: Tensor, damping: float) -> Tensor:

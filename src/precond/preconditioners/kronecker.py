@@ -167,7 +167,7 @@ class Kronecker(Preconditioner[KroneckerState]):
         modes = sum(factor is not None for factor in state.factors)
         exponent = self._exponent(modes)
         take = self.root or Eigen(self.floor)
-        absorbed = int(state.steps.max()) if isinstance(take, Eigen) and not self.debias else 0
+        absorbed = int(state.steps.max()) if isinstance(take, Eigen) and self.eps > 0 and not self.debias else 0
         any_failed: Tensor | bool = False
         for mode, (factor, root, basis) in enumerate(zip(state.factors, state.roots, state.bases, strict=True)):
             if factor is None or root is None:

@@ -33,6 +33,7 @@ _WHAT = {
     Kind.SMOOTH: "minimizes a smooth function",
     Kind.LINEAR_SYSTEM: "solves a square linear system",
     Kind.LEAST_SQUARES: "solves a linear least-squares problem",
+    Kind.PROGRAM: "minimizes under constraints",
 }
 
 
@@ -132,7 +133,7 @@ def known_names() -> list[str]:
     iterations = [name for name, recipe in recipes.items() if recipe.builds is Builds.ITERATION]
     parts = [name for name, recipe in recipes.items() if recipe.builds is Builds.PRECONDITIONER]
     pairs = [f"{iteration}+{part}" for iteration in iterations for part in parts]
-    alone = [name for name, recipe in recipes.items() if recipe.builds is not Builds.PRECONDITIONER]
+    alone = [name for name, recipe in recipes.items() if recipe.builds in (Builds.METHOD, Builds.ITERATION)]
     return [*alone, *pairs, *RIVALS]
 
 
@@ -211,6 +212,7 @@ _ASKS = {
     Kind.SMOOTH: "is a smooth function to minimize",
     Kind.LINEAR_SYSTEM: "is a square linear system",
     Kind.LEAST_SQUARES: "is a linear least-squares problem",
+    Kind.PROGRAM: "has constraints",
 }
 
 

@@ -43,6 +43,7 @@ def distributed_shampoo(
     b2: float = 1.0,
     b3: float | None = None,
     eps: float = 1e-12,
+    floor: float = 1e-6,
     graft: Grafting = "none",
     graft_b2: float = 0.999,
     graft_eps: float = 1e-10,
@@ -89,14 +90,14 @@ def distributed_shampoo(
            code raises at once.
         5. Eigenvectors are kept with that of the largest eigenvalue first. The published code keeps them in ascending
            order, in which each QR iteration may undo the one before.
-        6. Eigenvalues below rounding level, relative to the largest, are raised to it, without which single precision
-           divides by its own noise.
+        6. Eigenvalues below ``floor`` times the largest are raised to it; in single precision they are noise. 0 is the
+           published code.
         7. Work and state are not distributed by this recipe; that is for the driver.
     """
     start = every if start is None else start
     if start < 1:
         raise BadInputError(f"the first step to precondition is 1 or later, not {start}")
-    take: InverseRoot = Damped(eps) if adaptive is None else AdaptiveQR(adaptive, damping=eps)
+    take: InverseRoot = Damped(eps, floor) if adaptive is None else AdaptiveQR(adaptive, 1, eps, floor)
     factors: Preconditioner[Any] = Kronecker(
         b2, eps=0.0, exponent=_exponents(exponent), root=take, debias=debias, one_sided=one_sided, tolerated=tolerated
     )

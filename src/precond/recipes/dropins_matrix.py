@@ -199,6 +199,7 @@ class DistributedShampoo(Optimizer):
         dampening: What is taken off each direction after the first.
         use_nesterov: Use Nesterov momentum.
         one_sided: Only the shortest axis gets a factor.
+        eigenvalue_floor: Eigenvalues below this fraction of the largest are raised to it; 0 is the published code.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
@@ -226,6 +227,7 @@ class DistributedShampoo(Optimizer):
         dampening: float = 0.0,
         use_nesterov: bool = False,
         one_sided: bool = False,
+        eigenvalue_floor: float = 1e-6,
         distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
@@ -235,7 +237,7 @@ class DistributedShampoo(Optimizer):
             every=precondition_frequency, start=start_preconditioning_step, block=max_preconditioner_dim,
             fewest_axes=target_parameter_dimensionality, debias=use_bias_correction, exponent=inverse_exponent_override,
             one_sided=one_sided, adaptive=adaptive_tolerance, tolerated=num_tolerated_failed_amortized_computations,
-            momentum=momentum, dampening=dampening, nesterov=use_nesterov,
+            momentum=momentum, dampening=dampening, nesterov=use_nesterov, floor=eigenvalue_floor,
         )  # fmt: skip
         super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 

@@ -212,7 +212,7 @@ def lean_soap(
     * ``one_sided``: only the shortest axis has a basis; ``block``: the tensor is cut into tiles of this side;
       ``tolerance``: bases that are good enough are not turned; as for `soap`.
 
-    ``benchmarks/lean.py`` measures what each costs in loss and gains in time; the defaults are those that cost nothing.
+    ``benchmarks/lean.py`` measures what each costs in loss and gains in time; the defaults cost least for their gain.
 
     Deviations:
         1. The savings: the paper has whole matrices in one precision. Without any of them this is `soap`.

@@ -62,9 +62,9 @@ def psgd_kron(
     Deviations:
         1. The published code is followed, in its default coordinates ``dQ = Q^(1/2) E Q^(3/2)``; the paper has
            triangular ``Q`` and ``dQ = E Q``.
-        2. Nothing is random: the noise that damps the gradient enters through its expectation, spectral norms are
-           estimated by power iterations from the column of largest norm, and the factors are balanced every hundredth
-           step rather than with probability 0.01.
+        2. The noise that damps the gradient depends on the number of the step alone, spectral norms are estimated by
+           power iterations from the column of largest norm, and the factors are balanced every hundredth step rather
+           than with probability 0.01.
         3. ``Q`` starts from the size of each tensor's own gradient; the code has one size for the model.
         4. The fit takes every gradient; the code can be told to leave some out at random.
     """
@@ -103,16 +103,17 @@ def psgd_affine(
     """PSGD with an affine preconditioner that whitens the gradient.
 
     ``P = Q^T Q`` with ``Q = R x L``, both upper triangular: for a gradient ``G``, as a matrix, ``P G = L^T L G R^T R``.
-    With ``A = L G R^T`` and ``B = L^-T V R^-1`` for normal ``V``, ``T = A A^T``, ``N = E[B B^T] =
-    ||R^-1||_F^2 (L L^T)^-1`` and ``l = ||T + N||_2``: ``c <- max(fit_beta c + (1 - fit_beta) l, l)``,
-    ``L <- L - fit_lr / c triu(T - N) L``; and so for ``R``, with ``A^T A`` and ``E[B^T B]``. Sides longer than
+    With ``V`` normal, ``H = G + noise V``, ``A = L H R^T``, ``B = L^-T V R^-1``, ``T = A A^T``, ``N = B B^T`` and
+    ``l = ||T + N||_2``: ``c <- max(fit_beta c + (1 - fit_beta) l, l)``, ``L <- L - fit_lr / c triu(T - N) L``; and so
+    for ``R``, with ``A^T A`` and ``B^T B``. Sides longer than
     ``max_size``, or than ``max_skew`` times the other, have a diagonal factor. Vectors are single rows. Then momentum,
     clipping and step as in `psgd_kron`.
 
     Deviations:
         1. The published code is followed, the running bound ``c`` being that of its newer triangular form.
-        2. Nothing is random: ``V`` and the noise that damps the gradient enter through expectations, spectral norms are
-           estimated by power iterations, and factors are balanced every hundredth step.
+        2. What is drawn at a step depends on the number of the step alone, spectral norms are estimated by power
+           iterations from the column of largest norm, and factors are balanced every hundredth step rather than with
+           probability 0.01.
         3. ``Q`` starts from ``(mean g^4 + damping^4)^(-1/8)`` of each tensor, as in the newer code; the older has
            ``(mean g^2)^(-1/4)``.
         4. Sides beyond ``max_size`` have diagonal factors; the code has no limit unless given one.

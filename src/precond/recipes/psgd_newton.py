@@ -49,7 +49,7 @@ def psgd_newton(
     ``P = Q^T Q`` makes ``E[h^T P h + v^T P^-1 v]`` least for pairs of a normal ``v`` and ``h = H v``: then
     ``P = |H|^-1``, whatever the signs of the eigenvalues of ``H``. The fits are those of
     `psgd_kron` (``T_i - N / n_i`` becoming ``T_i - V_i``, the Gram matrices of ``P h`` and of ``v`` along axis ``i``),
-    `psgd_affine` (``B = L^-T V R^-1``, no mean taken) and `psgd_lra`. ``Q`` starts at
+    `psgd_affine` and `psgd_lra`, ``v`` being the probe. ``Q`` starts at
     ``(mean v^2)^(1/4) (mean h^4 + damping^4)^(-1/8)``. Then ``m <- b m + (1 - b) g`` with
     ``b = min(t / (t + 1), momentum)`` and ``w <- (1 - lr decay) w - lr P m``.
 
