@@ -94,6 +94,16 @@ def test_rows_are_scattered_alike_by_kernels_and_by_torch(layout, threads, monke
     torch.testing.assert_close(scatter_rows(a, places, signs, 11), plain)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, F64, torch.complex128])
+def test_every_operator_knows_the_norms_of_its_columns(dtype, monkeypatch):
+    monkeypatch.setattr(tall, "_large", 100)
+    a = torch.randn(300, 9, generator=torch.Generator().manual_seed(4), dtype=dtype)
+    want = torch.linalg.vector_norm(a, dim=0)
+    for operator in (as_operator(a), as_operator(a.to_sparse_csr()), as_operator(a.T.contiguous().T)):
+        torch.testing.assert_close(operator.column_norms().to(want.dtype), want)
+    assert FunctionOperator(lambda x: x @ a.mT, a.shape).column_norms() is None
+
+
 def test_every_operator_sketches_itself():
     a = torch.randn(300, 90, generator=torch.Generator().manual_seed(4), dtype=F64)
     embedding = SparseSign(4).draw(300, 100)

@@ -93,6 +93,14 @@ class Operator(abc.ABC):
         """Return a dense ``F`` of shape ``[k, n]`` with ``A = F^H F``, or ``None`` when none is at hand."""
         return None
 
+    def column_norms(self) -> Tensor | None:
+        """Return the norm of each column, shape ``[n]``, real, or ``None`` when only products are known."""
+        matrix = self.entries()
+        if matrix is None:
+            return None
+        squares = np.bincount(matrix.indices, np.abs(matrix.data) ** 2, minlength=self.shape[1])
+        return torch.from_numpy(np.sqrt(squares)).to(self.device)
+
     def frobenius_norm(self) -> float | None:
         """Return the Frobenius norm, or ``None`` when only products are known."""
         matrix = self.entries()

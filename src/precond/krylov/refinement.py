@@ -30,8 +30,9 @@ class Refinement(Iteration):
     One product with ``A^H A`` a step, which reads ``A`` once. A stage before the last ends when a step is below
     ``10 u (||A|| ||x|| + 0.04 cond(A) ||r||)``, the accuracy that the normal equations allow; the last one when it is
     below ``4 u (||A|| ||x|| + ||r||)``, with ``u`` the unit of rounding. ``cond`` is estimated by the power method on
-    ``P``. (E. N. Epperly, M. Meier, Y. Nakatsukasa, *Fast randomized least-squares solvers can be just as accurate and
-    stable as classical direct solvers*, 2024, arXiv 2406.03468: FOSSILS with momentum, SPIR with conjugate gradients.)
+    ``P``; columns count as scaled to unit norm. (E. N. Epperly, M. Meier, Y. Nakatsukasa, *Fast randomized
+    least-squares solvers can be just as accurate and stable as classical direct solvers*, 2024, arXiv 2406.03468:
+    FOSSILS with momentum, SPIR with conjugate gradients.)
 
     The heavy ball needs the eigenvalues of ``P A^H A`` within ``(1 +- sqrt(beta))^-2``; a row whose steps do not
     shrink goes on by conjugate gradients, which need no bounds.
@@ -138,22 +139,23 @@ class _Step:
 
 
 class _Scale:
-    """Sizes by which a step is measured: ``||A||_F``, and the condition number by the power method on ``P``."""
+    """Sizes by which a step is measured, of the matrix with its columns scaled to unit norm where these are known."""
 
     def __init__(self, operator: Operator, precondition: Map, b: Tensor) -> None:
         self.unit = torch.finfo(b.dtype).eps / 2
         generator = torch.Generator().manual_seed(0)
         v = torch.randn(1, operator.shape[1], generator=generator, dtype=torch.float64).to(b.device, b.dtype)
         v = v.expand(len(b), -1)
-        known = operator.frobenius_norm()
-        if known is None:  # E ||A v||^2 = ||A||_F^2
-            self.size = norm(operator.matvec(v[:1])).expand(len(b))
+        columns = operator.column_norms()
+        if columns is None:  # E ||A v||^2 = ||A||_F^2
+            self.columns, self.size = torch.ones_like(v[0].real), norm(operator.matvec(v[:1])).expand(len(b))
         else:
-            self.size = torch.full_like(norm(v), known)
+            self.columns = torch.where(columns > 0, columns, 1).to(v.dtype).real
+            self.size = torch.full_like(norm(v), operator.shape[1] ** 0.5)
         largest = self.size.new_zeros(len(b))
         for _ in range(8):
             v = v * column(ratio(torch.ones_like(largest), norm(v)))
-            v = precondition(v)
+            v = self.columns * precondition(self.columns * v)
             largest = norm(v)
         self.condition = torch.nan_to_num(self.size * largest.sqrt())
 
@@ -161,7 +163,7 @@ class _Scale:
         """Return how small a step must be for a stage to be over, as a function of the correction so far."""
 
         def small(d: Tensor) -> Tensor:
-            size = self.size * norm(x + d)
+            size = self.size * norm(self.columns * (x + d))
             if last:
                 return 4 * self.unit * (size + residual)
             return 10 * self.unit * (size + 0.04 * self.condition * residual)

@@ -45,6 +45,18 @@ def normal_products(matrix: Tensor, x: Tensor, b: Tensor | None = None) -> tuple
     return out, torch.linalg.vector_norm(torch.stack(norms), dim=0)
 
 
+def column_norms(matrix: Tensor) -> Tensor:
+    """Return the norm of each column, real; shape ``[m, n] -> [n]``."""
+    if _for_kernels(matrix) and matrix.is_contiguous():
+        from precond.math import tall_kernels as kernels
+
+        squares = torch.zeros(matrix.shape[1], dtype=torch.float64)
+        kernels.column_squares(matrix.numpy(), squares.numpy())
+        if bool(torch.isfinite(squares).all()):
+            return squares.sqrt().to(matrix.dtype)
+    return torch.linalg.vector_norm(matrix, dim=0)
+
+
 def scatter_rows(matrix: Tensor, places: Tensor, signs: Tensor, size: int) -> Tensor:
     """Return the sparse sketch whose row ``r`` is the sum of ``signs[i, j] * matrix[i]`` over all ``places[i, j] = r``.
 

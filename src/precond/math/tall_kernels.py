@@ -53,3 +53,11 @@ def scatter(a, places, signs, out):
             row, sign = places[i, j], signs[i, j]
             for k in range(n):
                 out[row, k] += sign * a[i, k]
+
+
+@numba.njit(cache=True, nogil=True, fastmath=_loose)
+def column_squares(a, out):
+    """Add the square of each entry to the sum of its column."""
+    for i in range(a.shape[0]):
+        for k in range(a.shape[1]):
+            out[k] += a[i, k] * a[i, k]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Embedding, Operator, OperatorTraits
-from precond.math.tall import normal_products
+from precond.math.tall import column_norms, normal_products
 from precond.operators.checks import DECLARED, check_finite, check_shape, refuse_symmetric, working_dtype
 
 
@@ -83,6 +83,10 @@ class DenseOperator(Operator):
     def diagonal(self) -> Tensor:
         """Return the diagonal, shape ``[min(m, n)]``."""
         return self.matrix.diagonal()
+
+    def column_norms(self) -> Tensor:
+        """Return the norm of each column, shape ``[n]``."""
+        return column_norms(self.matrix)
 
     def frobenius_norm(self) -> float:
         """Return the Frobenius norm."""

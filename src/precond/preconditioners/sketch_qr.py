@@ -51,7 +51,7 @@ class SketchQR(Preconditioner[SketchQRState]):
     rows for each column; where that is more than half of the rows, the matrix is factored itself.
 
     ``guess`` is the solution of the sketched problem ``min ||S A x - S b||``, and shifts are exact:
-    ``(A^H S^H S A + shift I)^-1``.
+    ``(A^H S^H S A + shift D^2)^-1``, with ``D`` the norms of the columns of ``S A``.
 
     Attributes:
         sketch: The distribution of ``S``.
@@ -113,10 +113,14 @@ class SketchQR(Preconditioner[SketchQRState]):
         return Health(detail=f"sketch-qr: {left_out} of {columns} directions are left out as dependent")
 
     def apply(self, state: SketchQRState, v: Tensor, *, shift: float = 0.0) -> Tensor:
-        """Return ``(A^H S^H S A + shift I)^-1 v``."""
+        """Return ``(A^H S^H S A + shift D^2)^-1 v``."""
         if state.factors is None:
             return v / (1 + shift)
         return state.factors.apply(v) if shift == 0 else state.factors.apply_shifted(v, shift)
+
+    def metric(self, state: SketchQRState, v: Tensor) -> Tensor:
+        """Return ``D^2 v``."""
+        return v if state.factors is None else v * state.factors.scale.square()
 
     def guess(self, state: SketchQRState, b: Tensor) -> Tensor | None:
         """Return the solution of the sketched problem, by seminormal equations with one correction."""
@@ -153,11 +157,11 @@ class _Factors:
         return torch.linalg.solve_triangular(self.triangle, y, upper=True).mT / self.scale
 
     def apply_shifted(self, v: Tensor, shift: float) -> Tensor:
-        """Return ``(R^H R + shift I)^-1 v`` for each row, with ``R = T D``, by the triangle of ``[R; shift^1/2 I]``."""
+        """Return ``D^-1 (T^H T + shift I)^-1 D^-1 v`` for each row, by the triangle of ``[T; shift^1/2 I]``."""
         below = torch.diag(torch.full_like(self.scale, shift**0.5)).to(self.triangle.dtype)
-        triangle = torch.linalg.qr(torch.cat([self.triangle * self.scale, below]), mode="r").R
-        y = torch.linalg.solve_triangular(triangle.mH, v.mT, upper=False)
-        return torch.linalg.solve_triangular(triangle, y, upper=True).mT
+        triangle = torch.linalg.qr(torch.cat([self.triangle, below]), mode="r").R
+        y = torch.linalg.solve_triangular(triangle.mH, (v / self.scale).mT, upper=False)
+        return torch.linalg.solve_triangular(triangle, y, upper=True).mT / self.scale
 
 
 def _dense(operator: Operator) -> Tensor:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from precond.core import Certificate, Operator, Status
+from precond.core import Certificate, Map, Operator, Status
 
 Certified = tuple[Certificate, Status]
 """A certificate, and the status that it proves where it holds."""
@@ -64,7 +64,13 @@ class Measured:
 
 
 def measure_least_squares(
-    operator: Operator, b: Tensor, x: Tensor, *, matrix_norm: float, inverse: ShiftedInverse | None = None
+    operator: Operator,
+    b: Tensor,
+    x: Tensor,
+    *,
+    matrix_norm: float,
+    inverse: ShiftedInverse | None = None,
+    metric: Map | None = None,
 ) -> Measured:
     """Recompute the residual and its product with the adjoint, and what follows from them.
 
@@ -74,12 +80,16 @@ def measure_least_squares(
 
         ||(A^H A + w^2 I)^-1/2 A^H r|| w / (||r|| ||A||_F),      w = theta ||r|| / sqrt(1 + theta^2 ||x||^2)
 
+    With ``M = D^2`` the columns of ``A`` are taken as scaled to unit norm, ``A D^-1`` and ``D x`` in place of ``A`` and
+    ``x``, so that small columns count as much as large ones.
+
     Args:
         operator: The matrix, with an adjoint.
         b: Right-hand sides, shape ``[batch, m]``.
         x: Solutions, shape ``[batch, n]``.
         matrix_norm: ``||A||_F``.
-        inverse: Maps ``(v, shift)`` to ``(A^H A + shift I)^-1 v`` up to a small factor.
+        inverse: Maps ``(v, shift)`` to ``(A^H A + shift M)^-1 v`` up to a small factor.
+        metric: Maps ``v`` to ``M v``, the squared norms of the columns times ``v``.
 
     Returns:
         The quantities.
@@ -92,15 +102,18 @@ def measure_least_squares(
     normal = _over(_norm(g), matrix_norm * residual)
     backward = None
     if inverse is not None:
-        theta = _over(matrix_norm, size)
-        weight = theta * residual / (1 + (theta * _norm(x)) ** 2).sqrt()
+        scale = metric(torch.ones_like(x[:1]).to(operator.dtype)).real.double().sqrt() if metric else torch.ones(1)
+        scaled = float(operator.shape[1]) ** 0.5 if metric else matrix_norm
+        theta = _over(scaled, size)
+        weight = theta * residual / (1 + (theta * _norm(scale * x)) ** 2).sqrt()
         energy = torch.zeros_like(residual)
         for row, w in enumerate(weight.tolist()):
             v = g[row : row + 1].to(operator.dtype)
-            if 0 < w < math.inf:
+            if 0 < w < 1e150:
                 energy[row] = (v.conj() * inverse(v, w**2)).sum().real.clamp(min=0)
-        backward = torch.where(residual == 0, 0, _over(energy.sqrt() * weight, residual * matrix_norm))
-        backward = torch.where((size > 0) & ~(weight > 0) & (residual > 0), torch.inf, backward)
+        backward = torch.where(residual == 0, 0, _over(energy.sqrt() * weight, residual * scaled))
+        unknown = ~((weight > 0) & (weight < 1e150)) & (residual > 0)
+        backward = torch.where(unknown, torch.inf, backward)
     return Measured(size, _over(residual, size), normal, backward)
 
 

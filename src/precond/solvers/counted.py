@@ -69,6 +69,10 @@ class CountedOperator(Operator):
         """Return the diagonal of the operator."""
         return self.inner.diagonal()
 
+    def column_norms(self) -> Tensor | None:
+        """Return the norms of the columns of the operator."""
+        return self.inner.column_norms()
+
     def frobenius_norm(self) -> float | None:
         """Return the Frobenius norm of the operator."""
         return self.inner.frobenius_norm()

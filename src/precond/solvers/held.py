@@ -59,6 +59,10 @@ class _Held(Preconditioner[Any]):
         """Apply the part."""
         return self.part.apply(state, v, shift=shift)
 
+    def metric(self, state: Any, v: Tensor) -> Tensor:
+        """Return the part's metric times a vector."""
+        return self.part.metric(state, v)
+
     def guess(self, state: Any, b: Tensor) -> Tensor | None:
         """Return the part's guess of a solution."""
         return self.part.guess(state, b)

@@ -108,7 +108,9 @@ def solve_least_squares(
 
     def certify(x: Tensor, rtol: float = goal) -> Certified:
         if not (seen and seen[0][0] is x):
-            measured = measure_least_squares(counted, b, x, matrix_norm=matrix_norm, inverse=prepared.inverse)
+            measured = measure_least_squares(
+                counted, b, x, matrix_norm=matrix_norm, inverse=prepared.inverse, metric=prepared.metric
+            )
             seen[:] = [(x, measured)]
         return judge_least_squares(seen[0][1], rtol=rtol, atol=atol)
 

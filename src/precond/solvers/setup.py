@@ -45,13 +45,15 @@ class Prepared:
         apply: Applies it; counted.
         detail: What the setup has to say.
         guess: Maps right-hand sides to starting points, or to ``None``.
-        inverse: Maps ``(v, shift)`` to ``(A + shift I)^-1 v`` up to a small factor, where the preconditioner can.
+        inverse: Maps ``(v, shift)`` to ``(A + shift M)^-1 v`` up to a small factor, where the preconditioner can.
+        metric: Maps ``v`` to ``M v``.
     """
 
     apply: Map
     detail: str
     guess: Callable[[Tensor], Tensor | None]
     inverse: Callable[[Tensor, float], Tensor] | None
+    metric: Map
 
 
 def prepare(preconditioner: Preconditioner[Any], operator: Operator, like: Tensor, work: Work) -> Prepared:
@@ -86,4 +88,5 @@ def prepare(preconditioner: Preconditioner[Any], operator: Operator, like: Tenso
         detail,
         lambda b: preconditioner.guess(state, b),
         inverse if traits.equivalent and traits.shiftable else None,
+        lambda v: preconditioner.metric(state, v),
     )
