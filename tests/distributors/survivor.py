@@ -22,7 +22,13 @@ STEPS, DEATH = 6, 3
 def main(folder: Path) -> None:
     """Go on from the last checkpoint, if there is one, and compare the end with that of an undisturbed run."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", timeout=timedelta(seconds=60))
+    attempt, rank, size = (os.environ[name] for name in ("TORCHELASTIC_RESTART_COUNT", "RANK", "WORLD_SIZE"))
+    meeting = (
+        f"file://{folder}/rendezvous-{attempt}"  # gloo may find the addresses of dead processes in torchrun's store
+    )
+    dist.init_process_group(
+        "gloo", init_method=meeting, rank=int(rank), world_size=int(size), timeout=timedelta(seconds=60)
+    )
     model, optimizer = build("sharded", maker("soap"))
     saved = sorted(folder.glob("step-*/.metadata"))  # written last, so a checkpoint that has it is complete
     begin = 0
@@ -34,7 +40,7 @@ def main(folder: Path) -> None:
         begin = int(saved[-1].parent.name.removeprefix("step-"))
     for step in range(begin, STEPS):
         train(model, optimizer, range(step, step + 1), split=True)
-        if step == DEATH and dist.get_rank() == 1 and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+        if step == DEATH and dist.get_rank() == 1 and attempt == "0":
             os.kill(os.getpid(), signal.SIGKILL)
         weights, states = get_state_dict(model, optimizer)
         dcp.save({"model": weights, "optim": states}, checkpoint_id=folder / f"step-{step + 1}")
