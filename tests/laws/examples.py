@@ -242,6 +242,8 @@ EXAMPLES: dict[str, Callable[[], list[Any]]] = {
     "FittedKron": lambda: _fitted("fitted_kron"),
     "FittedLowRank": lambda: _fitted("fitted_low_rank"),
     "Deflation": _deflation,
+    "FactorPerMatrix": _factor_per_matrix,
+    "FilterPerMatrix": _filter_per_matrix,
     "Graft": _graft,
     "InverseOf": _inverse_of,
     "Kronecker": _kronecker,

@@ -123,6 +123,24 @@ class Flattens(Good):
         return super().apply(state, v, shift=shift).flatten(1)
 
 
+class KeepsMatrices(Good):
+    def init(self, like: Tensor) -> State:
+        return State(torch.zeros(len(like), like[0].numel(), like[0].numel(), dtype=like.dtype))
+
+    def observe(self, state: State, evidence: Evidence) -> None:
+        rows = need(evidence.gradient, "gradient").flatten(1)
+        state.factor.add_(rows[:, :, None] * rows[:, None, :])
+
+    def apply(self, state: State, v: Tensor, *, shift: float = 0.0) -> Tensor:
+        return v
+
+
+class SaysThatMatricesAreElementwise(Good):
+    @property
+    def elementwise(self) -> Preconditioner[Any]:
+        return KeepsMatrices()
+
+
 BROKEN = [
     (ReadsValues, laws.init_reads_no_values),
     (ForgetsTheBatch, laws.init_reads_no_values),
@@ -140,6 +158,7 @@ BROKEN = [
     (IgnoresTheShift, laws.shift_is_honoured_or_refused),
     (IgnoresTheShiftSilently, laws.shift_is_honoured_or_refused),
     (Flattens, laws.odd_shapes_are_taken_or_refused),
+    (SaysThatMatricesAreElementwise, laws.elementwise_form_is_elementwise),
 ]
 
 

@@ -40,7 +40,7 @@ def test_a_race_from_the_command_line(race, tmp_path):
     assert {run.seed for run in problem.runs if run.stage == "final"} == {1000, 1001, 1002}
     assert {run.seed for run in problem.runs if run.stage == "tuning"} == {0}
     bytes_of = {row.contestant: row.state_bytes_per_parameter for row in problem.standings}
-    assert 8 <= bytes_of["adamw"] < 12
+    assert 8 <= bytes_of["adamw"] < 16  # two averages, and a few counters for each tensor
     assert bytes_of["torch.optim.AdamW"] == pytest.approx(8 + 2 * 4 / 18)
 
 

@@ -126,7 +126,8 @@ class Eigenbasis:
             complete(factor)
             blocks, bases = by_block(factor), by_block(basis).to(factor.dtype)
             turned, order, failed = power_qr(blocks, bases) if self.tolerance == 0.0 else self._turn(blocks, bases)
-            basis.copy_(turned.reshape(basis.shape))
+            if turned is not bases:  # else none was due, and a basis that rests in few bits is not rounded again
+                basis.copy_(turned.reshape(basis.shape))
             orders.append(_whole(order, basis))
             health += Health.of(failed.view(len(factor), -1).any(1), f"no new basis of mode {mode}")
         if not bool(state.found.all()):
