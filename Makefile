@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Pass options to the race: make race RACE_ARGS="digits --methods adamw,soap --trials 8"
 RACE_ARGS ?=
-# Workers of pytest
+# Workers of pytest, with one thread each: small tensors gain nothing from more, and lose when workers share cores
 WORKERS ?= 2
 # Pass options to pytest: make test PYTEST_ARGS="tests/laws -x"
 PYTEST_ARGS ?=
@@ -45,7 +45,7 @@ race: $(STAMP)  ## Race the default methods on the default problem, or go on whe
 	$(BIN)/precond race $(if $(findstring --resume,$(RACE_ARGS)),,--resume) $(RACE_ARGS)
 
 test: lint  ## Check everything: lint, types, layers, docstrings, tests; PYTEST_ARGS= passes options
-	$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
 lint: $(STAMP)  ## Check style, types of the core, layers of imports and docstrings
 	$(BIN)/ruff check .

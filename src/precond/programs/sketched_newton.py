@@ -12,8 +12,9 @@ from torch import Tensor
 
 from precond.core import Iterate, Iteration, Operator, Program, ProgramIteration, Progress, Site, Status
 from precond.core.materialize import materialize
+from precond.math.inertia import equilibrate
 from precond.operators.dense import DenseOperator
-from precond.operators.kkt import KKT
+from precond.operators.kkt import KKT, assemble
 from precond.programs.accuracy import Accuracy, System, Tested
 from precond.programs.curvature import Curvature, FrobeniusShift, NoShift
 from precond.programs.merit import ExactLagrangian, Slopes
@@ -44,6 +45,8 @@ class SketchedNewton(ProgramIteration):
         singular: Least acceptable eigenvalue of ``J J'``.
         inner_limit: Limit on inner iterations of one system.
         precondition: Makes a positive definite preconditioner of the Newton system from its operator.
+        equilibrate: Solve ``D Gamma D (D^-1 z) = -D grad L`` with ``D`` such that the rows have entries of at most 1,
+            where the matrix is dense; residuals are those of the system itself.
     """
 
     inner: Iteration
@@ -56,6 +59,7 @@ class SketchedNewton(ProgramIteration):
     singular: float = 1e-2
     inner_limit: int = 100_000
     precondition: Callable[[KKT], Callable[[Tensor], Tensor]] | None = None
+    equilibrate: bool = True
 
     def iterate(self, program: Program, x0: Tensor, tolerance: float) -> Iterator[Iterate]:
         """Yield the iterates; facts: ``inner`` iterations, ``step``, ``eta1``, ``eta2``, ``shift``."""
@@ -98,14 +102,18 @@ class SketchedNewton(ProgramIteration):
     ) -> tuple[Tensor, ExactLagrangian, float, int]:
         """Let the inner solver propose until the merit accepts; return the step with the penalties it took."""
         precondition = self.precondition(kkt) if self.precondition is not None else _same
+        scale, scaled = self._equilibrated(kkt, system)
+        largest = float(scale.max()) if scale.numel() else 1.0
         bound = self.accuracy.bound(system, state) * system.size
         progress: Progress | None = None
         for count, progress in enumerate(
-            self.inner.iterate(kkt, -right[None], precondition, torch.zeros_like(right)[None])
+            self.inner.iterate(scaled, -(scale * right)[None], precondition, torch.zeros_like(right)[None])
         ):
             at_last = progress.solved or progress.failure is not None or count >= self.inner_limit
-            while at_last or float(progress.residual) <= bound:
-                z = progress.solution()[0]
+            while at_last or float(progress.residual) <= largest * bound:
+                z = scale * progress.solution()[0]
+                if not at_last and self.equilibrate and float((kkt.matvec(z[None])[0] + right).norm()) > bound:
+                    break
                 slope = float(slopes.gradient(merit) @ z)
                 if slope <= -merit.eta2 / 2 * system.size**2 or merit.eta1 > LARGEST or merit.eta2 < LEAST:
                     return z, merit, state, count
@@ -114,7 +122,15 @@ class SketchedNewton(ProgramIteration):
                 merit = wider if change or at_last else merit
                 bound = self.accuracy.bound(system, state) * system.size
         assert progress is not None, "an iteration yields the progress at its start"
-        return progress.solution()[0], merit, state, count
+        return scale * progress.solution()[0], merit, state, count
+
+    def _equilibrated(self, kkt: KKT, system: System) -> tuple[Tensor, Operator]:
+        """Return the factors ``D``, ``[n + m]``, and the scaled operator; ones and itself where it is not dense."""
+        if not self.equilibrate or system.hessian is None or system.jacobian is None:
+            return torch.ones(kkt.shape[0], dtype=kkt.dtype, device=kkt.device), kkt
+        matrix = assemble(system.hessian, system.jacobian, shift=system.shift)
+        scale = equilibrate(matrix)
+        return scale, DenseOperator(scale[:, None] * matrix * scale)
 
     def _search(
         self, program: Program, site: Site, multipliers: Tensor, z: Tensor, merit: ExactLagrangian, slopes: Slopes

@@ -86,6 +86,7 @@ def adasketch_newton(
         4. Sketches have ``size`` columns, half of the equations unless given, where the paper's experiments take one
            (``inner="rows"`` is that, with uniform rows).
         5. The eigenvalue test of step 1 reads the inertia of a factorization, not an eigendecomposition of ``Z' H Z``.
+        6. Sketches act on the equilibrated system, which converges in far fewer; its residual is measured unscaled.
 
     Args:
         inner: What solves the Newton systems: Gaussian sketches, sampled rows, or a deterministic solver.
