@@ -1,8 +1,9 @@
-"""SciPy's iterative solvers by their own names, arguments and return values, run by this library.
+"""SciPy's solvers by their own names, arguments and return values, run by this library.
 
 Existing code switches by one import::
 
     from precond.scipy import cg, gmres, lsqr, minres      # was: from scipy.sparse.linalg import ...
+    from precond.scipy import least_squares, minimize      # was: from scipy.optimize import ...
 
 What is the same: arguments and defaults (of SciPy 1.17), ``(x, info)``, types and shapes, when callbacks are called
 and with what, a zero right-hand side, an exact initial guess, ``x0="Mb"``, ``A.psolve``, and `ValueError` for shapes
@@ -14,10 +15,13 @@ that do not fit. What differs, each on purpose:
    ``maxiter=0`` gives ``info=1`` unless the initial guess is a solution; SciPy gives 0.
 3. ``gcrotmk`` keeps harmonic Ritz vectors between cycles and systems (GCRO-DR), whatever ``truncate`` says.
 4. ``minres`` stops by ``||b - A x|| <= rtol ||b||``, as documented there; SciPy compares with ``||A|| ||x||``.
+5. ``minimize`` takes the names of this library's methods, and ``success`` means a certificate, in it and in
+   ``least_squares``.
 """
 
 from precond.scipy.least_squares import lsmr, lsqr
 from precond.scipy.nonsymmetric import bicgstab, gcrotmk
+from precond.scipy.optimize import least_squares, minimize
 from precond.scipy.systems import cg, gmres, minres
 
-__all__ = ["bicgstab", "cg", "gcrotmk", "gmres", "lsmr", "lsqr", "minres"]
+__all__ = ["bicgstab", "cg", "gcrotmk", "gmres", "least_squares", "lsmr", "lsqr", "minimize", "minres"]

@@ -1,0 +1,115 @@
+"""``precond.scipy.minimize`` and ``least_squares`` beside ``scipy.optimize`` on the same inputs."""
+
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+import pytest
+import scipy.optimize as theirs
+
+import precond.scipy as ours
+from precond.core import BadInputError, IncompatibleError, UnknownNameError
+
+START = np.array([-1.2, 1.0, 0.7])
+
+
+@pytest.mark.parametrize("name", ["minimize", "least_squares"])
+def test_the_arguments_are_named_as_scipys(name: str) -> None:
+    mine, other = (list(inspect.signature(getattr(module, name)).parameters) for module in (ours, theirs))
+    assert set(mine) - {"tol"} <= set(other)
+    assert mine[: min(4, len(mine))] == other[: min(4, len(mine))]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"jac": theirs.rosen_der},
+        {"jac": theirs.rosen_der, "hess": theirs.rosen_hess},
+        {"jac": theirs.rosen_der, "hessp": theirs.rosen_hess_prod},
+        {"jac": theirs.rosen_der, "method": "lbfgs"},
+    ],
+)
+def test_minimizes_as_scipy_does(more: dict) -> None:
+    found = ours.minimize(theirs.rosen, START, tol=1e-6, **more)
+    assert isinstance(found, theirs.OptimizeResult)
+    assert found.success
+    assert found.status == 0
+    np.testing.assert_allclose(found.x, np.ones(3), atol=1e-5)
+    assert np.linalg.norm(theirs.rosen_der(found.x)) < 1.1e-6
+    assert found.fun == pytest.approx(theirs.rosen(found.x))
+    assert found.nit > 0
+    assert found.nfev > 0
+
+
+def test_values_and_gradients_from_one_function_with_arguments() -> None:
+    def both(x: np.ndarray, a: float) -> tuple[float, np.ndarray]:
+        return float(a * x @ x), 2 * a * x
+
+    found = ours.minimize(both, START, args=(3.0,), jac=True)
+    assert found.success
+    np.testing.assert_allclose(found.x, 0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "constraints",
+    [
+        {"type": "eq", "fun": lambda x: x.sum() - 1},
+        [{"type": "ineq", "fun": lambda x: x.sum() - 1}],
+        theirs.LinearConstraint(np.ones((1, 3)), 1, 1),
+        theirs.NonlinearConstraint(lambda x: x.sum(), 1, np.inf),
+    ],
+)  # fmt: skip
+def test_constraints_and_bounds(constraints: object) -> None:
+    found = ours.minimize(lambda x: x @ x, START, constraints=constraints, bounds=theirs.Bounds(-5, 5), tol=1e-6)
+    assert found.success, found.message
+    np.testing.assert_allclose(found.x, np.full(3, 1 / 3), atol=1e-5)
+
+
+def test_callbacks_of_both_kinds_stop() -> None:
+    seen: list[np.ndarray] = []
+
+    def old(x: np.ndarray) -> bool:
+        seen.append(x)
+        return len(seen) == 2
+
+    def new(intermediate_result: theirs.OptimizeResult) -> None:
+        seen.append(intermediate_result.x)
+        raise StopIteration
+
+    assert ours.minimize(theirs.rosen, START, jac=theirs.rosen_der, callback=old).nit == 2
+    seen.clear()
+    stopped = ours.minimize(theirs.rosen, START, jac=theirs.rosen_der, callback=new)
+    assert (stopped.nit, stopped.status, stopped.success) == (1, 1, False)
+
+
+def test_success_is_never_claimed_without_a_certificate() -> None:
+    cut = ours.minimize(theirs.rosen, START, jac=theirs.rosen_der, options={"maxiter": 2})
+    assert not cut.success
+    assert np.linalg.norm(theirs.rosen_der(cut.x)) > 1e-6
+
+
+def test_what_is_not_taken_is_refused() -> None:
+    with pytest.raises(BadInputError, match="unknown options: gtol"):
+        ours.minimize(theirs.rosen, START, options={"gtol": 1})
+    with pytest.raises(UnknownNameError):
+        ours.minimize(theirs.rosen, START, method="Nelder-Mead")
+    with pytest.raises(IncompatibleError, match="bounds are not supported"):
+        ours.least_squares(lambda x: x, START, bounds=(0, 1))
+
+
+@pytest.mark.parametrize(
+    "jac", ["2-point", lambda b, t, y: np.stack([np.exp(b[1] * t), b[0] * t * np.exp(b[1] * t)], 1)]
+)
+def test_fits_as_scipy_does(jac: object) -> None:
+    t = np.linspace(0, 1, 20)
+    y = 2 * np.exp(-1.3 * t) + 0.01 * np.sin(40 * t)
+    residual = lambda b, t, y: b[0] * np.exp(b[1] * t) - y  # noqa: E731
+    mine = ours.least_squares(residual, [1.0, 0.0], jac=jac, args=(t, y))
+    other = theirs.least_squares(residual, [1.0, 0.0], args=(t, y), xtol=1e-14, ftol=1e-14, gtol=1e-14)
+    assert mine.success
+    np.testing.assert_allclose(mine.x, other.x, rtol=1e-6)
+    assert mine.cost == pytest.approx(other.cost)
+    np.testing.assert_allclose(mine.fun, residual(mine.x, t, y))
+    assert mine.jac.shape == (20, 2)
