@@ -24,8 +24,10 @@ import scipy.optimize
 import torch
 
 import precond
+from precond.core import ProgramIteration
 from precond.problems.classical import ALL, Classical
 from precond.problems.readers.nist import read_nist
+from precond.recipes.programs import adasketch_newton, sketched_newton
 from sections import Sections, table
 
 SECTIONS = Sections("smooth.py", "smooth")
@@ -50,7 +52,7 @@ def _solved(problem: Classical, x: np.ndarray) -> bool:
     return dual <= 100 * TOLERANCE and primal <= 10 * TOLERANCE
 
 
-def _ours(method: str) -> Callable[[Classical], tuple[np.ndarray, int, bool]]:
+def _ours(method: str | ProgramIteration) -> Callable[[Classical], tuple[np.ndarray, int, bool]]:
     def run(problem: Classical) -> tuple[np.ndarray, int, bool]:
         start = torch.tensor(problem.start, dtype=torch.float64)
         result = precond.minimize(
@@ -104,8 +106,8 @@ def constrained(options: argparse.Namespace) -> str:
     """Classical problems with equality constraints: solved, evaluations, and what was called a success and is none."""
     contestants = {
         "precond auto (interior-point)": _ours("auto"),
-        "precond adasketch-newton": _ours("adasketch-newton"),
-        "precond sketched-newton": _ours("sketched-newton"),
+        "precond adasketch-newton, exact inner solves": _ours(adasketch_newton(inner="dense")),
+        "precond sketched-newton, MINRES inside": _ours(sketched_newton(inner="minres")),
         "precond augmented-lagrangian": _ours("augmented-lagrangian"),
         "SciPy trust-constr, exact Hessians": _scipys("trust-constr"),
         "SciPy SLSQP": _scipys("SLSQP"),
