@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from precond.core import Iteration, Map, Operator, Progress, Status
-from precond.krylov.inner import add, column, dots, norm, redirect
+from precond.krylov.inner import column, norm, numbers
+from precond.math.vectors import advance, dots, redirect, rows
 
 
 @final
@@ -49,13 +50,14 @@ class CG(Iteration):
         yield Progress(norm(r), x.clone)
         z = precondition(r)
         p = z.clone()
-        rho = dots(r, z)
+        here, left, along = rows(x), rows(r), rows(p)  # the same memory, for updates in place
+        rho = dots(left, rows(z))
         eps = torch.finfo(b.dtype).eps
         vanished = [eps**3 * abs(a) for a in rho]  # below it a row is frozen: <r, P r> is quadratic in r
         first = True
         while True:
-            q = operator.matvec(p)
-            curvature = dots(p, q)
+            q = rows(operator.matvec(p))
+            curvature = dots(along, q)
             active = [a > v for a, v in zip(rho, vanished, strict=True)]
             if not (all(active) and min(curvature) > 0):
                 stop = _examine(x, r, p, rho, curvature, active, first)
@@ -63,13 +65,13 @@ class CG(Iteration):
                     yield stop
                     return
             alpha = [a / c if on else 0.0 for a, c, on in zip(rho, curvature, active, strict=True)]
-            add(x, alpha, p)
-            add(r, [-a for a in alpha], q)
-            yield Progress(norm(r), x.clone)
+            residual = advance(here, left, alpha, along, q)
+            yield Progress(numbers(residual, r), x.clone)
             z = precondition(r)
-            rho, before = dots(r, z), rho
+            before = rho
+            rho = [a * a for a in residual] if z is r else dots(left, rows(z))
             beta = [a / c if on else 0.0 for a, c, on in zip(rho, before, active, strict=True)]
-            redirect(p, beta, z)
+            redirect(along, beta, rows(z))
             first = False
 
 

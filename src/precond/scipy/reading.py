@@ -89,8 +89,13 @@ def read_system(A: Any, b: Any, x0: Any, M: Any, shift: float = 0.0) -> System:
         product = lambda v: torch.from_numpy(rows_times_csr(parts, v.numpy()))  # noqa: E731
     matvec = product if not shift else lambda v: product(v) - shift * v
     operator = FunctionOperator(matvec, (rows, rows), dtype=torch.from_numpy(right).dtype)
-    precondition = torch.clone if psolve is None else rowwise(psolve, dtype)
+    precondition = same if psolve is None else rowwise(psolve, dtype)
     return System(operator, precondition, torch.from_numpy(right)[None], torch.from_numpy(start.ravel())[None])
+
+
+def same(v: Tensor) -> Tensor:
+    """Return what the identity makes of vectors, without a copy."""
+    return v.contiguous()
 
 
 def working_type(*dtypes: Any) -> np.dtype[Any]:
