@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator
 from typing import ClassVar, final
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from precond.core import Iteration, Map, Operator, Progress, Status
 from precond.krylov.inner import column, norm, numbers
-from precond.math.vectors import advance, dots, redirect, rows
+from precond.math.vectors import Array, dots, forward, rows, turn
 
 
 @final
@@ -52,40 +52,35 @@ class CG(Iteration):
         p = z.clone()
         here, left, along = rows(x), rows(r), rows(p)  # the same memory, for updates in place
         rho = dots(left, rows(z))
-        eps = torch.finfo(b.dtype).eps
-        vanished = [eps**3 * abs(a) for a in rho]  # below it a row is frozen: <r, P r> is quadratic in r
+        floor = torch.finfo(b.dtype).eps ** 3 * abs(rho)  # below it a row is frozen: <r, P r> is quadratic in r
+        curvature = np.empty_like(rho)
         first = True
         while True:
             q = rows(operator.matvec(p))
-            curvature = dots(along, q)
-            active = [a > v for a, v in zip(rho, vanished, strict=True)]
-            if not (all(active) and min(curvature) > 0):
-                stop = _examine(x, r, p, rho, curvature, active, first)
+            norms = forward(here, left, along, q, rho, floor, curvature)
+            if norms is None:
+                stop = _examine(x, r, p, rho, curvature, rho > floor, first)
                 if stop is not None:
                     yield stop
                     return
-            alpha = [a / c if on else 0.0 for a, c, on in zip(rho, curvature, active, strict=True)]
-            residual = advance(here, left, alpha, along, q)
-            yield Progress(numbers(residual, r), x.clone)
+                norms = forward(here, left, along, q, rho, floor, curvature, force=True)
+            yield Progress(numbers(norms, r), x.clone)
             z = precondition(r)
-            before = rho
-            rho = [a * a for a in residual] if z is r else dots(left, rows(z))
-            beta = [a / c if on else 0.0 for a, c, on in zip(rho, before, active, strict=True)]
-            redirect(along, beta, rows(z))
+            turn(along, rows(z), rho, norms * norms if z is r else dots(left, rows(z)), floor)
             first = False
 
 
 def _examine(
-    x: Tensor, r: Tensor, p: Tensor, rho: list[float], curvature: list[float], active: list[bool], first: bool
+    x: Tensor, r: Tensor, p: Tensor, rho: Array, curvature: Array, active: Array, first: bool
 ) -> Progress | None:
     """Return why the iteration ends where a row is done or meets no positive curvature; ``None`` if it goes on."""
-    if any(a < 0 or (a == 0 and size > 0) for a, size in zip(rho, norm(r).tolist(), strict=True)):
+    if ((rho < 0) | ((rho == 0) & (norm(r).cpu().numpy() > 0))).any():
         return Progress(norm(r), x.clone, failure=Status.FAILED_INDEFINITE_PRECONDITIONER)
-    flat = [on and not c > 0 and c == c for on, c in zip(active, curvature, strict=True)]
-    if any(flat):
+    flat = active & (curvature <= 0)
+    if flat.any():
         if first:
-            x = torch.where(column(torch.tensor(flat, device=x.device)), x + p, x)
+            x = torch.where(column(torch.from_numpy(flat).to(x.device)), x + p, x)
         return Progress(norm(r), x.clone, failure=Status.FAILED_INDEFINITE_OPERATOR)
-    if not any(on or not math.isfinite(a) for on, a in zip(active, rho, strict=True)):
+    if not (active | ~np.isfinite(rho)).any():
         return Progress(norm(r), x.clone, solved=True)
     return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -25,10 +27,10 @@ def real_inner(x: Tensor, y: Tensor) -> Tensor:
     return product.real if product.is_complex() else product
 
 
-def numbers(values: list[float], like: Tensor) -> Tensor:
-    """Return real numbers, one for each row, as a tensor ``[batch]`` of double precision where ``like`` is."""
-    tensor = torch.from_numpy(np.array(values))
-    return tensor if like.device.type == "cpu" else tensor.to(like.device)
+def numbers(values: np.ndarray[Any, Any], like: Tensor) -> Tensor:
+    """Return numbers, one for each row, as a tensor ``[batch]`` where ``like`` is."""
+    tensor = torch.from_numpy(values)
+    return tensor if like.is_cpu else tensor.to(like.device)
 
 
 def norm(x: Tensor) -> Tensor:

@@ -20,23 +20,32 @@ def dots(x, y, out):
 
 
 @_compiled
-def redirect(p, beta, z):
-    """Replace ``p`` by ``z + beta p``."""
-    for row in range(p.shape[0]):
-        to, factor, vector = p[row], p.dtype.type(beta[row]), z[row]
+def forward(x, r, p, q, rho, floor, force, curvature, norms):
+    """Do what `precond.math.vectors.forward` does, and return whether it was done."""
+    dots(p, q, curvature)
+    if not force:
+        for row in range(x.shape[0]):
+            if not (rho[row] > floor[row] and curvature[row] > 0):
+                return False
+    for row in range(x.shape[0]):
+        to, rest, along, image = x[row], r[row], p[row], q[row]
+        alpha = x.dtype.type(rho[row] / curvature[row] if rho[row] > floor[row] else 0.0)
+        total = 0.0
         for i in range(to.size):
-            to[i] = vector[i] + factor * to[i]
+            to[i] += alpha * along[i]
+            left = rest[i] - alpha * image[i]
+            rest[i] = left
+            total += left.real * left.real + left.imag * left.imag
+        norms[row] = np.sqrt(total)
+    return True
 
 
 @_compiled
-def advance(x, r, alpha, p, q, out):
-    """Add ``alpha p`` to ``x``, take ``alpha q`` from ``r``, and write the norms of ``r``."""
-    for row in range(x.shape[0]):
-        to, rest, step, forward, image = x[row], r[row], x.dtype.type(alpha[row]), p[row], q[row]
-        total = 0.0
-        for i in range(to.size):
-            to[i] += step * forward[i]
-            left = rest[i] - step * image[i]
-            rest[i] = left
-            total += left.real * left.real + left.imag * left.imag
-        out[row] = np.sqrt(total)
+def turn(p, z, rho, product, floor):
+    """Do what `precond.math.vectors.turn` does."""
+    for row in range(p.shape[0]):
+        along, vector = p[row], z[row]
+        beta = p.dtype.type(product[row] / rho[row] if rho[row] > floor[row] else 0.0)
+        for i in range(along.size):
+            along[i] = vector[i] + beta * along[i]
+        rho[row] = product[row]
