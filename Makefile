@@ -45,7 +45,7 @@ race: $(STAMP)  ## Race the default methods on the default problem, or go on whe
 	$(BIN)/precond race $(if $(findstring --resume,$(RACE_ARGS)),,--resume) $(RACE_ARGS)
 
 test: lint  ## Check everything: lint, types, layers, docstrings, tests; PYTEST_ARGS= passes options
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --hypothesis-profile=ci $(PYTEST_ARGS)
 
 lint: $(STAMP)  ## Check style, types of the core, layers of imports and docstrings
 	$(BIN)/ruff check .
