@@ -9,7 +9,7 @@ from scipy.stats import qmc
 
 from precond.core import Choice, LogUniform
 from precond.race.curve import Curve
-from precond.race.results import Run
+from precond.race.records import Run
 from precond.race.standings import interval, ranked, standing
 from precond.race.tuning import halton, trial_settings
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from precond.race.records import Interval, ProblemResult, Run
 from precond.race.report import report_page
 from precond.race.report.charts import Palette
 from precond.race.report.numbers import interval, plain
@@ -11,7 +12,7 @@ from precond.race.report.profiles import performance_profiles
 from precond.race.report.ranking import ranking_chart
 from precond.race.report.resolution import Reach, looks, reach, spacing
 from precond.race.report.verdict import headline, ranking, verdict
-from precond.race.results import Interval, ProblemResult, RaceResult, Run
+from precond.race.results import RaceResult
 from precond.race.standings import standing
 
 

@@ -8,7 +8,8 @@ from precond.core import Kind
 from precond.race.ledger import Job, Ledger
 from precond.race.machine import machine, versions
 from precond.race.plan import Lane, Plan
-from precond.race.results import ProblemResult, RaceResult, Run
+from precond.race.records import ProblemResult, Run
+from precond.race.results import RaceResult
 from precond.race.standings import ranked, standing
 from precond.race.tuning import describe
 

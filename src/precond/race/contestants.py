@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
-from precond.core import Builds, IncompatibleError, Kind, PrecondError, Problem, Range, Recipe, UnknownNameError
+from precond.core import Builds, IncompatibleError, Kind, PrecondError, Problem, Recipe, UnknownNameError
 from precond.race import admission
+from precond.race.contestant import Contestant, Pair, Tuned
 from precond.race.rivals import RIVALS, Rival
 from precond.recipes.registry import all_recipes
 
@@ -35,45 +36,6 @@ _WHAT = {
     Kind.LEAST_SQUARES: "solves a linear least-squares problem",
     Kind.PROGRAM: "minimizes under constraints",
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Contestant:
-    """A method with the space it is tuned over.
-
-    Attributes:
-        name: As on the command line.
-        title: What it is, in a few words.
-        space: What a tuner may vary.
-        defaults: The default of every dimension.
-        build: Returns, from settings, what the runner of the problem's kind races: parts for a recipe,
-            a function for a rival.
-        rival: Whether it is another library's.
-    """
-
-    name: str
-    title: str
-    space: Mapping[str, Range]
-    defaults: Mapping[str, Any]
-    build: Callable[[Mapping[str, Any]], Any]
-    rival: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Pair:
-    """What a linear recipe builds: an iteration with its preconditioner, or without."""
-
-    iteration: Any
-    preconditioner: Any | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Tuned:
-    """What a training or smooth recipe builds: a method with the optimizer's own settings."""
-
-    method: Any
-    lr: float | None
-    weight_decay: float
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 
 from precond.race.ledger import Claim, Heartbeat, Ledger
 from precond.race.plan import Lane
-from precond.race.results import Run
+from precond.race.records import Run
 from precond.race.runners import Failure, Note, runner_for
 
 _log = logging.getLogger(__name__)

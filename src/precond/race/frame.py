@@ -9,14 +9,14 @@ from precond.core import require
 if TYPE_CHECKING:
     import pandas
 
-    from precond.race.results import Interval, RaceResult
+    from precond.race.records import Interval, ProblemResult
 
 
-def table(result: RaceResult) -> pandas.DataFrame:
+def table(problems: list[ProblemResult]) -> pandas.DataFrame:
     """Return one row for each problem and contestant, in the order of the standings.
 
     Args:
-        result: The race.
+        problems: The problems of the race with their standings.
 
     Returns:
         A frame with the columns ``problem``, ``contestant``, ``trials``, ``seeds``, ``solved``, ``final`` with
@@ -25,7 +25,7 @@ def table(result: RaceResult) -> pandas.DataFrame:
     """
     pandas = require("pandas")
     rows: list[dict[str, Any]] = []
-    for problem in result.problems:
+    for problem in problems:
         for row in problem.standings:
             cells: dict[str, Any] = {
                 "problem": problem.name, "contestant": row.contestant, "trials": row.trials, "seeds": row.seeds,

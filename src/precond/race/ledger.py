@@ -30,7 +30,8 @@ from optuna.trial import FrozenTrial, TrialState
 from precond.core import BadInputError, Choice, LogUniform, PrecondError, Range, Uniform
 from precond.race import lease
 from precond.race.interrupts import deferred
-from precond.race.results import SCHEMA, Run, finite
+from precond.race.records import Run
+from precond.race.results import SCHEMA, finite
 
 _log = logging.getLogger(__name__)
 _HEADER = "precond race"

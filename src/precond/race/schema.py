@@ -7,9 +7,9 @@ import inspect
 import re
 import sys
 
-from precond.race import results
+from precond.race import records, results
 
-_RECORDS = (results.RaceResult, results.ProblemResult, results.Standing, results.Interval, results.Run)
+_RECORDS = (results.RaceResult, records.ProblemResult, records.Standing, records.Interval, records.Run)
 
 
 def schema_page() -> str:

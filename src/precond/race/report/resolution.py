@@ -10,8 +10,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from precond.race.records import Interval, ProblemResult, Run, Standing
 from precond.race.report.numbers import finite
-from precond.race.results import Interval, ProblemResult, Run, Standing
 
 _LONG = 120
 """From so many points on, `precond.race.curve.Curve` may have dropped some."""

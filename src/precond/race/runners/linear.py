@@ -18,8 +18,8 @@ from precond.operators import GramOperator, as_operator
 from precond.preconditioners.identity import Identity
 from precond.problems import LeastSquares, LinearSystem
 from precond.race.clock import Clock
-from precond.race.contestants import Contestant, Pair
-from precond.race.results import Run
+from precond.race.contestant import Contestant, Pair
+from precond.race.records import Run
 from precond.race.runners import Failure, Note, Runner
 from precond.race.runners.watch import Done, Watch
 from precond.solvers.certify import certify_least_squares, certify_system, estimated_frobenius_norm

@@ -14,9 +14,9 @@ from precond.core import Budget, PrecondError
 from precond.optim.optimizer import Optimizer
 from precond.problems import Training, TrainingInstance
 from precond.race.clock import Clock, Share
-from precond.race.contestants import Contestant, Tuned
+from precond.race.contestant import Contestant, Tuned
 from precond.race.curve import Curve
-from precond.race.results import Run
+from precond.race.records import Run
 from precond.race.runners import Failure, Note, Runner
 
 WARMUP_STEPS = 2

@@ -11,7 +11,7 @@ from torch import Tensor
 from precond.core import Budget, Work
 from precond.race.clock import Clock
 from precond.race.curve import Curve
-from precond.race.results import Run
+from precond.race.records import Run
 from precond.race.runners import Note
 
 UNSOLVED = 1e9
