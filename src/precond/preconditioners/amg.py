@@ -82,9 +82,7 @@ class AMG(Preconditioner[AMGState]):
     def __post_init__(self) -> None:
         """Check the settings."""
         if self.coarsening not in ("smoothed-aggregation", "ruge-stuben"):
-            raise BadInputError(
-                f"amg has coarsening='smoothed-aggregation' or 'ruge-stuben', not {self.coarsening!r}"
-            )
+            raise BadInputError(f"amg has coarsening='smoothed-aggregation' or 'ruge-stuben', not {self.coarsening!r}")
         if not 0 <= self.strength < 1 or self.coarsest < 1:
             raise BadInputError(f"amg needs 0 <= strength < 1 and coarsest >= 1, not {self.strength}, {self.coarsest}")
 
