@@ -37,6 +37,11 @@ class Status(enum.Enum):
         "no further progress is possible in this precision",
         "use float64, a looser tolerance or another preconditioner",
     )
+    FAILED_INCONSISTENT = (
+        "failed",
+        "no solution exists: the matrix is singular, and the residual is orthogonal to its range",
+        "use precond.lstsq for a least-squares solution, or check the right-hand side",
+    )
     FAILED_NON_FINITE = (
         "failed",
         "a value that is not finite appeared",
