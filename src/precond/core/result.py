@@ -108,6 +108,31 @@ class Certificate:
 
 
 @dataclasses.dataclass(frozen=True)
+class Member:
+    """The outcome of one system of a batch.
+
+    Attributes:
+        status: How its run ended.
+        certificate: What was recomputed from the system at its solution.
+        iterations: Iterations of the method, or steps of refinement after a factorization.
+    """
+
+    status: Status
+    certificate: Certificate
+    iterations: int
+
+    @property
+    def converged(self) -> bool:
+        """Whether the certificate holds."""
+        return self.status.group == "converged"
+
+    @property
+    def message(self) -> str:
+        """One line: what happened, the certificate, and the remedy if there is one."""
+        return _message(self.status, self.certificate)
+
+
+@dataclasses.dataclass(frozen=True)
 class Result:
     """The outcome of ``solve``, ``lstsq`` or ``minimize``.
 
@@ -120,6 +145,8 @@ class Result:
         method: Name of the method, with its preconditioner and why they were chosen when they were.
         history: The method's own residual or gradient norm after each iteration.
         multipliers: Of constraints, ``lambda`` in ``f + lambda' c``, one for each; ``None`` without constraints.
+        members: Of a batch of systems, the outcome of each; status and certificate are then those of the worst, and
+            iterations the most that one took.
     """
 
     x: Any
@@ -130,6 +157,7 @@ class Result:
     method: str
     history: list[float] = dataclasses.field(default_factory=list, repr=False)
     multipliers: Any = None
+    members: tuple[Member, ...] = dataclasses.field(default=(), repr=False)
 
     @property
     def converged(self) -> bool:
@@ -139,6 +167,9 @@ class Result:
     @property
     def message(self) -> str:
         """One line: what happened, the certificate, and the remedy if there is one."""
-        text = f"{self.status.reason}: {self.certificate.quantity} = {self.certificate.value:.2e}"
-        text += f" (asked {self.certificate.bound:.2e})"
-        return f"{text}; {self.status.remedy}" if self.status.remedy else text
+        return _message(self.status, self.certificate)
+
+
+def _message(status: Status, certificate: Certificate) -> str:
+    text = f"{status.reason}: {certificate.quantity} = {certificate.value:.2e} (asked {certificate.bound:.2e})"
+    return f"{text}; {status.remedy}" if status.remedy else text
