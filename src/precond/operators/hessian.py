@@ -21,6 +21,8 @@ class Hessian(Operator):
         like: A vector ``[n]`` that tells length, dtype and device.
         work: The account that ``hvps`` are charged to.
         products: Maps a batch ``[k, n]`` at once, if there is a way; given up for ``product`` once it raises.
+        assemble: Returns the matrix ``[n, n]`` by other means than products, or ``None``; its argument says whether
+            single precision will do.
     """
 
     def __init__(
@@ -29,6 +31,7 @@ class Hessian(Operator):
         like: Tensor,
         work: Work,
         products: Callable[[Tensor], Tensor] | None = None,
+        assemble: Callable[[bool], Tensor | None] | None = None,
     ) -> None:
         self.shape = (like.numel(), like.numel())
         self.dtype = like.dtype
@@ -37,6 +40,11 @@ class Hessian(Operator):
         self._product = product
         self._work = work
         self._products = products
+        self._assemble = assemble
+
+    def assembled(self, *, coarse: bool = False) -> Tensor | None:
+        """Return the matrix where the objective knows a way to it that takes no products."""
+        return None if self._assemble is None else self._assemble(coarse)
 
     def matvec(self, x: Tensor) -> Tensor:
         """Return the Hessian's product with each row of ``x``, and count one product for each."""

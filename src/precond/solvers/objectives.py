@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from precond.core import BadInputError, Objective, Operator, Work
+from precond.core import BadInputError, Objective, Operator, Point, Work
 from precond.operators.hessian import Hessian, autograd_hessian, check_twice_differentiable, difference_hessian
+from precond.solvers.affine import Split, agrees, split
+
+logger = logging.getLogger(__name__)
 
 
 class TorchObjective(Objective):
@@ -26,10 +30,50 @@ class TorchObjective(Objective):
         self._fun = fun
         self._curvature = curvature
         self._graph: tuple[Tensor, Tensor, Tensor] | None = None  # x as it was given, leaf, gradient
+        self._split: tuple[Tensor, Split] | None = None  # x as it was given, the evaluation there
+        self._affine = False
         self._checked = False
+        self._kept: Point | None = None
+
+    def learn(self, x: Tensor) -> bool:
+        """Find out, once, whether the function sees its variables through one matrix; counts two gradients.
+
+        Where it does, Hessians can be assembled without products, and evaluations take less from here on. The point
+        is kept, so that evaluating there next costs nothing.
+
+        Args:
+            x: The point, ``[1, n]``.
+
+        Returns:
+            Whether Hessians can be assembled.
+
+        Raises:
+            IncompatibleError: The function is not differentiable twice.
+        """
+        kept = self.point(x)
+        self.hessian(x).matvec(torch.zeros_like(x))
+        self._kept = kept
+        self.work.gradients += 1
+        try:
+            found = split(self.evaluate, x[0], None)
+            self._affine = found is not None and agrees(found, kept.loss, kept.gradient[0])
+        except Exception as error:  # whatever users' functions do when they are watched, they work unwatched
+            logger.debug("no affine structure: %s", error)
+            return False
+        if self._affine and found is not None:
+            self._graph, self._split = None, (x, found)
+        return self._affine
+
+    def point(self, x: Tensor) -> Point:
+        """Return value and gradient at ``x``; counts one gradient, unless the point was kept."""
+        kept, self._kept = self._kept, None
+        return kept if kept is not None and kept.x is x else super().point(x)
 
     def hessian(self, x: Tensor) -> Operator:
         """Return the Hessian at ``x`` by double backward; counts a gradient unless ``x`` was evaluated last."""
+        if self._split is not None and self._split[0] is x:
+            found = self._split[1]
+            return Hessian(found.product, found.leaf.detach(), self.work, None, lambda c: found.assemble(coarse=c))
         if self._graph is None or self._graph[0] is not x:
             self.work.gradients += 1
             self._differentiate(x, keep=True)
@@ -47,7 +91,14 @@ class TorchObjective(Objective):
         return self._differentiate(x, keep=self._curvature)
 
     def _differentiate(self, x: Tensor, *, keep: bool) -> tuple[Tensor, Tensor]:
-        self._graph = None  # frees the memory before the next graph is built
+        known = None if self._split is None else self._split[1].features
+        self._graph = self._split = None  # frees the memory before the next graph is built
+        if keep and self._affine:
+            found = split(self.evaluate, x[0], known)
+            self._affine = found is not None
+            if found is not None:
+                self._split = (x, found)
+                return found.loss, found.gradient()[None]
         leaf = x[0].detach().requires_grad_()
         with torch.enable_grad():
             loss = self.evaluate(leaf)
