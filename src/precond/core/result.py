@@ -14,6 +14,11 @@ class Status(enum.Enum):
 
     CONVERGED_RESIDUAL = ("converged", "the residual is within the tolerance", "")
     CONVERGED_GRADIENT = ("converged", "the gradient is within the tolerance", "")
+    CONVERGED_SADDLE = (
+        "converged",
+        "the gradient is within the tolerance, at a point where the Hessian has a negative eigenvalue: no minimum",
+        "start elsewhere",
+    )
     CONVERGED_NORMAL = ("converged", "the normal-equations residual is within the tolerance", "")
     CONVERGED_BACKWARD = ("converged", "the backward error is within the tolerance", "")
     CONVERGED_KKT = ("converged", "the optimality conditions are within the tolerance", "")
@@ -115,6 +120,7 @@ class Result:
         method: Name of the method, with its preconditioner and why they were chosen when they were.
         history: The method's own residual or gradient norm after each iteration.
         multipliers: Of constraints, ``lambda`` in ``f + lambda' c``, one for each; ``None`` without constraints.
+        note: What else was found out, such as a derivative that is wrong; empty when there is nothing.
     """
 
     x: Any
@@ -125,6 +131,7 @@ class Result:
     method: str
     history: list[float] = dataclasses.field(default_factory=list, repr=False)
     multipliers: Any = None
+    note: str = ""
 
     @property
     def converged(self) -> bool:
@@ -136,4 +143,4 @@ class Result:
         """One line: what happened, the certificate, and the remedy if there is one."""
         text = f"{self.status.reason}: {self.certificate.quantity} = {self.certificate.value:.2e}"
         text += f" (asked {self.certificate.bound:.2e})"
-        return f"{text}; {self.status.remedy}" if self.status.remedy else text
+        return "; ".join(part for part in (text, self.status.remedy, self.note) if part)

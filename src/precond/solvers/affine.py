@@ -21,6 +21,10 @@ from precond.math.weighted_gram import weighted_gram
 
 logger = logging.getLogger(__name__)
 
+LARGE = 2**16
+"""Numbers from which on a matrix of zeros, mostly, is kept as a sparse one, too."""
+SPARSE = 0.15
+"""Share of a matrix that counts as mostly zeros."""
 COPY = 2**30
 """Bytes that a copy of the matrix in single precision may take."""
 WIDEST = 32
@@ -39,23 +43,32 @@ class Features:
 
     Attributes:
         matrix: ``A``, shape ``[m, d]``, dense or sparse CSR.
+        trusted: ``F`` was found to be one function for each row of ``A w``.
     """
 
     matrix: Tensor
-    _transpose: Tensor | None = None
+    trusted: bool = False
+    _rows: Tensor | None = None
+    _columns: Tensor | None = None
     _coarse: tuple[Tensor, Tensor] | None = None
+
+    def prepare(self) -> None:
+        """Make products faster: keep a dense matrix that is mostly zero as a sparse one, too."""
+        matrix = self.matrix
+        if matrix.layout is torch.strided and matrix.device.type == "cpu" and matrix.numel() > LARGE:
+            sample = matrix[:: max(1, len(matrix) // 256)]
+            if int(torch.count_nonzero(sample)) <= SPARSE * sample.numel():
+                matrix = matrix.to_sparse_csr()
+        if matrix.layout is not torch.strided:
+            self._rows, self._columns = matrix, matrix.t().to_sparse_csr()
 
     def forward(self, w: Tensor) -> Tensor:
         """Return ``A w``, for ``w`` of shape ``[d]`` or ``[d, k]``."""
-        return self.matrix @ w
+        return (self.matrix if self._rows is None else self._rows) @ w
 
     def adjoint(self, z: Tensor) -> Tensor:
         """Return ``A' z``, for ``z`` of shape ``[m]`` or ``[m, k]``."""
-        if self.matrix.layout is torch.strided:
-            return self.matrix.mT @ z
-        if self._transpose is None:
-            self._transpose = self.matrix.t().to_sparse_csr()
-        return self._transpose @ z
+        return (self.matrix.t() if self._columns is None else self._columns) @ z
 
     def gram(self, weights: Tensor, *, coarse: bool) -> Tensor:
         """Return ``A' diag(w) A``, ``[d, d]``; in single precision with columns of unit norm if ``coarse``."""
@@ -64,13 +77,42 @@ class Features:
         if not coarse or not dense or m * d * 4 > COPY:
             return weighted_gram(self.matrix, weights)
         if self._coarse is None:
-            norms = torch.linalg.vector_norm(self.matrix, dim=0)
+            sample = self.matrix[:: max(1, m // 1024)]  # only the scales matter
+            norms = torch.linalg.vector_norm(sample, dim=0) * (m / len(sample)) ** 0.5
             norms = torch.where((norms > 0) & torch.isfinite(norms), norms, 1.0)
             self._coarse = ((self.matrix / norms).float(), norms)
         rows, norms = self._coarse
         top = weights.abs().max() if m else weights.sum()
         top = torch.where(top > 0, top, 1.0)
         return weighted_gram(rows, weights / top) * (top * norms * norms[:, None])
+
+
+@dataclasses.dataclass(frozen=True)
+class Bent:
+    """The second derivatives of ``F``: diagonal in ``x``, a small matrix for each row of ``z``, a few variables beside.
+
+    Attributes:
+        diagonal: ``F_xx`` at the variables ``w``, ``[n]``.
+        rows: Columns of the matrices, each ``[m, k]``.
+        beside: For each variable outside ``w``, its place, and its column in ``F_xx`` and ``F_zx``.
+    """
+
+    diagonal: Tensor
+    rows: list[Tensor]
+    beside: list[tuple[int, Tensor, Tensor]]
+
+    def apply(self, v: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ``F_xx v + F_xz u`` and ``F_zx v + F_zz u``."""
+        by_x, many = self.diagonal * v, u.reshape(len(u), -1)
+        by_z = self.rows[0] * many[:, :1]
+        for j, block in enumerate(self.rows[1:], start=1):
+            by_z = by_z + block * many[:, j, None]
+        for i, column, shared in self.beside:
+            by_z = by_z + v[i] * shared
+            by_x = by_x + v[i] * column
+        for i, column, shared in self.beside:
+            by_x[i] = (column * v).sum() + (shared * many).sum()
+        return by_x, by_z.reshape(u.shape)
 
 
 @dataclasses.dataclass
@@ -94,6 +136,8 @@ class Split:
     loss: Tensor
     by_x: Tensor
     by_z: Tensor
+    _bent: Bent | None = None
+    _matrix: dict[bool, Tensor] = dataclasses.field(default_factory=dict)
 
     def gradient(self) -> Tensor:
         """Return ``F_x + A' F_z``, ``[n]``, detached."""
@@ -101,7 +145,8 @@ class Split:
 
     def product(self, v: Tensor) -> Tensor:
         """Return the Hessian's product with ``v``, ``[n]``."""
-        return self._pull(*self._second(v, self.features.forward(v[self.places])))
+        u = self.features.forward(v[self.places])
+        return self._pull(*(self._second(v, u) if self._bent is None else self._bent.apply(v, u)))
 
     def assemble(self, *, coarse: bool) -> Tensor | None:
         """Return the Hessian, ``[n, n]``; ``None`` where ``F`` is not one function for each row and a few variables.
@@ -112,53 +157,53 @@ class Split:
         Returns:
             The matrix, or ``None``.
         """
-        n, z = self.leaf.numel(), self.z
-        outside = torch.ones(n, dtype=torch.bool, device=self.leaf.device)
-        outside[self.places.reshape(-1)] = False
-        rest = outside.nonzero()[:, 0]
-        columns = 1 if z.ndim == 1 else z.shape[1]
-        if columns > WIDEST or len(rest) > WIDEST:
-            return None
-        one, zero = torch.ones_like(self.leaf), torch.zeros_like(z)
-        nothing = torch.zeros_like(self.leaf)
-        diagonal, shared = self._second(one * ~outside, zero)
-        blocks = []  # F_zz: for each row of z, a matrix between its entries
-        for j in range(columns):
-            unit = torch.ones_like(z) if z.ndim == 1 else torch.zeros_like(z).index_fill_(1, rest.new_tensor(j), 1.0)
-            blocks.append(self._second(nothing, unit)[1].reshape(len(z), columns))
-        beside = [self._second(nothing.index_fill(0, i, 1.0), zero) for i in rest]
-        if not self._agrees(diagonal, blocks, rest, beside) or bool(shared.any()):
-            return None
-        matrix = torch.diag(diagonal.double())
-        for i, (by_x, by_z) in zip(rest.tolist(), beside, strict=True):
-            column = self._pull(by_x, by_z).double()
-            matrix[:, i] = column
-            matrix[i] = column
-        grids = self.places.reshape(-1, columns)
-        for a in range(columns):
+        kept = self._matrix.get(coarse)
+        bent = self._bend() if kept is None else None
+        if kept is not None or bent is None:
+            return kept
+        matrix = torch.diag(bent.diagonal.double())
+        for i, column, shared in bent.beside:
+            matrix[:, i] = matrix[i] = self._pull(column, shared.reshape(self.z.shape)).double()
+        grids = self.places.reshape(-1, len(bent.rows))
+        for a, rows in enumerate(bent.rows):
             for b in range(a + 1):
-                block = self.features.gram(blocks[a][:, b], coarse=coarse)
+                block = self.features.gram(rows[:, b], coarse=coarse)
                 matrix[grids[:, a, None], grids[:, b]] += block
                 if a != b:
                     matrix[grids[:, b, None], grids[:, a]] += block
-        return matrix.to(self.leaf)
+        self._matrix[coarse] = matrix = matrix.to(self.leaf)
+        return matrix
 
-    def _agrees(self, diagonal: Tensor, blocks: list[Tensor], rest: Tensor, beside: list[Any]) -> bool:
-        """Whether random vectors see the second derivatives of ``F`` that were assumed."""
-        signs = torch.Generator().manual_seed(0)
-        v, u = (
-            (torch.randint(0, 2, t.shape, generator=signs) * 2 - 1).to(t) for t in (self.leaf, self.z)
-        )  # fmt: skip
-        seen_x, seen_z = self._second(v, u)
-        rows = u.reshape(len(u), len(blocks))
-        told_z = sum((block * rows[:, j, None] for j, block in enumerate(blocks)), torch.zeros_like(rows))
-        told_x = diagonal * v
-        for i, (by_x, by_z) in zip(rest.tolist(), beside, strict=True):
-            told_z = told_z + v[i] * by_z.reshape(told_z.shape)
-            told_x = told_x + v[i] * by_x
-        for i, (by_x, by_z) in zip(rest.tolist(), beside, strict=True):
-            told_x[i] = (by_x * v).sum() + (by_z * u).sum()
-        return _close(told_x, seen_x) and _close(told_z, seen_z.reshape(told_z.shape))
+    def _bend(self) -> Bent | None:
+        """Return the second derivatives of ``F``, confirmed by random vectors the first time; ``None`` if they differ."""
+        if self._bent is not None:
+            return self._bent
+        leaf, z = self.leaf, self.z
+        outside = torch.ones_like(leaf, dtype=torch.bool)
+        outside[self.places.reshape(-1)] = False
+        rest = outside.nonzero()[:, 0].tolist()
+        columns = 1 if z.ndim == 1 else z.shape[1]
+        if max(columns, len(rest)) > WIDEST:
+            return None
+        nothing = torch.zeros_like(leaf)
+        diagonal, shared = self._second((~outside).to(leaf), torch.ones_like(z) if z.ndim == 1 else torch.zeros_like(z))
+        rows = [shared.reshape(-1, 1)]
+        if z.ndim == 2:
+            units = torch.eye(columns, dtype=z.dtype, device=z.device)
+            rows = [self._second(nothing, unit.expand_as(z).contiguous())[1] for unit in units]
+        beside = []
+        for i in rest:
+            column, shared = self._second(nothing.index_fill(0, torch.tensor(i, device=leaf.device), 1.0), 0 * z.detach())
+            beside.append((i, column, shared.reshape(len(z), columns)))
+        bent = Bent(diagonal * ~outside, rows, beside)
+        if not self.features.trusted:
+            signs = torch.Generator().manual_seed(0)
+            v, u = ((torch.randint(0, 2, t.shape, generator=signs) * 2 - 1).to(t) for t in (leaf, z))
+            if not all(map(_close, bent.apply(v, u), self._second(v, u))):
+                return None
+            self.features.trusted = True
+        self._bent = bent
+        return bent
 
     def _second(self, v: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """Return ``F_xx v + F_xz u`` and ``F_zx v + F_zz u``."""

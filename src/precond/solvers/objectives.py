@@ -23,6 +23,9 @@ class TorchObjective(Objective):
         fun: Maps a vector ``[n]`` to a tensor of one element, by torch operations.
         curvature: Keep the graph of the last gradient, so that the Hessian there costs no further evaluation.
         work: The account to charge.
+
+    Attributes:
+        affine: The function is known to see its variables through one matrix, so that Hessians can be assembled.
     """
 
     def __init__(self, fun: Callable[[Tensor], Tensor], *, curvature: bool = False, work: Work | None = None) -> None:
@@ -31,9 +34,14 @@ class TorchObjective(Objective):
         self._curvature = curvature
         self._graph: tuple[Tensor, Tensor, Tensor] | None = None  # x as it was given, leaf, gradient
         self._split: tuple[Tensor, Split] | None = None  # x as it was given, the evaluation there
-        self._affine = False
+        self.affine = False
         self._checked = False
         self._kept: Point | None = None
+
+    @property
+    def assembles(self) -> bool:
+        """Whether the function is known to be one of a matrix times its variables."""
+        return self.affine
 
     def learn(self, x: Tensor) -> bool:
         """Find out, once, whether the function sees its variables through one matrix; counts two gradients.
@@ -51,18 +59,19 @@ class TorchObjective(Objective):
             IncompatibleError: The function is not differentiable twice.
         """
         kept = self.point(x)
-        self.hessian(x).matvec(torch.zeros_like(x))
-        self._kept = kept
         self.work.gradients += 1
         try:
             found = split(self.evaluate, x[0], None)
-            self._affine = found is not None and agrees(found, kept.loss, kept.gradient[0])
+            self.affine = found is not None and agrees(found, kept.loss, kept.gradient[0])
         except Exception as error:  # whatever users' functions do when they are watched, they work unwatched
             logger.debug("no affine structure: %s", error)
-            return False
-        if self._affine and found is not None:
+        if self.affine and found is not None:
             self._graph, self._split = None, (x, found)
-        return self._affine
+            found.features.prepare()
+        else:
+            self.hessian(x).matvec(torch.zeros_like(x))
+        self._kept = kept
+        return self.affine
 
     def point(self, x: Tensor) -> Point:
         """Return value and gradient at ``x``; counts one gradient, unless the point was kept."""
@@ -93,9 +102,9 @@ class TorchObjective(Objective):
     def _differentiate(self, x: Tensor, *, keep: bool) -> tuple[Tensor, Tensor]:
         known = None if self._split is None else self._split[1].features
         self._graph = self._split = None  # frees the memory before the next graph is built
-        if keep and self._affine:
+        if keep and self.affine:
             found = split(self.evaluate, x[0], known)
-            self._affine = found is not None
+            self.affine = found is not None
             if found is not None:
                 self._split = (x, found)
                 return found.loss, found.gradient()[None]
@@ -151,6 +160,11 @@ class GivenObjective(Objective):
     ) -> None:
         super().__init__(work)
         self._fun, self._jac, self._hessp, self._give = fun, jac, hessp, give
+
+    @property
+    def exact(self) -> bool:
+        """Whether Hessian products are the user's own rather than differences."""
+        return self._hessp is not None
 
     def hessian(self, x: Tensor) -> Operator:
         """Return the Hessian at ``x`` from ``hessp``, or by differences that are counted as gradients, too."""

@@ -61,7 +61,9 @@ class Stepper(abc.ABC):
         self._preconditioner: Any = self._method.preconditioner.init(self._like)
         self._rule: Any = self._method.step.init(self._like)
         self._previous: Point | None = None
-        self._excess = self._taken = 0
+        self._excess, self._taken = 1, 0  # the first refresh pays
+        if self._method.cadence.free is not None and not self._objective.assembles:
+            self._excess, self._taken = 0, self._like.shape[1]
 
     def _evidence(self, point: Point) -> Evidence:
         needs, previous = self._needs, self._previous
@@ -87,7 +89,7 @@ class Stepper(abc.ABC):
         cadence, work = self._method.cadence, self._objective.work
         if cadence.after is not after or not cadence.due(self._step):
             return
-        if self._previous is not None and not cadence.worth(self._excess, self._taken):
+        if not cadence.worth(self._excess, self._taken):
             return
         began, before = time.perf_counter(), work.hvps
         health = self._method.preconditioner.refresh(self._preconditioner)
