@@ -14,6 +14,11 @@ class Status(enum.Enum):
 
     CONVERGED_RESIDUAL = ("converged", "the residual is within the tolerance", "")
     CONVERGED_GRADIENT = ("converged", "the gradient is within the tolerance", "")
+    CONVERGED_SADDLE = (
+        "converged",
+        "the gradient is within the tolerance, at a point where the Hessian has a negative eigenvalue: no minimum",
+        "start elsewhere",
+    )
     CONVERGED_NORMAL = ("converged", "the normal-equations residual is within the tolerance", "")
     CONVERGED_BACKWARD = ("converged", "the backward error is within the tolerance", "")
     CONVERGED_KKT = ("converged", "the optimality conditions are within the tolerance", "")
@@ -147,6 +152,7 @@ class Result:
         multipliers: Of constraints, ``lambda`` in ``f + lambda' c``, one for each; ``None`` without constraints.
         members: Of a batch of systems, the outcome of each; status and certificate are then those of the worst, and
             iterations the most that one took.
+        note: What else was found out, such as a derivative that is wrong; empty when there is nothing.
     """
 
     x: Any
@@ -158,6 +164,7 @@ class Result:
     history: list[float] = dataclasses.field(default_factory=list, repr=False)
     multipliers: Any = None
     members: tuple[Member, ...] = dataclasses.field(default=(), repr=False)
+    note: str = ""
 
     @property
     def converged(self) -> bool:
@@ -167,9 +174,9 @@ class Result:
     @property
     def message(self) -> str:
         """One line: what happened, the certificate, and the remedy if there is one."""
-        return _message(self.status, self.certificate)
+        return _message(self.status, self.certificate, self.note)
 
 
-def _message(status: Status, certificate: Certificate) -> str:
+def _message(status: Status, certificate: Certificate, note: str = "") -> str:
     text = f"{status.reason}: {certificate.quantity} = {certificate.value:.2e} (asked {certificate.bound:.2e})"
-    return f"{text}; {status.remedy}" if status.remedy else text
+    return "; ".join(part for part in (text, status.remedy, note) if part)
