@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from precond.core import Iterate, Program, ProgramIteration, Site, Status
-from precond.core.materialize import materialize
 from precond.programs.barrier import Barrier
 from precond.programs.filter import Filter
+from precond.programs.jacobians import frobenius
 from precond.programs.multipliers import least_squares_multipliers
-from precond.programs.regularized import Regularizer, Solver
+from precond.programs.newton import Solver, newton_system
+from precond.programs.regularized import Regularizer
 from precond.programs.restoration import restore, to_boundary
 from precond.programs.scaling import Scaling
 
@@ -56,7 +57,7 @@ class InteriorPoint(ProgramIteration):
     """Newton's method on the conditions of optimality, made global by a filter and kept inside of bounds by a barrier.
 
     Without bounds the barrier is empty, and what remains is Newton's method for equality constraints. Systems are
-    factorized densely with the inertia corrected; a step is accepted if it improves violation or objective against all
+    factorized, dense or sparse, with the inertia corrected; a step is accepted if it improves violation or objective against all
     points that were left behind, with second-order corrections; where none is, the violation alone is reduced.
 
     Attributes:
@@ -139,15 +140,17 @@ class _Run:
         site, barrier = state.site, state.barrier
         x = site.x
         gradient = site.gradient * self.scaling.loss + barrier.gradient(x)
-        jacobian = materialize(site.jacobian) * self.scaling.rows[:, None]
-        if self._infeasible(state, jacobian):
+        if self._infeasible(state):
             return {}, Status.FAILED_INFEASIBLE
-        hessian = materialize(self.program.hessian(site, self.scaling.unscale(state.multipliers))) * self.scaling.loss
-        hessian = (hessian + hessian.mT) / 2 + barrier.curvature(x).diag()
-        solver = state.regularizer.factorize(hessian, jacobian)
+        hessian = self.program.hessian(site, self.scaling.unscale(state.multipliers))
+        solver = state.regularizer.factorize(
+            newton_system(hessian, site.jacobian, barrier.curvature(x), self.scaling.rows, self.scaling.loss)
+        )
+        self.program.work.factorizations += state.regularizer.attempts
+        state.regularizer.attempts = 0
         if solver is None:
             return {}, Status.FAILED_NON_FINITE
-        upper = gradient + state.multipliers @ jacobian
+        upper = gradient + self._pull(site, state.multipliers)
         c = site.constraints * self.scaling.rows
         d, dl = self._split(solver.solve(-torch.cat([upper, c])))
         share = max(self.tau, 1 - barrier.mu) if barrier.mu else 1.0
@@ -164,11 +167,14 @@ class _Run:
             state.multipliers = self.multipliers(trial, barrier)
         return {**facts, "step": step}, None
 
-    def _infeasible(self, state: _State, jacobian: Tensor) -> bool:
+    def _infeasible(self, state: _State) -> bool:
         """Whether the last steps all started where no small move reduces the violation."""
         c = state.site.constraints * self.scaling.rows
         size = float(c.norm())
-        flat = size > self.tolerance and float((c @ jacobian).norm()) <= FLAT * float(jacobian.norm()) * size
+        flat = False
+        if size > self.tolerance:
+            pulled = float(self._pull(state.site, c).norm())
+            flat = pulled <= FLAT * frobenius(state.site.jacobian, self.scaling.rows) * size
         state.stuck = state.stuck + 1 if flat else 0
         return state.stuck > STUCK
 
