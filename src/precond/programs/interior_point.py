@@ -26,6 +26,8 @@ DELTA, S_VIOLATION, S_OBJECTIVE, ARMIJO = 1.0, 1.1, 2.3, 1e-4
 CORRECTIONS, CORRECTED, SHORTEST = 4, 0.99, 0.05
 FLAT, STUCK = 1e-8, 5
 """A violation is stationary where its gradient is this small beside it; so many steps from there are enough."""
+SHORT, SHORTS, MUCH = 1e-2, 3, 0.1
+"""After so many steps of at most this length with a violation that hardly falls, it is reduced to this share alone."""
 WILD = 1e6
 """Multipliers above this, where the Jacobian has not full rank, are replaced by those that fit best."""
 
@@ -41,6 +43,7 @@ class _State:
         filter: Pairs that were left behind.
         regularizer: Remembers shifts.
         stuck: Consecutive steps from points where the violation is stationary.
+        short: Consecutive short steps that hardly reduced a violation.
     """
 
     site: Site
@@ -49,6 +52,7 @@ class _State:
     filter: Filter
     regularizer: Regularizer
     stuck: int = 0
+    short: int = 0
 
 
 @final
@@ -155,10 +159,15 @@ class _Run:
         d, dl = self._split(solver.solve(-torch.cat([upper, c])))
         share = max(self.tau, 1 - barrier.mu) if barrier.mu else 1.0
         facts = {"shift": solver.shift, "mu": barrier.mu, "restored": 0.0}
+        if state.short >= SHORTS:  # next to a singular Jacobian steps are long, and only tiny parts of them any good
+            state.short = 0
+            return self._restore(state, facts, MUCH)
         found = self._search(state, solver, upper, c, gradient, d, dl, share)
         if found is None:
             return self._restore(state, facts)
         step, d, dl, trial = found
+        before, after = self.violation(site.constraints), self.violation(trial.constraints)
+        state.short = state.short + 1 if step <= SHORT and after > max(0.9 * before, self.tolerance) else 0
         steps = barrier.steps(x, d)
         state.multipliers = state.multipliers + step * dl
         state.site = trial
@@ -269,8 +278,10 @@ class _Run:
                 least = min(least, DELTA * violation**S_VIOLATION / (-slope) ** S_OBJECTIVE)
         return SHORTEST * least
 
-    def _restore(self, state: _State, facts: dict[str, float]) -> tuple[dict[str, float], Status | None]:
-        """Reduce the violation until the filter accepts; fail where that cannot be done."""
+    def _restore(
+        self, state: _State, facts: dict[str, float], share: float = 0.9
+    ) -> tuple[dict[str, float], Status | None]:
+        """Reduce the violation to a share of it that the filter accepts; fail where that cannot be done."""
         here = self._pair(state.site.loss, state.site.constraints, state.site.x, state.barrier)
         if here[0] <= 1e-2 * self.tolerance:
             return facts, Status.FAILED_LINE_SEARCH
@@ -278,7 +289,7 @@ class _Run:
 
         def acceptable(site: Site) -> bool:
             pair = self._pair(site.loss, site.constraints, site.x, state.barrier)
-            return pair[0] <= 0.9 * here[0] and state.filter.accepts(*pair)
+            return pair[0] <= share * here[0] and state.filter.accepts(*pair)
 
         ended = restore(
             self.program, state.site, self.scaling.rows, state.barrier.lower, state.barrier.upper, acceptable
