@@ -609,4 +609,6 @@ def test_gradients_are_clipped_before_any_part_sees_them() -> None:
     result = precond.minimize(lambda x: (x - 1).square().sum() / 2, start, method=method, lr=0.5)
     assert result.converged
     with pytest.raises(IncompatibleError, match="clip=None"):
-        precond.minimize(lambda x: x.square().sum(), start, method=dataclasses.replace(registry.find("lbfgs").build(), clip=1.0))
+        precond.minimize(
+            lambda x: x.square().sum(), start, method=dataclasses.replace(registry.find("lbfgs").build(), clip=1.0)
+        )
