@@ -608,5 +608,6 @@ def test_gradients_are_clipped_before_any_part_sees_them() -> None:
     torch.testing.assert_close(float(result.certificate.value), 48.5)
     result = precond.minimize(lambda x: (x - 1).square().sum() / 2, start, method=method, lr=0.5)
     assert result.converged
+    search = dataclasses.replace(registry.find("lbfgs").build(), clip=1.0)
     with pytest.raises(IncompatibleError, match="clip=None"):
-        precond.minimize(lambda x: x.square().sum(), start, method=dataclasses.replace(registry.find("lbfgs").build(), clip=1.0))
+        precond.minimize(lambda x: x.square().sum(), start, method=search)
