@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
@@ -50,18 +51,23 @@ def recipe(
 
 def all_recipes() -> dict[str, Recipe]:
     """Return every recipe by name, importing all modules of this package first."""
-    package = importlib.import_module("precond.recipes")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"precond.recipes.{module.name}")
+    _import_all()
     return dict(sorted(_registry.items()))
 
 
 def find(name: str) -> Recipe:
     """Return the recipe named ``name``, or say which names are near."""
-    recipes = all_recipes()
-    if name not in recipes:
-        raise UnknownNameError("method", name, recipes)
-    return recipes[name]
+    _import_all()
+    if name not in _registry:
+        raise UnknownNameError("method", name, _registry)
+    return _registry[name]
+
+
+@functools.cache
+def _import_all() -> None:
+    package = importlib.import_module("precond.recipes")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"precond.recipes.{module.name}")
 
 
 def with_defaults(recipe: Recipe, settings: Mapping[str, Any]) -> dict[str, Any]:
