@@ -191,5 +191,6 @@ class _Matrix(DenseOperator):
         self.shape = (matrix.shape[0], matrix.shape[1])
         self.dtype, self.device = matrix.dtype, matrix.device
         self.traits = OperatorTraits(symmetric=False)
+        self._half = None
         self._entries = None
         self._double = None
