@@ -11,23 +11,27 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from precond.composite import minimize_composite
 from precond.constrained import Oracles, minimize_constrained
 from precond.core import (
     BadInputError,
     Builds,
     Certificate,
+    CompositeIteration,
     Factor,
     IncompatibleError,
     Kind,
     Method,
     Need,
     Objective,
+    Penalty,
     ProgramIteration,
     Result,
     Route,
     Status,
     Work,
 )
+from precond.losses import Loss
 from precond.recipes import registry
 from precond.solvers.layout import Layout
 from precond.solvers.minimize import Event, check_tolerance, run
@@ -46,9 +50,10 @@ def minimize(
     *,
     jac: Callable[..., Any] | bool | None = None,
     hessp: Callable[..., Any] | None = None,
-    method: str | Method | ProgramIteration = "auto",
+    method: str | Method | ProgramIteration | CompositeIteration = "auto",
     constraints: Any = None,
     bounds: Any = None,
+    penalty: Penalty | Mapping[str, Penalty] | None = None,
     tol: float = 1e-6,
     max_iterations: int | None = None,
     callback: Callable[[Event], object] | None = None,
@@ -56,14 +61,15 @@ def minimize(
 ) -> Result:
     """Minimize a smooth function until the Euclidean norm of its gradient is at most ``tol``.
 
-    Four forms:
+    Five forms:
 
     * a torch function of a tensor ``x0``: derivatives by autograd, and Hessian products by double backward;
     * a torch function of a dict of tensors ``x0``;
     * ``minimize(loss, model)`` with a torch module: ``loss(model)`` returns the full loss, and the parameters that
       require gradients are optimized in place (``model.eval()`` first, if it holds dropout);
     * functions with their own derivatives, in NumPy (or torch, as ``x0`` is): ``fun(x)``, ``jac(x)`` and perhaps
-      ``hessp(x, p)``; with ``jac=True``, ``fun`` returns the value and the gradient.
+      ``hessp(x, p)``; with ``jac=True``, ``fun`` returns the value and the gradient;
+    * one of ``precond.losses`` (a linear model, a quadratic function), whose structure methods can use.
 
     Args:
         fun: The objective.
@@ -76,8 +82,11 @@ def minimize(
             ``LinearConstraint``, ``NonlinearConstraint`` or dictionaries; or several of these in a list. Inequalities
             get slack variables.
         bounds: A ``scipy.optimize.Bounds``, or a pair (lower, upper) for each variable; ``None`` where there is none.
+        penalty: What is added to ``fun``: one of ``precond.penalties`` (l1, SCAD, MCP, groups, a box), or a dict of them
+            by the names of the variables. ``"auto"`` is then a proximal Newton method on working sets.
         tol: Absolute bound on the Euclidean norm of the gradient; with constraints, on each residual of the optimality
-            conditions: of the Lagrangian's gradient, the constraints, and complementarity.
+            conditions: of the Lagrangian's gradient, the constraints, and complementarity; with a penalty, on the
+            distance of ``-grad fun`` to its subdifferential.
         max_iterations: Largest number of iterations; ``None`` means 10 000.
         callback: Called with an `Event` at the start and after each iteration; a true return value stops the run.
         lr: Learning rate of first-order methods; ``None`` takes the recipe's default.
@@ -99,6 +108,21 @@ def minimize(
     """
     check_tolerance(tol, max_iterations)
     form = _Form.of(fun, x0, jac, hessp)
+    if penalty is not None:
+        if lr is not None:
+            raise BadInputError("methods for penalties find their own step: leave lr out")
+        if constraints is not None or bounds is not None:
+            raise BadInputError(
+                "a penalty and constraints do not go together: write bounds as precond.penalties.Within(penalty, lower, upper)"
+            )
+        if isinstance(method, (Method, ProgramIteration)):
+            raise IncompatibleError(f"{type(method).__name__} knows no penalty: use method='auto'")
+        return minimize_composite(
+            form.objective, form.start[0], form.layout, penalty, method=method, curvature=form.curvature, tol=tol,
+            max_iterations=max_iterations, callback=callback, give=form.give, finish=form.finish,
+        )  # fmt: skip
+    if isinstance(method, CompositeIteration):
+        raise IncompatibleError(f"{type(method).__name__} is for penalties: give one, for example penalties.Zero()")
     if constraints is not None or bounds is not None:
         if lr is not None:
             raise BadInputError("methods for constraints find their own step: leave lr out")
@@ -146,6 +170,7 @@ class _Form:
         objective: Makes the objective from an account and whether Hessians will be asked for.
         curvature: Hessian products cost no differences of gradients.
         call: Calls a user's function of the variables at a flat vector.
+        layout: Names and shapes of the variables.
     """
 
     start: Tensor
@@ -154,6 +179,7 @@ class _Form:
     objective: Callable[[Work, bool], Objective]
     curvature: bool
     call: Callable[[Callable[..., Any], Tensor], Any]
+    layout: Layout
 
     def oracles(self) -> Oracles:
         """Return the functions for a problem with constraints."""
@@ -172,6 +198,8 @@ class _Form:
             raise BadInputError(f"fun must be callable, not {type(fun).__name__}")
         if hessp is not None and not jac:
             raise BadInputError("hessp needs jac, too: give both, or neither with a torch function")
+        if isinstance(fun, Loss):
+            return cls._structured(fun, x0, jac)
         if isinstance(x0, nn.Module):
             return cls._module(fun, x0, jac)
         if isinstance(x0, Mapping):
@@ -197,7 +225,32 @@ class _Form:
         def call(function: Callable[..., Any], flat: Tensor) -> Any:
             return function(layout.restore(flat))
 
-        return cls(layout.flatten(x0)[None], layout.restore, layout.restore, objective, True, call)
+        return cls(layout.flatten(x0)[None], layout.restore, layout.restore, objective, True, call, layout)
+
+    @classmethod
+    def _structured(cls, loss: Loss, x0: Any, jac: Any) -> _Form:
+        if jac:
+            raise BadInputError("this loss knows its own derivatives: leave jac out")
+        if isinstance(x0, (Mapping, nn.Module)):
+            raise BadInputError(f"this loss is of one vector of {loss.variables} variables: pass x0 as a vector")
+        tensor = x0 if isinstance(x0, Tensor) else torch.from_numpy(_array(x0))
+        Layout.of(tensor)  # refuses what cannot be optimized
+        if tensor.numel() != loss.variables:
+            raise BadInputError(f"x0 has {tensor.numel()} entries and the loss has {loss.variables} variables")
+        layout = Layout.of(tensor.to(loss.dtype))
+
+        def give(flat: Tensor) -> Any:
+            shaped = layout.named(flat)[""]
+            return shaped.numpy() if isinstance(x0, np.ndarray) else shaped
+
+        def objective(work: Work, curvature: bool) -> Objective:
+            return loss.objective(work)
+
+        def call(function: Callable[..., Any], flat: Tensor) -> Any:
+            return function(layout.restore(flat))
+
+        start = layout.flatten(tensor.to(loss.dtype))[None]
+        return cls(start, give, give, objective, True, call, layout)
 
     @classmethod
     def _module(cls, loss: Any, model: nn.Module, jac: Any) -> _Form:
@@ -225,7 +278,7 @@ class _Form:
             swapped = {f"model.{name}": value for name, value in layout.named(flat).items()}
             return torch.func.functional_call(_Loss(model, function), swapped, ())
 
-        return cls(layout.flatten(parameters)[None], layout.restore, finish, objective, True, call)
+        return cls(layout.flatten(parameters)[None], layout.restore, finish, objective, True, call, layout)
 
     @classmethod
     def _given(cls, fun: Any, x0: Any, jac: Any, hessp: Any) -> _Form:
@@ -244,7 +297,7 @@ class _Form:
         def call(function: Callable[..., Any], flat: Tensor) -> Any:
             return function(give(flat.clone()))
 
-        return cls(layout.flatten(tensor)[None], give, give, objective, hessp is not None, call)
+        return cls(layout.flatten(tensor)[None], give, give, objective, hessp is not None, call, layout)
 
 
 class _Loss(nn.Module):

@@ -1,0 +1,84 @@
+"""A smooth function seen through its coordinates: what block coordinate descent asks of it."""
+
+from __future__ import annotations
+
+import abc
+
+import torch
+from torch import Tensor
+
+from precond.core.errors import IncompatibleError
+from precond.core.operator import Operator
+
+
+class Coordinates(abc.ABC):
+    """A smooth function with a current point that moves block by block; what moves cheaply is kept up to date.
+
+    Args:
+        x: The starting point, ``[n]``; it is copied.
+
+    Attributes:
+        x: The current point, ``[n]``: read it, and write it by `move` alone.
+    """
+
+    def __init__(self, x: Tensor) -> None:
+        self.x = x.clone()
+
+    @abc.abstractmethod
+    def value(self) -> Tensor:
+        """Return the function at the current point, 0-d."""
+
+    @abc.abstractmethod
+    def trial(self, block: Tensor, d: Tensor) -> Tensor:
+        """Return the function at ``x`` with ``d`` ``[k]`` added in a block (its places, integers ``[k]``), 0-d."""
+
+    @abc.abstractmethod
+    def gradient(self) -> Tensor:
+        """Return the gradient at the current point, ``[n]``."""
+
+    @abc.abstractmethod
+    def partial(self, block: Tensor) -> Tensor:
+        """Return the entries of the gradient in a block, ``[k]``."""
+
+    @abc.abstractmethod
+    def hessian(self, block: Tensor) -> Tensor:
+        """Return the entries of the Hessian of a block at the current point, ``[k, k]``."""
+
+    @abc.abstractmethod
+    def move(self, block: Tensor, d: Tensor) -> None:
+        """Add ``d`` ``[k]`` to the current point in a block."""
+
+    def bound(self, block: Tensor) -> Tensor:
+        """Return a matrix ``[k, k]`` that is not less than the Hessian of a block anywhere."""
+        raise self._unbounded()
+
+    def curvatures(self) -> Tensor:
+        """Return bounds ``L_i`` on the curvature along each coordinate, ``[n]``."""
+        raise self._unbounded()
+
+    def dominating(self) -> Tensor:
+        """Return a diagonal ``[n]`` that is not less than the Hessian anywhere."""
+        raise self._unbounded()
+
+    @property
+    def bounded(self) -> bool:
+        """Whether bounds on the curvature are known."""
+        return type(self).curvatures is not Coordinates.curvatures
+
+    @property
+    def cheap(self) -> bool:
+        """Whether a block's part of the gradient costs much less than the gradient."""
+        return True
+
+    def _unbounded(self) -> IncompatibleError:
+        return IncompatibleError(
+            "no bounds on the curvature of this function are known: state it as one of precond.losses, "
+            "or use rule='gs', 'cyclic' or 'random' with update='search' or 'newton'"
+        )
+
+
+def submatrix(operator: Operator, index: Tensor) -> Tensor:
+    """Return the columns ``index`` of a symmetric operator as rows, ``[k, n]``, by products with unit vectors."""
+    units = torch.zeros(len(index), operator.shape[1], dtype=operator.dtype, device=operator.device)
+    units[torch.arange(len(index)), index] = 1
+    return operator.matvec(units)
