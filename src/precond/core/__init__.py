@@ -2,7 +2,7 @@
 
 from precond.core.cadence import Cadence
 from precond.core.composite import Composite, CompositeIteration, Spot, Standing
-from precond.core.coordinates import Coordinates, submatrix
+from precond.core.coordinates import Coordinates, rows_of
 from precond.core.decay import Decay
 from precond.core.distributor import Agreement, Distributor, Duty, Tenant
 from precond.core.errors import BadInputError, IncompatibleError, PrecondError, RefreshError, UnknownNameError
@@ -112,7 +112,7 @@ __all__ = [
     "put_to_rest",
     "require",
     "rests_as",
+    "rows_of",
     "split_members",
-    "submatrix",
     "wake",
 ]

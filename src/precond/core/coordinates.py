@@ -77,8 +77,15 @@ class Coordinates(abc.ABC):
         )
 
 
-def submatrix(operator: Operator, index: Tensor) -> Tensor:
-    """Return the columns ``index`` of a symmetric operator as rows, ``[k, n]``, by products with unit vectors."""
-    units = torch.zeros(len(index), operator.shape[1], dtype=operator.dtype, device=operator.device)
-    units[torch.arange(len(index)), index] = 1
-    return operator.matvec(units)
+def rows_of(operator: Operator, index: Tensor) -> Tensor:
+    """Return the rows ``index`` of a symmetric operator, ``[k, n]``, by products with unit vectors, one by one.
+
+    Batches of derivatives multiply with copies of a function's matrices, which costs more than products one by one.
+    """
+    unit = torch.zeros(1, operator.shape[1], dtype=operator.dtype, device=operator.device)
+    rows = torch.empty(len(index), operator.shape[1], dtype=operator.dtype, device=operator.device)
+    for row, place in enumerate(index.tolist()):
+        unit[0, place] = 1
+        rows[row] = operator.matvec(unit)[0]
+        unit[0, place] = 0
+    return rows

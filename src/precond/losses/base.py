@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import abc
+import weakref
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -54,6 +56,8 @@ class StructuredObjective(Objective):
         work: The account to charge.
     """
 
+    _bounds: ClassVar[weakref.WeakKeyDictionary[Loss, float]] = weakref.WeakKeyDictionary()
+
     def __init__(self, loss: Loss, work: Work | None = None) -> None:
         super().__init__(work)
         self.structure = loss
@@ -68,7 +72,9 @@ class StructuredObjective(Objective):
 
     def lipschitz(self) -> float | None:
         """Return a bound on the largest eigenvalue of the Hessian."""
-        return self.structure.lipschitz()
+        if self.structure not in self._bounds:
+            self._bounds[self.structure] = self.structure.lipschitz()
+        return self._bounds[self.structure]
 
     def _value(self, x: Tensor) -> Tensor:
         with torch.no_grad():

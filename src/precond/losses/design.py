@@ -54,6 +54,22 @@ class Design(abc.ABC):
     def overlaps(self) -> Tensor:
         """Return ``|A|' |A| 1``, ``[n]``: bounds on the sums of ``|A' A|`` over rows."""
 
+    @abc.abstractmethod
+    def diagonal(self) -> Tensor:
+        """Return the diagonal of a square matrix, ``[n]``."""
+
+    @abc.abstractmethod
+    def block(self, index: Tensor) -> Tensor:
+        """Return the entries of some rows and the same columns of a square matrix, dense, ``[k, k]``."""
+
+    @abc.abstractmethod
+    def row_sums(self) -> Tensor:
+        """Return the sum of sizes of each row, ``[m]``."""
+
+    def entries(self) -> scipy.sparse.csr_array | None:
+        """Return the matrix in CSR form if it is sparse."""
+        return None
+
     def largest_eigenvalue(self) -> float:
         """Return the largest eigenvalue of ``A' A``, by the smaller Gram matrix or by Lanczos, with 1 % on top of that."""
         m, n = self.shape
@@ -84,7 +100,7 @@ class Design(abc.ABC):
 
 
 class DenseDesign(Design):
-    """A dense matrix, kept with contiguous columns.
+    """A dense matrix, not copied; its columns are laid out one after another once blocks of them are asked for.
 
     Args:
         matrix: Shape ``[m, n]``.
@@ -93,41 +109,60 @@ class DenseDesign(Design):
     def __init__(self, matrix: Tensor) -> None:
         self.shape = (matrix.shape[0], matrix.shape[1])
         self.dtype, self.device = matrix.dtype, matrix.device
-        self._rows = matrix.mT.contiguous()  # a row for each column of A
+        self._matrix = matrix
+        self._columns: Tensor | None = matrix.mT if matrix.mT.is_contiguous() else None
+
+    def _rows(self) -> Tensor:
+        """Return the transpose, its rows contiguous."""
+        if self._columns is None:
+            self._columns = self._matrix.mT.contiguous()
+        return self._columns
 
     def matvec(self, x: Tensor) -> Tensor:
         """Return ``A x``, from the columns of the variables that are not zero if these are few."""
         if x.ndim == 1:
             kept = x.nonzero()[:, 0]
-            if len(kept) <= 0.25 * len(x):
-                return self.combine(kept, x[kept])
-        return x @ self._rows
+            if len(kept) <= 0.1 * len(x):
+                return self._matrix[:, kept] @ x[kept]
+        return x @ self._matrix.mT
 
     def rmatvec(self, y: Tensor) -> Tensor:
         """Return ``A' y``."""
-        return self._rows @ y if y.ndim == 1 else y @ self._rows.mT
+        return y @ self._matrix
 
     def partial(self, block: Tensor, y: Tensor) -> Tensor:
         """Return ``A_b' y``."""
-        return self._rows[block] @ y
+        return self._rows()[block] @ y
 
     def combine(self, block: Tensor, d: Tensor) -> Tensor:
         """Return ``A_b d``."""
-        return d @ self._rows[block]
+        return d @ self._rows()[block]
 
     def gram(self, block: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return ``A_b' diag(weights) A_b``."""
-        part = self._rows[block]
+        part = self._matrix[:, block].mT if self._columns is None else self._columns[block]
         return (part if weights is None else part * weights) @ part.mT
 
     def squares(self) -> Tensor:
         """Return the squared norms of the columns."""
-        return self._rows.square().sum(1)
+        return self._matrix.square().sum(0)
 
     def overlaps(self) -> Tensor:
         """Return ``|A|' |A| 1``."""
-        sizes = self._rows.abs()
-        return sizes @ sizes.sum(0)
+        sizes = self._matrix.abs()
+        return sizes.sum(1) @ sizes
+
+    def diagonal(self) -> Tensor:
+        """Return the diagonal."""
+        return self._matrix.diagonal()
+
+    def block(self, index: Tensor) -> Tensor:
+        """Return the entries of some rows and columns."""
+        return self._matrix[index][:, index]
+
+    def row_sums(self) -> Tensor:
+        """Return the sums of sizes."""
+        return self._matrix.abs().sum(1)
 
 
 class SparseDesign(Design):
@@ -142,6 +177,7 @@ class SparseDesign(Design):
         self._matrix.sum_duplicates()
         self._transpose = scipy.sparse.csr_array(self._matrix.T)
         self._transpose.sort_indices()
+        self._double: Any = None
         self._transpose.indptr = self._transpose.indptr.astype(np.int64)
         self._transpose.indices = self._transpose.indices.astype(np.int64)
         self.shape = (int(matrix.shape[0]), int(matrix.shape[1]))
@@ -187,10 +223,27 @@ class SparseDesign(Design):
         sizes = abs(self._matrix)
         return torch.from_numpy(np.asarray(sizes.T @ np.asarray(sizes.sum(axis=1)).reshape(-1)))
 
+    def diagonal(self) -> Tensor:
+        """Return the diagonal."""
+        return torch.from_numpy(np.array(self._matrix.diagonal()))
+
+    def block(self, index: Tensor) -> Tensor:
+        """Return the entries of some rows and columns."""
+        part = self._matrix[index.numpy()][:, index.numpy()].toarray()
+        return torch.from_numpy(np.ascontiguousarray(part))
+
+    def row_sums(self) -> Tensor:
+        """Return the sums of sizes."""
+        return torch.from_numpy(np.asarray(abs(self._matrix).sum(axis=1)).reshape(-1))
+
+    def entries(self) -> scipy.sparse.csr_array | None:
+        """Return the matrix."""
+        return self._matrix
+
     def _parts(self) -> tuple[Any, Any, Any]:
-        if self._transpose.data.dtype != np.float64:
-            self._transpose.data = self._transpose.data.astype(np.float64)
-        return self._transpose.indptr, self._transpose.indices, self._transpose.data
+        if self._double is None:
+            self._double = self._transpose.data.astype(np.float64, copy=False)
+        return self._transpose.indptr, self._transpose.indices, self._double
 
 
 def read_design(matrix: Any, what: str = "A") -> Design:

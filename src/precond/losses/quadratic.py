@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Coordinates, Operator, OperatorTraits, Work
 from precond.losses.base import Loss
-from precond.losses.design import SparseDesign, Times, read_design
+from precond.losses.design import Times, read_design
 
 
 class Quadratic(Loss):
@@ -40,11 +39,6 @@ class Quadratic(Loss):
         if n and bool((once - other).abs().max() > 1e-4 * once.abs().max()):
             raise BadInputError("A is not symmetric: give (A + A') / 2, which is the same function")
 
-    @property
-    def entries(self) -> scipy.sparse.csr_array | None:
-        """The matrix in CSR form, if it is sparse."""
-        return self.design._transpose if isinstance(self.design, SparseDesign) else None
-
     def __call__(self, x: Tensor) -> Tensor:
         """Return the value at ``x`` ``[n]``."""
         x = x.to(self.dtype)
@@ -67,7 +61,7 @@ class Quadratic(Loss):
 
     def lipschitz(self) -> float:
         """Return the largest sum of sizes of a row."""
-        return float(_row_sums(self).max()) if self.variables else 0.0
+        return float(self.design.row_sums().max()) if self.variables else 0.0
 
 
 class QuadraticHessian(Operator):
@@ -92,7 +86,7 @@ class QuadraticHessian(Operator):
     def block(self, index: Tensor) -> Tensor:
         """Return the entries of some rows and columns, ``[k, k]``, counted as ``k`` products."""
         self._work.hvps += len(index)
-        return _block(self._quadratic, index)
+        return self._quadratic.design.block(index)
 
 
 class QuadraticCoordinates(Coordinates):
@@ -121,7 +115,7 @@ class QuadraticCoordinates(Coordinates):
 
     def trial(self, block: Tensor, d: Tensor) -> Tensor:
         """Return the function after a move that is not made."""
-        quadratic = d.dot(_block(self.quadratic, block) @ d) / 2
+        quadratic = d.dot(self.quadratic.design.block(block) @ d) / 2
         return self.value() + self._gradient[block].dot(d) + quadratic
 
     def gradient(self) -> Tensor:
@@ -134,23 +128,20 @@ class QuadraticCoordinates(Coordinates):
 
     def hessian(self, block: Tensor) -> Tensor:
         """Return the entries of a block."""
-        return _block(self.quadratic, block)
+        return self.quadratic.design.block(block)
 
     def bound(self, block: Tensor) -> Tensor:
         """Return the entries of a block."""
-        return _block(self.quadratic, block)
+        return self.quadratic.design.block(block)
 
     def curvatures(self) -> Tensor:
         """Return the diagonal."""
-        design, n = self.quadratic.design, self.quadratic.variables
-        if isinstance(design, SparseDesign):
-            return torch.from_numpy(np.array(design._transpose.diagonal())).to(self.quadratic.dtype)
-        return torch.stack([design._rows[i, i] for i in range(n)]) if n else self.x  # type: ignore[attr-defined]
+        return self.quadratic.design.diagonal()
 
     def dominating(self) -> Tensor:
         """Return the sums of sizes of the rows."""
         if self._sums is None:
-            self._sums = _row_sums(self.quadratic)
+            self._sums = self.quadratic.design.row_sums()
         return self._sums
 
     def move(self, block: Tensor, d: Tensor) -> None:
@@ -165,18 +156,3 @@ class QuadraticCoordinates(Coordinates):
             self._gradient = self.quadratic.design.matvec(self.x) - self.quadratic.c
         else:
             self._gradient = self._gradient + self.quadratic.design.combine(block, d)
-
-
-def _row_sums(quadratic: Quadratic) -> Tensor:
-    design = quadratic.design
-    if isinstance(design, SparseDesign):
-        return torch.from_numpy(np.asarray(abs(design._matrix).sum(axis=1)).reshape(-1)).to(quadratic.dtype)
-    return design._rows.abs().sum(1)  # type: ignore[attr-defined]
-
-
-def _block(quadratic: Quadratic, index: Tensor) -> Tensor:
-    design = quadratic.design
-    if isinstance(design, SparseDesign):
-        part = design._transpose[index.numpy()][:, index.numpy()].toarray()
-        return torch.from_numpy(np.ascontiguousarray(part)).to(quadratic.dtype)
-    return design._rows[index][:, index]  # type: ignore[attr-defined]

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor
 
-from precond.core import Composite, CompositeIteration, Need, Penalty, Spot, Standing, Status, submatrix
+from precond.core import Composite, CompositeIteration, Need, Operator, Penalty, Spot, Standing, Status, rows_of
 from precond.proximal.model import minimize_model
 
 MEMORY = 2**28
@@ -140,10 +140,7 @@ class Curvature:
             at = torch.searchsorted(self._block[0], places)
             return self._block[1][at][:, at]
         operator: Any = self._problem.hessian(spot.x)
-        if hasattr(operator, "block"):
-            matrix = operator.block(places)
-        else:
-            matrix = self._from_rows(operator, places)
+        matrix: Tensor = operator.block(places) if hasattr(operator, "block") else self._from_rows(operator, places)
         matrix = (matrix + matrix.mT) / 2
         self._block = (places, matrix)
         return matrix
@@ -152,16 +149,16 @@ class Curvature:
         assert self._block is not None
         return bool(torch.isin(places, self._block[0]).all())
 
-    def _from_rows(self, operator: Any, places: Tensor) -> Tensor:
-        n = operator.shape[0]
-        if (len(places) + (0 if self._known is None else len(self._known))) * n * operator.dtype.itemsize > MEMORY:
+    def _from_rows(self, operator: Operator, places: Tensor) -> Tensor:
+        known = 0 if self._known is None else len(self._known)
+        if (len(places) + known) * operator.shape[0] * operator.dtype.itemsize > MEMORY:
             self._known = self._rows = None
         if self._known is None or self._rows is None:
-            self._known, self._rows = places, submatrix(operator, places)
+            self._known, self._rows = places, rows_of(operator, places)
         else:
             missing = places[~torch.isin(places, self._known)]
             self._known = torch.cat([self._known, missing])
-            self._rows = torch.cat([self._rows, submatrix(operator, missing)])
+            self._rows = torch.cat([self._rows, rows_of(operator, missing)])
         order = self._known.argsort()
         at = order[torch.searchsorted(self._known[order], places)]
         return self._rows[at][:, places]
