@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import abc
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from precond.core.errors import IncompatibleError
 from precond.core.operator import Operator
+from precond.core.penalty import Scalars
+
+if TYPE_CHECKING:
+    import scipy.sparse
 
 
 class Coordinates(abc.ABC):
@@ -50,6 +55,35 @@ class Coordinates(abc.ABC):
 
     def bound(self, block: Tensor) -> Tensor:
         """Return a matrix ``[k, k]`` that is not less than the Hessian of a block anywhere."""
+        raise self._unbounded()
+
+    @property
+    def rounds(self) -> bool:
+        """Whether there are compiled rounds over all variables."""
+        return False
+
+    def round(self, order: Tensor, scalars: Scalars) -> float:
+        """Move along each variable of ``order`` to the proximal point of its penalty, one after another.
+
+        Args:
+            order: Places of variables.
+            scalars: The penalty.
+
+        Returns:
+            The norm of the moves, each times its curvature.
+        """
+        raise NotImplementedError
+
+    def entries(self) -> scipy.sparse.csr_array | None:
+        """Return the Hessian in CSR form where it is constant and sparse, ``None`` elsewhere."""
+        return None
+
+    def largest(self) -> float:
+        """Return a bound on the largest eigenvalue of the Hessian anywhere."""
+        raise self._unbounded()
+
+    def product(self, block: Tensor, d: Tensor) -> Tensor:
+        """Return the product of a matrix that is not less than the Hessian anywhere with ``d`` in a block, ``[n]``."""
         raise self._unbounded()
 
     def curvatures(self) -> Tensor:

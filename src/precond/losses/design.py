@@ -66,6 +66,10 @@ class Design(abc.ABC):
     def row_sums(self) -> Tensor:
         """Return the sum of sizes of each row, ``[m]``."""
 
+    @abc.abstractmethod
+    def round(self, order: Any, common: tuple[Any, ...], columns: list[Any]) -> float:
+        """Run a compiled round of coordinate descent; see `precond.math.descent_kernels`."""
+
     def entries(self) -> scipy.sparse.csr_array | None:
         """Return the matrix in CSR form if it is sparse."""
         return None
@@ -164,6 +168,13 @@ class DenseDesign(Design):
         """Return the sums of sizes."""
         return self._matrix.abs().sum(1)
 
+    def round(self, order: Any, common: tuple[Any, ...], columns: list[Any]) -> float:
+        """Run a round on the columns."""
+        from precond.math import descent_kernels as kernels
+
+        rows = self._rows().double().contiguous().numpy()
+        return float(kernels.dense_round(order, rows, *common, *columns))
+
 
 class SparseDesign(Design):
     """A sparse matrix on the CPU.
@@ -239,6 +250,12 @@ class SparseDesign(Design):
     def entries(self) -> scipy.sparse.csr_array | None:
         """Return the matrix."""
         return self._matrix
+
+    def round(self, order: Any, common: tuple[Any, ...], columns: list[Any]) -> float:
+        """Run a round on the columns."""
+        from precond.math import descent_kernels as kernels
+
+        return float(kernels.sparse_round(order, *self._parts(), *common, *columns))
 
     def _parts(self) -> tuple[Any, Any, Any]:
         if self._double is None:

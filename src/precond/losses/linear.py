@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from precond.core import BadInputError, Coordinates, Operator, OperatorTraits, Work
+from precond.core import BadInputError, Coordinates, Operator, OperatorTraits, Scalars, Work
 from precond.losses.base import Loss
 from precond.losses.design import Times, read_design
 
@@ -179,14 +179,14 @@ class LinearCoordinates(Coordinates):
         self._model, self._work = model, work
         self._z = model.design.matvec(self.x)
         self._moves = 0
+        self._largest: float | None = None
         self._share = 0.0
         self._constant = model.curvature(self._z[:0]) is None
         self._curvatures = model.scale * model.curvature_bound * model.design.squares() + model.ridge
         self._dominating: Tensor | None = None
 
     def value(self) -> Tensor:
-        """Return the function at the current point."""
-        self._work.losses += 1
+        """Return the function at the current point, from the products that are at hand."""
         return self._model.scale * self._model.phi(self._z).sum() + self._model.ridge / 2 * self.x.dot(self.x)
 
     def trial(self, block: Tensor, d: Tensor) -> Tensor:
@@ -223,6 +223,39 @@ class LinearCoordinates(Coordinates):
         gram.diagonal().add_(model.ridge)
         return gram
 
+    @property
+    def rounds(self) -> bool:
+        """Whether the loss is one that is compiled."""
+        return isinstance(self._model, (LeastSquares, Logistic)) and self._model.design.device.type == "cpu"
+
+    def round(self, order: Tensor, scalars: Scalars) -> float:
+        """Run one compiled round; the products follow."""
+        model, design = self._model, self._model.design
+        self._charge(len(order))
+        x, z, b, bounds = (
+            v.double().contiguous().numpy().copy() for v in (self.x, self._z, model.b, positive(self._curvatures))
+        )  # fmt: skip
+        common = (x, z, b, bounds, model.scale, model.ridge, isinstance(model, Logistic))
+        columns = [column.numpy() for column in scalars.columns()]
+        moved = design.round(order.numpy(), common, columns)
+        self.x = torch.from_numpy(x).to(self.x)
+        self._moves += 1
+        self._z = torch.from_numpy(z).to(self._z) if self._moves % 50 else design.matvec(self.x)
+        return moved
+
+    def largest(self) -> float:
+        """Return the model's bound, computed once."""
+        if self._largest is None:
+            self._largest = self._model.lipschitz()
+        return self._largest
+
+    def product(self, block: Tensor, d: Tensor) -> Tensor:
+        """Return ``scale max(phi'') A' A`` times ``d`` in a block, plus the ridge."""
+        self._work.hvps += 1
+        model = self._model
+        curved = model.design.rmatvec(model.design.combine(block, d)) * (model.scale * model.curvature_bound)
+        return curved.index_add(0, block, model.ridge * d)
+
     def curvatures(self) -> Tensor:
         """Return ``scale max(phi'') ||a_j||^2 + ridge``."""
         return self._curvatures
@@ -248,3 +281,9 @@ class LinearCoordinates(Coordinates):
         whole = int(self._share + 1e-9)
         self._work.gradients += whole
         self._share -= whole
+
+
+def positive(values: Tensor) -> Tensor:
+    """Return curvatures with those that are zero raised to a little of the largest, so that they can be divided by."""
+    top = float(values.max()) if values.numel() else 1.0
+    return values.clamp(min=1e-12 * top if top > 0 else 1.0)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 import torch
 from torch import Tensor
 
@@ -60,8 +62,10 @@ class Quadratic(Loss):
         return QuadraticCoordinates(self, x, work)
 
     def lipschitz(self) -> float:
-        """Return the largest sum of sizes of a row."""
-        return float(self.design.row_sums().max()) if self.variables else 0.0
+        """Return the largest sum of sizes of a row, or the largest singular value."""
+        if not self.variables:
+            return 0.0
+        return min(float(self.design.row_sums().max()), math.sqrt(self.design.largest_eigenvalue()))
 
 
 class QuadraticHessian(Operator):
@@ -133,6 +137,19 @@ class QuadraticCoordinates(Coordinates):
     def bound(self, block: Tensor) -> Tensor:
         """Return the entries of a block."""
         return self.quadratic.design.block(block)
+
+    def entries(self) -> scipy.sparse.csr_array | None:
+        """Return the matrix if it is sparse."""
+        return self.quadratic.design.entries()
+
+    def largest(self) -> float:
+        """Return the bound of the function."""
+        return self.quadratic.lipschitz()
+
+    def product(self, block: Tensor, d: Tensor) -> Tensor:
+        """Return the matrix times ``d`` in a block."""
+        self._work.hvps += 1
+        return self.quadratic.design.combine(block, d)
 
     def curvatures(self) -> Tensor:
         """Return the diagonal."""
