@@ -14,6 +14,9 @@ from precond.math.draws import normals
 LARGEST = 1e30
 """A Lipschitz constant beyond this is none: the function is not smooth here, or not finite."""
 
+NEAR = 1e-6
+"""Relative change of a loss below which its value is not trusted alone."""
+
 
 @dataclasses.dataclass
 class Majorizer:
@@ -50,6 +53,10 @@ class Majorizer:
             model = gradient.dot(d) + self.lipschitz / 2 * d.dot(d)
             if bool(rise <= model + noise * loss.abs()):
                 return x
+            if bool(rise.abs() <= NEAR * loss.abs()):  # values may differ by rounding alone: ask the gradients
+                change = problem.smooth.point(x[None]).gradient[0] - gradient
+                if bool(change.dot(d) <= self.lipschitz * d.dot(d)):
+                    return x
             self.lipschitz *= 2
         return None
 

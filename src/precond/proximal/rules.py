@@ -143,8 +143,8 @@ class Fixed(Rule):
 class Variable(Rule):
     """The best block of a size among all: its variables are the ones with the largest scores.
 
-    ``"gs"``: ``|s_i|``; ``"gsl"``: ``|s_i| / sqrt(L_i)``; ``"gsd"``: ``|s_i| / sqrt(D_i)``; ``"gsq"``: an approximate
-    minimizer of ``g' d + d' H d / 2`` with as many entries, by iterative hard thresholding (only without a penalty);
+    ``"gs"``: ``|s_i|``; ``"gsl"``: ``|s_i| / sqrt(L_i)``; ``"gsd"``: ``|s_i| / sqrt(D_i)``; ``"gsq"``: the larger
+    ``s_b' H_b^-1 s_b`` of the block of ``"gsd"`` and of one found by iterative hard thresholding of ``sqrt(L_i) d_i``;
     ``"improvement"``: the decrease of ``g_i d + L_i d^2 / 2 + p_i(x_i + d)``, which sees the penalty.
 
     Attributes:
@@ -167,7 +167,9 @@ class Variable(Rule):
             weights = positive(coordinates.curvatures())
         elif self.score == "gsd":
             weights = positive(coordinates.dominating())
-        step = 1 / max(coordinates.largest(), 1e-30) if self.score == "gsq" else 1.0
+        roots = weights.sqrt()
+        spread = positive(coordinates.dominating()).sqrt() if self.score == "gsq" else roots
+        step = 1 / _scaled_eigenvalue(coordinates, roots) if self.score == "gsq" else 1.0
         everything = torch.arange(coordinates.x.numel(), device=coordinates.x.device)
 
         def top(scores: Tensor) -> Tensor:
@@ -179,20 +181,42 @@ class Variable(Rule):
                 x = coordinates.x
                 d = penalty.prox(x - gradient / weights, 1 / weights) - x
                 return top(-_model_values(penalty, x, d, gradient, weights, everything))
-            block = top(slack.abs() / weights.sqrt())
+            block = top(slack.abs() / roots)
             if self.score != "gsq":
                 return block
-            d = torch.zeros_like(slack)
-            d[block] = -slack[block] / weights[block]
-            for _ in range(self.rounds):
-                places = d.nonzero()[:, 0]
-                curved = coordinates.product(places, d[places])
-                d = d - step * (slack + curved)
-                kept = top(d.abs())
-                d = torch.zeros_like(d).index_copy(0, kept, d[kept])
-            return kept
+            found = [top(slack.abs() / spread), self._threshold(coordinates, slack, block, roots, step, top)]
+            scores = [slack[each] @ regular_inverse(coordinates.bound(each)) @ slack[each] for each in found]
+            return found[int(torch.stack(scores).argmax())]
 
         return choose
+
+
+    def _threshold(
+        self, coordinates: Coordinates, slack: Tensor, block: Tensor, roots: Tensor, step: float,
+        top: Callable[[Tensor], Tensor],
+    ) -> Tensor:  # fmt: skip
+        """Return the support of an approximate minimizer with few entries, in variables that have curvature one."""
+        u = torch.zeros_like(slack)
+        u[block] = -slack[block] / roots[block]
+        for _ in range(self.rounds):
+            curved = coordinates.product(block, (u / roots)[block])
+            moved = u - step * (slack + curved) / roots
+            block = top(moved.abs())
+            u = torch.zeros_like(u).index_copy(0, block, moved[block])
+        return block
+
+
+def _scaled_eigenvalue(coordinates: Coordinates, roots: Tensor) -> float:
+    """Return about the largest eigenvalue of the Hessian's bound, scaled to a unit diagonal, by the power method."""
+    everything = torch.arange(len(roots), device=roots.device)
+    v, length = torch.ones_like(roots), 1.0
+    for _ in range(20):
+        v = coordinates.product(everything, v / roots) / roots
+        length = float(v.norm())
+        if not length > 0:
+            return 1.0
+        v = v / length
+    return 1.05 * length
 
 
 def _model_values(

@@ -17,7 +17,9 @@ from precond.solvers.minimize import Event
 logger = logging.getLogger(__name__)
 
 PATIENCE = 2000
-"""Iterations without a lower objective or a smaller measure that count as stagnation."""
+"""Iterations without a smaller measure that count as stagnation."""
+LOOK = 10
+"""Iterations without a smaller measure between two looks at the objective."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,48 +65,105 @@ def run_composite(
         The outcome.
     """
     began = time.perf_counter()
-    history: list[float] = []
-    last: Standing | None = None
-    best: tuple[float, Tensor] | None = None
-    status, count, idle, believed, smallest = Status.STOPPED_STEPS, 0, 0, tol, math.inf
+    watch = _Watch(problem, tol)
+    status = Status.STOPPED_STEPS
     try:
         for count, standing in enumerate(iteration.iterate(problem, x0, tol)):
-            last = standing
-            history.append(standing.measure)
+            watch.see(standing)
             if callback is not None and callback(_event(problem, standing, count)):
                 status = Status.STOPPED_USER
-                break
-            if not (math.isfinite(standing.measure) and bool(torch.isfinite(standing.x).all())):
+            elif not watch.finite:
                 status = Status.FAILED_NON_FINITE
-                break
-            if standing.measure <= believed:
-                if standing.spot().measure <= tol:
-                    status = Status.CONVERGED_STATIONARY
-                    break
-                believed = min(believed, standing.measure) / 2 if standing.measure > 0 else tol
-            if standing.failure is not None:
+            elif watch.converged():
+                status = Status.CONVERGED_STATIONARY
+            elif standing.failure is not None:
                 status = standing.failure
-                break
-            idle = 0 if standing.measure < smallest else idle + 1
-            if standing.measure < smallest:
-                smallest, best = standing.measure, (standing.measure, standing.x)
-            if idle >= PATIENCE:
+            elif watch.unbounded():
+                status = Status.FAILED_UNBOUNDED
+            elif watch.idle >= PATIENCE:
                 status = Status.FAILED_STAGNATION
-                break
-            if count >= max_iterations:
-                break
+            elif count < max_iterations:
+                continue
+            break
         else:
             status = Status.FAILED_STAGNATION
     except KeyboardInterrupt:
         status = Status.STOPPED_INTERRUPT
     problem.work.spend("total", time.perf_counter() - began)
-    if last is None:
-        return CompositeOutcome(problem.spot(x0), status, 0, history)
-    good = math.isfinite(last.measure) and bool(torch.isfinite(last.x).all())
-    if (good and (status is Status.CONVERGED_STATIONARY or last.measure <= smallest)) or best is None:
-        return CompositeOutcome(_uncounted(problem, last.spot), status, count, history)
-    x = best[1]
-    return CompositeOutcome(_uncounted(problem, lambda: problem.spot(x)), status, count, history)
+    spot = watch.answer(x0, status is Status.CONVERGED_STATIONARY)
+    return CompositeOutcome(spot, status, max(len(watch.history) - 1, 0), watch.history)
+
+
+class _Watch:
+    """What has been seen of a run.
+
+    Args:
+        problem: The oracle.
+        tol: Bound on the measure.
+
+    Attributes:
+        history: All measures so far.
+        idle: Points since the measure was last the smallest so far.
+    """
+
+    def __init__(self, problem: Composite, tol: float) -> None:
+        self.history: list[float] = []
+        self.idle = 0
+        self._problem, self._tol, self._believed = problem, tol, tol
+        self._last: Standing | None = None
+        self._best: Standing | None = None
+        self._start = 0.0
+
+    @property
+    def finite(self) -> bool:
+        """Whether the last point is."""
+        standing = self._last
+        return standing is not None and math.isfinite(standing.measure) and bool(torch.isfinite(standing.x).all())
+
+    def see(self, standing: Standing) -> None:
+        """Take note of one more point."""
+        self.history.append(standing.measure)
+        self._last = standing
+        if not self.finite:
+            return
+        if self._best is None:
+            self._start = float(standing.spot().total)
+        better = self._best is None or standing.measure < self._best.measure
+        self.idle = 0 if better else self.idle + 1
+        if better:
+            self._best = standing
+
+    def converged(self) -> bool:
+        """Whether the measure is small, checked with a gradient."""
+        standing = self._last
+        if standing is None or standing.measure > self._believed:
+            return False
+        if standing.spot().measure <= self._tol:
+            return True
+        self._believed = min(self._believed, standing.measure) / 2 if standing.measure > 0 else self._tol
+        return False
+
+    def unbounded(self) -> bool:
+        """Whether the objective has fallen beyond ``1 / eps`` of its starting scale; looked at now and then."""
+        standing = self._last
+        if standing is None or self.idle == 0 or self.idle % LOOK:
+            return False
+        level = max(1.0, abs(self._start)) / torch.finfo(standing.x.dtype).eps
+        return float(_uncounted(self._problem, standing.spot).total) < -level
+
+    def answer(self, x0: Tensor, converged: bool) -> Spot:
+        """Return the last point if it converged; otherwise the lower of the last one and that of the smallest measure."""
+        if self._last is None:
+            return self._problem.spot(x0)
+        if converged or self._best is None:
+            return _uncounted(self._problem, self._last.spot)
+        spots = [_again(self._problem, each) for each in (self._best, self._last)]
+        kept = [spot for spot in spots if math.isfinite(float(spot.total)) and math.isfinite(spot.measure)]
+        return min(kept, key=lambda spot: float(spot.total)) if kept else spots[0]
+
+
+def _again(problem: Composite, standing: Standing) -> Spot:
+    return _uncounted(problem, lambda: problem.spot(standing.x))
 
 
 def _event(problem: Composite, standing: Standing, count: int) -> Event:
