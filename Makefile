@@ -60,7 +60,7 @@ format: $(STAMP)  ## Format the code
 
 docs: $(STAMP)  ## Write the pages that are built from the code
 	$(BIN)/python -m precond.catalogue docs/methods.md
-	$(BIN)/python -m precond.race.schema > docs/results-schema.md
+	$(BIN)/python -m precond.race.results.schema > docs/results-schema.md
 
 clean:  ## Remove the virtual environment and caches; reports of races stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache build dist src/*.egg-info

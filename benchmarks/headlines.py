@@ -25,7 +25,7 @@ import torch
 
 import precond
 from precond.problems.load import load
-from precond.race.records import Interval, Standing
+from precond.race.results.records import Interval, Standing
 from precond.recipes.registry import all_recipes
 
 FILE = Path(precond.__file__).parent / "catalogue" / "measured.json"

@@ -31,6 +31,7 @@ from precond.recipes import registry
 from precond.solvers.composite import run_composite
 from precond.solvers.layout import Layout
 from precond.solvers.minimize import Event
+from precond.solvers.smooth_forms import SmoothForm
 
 logger = logging.getLogger(__name__)
 
@@ -39,41 +40,32 @@ Make = Callable[[Work, bool], Objective]
 
 
 def minimize_composite(
-    make: Make,
-    start: Tensor,
-    layout: Layout,
+    form: SmoothForm,
     penalty: Penalty | Mapping[str, Penalty],
-    *,
     method: str | CompositeIteration,
-    curvature: bool,
+    *,
     tol: float,
     max_iterations: int | None,
     callback: Callable[[Event], object] | None,
-    give: Callable[[Tensor], Any],
-    finish: Callable[[Tensor], Any],
 ) -> Result:
     """Minimize a smooth function plus a penalty; see ``precond.minimize``, which calls this.
 
     Args:
-        make: Makes the objective from an account and whether Hessians will be asked for.
-        start: The starting point, ``[n]``.
-        layout: Names and shapes of the variables.
+        form: The smooth function.
         penalty: The penalty, or penalties by name.
         method: Name or iteration.
-        curvature: Hessian products cost no differences of gradients.
         tol: Bound on the distance of ``-grad f`` to the subdifferential of the penalty.
         max_iterations: Limit on iterations.
         callback: Called after each iteration.
-        give: Turns flat variables into what users see.
-        finish: Turns the flat solution into what the result holds.
 
     Returns:
         The result; its certificate is recomputed from the problem.
     """
-    penalty = _flat(penalty, layout)
+    start, make, give = form.start[0], form.objective, form.give
+    penalty = _flat(penalty, form.layout)
     penalty.check(start.numel())
     work = Work()
-    iteration, label = _resolve(method, make, start, penalty, curvature, work)
+    iteration, label = _resolve(method, form, work)
     if iteration.separable and not penalty.separable:
         raise IncompatibleError(
             f"{label} needs a separable penalty, and {type(penalty).__name__} is none: use method='fista' or 'prox-newton'"
@@ -98,7 +90,7 @@ def minimize_composite(
     elif status is Status.CONVERGED_STATIONARY:
         logger.info("the run claimed convergence, and the certificate does not hold: %s", certificate)
         status = Status.FAILED_STAGNATION
-    return Result(finish(outcome.spot.x), status, certificate, work, outcome.iterations, label, outcome.history)
+    return Result(form.finish(outcome.spot.x), status, certificate, work, outcome.iterations, label, outcome.history)
 
 
 def _flat(penalty: Any, layout: Layout) -> Penalty:
@@ -113,9 +105,7 @@ def _flat(penalty: Any, layout: Layout) -> Penalty:
             raise BadInputError(f"no variable is named {sorted(unknown)[0]!r}; there are {', '.join(layout.shapes)}")
         wrong = [type(each).__name__ for each in penalty.values() if not isinstance(each, Penalty)]
         if not wrong:
-            return ByName(
-                tuple((math.prod(shape), penalty.get(name, Zero())) for name, shape in layout.shapes.items())
-            )
+            return ByName(tuple((math.prod(shape), penalty.get(name, Zero())) for name, shape in layout.shapes.items()))
         raise BadInputError(f"a penalty is of type {wrong[0]}: use one of precond.penalties, such as L1(0.1)")
     raise BadInputError(
         f"penalty must be one of precond.penalties, such as L1(0.1) or SCAD(0.1), or a dict of them by name, "
@@ -130,9 +120,7 @@ def _inside(penalty: Penalty, x: Tensor) -> Tensor:
     return penalty.prox(x, torch.finfo(x.dtype).tiny ** 0.5)
 
 
-def _resolve(
-    method: Any, make: Make, start: Tensor, penalty: Penalty, curvature: bool, work: Work
-) -> tuple[CompositeIteration, str]:
+def _resolve(method: Any, form: SmoothForm, work: Work) -> tuple[CompositeIteration, str]:
     """Return the iteration, and what the result says about it."""
     if isinstance(method, CompositeIteration):
         return method, type(method).__name__
@@ -142,7 +130,7 @@ def _resolve(
         )
     name = label = method
     if method == "auto":
-        name, reason = _choose(make, start, curvature, work)
+        name, reason = _choose(form, work)
         label = f"{name} ({reason})"
     recipe = registry.find(name)
     if recipe.builds is not Builds.COMPOSITE:
@@ -151,17 +139,17 @@ def _resolve(
     return recipe.build(), label
 
 
-def _choose(make: Make, start: Tensor, curvature: bool, work: Work) -> tuple[str, str]:
+def _choose(form: SmoothForm, work: Work) -> tuple[str, str]:
     """Return the method for ``"auto"`` and the reason; asks for one Hessian product, which is counted."""
-    if not curvature:
+    if not form.curvature:
         return "fista", "auto: there is no hessp"
-    if start.numel() == 0:
+    if form.start.numel() == 0:
         return "fista", "auto: there are no variables"
     try:
-        objective = make(work, True)
+        objective = form.objective(work, True)
         if isinstance(objective, StructuredObjective):
             return "prox-newton", "auto: a loss with known structure"
-        objective.hessian(start[None]).matvec(torch.zeros_like(start)[None])
+        objective.hessian(form.start).matvec(torch.zeros_like(form.start))
     except (RuntimeError, NotImplementedError, IncompatibleError) as error:
         logger.info("the Hessian cannot be had: %s", error)
         return "fista", "auto: fun cannot be differentiated twice"

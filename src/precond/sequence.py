@@ -23,9 +23,10 @@ from precond.core import (
     UnknownNameError,
     Work,
 )
-from precond.linear import build_iteration, build_preconditioner, match, name_of, run_attempts
+from precond.linear import match, run_attempts
 from precond.math.ordering import nearest_neighbours
 from precond.operators import as_operator
+from precond.recipes.named import build_iteration, build_preconditioner, name_of
 from precond.solvers.bandits import NAMED, Learner
 from precond.solvers.choose import choose_system, choose_ways
 from precond.solvers.drive import Callback

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 from precond.core import BadInputError, Paper
-from precond.race.records import ProblemResult, Run
 from precond.race.report import report_page, sections, write_report
 from precond.race.report.charts import Palette
 from precond.race.report.papers import known_papers
 from precond.race.report.pictures import picture_names
 from precond.race.report.series import MOST_POINTS, band, thin
-from precond.race.results import RaceResult
+from precond.race.results.records import ProblemResult, Run
+from precond.race.results.result import RaceResult
 from tests.race import sample
 
 EVIL = "<script>alert(\"1\")</script>&amp; 'quoted' ✓ é $x_1$ 名 </title>\u2028"

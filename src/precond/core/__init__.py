@@ -18,7 +18,7 @@ from precond.core.preconditioner import HEALTHY, Health, Preconditioner, Turned
 from precond.core.problem import Budget, Metric, Problem
 from precond.core.program import Iterate, Program, ProgramIteration, Site
 from precond.core.recipe import Builds, Kind, Paper, Recipe
-from precond.core.result import Certificate, Result, Status
+from precond.core.result import Certificate, Member, Result, Status
 from precond.core.roles import Role, rests_as
 from precond.core.sketch import Embedding, Sketch
 from precond.core.space import Choice, LogUniform, Range, Uniform
@@ -59,6 +59,7 @@ __all__ = [
     "Kind",
     "LogUniform",
     "Map",
+    "Member",
     "Method",
     "Metric",
     "MissingExtraError",

@@ -52,6 +52,11 @@ class Objective(abc.ABC):
         loss, gradient = self._value_and_gradient(x)
         return Point(x, loss, gradient)
 
+    @property
+    def assembles(self) -> bool:
+        """Whether Hessians can be had as matrices without products."""
+        return False
+
     @abc.abstractmethod
     def hessian(self, x: Tensor) -> Operator:
         """Return the Hessian at ``x`` as an operator whose products are counted as ``hvps``."""

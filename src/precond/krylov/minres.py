@@ -34,8 +34,9 @@ class MINRES(Iteration):
     Fast Iterative Solvers*, 2005, algorithm 6.1.)
 
     Each row of ``b`` is a system of its own; a row whose Krylov space is exhausted stays where it is. When ``A`` is
-    singular and ``b`` not in its range, a pivot ``alpha_1`` vanishes: the iteration ends with ``FAILED_BREAKDOWN`` at
-    the iterate before, which minimizes the residual.
+    singular and ``b`` not in its range, ``||A r||`` falls to the rounding of ``||A|| ||r||`` while ``r`` does not (C. C.
+    Paige and M. A. Saunders stop there, too): the iteration ends with ``FAILED_BREAKDOWN`` at the iterate before, which
+    minimizes the residual, in the norm of ``P``.
     """
 
     symmetric_operator: ClassVar[bool] = True
@@ -74,10 +75,11 @@ class MINRES(Iteration):
             alpha_1 = torch.hypot(alpha_0, gamma_next)
             alpha_2 = s * delta + c_old * c * gamma
             alpha_3 = s_old * gamma
+            slope = torch.hypot(alpha_0, c * gamma_next)  # times |eta|, the norm of A r
             c_old, s_old = c, s
             c, s = ratio(alpha_0, alpha_1), ratio(gamma_next, alpha_1)
             largest = torch.maximum(largest, alpha_1)
-            singular = (alpha_1 <= 10 * eps * largest) & (eta.abs() > negligible)
+            singular = (slope <= eps**0.75 * largest) & (eta.abs() > negligible)
             if bool(singular.any()):
                 yield Progress(norm(r), x.clone, failure=Status.FAILED_BREAKDOWN)
                 return

@@ -61,9 +61,7 @@ def sparse_round(
     f"f8(i8[::1], f8[:, ::1], f8[::1], f8[::1], f8[::1], f8[::1], f8, f8, b1, {_penalty})",
     cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"},
 )  # fmt: skip
-def dense_round(
-    order, columns, x, z, b, curvatures, scale, square, logistic, kind, weight, shape, ridge, lower, upper
-):
+def dense_round(order, columns, x, z, b, curvatures, scale, square, logistic, kind, weight, shape, ridge, lower, upper):
     """Do the same with a dense matrix, whose columns are the rows of ``columns``."""
     moved = 0.0
     m = z.size

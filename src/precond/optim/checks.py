@@ -7,6 +7,7 @@ from torch import Tensor
 
 from precond.core import BadInputError, Factor, IncompatibleError, Method, Need, Shared
 
+_SCALED = ". Under a GradScaler call the closure once, then scaler.step(optimizer, closure)"
 _PROVIDED = Need.GRADIENT | Need.PREVIOUS | Need.LOSS | Need.LOOKBACK | Need.PROBE
 
 
@@ -47,13 +48,13 @@ def check_closure(needs: Need) -> None:
         raise IncompatibleError(
             "this method evaluates each batch twice, at the current weights and at those of the step before: call "
             "step(closure) with a closure that zeroes the gradients, evaluates one and the same batch whenever it is "
-            "called, calls backward and returns the loss; the approximate forms (exact=False) need none"
+            "called, calls backward and returns the loss; the approximate forms (exact=False) need none" + _SCALED
         )
     if Need.PROBE in needs:
         raise IncompatibleError(
             "this method probes the Hessian by evaluating each batch twice: call step(closure) with a closure that "
             "zeroes the gradients, evaluates one and the same batch whenever it is called, calls backward and returns "
-            "the loss; the whitening forms need none"
+            "the loss; the whitening forms need none" + _SCALED
         )
 
 

@@ -54,7 +54,9 @@ class Sparsifier(Separable):
         """Check the number of weights."""
         length = _length(self.lam)
         if length is not None and length != n:
-            raise BadInputError(f"{type(self).__name__} has {length} weights and there are {n} variables: give {n}, or one")
+            raise BadInputError(
+                f"{type(self).__name__} has {length} weights and there are {n} variables: give {n}, or one"
+            )
 
     def at(self, index: Tensor) -> Penalty:
         """Return the penalty of some variables."""

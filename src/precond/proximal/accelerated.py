@@ -10,7 +10,7 @@ from typing import final
 
 from torch import Tensor
 
-from precond.core import Composite, CompositeIteration, Standing
+from precond.core import Composite, CompositeIteration, Standing, Status
 from precond.proximal.fista import Once
 from precond.proximal.majorize import LARGEST, estimate
 
@@ -76,7 +76,7 @@ class AcceleratedGradient(CompositeIteration):
         bound = estimate(problem, x0, first.gradient)
         least = problem.penalty.concavity
         x = aggregate = x0
-        alpha, k, speed, last = 1.0, 0, math.inf, None
+        alpha, k, speed, last, last_measure = 1.0, 0, math.inf, None, first.measure
         while True:
             k += 1
             omega = self.safety / max(bound.lipschitz, least)
@@ -99,9 +99,13 @@ class AcceleratedGradient(CompositeIteration):
                 bound.lipschitz = 2 * curvature
                 omega = self.safety / bound.lipschitz
                 _, step = self.damping.at(k, previous, omega)
+            if bound.lipschitz > LARGEST:
+                yield Standing(aggregate, last_measure, Once(problem, aggregate), failure=Status.FAILED_LINE_SEARCH)
+                return
             x = convex.prox(x - step * gradient, step)
             aggregate = new
-            yield Standing(aggregate, float(d.norm()) / omega, Once(problem, aggregate), {"alpha": alpha})
+            last_measure = float(d.norm()) / omega
+            yield Standing(aggregate, last_measure, Once(problem, aggregate), {"alpha": alpha})
             moved = math.inf if last is None else float((middle - last).norm())
             if self.restart and k >= 3 and moved < speed:
                 k, alpha = 0, 1.0

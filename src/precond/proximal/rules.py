@@ -130,7 +130,9 @@ class Fixed(Rule):
         def choose(gradient: Tensor | None, slack: Tensor | None) -> Tensor:
             assert slack is not None
             if inverses:
-                scores = torch.stack([slack[b] @ inverse @ slack[b] for b, inverse in zip(blocks, inverses, strict=True)])
+                scores = torch.stack(
+                    [slack[b] @ inverse @ slack[b] for b, inverse in zip(blocks, inverses, strict=True)]
+                )
             else:
                 scores = slack.new_zeros(len(blocks)).index_add(0, owner, (slack.square() / scale)[order])
             return blocks[int(scores.argmax())]
@@ -189,7 +191,6 @@ class Variable(Rule):
             return found[int(torch.stack(scores).argmax())]
 
         return choose
-
 
     def _threshold(
         self, coordinates: Coordinates, slack: Tensor, block: Tensor, roots: Tensor, step: float,

@@ -20,7 +20,9 @@ def graph_of(coordinates: Coordinates) -> Graph:
     """Return the graph of a quadratic function with a sparse matrix, or refuse."""
     matrix = coordinates.entries()
     if matrix is None:
-        raise IncompatibleError("trees are found in a sparse matrix: state the problem as precond.losses.Quadratic of one")
+        raise IncompatibleError(
+            "trees are found in a sparse matrix: state the problem as precond.losses.Quadratic of one"
+        )
     return Graph(matrix)
 
 

@@ -112,6 +112,7 @@ class _Watch:
         self._problem, self._tol, self._believed = problem, tol, tol
         self._last: Standing | None = None
         self._best: Standing | None = None
+        self._first: Standing | None = None
         self._start = 0.0
 
     @property
@@ -127,7 +128,7 @@ class _Watch:
         if not self.finite:
             return
         if self._best is None:
-            self._start = float(standing.spot().total)
+            self._first, self._start = standing, float(standing.spot().total)
         better = self._best is None or standing.measure < self._best.measure
         self.idle = 0 if better else self.idle + 1
         if better:
@@ -157,7 +158,7 @@ class _Watch:
             return self._problem.spot(x0)
         if converged or self._best is None:
             return _uncounted(self._problem, self._last.spot)
-        spots = [_again(self._problem, each) for each in (self._best, self._last)]
+        spots = [_again(self._problem, each) for each in (self._best, self._last, self._first) if each is not None]
         kept = [spot for spot in spots if math.isfinite(float(spot.total)) and math.isfinite(spot.measure)]
         return min(kept, key=lambda spot: float(spot.total)) if kept else spots[0]
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from precond.core import Certificate, Iteration, Map, Operator, Progress, Status
 from precond.krylov import run
+from precond.math.heap import keep_freed_memory
 from precond.solvers.certify import Certified, excess
 
 _log = logging.getLogger(__name__)
@@ -80,6 +81,7 @@ def drive(
     Returns:
         The last point, or the point of the last restart if that is better, with its certificate.
     """
+    keep_freed_memory()
     watch = _Watch(claims, certify, callback)
     x, before, done = x0, math.inf, 0
     for _ in range(1 + _restarts):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from precond.race.records import Interval
+from precond.race.results.records import Interval
 
 NOTHING = "–"
 

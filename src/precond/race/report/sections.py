@@ -7,7 +7,6 @@ import re
 import shlex
 
 from precond.core import Paper
-from precond.race.records import Interval, ProblemResult, Run, Standing
 from precond.race.report import charts
 from precond.race.report.charts import Palette
 from precond.race.report.markup import (
@@ -29,7 +28,8 @@ from precond.race.report.profiles import performance_profiles
 from precond.race.report.ranking import ranking_chart
 from precond.race.report.resolution import Reach, looks, reach
 from precond.race.report.verdict import headline, verdict
-from precond.race.results import RaceResult
+from precond.race.results.records import Interval, ProblemResult, Run, Standing
+from precond.race.results.result import RaceResult
 
 Figures = dict[str, object]
 

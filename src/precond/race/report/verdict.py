@@ -6,10 +6,10 @@ import collections
 import dataclasses
 from typing import TypeVar
 
-from precond.race.records import Interval, ProblemResult, Standing
 from precond.race.report.numbers import finite, interval, plain
 from precond.race.report.resolution import Reach, reach
-from precond.race.results import RaceResult
+from precond.race.results.records import Interval, ProblemResult, Standing
+from precond.race.results.result import RaceResult
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from precond.core import require
 if TYPE_CHECKING:
     import pandas
 
-    from precond.race.records import Interval, ProblemResult
+    from precond.race.results.records import Interval, ProblemResult
 
 
 def table(problems: list[ProblemResult]) -> pandas.DataFrame:

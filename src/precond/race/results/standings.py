@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from scipy import special
 
-from precond.race.records import Interval, Run, Standing
+from precond.race.results.records import Interval, Run, Standing
 
 
 def interval(values: Sequence[float | None], confidence: float = 0.95) -> Interval | None:

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from precond.core import Builds, IncompatibleError, Kind, PrecondError, Problem, Recipe, UnknownNameError
-from precond.race import admission
-from precond.race.contestant import Contestant, Pair, Tuned
-from precond.race.rivals import RIVALS, Rival
+from precond.race.field import admission
+from precond.race.field.contestant import Contestant, Pair, Tuned
+from precond.race.field.rivals import RIVALS, Rival
 from precond.recipes.registry import all_recipes
 
 _log = logging.getLogger(__name__)

@@ -15,86 +15,26 @@ import json
 import logging
 import math
 import os
-import threading
-import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
-import sqlalchemy.event
-import sqlalchemy.exc
 from optuna.trial import FrozenTrial, TrialState
 
-from precond.core import BadInputError, Choice, LogUniform, PrecondError, Range, Uniform
-from precond.race import lease
-from precond.race.interrupts import deferred
-from precond.race.records import Run
-from precond.race.results import SCHEMA, finite
+from precond.core import BadInputError, Range
+from precond.race.ledger import lease
+from precond.race.ledger.database import one_line, open_storage
+from precond.race.ledger.interrupts import deferred
+from precond.race.ledger.jobs import Claim, Job, Track
+from precond.race.ledger.spaces import distributions, shown
+from precond.race.results.records import Run
+from precond.race.results.result import SCHEMA, finite
 
 _log = logging.getLogger(__name__)
 _HEADER = "precond race"
 _ATTEMPTS = 6
-
-
-class LedgerError(PrecondError, OSError):
-    """The database of a race cannot be read or written; what it held before is untouched."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Track:
-    """Where a run belongs: one study.
-
-    Attributes:
-        problem: The problem as it was named.
-        contestant: Name of the contestant.
-        stage: ``"tuning"`` or ``"final"``.
-    """
-
-    problem: str
-    contestant: str
-    stage: str
-
-    @property
-    def study(self) -> str:
-        """Name of the study."""
-        return f"{self.problem} | {self.contestant} | {self.stage}"
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """One run to be done.
-
-    Attributes:
-        slot: Index of the trial, or of the seed.
-        seed: Seed of the run.
-        settings: Hyperparameters by name.
-    """
-
-    slot: int
-    seed: int
-    settings: Mapping[str, Any]
-
-    @property
-    def key(self) -> str:
-        """What makes two jobs of a track the same."""
-        return json.dumps([self.slot, self.seed, dict(self.settings)], sort_keys=True)
-
-    @classmethod
-    def of(cls, attributes: Mapping[str, Any]) -> Job:
-        """Read a job from the attributes of a trial."""
-        return cls(**attributes["job"])
-
-
-@dataclasses.dataclass
-class Claim:
-    """A job that this process has taken."""
-
-    track: Track
-    job: Job
-    trial: optuna.Trial
-    lease: dict[str, Any]
 
 
 @dataclasses.dataclass
@@ -138,7 +78,7 @@ class Ledger:
                 if job.key not in known:
                     with deferred():
                         study.enqueue_trial(
-                            _shown(job.settings, space or {}), user_attrs={"job": dataclasses.asdict(job)}
+                            shown(job.settings, space or {}), user_attrs={"job": dataclasses.asdict(job)}
                         )
 
     def claim(self, track: Track, jobs: Sequence[Job], space: Mapping[str, Range] | None = None) -> Claim | None:
@@ -170,7 +110,7 @@ class Ledger:
         self._held.add((track, trial.number))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # values outside of a range are meant: the defaults are a trial too
-            for name, distribution in _distributions(job.settings, space).items():
+            for name, distribution in distributions(job.settings, space).items():
                 if isinstance(distribution, optuna.distributions.FloatDistribution):
                     trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
                 else:
@@ -276,40 +216,8 @@ class Ledger:
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
-        with _one_line(self.place):
+        with one_line(self.place):
             yield
-
-
-class Heartbeat:
-    """Renews the lease of a claim from a thread while its run goes on.
-
-    Args:
-        ledger: Where the claim was taken.
-        claim: The claim.
-    """
-
-    def __init__(self, ledger: Ledger, claim: Claim) -> None:
-        self.note = ""
-        self._ledger, self._claim = ledger, claim
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._renew, name="precond-lease", daemon=True)
-
-    def __enter__(self) -> Heartbeat:
-        """Begin to renew."""
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Stop renewing."""
-        self._over.set()
-        self._thread.join()
-
-    def _renew(self) -> None:
-        while not self._over.wait(lease.BEAT):
-            try:
-                self._ledger.beat(self._claim, self.note)
-            except (PrecondError, optuna.exceptions.OptunaError) as error:  # the run itself will meet it
-                _log.warning("the lease could not be renewed: %s", error)
 
 
 def open_ledger(place: Path | str) -> Ledger:
@@ -324,95 +232,9 @@ def open_ledger(place: Path | str) -> Ledger:
     Raises:
         LedgerError: When it cannot be read or written.
     """
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    name = str(place)
-    url = f"sqlite:///{place}" if isinstance(place, Path) else place
-    options: dict[str, Any] = {"connect_args": {"timeout": 60}} if url.startswith("sqlite:") else {}
-    with _one_line(name):
-        for attempt in range(_ATTEMPTS):
-            try:
-                storage = optuna.storages.RDBStorage(url, engine_kwargs=options)
-                break
-            except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-                # two processes that create the tables at once get in each other's way
-                text = f"{error} {error.__cause__}"
-                if attempt == _ATTEMPTS - 1 or not any(word in text for word in ("already exists", "UNIQUE", "unique")):
-                    raise
-                time.sleep(0.1 * (attempt + 1))
-    if url.startswith("sqlite:"):
-        _serialize(storage.engine)
-    return Ledger(optuna.storages.get_storage(storage), name)
+    return Ledger(open_storage(place), str(place))
 
 
 def run_json(run: Run) -> str:
     """Return a run as strict JSON: what is not finite becomes ``null``."""
     return json.dumps(finite(dataclasses.asdict(run)), allow_nan=False)
-
-
-def _serialize(engine: Any) -> None:
-    """Take SQLite's write lock when a transaction begins, so that no two processes pop the same job."""
-
-    @sqlalchemy.event.listens_for(engine, "connect")
-    def _connect(connection: Any, _: Any) -> None:
-        connection.isolation_level = None
-
-    @sqlalchemy.event.listens_for(engine, "begin")
-    def _begin(connection: Any) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    engine.dispose()  # connections made so far did not hear of it
-
-
-@contextlib.contextmanager
-def _one_line(place: str) -> Iterator[None]:
-    """Turn what a broken disk or database raises into one clear line."""
-    try:
-        yield
-    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
-        if isinstance(error, LedgerError):
-            raise
-        cause: BaseException = error
-        while not isinstance(cause, sqlalchemy.exc.DBAPIError) and cause.__cause__ is not None:
-            cause = cause.__cause__
-        text = str(getattr(cause, "orig", None) or cause).strip().splitlines()[0]
-        raise LedgerError(f"{place}: {text}{_remedy(text)}") from error
-    except RuntimeError as error:
-        if "optuna" in str(error).lower() and "version" in str(error).lower():
-            raise LedgerError(
-                f"{place}: written by another version of Optuna's storage; use that version, or another --out"
-            ) from error
-        raise
-
-
-def _remedy(text: str) -> str:
-    lower = text.lower()
-    if "full" in lower or "no space" in lower:
-        return "; free some space and go on with --resume (finished runs are kept)"
-    if "not a database" in lower or "malformed" in lower:
-        return "; this is no ledger of a race: name another --out"
-    if "readonly" in lower or "read-only" in lower or "unable to open" in lower or "permission" in lower:
-        return "; make the folder writable or name another --out"
-    if "locked" in lower:
-        return "; another process holds it: wait, or name another --out"
-    return "; check the storage or name another --out"
-
-
-def _shown(settings: Mapping[str, Any], space: Mapping[str, Range]) -> dict[str, Any]:
-    return {name: settings[name] for name in _distributions(settings, space)}
-
-
-def _distributions(
-    settings: Mapping[str, Any], space: Mapping[str, Range]
-) -> dict[str, optuna.distributions.FloatDistribution | optuna.distributions.CategoricalDistribution]:
-    """Return the ranges as Optuna knows them, so that its dashboards show the trials too."""
-    known: dict[str, optuna.distributions.FloatDistribution | optuna.distributions.CategoricalDistribution] = {}
-    for name, value in settings.items():
-        dimension = space.get(name)
-        if isinstance(dimension, Choice) and value in dimension.values:
-            known[name] = optuna.distributions.CategoricalDistribution(tuple(dimension.values))
-        elif isinstance(dimension, (LogUniform, Uniform)):
-            low, high = min(dimension.low, value), max(dimension.high, value)
-            log = isinstance(dimension, LogUniform)
-            if not log or low > 0:
-                known[name] = optuna.distributions.FloatDistribution(low, high, log=log)
-    return known

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from precond.core import BadInputError
-from precond.race.frame import table
-from precond.race.records import Interval, ProblemResult, Run, Standing
+from precond.race.results.frame import table
+from precond.race.results.records import Interval, ProblemResult, Run, Standing
 
 if TYPE_CHECKING:
     import pandas
@@ -46,7 +46,7 @@ class RaceResult:
     schema: int = SCHEMA
 
     def table(self) -> pandas.DataFrame:
-        """Return one row for each problem and contestant; see `precond.race.frame.table`."""
+        """Return one row for each problem and contestant; see `precond.race.results.frame.table`."""
         return table(self.problems)
 
     def write(self, path: Path) -> None:

@@ -12,7 +12,8 @@ from types import TracebackType
 
 import precond
 from precond.core import PrecondError
-from precond.race.ledger import Ledger, LedgerError
+from precond.race.ledger.database import LedgerError
+from precond.race.ledger.ledger import Ledger
 from precond.race.machine import cores
 from precond.race.plan import Plan
 
@@ -96,7 +97,7 @@ class Crew:
         environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
         with self._file(number).open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "precond.race.worker", self._place, threads],
+                [sys.executable, "-m", "precond.race.workers.worker", self._place, threads],
                 stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment, start_new_session=True,
             )  # fmt: skip
 

@@ -7,9 +7,11 @@ import math
 
 import torch
 
-from precond.race.ledger import Claim, Heartbeat, Ledger
+from precond.race.ledger.heartbeat import Heartbeat
+from precond.race.ledger.jobs import Claim
+from precond.race.ledger.ledger import Ledger
 from precond.race.plan import Lane
-from precond.race.records import Run
+from precond.race.results.records import Run
 from precond.race.runners import Failure, Note, runner_for
 
 _log = logging.getLogger(__name__)

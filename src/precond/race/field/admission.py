@@ -9,7 +9,7 @@ import torch
 from precond.core import BadInputError, Problem
 
 if TYPE_CHECKING:
-    from precond.race.contestant import Contestant
+    from precond.race.field.contestant import Contestant
 
 
 def refusal(problem: Problem, contestant: Contestant, device: torch.device) -> str:

@@ -7,9 +7,9 @@ import inspect
 import re
 import sys
 
-from precond.race import records, results
+from precond.race.results import records, result
 
-_RECORDS = (results.RaceResult, records.ProblemResult, records.Standing, records.Interval, records.Run)
+_RECORDS = (result.RaceResult, records.ProblemResult, records.Standing, records.Interval, records.Run)
 
 
 def schema_page() -> str:
@@ -19,7 +19,7 @@ def schema_page() -> str:
         "",
         "<!-- Made by `make docs`; do not edit by hand. -->",
         "",
-        f"Version {results.SCHEMA}. {_flat(inspect.getdoc(results) or '').split('. ', 1)[1]}",
+        f"Version {result.SCHEMA}. {_flat(inspect.getdoc(result) or '').split('. ', 1)[1]}",
         "",
         "The file is JSON in UTF-8 and holds one [RaceResult](#raceresult). JSON has no NaN: a number that is not "
         "finite is written as `null`. It is replaced atomically, so a reader never sees half a file. In Python, "

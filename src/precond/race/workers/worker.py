@@ -1,6 +1,6 @@
 """One worker process of a race: takes jobs from a ledger until there are none.
 
-The main process starts it as ``python -m precond.race.worker PLACE`` and holds its standard input; when that
+The main process starts it as ``python -m precond.race.workers.worker PLACE`` and holds its standard input; when that
 closes, because the main process is done or was killed, the worker gives its job back and ends.
 """
 
@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 
 from precond.core import PrecondError
-from precond.race.execute import execute
 from precond.race.harness import WAIT, plan_of
-from precond.race.ledger import open_ledger
+from precond.race.ledger.ledger import open_ledger
+from precond.race.workers.execute import execute
 
 _GRACE = 5.0
 
