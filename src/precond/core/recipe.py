@@ -24,6 +24,10 @@ class Kind(enum.Enum):
     """A linear least-squares problem ``min ||A x - b||``."""
     PROGRAM = "program"
     """A smooth objective under equations and inequalities."""
+    COMPOSITE = "composite"
+    """A smooth objective plus a penalty with a proximal map."""
+    FIXED_POINT = "fixed-point"
+    """A point that a nonexpansive map leaves alone."""
 
 
 class Builds(enum.Enum):
@@ -37,6 +41,10 @@ class Builds(enum.Enum):
     """A `Preconditioner` for `solve`, written ``iteration+preconditioner`` in a race."""
     PROGRAM = "program"
     """A `ProgramIteration` for `minimize` with constraints."""
+    COMPOSITE = "composite"
+    """A `CompositeIteration` for `minimize` with a penalty."""
+    FIXED_POINT = "fixed-point"
+    """A `FixedPointIteration` for `fixed_point`."""
 
 
 @dataclasses.dataclass(frozen=True)

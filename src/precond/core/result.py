@@ -22,6 +22,18 @@ class Status(enum.Enum):
     CONVERGED_NORMAL = ("converged", "the normal-equations residual is within the tolerance", "")
     CONVERGED_BACKWARD = ("converged", "the backward error is within the tolerance", "")
     CONVERGED_KKT = ("converged", "the optimality conditions are within the tolerance", "")
+    CONVERGED_STATIONARY = ("converged", "the distance to stationarity is within the tolerance", "")
+    CONVERGED_FIXED_POINT = ("converged", "the residual of the fixed point is within the tolerance", "")
+    PROVEN_INFEASIBLE = (
+        "proven",
+        "no point meets the constraints, and a certificate of that was verified from the problem",
+        "relax or remove constraints",
+    )
+    PROVEN_UNBOUNDED = (
+        "proven",
+        "the dual problem has no solution, and a certificate of that was verified from the problem",
+        "the objective falls forever wherever the constraints can be met: add bounds",
+    )
     STOPPED_STEPS = (
         "stopped",
         "the limit on iterations was reached",
@@ -76,7 +88,7 @@ class Status(enum.Enum):
 
     @property
     def group(self) -> str:
-        """``"converged"``, ``"stopped"`` or ``"failed"``."""
+        """``"converged"``, ``"proven"``, ``"stopped"`` or ``"failed"``."""
         return str(self.value[0])
 
     @property
