@@ -49,3 +49,71 @@ def turn(p, z, rho, product, floor):
         for i in range(along.size):
             along[i] = vector[i] + beta * along[i]
         rho[row] = product[row]
+
+
+@_compiled
+def inners(x, y, out, norms):
+    """Write ``x^H y`` and ``||y||`` of each row."""
+    for row in range(x.shape[0]):
+        a, b, total, squares = x[row], y[row], out.dtype.type(0), 0.0
+        for i in range(a.size):
+            total += np.conj(a[i]) * b[i]
+            squares += b[i].real * b[i].real + b[i].imag * b[i].imag
+        out[row] = total
+        norms[row] = np.sqrt(squares)
+
+
+@_compiled
+def subtract(r, alpha, q):
+    """Take ``alpha q`` from ``r``."""
+    for row in range(r.shape[0]):
+        rest, factor, vector = r[row], r.dtype.type(alpha[row]), q[row]
+        for i in range(rest.size):
+            rest[i] -= factor * vector[i]
+
+
+@_compiled
+def move(x, r, alpha, p, omega, h, t, shadow, out, norms):
+    """Add ``alpha p + omega h`` to ``x``, take ``omega t`` from ``r``; write ``shadow^H r`` and ``||r||``."""
+    for row in range(x.shape[0]):
+        to, rest, first, second, image, fixed = x[row], r[row], p[row], h[row], t[row], shadow[row]
+        a, w = x.dtype.type(alpha[row]), x.dtype.type(omega[row])
+        total, squares = out.dtype.type(0), 0.0
+        for i in range(to.size):
+            to[i] += a * first[i] + w * second[i]
+            left = rest[i] - w * image[i]
+            rest[i] = left
+            total += np.conj(fixed[i]) * left
+            squares += left.real * left.real + left.imag * left.imag
+        out[row] = total
+        norms[row] = np.sqrt(squares)
+
+
+@_compiled
+def redirect(p, r, beta, omega, v):
+    """Replace ``p`` by ``r + beta (p - omega v)``."""
+    for row in range(p.shape[0]):
+        along, rest, image = p[row], r[row], v[row]
+        b, w = p.dtype.type(beta[row]), p.dtype.type(omega[row])
+        if b == 0:  # begins again, whatever the direction was
+            along[:] = rest
+            continue
+        for i in range(along.size):
+            along[i] = rest[i] + b * (along[i] - w * image[i])
+
+
+@_compiled
+def orthogonalize(v, basis, column):
+    """Project ``v`` on the complement of orthonormal rows, one after the other; add the coefficients to ``column``."""
+    for k in range(basis.shape[0]):
+        w, total = basis[k], column.dtype.type(0)
+        for i in range(v.size):
+            total += np.conj(w[i]) * v[i]
+        column[k] += total
+        factor = v.dtype.type(total)
+        for i in range(v.size):
+            v[i] -= factor * w[i]
+    squares = 0.0
+    for i in range(v.size):
+        squares += v[i].real * v[i].real + v[i].imag * v[i].imag
+    return np.sqrt(squares)

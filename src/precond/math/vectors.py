@@ -1,4 +1,4 @@
-"""Vector updates of conjugate gradients, in place, for each row of a batch.
+"""Vector updates of iterations, in place, for each row of a batch.
 
 On the CPU they are compiled: one call does several updates, reads each vector once, and costs less than a microsecond
 to make, where each of torch's operations takes two to five.
@@ -93,6 +93,91 @@ def turn(p: Rows, z: Rows, rho: Array, product: Array, floor: Array) -> None:
     p = _tensor(p)
     p.mul_(_column(np.divide(product, rho, out=np.zeros_like(rho), where=rho > floor), p)).add_(_tensor(z))
     rho[:] = product
+
+
+def inners(x: Rows, y: Rows) -> tuple[Array, Array]:
+    """Return ``x^H y`` and ``||y||`` of each row, both of shape ``[batch]``."""
+    if isinstance(x, Tensor) or isinstance(y, Tensor):
+        x, y = _tensor(x), _tensor(y)
+        return _scalars(torch.linalg.vecdot(x, y)), _numbers(torch.linalg.vector_norm(y, dim=-1))
+    out, norms = np.empty(len(x), _wide(x)), np.empty(len(x))
+    _kernels().inners(x, y, out, norms)
+    return out, norms
+
+
+def subtract(r: Rows, alpha: Array, q: Rows) -> None:
+    """Take ``alpha q`` from ``r``, one number for each row."""
+    if isinstance(r, Tensor) or isinstance(q, Tensor):
+        r = _tensor(r)
+        r.addcmul_(_tensor(q), _column(alpha, r), value=-1)
+    else:
+        _kernels().subtract(r, alpha, q)
+
+
+def move(
+    x: Rows, r: Rows, alpha: Array, p: Rows, omega: Array, h: Rows, t: Rows, shadow: Rows
+) -> tuple[Array, Array]:
+    """Add ``alpha p + omega h`` to ``x``, take ``omega t`` from ``r``, and return ``shadow^H r`` and ``||r||``.
+
+    Args:
+        x: Solutions.
+        r: Residuals.
+        alpha: One number for each row.
+        p: Vectors; may be the memory of others here.
+        omega: One number for each row.
+        h: Vectors; may be the memory of ``r``.
+        t: Vectors.
+        shadow: Vectors.
+
+    Returns:
+        Both numbers of each row, shape ``[batch]``.
+    """
+    if not any(isinstance(v, Tensor) for v in (x, p, h, t)):
+        out, norms = np.empty(len(x), _wide(x)), np.empty(len(x))
+        _kernels().move(x, r, alpha, p, omega, h, t, shadow, out, norms)
+        return out, norms
+    x, r, shadow = _tensor(x), _tensor(r), _tensor(shadow)
+    a, w = _column(alpha, x), _column(omega, x)
+    x.addcmul_(_tensor(p), a).addcmul_(_tensor(h), w)
+    r.addcmul_(_tensor(t), w, value=-1)
+    return _scalars(torch.linalg.vecdot(shadow, r)), _numbers(torch.linalg.vector_norm(r, dim=-1))
+
+
+def redirect(p: Rows, r: Rows, beta: Array, omega: Array, v: Rows) -> None:
+    """Replace ``p`` by ``r + beta (p - omega v)``, one number for each row."""
+    if isinstance(p, Tensor) or isinstance(v, Tensor):
+        p = _tensor(p)
+        p.addcmul_(_tensor(v), _column(omega, p), value=-1).mul_(_column(beta, p)).add_(_tensor(r))
+    else:
+        _kernels().redirect(p, r, beta, omega, v)
+
+
+def orthogonalize(v: Rows, basis: Rows, column: Array) -> float:
+    """Project a vector ``[n]`` on the complement of orthonormal rows, in place, and add its coefficients to ``column``.
+
+    Args:
+        v: The vector; on the CPU an array.
+        basis: Orthonormal rows, shape ``[k, n]``.
+        column: The coefficients, shape ``[k]``.
+
+    Returns:
+        The norm of what is left.
+    """
+    if not (isinstance(v, Tensor) or isinstance(basis, Tensor)):
+        return float(_kernels().orthogonalize(v, basis, column))
+    v, basis = _tensor(v), _tensor(basis)
+    along = basis.conj() @ v
+    v -= along @ basis
+    column += _scalars(along)
+    return float(torch.linalg.vector_norm(v))
+
+
+def _wide(x: Array) -> type:
+    return complex if np.iscomplexobj(x) else float
+
+
+def _scalars(values: Tensor) -> Array:
+    return values.to(torch.promote_types(values.dtype, torch.float64)).cpu().numpy()
 
 
 def _tensor(x: Rows) -> Tensor:
