@@ -84,9 +84,15 @@ class InteriorPoint(ProgramIteration):
         run.forget(state)
         yield run.report(state, {})
         while True:
-            while state.barrier.mu > tolerance / 100 and run.error(state, state.barrier.mu) <= ERROR * state.barrier.mu:
-                state.barrier.mu = max(tolerance / 100, min(SHRINK * state.barrier.mu, state.barrier.mu**SUPERLINEAR))
+            least = tolerance / 100
+            while state.barrier.mu > least**2 and run.error(state, state.barrier.mu) <= ERROR * state.barrier.mu:
+                # below `least` only one step at a time: distances and multipliers may both be far below 1
+                lower = min(SHRINK * state.barrier.mu, state.barrier.mu**SUPERLINEAR)
+                last = state.barrier.mu <= least
+                state.barrier.mu = max(least**2 if last else least, lower)
                 run.forget(state)
+                if last:
+                    break
             facts, failure = run.advance(state)
             yield run.report(state, facts, failure)
             if failure is not None:
