@@ -27,7 +27,13 @@ from precond.core import (
 )  # fmt: skip
 from precond.operators.checks import working_dtype
 from precond.operators.dense import DenseOperator
-from precond.recipes.named import build_iteration, build_preconditioner, name_of
+from precond.recipes.named import (
+    build_iteration,
+    build_preconditioner,
+    canonical_method,
+    canonical_preconditioner,
+    name_of,
+)
 from precond.solvers.batch import Batch
 from precond.solvers.batch_adjoint import with_batch_gradient
 from precond.solvers.batch_direct import solve_directly
@@ -142,6 +148,7 @@ def _iterated(
     symmetric = all(f.symmetric for f in facts if f is not None)
     if method == "auto":
         method = "cg" if symmetric else "gmres"
+    method, preconditioner = canonical_method(method), canonical_preconditioner(preconditioner)
     iteration = build_iteration(method, Kind.LINEAR_SYSTEM)
     named = ("jacobi" if iteration.preconditioned else "identity") if preconditioner == "auto" else preconditioner
     part = build_preconditioner(named)

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from precond.batches import is_batch, solve_batch
-from precond.core import BadInputError, Iteration, Kind, Operator, Preconditioner, Result, Status, Work
+from precond.core import BadInputError, Builds, Iteration, Kind, Operator, Preconditioner, Result, Status, Work
 from precond.operators import as_operator
-from precond.recipes.named import build_iteration, build_preconditioner, name_of
-from precond.recipes.registry import all_recipes
+from precond.recipes.named import (
+    build_iteration,
+    build_preconditioner,
+    canonical_method,
+    canonical_preconditioner,
+    find_part,
+    name_of,
+)
 from precond.solvers.adjoint import wants_gradient, with_gradient
 from precond.solvers.adjoint_lstsq import check_shape_for_gradient, with_least_squares_gradient
+from precond.solvers.certify import excess
 from precond.solvers.choose import Attempt, Selection, choose_least_squares, choose_system
 from precond.solvers.drive import Callback, Event
 from precond.solvers.forms import Form, read_vectors
@@ -53,8 +62,8 @@ def solve(
             ``[members, n]`` or ``[members, n, k]``.
         method: ``"auto"``, the name of an iteration ("cg", "block-cg", "minres", "gmres", "fgmres", "gcrodr",
             "bicgstab", "idr", "chebyshev", "richardson", "sor") or an `Iteration`.
-        preconditioner: ``"auto"``, a name ("identity", "jacobi", "block-jacobi", "ssor", "ic0", "ilu0", "ilut", "lu")
-            or a `Preconditioner`.
+        preconditioner: ``"auto"``, a name ("identity", "jacobi", "block-jacobi", "ssor", "ic0", "ict", "ilu0", "ilut",
+            "amg", "ruge-stuben", "schwarz", "circulant", "lu", "pseudo-inverse") or a `Preconditioner`.
         rtol: Relative tolerance.
         atol: Absolute tolerance.
         max_iterations: Limit on iterations; ``None`` means ten times the size, at least 100.
@@ -168,7 +177,9 @@ def run_attempts(
     start = None if x0 is None else match(read_vectors(x0, "x0")[0], operator, "x0")
 
     work, failures = Work(), list[str]()
+    rows, start, unit = _scaled(rows, start, limits)
     limit = limits.pop("max_iterations")
+    best: Result | None = None
     attempts, reason = _attempts(operator, method, preconditioner, kind, choose)
     for index, (iteration, part, label, patience) in enumerate(attempts):
         why = f"{failures[-1]} did not converge" if failures else reason
@@ -177,12 +188,35 @@ def run_attempts(
         result = driver(
             operator, rows, iteration, held, x0=start, work=work, name=f"{label} ({why})" if why else label,
             callback=_in_form(callback, form), **limits,
-            max_iterations=min(patience, 10 * operator.shape[0]) if later and limit is None else limit,
+            max_iterations=min(patience, 10 * operator.shape[0]) if patience and limit is None else limit,
         )  # fmt: skip
+        if best is None or result.converged or excess(result.certificate) < excess(best.certificate):
+            best = result
         if not later or result.converged or (result.status.group == "stopped" and not _worth_more(result, limit)):
             break
+        if result.status is Status.FAILED_INCONSISTENT:
+            break
         failures.append(label)
-    return Run(dataclasses.replace(result, x=form.restore(result.x)), operator, iteration, held)
+    assert best is not None
+    if unit != 1:
+        best = dataclasses.replace(best, x=best.x * unit)
+        if best.converged and not bool(torch.isfinite(best.x).all()):
+            best = dataclasses.replace(best, status=Status.FAILED_NON_FINITE)
+    result = dataclasses.replace(best, x=form.restore(best.x))
+    return Run(result, operator, iteration, held)
+
+
+_extreme = 1e100
+
+
+def _scaled(rows: Tensor, start: Tensor | None, limits: dict[str, Any]) -> tuple[Tensor, Tensor | None, float]:
+    """Return right-hand sides and starting points in a unit in which squares neither overflow nor vanish, and it."""
+    largest = float(rows.abs().max())
+    if largest == 0 or 1 / _extreme < largest < _extreme:
+        return rows, start, 1.0
+    unit = 2.0 ** math.floor(math.log2(largest))
+    limits["atol"] = limits["atol"] / unit
+    return rows / unit, None if start is None else start / unit, unit
 
 
 def _worth_more(result: Result, limit: int | None) -> bool:
@@ -198,6 +232,7 @@ def _attempts(
     choose: Callable[[Operator], Selection],
 ) -> tuple[list[tuple[Iteration, Preconditioner[Any], str, int]], str]:
     """Return what to try in turn, each with its name, and why the first of them."""
+    method, preconditioner = canonical_method(method, kind), canonical_preconditioner(preconditioner)
     if "auto" not in (method, preconditioner):
         iteration, part = build_iteration(method, kind), build_preconditioner(preconditioner)
         return [(iteration, part, f"{name_of(method)} + {name_of(preconditioner)}", 0)], ""
@@ -224,7 +259,8 @@ def _attempts(
         last = attempt is selection.attempts[-1] and not found  # the driver refuses it, and says why
         if name not in names and (last or not unfit):
             names.append(name)
-            found.append((iteration, part, name, attempt.patience))
+            alone = method != "auto" and preconditioner == "auto"  # the user's iteration: as long as it takes
+            found.append((iteration, part, name, 0 if alone else attempt.patience))
         if method != "auto" and preconditioner == "auto" and found:
             break
     return found, selection.reason
@@ -239,8 +275,7 @@ def _companion(method: str | Iteration, kind: Kind) -> str:
     """Return the name of the preconditioner that an iteration is published with; empty when there is none."""
     if not isinstance(method, str) or method == "auto":
         return ""
-    build_iteration(method, kind)  # refuses unknown names
-    return all_recipes()[method].companion
+    return find_part(method, Builds.ITERATION, kind, "method").companion
 
 
 def match(rows: Tensor, operator: Operator, what: str) -> Tensor:

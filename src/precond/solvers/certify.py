@@ -17,6 +17,34 @@ ShiftedInverse = Callable[[Tensor, float], Tensor]
 """Maps ``(v, shift)`` to ``(A^H A + shift I)^-1 v``, up to a small factor."""
 
 
+_least, _most = 1e-140, 1e140  # norms between which no square of a number that matters is lost
+_orthogonal = 1e-9
+
+
+def is_least(operator: Operator, b: Tensor, x: Tensor) -> bool:
+    """Whether no vector has a much smaller residual: ``||A^H r|| <= 1e-9 ||A||_F ||r||`` for some right-hand side.
+
+    With a residual that is not small this says that the matrix is singular, to that precision, and the system
+    inconsistent. Costs two products; false where the adjoint or the norm of the matrix is not known.
+
+    Args:
+        operator: The matrix.
+        b: Right-hand sides, shape ``[batch, n]``.
+        x: Solutions, shape ``[batch, n]``.
+
+    Returns:
+        Whether that is so, for a residual of more than a millionth of its right-hand side.
+    """
+    size = operator.frobenius_norm()
+    if not operator.has_adjoint or size is None:
+        return False
+    b, _, r = _residual(operator, b, x)
+    precise = operator.double()
+    gradient = _norm(precise.rmatvec(r.to(precise.dtype)).to(r.dtype))
+    least = (gradient <= _orthogonal * size * _norm(r)) & (_norm(r) > 1e-6 * _norm(b))
+    return bool(least.any())
+
+
 def certify_system(operator: Operator, b: Tensor, x: Tensor, *, rtol: float, atol: float) -> Certified:
     """Recompute ``||b - A x|| / ||b||`` for each right-hand side and report the worst, measured by its bound.
 
@@ -228,7 +256,14 @@ def _residual(operator: Operator, b: Tensor, x: Tensor) -> tuple[Tensor, Tensor,
 
 
 def _norm(x: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(x, dim=-1)
+    """Return the norm of each row, scaled by its largest entry where squares would overflow or vanish."""
+    norm = torch.linalg.vector_norm(x, dim=-1)
+    if bool(((norm > _least) & (norm < _most)).all()):
+        return norm
+    largest = x.abs().amax(dim=-1)
+    usable = (largest > 0) & (largest < torch.inf)
+    scale = torch.where(usable, largest, 1)
+    return torch.where(usable, scale * torch.linalg.vector_norm(x / scale.unsqueeze(-1), dim=-1), norm)
 
 
 def _over(a: Tensor | float, b: Tensor) -> Tensor:

@@ -111,7 +111,8 @@ def drive(
         if status is None and not excess(certified[0]) < before / 2:
             status = Status.FAILED_STAGNATION
         if status is not None:
-            return _better(Outcome(candidate, status, certified[0], done, watch.history), x, certify)
+            outcome = _better(Outcome(candidate, status, certified[0], done, watch.history), x, certify)
+            return outcome if x is x0 else _better(outcome, x0, certify)
         _log.debug("residual replaced after %d iterations: certified %g", done, certified[0].value)
         x, before = candidate, excess(certified[0])
     return Outcome(x, Status.FAILED_STAGNATION, certified[0], done, watch.history)
