@@ -187,10 +187,7 @@ class SolveSequence:
         """
         order = list(range(len(systems)))
         if sort and len(systems) > 2:
-            if parameters is None:
-                order = _near_one_another(systems)
-            else:
-                order = list(nearest_neighbours(parameters))
+            order = _near_one_another(systems) if parameters is None else list(nearest_neighbours(parameters))
             if len(order) != len(systems):
                 raise BadInputError(f"parameters has {len(order)} rows for {len(systems)} systems: give one for each")
         results: dict[int, Result] = {index: self.solve(*systems[index]) for index in order}
