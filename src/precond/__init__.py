@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from precond.linear import solve as solve
     from precond.memory import estimate_memory as estimate_memory
     from precond.residuals import least_squares as least_squares
+    from precond.reduced import ReducedBasis as ReducedBasis
     from precond.sequence import SolveSequence as SolveSequence
     from precond.smooth import minimize as minimize
 
@@ -18,6 +19,7 @@ __version__ = "0.1.0"
 _functions = {
     "solve": "precond.linear",
     "lstsq": "precond.linear",
+    "ReducedBasis": "precond.reduced",
     "SolveSequence": "precond.sequence",
     "minimize": "precond.smooth",
     "estimate_memory": "precond.memory",
@@ -28,7 +30,7 @@ _packages = (
     "preconditioners", "problems", "programs", "proximal", "race", "recipes", "scipy", "sketches", "solvers", "steps", "storage",
 )  # fmt: skip
 
-__all__ = ["SolveSequence", "__version__", "estimate_memory", "least_squares", "lstsq", "minimize", "solve"]
+__all__ = ["ReducedBasis", "SolveSequence", "__version__", "estimate_memory", "least_squares", "lstsq", "minimize", "solve"]
 
 
 def __getattr__(name: str) -> Any:
