@@ -4,7 +4,7 @@
     python benchmarks/linear.py sequence cg --write      some, and into docs/benchmarks.md
     python benchmarks/linear.py matrices --matrices DIR  every Matrix Market file of a folder
 
-A section is a function declared with ``@section``; it gets the options and returns a table in Markdown. Contestants
+A section is a function declared with ``@SECTIONS.section``; it gets the options and returns a table in Markdown. Contestants
 take turns in rounds and medians are reported; the clock is that of the processor, on one thread; every residual is
 recomputed from the matrix in double precision, whatever a method says of itself.
 """
@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import datetime
-import platform
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -22,13 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy
 import scipy.io
+import scipy.linalg
 import scipy.sparse
 import scipy.sparse.linalg
 import torch
 
-import pages
 import precond
 import precond.scipy
 from precond.core import Evidence
@@ -38,26 +35,11 @@ from precond.preconditioners.ic0 import IC0
 from precond.preconditioners.ilu0 import ILU0
 from precond.problems.load import load
 from precond.solvers.bandits import ChebCB, Learner, TsallisINF
+from sections import Sections, table
 
-PROGRAM = "linear.py"
-NAME = "linear: {section}"
+SECTIONS = Sections("linear.py", "linear")
 TOLERANCE = 1e-8
 System = tuple[scipy.sparse.csr_array, np.ndarray]
-Section = Callable[[argparse.Namespace], str]
-SECTIONS: dict[str, Section] = {}
-
-
-def section(measure: Section) -> Section:
-    """Declare the decorated function as a section, by its name."""
-    SECTIONS[measure.__name__] = measure
-    return measure
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], note: str) -> str:
-    """Return a table in Markdown with the conditions of the run under it."""
-    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head), *(f"| {' | '.join(row)} |" for row in rows)]
-    versions = f"SciPy {scipy.__version__}, torch {torch.__version__}, {datetime.date.today()}"
-    return "\n".join([*lines, "", f"{note} One thread of {platform.machine()}; {versions}."])
 
 
 def residual(A: Any, b: np.ndarray, x: np.ndarray) -> float:
@@ -163,7 +145,7 @@ def our_sequence(systems: Sequence[System], **options: Any) -> tuple[Account, An
     return account, sequence
 
 
-@section
+@SECTIONS.section
 def sequence(options: argparse.Namespace) -> str:
     """Sequences of related systems: one object for all against the rivals' ways."""
     import scipy.sparse.linalg as sl
@@ -194,7 +176,7 @@ def sequence(options: argparse.Namespace) -> str:
     return table(head, rows, note)
 
 
-@section
+@SECTIONS.section
 def recycling(options: argparse.Namespace) -> str:
     """Recycling without a preconditioner: products of GMRES(40), GCRO-DR cold and recycled, and of gcrotmk."""
     side, count = min(options.side, 40), min(options.systems, 20)
@@ -217,6 +199,13 @@ def recycling(options: argparse.Namespace) -> str:
             one, _ = our_sequence([system], method=precond.krylov.GCRODR(40, 20), preconditioner="identity")
             cold = Account(cold.seconds + one.seconds, cold.products + one.products, max(cold.worst, one.worst))
         accounts["GCRO-DR(40, 20), cold"] = cold
+        sorted_ = precond.SolveSequence(
+            rtol=TOLERANCE, method=precond.krylov.GCRODR(40, 20), preconditioner="identity", warm=False
+        )
+        results = sorted_.solve_all(systems)
+        accounts["GCRO-DR(40, 20), recycled, sorted as in SKR"] = Account(
+            0.0, sorted_.work.matvecs, max(residual(*system, r.x) for system, r in zip(systems, results, strict=True))
+        )
         rows += [
             (family, name, f"{account.products / count:.1f}", f"{account.worst:.1e}")
             for name, account in accounts.items()
@@ -225,10 +214,10 @@ def recycling(options: argparse.Namespace) -> str:
     return table(("family", "way", "products a system", "worst residual"), rows, note)
 
 
-@section
+@SECTIONS.section
 def relaxation(options: argparse.Namespace) -> str:
     """Learned relaxation of SOR against fixed ones, on shifted Laplacians as in *Learning to relax*."""
-    count, grid = 4 * options.systems, (1.0, 1.2, 1.4, 1.6, 1.8)
+    count, grid = 12 * options.systems, (1.0, 1.2, 1.4, 1.6, 1.8)
     laplacian = scipy.sparse.csr_array(load("poisson2d:n=10").matrix)
     laplacian = laplacian * (4 / laplacian.diagonal()[0])
     rows = []
@@ -259,7 +248,7 @@ def relaxation(options: argparse.Namespace) -> str:
 # ---- single systems
 
 
-@section
+@SECTIONS.section
 def cg(options: argparse.Namespace) -> str:
     """Conjugate gradients, microseconds an iteration, with the same preconditioner on both sides."""
     rows = []
@@ -314,7 +303,7 @@ def in_folder(folder: Path) -> Iterable[tuple[str, scipy.sparse.csr_array]]:
             yield path.name.partition(".")[0], matrix.astype(float)
 
 
-@section
+@SECTIONS.section
 def matrices(options: argparse.Namespace) -> str:
     """Every matrix: what ``precond.solve`` does by itself, against a direct solver."""
     rows = []
@@ -338,25 +327,142 @@ def matrices(options: argparse.Namespace) -> str:
     return table(head, rows, f"Right-hand side A times ones, relative residual {TOLERANCE:g} asked.")
 
 
+# ---- batches, several right-hand sides, gradients
+
+
+def spectra(order: int) -> Iterable[tuple[str, np.ndarray]]:
+    """Yield kinds of definite matrices by their eigenvalues."""
+    yield "condition 2", np.linspace(0.5, 1, order)
+    yield "condition 10", np.linspace(0.1, 1, order)
+    yield "condition 1e4", np.geomspace(1e-4, 1, order)
+
+
+@SECTIONS.section
+def batches(options: argparse.Namespace) -> str:
+    """Batches of dense definite systems: one call against loops and batched factorizations."""
+    members, order = options.members, options.order
+    rng, rows = np.random.default_rng(0), []
+    few = np.linalg.qr(rng.standard_normal((min(members, 8), order, order)))[0]
+    for kind, values in spectra(order):
+        A = np.stack([(q * values) @ q.T for q in few] * -(-members // len(few)))[:members]
+        A, b = (A + A.transpose(0, 2, 1)) / 2, rng.standard_normal((members, order))
+        At, bt = torch.from_numpy(A), torch.from_numpy(b)
+        found: dict[str, np.ndarray] = {}
+
+        def keep(name: str, solve: Callable[[], Any], found: dict[str, np.ndarray] = found) -> Callable[[], None]:
+            return lambda: found.__setitem__(name, np.asarray(solve()).reshape(members, order))
+
+        contestants = {
+            name: keep(name, solve)
+            for name, solve in {
+                "SciPy, cho_factor in a loop": lambda A=A, b=b: [
+                    scipy.linalg.cho_solve(scipy.linalg.cho_factor(a), v) for a, v in zip(A, b, strict=True)
+                ],
+                "torch.linalg.cholesky": lambda At=At, bt=bt: torch.cholesky_solve(
+                    bt[..., None], torch.linalg.cholesky(At)
+                ),
+                "torch.linalg.solve": lambda At=At, bt=bt: torch.linalg.solve(At, bt),
+                "NumPy, solve": lambda A=A, b=b: np.linalg.solve(A, b[..., None]),
+                "precond.solve(A, b)": lambda A=A, b=b: precond.solve(A, b, rtol=TOLERANCE).x,
+                "precond.solve(A, b, method='cg')": lambda A=A, b=b: precond.solve(
+                    A, b, method="cg", preconditioner="identity", rtol=TOLERANCE
+                ).x,
+            }.items()
+        }
+        times = medians(contestants, min(options.rounds, 3))
+        best = min(seconds for name, seconds in times.items() if not name.startswith("precond"))
+        for name, seconds in times.items():
+            worst = max(residual(a, v, x) for a, v, x in zip(A, b, found[name], strict=True))
+            rows.append((kind, name, f"{seconds:.3f}", f"{worst:.1e}", f"{best / seconds:.2f}"))
+    note = f"{members} systems of {order} unknowns, float64, relative residual {TOLERANCE:g} asked."
+    return table(("matrices", "way", "seconds", "worst residual", "best rival / this"), rows, note)
+
+
+@SECTIONS.section
+def columns(options: argparse.Namespace) -> str:
+    """Sixteen right-hand sides: products and solutions together, in units of one."""
+    rows = []
+    for name in ("poisson2d:n=100", "poisson2d:n=300", "poisson3d:n=40"):
+        matrix = scipy.sparse.csr_array(load(name).matrix)
+        operator, n = as_operator(matrix), matrix.shape[0]
+        B = np.random.default_rng(0).standard_normal((n, 16))
+        X = torch.from_numpy(np.ascontiguousarray(B.T))
+        tensor = torch.sparse_csr_tensor(
+            *(torch.from_numpy(part) for part in (matrix.indptr, matrix.indices, matrix.data)), matrix.shape
+        )
+        times = medians({
+            "one": lambda operator=operator, X=X: [operator.matvec(X[:1]) for _ in range(20)],
+            "ours": lambda operator=operator, X=X: [operator.matvec(X) for _ in range(20)],
+            "SciPy": lambda matrix=matrix, B=B: [matrix @ B for _ in range(20)],
+            "torch": lambda tensor=tensor, B=torch.from_numpy(B): [tensor @ B for _ in range(20)],
+        }, options.rounds)  # fmt: skip
+        products = [f"{times[key] / times['one']:.1f}" for key in ("ours", "SciPy", "torch")]
+        solve = {
+            "alone": lambda matrix=matrix, B=B: [
+                precond.solve(matrix, v, method="cg", preconditioner="ic0") for v in B.T
+            ],
+            "cg": lambda matrix=matrix, B=B: precond.solve(matrix, B, method="cg", preconditioner="ic0"),
+            "block": lambda matrix=matrix, B=B: precond.solve(matrix, B, method="block-cg", preconditioner="ic0"),
+        }
+        seconds = medians(solve, 1) if n <= 10_000 or options.rounds > 1 else {key: float("nan") for key in solve}
+        rows.append((name, f"{n}", *products, *(f"{seconds['alone'] / seconds[key]:.2f}" for key in ("cg", "block"))))
+    head = (
+        "matrix", "unknowns", "16 products / one", "SciPy's / one of ours", "torch's / one of ours",
+        "16 solves / cg of 16", "16 solves / block-cg of 16",
+    )  # fmt: skip
+    return table(head, rows, f"CG with IC(0) to {TOLERANCE:g}; medians.")
+
+
+@SECTIONS.section
+def gradients(options: argparse.Namespace) -> str:
+    """Gradients through a solution: what the backward pass costs, and how exact it is."""
+    side, rows = min(options.side, 100), []
+    for name in (f"poisson2d:n={side}", f"convection-diffusion:n={side},peclet=50,angle=30"):
+        matrix = scipy.sparse.csr_array(load(name).matrix)
+        tensor = torch.sparse_csr_tensor(
+            *(torch.from_numpy(part) for part in (matrix.indptr, matrix.indices, matrix.data)), matrix.shape
+        )
+        b = torch.from_numpy(np.random.default_rng(0).standard_normal(matrix.shape[0]))
+        weights = torch.from_numpy(np.random.default_rng(1).standard_normal(matrix.shape[0]))
+        state: dict[str, Any] = {}
+
+        def forward(tensor: Any = tensor, b: Any = b, state: dict[str, Any] = state) -> None:
+            state["A"], state["b"] = tensor.clone().requires_grad_(), b.clone().requires_grad_()
+            state["x"] = precond.solve(state["A"], state["b"], rtol=TOLERANCE).x
+
+        def backward(weights: Any = weights, state: dict[str, Any] = state) -> None:
+            forward()
+            begin = time.process_time()
+            (state["x"] * weights).sum().backward()
+            state["seconds"] = time.process_time() - begin
+
+        plain = medians({"solve": lambda tensor=tensor, b=b: precond.solve(tensor, b, rtol=TOLERANCE)}, options.rounds)
+        seconds = medians({"both": backward}, options.rounds)["both"]
+        y = scipy.sparse.linalg.spsolve(matrix.T.tocsc(), weights.numpy())
+        x = scipy.sparse.linalg.spsolve(matrix.tocsc(), b.numpy())
+        row = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+        exact = -y[row] * x[matrix.indices]
+        errors = [
+            float(np.linalg.norm(found - want) / np.linalg.norm(want))
+            for found, want in ((state["b"].grad.numpy(), y), (state["A"].grad.values().numpy(), exact))
+        ]
+        rows.append((
+            name, f"{1e3 * plain['solve']:.1f}", f"{1e3 * seconds:.1f}", *(f"{error:.1e}" for error in errors)
+        ))  # fmt: skip
+    head = ("matrix", "solve, ms", "with gradients, ms", "error of b's gradient", "error of the matrix's gradient")
+    return table(head, rows, "Sparse CSR tensors; errors relative to direct solves.")
+
+
 def main() -> None:
     """Print the tables, or write them into the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("sections", nargs="*", help=f"which sections: {', '.join(SECTIONS)}; all unless given")
     parser.add_argument("--side", type=int, default=100, help="side of the grid in sequences")
     parser.add_argument("--systems", type=int, default=50, help="systems in a sequence")
+    parser.add_argument("--members", type=int, default=256, help="systems in a batch")
+    parser.add_argument("--order", type=int, default=512, help="unknowns of a system in a batch")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of which medians are taken")
     parser.add_argument("--matrices", type=Path, help="folder of Matrix Market files")
-    parser.add_argument("--write", action="store_true", help="write the tables into docs/benchmarks.md")
-    options = parser.parse_args()
-    unknown = set(options.sections) - SECTIONS.keys()
-    if unknown:
-        parser.error(f"no section named {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
-    torch.set_num_threads(1)
-    for name in options.sections or SECTIONS:
-        text = SECTIONS[name](options)
-        print(f"\n{name}: {SECTIONS[name].__doc__}\n\n{text}", flush=True)
-        if options.write:
-            pages.write(text, NAME.format(section=name), PROGRAM)
+    SECTIONS.run(parser)
 
 
 if __name__ == "__main__":
