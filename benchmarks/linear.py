@@ -4,7 +4,7 @@
     python benchmarks/linear.py sequence cg --write      some, and into docs/benchmarks.md
     python benchmarks/linear.py matrices --matrices DIR  every Matrix Market file of a folder
 
-A section is a function declared with ``@SECTIONS.section``; it gets the options and returns a table in Markdown.
+A section is a function declared with ``@section``; it gets the options and returns a table in Markdown.
 Contestants take turns in rounds and medians are reported; the clock is that of the processor, on one thread; every
 residual is recomputed from the matrix in double precision, whatever a method says of itself.
 """
@@ -38,6 +38,7 @@ from precond.solvers.bandits import ChebCB, Learner, TsallisINF
 from sections import Sections, table
 
 SECTIONS = Sections("linear.py", "linear")
+section = SECTIONS.section
 TOLERANCE = 1e-8
 System = tuple[scipy.sparse.csr_array, np.ndarray]
 
@@ -145,7 +146,7 @@ def our_sequence(systems: Sequence[System], **options: Any) -> tuple[Account, An
     return account, sequence
 
 
-@SECTIONS.section
+@section
 def sequence(options: argparse.Namespace) -> str:
     """Sequences of related systems: one object for all against the rivals' ways."""
     import scipy.sparse.linalg as sl
@@ -176,7 +177,7 @@ def sequence(options: argparse.Namespace) -> str:
     return table(head, rows, note)
 
 
-@SECTIONS.section
+@section
 def recycling(options: argparse.Namespace) -> str:
     """Recycling without a preconditioner: products of GMRES(40), GCRO-DR cold and recycled, and of gcrotmk."""
     side, count = min(options.side, 40), min(options.systems, 20)
@@ -214,7 +215,7 @@ def recycling(options: argparse.Namespace) -> str:
     return table(("family", "way", "products a system", "worst residual"), rows, note)
 
 
-@SECTIONS.section
+@section
 def relaxation(options: argparse.Namespace) -> str:
     """Learned relaxation of SOR against fixed ones, on shifted Laplacians as in *Learning to relax*."""
     count, grid = 12 * options.systems, (1.0, 1.2, 1.4, 1.6, 1.8)
@@ -248,7 +249,7 @@ def relaxation(options: argparse.Namespace) -> str:
 # ---- single systems
 
 
-@SECTIONS.section
+@section
 def cg(options: argparse.Namespace) -> str:
     """Conjugate gradients, microseconds an iteration, with the same preconditioner on both sides."""
     rows = []
@@ -303,7 +304,7 @@ def in_folder(folder: Path) -> Iterable[tuple[str, scipy.sparse.csr_array]]:
             yield path.name.partition(".")[0], matrix.astype(float)
 
 
-@SECTIONS.section
+@section
 def matrices(options: argparse.Namespace) -> str:
     """Every matrix: what ``precond.solve`` does by itself, against a direct solver."""
     rows = []
@@ -337,7 +338,7 @@ def spectra(order: int) -> Iterable[tuple[str, np.ndarray]]:
     yield "condition 1000", np.geomspace(1e-3, 1, order)
 
 
-@SECTIONS.section
+@section
 def batches(options: argparse.Namespace) -> str:
     """Batches of dense definite systems: one call against loops and batched factorizations."""
     members, order = options.members, options.order
@@ -378,7 +379,7 @@ def batches(options: argparse.Namespace) -> str:
     return table(("matrices", "way", "seconds", "worst residual", "best rival / this"), rows, note)
 
 
-@SECTIONS.section
+@section
 def columns(options: argparse.Namespace) -> str:
     """Sixteen right-hand sides: products and solutions together, in units of one."""
     rows = []
@@ -386,7 +387,7 @@ def columns(options: argparse.Namespace) -> str:
         matrix = scipy.sparse.csr_array(load(name).matrix)
         operator, n = as_operator(matrix), matrix.shape[0]
         B = np.random.default_rng(0).standard_normal((n, 16))
-        X = torch.from_numpy(np.ascontiguousarray(B.T))
+        X, C = torch.from_numpy(np.ascontiguousarray(B.T)), torch.from_numpy(B)
         tensor = torch.sparse_csr_tensor(
             *(torch.from_numpy(part) for part in (matrix.indptr, matrix.indices, matrix.data)), matrix.shape
         )
@@ -394,7 +395,7 @@ def columns(options: argparse.Namespace) -> str:
             "one": lambda operator=operator, X=X: [operator.matvec(X[:1]) for _ in range(20)],
             "ours": lambda operator=operator, X=X: [operator.matvec(X) for _ in range(20)],
             "SciPy": lambda matrix=matrix, B=B: [matrix @ B for _ in range(20)],
-            "torch": lambda tensor=tensor, X=X.T.contiguous(): [tensor @ X for _ in range(20)],
+            "torch": lambda tensor=tensor, C=C: [tensor @ C for _ in range(20)],
         }, options.rounds)  # fmt: skip
         products = [f"{times[key] / times['one']:.1f}" for key in ("ours", "SciPy", "torch")]
         solve = {
@@ -413,7 +414,7 @@ def columns(options: argparse.Namespace) -> str:
     return table(head, rows, f"CG with IC(0) to {TOLERANCE:g}; medians.")
 
 
-@SECTIONS.section
+@section
 def gradients(options: argparse.Namespace) -> str:
     """Gradients through a solution: what the backward pass costs, and how exact it is."""
     side, rows = min(options.side, 100), []
