@@ -103,7 +103,7 @@ class FlatSlab(Slab):
 
     # --- stepping -----------------------------------------------------------------------------------------------
 
-    def tick(self, state: SlabState, members: Sequence[int]) -> None:
+    def tick(self, state: SlabState, members: Sequence[int], without: Sequence[int] = ()) -> None:
         """Count a step of the whole."""
         super().tick(state, range(len(self.params)))
 

@@ -43,6 +43,12 @@ class Decoupled(_InPlace):
     """
 
     def _move(self, weights: list[Tensor], updates: list[Tensor], lr: float | Tensor, decay: float) -> None:
+        if decay and not isinstance(lr, Tensor) and _side_by_side(weights, updates):  # in one pass
+            torch._fused_sgd_(
+                weights, updates, [], weight_decay=decay, momentum=0.0, lr=lr, dampening=0.0, nesterov=False,
+                maximize=False, is_first_step=False,
+            )  # fmt: skip
+            return
         if decay:
             torch._foreach_mul_(weights, 1.0 - lr * decay)
         _descend(weights, updates, lr)
@@ -103,6 +109,14 @@ class Coupled(_InPlace):
 
     def _move(self, weights: list[Tensor], updates: list[Tensor], lr: float | Tensor, decay: float) -> None:
         _descend(weights, updates, lr)
+
+
+def _side_by_side(weights: list[Tensor], updates: list[Tensor]) -> bool:
+    """Whether a fused kernel may walk through weights and updates side by side."""
+    return all(
+        weight.is_contiguous() and update.is_contiguous() and weight.dtype == update.dtype
+        for weight, update in zip(weights, updates, strict=True)
+    )
 
 
 def _descend(weights: list[Tensor], updates: list[Tensor], lr: float | Tensor) -> None:
