@@ -131,7 +131,7 @@ class Slab:
         self.clock = 0
         self.turned = turned_momentum(method)
         self.fused = fused_step(method)
-        self.plain = plain(method, self.turned)
+        self.plain = plain(method, self.turned, fuse=backend is None)
         self.core = self.plain if backend is None else compiled(self.plain, method, self.device, backend)
         self._awake: Awake | None = None
         self._pieces: dict[int, list[Tensor]] = {}
