@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from precond.composite import minimize_composite
 from precond.constrained import Oracles, minimize_constrained
 from precond.core import (
     BadInputError,
     Builds,
     Certificate,
+    CompositeIteration,
     IncompatibleError,
     Kind,
     Method,
     Objective,
+    Penalty,
     Preconditioner,
     Problem,
     ProgramIteration,
@@ -51,9 +54,10 @@ def minimize(
     *,
     jac: Callable[..., Any] | bool | None = None,
     hessp: Callable[..., Any] | None = None,
-    method: str | Method | ProgramIteration = "auto",
+    method: str | Method | ProgramIteration | CompositeIteration = "auto",
     constraints: Any = None,
     bounds: Any = None,
+    penalty: Penalty | Mapping[str, Penalty] | None = None,
     tol: float = 1e-6,
     max_iterations: int | None = None,
     callback: Callable[[Event], object] | None = None,
@@ -64,7 +68,7 @@ def minimize(
 ) -> Result:
     """Minimize a smooth function until the Euclidean norm of its gradient is at most ``tol``.
 
-    Five forms:
+    Six forms:
 
     * a torch function of a tensor ``x0``: derivatives by autograd, and Hessian products by double backward;
     * a torch function of a dict of tensors ``x0``;
@@ -72,6 +76,7 @@ def minimize(
       require gradients are optimized in place (``model.eval()`` first, if it holds dropout);
     * functions with their own derivatives, in NumPy (or torch, as ``x0`` is): ``fun(x)``, ``jac(x)`` and perhaps
       ``hessp(x, p)``; with ``jac=True``, ``fun`` returns the value and the gradient;
+    * one of ``precond.losses`` (a linear model, a quadratic function), whose structure methods can use;
     * a smooth `Problem` of ``precond.problems``, whose own start is taken unless ``x0`` is given.
 
     A point where the gradient vanishes is left along negative curvature, if the Hessian has any; the certificate holds
@@ -89,9 +94,12 @@ def minimize(
             ``LinearConstraint``, ``NonlinearConstraint`` or dictionaries; or several of these in a list. Inequalities
             get slack variables.
         bounds: A ``scipy.optimize.Bounds``, or a pair (lower, upper) for each variable; ``None`` where there is none.
+        penalty: What is added to ``fun``: one of ``precond.penalties`` (l1, SCAD, MCP, groups, a box), or a dict of them
+            by the names of the variables. ``"auto"`` is then a proximal Newton method on working sets.
         tol: Absolute bound on the Euclidean norm of the gradient; with constraints, on each residual of the optimality
-            conditions: of the Lagrangian's gradient, the constraints, and complementarity.
-        max_iterations: Largest number of iterations; ``None`` means 10 000.
+            conditions: of the Lagrangian's gradient, the constraints, and complementarity; with a penalty, on the
+            distance of ``-grad fun`` to its subdifferential.
+        max_iterations: Largest number of iterations; ``None`` means 10 000, with a penalty 100 000.
         callback: Called with an `Event` at the start and after each iteration; a true return value stops the run.
         lr: Learning rate of first-order methods; ``None`` takes the recipe's default.
         args: Further arguments of ``fun``, ``jac`` and ``hessp``. Where ``fun`` is a torch function and some of them
@@ -126,6 +134,13 @@ def minimize(
             "args require gradients, which flow through minimizers of torch functions of tensors or dicts, without "
             "constraints: detach them"
         )
+    if penalty is not None:
+        _refuse_with_penalty(constraints is not None or bounds is not None, lr, preconditioner, wanted, method)
+        return minimize_composite(form, penalty, method, tol=tol, max_iterations=max_iterations, callback=callback)
+    if isinstance(method, CompositeIteration):
+        raise IncompatibleError(
+            "this method is for problems with a penalty: give one, such as precond.penalties.Zero()"
+        )
     if constraints is not None or bounds is not None:
         if lr is not None:
             raise BadInputError("methods for constraints find their own step: leave lr out")
@@ -158,6 +173,21 @@ def minimize(
     return Result(
         form.finish(flat), status, certificate, work, outcome.iterations, name, outcome.history, note=note
     )  # fmt: skip
+
+
+def _refuse_with_penalty(constrained: bool, lr: Any, preconditioner: Any, wanted: list[Tensor], method: Any) -> None:
+    """Raise where an argument does not go together with a penalty."""
+    if constrained:
+        raise BadInputError(
+            "a penalty and constraints do not go together: write bounds as "
+            "precond.penalties.Within(penalty, lower, upper)"
+        )
+    if lr is not None or preconditioner is not None:
+        raise BadInputError("methods for penalties find their own step and metric: leave lr and preconditioner out")
+    if wanted:
+        raise BadInputError("gradients do not flow through minimizers with a penalty: detach args")
+    if isinstance(method, (Method, ProgramIteration)):
+        raise IncompatibleError(f"{type(method).__name__} knows no penalty: use method='auto'")
 
 
 def _of_problem(fun: Any, x0: Any) -> tuple[Any, Any]:

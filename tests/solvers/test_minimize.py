@@ -30,6 +30,7 @@ from precond.preconditioners.dense_cholesky import DenseCholesky
 from precond.preconditioners.identity import Identity
 from precond.preconditioners.lbfgs import LBFGS
 from precond.recipes import registry
+from precond.smooth import Event
 from precond.steps.armijo import Armijo
 from precond.steps.cubic import Cubic
 from precond.steps.gradient_regularized import GradientRegularized
@@ -589,3 +590,27 @@ def test_a_wall_of_nan_is_named_after_one_search(method):
     assert result.status is Status.FAILED_NON_FINITE
     assert torch.equal(result.x, torch.full((3,), 0.5).double())
     assert result.work.gradients <= 90
+
+
+def test_gradients_are_clipped_before_any_part_sees_them() -> None:
+    """By the norm of the whole gradient; what is certified is the gradient itself."""
+    target = torch.tensor([30.0, -40.0], dtype=torch.float64)
+    method = Method(preconditioner=Identity(), clip=1.0)
+    start = torch.zeros(2, dtype=torch.float64)
+    seen: list[torch.Tensor] = []
+
+    def watch(event: Event) -> None:
+        seen.append(event.x.clone())
+
+    result = precond.minimize(
+        lambda x: (x - target).square().sum() / 2, start, method=method, lr=0.5, callback=watch, max_iterations=3
+    )
+    expected = [0.5 * k * target / 50 for k in range(4)]
+    for x, y in zip(seen, expected, strict=True):
+        torch.testing.assert_close(x, y)
+    torch.testing.assert_close(float(result.certificate.value), 48.5)
+    result = precond.minimize(lambda x: (x - 1).square().sum() / 2, start, method=method, lr=0.5)
+    assert result.converged
+    search = dataclasses.replace(registry.find("lbfgs").build(), clip=1.0)
+    with pytest.raises(IncompatibleError, match="clip=None"):
+        precond.minimize(lambda x: x.square().sum(), start, method=search)

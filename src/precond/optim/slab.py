@@ -154,8 +154,12 @@ class Slab:
     def tick(self, state: SlabState, members: Sequence[int]) -> None:
         """Count a step, in the working state of ``members`` and on the host."""
         self.pass_by()
-        state.step.add_(1)
         state.clock.fill_(self.clock)
+        self.count(state, members)
+
+    def count(self, state: SlabState, members: Sequence[int]) -> None:
+        """Count a gradient that was absorbed, in the working state of ``members`` and on the host."""
+        state.step.add_(1)
         for i in members:
             self.steps[i] += 1
 

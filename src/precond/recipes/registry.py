@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from precond.core import Builds, Kind, Paper, PrecondError, Range, Recipe, UnknownNameError
@@ -28,6 +29,7 @@ def recipe(
     lr: float | None = None,
     weight_decay: float = 0.0,
     companion: str = "",
+    aliases: tuple[str, ...] = (),
 ) -> Callable[[F], F]:
     """Declare the decorated function as a recipe; see `Recipe` for the fields.
 
@@ -42,7 +44,7 @@ def recipe(
         _registry[known] = Recipe(
             name=known, build=build, builds=builds, runs_on=kinds, family=family, paper=paper, purpose=purpose,
             claim=claim, example=example, space=dict(space or {}), lr=lr, weight_decay=weight_decay,
-            companion=companion,
+            companion=companion, aliases=aliases,
         )  # fmt: skip
         return build
 
@@ -57,10 +59,30 @@ def all_recipes() -> dict[str, Recipe]:
 
 def find(name: str) -> Recipe:
     """Return the recipe named ``name``, or say which names are near."""
-    _import_all()
-    if name not in _registry:
+    found = match(name, all_recipes().values())
+    if found is None:
         raise UnknownNameError("method", name, _registry)
-    return _registry[name]
+    return found
+
+
+def match(name: str, among: Iterable[Recipe]) -> Recipe | None:
+    """Return the recipe that ``name`` means, however it is spelled: ``"GCRO-DR"``, ``"gcro_dr"``, ``"IC(0)"``.
+
+    Args:
+        name: A name or an alias; case, hyphens, underscores, spaces, brackets and accents do not matter.
+        among: The recipes that can be meant.
+
+    Returns:
+        The recipe, by its name before its aliases, or ``None``.
+    """
+    wanted, known = _spelling(name), list(among)
+    by_name = next((recipe for recipe in known if _spelling(recipe.name) == wanted), None)
+    return by_name or next((recipe for recipe in known if wanted in map(_spelling, recipe.aliases)), None)
+
+
+def _spelling(name: str) -> str:
+    plain = unicodedata.normalize("NFKD", name.lower())
+    return "".join(letter for letter in plain if letter.isalnum())
 
 
 @functools.cache
@@ -75,4 +97,4 @@ def with_defaults(recipe: Recipe, settings: Mapping[str, Any]) -> dict[str, Any]
     return {**recipe.defaults, **settings}
 
 
-__all__ = ["all_recipes", "find", "recipe", "with_defaults"]
+__all__ = ["all_recipes", "find", "match", "recipe", "with_defaults"]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from precond.core import BadInputError, Objective, Work
+from precond.losses.base import Loss
 from precond.solvers.layout import Layout
 from precond.solvers.modules import ModuleVariables
 from precond.solvers.objectives import GivenObjective, TorchObjective
@@ -27,6 +28,7 @@ class SmoothForm:
         objective: Makes the objective from an account and whether Hessians will be asked for.
         curvature: Hessian products cost no differences of gradients.
         call: Calls a user's function of the variables at a flat vector.
+        layout: Names and shapes of the variables.
     """
 
     start: Tensor
@@ -35,6 +37,7 @@ class SmoothForm:
     objective: Callable[[Work, bool], Objective]
     curvature: bool
     call: Callable[[Callable[..., Any], Tensor], Any]
+    layout: Layout
 
     @classmethod
     def of(cls, fun: Any, x0: Any, jac: Any, hessp: Any) -> SmoothForm:
@@ -42,6 +45,8 @@ class SmoothForm:
             raise BadInputError(f"fun must be callable, not {type(fun).__name__}")
         if hessp is not None and not jac:
             raise BadInputError("hessp needs jac, too: give both, or neither with a torch function")
+        if isinstance(fun, Loss):
+            return cls._structured(fun, x0, jac)
         if isinstance(x0, nn.Module):
             return cls._module(fun, x0, jac)
         if isinstance(x0, Mapping):
@@ -67,7 +72,32 @@ class SmoothForm:
         def call(function: Callable[..., Any], flat: Tensor) -> Any:
             return function(layout.restore(flat))
 
-        return cls(layout.flatten(x0)[None], layout.restore, layout.restore, objective, True, call)
+        return cls(layout.flatten(x0)[None], layout.restore, layout.restore, objective, True, call, layout)
+
+    @classmethod
+    def _structured(cls, loss: Loss, x0: Any, jac: Any) -> SmoothForm:
+        if jac:
+            raise BadInputError("this loss knows its own derivatives: leave jac out")
+        if isinstance(x0, (Mapping, nn.Module)):
+            raise BadInputError(f"this loss is of one vector of {loss.variables} variables: pass x0 as a vector")
+        tensor = x0 if isinstance(x0, Tensor) else torch.from_numpy(_array(x0))
+        Layout.of(tensor)  # refuses what cannot be optimized
+        if tensor.numel() != loss.variables:
+            raise BadInputError(f"x0 has {tensor.numel()} entries and the loss has {loss.variables} variables")
+        layout = Layout.of(tensor.to(loss.dtype))
+
+        def give(flat: Tensor) -> Any:
+            shaped = layout.named(flat)[""]
+            return shaped.numpy() if isinstance(x0, np.ndarray) else shaped
+
+        def objective(work: Work, curvature: bool) -> Objective:
+            return loss.objective(work)
+
+        def call(function: Callable[..., Any], flat: Tensor) -> Any:
+            return function(layout.restore(flat))
+
+        start = layout.flatten(tensor.to(loss.dtype))[None]
+        return cls(start, give, give, objective, True, call, layout)
 
     @classmethod
     def _module(cls, loss: Any, model: nn.Module, jac: Any) -> SmoothForm:
@@ -79,7 +109,8 @@ class SmoothForm:
             return TorchObjective(lambda flat: variables.call(loss, flat), curvature=curvature, work=work)
 
         return cls(
-            variables.start[None], variables.layout.restore, variables.finish, objective, True, variables.call
+            variables.start[None], variables.layout.restore, variables.finish, objective, True, variables.call,
+            variables.layout,
         )  # fmt: skip
 
     @classmethod
@@ -99,7 +130,7 @@ class SmoothForm:
         def call(function: Callable[..., Any], flat: Tensor) -> Any:
             return function(give(flat.clone()))
 
-        return cls(layout.flatten(tensor)[None], give, give, objective, hessp is not None, call)
+        return cls(layout.flatten(tensor)[None], give, give, objective, hessp is not None, call, layout)
 
 
 def _array(x0: Any) -> np.ndarray:

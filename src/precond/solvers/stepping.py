@@ -45,8 +45,6 @@ class Stepper(abc.ABC):
             missing &= ~Need.RESIDUAL
         if missing:
             raise IncompatibleError(f"minimize cannot provide {missing}: use method='lbfgs' or 'newton-cg'")
-        if method.clip is not None:
-            raise IncompatibleError("minimize clips no gradients: build the method with clip=None")
         self.replaced = 0
         self._method, self._objective, self._like = method, objective, like
         self._needs = method.needs
@@ -111,6 +109,8 @@ class SearchStepper(Stepper):
     monotone = True
 
     def __init__(self, method: Method, rule: Search[Any], objective: Objective, like: Tensor) -> None:
+        if method.clip is not None:
+            raise IncompatibleError("a search follows the gradient itself: build the method with clip=None")
         if method.filters:
             raise IncompatibleError(f"a search follows the gradient itself: leave {', '.join(method.filters)} empty")
         if rule.shifts and not method.preconditioner.traits.shiftable:
@@ -185,14 +185,17 @@ class FactorStepper(Stepper):
     def advance(self, point: Point) -> Advance:
         """Move by the learning rate."""
         self._step += 1
-        preconditioner = self._method.preconditioner
+        preconditioner, start = self._method.preconditioner, point
+        if self._method.clip is not None:
+            norm = torch.linalg.vector_norm(point.gradient).clamp(min=self._method.clip)
+            point = dataclasses.replace(point, gradient=point.gradient * (self._method.clip / norm))
         evidence = self._evidence(point)
         signal = self._push("estimator", point.gradient, evidence)
         evidence = dataclasses.replace(evidence, gradient=signal)
         self._previous = point
         if self._step == 1 and self._method.cadence.prime:
             self._objective.work.refresh_failures += preconditioner.prime(self._preconditioner, evidence).failures
-            return Advance(point)
+            return Advance(start)
         preconditioner.observe(self._preconditioner, evidence)
         self._refresh(after=False)
         d = self._push("smoothing", self._apply(self._push("momentum", signal, evidence)), evidence)
