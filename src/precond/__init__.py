@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from precond.fixed_points import fixed_point as fixed_point
     from precond.linear import lstsq as lstsq
     from precond.linear import solve as solve
-    from precond.optim.memory import estimate_memory as estimate_memory
+    from precond.memory import estimate_memory as estimate_memory
     from precond.residuals import least_squares as least_squares
     from precond.sequence import SolveSequence as SolveSequence
     from precond.smooth import minimize as minimize
@@ -21,7 +21,7 @@ _functions = {
     "lstsq": "precond.linear",
     "SolveSequence": "precond.sequence",
     "minimize": "precond.smooth",
-    "estimate_memory": "precond.optim.memory",
+    "estimate_memory": "precond.memory",
     "least_squares": "precond.residuals",
     "fixed_point": "precond.fixed_points",
 }

@@ -27,11 +27,18 @@ from precond.core import (
 )  # fmt: skip
 from precond.operators.checks import working_dtype
 from precond.operators.dense import DenseOperator
-from precond.recipes.named import build_iteration, build_preconditioner, name_of
-from precond.solvers.batch import QUANTITY, Batch
+from precond.recipes.named import (
+    build_iteration,
+    build_preconditioner,
+    canonical_method,
+    canonical_preconditioner,
+    name_of,
+)
+from precond.solvers.batch import Batch
 from precond.solvers.batch_adjoint import with_batch_gradient
 from precond.solvers.batch_direct import solve_directly
 from precond.solvers.batch_krylov import solve_tile, tile
+from precond.solvers.certify import RESIDUAL
 from precond.solvers.drive import Callback, Event
 from precond.solvers.setup import check_tolerances
 from precond.solvers.solve import solve_linear
@@ -64,7 +71,7 @@ def solve_batch(
             label = _iterated(batch, method, preconditioner, max_iterations, watch)
         for number in range(len(rows)):
             if number not in batch.members:
-                batch.members[number] = Member(Status.STOPPED_USER, Certificate(QUANTITY, math.nan, rtol), 0)
+                batch.members[number] = Member(Status.STOPPED_USER, Certificate(RESIDUAL, math.nan, rtol), 0)
     work.spend("iterate", time.perf_counter() - begin - work.seconds.get("setup", 0.0))
     result = batch.result(label)
     x = result.x
@@ -141,6 +148,7 @@ def _iterated(
     symmetric = all(f.symmetric for f in facts if f is not None)
     if method == "auto":
         method = "cg" if symmetric else "gmres"
+    method, preconditioner = canonical_method(method), canonical_preconditioner(preconditioner)
     iteration = build_iteration(method, Kind.LINEAR_SYSTEM)
     named = ("jacobi" if iteration.preconditioned else "identity") if preconditioner == "auto" else preconditioner
     part = build_preconditioner(named)

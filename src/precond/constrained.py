@@ -23,6 +23,7 @@ from precond.core import (
     Work,
 )
 from precond.programs.interior_point import InteriorPoint
+from precond.programs.systems import DENSE as MODERATE
 from precond.recipes import registry
 from precond.solvers.constraints import Block, read_bounds, read_constraints
 from precond.solvers.minimize import Event
@@ -35,8 +36,8 @@ logger = logging.getLogger(__name__)
 MAX_ITERATIONS = 3000
 SMALL = 1000
 """Newton systems up to this side are dense; for larger ones sparsity is looked for."""
-DENSE = 2**31
-"""Bytes that the dense Newton system of the automatic choice may take."""
+DENSE = 2**29
+"""Bytes that a dense Jacobian of the automatic choice may take."""
 FIXED = 1e-10
 """Bounds closer than this times their size fix a variable."""
 
@@ -248,8 +249,10 @@ def _resolve(method: str | ProgramIteration, program: Program, start: Tensor) ->
         name = "interior-point"
         if sparse:
             label = "interior-point (auto: a sparse Newton system)"
-        elif program.bounded or side * side * 8 <= DENSE:
-            label = "interior-point (auto: bounds, or a Newton system that fits into memory)"
+        elif side <= MODERATE:
+            label = "interior-point (auto: a Newton system that fits into memory)"
+        elif program.bounded or program.equations * program.variables * 8 <= DENSE:
+            label = "interior-point (auto: conjugate gradients on the null space of the constraints)"
         else:
             name, label = "sketched-newton", "sketched-newton (auto: equations alone, too many for a dense system)"
     recipe = registry.find(name)

@@ -11,10 +11,16 @@ import torch
 from torch import Tensor
 
 from precond.batches import is_batch, solve_batch
-from precond.core import BadInputError, Iteration, Kind, Operator, Preconditioner, Result, Status, Work
+from precond.core import BadInputError, Builds, Iteration, Kind, Operator, Preconditioner, Result, Status, Work
 from precond.operators import as_operator
-from precond.recipes.named import build_iteration, build_preconditioner, name_of
-from precond.recipes.registry import all_recipes
+from precond.recipes.named import (
+    build_iteration,
+    build_preconditioner,
+    canonical_method,
+    canonical_preconditioner,
+    find_part,
+    name_of,
+)
 from precond.solvers.adjoint import wants_gradient, with_gradient
 from precond.solvers.adjoint_lstsq import check_shape_for_gradient, with_least_squares_gradient
 from precond.solvers.certify import excess
@@ -226,6 +232,7 @@ def _attempts(
     choose: Callable[[Operator], Selection],
 ) -> tuple[list[tuple[Iteration, Preconditioner[Any], str, int]], str]:
     """Return what to try in turn, each with its name, and why the first of them."""
+    method, preconditioner = canonical_method(method, kind), canonical_preconditioner(preconditioner)
     if "auto" not in (method, preconditioner):
         iteration, part = build_iteration(method, kind), build_preconditioner(preconditioner)
         return [(iteration, part, f"{name_of(method)} + {name_of(preconditioner)}", 0)], ""
@@ -268,8 +275,7 @@ def _companion(method: str | Iteration, kind: Kind) -> str:
     """Return the name of the preconditioner that an iteration is published with; empty when there is none."""
     if not isinstance(method, str) or method == "auto":
         return ""
-    build_iteration(method, kind)  # refuses unknown names
-    return all_recipes()[method].companion
+    return find_part(method, Builds.ITERATION, kind, "method").companion
 
 
 def match(rows: Tensor, operator: Operator, what: str) -> Tensor:

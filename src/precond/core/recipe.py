@@ -84,6 +84,7 @@ class Recipe:
         space: What a tuner may vary: arguments of ``build``, and ``lr`` and ``weight_decay`` of the optimizer.
         lr: Default learning rate, for methods of the optimizer.
         weight_decay: Default weight decay, for methods of the optimizer.
+        aliases: Other names that people look for it under, among recipes of its sort.
         companion: For an iteration, the name of the preconditioner that it is published with; taken unless the user
             names another.
     """
@@ -101,6 +102,7 @@ class Recipe:
     lr: float | None = None
     weight_decay: float = 0.0
     companion: str = ""
+    aliases: tuple[str, ...] = ()
 
     @property
     def defaults(self) -> dict[str, Any]:

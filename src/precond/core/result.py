@@ -52,7 +52,7 @@ class Status(enum.Enum):
     FAILED_STAGNATION = (
         "failed",
         "no further progress is possible in this precision",
-        "use float64, a looser tolerance or another preconditioner",
+        "use float64, a looser tolerance or another preconditioner, or precond.lstsq where the matrix may be singular",
     )
     FAILED_INCONSISTENT = (
         "failed",

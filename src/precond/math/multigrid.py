@@ -32,7 +32,8 @@ class Level:
     """One level but the coarsest: ``A = L + D + U`` and the prolongation ``P`` from the next.
 
     Attributes:
-        parts: Pointers, columns and values of ``L`` and ``U``, the inverse of ``D``, and the three arrays of ``P``.
+        parts: Pointers, columns and values of ``L`` without the entries beside the diagonal, and these; of ``U``, too;
+            the inverse of ``D``, and the three arrays of ``P``.
         size: Unknowns.
     """
 
@@ -124,7 +125,7 @@ def _level(matrix: Sparse, prolongation: Sparse) -> Level:
         matrix = matrix.sorted_indices()
     n = matrix.shape[0]
     sizes = np.abs(matrix.diagonal())
-    least, most = sizes.min(initial=np.inf, where=sizes > 0), sizes.max(initial=0)
+    least, most = sizes.min(initial=np.inf, where=sizes > 0), np.abs(matrix.data).max(initial=0)
     narrow = np.dtype(np.complex64 if np.iscomplexobj(matrix.data) else np.float32)
     kind = narrow if most < _huge and least > 1 / _huge else matrix.dtype
     row = np.repeat(np.arange(n, dtype=np.int32), np.diff(matrix.indptr))
@@ -133,8 +134,9 @@ def _level(matrix: Sparse, prolongation: Sparse) -> Level:
     lp, up = np.empty(n + 1, small), np.empty(n + 1, small)
     li, ui = np.empty(below, small), np.empty(above, small)
     lx, ux = np.empty(below, kind), np.empty(above, kind)
-    diagonal = np.empty(n, matrix.dtype)
-    kernels().triangles(matrix.indptr, matrix.indices, matrix.data, lp, li, lx, up, ui, ux, diagonal)
+    lb, ub, diagonal = np.empty(n, kind), np.empty(n, kind), np.empty(n, matrix.dtype)
+    kernels().triangles(matrix.indptr, matrix.indices, matrix.data, lp, li, lx, lb, up, ui, ux, ub, diagonal)
+    lower, upper = (lp, li[: lp[-1]], lx[: lp[-1]], lb), (up, ui[: up[-1]], ux[: up[-1]], ub)
     inverse = 1 / np.where(diagonal == 0, 1, diagonal).real.astype(sizes.dtype)
     parts = (prolongation.indptr.astype(small), prolongation.indices.astype(small), prolongation.data.astype(kind))
-    return Level((lp, li, lx, up, ui, ux, inverse, *parts), n)
+    return Level((*lower, *upper, inverse, *parts), n)

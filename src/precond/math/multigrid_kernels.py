@@ -7,54 +7,74 @@ import numpy as np
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"contract", "nsz"})
-def down(lp, li, lx, up, ui, ux, inverse, pp, pi, px, b, x, coarse):
+def down(lp, li, lx, lb, up, ui, ux, ub, inverse, pp, pi, px, b, x, coarse):
     """Sweep forth from zero, ``x = (D + L)^-1 b``, and write ``P^H (b - A x)`` to ``coarse``.
 
-    After the sweep ``b - A x = -U x``, so that each entry of the matrix is read once.
+    After the sweep ``b - A x = -U x``, so that each entry of the matrix is read once. The entries beside the diagonal,
+    ``lb`` and ``ub``, stand apart, as what they multiply in a sweep is still in a register.
     """
     n = inverse.size
+    before = x.dtype.type(0)
+    start = lp[0]
     for i in range(n):
-        total = b[i]
-        for t in range(lp[i], lp[i + 1]):
+        total, end = b[i], lp[i + 1]
+        for t in range(start, end):
             total -= lx[t] * x[li[t]]
-        x[i] = total * inverse[i]
+        before = (total - lb[i] * before) * inverse[i]
+        x[i] = before
+        start = end
     coarse[:] = 0
+    start = up[0]
     for i in range(n):
         total = x.dtype.type(0)
-        for t in range(up[i], up[i + 1]):
+        if i + 1 < n:
+            total -= ub[i] * x[i + 1]
+        end = up[i + 1]
+        for t in range(start, end):
             total -= ux[t] * x[ui[t]]
+        start = end
         for t in range(pp[i], pp[i + 1]):
             coarse[pi[t]] += np.conj(px[t]) * total
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"contract", "nsz"})
-def up(lp, li, lx, up, ui, ux, inverse, pp, pi, px, b, x, coarse):
+def up(lp, li, lx, lb, up, ui, ux, ub, inverse, pp, pi, px, b, x, coarse):
     """Add ``P coarse`` to ``x``, then sweep back: ``x = x + (D + U)^-1 (b - A x)``."""
     n = inverse.size
+    start = pp[0]
     for i in range(n):
-        total = x[i]
-        for t in range(pp[i], pp[i + 1]):
+        total, end = x[i], pp[i + 1]
+        for t in range(start, end):
             total += px[t] * coarse[pi[t]]
         x[i] = total
+        start = end
+    before = x.dtype.type(0)
     for i in range(n - 1, -1, -1):
         total = b[i]
+        if i > 0:
+            total -= lb[i] * x[i - 1]
         for t in range(lp[i], lp[i + 1]):
             total -= lx[t] * x[li[t]]
-        for t in range(up[i + 1] - 1, up[i] - 1, -1):  # the nearest column, just computed, comes last
+        for t in range(up[i], up[i + 1]):
             total -= ux[t] * x[ui[t]]
-        x[i] = total * inverse[i]
+        before = (total - ub[i] * before) * inverse[i]
+        x[i] = before
 
 
 @numba.njit(cache=True, nogil=True)
-def triangles(indptr, indices, data, lp, li, lx, up, ui, ux, diagonal):
-    """Split a CSR matrix with sorted columns into its strict triangles and its diagonal."""
+def triangles(indptr, indices, data, lp, li, lx, lb, up, ui, ux, ub, diagonal):
+    """Split a CSR matrix with sorted columns: strict triangles, entries beside the diagonal, the diagonal."""
     low = high = 0
     for i in range(indptr.size - 1):
         lp[i], up[i] = low, high
-        diagonal[i] = 0
+        diagonal[i] = lb[i] = ub[i] = 0
         for t in range(indptr[i], indptr[i + 1]):
             j = indices[t]
-            if j < i:
+            if j == i - 1:
+                lb[i] = data[t]
+            elif j == i + 1:
+                ub[i] = data[t]
+            elif j < i:
                 li[low], lx[low] = j, data[t]
                 low += 1
             elif j > i:

@@ -23,8 +23,8 @@ Products = Callable[[Array], Array]
 
 INTERVALS = 64
 """Intervals that the search starts from, each tested alone."""
-FULL = 256
-"""From this many intervals on, a row with entries in more than half of them counts as full."""
+FULL = {64: 0.9, 256: 0.5}
+"""From so many intervals on, a row with entries in more than this share of them counts as full."""
 
 
 @functools.cache
@@ -155,8 +155,9 @@ def _without_full(rows: scipy.sparse.csr_array, full: Array) -> tuple[scipy.spar
     """Return the rows without those that are full, the longer list of these, and colors of the columns."""
     m, k = rows.shape
     counts = np.diff(rows.indptr)
-    if k >= FULL and bool((counts > k / 2).any()):
-        full = np.union1d(full, np.flatnonzero(counts > k / 2))
+    limit = min((share * k for least, share in FULL.items() if k >= least), default=k)
+    if bool((counts > limit).any()):
+        full = np.union1d(full, np.flatnonzero(counts > limit))
         owner = np.repeat(np.arange(m), counts)
         kept = ~np.isin(owner, full)
         rows = _csr(owner[kept], rows.indices[kept], rows.shape)

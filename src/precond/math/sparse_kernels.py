@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numba
+import numpy as np
 
 _slab = 512  # rows of the matrix that stay in the cache while all vectors are multiplied
 
@@ -45,3 +46,45 @@ def _four_rows(indptr, indices, data, x, out, row, first, last):
             s3 += a * v3[j]
         y0[i], y1[i], y2[i], y3[i] = s0, s1, s2, s3
         start = end
+
+
+@numba.njit(cache=True, nogil=True)
+def asymmetry(indptr, indices, data, limit):
+    """Return the largest ``|a_ij - conj(a_ji)| / |a_ij|`` of a square CSR matrix with sorted columns.
+
+    Rows are walked once, with a place in each that moves on when its mirror image has been met. An entry without one
+    counts as infinite, unless it is zero; beyond ``limit`` the first value found is returned.
+    """
+    n = indptr.size - 1
+    place = indptr[:-1].copy()
+    worst = 0.0
+    for i in range(n):
+        end = indptr[i + 1]
+        t = place[i]
+        while t < end and indices[t] < i:  # left of the diagonal and not met from above
+            if data[t] != 0:
+                return np.inf
+            t += 1
+        while t < end:
+            j, a = indices[t], data[t]
+            t += 1
+            if j == i:
+                b = a
+            else:
+                s, last = place[j], indptr[j + 1]
+                while s < last and indices[s] < i:
+                    if data[s] != 0:
+                        return np.inf
+                    s += 1
+                b = data.dtype.type(0)
+                if s < last and indices[s] == i:
+                    b = data[s]
+                    s += 1
+                place[j] = s
+            gap = abs(a - np.conj(b))
+            if gap > 0:
+                least = min(abs(a), abs(b))
+                worst = max(worst, gap / least if least > 0 else np.inf)
+                if worst > limit:
+                    return worst
+    return worst

@@ -19,8 +19,8 @@ class DenseCholeskyState:
     """State of `DenseCholesky`.
 
     Attributes:
-        scale: ``d``, the roots of the diagonal's absolute values, ``[1, n]``.
-        factor: Lower triangular ``L`` with ``L L' = D^-1 B D^-1``, ``[1, n, n]``.
+        scale: ``d``, the roots of the diagonal's absolute values, ``[batch, n]``.
+        factor: Lower triangular ``L`` with ``L L' = D^-1 B D^-1``, ``[batch, n, n]``.
         operator: The operator last observed.
     """
 
@@ -56,9 +56,9 @@ class DenseCholesky(Preconditioner[DenseCholeskyState]):
 
     def init(self, like: Tensor) -> DenseCholeskyState:
         """Start as the identity."""
-        n = like.shape[1]
+        batch, n = like.shape
         eye = torch.eye(n, dtype=like.dtype, device=like.device)
-        return DenseCholeskyState(torch.ones_like(like[:1]), eye[None])
+        return DenseCholeskyState(torch.ones_like(like), eye.repeat(batch, 1, 1))
 
     def observe(self, state: DenseCholeskyState, evidence: Evidence) -> None:
         """Keep the operator."""
@@ -73,7 +73,7 @@ class DenseCholesky(Preconditioner[DenseCholeskyState]):
             matrix = materialize(state.operator, self.limit)
             matrix = (matrix + matrix.mT) / 2
         if not bool(torch.isfinite(matrix).all()):
-            return Health(1, "the matrix is not finite")
+            return Health(len(state.scale), "the matrix is not finite")
         diagonal = matrix.diagonal().abs()
         largest = diagonal.max() if len(diagonal) else diagonal.sum()
         scale = torch.where(diagonal > torch.finfo(matrix.dtype).tiny * largest, diagonal, 1.0).sqrt()
@@ -82,15 +82,15 @@ class DenseCholesky(Preconditioner[DenseCholeskyState]):
         if bool(info) or not bool((factor.diagonal().square() > 1e-7).all()):
             values, vectors, failed = safe_eigh(scaled[None])
             if bool(failed):
-                return Health(1, "the eigendecomposition failed")
+                return Health(len(state.scale), "the eigendecomposition failed")
             least = 1e-8 * values.abs().max()
             half = vectors[0] * torch.maximum(values.abs(), least).sqrt()
             factor = torch.linalg.qr(half.mT, mode="r").R.mT
-        state.scale.copy_(scale)
-        state.factor.copy_(factor)
+        state.scale.copy_(scale.expand_as(state.scale))
+        state.factor.copy_(factor.expand_as(state.factor))
         return Health()
 
     def apply(self, state: DenseCholeskyState, v: Tensor, *, shift: float = 0.0) -> Tensor:
         """Return ``|B|^-1 v``."""
         refuse_shift(self, shift)
-        return (torch.cholesky_solve((v / state.scale).mT, state.factor[0]).mT) / state.scale
+        return torch.cholesky_solve((v / state.scale)[..., None], state.factor)[..., 0] / state.scale

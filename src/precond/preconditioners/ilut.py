@@ -15,7 +15,7 @@ from torch import Tensor
 
 from precond.core import BadInputError, Evidence, Health, IncompatibleError, Need, Preconditioner, Scope, Traits
 from precond.math.scaling import equilibrated
-from precond.preconditioners.triangles import TrianglesState, arrays, operator_with_entries
+from precond.preconditioners.triangles import TrianglesState, arrays, operator_with_entries, sweep
 
 _log = logging.getLogger(__name__)
 
@@ -94,8 +94,8 @@ class ILUT(Preconditioner[ILUTState]):
             return Health(failures=1, detail="ilut: the matrix is singular; the last factor is kept")
         pivots = lu.U.diagonal()
         triangles = state.triangles
-        triangles.lower = arrays(scipy.sparse.tril(lu.L.tocsr(), -1))
-        triangles.upper = arrays(scipy.sparse.diags_array(1 / pivots) @ scipy.sparse.triu(lu.U.tocsr(), 1))
+        triangles.lower = sweep(arrays(scipy.sparse.tril(lu.L.tocsr(), -1)), -1)
+        triangles.upper = sweep(arrays(scipy.sparse.diags_array(1 / pivots) @ scipy.sparse.triu(lu.U.tocsr(), 1)), 1)
         state.rows, state.columns = lu.perm_r.astype(np.int64), lu.perm_c.astype(np.int64)
         into, out = np.argsort(state.rows), np.argsort(state.columns)
         state.into = into

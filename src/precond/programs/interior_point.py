@@ -15,10 +15,11 @@ from precond.programs.barrier import Barrier
 from precond.programs.filter import Filter
 from precond.programs.jacobians import frobenius
 from precond.programs.multipliers import least_squares_multipliers
-from precond.programs.newton import Solver, newton_system
+from precond.programs.newton import Solver
 from precond.programs.regularized import Regularizer
 from precond.programs.restoration import restore, to_boundary
 from precond.programs.scaling import Scaling
+from precond.programs.systems import newton_system
 
 SHRINK, SUPERLINEAR, ERROR = 0.2, 1.5, 10.0
 """How the barrier's weight falls: ``min(0.2 mu, mu^1.5)`` once the error is below ``10 mu``."""
@@ -83,9 +84,15 @@ class InteriorPoint(ProgramIteration):
         run.forget(state)
         yield run.report(state, {})
         while True:
-            while state.barrier.mu > tolerance / 100 and run.error(state, state.barrier.mu) <= ERROR * state.barrier.mu:
-                state.barrier.mu = max(tolerance / 100, min(SHRINK * state.barrier.mu, state.barrier.mu**SUPERLINEAR))
+            least = tolerance / 100
+            while state.barrier.mu > least**2 and run.error(state, state.barrier.mu) <= ERROR * state.barrier.mu:
+                # below `least` only one step at a time: distances and multipliers may both be far below 1
+                lower = min(SHRINK * state.barrier.mu, state.barrier.mu**SUPERLINEAR)
+                last = state.barrier.mu <= least
+                state.barrier.mu = max(least**2 if last else least, lower)
                 run.forget(state)
+                if last:
+                    break
             facts, failure = run.advance(state)
             yield run.report(state, facts, failure)
             if failure is not None:
@@ -147,15 +154,17 @@ class _Run:
         if self._infeasible(state):
             return {}, Status.FAILED_INFEASIBLE
         hessian = self.program.hessian(site, self.scaling.unscale(state.multipliers))
-        solver = state.regularizer.factorize(
-            newton_system(hessian, site.jacobian, barrier.curvature(x), self.scaling.rows, self.scaling.loss)
+        upper = gradient + self._pull(site, state.multipliers)
+        c = site.constraints * self.scaling.rows
+        system = newton_system(
+            hessian, site.jacobian, barrier.curvature(x), self.scaling.rows, self.scaling.loss, -torch.cat([upper, c])
         )
+        solver = state.regularizer.factorize(system)
         self.program.work.factorizations += state.regularizer.attempts
+        self.program.work.inner += system.inner
         state.regularizer.attempts = 0
         if solver is None:
             return {}, Status.FAILED_NON_FINITE
-        upper = gradient + self._pull(site, state.multipliers)
-        c = site.constraints * self.scaling.rows
         d, dl = self._split(solver.solve(-torch.cat([upper, c])))
         share = max(self.tau, 1 - barrier.mu) if barrier.mu else 1.0
         facts = {"shift": solver.shift, "mu": barrier.mu, "restored": 0.0}

@@ -13,8 +13,6 @@ import scipy.sparse.linalg
 import torch
 from torch import Tensor
 
-from precond.core import IncompatibleError, Operator
-from precond.core.materialize import LIMIT, fits, materialize
 from precond.math.inertia import Factorization, equilibrate, factorize
 from precond.operators.kkt import assemble
 
@@ -45,6 +43,8 @@ class Newton(abc.ABC):
 
     deltas: ClassVar[tuple[float, ...]] = (0.0, 1e-8)
     """Shifts of the second block that are worth trying, the least first."""
+    inner: int = 0
+    """Inner iterations so far."""
 
     @abc.abstractmethod
     def attempt(self, shift: float, delta: float) -> Solver | None:
@@ -54,36 +54,6 @@ class Newton(abc.ABC):
     @abc.abstractmethod
     def finite(self) -> bool:
         """Whether all entries are finite."""
-
-
-def newton_system(hessian: Operator, jacobian: Operator, diagonal: Tensor, rows: Tensor, loss: float) -> Newton:
-    """Return the system of the scaled problem in the form that its operators allow.
-
-    Args:
-        hessian: Of the Lagrangian, ``[n, n]``.
-        jacobian: ``[m, n]``.
-        diagonal: Added to the scaled Hessian, ``[n]``.
-        rows: Factors of the constraints, ``[m]``.
-        loss: Factor of the Hessian.
-
-    Returns:
-        The system: sparse where both have entries, dense where it stays within the limit on memory.
-
-    Raises:
-        IncompatibleError: It is neither.
-    """
-    h, g = hessian.entries(), jacobian.entries()
-    if h is not None and g is not None:
-        scaled = scipy.sparse.diags_array(rows.cpu().numpy()) @ g
-        return SparseNewton(h * loss, scipy.sparse.csr_array(scaled), diagonal)
-    n, m = hessian.shape[0], jacobian.shape[0]
-    if (n + m) ** 2 * diagonal.element_size() > LIMIT or not fits(hessian):
-        raise IncompatibleError(
-            f"a dense Newton system of side {n + m} takes more than {LIMIT / 2**30:.1f} GiB: "
-            "use method='auto', which chooses by size"
-        )
-    matrix = materialize(hessian) * loss
-    return DenseNewton((matrix + matrix.mT) / 2 + diagonal.diag(), materialize(jacobian) * rows[:, None])
 
 
 @dataclasses.dataclass(frozen=True)

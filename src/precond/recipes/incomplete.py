@@ -115,6 +115,7 @@ def ssor(omega: float = 1.0) -> SSOR:
     "several times.",
     example="precond.solve(A, b, method='cg', preconditioner='ic0')",
     name="ic0",
+    aliases=("ic", "incomplete-cholesky", "icc"),
 )
 def ic0() -> IC0:
     """Return the incomplete Cholesky factorization on the pattern of the matrix, ``P = S L^-H L^-1 S``.
@@ -168,6 +169,7 @@ def ilu0() -> ILU0:
     example="precond.solve(A, b, method='gmres', preconditioner='ilut')",
     space={"drop_tolerance": LogUniform(1e-6, 1e-1), "fill": Choice((2.0, 5.0, 10.0, 20.0))},
     name="ilut",
+    aliases=("ilu", "spilu"),
 )
 def ilut(drop_tolerance: float = 1e-4, fill: float = 10.0) -> ILUT:
     """Return an incomplete LU factorization with threshold and partial pivoting, computed by SuperLU.
@@ -237,6 +239,7 @@ def block_jacobi(size: int = 8) -> BlockJacobi:
     claim="A direct solution; the fill of sparse factors is kept low by ordering the columns.",
     example="sequence = precond.SolveSequence(method='gcrodr', preconditioner='lu')\nsequence.solve(A, b)",
     name="lu",
+    aliases=("splu", "superlu"),
 )
 def lu() -> LU:
     """Return a complete LU factorization, computed by SuperLU: ``Pr S A T Pc = L U``, ``P = T Pc U^-1 L^-1 Pr S``.

@@ -22,6 +22,7 @@ from precond.recipes.registry import recipe
     example="precond.solve(A, b, method='cg', preconditioner='amg')",
     space={"strength": Choice((0.0, 0.02, 0.08, 0.25))},
     name="amg",
+    aliases=("multigrid", "smoothed-aggregation", "pyamg"),
 )
 def amg(strength: float = 0.08) -> AMG:
     """Return one V(1, 1) cycle over levels found by smoothed aggregation.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from precond.core import BadInputError, Builds, Iteration, Kind, Preconditioner, UnknownNameError
-from precond.recipes.registry import all_recipes
+from precond.core import BadInputError, Builds, Iteration, Kind, Preconditioner, Recipe, UnknownNameError
+from precond.recipes.registry import all_recipes, match
 
 
 def build_iteration(method: str | Iteration, kind: Kind = Kind.LINEAR_SYSTEM) -> Iteration:
@@ -27,14 +27,35 @@ def _build(name: Any, builds: Builds, kind: Kind | None, what: str, expected: st
     """Build the recipe of this name and sort with its defaults."""
     if not isinstance(name, str):
         raise BadInputError(f"{what} is a {type(name).__name__}: give a name or {expected}")
-    known = {
-        recipe.name: recipe
+    found = find_part(name, builds, kind, what)
+    return found.build()
+
+
+def find_part(name: str, builds: Builds, kind: Kind | None, what: str) -> Recipe:
+    """Return the recipe of a sort that a name means, or say which names are near."""
+    known = [
+        recipe
         for recipe in all_recipes().values()
         if recipe.builds is builds and (kind is None or kind in recipe.runs_on)
-    }
-    if name not in known:
-        raise UnknownNameError(what, name, [*known, "auto"])
-    return known[name].build()
+    ]
+    found = match(name, known)
+    if found is None:
+        raise UnknownNameError(what, name, [*(recipe.name for recipe in known), "auto"])
+    return found
+
+
+def canonical_method(method: str | Iteration, kind: Kind = Kind.LINEAR_SYSTEM) -> str | Iteration:
+    """Return a method given by name, however spelled, by the name of its recipe; parts and ``"auto"`` as they are."""
+    if not isinstance(method, str) or method == "auto":
+        return method
+    return find_part(method, Builds.ITERATION, kind, "method").name
+
+
+def canonical_preconditioner(preconditioner: str | Preconditioner[Any]) -> str | Preconditioner[Any]:
+    """Return a preconditioner given by name, however spelled, by the name of its recipe; others as they are."""
+    if not isinstance(preconditioner, str) or preconditioner == "auto":
+        return preconditioner
+    return find_part(preconditioner, Builds.PRECONDITIONER, None, "preconditioner").name
 
 
 def name_of(part: Any) -> str:

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Certificate, Member, Result, Status, Work
-
-QUANTITY = "relative residual ||b - Ax|| / ||b||"
+from precond.solvers.certify import RESIDUAL, excess, residual_certificate
 
 
 @dataclasses.dataclass
@@ -86,7 +85,7 @@ class Batch:
         for number, count, failure, (size, norm, length, scale) in zip(
             numbers, iterations, failures, rows, strict=True
         ):
-            certificate = _certificate(size, norm, length, scale, self.rtol, self.atol)
+            certificate = residual_certificate(norm, size, length, scale, self.rtol, self.atol)
             status = Status.CONVERGED_RESIDUAL if certificate.holds else failure
             self.members[number] = Member(status, certificate, count)
             if not certificate.holds:
@@ -96,34 +95,14 @@ class Batch:
     def give_up(self, number: int, status: Status) -> None:
         """Note that a member cannot be solved; its solution is NaN, so that nobody takes it for one."""
         self.x[number] = math.nan
-        self.members[number] = Member(status, Certificate(QUANTITY, math.nan, self.rtol), 0)
+        self.members[number] = Member(status, Certificate(RESIDUAL, math.nan, self.rtol), 0)
 
     def result(self, method: str) -> Result:
         """Return the result of all members; ``x`` in rows ``[members, k, n]``."""
         members = tuple(self.members[number] for number in range(len(self.b)))
-        worst = max(members, key=lambda member: (not member.converged, _excess(member.certificate)))
+        worst = max(members, key=lambda member: (not member.converged, excess(member.certificate)))
         return Result(
             self.x, worst.status, worst.certificate, self.work, max(m.iterations for m in members), method,
             members=members,
         )  # fmt: skip
 
-
-def _certificate(
-    sizes: list[float], norms: list[float], lengths: list[float], scale: float, rtol: float, atol: float
-) -> Certificate:
-    """Return the certificate of one member: the worst of its right-hand sides."""
-    worst = (-1.0, 0.0, rtol)
-    backward = 0.0
-    for size, norm, length in zip(sizes, norms, lengths, strict=True):
-        relative = 0.0 if norm == 0 else norm / size if size > 0 else math.inf
-        bound = max(rtol, atol / size if size > 0 else math.inf if atol > 0 else 0.0)
-        excess = relative / bound if bound > 0 else math.inf
-        worst = max(worst, (math.inf if math.isnan(excess) else excess, relative, bound))
-        total = scale * length + size
-        backward = max(backward, norm / total if total > 0 else 0.0)
-    return Certificate(QUANTITY, worst[1], worst[2], {"backward error": backward})
-
-
-def _excess(certificate: Certificate) -> float:
-    ratio = certificate.value / certificate.bound if certificate.bound > 0 else certificate.value
-    return math.inf if math.isnan(ratio) else ratio

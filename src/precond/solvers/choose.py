@@ -144,7 +144,8 @@ def choose_ways(operator: Operator) -> tuple[Candidate, ...]:
         return (Candidate("gcrodr", scaling, recycle=True), Candidate("gcrodr", scaling))
     direct, short = Candidate("gcrodr", "lu"), Candidate("bicgstab", "lu")
     if traits.symmetric and traits.definite is not False:
-        return (Candidate("cg", "ic0"), direct, short)
+        wide = (Candidate("cg", "amg"),) if _is_wide(operator) else ()
+        return (*wide, Candidate("cg", "ic0"), direct, short)
     if traits.symmetric:
         return (Candidate("minres", scaling), direct, short)
     return (Candidate("bicgstab", "ilu0"), direct, short, Candidate("gcrodr", "ilu0", recycle=True))

@@ -66,8 +66,13 @@ def smallest_curvature(operator: Operator, like: Tensor, products: int, noise: f
     found = lanczos(operator.matvec, normals(torch.tensor([0]), like), steps)
     if not bool(torch.isfinite(found.diagonal).all() & torch.isfinite(found.beside).all()):
         return Curvature(float("nan"), float("nan"), torch.zeros_like(like), False, noise)
-    values, vectors = found.ritz()
-    return _curvature(values[0], found.basis[0].mT @ vectors[0, :, 0], steps == n, noise)
+    ended = (found.beside[0] == 0).nonzero()[:, 0].tolist()  # an invariant subspace: what follows is filled with zeros
+    kept = ended[0] + 1 if ended else found.diagonal.shape[1]
+    values, vectors = dataclasses.replace(
+        found, diagonal=found.diagonal[:, :kept], beside=found.beside[:, : kept - 1]
+    ).ritz()
+    direction = found.basis[0, :kept].mT @ vectors[0, :, 0]
+    return _curvature(values[0], direction, bool(ended) or steps == n, noise)
 
 
 def _curvature(values: Tensor, vector: Tensor, exact: bool, noise: float) -> Curvature:

@@ -189,7 +189,8 @@ class GivenObjective(Objective):
 
     @staticmethod
     def _number(loss: Any, x: Tensor) -> Tensor:
-        loss = torch.as_tensor(loss, device=x.device).detach()
+        exact = torch.float64 if isinstance(loss, (int, float)) else None  # torch reads Python's numbers in single
+        loss = torch.as_tensor(loss, dtype=exact, device=x.device).detach()
         if loss.numel() != 1 or loss.is_complex():
             raise BadInputError(f"fun returned shape {tuple(loss.shape)} of {loss.dtype}: return one real number")
         return loss.reshape(()).to(torch.promote_types(loss.dtype, x.dtype))

@@ -41,7 +41,7 @@ class TorchProgram(Program):
         super().__init__(lower, upper, equations, work)
         self._loss, self._constraints = loss, constraints
         self._jacobian = AutogradJacobian(constraints)
-        self._compressors: tuple[Compressor, Compressor] | None = None
+        self._sparse: tuple[Compressor | None, Compressor | None] = None, None
 
     def compress(self, x: Tensor) -> bool:
         """Look for sparsity of the Jacobian and the Hessian near ``x``; return whether both will have their entries.
@@ -49,7 +49,7 @@ class TorchProgram(Program):
         The point is moved a little, so that entries that vanish at it by chance are seen; others are found when a
         check of each matrix by a product fails.
         """
-        compressors = Compressor(symmetric=False), Compressor(symmetric=True)
+        first, second = Compressor(symmetric=False), Compressor(symmetric=True)
         generator = torch.Generator().manual_seed(0)
         draw = torch.rand(x.shape, generator=generator, dtype=torch.float64).to(x) - 0.5
         for size in (0.1, 1e-4, 0.0):
@@ -59,14 +59,13 @@ class TorchProgram(Program):
                 break
         jacobian = self._products(y, site.constraints)
         weights = torch.randn(self.equations, generator=generator, dtype=torch.float64).to(x)
-        if not compressors[0].learn(jacobian) or not compressors[1].learn(self.hessian(site, weights)):
-            return False
-        self._compressors = compressors
-        return True
+        found = first.learn(jacobian), second.learn(self.hessian(site, weights))
+        self._sparse = (first if found[0] else None, second if found[1] else None)
+        return all(found)
 
     def share(self, other: TorchProgram) -> None:
         """Use the patterns that another program of the same functions has found."""
-        self._compressors = other._compressors
+        self._sparse = other._sparse
 
     def _values(self, x: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
@@ -83,8 +82,8 @@ class TorchProgram(Program):
         return Site(x, loss.detach(), gradient, c, self._linearize(x, c))
 
     def _linearize(self, x: Tensor, c: Tensor) -> Operator:
-        if self._compressors is not None:
-            return self._compressors[0].recover(self._products(x, c))
+        if self._sparse[0] is not None:
+            return self._sparse[0].recover(self._products(x, c))
         if c.numel() * x.numel() * x.element_size() <= DENSE:
             rows = self._jacobian.at(self._constraints, x, c) if c.numel() else x.new_zeros(0, x.numel())
             return _Matrix(rows)
@@ -124,7 +123,7 @@ class TorchProgram(Program):
                 found = torch.autograd.grad(lagrangian, leaf, create_graph=True, allow_unused=True)[0]
                 gradient = gradient if found is None else found
         products = autograd_hessian(leaf, gradient, self.work)
-        return products if self._compressors is None else self._compressors[1].recover(products)
+        return products if self._sparse[1] is None else self._sparse[1].recover(products)
 
 
 def _batched(outputs: Tensor, inputs: Tensor, v: Tensor) -> Tensor:
@@ -192,5 +191,6 @@ class _Matrix(DenseOperator):
         self.shape = (matrix.shape[0], matrix.shape[1])
         self.dtype, self.device = matrix.dtype, matrix.device
         self.traits = OperatorTraits(symmetric=False)
+        self._half = None
         self._entries = None
         self._double = None

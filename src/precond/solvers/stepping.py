@@ -118,6 +118,11 @@ class SearchStepper(Stepper):
                 f"{type(rule).__name__} shifts the system and {type(method.preconditioner).__name__} "
                 "accepts no shift: use InverseOf(CG(), Identity())"
             )
+        if not rule.preconditioned and method.preconditioner.needs:
+            raise IncompatibleError(
+                f"{type(rule).__name__} finds its own steps and would ignore {type(method.preconditioner).__name__}: "
+                "use Identity(), or the step rule Steihaug"
+            )
         self._search = rule
         super().__init__(method, objective, like)
 

@@ -14,7 +14,7 @@ from precond.core import Builds, IncompatibleError, Kind, PrecondError, Problem,
 from precond.race.field import admission
 from precond.race.field.contestant import Contestant, Pair, Tuned
 from precond.race.field.rivals import RIVALS, Rival
-from precond.recipes.registry import all_recipes
+from precond.recipes.registry import all_recipes, match
 
 _log = logging.getLogger(__name__)
 
@@ -105,11 +105,15 @@ def find(name: str, kind: Kind) -> Contestant | str:
         return _rival(RIVALS[name], kind)
     recipes = all_recipes()
     first, plus, second = name.partition("+")
-    if plus and first in recipes and second in recipes:
-        return _pair(recipes[first], recipes[second], kind)
-    if name not in recipes:
+    if plus:
+        iteration = match(first, (each for each in recipes.values() if each.builds is not Builds.PRECONDITIONER))
+        part = match(second, (each for each in recipes.values() if each.builds is Builds.PRECONDITIONER))
+        if iteration is not None and part is not None:
+            return _pair(iteration, part, kind)
+    recipe = None if plus else match(name, recipes.values())
+    if recipe is None:
         raise UnknownNameError("method", name, _near(name, known_names()))
-    recipe = recipes[name]
+    name = recipe.name
     if recipe.builds is Builds.PRECONDITIONER:
         return f"a preconditioner is raced with an iteration: write {_iteration_for(recipes, kind)}+{name}"
     if kind not in recipe.runs_on:
