@@ -11,7 +11,7 @@ from precond.core import Distributor
 from precond.math.root_methods import CoupledQuintics
 from precond.optim.optimizer import Optimizer
 from precond.recipes import distributed, kronecker, kullback_leibler, one_sided
-from precond.recipes.arguments import checked_betas, rate_ratio
+from precond.recipes.arguments import BETAS, EPS, MOMENTUM, adjustable, checked_betas, rate_ratio
 from precond.recipes.grafts import Grafting
 from precond.recipes.routes import NOT_HIDDEN
 
@@ -49,7 +49,7 @@ class ASGO(Optimizer):
         distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
-        method = one_sided.asgo(
+        method = adjustable(one_sided.asgo, MOMENTUM,
             momentum=momentum, beta=beta2, root=CoupledQuintics(matalg_steps), every=precondition_frequency,
             rest_scale=1.0 if adamw_lr is None else rate_ratio("adamw_lr", adamw_lr, lr), exclude=exclude,
         )  # fmt: skip
@@ -87,7 +87,7 @@ class DASGO(Optimizer):
         distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
-        method = one_sided.dasgo(
+        method = adjustable(one_sided.dasgo, MOMENTUM | EPS,
             momentum=momentum, beta=beta2, eps=eps, exclude=exclude,
             rest_scale=1.0 if adamw_lr is None else rate_ratio("adamw_lr", adamw_lr, lr),
         )  # fmt: skip
@@ -123,8 +123,14 @@ class ShampooSquared(Optimizer):
         distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
-        method = kronecker.shampoo_squared(
-            momentum=momentum, beta=beta, eps=epsilon, every=precondition_frequency, max_dim=max_preconditioner_dim
+        method = adjustable(
+            kronecker.shampoo_squared,
+            MOMENTUM,
+            momentum=momentum,
+            beta=beta,
+            eps=epsilon,
+            every=precondition_frequency,
+            max_dim=max_preconditioner_dim,
         )
         super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
@@ -166,7 +172,7 @@ class ScalableShampoo(Optimizer):
         distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
-        method = kronecker.scalable_shampoo(
+        method = adjustable(kronecker.scalable_shampoo, MOMENTUM,
             momentum=momentum, nesterov=nesterov, beta=beta2, eps=matrix_eps, graft=graft, graft_eps=diagonal_eps,
             every=preconditioning_compute_steps, start=start_preconditioning_step, block=block_size,
         )  # fmt: skip
@@ -232,7 +238,7 @@ class DistributedShampoo(Optimizer):
         compile: bool | str = False,
     ) -> None:
         b1, b2 = betas
-        method = distributed.distributed_shampoo(
+        method = adjustable(distributed.distributed_shampoo, BETAS,
             b1=b1, b2=b2, b3=beta3, eps=epsilon, graft=grafting, graft_b2=grafting_beta2, graft_eps=grafting_epsilon,
             every=precondition_frequency, start=start_preconditioning_step, block=max_preconditioner_dim,
             fewest_axes=target_parameter_dimensionality, debias=use_bias_correction, exponent=inverse_exponent_override,
@@ -280,7 +286,7 @@ class KLShampoo(Optimizer):
         compile: bool | str = False,
     ) -> None:
         b1, b2 = checked_betas(betas, 2)
-        method = kullback_leibler.kl_shampoo(
+        method = adjustable(kullback_leibler.kl_shampoo, BETAS | EPS,
             b1=b1, b2=b2, eps=eps, every=precondition_frequency, max_dim=max_precond_dim, start=init_factor,
             gain=max_clamp_value, block=block_size, exclude=exclude,
             rest_scale=1.0 if adamw_lr is None else rate_ratio("adamw_lr", adamw_lr, lr),

@@ -7,12 +7,13 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from precond.core import BadInputError, Distributor, Route
+from precond.core import BadInputError, Distributor
 from precond.math.polar import Form
+from precond.optim.adjustable import Adjustable
 from precond.optim.optimizer import Optimizer
 from precond.preconditioners.polar import Scale
 from precond.recipes import induced_metric, noise_adaptive, orthogonal, variance_reduced
-from precond.recipes.arguments import checked_betas, rate_ratio
+from precond.recipes.arguments import BETAS, EPS, MOMENTUM, adjustable, checked_betas, rate_ratio
 from precond.recipes.routes import NOT_HIDDEN
 from precond.steps.induced_metric import Embedding
 
@@ -51,7 +52,7 @@ class TurboMuon(Optimizer):
         distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
-        method = orthogonal.turbo_muon(
+        method = adjustable(orthogonal.turbo_muon, MOMENTUM,
             momentum=momentum, nesterov=nesterov, steps=ns_steps, scale=scale, polar=polar, exclude=exclude,
             adamw_scale=rate_ratio("adamw_lr", adamw_lr, lr),
         )  # fmt: skip
@@ -99,13 +100,13 @@ class MARS(Optimizer):
             "b1": b1, "gamma": gamma, "from_zero": from_zero, "exact": not is_approx, "rest_b1": rest_b1,
             "rest_b2": rest_b2, "rest_scale": rate_ratio("lr_1d", lr_1d, lr),
         }  # fmt: skip
-        method: Route
+        method: Adjustable
         if mars_type == "mars-adamw":
-            method = variance_reduced.mars_adamw(b2=b2, eps=eps, **common)
+            method = adjustable(variance_reduced.mars_adamw, BETAS | EPS, b2=b2, eps=eps, **common)
         elif mars_type == "mars-lion":
-            method = variance_reduced.mars_lion(**common)
+            method = adjustable(variance_reduced.mars_lion, {"momentum": "b1"}, **common)
         elif mars_type == "mars-shampoo":
-            method = variance_reduced.mars_shampoo(**common)
+            method = adjustable(variance_reduced.mars_shampoo, {"momentum": "b1"}, **common)
         else:
             raise BadInputError(f"mars_type must be 'mars-adamw', 'mars-lion' or 'mars-shampoo', not {mars_type!r}")
         super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
@@ -149,7 +150,7 @@ class MARSM(Optimizer):
         compile: bool | str = False,
     ) -> None:
         rest_b1, rest_b2 = checked_betas(adamw_betas, 2)
-        method = variance_reduced.mars_m(
+        method = adjustable(variance_reduced.mars_m, MOMENTUM,
             momentum=momentum, gamma=gamma, steps=ns_steps, from_zero=from_zero, exact=not is_approx, exclude=exclude,
             rest_b1=rest_b1, rest_b2=rest_b2, efficient=efficient,
         )  # fmt: skip
@@ -187,7 +188,7 @@ class LANTON(Optimizer):
         compile: bool | str = False,
     ) -> None:
         momentum, beta = checked_betas(betas, 2)
-        method = noise_adaptive.lanton(
+        method = adjustable(noise_adaptive.lanton, {"betas": ("momentum", "beta")},
             momentum=momentum, alpha=alpha, beta=beta, steps=ns_steps, noise_steps=ns_steps, exclude=exclude,
             sign_scale=rate_ratio("sign_lr", sign_lr, lr),
         )  # fmt: skip
@@ -227,7 +228,15 @@ class InducedMetric(Optimizer):
         distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
-        method = induced_metric.induced_metric(
-            base=base, embedding=embedding, momentum=momentum, xi=xi, beta=beta, beta_rms=beta_rms, eps=eps
+        method = adjustable(
+            induced_metric.induced_metric,
+            MOMENTUM,
+            base=base,
+            embedding=embedding,
+            momentum=momentum,
+            xi=xi,
+            beta=beta,
+            beta_rms=beta_rms,
+            eps=eps,
         )
         super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
