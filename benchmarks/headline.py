@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 import precond
-from precond.race.results import Interval, Standing
+from precond.race.results.records import Interval, Standing
 
 TRIALS, SEEDS = 6, 3
 

@@ -24,8 +24,8 @@ _functions = {
     "least_squares": "precond.residuals",
 }
 _packages = (
-    "catalogue", "core", "filters", "krylov", "math", "operators", "optim", "preconditioners", "problems", "programs",
-    "race", "recipes", "scipy", "sketches", "solvers", "steps", "storage",
+    "catalogue", "core", "filters", "fixed", "krylov", "losses", "math", "operators", "optim", "penalties",
+    "preconditioners", "problems", "programs", "proximal", "race", "recipes", "scipy", "sketches", "solvers", "steps", "storage",
 )  # fmt: skip
 
 __all__ = ["SolveSequence", "__version__", "estimate_memory", "least_squares", "lstsq", "minimize", "solve"]

@@ -22,6 +22,8 @@ from precond.core import (
     Status,
     Work,
 )
+from precond.programs.interior_point import InteriorPoint
+from precond.programs.systems import DENSE as MODERATE
 from precond.recipes import registry
 from precond.solvers.constraints import Block, read_bounds, read_constraints
 from precond.solvers.minimize import Event
@@ -32,8 +34,10 @@ from precond.solvers.residuals import DifferenceJacobian
 logger = logging.getLogger(__name__)
 
 MAX_ITERATIONS = 3000
-DENSE = 2**31
-"""Bytes that the dense Newton system of the automatic choice may take."""
+SMALL = 1000
+"""Newton systems up to this side are dense; for larger ones sparsity is looked for."""
+DENSE = 2**29
+"""Bytes that a dense Jacobian of the automatic choice may take."""
 FIXED = 1e-10
 """Bounds closer than this times their size fix a variable."""
 
@@ -86,7 +90,7 @@ def minimize_constrained(
     form = _Slacked.of(oracles, blocks, lower, upper)
     work = Work()
     program = form.program(work)
-    iteration, label = _resolve(method, program)
+    iteration, label = _resolve(method, program, form.start)
     if program.bounded and not iteration.bounds:
         raise IncompatibleError(
             f"{label} knows no bounds, and inequalities need them: use method='interior-point' (or 'auto')"
@@ -103,7 +107,7 @@ def minimize_constrained(
         program, form.start, iteration, tol=tol, callback=watch,
         max_iterations=MAX_ITERATIONS if max_iterations is None else max_iterations,
     )  # fmt: skip
-    certificate = _certify(form, outcome.iterate, tol)
+    certificate = _certify(form, program, outcome.iterate, tol)
     status = outcome.status
     if certificate.holds:
         status = Status.CONVERGED_KKT
@@ -194,7 +198,7 @@ class _Slacked:
         )
 
 
-def _certify(form: _Slacked, iterate: Iterate, tol: float) -> Certificate:
+def _certify(form: _Slacked, solved: Program, iterate: Iterate, tol: float) -> Certificate:
     """Recompute the residuals from the problem, with the slacks that fit best, in float64 if the functions take it."""
     for double in (True, False):
         y, multipliers, z = iterate.site.x, iterate.multipliers, iterate.bound_multipliers
@@ -202,6 +206,8 @@ def _certify(form: _Slacked, iterate: Iterate, tol: float) -> Certificate:
             y, multipliers = y.double(), multipliers.double()
             z = None if z is None else z.double()
         program = form.program(Work(), double=double)
+        if isinstance(program, TorchProgram) and isinstance(solved, TorchProgram):
+            program.share(solved)
         try:
             if bool(form.slacked.any()):  # the distance of c(x) to its bounds is what counts, not the slack's value
                 with torch.no_grad():
@@ -226,8 +232,12 @@ def _certify(form: _Slacked, iterate: Iterate, tol: float) -> Certificate:
     raise AssertionError("the second round returns or raises")
 
 
-def _resolve(method: str | ProgramIteration, program: Program) -> tuple[ProgramIteration, str]:
-    """Return the iteration, and what the result says about it."""
+def _resolve(method: str | ProgramIteration, program: Program, start: Tensor) -> tuple[ProgramIteration, str]:
+    """Return the iteration, and what the result says about it; large programs are searched for sparsity."""
+    side = program.variables + program.equations
+    sparse = False
+    if side > SMALL and (method in ("auto", "interior-point") or isinstance(method, InteriorPoint)):
+        sparse = isinstance(program, TorchProgram) and program.compress(start)
     if isinstance(method, ProgramIteration):
         return method, type(method).__name__
     if not isinstance(method, str):
@@ -236,9 +246,13 @@ def _resolve(method: str | ProgramIteration, program: Program) -> tuple[ProgramI
         )
     name, label = method, method
     if method == "auto":
-        side = program.variables + program.equations
-        if program.bounded or side * side * 8 <= DENSE:
-            name, label = "interior-point", "interior-point (auto: bounds, or a Newton system that fits into memory)"
+        name = "interior-point"
+        if sparse:
+            label = "interior-point (auto: a sparse Newton system)"
+        elif side <= MODERATE:
+            label = "interior-point (auto: a Newton system that fits into memory)"
+        elif program.bounded or program.equations * program.variables * 8 <= DENSE:
+            label = "interior-point (auto: conjugate gradients on the null space of the constraints)"
         else:
             name, label = "sketched-newton", "sketched-newton (auto: equations alone, too many for a dense system)"
     recipe = registry.find(name)

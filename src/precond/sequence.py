@@ -23,9 +23,16 @@ from precond.core import (
     UnknownNameError,
     Work,
 )
-from precond.linear import build_iteration, build_preconditioner, match, name_of, run_attempts
+from precond.linear import match, run_attempts
 from precond.math.ordering import nearest_neighbours
 from precond.operators import as_operator
+from precond.recipes.named import (
+    build_iteration,
+    build_preconditioner,
+    canonical_method,
+    canonical_preconditioner,
+    name_of,
+)
 from precond.solvers.bandits import NAMED, Learner
 from precond.solvers.choose import choose_system, choose_ways
 from precond.solvers.drive import Callback
@@ -94,7 +101,7 @@ class SolveSequence:
         omega: str | Learner | None = None,
         warm: bool = True,
     ) -> None:
-        self.method, self.preconditioner = method, preconditioner
+        self.method, self.preconditioner = canonical_method(method), canonical_preconditioner(preconditioner)
         self.limits = {"rtol": rtol, "atol": atol, "max_iterations": max_iterations}
         self.solved, self.setups, self.work = 0, 0, Work()
         self._ways: list[Way] = []

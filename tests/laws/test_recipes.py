@@ -10,6 +10,7 @@ from torch import nn
 from precond.core import (
     Builds,
     Choice,
+    CompositeIteration,
     IncompatibleError,
     Iteration,
     Kind,
@@ -34,6 +35,7 @@ BUILT = {
     Builds.ITERATION: (Iteration,),
     Builds.PRECONDITIONER: (Preconditioner,),
     Builds.PROGRAM: (ProgramIteration,),
+    Builds.COMPOSITE: (CompositeIteration,),
 }
 
 

@@ -26,11 +26,13 @@ from precond.core import (
     UnknownNameError,
 )
 from precond.filters.ema import EMA
+from precond.preconditioners.dense_cholesky import DenseCholesky
 from precond.preconditioners.identity import Identity
 from precond.preconditioners.lbfgs import LBFGS
 from precond.recipes import registry
 from precond.smooth import Event
 from precond.steps.armijo import Armijo
+from precond.steps.cubic import Cubic
 from precond.steps.gradient_regularized import GradientRegularized
 from precond.steps.strong_wolfe import StrongWolfe
 
@@ -230,7 +232,8 @@ class Fussy(Preconditioner[NoState]):
     [
         Method(preconditioner=Fussy(), step=Armijo()),
         Method(preconditioner=Identity(), momentum=EMA(0.9), step=Armijo()),
-        Method(preconditioner=LBFGS(), step=GradientRegularized()),
+        Method(preconditioner=DenseCholesky(), step=GradientRegularized()),
+        Method(preconditioner=LBFGS(), step=Cubic()),
     ],
 )
 def test_methods_that_cannot_run_are_refused_before_the_first_step(method):
@@ -547,7 +550,7 @@ class OnceOnly(torch.autograd.Function):
 
 
 def test_auto_says_why():
-    assert precond.minimize(torch_rosen, start()).method == "newton-cg (auto: Hessian products are at hand)"
+    assert precond.minimize(torch_rosen, start()).method == "newton-cholesky (auto: Hessian products are at hand, and a factor fits)"
     for fun in (OnceOnly.apply, lambda x: OnceOnly.apply(x) + (x**4).sum()):
         result = precond.minimize(fun, start())
         assert result.method == "lbfgs (auto: fun cannot be differentiated twice)"
@@ -556,7 +559,7 @@ def test_auto_says_why():
             precond.minimize(fun, start(), method="newton-cg")
     assert precond.minimize(rosen, start().numpy(), jac=rosen_der).method == "lbfgs (auto: there is no hessp)"
     given = precond.minimize(rosen, start().numpy(), jac=rosen_der, hessp=rosen_hess_prod)
-    assert given.method.startswith("newton-cg")
+    assert given.method.startswith("newton-cholesky")
 
 
 # --- every recipe that says that it runs here

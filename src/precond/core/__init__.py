@@ -1,6 +1,8 @@
 """The nouns of the library, one file each."""
 
 from precond.core.cadence import Cadence
+from precond.core.composite import Composite, CompositeIteration, Spot, Standing
+from precond.core.coordinates import Coordinates, rows_of
 from precond.core.decay import Decay
 from precond.core.distributor import Agreement, Distributor, Duty, Tenant
 from precond.core.errors import BadInputError, IncompatibleError, PrecondError, RefreshError, UnknownNameError
@@ -11,11 +13,12 @@ from precond.core.iteration import Iteration, Map, Progress, Recycling
 from precond.core.method import Method, Route, Selector
 from precond.core.objective import Objective, Point
 from precond.core.operator import Operator
+from precond.core.penalty import Concave, NoConcave, Penalty, Scalars
 from precond.core.preconditioner import HEALTHY, Health, Preconditioner, Turned
 from precond.core.problem import Budget, Metric, Problem
 from precond.core.program import Iterate, Program, ProgramIteration, Site
 from precond.core.recipe import Builds, Kind, Paper, Recipe
-from precond.core.result import Certificate, Result, Status
+from precond.core.result import Certificate, Member, Result, Status
 from precond.core.roles import Role, rests_as
 from precond.core.sketch import Embedding, Sketch
 from precond.core.space import Choice, LogUniform, Range, Uniform
@@ -35,7 +38,11 @@ __all__ = [
     "Cadence",
     "Certificate",
     "Choice",
+    "Composite",
+    "CompositeIteration",
+    "Concave",
     "Constant",
+    "Coordinates",
     "Decay",
     "Direction",
     "Distributor",
@@ -52,15 +59,18 @@ __all__ = [
     "Kind",
     "LogUniform",
     "Map",
+    "Member",
     "Method",
     "Metric",
     "MissingExtraError",
     "Need",
+    "NoConcave",
     "NoState",
     "Objective",
     "Operator",
     "OperatorTraits",
     "Paper",
+    "Penalty",
     "Point",
     "PrecondError",
     "Preconditioner",
@@ -76,12 +86,15 @@ __all__ = [
     "Result",
     "Role",
     "Route",
+    "Scalars",
     "Scope",
     "Search",
     "Selector",
     "Shared",
     "Site",
     "Sketch",
+    "Spot",
+    "Standing",
     "Status",
     "StepRule",
     "Storage",
@@ -100,6 +113,7 @@ __all__ = [
     "put_to_rest",
     "require",
     "rests_as",
+    "rows_of",
     "split_members",
     "wake",
 ]

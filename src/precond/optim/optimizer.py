@@ -13,7 +13,7 @@ from precond.core import BadInputError, Distributor, Method, Need, Route, Work, 
 from precond.distributors.choose import choose
 from precond.optim.adjustable import Adjustable
 from precond.optim.checks import check_closure, check_method, check_parameter, check_rate
-from precond.optim.heap import keep_freed_memory
+from precond.math.heap import keep_freed_memory
 from precond.optim.journey import Journey
 from precond.optim.layout import Layout, lay_out, named
 from precond.optim.probe import probed

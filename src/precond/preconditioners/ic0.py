@@ -6,12 +6,11 @@ import dataclasses
 from typing import ClassVar, final
 
 import numpy as np
-import scipy.sparse
 from torch import Tensor
 
 from precond.core import BadInputError, Evidence, Health, IncompatibleError, Need, Preconditioner, Scope, Traits
-from precond.math.incomplete import incomplete_cholesky
-from precond.preconditioners.triangles import TrianglesState, arrays, operator_with_entries
+from precond.math.incomplete import cholesky_sweeps, incomplete_cholesky, scaled_lower
+from precond.preconditioners.triangles import TrianglesState, operator_with_entries
 
 
 @final
@@ -62,7 +61,8 @@ class IC0(Preconditioner[TrianglesState]):
             return Health()
         diagonal = np.abs(matrix.diagonal())
         scale = 1 / np.sqrt(np.where(diagonal == 0, 1, diagonal))
-        indptr, indices, data = _scaled_lower(matrix, scale)
+        scale = scale.astype(diagonal.dtype)
+        indptr, indices, data = scaled_lower(matrix, scale)
 
         shift = 0.0 if state.shift <= self.first_shift else state.shift / 2
         factor, failed = incomplete_cholesky(indptr, indices, data, shift, self.smallest_pivot)
@@ -73,12 +73,8 @@ class IC0(Preconditioner[TrianglesState]):
         if failed >= 0:
             return Health(failures=1, detail="ic0: no shift made the pivots positive; the last factor is kept")
 
-        lower = scipy.sparse.csr_array((factor, indices, indptr), shape=matrix.shape)
-        pivots = lower.diagonal()
-        strict = scipy.sparse.tril(lower @ scipy.sparse.diags_array(1 / pivots), -1)  # L = (I + strict) diag(pivots)
-        state.lower = arrays(strict)
-        state.upper = arrays(strict.conj().T)
-        state.scales = (scale, 1 / np.abs(pivots) ** 2, scale)
+        state.lower, state.upper, between = cholesky_sweeps((indptr, indices, factor), scale)
+        state.scales = (between[:0], between, between[:0])
         state.shift = shift
         if first_failure < 0 and shift == 0:
             return Health()
@@ -89,25 +85,3 @@ class IC0(Preconditioner[TrianglesState]):
         if shift != 0:
             raise IncompatibleError("ic0 accepts no shift: use jacobi or identity")
         return state.apply(v)
-
-
-def _scaled_lower(matrix: scipy.sparse.csr_array, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the lower triangle of ``S A S`` with sorted columns, every row ending with its diagonal entry."""
-    n = matrix.shape[0]
-    present = scipy.sparse.csr_array((np.ones(matrix.nnz), matrix.indices, matrix.indptr), shape=matrix.shape)
-    missing = present.diagonal() == 0
-    if missing.any():  # keep a place for the pivot; an explicit zero survives only as stored data
-        rows = np.flatnonzero(missing)
-        entries = matrix.tocoo()
-        matrix = scipy.sparse.coo_array(
-            (
-                np.concatenate([entries.data, np.zeros(rows.size, matrix.dtype)]),
-                (np.concatenate([entries.row, rows]), np.concatenate([entries.col, rows])),
-            ),
-            shape=(n, n),
-        ).tocsr()
-    lower = scipy.sparse.csr_array(scipy.sparse.tril(matrix))
-    lower.sort_indices()
-    row = np.repeat(np.arange(n), np.diff(lower.indptr))
-    data = (lower.data * (scale[row] * scale[lower.indices])).astype(matrix.dtype)
-    return lower.indptr, lower.indices, data

@@ -10,6 +10,7 @@ from precond.preconditioners.ilu0 import ILU0
 from precond.preconditioners.ilut import ILUT
 from precond.preconditioners.jacobi import Jacobi
 from precond.preconditioners.lu import LU
+from precond.preconditioners.pseudo_inverse import PseudoInverse
 from precond.preconditioners.ssor import SSOR
 from precond.recipes.registry import recipe
 
@@ -114,6 +115,7 @@ def ssor(omega: float = 1.0) -> SSOR:
     "several times.",
     example="precond.solve(A, b, method='cg', preconditioner='ic0')",
     name="ic0",
+    aliases=("ic", "incomplete-cholesky", "icc"),
 )
 def ic0() -> IC0:
     """Return the incomplete Cholesky factorization on the pattern of the matrix, ``P = S L^-H L^-1 S``.
@@ -167,6 +169,7 @@ def ilu0() -> ILU0:
     example="precond.solve(A, b, method='gmres', preconditioner='ilut')",
     space={"drop_tolerance": LogUniform(1e-6, 1e-1), "fill": Choice((2.0, 5.0, 10.0, 20.0))},
     name="ilut",
+    aliases=("ilu", "spilu"),
 )
 def ilut(drop_tolerance: float = 1e-4, fill: float = 10.0) -> ILUT:
     """Return an incomplete LU factorization with threshold and partial pivoting, computed by SuperLU.
@@ -236,14 +239,39 @@ def block_jacobi(size: int = 8) -> BlockJacobi:
     claim="A direct solution; the fill of sparse factors is kept low by ordering the columns.",
     example="sequence = precond.SolveSequence(method='gcrodr', preconditioner='lu')\nsequence.solve(A, b)",
     name="lu",
+    aliases=("splu", "superlu"),
 )
 def lu() -> LU:
-    """Return a complete LU factorization, computed by SuperLU: ``Pr A Pc = L U``, ``P = Pc U^-1 L^-1 Pr``.
+    """Return a complete LU factorization, computed by SuperLU: ``Pr S A T Pc = L U``, ``P = T Pc U^-1 L^-1 Pr S``.
 
     Deviations:
         1. Where the pattern is symmetric, columns are ordered by minimum degree of ``A + A^T`` and pivots near the
            diagonal are preferred (threshold 0.1), as SuperLU offers; where that is inaccurate, the paper's way follows.
         2. The triangles are applied row by row, not by supernodes.
         3. A singular matrix gets a small multiple of the identity added, and it is reported.
+        4. Scaled by the largest entries of rows, then columns, where these differ by more than a factor of 1000.
     """
     return LU()
+
+
+@recipe(
+    builds=Builds.PRECONDITIONER,
+    runs_on=Kind.LINEAR_SYSTEM,
+    family="incomplete",
+    paper=Paper(
+        title="Calculating the singular values and pseudo-inverse of a matrix",
+        authors="G. H. Golub, W. Kahan",
+        year=1965,
+        venue="Journal of the SIAM, Series B: Numerical Analysis 2(2)",
+    ),
+    purpose="Small singular systems: a solution where there is one, the least residual where there is none.",
+    claim="The singular value decomposition gives the pseudoinverse without forming normal equations.",
+    example="precond.solve(A, b, method='gmres', preconditioner='pseudo-inverse')",
+)
+def pseudo_inverse() -> PseudoInverse:
+    """Return ``P = T (A T)^+``, singular values below rounding taken as zero.
+
+    Deviations:
+        1. Columns are scaled to unit norm by ``T`` first (the paper does not), so that units do not decide the rank.
+    """
+    return PseudoInverse()

@@ -59,6 +59,9 @@ class Stepper(abc.ABC):
         self._preconditioner: Any = self._method.preconditioner.init(self._like)
         self._rule: Any = self._method.step.init(self._like)
         self._previous: Point | None = None
+        self._excess, self._taken = 1, 0  # the first refresh pays
+        if self._method.cadence.free is not None and not self._objective.assembles:
+            self._excess, self._taken = 0, self._like.shape[1]
 
     def _evidence(self, point: Point) -> Evidence:
         needs, previous = self._needs, self._previous
@@ -84,9 +87,12 @@ class Stepper(abc.ABC):
         cadence, work = self._method.cadence, self._objective.work
         if cadence.after is not after or not cadence.due(self._step):
             return
-        began = time.perf_counter()
+        if not cadence.worth(self._excess, self._taken):
+            return
+        began, before = time.perf_counter(), work.hvps
         health = self._method.preconditioner.refresh(self._preconditioner)
         work.spend("refresh", time.perf_counter() - began)
+        self._excess, self._taken = 0, work.hvps - before
         work.refreshes += 1
         work.refresh_failures += health.failures
         if health.failures:
@@ -112,6 +118,11 @@ class SearchStepper(Stepper):
                 f"{type(rule).__name__} shifts the system and {type(method.preconditioner).__name__} "
                 "accepts no shift: use InverseOf(CG(), Identity())"
             )
+        if not rule.preconditioned and method.preconditioner.needs:
+            raise IncompatibleError(
+                f"{type(rule).__name__} finds its own steps and would ignore {type(method.preconditioner).__name__}: "
+                "use Identity(), or the step rule Steihaug"
+            )
         self._search = rule
         super().__init__(method, objective, like)
 
@@ -131,8 +142,9 @@ class SearchStepper(Stepper):
         self._method.preconditioner.observe(self._preconditioner, self._evidence(point))
         self._refresh(after=False)
 
-        direction = _Bound(self, point.gradient)
+        direction, before = _Bound(self, point.gradient), self._objective.work.hvps
         advance = self._search.advance(self._rule, point, direction, self._objective)
+        self._excess += max(0, self._objective.work.hvps - before - (self._method.cadence.free or 0))
         self._refresh(after=True)
         return advance
 
