@@ -197,6 +197,7 @@ class Shampoo(Optimizer):
         factor_block_size: Factors of longer axes are block diagonal, with blocks no longer than this.
         statistics_frequency: Steps between gradients that the factors absorb.
         half_roots: Keep the roots in bfloat16, and multiply by them in bfloat16 where the device can.
+        state: Bits of the state: ``"full"``, ``"compact"``, ``"8-bit"`` or ``"4-bit"``.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
@@ -218,10 +219,11 @@ class Shampoo(Optimizer):
         factor_block_size: int | None = None,
         statistics_frequency: int = 1,
         half_roots: bool = False,
+        state: State = "full",
         distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
-        method = adjustable(matrix.shampoo, MOMENTUM,
+        method = adjustable(matrix.shampoo, MOMENTUM, state=state,
             momentum=momentum, beta=beta, eps=epsilon, every=precondition_frequency, max_dim=max_preconditioner_dim,
             graft=grafting, block=block_size, merge=merge_dims, one_sided=one_sided,
             factor_block=factor_block_size, statistics=statistics_frequency, half=half_roots,

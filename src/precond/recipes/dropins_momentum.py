@@ -72,6 +72,7 @@ class MARS(Optimizer):
         mars_type: ``"mars-adamw"``, ``"mars-lion"`` or ``"mars-shampoo"``.
         lr_1d: AdamW's learning rate for vectors; it keeps its ratio to ``lr`` under a schedule.
         betas_1d: AdamW's decays for vectors.
+        optimize_1d: Correct the gradients of vectors, too, in place of AdamW; not with ``"mars-shampoo"``.
         from_zero: Take the gradient before the first for zero, as the published code does.
         is_approx: Compare with the gradient of the batch before; False evaluates each batch again at the weights of the
             step before, and needs ``step(closure)``.
@@ -90,6 +91,7 @@ class MARS(Optimizer):
         mars_type: Literal["mars-adamw", "mars-lion", "mars-shampoo"] = "mars-adamw",
         lr_1d: float = 3e-3,
         betas_1d: tuple[float, float] = (0.9, 0.95),
+        optimize_1d: bool = False,
         from_zero: bool = False,
         is_approx: bool = True,
         distributor: Distributor | Literal["auto"] = "auto",
@@ -102,9 +104,13 @@ class MARS(Optimizer):
         }  # fmt: skip
         method: Adjustable
         if mars_type == "mars-adamw":
-            method = adjustable(variance_reduced.mars_adamw, BETAS | EPS, b2=b2, eps=eps, **common)
+            method = adjustable(
+                variance_reduced.mars_adamw, BETAS | EPS, b2=b2, eps=eps, optimize_1d=optimize_1d, **common
+            )
         elif mars_type == "mars-lion":
-            method = adjustable(variance_reduced.mars_lion, {"momentum": "b1"}, **common)
+            method = adjustable(variance_reduced.mars_lion, {"momentum": "b1"}, optimize_1d=optimize_1d, **common)
+        elif mars_type == "mars-shampoo" and optimize_1d:
+            raise BadInputError("mars_type='mars-shampoo' has no rule for vectors: leave optimize_1d out")
         elif mars_type == "mars-shampoo":
             method = adjustable(variance_reduced.mars_shampoo, {"momentum": "b1"}, **common)
         else:
