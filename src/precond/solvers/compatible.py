@@ -139,6 +139,6 @@ def check_symmetric(operator: Operator, work: Work) -> None:
     size = float(torch.linalg.vector_norm(pair[0]) * torch.linalg.vector_norm(images[1]))
     if gap > torch.finfo(operator.dtype).eps ** 0.25 * size:
         raise BadInputError(
-            f"the operator was declared symmetric, but <u, A v> and <A u, v> differ by {gap:.1e} for random u, v: leave "
-            "out `symmetric`, and give `rmatvec` if there is one"
+            f"the operator was declared symmetric, but <u, A v> and <A u, v> differ by {gap:.1e} for random u, v: "
+            "leave out `symmetric`, and give `rmatvec` if there is one"
         )
