@@ -10,20 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from precond.core import (
-    BadInputError,
-    Builds,
-    Iteration,
-    Kind,
-    Operator,
-    Preconditioner,
-    Result,
-    Status,
-    UnknownNameError,
-    Work,
-)  # fmt: skip
+from precond.batches import is_batch, solve_batch
+from precond.core import BadInputError, Builds, Iteration, Kind, Operator, Preconditioner, Result, Status, Work
 from precond.operators import as_operator
-from precond.recipes.registry import all_recipes
+from precond.recipes.named import (
+    build_iteration,
+    build_preconditioner,
+    canonical_method,
+    canonical_preconditioner,
+    find_part,
+    name_of,
+)
 from precond.solvers.adjoint import wants_gradient, with_gradient
 from precond.solvers.adjoint_lstsq import check_shape_for_gradient, with_least_squares_gradient
 from precond.solvers.certify import excess
@@ -60,8 +57,10 @@ def solve(
     (True, array([1.  , 0.5 , 0.25]))
 
     Args:
-        A: A dense or sparse torch tensor, a NumPy array, a SciPy sparse matrix or LinearOperator, or an `Operator`.
-        b: One right-hand side ``[n]``, or ``k`` of them as columns ``[n, k]``; NumPy or torch.
+        A: A dense or sparse torch tensor, a NumPy array, a SciPy sparse matrix or LinearOperator, or an `Operator`; or
+            a batch of dense matrices ``[members, n, n]``, each a system of its own.
+        b: One right-hand side ``[n]``, or ``k`` of them as columns ``[n, k]``; NumPy or torch. For a batch
+            ``[members, n]`` or ``[members, n, k]``.
         method: ``"auto"``, the name of an iteration ("cg", "block-cg", "minres", "gmres", "fgmres", "gcrodr",
             "bicgstab", "idr", "chebyshev", "richardson", "sor") or an `Iteration`.
         preconditioner: ``"auto"``, a name ("identity", "jacobi", "block-jacobi", "ssor", "ic0", "ict", "ilu0", "ilut",
@@ -81,6 +80,8 @@ def solve(
         UnknownNameError: A name that no recipe has.
     """
     limits = {"rtol": rtol, "atol": atol, "max_iterations": max_iterations}
+    if is_batch(A):
+        return solve_batch(A, b, method=method, preconditioner=preconditioner, x0=x0, callback=callback, **limits)
     differentiate = wants_gradient(A, b)
     run = run_attempts(
         A, b, method, preconditioner, x0, callback, Kind.LINEAR_SYSTEM, choose_system, solve_linear, limits
@@ -245,10 +246,7 @@ def _attempts(
     choose: Callable[[Operator], Selection],
 ) -> tuple[list[tuple[Iteration, Preconditioner[Any], str, int]], str]:
     """Return what to try in turn, each with its name, and why the first of them."""
-    if not isinstance(method, str):
-        build_iteration(method, kind)  # refuses anything else before it is compared with names
-    if not isinstance(preconditioner, str):
-        build_preconditioner(preconditioner)
+    method, preconditioner = canonical_method(method, kind), canonical_preconditioner(preconditioner)
     if "auto" not in (method, preconditioner):
         iteration, part = build_iteration(method, kind), build_preconditioner(preconditioner)
         return [(iteration, part, f"{name_of(method)} + {name_of(preconditioner)}", 0)], ""
@@ -291,8 +289,7 @@ def _companion(method: str | Iteration, kind: Kind) -> str:
     """Return the name of the preconditioner that an iteration is published with; empty when there is none."""
     if not isinstance(method, str) or method == "auto":
         return ""
-    build_iteration(method, kind)  # refuses unknown names
-    return all_recipes()[method].companion
+    return find_part(method, Builds.ITERATION, kind, "method").companion
 
 
 def match(rows: Tensor, operator: Operator, what: str) -> Tensor:
@@ -305,40 +302,6 @@ def match(rows: Tensor, operator: Operator, what: str) -> Tensor:
             "imaginary parts as two right-hand sides"
         )
     return rows.to(operator.dtype)
-
-
-def build_iteration(method: str | Iteration, kind: Kind = Kind.LINEAR_SYSTEM) -> Iteration:
-    """Return an iteration, built if it is given by name."""
-    if isinstance(method, Iteration):
-        return method
-    return _build(method, Builds.ITERATION, kind, "method", "an Iteration such as precond.krylov.CG()")
-
-
-def build_preconditioner(preconditioner: str | Preconditioner[Any]) -> Preconditioner[Any]:
-    """Return a preconditioner, built if it is given by name."""
-    if isinstance(preconditioner, Preconditioner):
-        return preconditioner
-    expected = "a Preconditioner such as precond.preconditioners.ic0.IC0()"
-    return _build(preconditioner, Builds.PRECONDITIONER, None, "preconditioner", expected)
-
-
-def _build(name: Any, builds: Builds, kind: Kind | None, what: str, expected: str) -> Any:
-    """Build the recipe of this name and sort with its defaults."""
-    if not isinstance(name, str):
-        raise BadInputError(f"{what} is a {type(name).__name__}: give a name or {expected}")
-    known = {
-        recipe.name: recipe
-        for recipe in all_recipes().values()
-        if recipe.builds is builds and (kind is None or kind in recipe.runs_on)
-    }
-    if name not in known:
-        raise UnknownNameError(what, name, [*known, "auto"])
-    return known[name].build()
-
-
-def name_of(part: Any) -> str:
-    """Return the name that a part was given by, or that of its class."""
-    return part if isinstance(part, str) else type(part).__name__
 
 
 def _in_form(callback: Callback | None, form: Form) -> Callback | None:

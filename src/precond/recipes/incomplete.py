@@ -117,6 +117,7 @@ def ssor(omega: float = 1.0) -> SSOR:
     "several times.",
     example="precond.solve(A, b, method='cg', preconditioner='ic0')",
     name="ic0",
+    aliases=("ic", "incomplete-cholesky", "icc"),
 )
 def ic0() -> IC0:
     """Return the incomplete Cholesky factorization on the pattern of the matrix, ``P = S L^-H L^-1 S``.
@@ -146,6 +147,7 @@ def ic0() -> IC0:
     example="precond.solve(A, b, method='cg', preconditioner='ict')",
     space={"drop": LogUniform(1e-5, 1e-1), "fill": Choice((0, 5, 10, 20))},
     name="ict",
+    aliases=("ichol", "incomplete-cholesky-threshold"),
 )
 def ict(drop: float = 1e-3, fill: int = 10) -> ICT:
     """Return an incomplete Cholesky factorization with threshold and limited fill, ``P = S L^-H L^-1 S``.
@@ -184,6 +186,7 @@ def ict(drop: float = 1e-3, fill: int = 10) -> ICT:
     claim="With overlap, a number of iterations that depends on the size of the pieces and not on the mesh.",
     example="precond.solve(A, b, method='gmres', preconditioner='schwarz')",
     space={"size": Choice((200, 500, 1000, 2000)), "overlap": Choice((0, 1, 2, 4))},
+    aliases=("additive-schwarz",),
 )
 def schwarz(size: int = 1000, overlap: int = 1) -> Schwarz:
     """Return additive Schwarz, ``P = sum_i R_i^T (R_i A R_i^T)^-1 R_i``.
@@ -241,6 +244,7 @@ def ilu0() -> ILU0:
     example="precond.solve(A, b, method='gmres', preconditioner='ilut')",
     space={"drop_tolerance": LogUniform(1e-6, 1e-1), "fill": Choice((2.0, 5.0, 10.0, 20.0))},
     name="ilut",
+    aliases=("ilu", "spilu"),
 )
 def ilut(drop_tolerance: float = 1e-4, fill: float = 10.0) -> ILUT:
     """Return an incomplete LU factorization with threshold and partial pivoting, computed by SuperLU.
@@ -310,6 +314,7 @@ def block_jacobi(size: int = 8) -> BlockJacobi:
     claim="A direct solution; the fill of sparse factors is kept low by ordering the columns.",
     example="sequence = precond.SolveSequence(method='gcrodr', preconditioner='lu')\nsequence.solve(A, b)",
     name="lu",
+    aliases=("splu", "superlu"),
 )
 def lu() -> LU:
     """Return a complete LU factorization, computed by SuperLU: ``Pr S A T Pc = L U``, ``P = T Pc U^-1 L^-1 Pr S``.
@@ -337,6 +342,7 @@ def lu() -> LU:
     purpose="Small singular systems: a solution where there is one, the least residual where there is none.",
     claim="The singular value decomposition gives the pseudoinverse without forming normal equations.",
     example="precond.solve(A, b, method='richardson', preconditioner='pseudo-inverse')",
+    aliases=("pinv",),
 )
 def pseudo_inverse() -> PseudoInverse:
     """Return ``P = T (A T)^+``, singular values below rounding taken as zero.

@@ -55,16 +55,16 @@ def solve_linear(
     """
     work = work if work is not None else Work()
     check_iteration(operator, iteration)
-    check_preconditioner(operator, iteration, getattr(preconditioner, "part", preconditioner))
+    part = getattr(preconditioner, "part", preconditioner)
+    check_preconditioner(operator, iteration, part)
     check_tolerances(rtol, atol, max_iterations)
     x = starting_points(operator, b, x0)
     counted = CountedOperator(operator, work)
-    prepared = prepare(preconditioner, counted, x, work)
+    prepared = prepare(preconditioner, counted, x, work, trivial=part.trivial)
 
     bounds = torch.clamp(rtol * torch.linalg.vector_norm(b, dim=-1), min=atol).tolist()
 
-    def claims(progress: Progress, slack: float) -> bool:
-        residuals = progress.residual.tolist()
+    def claims(progress: Progress, residuals: list[float], slack: float) -> bool:
         return all(residual <= slack * bound for residual, bound in zip(residuals, bounds, strict=True))
 
     def certify(x: Tensor) -> Certified:
