@@ -102,7 +102,9 @@ class Walker:
         grads = [param.grad for param in slab.params]
         if any(gradient is None for gradient in grads):
             return False
-        return self._fused(slab, group, list(range(len(grads))), slab.params, [dense(g) for g in grads if g is not None])
+        return self._fused(
+            slab, group, list(range(len(grads))), slab.params, [dense(g) for g in grads if g is not None]
+        )
 
     def _fused(
         self,
