@@ -54,7 +54,7 @@ def _last(operator: Operator) -> tuple[Attempt, ...]:
     a solution where there is one, and the least residual where there is none.
     """
     if operator.shape[0] <= _dense:
-        return (_ilut, _direct, Attempt("gmres", "pseudo-inverse", patience=20))
+        return (_ilut, _direct, Attempt("richardson", "pseudo-inverse", patience=20))
     return (_ilut, _direct, *((Attempt("minres", "identity", patience=2000),) if operator.traits.symmetric else ()))
 
 
