@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from precond.linear import lstsq as lstsq
     from precond.linear import solve as solve
     from precond.memory import estimate_memory as estimate_memory
-    from precond.residuals import least_squares as least_squares
     from precond.reduced import ReducedBasis as ReducedBasis
+    from precond.residuals import least_squares as least_squares
     from precond.sequence import SolveSequence as SolveSequence
     from precond.smooth import minimize as minimize
 
