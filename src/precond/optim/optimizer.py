@@ -10,8 +10,8 @@ from torch import Tensor
 
 from precond.core import BadInputError, Distributor, Method, Need, Route, Work, named_tensors
 from precond.distributors.choose import choose
-from precond.optim.checks import check_closure, check_method, check_parameter, check_rate
 from precond.math.heap import keep_freed_memory
+from precond.optim.checks import check_closure, check_method, check_parameter, check_rate
 from precond.optim.journey import Journey
 from precond.optim.layout import Layout, lay_out, named
 from precond.optim.probe import probed

@@ -1,8 +1,8 @@
 """Functions that see a vector through one constant matrix: where they do so, and their Hessians from few passes.
 
 Regressions are ``f(x) = F(A w, x)`` with a matrix ``A`` of data and ``w`` some of the variables, and ``F`` acts on each
-row of ``A w`` by itself. Their Hessian ``A' D A + E`` costs a few derivatives of ``F``, in which ``A`` does not occur, and
-one pass over ``A``, where products with unit vectors would cost two passes each.
+row of ``A w`` by itself. Their Hessian ``A' D A + E`` costs a few derivatives of ``F``, in which ``A`` does not occur,
+and one pass over ``A``, where products with unit vectors would cost two passes each.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ class Split:
         return matrix
 
     def _bend(self) -> Bent | None:
-        """Return the second derivatives of ``F``, confirmed by random vectors the first time; ``None`` if they differ."""
+        """Return the second derivatives of ``F``, confirmed by random vectors at first; ``None`` if they differ."""
         if self._bent is not None:
             return self._bent
         leaf, z = self.leaf, self.z
@@ -193,7 +193,9 @@ class Split:
             rows = [self._second(nothing, unit.expand_as(z).contiguous())[1] for unit in units]
         beside = []
         for i in rest:
-            column, shared = self._second(nothing.index_fill(0, torch.tensor(i, device=leaf.device), 1.0), 0 * z.detach())
+            column, shared = self._second(
+                nothing.index_fill(0, torch.tensor(i, device=leaf.device), 1.0), 0 * z.detach()
+            )
             beside.append((i, column, shared.reshape(len(z), columns)))
         bent = Bent(diagonal * ~outside, rows, beside)
         if not self.features.trusted:
@@ -308,9 +310,7 @@ def split(evaluate: Callable[[Tensor], Tensor], x: Tensor, known: Features | Non
 
 def agrees(found: Split, loss: Tensor, gradient: Tensor) -> bool:
     """Whether a split evaluation has the value and the gradient of the plain one, and its Hessian can be assembled."""
-    return (
-        _close(found.loss, loss) and _close(found.gradient(), gradient) and found.assemble(coarse=True) is not None
-    )
+    return _close(found.loss, loss) and _close(found.gradient(), gradient) and found.assemble(coarse=True) is not None
 
 
 def _close(a: Tensor, b: Tensor) -> bool:
