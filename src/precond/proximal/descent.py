@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import ClassVar, final
 
+import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Composite, CompositeIteration, Coordinates, Objective, Standing, Status, rows_of

@@ -282,8 +282,8 @@ def adaptive_cubic(*, sigma: float = 1.0, kappa: float = 0.1) -> Method:
     """ARC: adaptive regularization by cubics, in a Krylov space.
 
     ``d`` minimizes ``g'd + d'Bd / 2 + (sigma / 3) ||d||^3`` over a Krylov space that grows until the model's gradient
-    is at most ``kappa min(1, ||d||) ||g||``. ``sigma`` becomes ``max(min(sigma, ||g||), eps)`` where the decrease is above
-    0.9 of the model's, and doubles where it is below 0.1, when the step is refused.
+    is at most ``kappa min(1, ||d||) ||g||``. ``sigma`` becomes ``max(min(sigma, ||g||), eps)`` where the decrease is
+    above 0.9 of the model's, and doubles where it is below 0.1, when the step is refused.
 
     Deviations:
         1. ``kappa`` is 0.1 unless set; the paper's experiments stop inner solves by several rules.

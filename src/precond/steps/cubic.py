@@ -30,9 +30,9 @@ class Cubic(Search[CubicState]):
 
     The space grows by Lanczos steps until ``||g + B d + sigma ||d|| d|| <= kappa min(1, ||d||) ||g||``. With ``rho``
     the decrease over the model's: above 0.9 ``sigma`` falls to ``max(min(sigma, ||g||), eps)``, below 0.1 it doubles
-    and the trial fails; the Krylov space stays and costs no further products (C. Cartis, N. Gould, Ph. Toint, *Adaptive cubic
-    regularisation methods for unconstrained optimization*, part I, 2011). Where values differ by rounding alone, a step
-    that shortens the gradient is accepted.
+    and the trial fails; the Krylov space stays and costs no further products (C. Cartis, N. Gould, Ph. Toint, *Adaptive
+    cubic regularisation methods for unconstrained optimization*, part I, 2011). Where values differ by rounding alone,
+    a step that shortens the gradient is accepted.
 
     Attributes:
         sigma: The first weight.
