@@ -30,7 +30,7 @@ FLAT, STUCK = 1e-8, 5
 SHORT, SHORTS, MUCH = 1e-2, 3, 0.1
 """After so many steps of at most this length with a violation that hardly falls, it is reduced to this share alone."""
 RELAXED = 1e-8
-"""Bounds are moved outwards by this much at most, relative to their size."""
+"""Bounds are moved outwards by this much at most, relative to their size: a feasible set without interior gets one."""
 WILD = 1e6
 """Multipliers above this, where the Jacobian has not full rank, are replaced by those that fit best."""
 
@@ -79,9 +79,9 @@ class InteriorPoint(ProgramIteration):
 
     def iterate(self, program: Program, x0: Tensor, tolerance: float) -> Iterator[Iterate]:
         """Yield the iterates; facts: ``step``, ``mu``, ``shift``, ``restored`` (1 when the violation was reduced)."""
-        relaxed = min(RELAXED, tolerance / 100)  # so that feasible sets without interior have one
-        lower = program.lower - relaxed * program.lower.abs().clamp(min=1)
-        upper = program.upper + relaxed * program.upper.abs().clamp(min=1)
+        most = tolerance / (10 * max(1, x0.numel()) ** 0.5)  # so that all bounds together stay within the tolerance
+        lower = program.lower - (RELAXED * program.lower.abs().clamp(min=1)).clamp(max=most)
+        upper = program.upper + (RELAXED * program.upper.abs().clamp(min=1)).clamp(max=most)
         barrier = Barrier.around(lower, upper, self.mu)
         site = program.site(barrier.inside(x0))
         scaling = Scaling.at(site)
