@@ -116,12 +116,13 @@ def minimize_constrained(
         program, form.start, iteration, tol=tol, callback=watch,
         max_iterations=MAX_ITERATIONS if max_iterations is None else max_iterations,
     )  # fmt: skip
-    certificate = _certify(form, program, outcome.iterate, tol)
+    point, certificate = _certify(form, program, outcome.iterate, tol)
     curvature = _curvature(program, outcome.iterate) if certificate.holds else None
     if curvature is not None and curvature.negative and outcome.status is Status.CONVERGED_KKT:
         better = _escape(program, iteration, outcome, curvature, tol)
         if better is not None:
-            outcome, certificate = better, _certify(form, program, better.iterate, tol)
+            outcome = better
+            point, certificate = _certify(form, program, better.iterate, tol)
             curvature = _curvature(program, outcome.iterate) if certificate.holds else None
     status = outcome.status
     if curvature is not None:
@@ -141,8 +142,8 @@ def minimize_constrained(
         wrong = _wrong_jacobian(blocks, outcome.iterate.site.x[:n])
         note = "" if wrong is None else wrong
     return Result(
-        oracles.finish(outcome.iterate.site.x[:n].clamp(lower, upper)), status, certificate, work, outcome.iterations,
-        label, outcome.history, outcome.iterate.multipliers, note,
+        oracles.finish(point[:n]), status, certificate, work, outcome.iterations,
+        label, outcome.history, outcome.iterate.multipliers, note=note,
     )  # fmt: skip
 
 
@@ -224,11 +225,22 @@ class _Slacked:
         )
 
 
-def _certify(form: _Slacked, solved: Program, iterate: Iterate, tol: float) -> Certificate:
+def _certify(form: _Slacked, solved: Program, iterate: Iterate, tol: float) -> tuple[Tensor, Certificate]:
+    """Return the point within its bounds and its certificate; as it is where only that meets the tolerance."""
+    x = iterate.site.x
+    inside = x.clamp(form.lower, form.upper)
+    certificate = _certificate(form, solved, iterate, inside, tol)
+    if not certificate.holds and not torch.equal(inside, x):
+        other = _certificate(form, solved, iterate, x, tol)
+        if other.holds:
+            return x, other
+    return inside, certificate
+
+
+def _certificate(form: _Slacked, solved: Program, iterate: Iterate, point: Tensor, tol: float) -> Certificate:
     """Recompute the residuals from the problem, with the slacks that fit best, in float64 if the functions take it."""
     for double in (True, False):
-        y, multipliers, z = iterate.site.x, iterate.multipliers, iterate.bound_multipliers
-        y = y.clamp(form.lower, form.upper)
+        y, multipliers, z = point, iterate.multipliers, iterate.bound_multipliers
         if double:
             y, multipliers = y.double(), multipliers.double()
             z = None if z is None else z.double()
