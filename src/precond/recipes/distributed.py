@@ -15,6 +15,7 @@ from precond.preconditioners.kronecker import Kronecker
 from precond.preconditioners.merged import Merged
 from precond.recipes.grafts import Grafting, grafted
 from precond.recipes.registry import recipe
+from precond.recipes.states import State, floor_of, storage_of
 from precond.steps.decay import Decoupled
 
 
@@ -60,6 +61,7 @@ def distributed_shampoo(
     dampening: float = 0.0,
     nesterov: bool = False,
     stagger: bool = True,
+    state: State = "full",
 ) -> Method:
     """Distributed Shampoo.
 
@@ -93,10 +95,13 @@ def distributed_shampoo(
         6. Eigenvalues below ``floor`` times the largest are raised to it; in single precision they are noise. 0 is the
            published code.
         7. Work and state are not distributed by this recipe; that is for the driver.
+        8. ``state`` says in how many bits the state rests, as in `soap`; other than ``"full"`` it is rounded, and
+           ``floor`` is ``2^-8`` at least.
     """
     start = every if start is None else start
     if start < 1:
         raise BadInputError(f"the first step to precondition is 1 or later, not {start}")
+    floor = max(floor, floor_of(state))
     take: InverseRoot = Damped(eps, floor) if adaptive is None else AdaptiveQR(adaptive, 1, eps, floor)
     factors: Preconditioner[Any] = Kronecker(
         b2, eps=0.0, exponent=_exponents(exponent), root=take, debias=debias, one_sided=one_sided, tolerated=tolerated
@@ -111,6 +116,7 @@ def distributed_shampoo(
         smoothing=HeavyBall(momentum, dampening, nesterov) if momentum else None,
         decay=Decoupled(),
         cadence=Cadence(every=every, start=start, stagger=stagger),
+        storage=storage_of(state),
     )
 
 

@@ -12,6 +12,7 @@ from precond.preconditioners.kronecker import Kronecker
 from precond.preconditioners.merged import Merged
 from precond.recipes.grafts import grafted
 from precond.recipes.registry import recipe
+from precond.recipes.states import State, floor_of, storage_of
 from precond.steps.decay import Decoupled
 
 
@@ -34,7 +35,16 @@ from precond.steps.decay import Decoupled
     lr=0.1,
 )
 def shampoo_squared(
-    *, momentum: float = 0.0, beta: float = 1.0, eps: float = 1e-4, every: int = 1, max_dim: int = 8192
+    *,
+    momentum: float = 0.0,
+    beta: float = 1.0,
+    eps: float = 1e-4,
+    every: int = 1,
+    max_dim: int = 8192,
+    factor_block: int | None = None,
+    statistics: int = 1,
+    half: bool = False,
+    state: State = "full",
 ) -> Method:
     """Shampoo with exponent 1/2 and the trace in its place.
 
@@ -50,12 +60,24 @@ def shampoo_squared(
         3. Axes longer than ``max_dim`` are left as they are, and ``k`` counts the others.
         4. Weight decay, if any, is decoupled.
         5. With ``every > 1``, different tensors take their roots at different steps.
+        6. A ``state`` other than ``"full"`` is rounded, and so are roots with ``half``; eigenvalues of rounded factors
+           are raised to ``2^-8`` of the largest.
     """
     return Method(
-        preconditioner=Kronecker(beta, eps, exponent=-0.5, max_dim=max_dim, trace_scale=True),
+        preconditioner=Kronecker(
+            beta**statistics,
+            eps,
+            exponent=-0.5,
+            max_dim=max_dim,
+            floor=floor_of(state) or None,
+            trace_scale=True,
+            block=factor_block,
+            half=half,
+        ),
         smoothing=HeavyBall(momentum) if momentum else None,
         decay=Decoupled(),
-        cadence=Cadence(every=every),
+        cadence=Cadence(every=every, statistics=statistics),
+        storage=storage_of(state),
     )
 
 
@@ -90,6 +112,7 @@ def scalable_shampoo(
     start: int = 1,
     block: int = 128,
     root: InverseRoot | None = None,
+    state: State = "full",
 ) -> Method:
     """Shampoo with grafting, merged axes, and delayed roots by coupled Newton iterations.
 
@@ -112,6 +135,7 @@ def scalable_shampoo(
            published PyTorch code, and factors of a single entry have roots too.
         5. ``eps`` is 1e-6, what single precision can invert, where the code has 1e-12; ``lr`` 0.1 where it has 1.
         6. With ``every > 1``, different tensors take their roots at different steps, the first at step 1.
+        7. ``state`` says in how many bits the state rests, as in `soap`; other than ``"full"`` it is rounded.
     """
     if graft not in ("sgd", "adagrad"):
         raise BadInputError(f"graft must be 'sgd' or 'adagrad', not {graft!r}")
@@ -121,4 +145,5 @@ def scalable_shampoo(
         smoothing=HeavyBall(momentum, nesterov=nesterov) if momentum else None,
         decay=Decoupled(),
         cadence=Cadence(every=every),
+        storage=storage_of(state),
     )
