@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from precond.fixed_points import fixed_point as fixed_point
     from precond.linear import lstsq as lstsq
     from precond.linear import solve as solve
     from precond.memory import estimate_memory as estimate_memory
@@ -22,13 +23,17 @@ _functions = {
     "minimize": "precond.smooth",
     "estimate_memory": "precond.memory",
     "least_squares": "precond.residuals",
+    "fixed_point": "precond.fixed_points",
 }
 _packages = (
     "catalogue", "core", "filters", "fixed", "krylov", "losses", "math", "operators", "optim", "penalties",
-    "preconditioners", "problems", "programs", "proximal", "race", "recipes", "scipy", "sketches", "solvers", "steps", "storage",
+    "preconditioners", "problems", "programs", "proximal", "race", "recipes", "scipy", "sketches", "solvers",
+    "splittings", "steps", "storage",
 )  # fmt: skip
 
-__all__ = ["SolveSequence", "__version__", "estimate_memory", "least_squares", "lstsq", "minimize", "solve"]
+__all__ = [
+    "SolveSequence", "__version__", "estimate_memory", "fixed_point", "least_squares", "lstsq", "minimize", "solve",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

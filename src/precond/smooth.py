@@ -106,7 +106,7 @@ def minimize(
             require gradients, the solution is attached to their graph (implicit differentiation; without constraints).
         preconditioner: Of the linear systems inside of Newton's method, and of those of implicit differentiation: a
             `Preconditioner` or its name; one that works by products or secant pairs (``"nystrom"``, `LBFGS`).
-        check_gradients: Compare ``jac`` and ``hessp`` with differences at ``x0`` first.
+        check_gradients: Compare ``jac`` and ``hessp``, and the ``jac`` of constraints, with differences at ``x0`` first.
 
     Returns:
         The result in the form of ``x0``. Its certificate is computed anew at the returned point, in float64 when the
@@ -146,9 +146,13 @@ def minimize(
             raise BadInputError("methods for constraints find their own step: leave lr out")
         if isinstance(method, Method):
             raise IncompatibleError("this Method knows no constraints: use method='interior-point' or 'auto'")
+        if preconditioner is not None:
+            raise BadInputError("methods for constraints precondition their own systems: leave preconditioner out")
+        if check_gradients and jac:
+            _refuse_wrong_derivatives(form, hessp is not None)
         return minimize_constrained(
             _oracles(form), constraints, bounds, method=method, tol=tol, max_iterations=max_iterations,
-            callback=callback,
+            callback=callback, check=check_gradients,
         )  # fmt: skip
     if isinstance(method, ProgramIteration):
         raise IncompatibleError("this method is for problems with constraints: use method='auto'")

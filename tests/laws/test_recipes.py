@@ -11,6 +11,7 @@ from precond.core import (
     Builds,
     Choice,
     CompositeIteration,
+    FixedPointIteration,
     IncompatibleError,
     Iteration,
     Kind,
@@ -36,6 +37,7 @@ BUILT = {
     Builds.PRECONDITIONER: (Preconditioner,),
     Builds.PROGRAM: (ProgramIteration,),
     Builds.COMPOSITE: (CompositeIteration,),
+    Builds.FIXED_POINT: (FixedPointIteration,),
 }
 
 

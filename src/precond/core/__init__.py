@@ -9,6 +9,7 @@ from precond.core.errors import BadInputError, IncompatibleError, PrecondError, 
 from precond.core.evidence import Evidence, need
 from precond.core.extras import MissingExtraError, require
 from precond.core.filter import Filter
+from precond.core.fixed_point import FixedPointIteration, Footing, Proof, Splitting
 from precond.core.iteration import Iteration, Map, Progress, Recycling
 from precond.core.method import Method, Route, Selector
 from precond.core.objective import Objective, Point
@@ -51,6 +52,8 @@ __all__ = [
     "Evidence",
     "Factor",
     "Filter",
+    "FixedPointIteration",
+    "Footing",
     "Full",
     "Health",
     "IncompatibleError",
@@ -78,6 +81,7 @@ __all__ = [
     "Program",
     "ProgramIteration",
     "Progress",
+    "Proof",
     "Range",
     "Recipe",
     "Recycling",
@@ -93,6 +97,7 @@ __all__ = [
     "Shared",
     "Site",
     "Sketch",
+    "Splitting",
     "Spot",
     "Standing",
     "Status",

@@ -202,7 +202,9 @@ class GCRODR(Recycling[Recycled]):
                 if ended:
                     solved = small.residual <= 10 * eps * beta
                     failure = None if solved else Status.FAILED_BREAKDOWN
-                    yield Progress(numbers(np.array([small.residual]), b), step.solution, failure=failure, solved=solved)
+                    yield Progress(
+                        numbers(np.array([small.residual]), b), step.solution, failure=failure, solved=solved
+                    )
                     return
                 yield Progress(numbers(np.array([small.residual]), b), step.solution)
             x = step.solution()

@@ -150,8 +150,10 @@ class Optimizer(torch.optim.Optimizer):
         eager = self.distributor.eager
         for group in self.param_groups:
             for param in group["params"]:
+                if id(param) in self._known:
+                    continue
                 joins = param.requires_grad if eager else param.grad is not None
-                if joins and id(param) not in self._known and param.numel():
+                if joins and param.numel():
                     return self._build()
         return layout
 

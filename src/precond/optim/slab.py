@@ -132,13 +132,14 @@ class Slab:
         self._backend = backend
         self.follow(method)
         self._awake: Awake | None = None
+        self._pieces: dict[int, list[Tensor]] = {}
 
     def follow(self, method: Method) -> None:
         """Take steps by this method from now on, whose state must have the form of that of the one before."""
         self.method = method
         self.turned = turned_momentum(method)
         self.fused = fused_step(method)
-        self.plain = plain(method, self.turned)
+        self.plain = plain(method, self.turned, fuse=self._backend is None)
         self.core = self.plain if self._backend is None else compiled(self.plain, method, self.device, self._backend)
 
     def named_views(self, member: int) -> dict[str, Tensor]:
@@ -167,15 +168,23 @@ class Slab:
         self.offsets = self.state.phase.tolist()
         self.clock = int(self.state.clock.max())
 
-    def tick(self, state: SlabState, members: Sequence[int]) -> None:
-        """Count a step, in the working state of ``members`` and on the host."""
+    def tick(self, state: SlabState, members: Sequence[int], without: Sequence[int] = ()) -> None:
+        """Count a step, in the working state of ``members`` and on the host, but for those at some positions."""
+        if len(without) == len(members):
+            return
         self.pass_by()
-        state.clock.fill_(self.clock)
-        self.count(state, members)
+        if state is not self.state:
+            state.clock.fill_(self.clock)
+        self.count(state, members, without)
 
-    def count(self, state: SlabState, members: Sequence[int]) -> None:
-        """Count a gradient that was absorbed, in the working state of ``members`` and on the host."""
-        state.step.add_(1)
+    def count(self, state: SlabState, members: Sequence[int], without: Sequence[int] = ()) -> None:
+        """Count a gradient that was absorbed, as `tick` does, where the clock does not move."""
+        if without:
+            positions = [position for position in range(len(members)) if position not in without]
+            state.step[positions] += 1
+            members = [members[position] for position in positions]
+        else:
+            state.step.add_(1)
         for i in members:
             self.steps[i] += 1
 
@@ -223,6 +232,12 @@ class Slab:
     def scatter(self, stacked: Tensor, members: Sequence[int]) -> list[Tensor]:
         """Return what a stacked tensor holds for each of ``members``, in the parameters' own shape."""
         return list(stacked.reshape(stacked.shape[0], *self.member_shape).unbind(0))
+
+    def pieces(self, stacked: Tensor) -> list[Tensor]:
+        """Return what a tensor of the state holds for each parameter, in its own shape: views that are made once."""
+        if id(stacked) not in self._pieces:
+            self._pieces[id(stacked)] = self.scatter(stacked, range(len(self.params)))
+        return self._pieces[id(stacked)]
 
     def usable(self, gradient: Tensor, members: Sequence[int]) -> tuple[list[int], Tensor]:
         """Return those of ``members`` whose gradient is finite in every entry, and theirs alone, stacked."""
