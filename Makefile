@@ -45,7 +45,7 @@ race: $(STAMP)  ## Race the default methods on the default problem, or go on whe
 	$(BIN)/precond race $(if $(findstring --resume,$(RACE_ARGS)),,--resume) $(RACE_ARGS)
 
 test: lint  ## Check everything: lint, types, layers, docstrings, tests; PYTEST_ARGS= passes options
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --hypothesis-profile=ci $(PYTEST_ARGS)
 
 lint: $(STAMP)  ## Check style, types of the core, layers of imports and docstrings
 	$(BIN)/ruff check .
@@ -60,7 +60,7 @@ format: $(STAMP)  ## Format the code
 
 docs: $(STAMP)  ## Write the pages that are built from the code
 	$(BIN)/python -m precond.catalogue docs/methods.md
-	$(BIN)/python -m precond.race.schema > docs/results-schema.md
+	$(BIN)/python -m precond.race.results.schema > docs/results-schema.md
 
 clean:  ## Remove the virtual environment and caches; reports of races stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache build dist src/*.egg-info

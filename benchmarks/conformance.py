@@ -47,13 +47,17 @@ BYTES = 16 * 2**30
 """Of address space, for one process."""
 
 
-_WINDOW: Mapping[str, Any] = {"memory": 16, "damping": 0.1}
+_WINDOW: Mapping[str, Any] = {"lr": 1e-2, "memory": 16, "damping": 1.0}
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "m-fac": _WINDOW,
-    "low-rank-m-fac": _WINDOW,
+    "low-rank-m-fac": {"memory": 16, "damping": 0.1},
     "sparse-m-fac": {**_WINDOW, "density": 0.5},
 }
-"""What recipes must be told about problems of a few dozen entries and steps; shown with their names."""
+"""What recipes must be told about problems of a few dozen entries and steps; shown with their names.
+
+Below the squared noise of a gradient, damping lets a window of few gradients take out what they have in common, which
+on these problems is all that leads to the target. The learning rate goes along: steps are divided by the damping.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,8 +85,8 @@ def ours() -> Iterator[Contestant]:
         if Kind.TRAINING in recipe.runs_on:
 
             def make(named: Named, recipe: Any = recipe) -> torch.optim.Optimizer:
-                method = recipe.build(**SETTINGS.get(recipe.name, {}))
-                return Closed(named, method, lr=recipe.lr, weight_decay=recipe.weight_decay)
+                told = {"lr": recipe.lr, **SETTINGS.get(recipe.name, {})}
+                return Closed(named, lr=told.pop("lr"), weight_decay=recipe.weight_decay, method=recipe.build(**told))
 
             told = ", ".join(f"{key}={value}" for key, value in SETTINGS.get(name, {}).items())
             yield Contestant(f"precond {name}" + (f" ({told})" if told else ""), lambda make=make: make)

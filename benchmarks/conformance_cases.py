@@ -663,14 +663,19 @@ def _amp(make: Maker, dtype: torch.dtype) -> None:
     with torch.no_grad():
         before = float(_loss(net, 999))
     for step in range(12):
-        optimizer.zero_grad()
-        with torch.autocast("cpu", dtype):
-            loss = _loss(net, step)
-        scaler.scale(loss).backward()
+
+        def closure(step: int = step) -> Tensor:
+            optimizer.zero_grad()
+            with torch.autocast("cpu", dtype):
+                loss = _loss(net, step)
+            scaler.scale(loss).backward()
+            return loss
+
+        closure()
         if step == 4:
             net[0].weight.grad[0, 0] = math.inf
         kept, scale = [p.detach().clone() for p in net.parameters()], scaler.get_scale()
-        scaler.step(optimizer)
+        scaler.step(optimizer, *([closure] if getattr(optimizer, "replays", False) else []))
         scaler.update()
         if step == 4:
             if not all(torch.equal(k, p.detach()) for k, p in zip(kept, net.parameters(), strict=True)):

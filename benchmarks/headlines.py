@@ -13,38 +13,20 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import importlib
 import importlib.metadata
 import json
 import platform
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
 import precond
+from headline import HEADLINES, SEEDS, TRIALS, Finding, around, headline, iterations, numbers, race, right_hand_side
 from precond.problems.load import load
-from precond.race.results import Interval, Standing
 from precond.recipes.registry import all_recipes
 
 FILE = Path(precond.__file__).parent / "catalogue" / "measured.json"
-TRIALS, SEEDS = 6, 3
-
-Finding = tuple[str, dict[str, float]]
-Measurement = Callable[[], dict[str, Finding]]
-HEADLINES: dict[str, Measurement] = {}
-"""The measurement of each recipe; several recipes may share one."""
-
-
-def headline(*recipes: str) -> Callable[[Measurement], Measurement]:
-    """Declare the decorated function as the measurement of these recipes."""
-
-    def declare(measure: Measurement) -> Measurement:
-        HEADLINES.update(dict.fromkeys(recipes, measure))
-        return measure
-
-    return declare
 
 
 @headline(
@@ -55,17 +37,17 @@ def headline(*recipes: str) -> Callable[[Measurement], Measurement]:
 def digits() -> dict[str, Finding]:
     """Race on digits: the loss at the end and the steps to the target, against AdamW tuned as carefully."""
     names = [name for name, measure in HEADLINES.items() if measure is digits]
-    rows = _race("digits", names)
+    rows = race("digits", names)
     rival = rows["adamw"]
     findings = {}
     for name, row in rows.items():
-        text = f"digits, {TRIALS} trials and {SEEDS} seeds each: validation loss {_around(row.final)} after the horizon"
+        text = f"digits, {TRIALS} trials and {SEEDS} seeds each: validation loss {around(row.final)} after the horizon"
         text += f"; target met by {row.solved} of {row.seeds} seeds"
         text += f" in {row.steps_to_target.mean:.0f} steps" if row.steps_to_target else ""
         if name != "adamw":
-            text += f" (AdamW: {_around(rival.final)}, {rival.solved} of {rival.seeds}"
+            text += f" (AdamW: {around(rival.final)}, {rival.solved} of {rival.seeds}"
             text += f", {rival.steps_to_target.mean:.0f} steps)" if rival.steps_to_target else ")"
-        findings[name] = (f"{text}.", _numbers(row))
+        findings[name] = (f"{text}.", numbers(row))
     return findings
 
 
@@ -74,12 +56,12 @@ def logistic() -> dict[str, Finding]:
     """Race on logistic regression: gradients and Hessian products until the target."""
     names = [name for name, measure in HEADLINES.items() if measure is logistic]
     findings = {}
-    for name, row in _race("logistic", names).items():
+    for name, row in race("logistic", names).items():
         gradients, products = row.work.get("gradients", 0), row.work.get("hvps", 0)
         steps = f"{row.steps_to_target.mean:.0f} steps to the target" if row.steps_to_target else "target not met"
         text = f"logistic regression on breast cancer data, {TRIALS} trials and {SEEDS} seeds: {steps}"
         text += f", a whole run takes {gradients:.0f} gradients and {products:.0f} Hessian products."
-        findings[name] = (text, {**_numbers(row), "gradients": gradients, "hvps": products})
+        findings[name] = (text, {**numbers(row), "gradients": gradients, "hvps": products})
     return findings
 
 
@@ -87,13 +69,13 @@ def logistic() -> dict[str, Finding]:
 def poisson() -> dict[str, Finding]:
     """Count the iterations of CG on the Poisson equation, with each preconditioner."""
     matrix = load("poisson2d").matrix
-    b = _right_hand_side(matrix)
-    plain = _iterations(matrix, b, "cg", "identity")
+    b = right_hand_side(matrix)
+    plain = iterations(matrix, b, "cg", "identity")
     where = f"CG on the 5-point Poisson equation with {matrix.shape[0]} unknowns, relative residual 1e-8"
     alone: Finding = (f"{where}: {plain} iterations.", {"iterations": plain})
     findings = {"cg": alone, "identity": alone}
     for name in ("ssor", "ic0"):
-        count = _iterations(matrix, b, "cg", name)
+        count = iterations(matrix, b, "cg", name)
         findings[name] = (f"{where}: {count} iterations, {plain} without it.", {"iterations": count, "plain": plain})
     return findings
 
@@ -107,8 +89,8 @@ def scaled() -> dict[str, Finding]:
     matrix = scipy.sparse.csr_array(load("poisson2d:n=40").matrix)
     scale = scipy.sparse.diags_array(10 ** np.random.default_rng(0).uniform(-1, 1, matrix.shape[0]))
     matrix = scipy.sparse.csr_array(scale @ matrix @ scale)
-    b = _right_hand_side(matrix)
-    plain, count = (_iterations(matrix, b, "cg", name) for name in ("identity", "jacobi"))
+    b = right_hand_side(matrix)
+    plain, count = (iterations(matrix, b, "cg", name) for name in ("identity", "jacobi"))
     text = (
         f"CG on a Poisson equation with {matrix.shape[0]} unknowns, each scaled by a random factor between 0.1 and 10"
     )
@@ -119,8 +101,8 @@ def scaled() -> dict[str, Finding]:
 def convection() -> dict[str, Finding]:
     """Count the iterations of GMRES on a nonsymmetric system."""
     matrix = load("convection-diffusion").matrix
-    b = _right_hand_side(matrix)
-    plain, preconditioned = (_iterations(matrix, b, "gmres", p) for p in ("identity", "ssor"))
+    b = right_hand_side(matrix)
+    plain, preconditioned = (iterations(matrix, b, "gmres", p) for p in ("identity", "ssor"))
     text = f"convection-diffusion with {matrix.shape[0]} unknowns, relative residual 1e-8: {plain} iterations"
     return {"gmres": (f"{text}, {preconditioned} with SSOR.", {"iterations": plain, "with_ssor": preconditioned})}
 
@@ -129,15 +111,15 @@ def convection() -> dict[str, Finding]:
 def convected() -> dict[str, Finding]:
     """Count the iterations on a nonsymmetric system: of each method alone, and of GMRES with each preconditioner."""
     matrix = load("convection-diffusion").matrix
-    b = _right_hand_side(matrix)
+    b = right_hand_side(matrix)
     where = f"convection-diffusion with {matrix.shape[0]} unknowns, relative residual 1e-8"
-    plain = _iterations(matrix, b, "gmres", "identity")
+    plain = iterations(matrix, b, "gmres", "identity")
     findings = {}
     for name in ("bicgstab", "fgmres"):
-        count = _iterations(matrix, b, name, "identity")
+        count = iterations(matrix, b, name, "identity")
         findings[name] = (f"{where}: {count} iterations, GMRES {plain}.", {"iterations": count, "gmres": plain})
     for name in ("block-jacobi", "ilu0", "ilut"):
-        count = _iterations(matrix, b, "gmres", name)
+        count = iterations(matrix, b, "gmres", name)
         text = f"GMRES on {where}: {count} iterations, {plain} without it."
         findings[name] = (text, {"iterations": count, "plain": plain})
     return findings
@@ -183,8 +165,8 @@ def indefinite() -> dict[str, Finding]:
     matrix = scipy.sparse.csr_array(load("poisson2d:n=40").matrix)
     shift = 0.2 * float(abs(matrix).max())
     shifted = matrix - shift * scipy.sparse.eye_array(matrix.shape[0])
-    b = _right_hand_side(matrix)
-    minres, gmres = (_iterations(shifted, b, method, "identity") for method in ("minres", "gmres"))
+    b = right_hand_side(matrix)
+    minres, gmres = (iterations(shifted, b, method, "identity") for method in ("minres", "gmres"))
     text = f"a Poisson matrix of {matrix.shape[0]} unknowns shifted to be indefinite, relative residual 1e-8: "
     text += f"{minres} iterations; "
     text += f"restarted GMRES takes {gmres}." if gmres > 0 else "restarted GMRES does not get there."
@@ -206,36 +188,8 @@ def least_squares() -> dict[str, Finding]:
     return {"lsqr": (text, {"iterations": result.iterations, "error": error})}
 
 
-def _race(problem: str, names: list[str]) -> dict[str, Standing]:
-    with tempfile.TemporaryDirectory() as folder:
-        result = precond.race.run(problem, names, trials=TRIALS, seeds=SEEDS, out=Path(folder) / "race")
-    return {row.contestant: row for row in result.problems[0].standings}
-
-
-def _right_hand_side(matrix: Any) -> torch.Tensor:
-    return torch.randn(matrix.shape[0], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-
-
-def _iterations(matrix: Any, b: torch.Tensor, method: str, preconditioner: str) -> int:
-    """Return the iterations to the tolerance; -1 when it was not met."""
-    result = precond.solve(matrix, b, method=method, preconditioner=preconditioner, rtol=1e-8)
-    return result.iterations if result.converged else -1
-
-
-def _around(value: Interval | None) -> str:
-    if value is None:
-        return "not finite"
-    return f"{value.mean:.3g}" + (f" ({value.low:.3g} to {value.high:.3g})" if value.low is not None else "")
-
-
-def _numbers(row: Standing) -> dict[str, float]:
-    values: dict[str, float] = {"solved": row.solved, "seeds": row.seeds}
-    for name in ("final", "steps_to_target"):
-        interval = getattr(row, name)
-        if interval is not None:
-            values |= {name: interval.mean}
-            values |= {f"{name}_low": interval.low, f"{name}_high": interval.high} if interval.low is not None else {}
-    return values
+for family in ("headlines_linear", "headlines_programs", "headlines_training"):
+    importlib.import_module(family)
 
 
 def main() -> None:

@@ -20,7 +20,8 @@ import torch
 
 import pages
 import precond
-from precond.race.results import Interval, ProblemResult, RaceResult, Standing
+from precond.race.results.records import Interval, ProblemResult, Standing
+from precond.race.results.result import RaceResult
 
 PROBLEMS = ["stdlib-lm", "digits"]
 METHODS = ["adamw", "muon", "soap", "mars-m", "psgd-kron", "asgo", "turbo-muon"]

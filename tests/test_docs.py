@@ -40,7 +40,7 @@ def test_examples_of_the_readme_run(number: int, tmp_path: Path) -> None:
 
 
 def test_the_committed_schema_is_the_rendered_one() -> None:
-    from precond.race.schema import schema_page
+    from precond.race.results.schema import schema_page
 
     assert (ROOT / "docs" / "results-schema.md").read_text() == schema_page(), "run `make docs` and commit the page"
 

@@ -6,9 +6,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from precond.fixed_points import fixed_point as fixed_point
     from precond.linear import lstsq as lstsq
     from precond.linear import solve as solve
-    from precond.optim.memory import estimate_memory as estimate_memory
+    from precond.memory import estimate_memory as estimate_memory
     from precond.residuals import least_squares as least_squares
     from precond.sequence import SolveSequence as SolveSequence
     from precond.smooth import minimize as minimize
@@ -20,15 +21,19 @@ _functions = {
     "lstsq": "precond.linear",
     "SolveSequence": "precond.sequence",
     "minimize": "precond.smooth",
-    "estimate_memory": "precond.optim.memory",
+    "estimate_memory": "precond.memory",
     "least_squares": "precond.residuals",
+    "fixed_point": "precond.fixed_points",
 }
 _packages = (
-    "catalogue", "core", "filters", "krylov", "math", "operators", "optim", "preconditioners", "problems", "programs",
-    "race", "recipes", "scipy", "sketches", "solvers", "steps", "storage",
+    "catalogue", "core", "filters", "fixed", "krylov", "losses", "math", "operators", "optim", "penalties",
+    "preconditioners", "problems", "programs", "proximal", "race", "recipes", "scipy", "sketches", "solvers",
+    "splittings", "steps", "storage",
 )  # fmt: skip
 
-__all__ = ["SolveSequence", "__version__", "estimate_memory", "least_squares", "lstsq", "minimize", "solve"]
+__all__ = [
+    "SolveSequence", "__version__", "estimate_memory", "fixed_point", "least_squares", "lstsq", "minimize", "solve",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -22,18 +22,27 @@ from precond.core import (
     Status,
     Work,
 )
+from precond.programs.interior_point import InteriorPoint
+from precond.programs.systems import DENSE as MODERATE
 from precond.recipes import registry
+from precond.solvers.check_derivatives import compare
 from precond.solvers.constraints import Block, read_bounds, read_constraints
+from precond.solvers.curvature import Curvature
 from precond.solvers.minimize import Event
+from precond.solvers.program_curvature import tangent_curvature
 from precond.solvers.program_oracles import GivenProgram, TorchProgram
-from precond.solvers.programs import residuals, run_program
+from precond.solvers.programs import ProgramOutcome, residuals, run_program
 from precond.solvers.residuals import DifferenceJacobian
 
 logger = logging.getLogger(__name__)
 
 MAX_ITERATIONS = 3000
-DENSE = 2**31
-"""Bytes that the dense Newton system of the automatic choice may take."""
+ESCAPE = 200
+"""Iterations allowed to a run that leaves a saddle point."""
+SMALL = 1000
+"""Newton systems up to this side are dense; for larger ones sparsity is looked for."""
+DENSE = 2**29
+"""Bytes that a dense Jacobian of the automatic choice may take."""
 FIXED = 1e-10
 """Bounds closer than this times their size fix a variable."""
 
@@ -68,6 +77,7 @@ def minimize_constrained(
     tol: float,
     max_iterations: int | None,
     callback: Callable[[Event], object] | None,
+    check: bool = False,
 ) -> Result:
     """Minimize under constraints; see ``precond.minimize``, which calls this.
 
@@ -76,6 +86,8 @@ def minimize_constrained(
     x0 = oracles.start
     n = x0.numel()
     blocks = [] if constraints is None else read_constraints(constraints, x0, oracles.call)
+    if check:
+        _refuse_wrong_jacobians(blocks, x0)
     lower, upper = read_bounds(bounds, x0)
     fixed = torch.isfinite(upper - lower) & (upper - lower <= FIXED * lower.abs().clamp(min=1))
     if bool(fixed.any()):
@@ -86,7 +98,7 @@ def minimize_constrained(
     form = _Slacked.of(oracles, blocks, lower, upper)
     work = Work()
     program = form.program(work)
-    iteration, label = _resolve(method, program)
+    iteration, label = _resolve(method, program, form.start)
     if program.bounded and not iteration.bounds:
         raise IncompatibleError(
             f"{label} knows no bounds, and inequalities need them: use method='interior-point' (or 'auto')"
@@ -103,10 +115,23 @@ def minimize_constrained(
         program, form.start, iteration, tol=tol, callback=watch,
         max_iterations=MAX_ITERATIONS if max_iterations is None else max_iterations,
     )  # fmt: skip
-    certificate = _certify(form, outcome.iterate, tol)
+    certificate = _certify(form, program, outcome.iterate, tol)
+    curvature = _curvature(program, outcome.iterate) if certificate.holds else None
+    if curvature is not None and curvature.negative and outcome.status is Status.CONVERGED_KKT:
+        better = _escape(program, iteration, outcome, curvature, tol)
+        if better is not None:
+            outcome, certificate = better, _certify(form, program, better.iterate, tol)
+            curvature = _curvature(program, outcome.iterate) if certificate.holds else None
     status = outcome.status
+    if curvature is not None:
+        certificate.extra["smallest curvature"] = curvature.smallest
+        certificate.extra["largest curvature"] = curvature.largest
+    if status is Status.FAILED_INFEASIBLE:
+        certificate.extra["slope of the violation"] = _slope(outcome.iterate)
     if certificate.holds:
         status = Status.CONVERGED_KKT
+        if curvature is not None and curvature.negative:
+            status = Status.CONVERGED_SADDLE
     elif status is Status.CONVERGED_KKT:
         logger.info("the run claimed convergence, and the certificate does not hold: %s", certificate)
         status = Status.FAILED_STAGNATION
@@ -194,7 +219,7 @@ class _Slacked:
         )
 
 
-def _certify(form: _Slacked, iterate: Iterate, tol: float) -> Certificate:
+def _certify(form: _Slacked, solved: Program, iterate: Iterate, tol: float) -> Certificate:
     """Recompute the residuals from the problem, with the slacks that fit best, in float64 if the functions take it."""
     for double in (True, False):
         y, multipliers, z = iterate.site.x, iterate.multipliers, iterate.bound_multipliers
@@ -202,6 +227,8 @@ def _certify(form: _Slacked, iterate: Iterate, tol: float) -> Certificate:
             y, multipliers = y.double(), multipliers.double()
             z = None if z is None else z.double()
         program = form.program(Work(), double=double)
+        if isinstance(program, TorchProgram) and isinstance(solved, TorchProgram):
+            program.share(solved)
         try:
             if bool(form.slacked.any()):  # the distance of c(x) to its bounds is what counts, not the slack's value
                 with torch.no_grad():
@@ -226,8 +253,62 @@ def _certify(form: _Slacked, iterate: Iterate, tol: float) -> Certificate:
     raise AssertionError("the second round returns or raises")
 
 
-def _resolve(method: str | ProgramIteration, program: Program) -> tuple[ProgramIteration, str]:
-    """Return the iteration, and what the result says about it."""
+def _refuse_wrong_jacobians(blocks: list[Block], x0: Tensor) -> None:
+    """Raise where the Jacobian of some constraints disagrees with differences at ``x0``."""
+    for number, block in enumerate(blocks):
+        if block.jacobian is not None:
+            wrong = compare(block.function, block.jacobian(x0), x0)
+            if wrong is not None:
+                raise BadInputError(wrong.message("jac", f"constraint {number} (counted from 0)"))
+
+
+def _curvature(program: Program, iterate: Iterate) -> Curvature | None:
+    """Return the smallest curvature along the constraints; ``None`` where it cannot be told."""
+    if not iterate.site.x.numel():
+        return None
+    eps = torch.finfo(iterate.site.x.dtype).eps
+    try:
+        return tangent_curvature(program, iterate, eps**0.5 if isinstance(program, TorchProgram) else eps**0.25)
+    except KeyboardInterrupt:
+        return None
+    except Exception as error:  # users' functions may not be differentiable twice, in many ways
+        logger.info("the curvature at the solution is not known: %s", error)
+        return None
+
+
+def _escape(
+    program: Program, iteration: ProgramIteration, outcome: ProgramOutcome, curvature: Curvature, tol: float
+) -> ProgramOutcome | None:
+    """Return where a run from a point beside a saddle ends, if that is a solution with a lower objective."""
+    site = outcome.iterate.site
+    reach = 0.1 * max(1.0, float(site.x.norm()))
+    for sign in (1, -1):
+        beside = (site.x + sign * reach * curvature.direction[0].to(site.x)).clamp(program.lower, program.upper)
+        try:
+            found = run_program(program, beside, iteration, tol=tol, max_iterations=ESCAPE)
+        except KeyboardInterrupt:
+            return None
+        lower = float(found.iterate.site.loss) < float(site.loss) - 10 * tol * tol
+        if found.status is Status.CONVERGED_KKT and lower:
+            logger.info("left a saddle point along curvature %.2e", curvature.smallest)
+            return dataclasses.replace(
+                found, iterations=outcome.iterations + found.iterations, history=outcome.history + found.history
+            )
+    return None
+
+
+def _slope(iterate: Iterate) -> float:
+    """Return ``||J'c|| / ||c||``: that it is small is why the violation cannot be reduced nearby."""
+    c = iterate.site.constraints
+    return float(iterate.site.jacobian.rmatvec(c[None])[0].norm() / c.norm().clamp(min=1e-300))
+
+
+def _resolve(method: str | ProgramIteration, program: Program, start: Tensor) -> tuple[ProgramIteration, str]:
+    """Return the iteration, and what the result says about it; large programs are searched for sparsity."""
+    side = program.variables + program.equations
+    sparse = False
+    if side > SMALL and (method in ("auto", "interior-point") or isinstance(method, InteriorPoint)):
+        sparse = isinstance(program, TorchProgram) and program.compress(start)
     if isinstance(method, ProgramIteration):
         return method, type(method).__name__
     if not isinstance(method, str):
@@ -236,9 +317,13 @@ def _resolve(method: str | ProgramIteration, program: Program) -> tuple[ProgramI
         )
     name, label = method, method
     if method == "auto":
-        side = program.variables + program.equations
-        if program.bounded or side * side * 8 <= DENSE:
-            name, label = "interior-point", "interior-point (auto: bounds, or a Newton system that fits into memory)"
+        name = "interior-point"
+        if sparse:
+            label = "interior-point (auto: a sparse Newton system)"
+        elif side <= MODERATE:
+            label = "interior-point (auto: a Newton system that fits into memory)"
+        elif program.bounded or program.equations * program.variables * 8 <= DENSE:
+            label = "interior-point (auto: conjugate gradients on the null space of the constraints)"
         else:
             name, label = "sketched-newton", "sketched-newton (auto: equations alone, too many for a dense system)"
     recipe = registry.find(name)

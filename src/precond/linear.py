@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from precond.core import (
-    BadInputError,
-    Builds,
-    Iteration,
-    Kind,
-    Operator,
-    Preconditioner,
-    Result,
-    Status,
-    UnknownNameError,
-    Work,
-)  # fmt: skip
+from precond.batches import is_batch, solve_batch
+from precond.core import BadInputError, Builds, Iteration, Kind, Operator, Preconditioner, Result, Status, Work
 from precond.operators import as_operator
-from precond.recipes.registry import all_recipes
+from precond.recipes.named import (
+    build_iteration,
+    build_preconditioner,
+    canonical_method,
+    canonical_preconditioner,
+    find_part,
+    name_of,
+)
 from precond.solvers.adjoint import wants_gradient, with_gradient
 from precond.solvers.adjoint_lstsq import check_shape_for_gradient, with_least_squares_gradient
+from precond.solvers.certify import excess
 from precond.solvers.choose import Attempt, Selection, choose_least_squares, choose_system
 from precond.solvers.drive import Callback, Event
 from precond.solvers.forms import Form, read_vectors
@@ -56,12 +56,14 @@ def solve(
     (True, array([1.  , 0.5 , 0.25]))
 
     Args:
-        A: A dense or sparse torch tensor, a NumPy array, a SciPy sparse matrix or LinearOperator, or an `Operator`.
-        b: One right-hand side ``[n]``, or ``k`` of them as columns ``[n, k]``; NumPy or torch.
+        A: A dense or sparse torch tensor, a NumPy array, a SciPy sparse matrix or LinearOperator, or an `Operator`; or
+            a batch of dense matrices ``[members, n, n]``, each a system of its own.
+        b: One right-hand side ``[n]``, or ``k`` of them as columns ``[n, k]``; NumPy or torch. For a batch
+            ``[members, n]`` or ``[members, n, k]``.
         method: ``"auto"``, the name of an iteration ("cg", "block-cg", "minres", "gmres", "fgmres", "gcrodr",
             "bicgstab", "idr", "chebyshev", "richardson", "sor") or an `Iteration`.
-        preconditioner: ``"auto"``, a name ("identity", "jacobi", "block-jacobi", "ssor", "ic0", "ilu0", "ilut", "lu")
-            or a `Preconditioner`.
+        preconditioner: ``"auto"``, a name ("identity", "jacobi", "block-jacobi", "ssor", "ic0", "ict", "ilu0", "ilut",
+            "amg", "ruge-stuben", "schwarz", "circulant", "tau", "lu", "pseudo-inverse") or a `Preconditioner`.
         rtol: Relative tolerance.
         atol: Absolute tolerance.
         max_iterations: Limit on iterations; ``None`` means ten times the size, at least 100.
@@ -77,6 +79,8 @@ def solve(
         UnknownNameError: A name that no recipe has.
     """
     limits = {"rtol": rtol, "atol": atol, "max_iterations": max_iterations}
+    if is_batch(A):
+        return solve_batch(A, b, method=method, preconditioner=preconditioner, x0=x0, callback=callback, **limits)
     differentiate = wants_gradient(A, b)
     run = run_attempts(
         A, b, method, preconditioner, x0, callback, Kind.LINEAR_SYSTEM, choose_system, solve_linear, limits
@@ -173,7 +177,9 @@ def run_attempts(
     start = None if x0 is None else match(read_vectors(x0, "x0")[0], operator, "x0")
 
     work, failures = Work(), list[str]()
+    rows, start, unit = _scaled(rows, start, limits)
     limit = limits.pop("max_iterations")
+    best: Result | None = None
     attempts, reason = _attempts(operator, method, preconditioner, kind, choose)
     for index, (iteration, part, label, patience) in enumerate(attempts):
         why = f"{failures[-1]} did not converge" if failures else reason
@@ -182,12 +188,35 @@ def run_attempts(
         result = driver(
             operator, rows, iteration, held, x0=start, work=work, name=f"{label} ({why})" if why else label,
             callback=_in_form(callback, form), **limits,
-            max_iterations=min(patience, 10 * operator.shape[0]) if later and limit is None else limit,
+            max_iterations=min(patience, 10 * operator.shape[0]) if patience and limit is None else limit,
         )  # fmt: skip
+        if best is None or result.converged or excess(result.certificate) < excess(best.certificate):
+            best = result
         if not later or result.converged or (result.status.group == "stopped" and not _worth_more(result, limit)):
             break
+        if result.status is Status.FAILED_INCONSISTENT:
+            break
         failures.append(label)
-    return Run(dataclasses.replace(result, x=form.restore(result.x)), operator, iteration, held)
+    assert best is not None
+    if unit != 1:
+        best = dataclasses.replace(best, x=best.x * unit)
+        if best.converged and not bool(torch.isfinite(best.x).all()):
+            best = dataclasses.replace(best, status=Status.FAILED_NON_FINITE)
+    result = dataclasses.replace(best, x=form.restore(best.x))
+    return Run(result, operator, iteration, held)
+
+
+_extreme = 1e100
+
+
+def _scaled(rows: Tensor, start: Tensor | None, limits: dict[str, Any]) -> tuple[Tensor, Tensor | None, float]:
+    """Return right-hand sides and starting points in a unit in which squares neither overflow nor vanish, and it."""
+    largest = float(rows.abs().max())
+    if largest == 0 or 1 / _extreme < largest < _extreme:
+        return rows, start, 1.0
+    unit = 2.0 ** math.floor(math.log2(largest))
+    limits["atol"] = limits["atol"] / unit
+    return rows / unit, None if start is None else start / unit, unit
 
 
 def _worth_more(result: Result, limit: int | None) -> bool:
@@ -203,6 +232,7 @@ def _attempts(
     choose: Callable[[Operator], Selection],
 ) -> tuple[list[tuple[Iteration, Preconditioner[Any], str, int]], str]:
     """Return what to try in turn, each with its name, and why the first of them."""
+    method, preconditioner = canonical_method(method, kind), canonical_preconditioner(preconditioner)
     if "auto" not in (method, preconditioner):
         iteration, part = build_iteration(method, kind), build_preconditioner(preconditioner)
         return [(iteration, part, f"{name_of(method)} + {name_of(preconditioner)}", 0)], ""
@@ -229,7 +259,8 @@ def _attempts(
         last = attempt is selection.attempts[-1] and not found  # the driver refuses it, and says why
         if name not in names and (last or not unfit):
             names.append(name)
-            found.append((iteration, part, name, attempt.patience))
+            alone = method != "auto" and preconditioner == "auto"  # the user's iteration: as long as it takes
+            found.append((iteration, part, name, 0 if alone else attempt.patience))
         if method != "auto" and preconditioner == "auto" and found:
             break
     return found, selection.reason
@@ -244,8 +275,7 @@ def _companion(method: str | Iteration, kind: Kind) -> str:
     """Return the name of the preconditioner that an iteration is published with; empty when there is none."""
     if not isinstance(method, str) or method == "auto":
         return ""
-    build_iteration(method, kind)  # refuses unknown names
-    return all_recipes()[method].companion
+    return find_part(method, Builds.ITERATION, kind, "method").companion
 
 
 def match(rows: Tensor, operator: Operator, what: str) -> Tensor:
@@ -258,40 +288,6 @@ def match(rows: Tensor, operator: Operator, what: str) -> Tensor:
             "imaginary parts as two right-hand sides"
         )
     return rows.to(operator.dtype)
-
-
-def build_iteration(method: str | Iteration, kind: Kind = Kind.LINEAR_SYSTEM) -> Iteration:
-    """Return an iteration, built if it is given by name."""
-    if isinstance(method, Iteration):
-        return method
-    return _build(method, Builds.ITERATION, kind, "method", "an Iteration such as precond.krylov.CG()")
-
-
-def build_preconditioner(preconditioner: str | Preconditioner[Any]) -> Preconditioner[Any]:
-    """Return a preconditioner, built if it is given by name."""
-    if isinstance(preconditioner, Preconditioner):
-        return preconditioner
-    expected = "a Preconditioner such as precond.preconditioners.ic0.IC0()"
-    return _build(preconditioner, Builds.PRECONDITIONER, None, "preconditioner", expected)
-
-
-def _build(name: Any, builds: Builds, kind: Kind | None, what: str, expected: str) -> Any:
-    """Build the recipe of this name and sort with its defaults."""
-    if not isinstance(name, str):
-        raise BadInputError(f"{what} is a {type(name).__name__}: give a name or {expected}")
-    known = {
-        recipe.name: recipe
-        for recipe in all_recipes().values()
-        if recipe.builds is builds and (kind is None or kind in recipe.runs_on)
-    }
-    if name not in known:
-        raise UnknownNameError(what, name, [*known, "auto"])
-    return known[name].build()
-
-
-def name_of(part: Any) -> str:
-    """Return the name that a part was given by, or that of its class."""
-    return part if isinstance(part, str) else type(part).__name__
 
 
 def _in_form(callback: Callback | None, form: Form) -> Callback | None:

@@ -4,87 +4,113 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from precond.composite import minimize_composite
 from precond.constrained import Oracles, minimize_constrained
 from precond.core import (
     BadInputError,
     Builds,
     Certificate,
-    Factor,
+    CompositeIteration,
     IncompatibleError,
     Kind,
     Method,
-    Need,
     Objective,
+    Penalty,
+    Preconditioner,
+    Problem,
     ProgramIteration,
     Result,
-    Route,
     Status,
     Work,
 )
 from precond.recipes import registry
-from precond.solvers.layout import Layout
-from precond.solvers.minimize import Event, check_tolerance, run
+from precond.smooth_methods import choose_method
+from precond.solvers.check_derivatives import compare
+from precond.solvers.curvature import Curvature, escape, smallest_curvature
+from precond.solvers.implicit import with_gradient
+from precond.solvers.minimize import Event, Outcome, check_tolerance, run
 from precond.solvers.objectives import GivenObjective, TorchObjective
+from precond.solvers.progress_line import ProgressLine
+from precond.solvers.smooth_forms import SmoothForm
 
 __all__ = ["Event", "minimize"]
 
 logger = logging.getLogger(__name__)
 
 MAX_ITERATIONS = 10_000
+ESCAPES = 10
+"""Saddle points that a run may leave."""
 
 
 def minimize(
-    fun: Callable[..., Any],
-    x0: Any,
+    fun: Callable[..., Any] | Problem,
+    x0: Any = None,
     *,
     jac: Callable[..., Any] | bool | None = None,
     hessp: Callable[..., Any] | None = None,
-    method: str | Method | ProgramIteration = "auto",
+    method: str | Method | ProgramIteration | CompositeIteration = "auto",
     constraints: Any = None,
     bounds: Any = None,
+    penalty: Penalty | Mapping[str, Penalty] | None = None,
     tol: float = 1e-6,
     max_iterations: int | None = None,
     callback: Callable[[Event], object] | None = None,
     lr: float | None = None,
+    args: Sequence[Any] = (),
+    preconditioner: str | Preconditioner[Any] | None = None,
+    check_gradients: bool = False,
 ) -> Result:
     """Minimize a smooth function until the Euclidean norm of its gradient is at most ``tol``.
 
-    Four forms:
+    Six forms:
 
     * a torch function of a tensor ``x0``: derivatives by autograd, and Hessian products by double backward;
     * a torch function of a dict of tensors ``x0``;
     * ``minimize(loss, model)`` with a torch module: ``loss(model)`` returns the full loss, and the parameters that
       require gradients are optimized in place (``model.eval()`` first, if it holds dropout);
     * functions with their own derivatives, in NumPy (or torch, as ``x0`` is): ``fun(x)``, ``jac(x)`` and perhaps
-      ``hessp(x, p)``; with ``jac=True``, ``fun`` returns the value and the gradient.
+      ``hessp(x, p)``; with ``jac=True``, ``fun`` returns the value and the gradient;
+    * one of ``precond.losses`` (a linear model, a quadratic function), whose structure methods can use;
+    * a smooth `Problem` of ``precond.problems``, whose own start is taken unless ``x0`` is given.
+
+    A point where the gradient vanishes is left along negative curvature, if the Hessian has any; the certificate holds
+    the smallest curvature that was found where it ended.
 
     Args:
         fun: The objective.
         x0: Where to start; lists of numbers become a float64 tensor (an array when ``jac`` is given).
         jac: The gradient, or ``True``; ``None`` differentiates ``fun`` by autograd.
         hessp: Products with the Hessian, ``hessp(x, p)``, only with ``jac``.
-        method: Name of a recipe (``precond methods`` lists them), a `Method`, or ``"auto"``: Newton-CG where Hessian
-            products are at hand (which one product finds out), L-BFGS elsewhere; ``Result.method`` says why.
+        method: Name of a recipe (``precond methods`` lists them), a `Method`, or ``"auto"``: Newton's method where
+            Hessian products are at hand (which one product finds out), with factored Hessians where they are small
+            enough, and L-BFGS elsewhere; ``Result.method`` says why.
         constraints: A function ``c(x)`` whose values are to be zero, of torch operations if ``fun`` is; SciPy's
             ``LinearConstraint``, ``NonlinearConstraint`` or dictionaries; or several of these in a list. Inequalities
             get slack variables.
         bounds: A ``scipy.optimize.Bounds``, or a pair (lower, upper) for each variable; ``None`` where there is none.
+        penalty: What is added to ``fun``: one of ``precond.penalties`` (l1, SCAD, MCP, groups, a box), or a dict of them
+            by the names of the variables. ``"auto"`` is then a proximal Newton method on working sets.
         tol: Absolute bound on the Euclidean norm of the gradient; with constraints, on each residual of the optimality
-            conditions: of the Lagrangian's gradient, the constraints, and complementarity.
-        max_iterations: Largest number of iterations; ``None`` means 10 000.
+            conditions: of the Lagrangian's gradient, the constraints, and complementarity; with a penalty, on the
+            distance of ``-grad fun`` to its subdifferential.
+        max_iterations: Largest number of iterations; ``None`` means 10 000, with a penalty 100 000.
         callback: Called with an `Event` at the start and after each iteration; a true return value stops the run.
         lr: Learning rate of first-order methods; ``None`` takes the recipe's default.
+        args: Further arguments of ``fun``, ``jac`` and ``hessp``. Where ``fun`` is a torch function and some of them
+            require gradients, the solution is attached to their graph (implicit differentiation; without constraints).
+        preconditioner: Of the linear systems inside of Newton's method, and of those of implicit differentiation: a
+            `Preconditioner` or its name; one that works by products or secant pairs (``"nystrom"``, `LBFGS`).
+        check_gradients: Compare ``jac`` and ``hessp``, and the ``jac`` of constraints, with differences at ``x0`` first.
 
     Returns:
         The result in the form of ``x0``. Its certificate is computed anew at the returned point, in float64 when the
-        functions allow it; that evaluation is not counted in ``work``.
+        functions allow it; that evaluation is not counted in ``work``, its Hessian products are.
 
     Raises:
         BadInputError: An argument cannot be used; the message says what would do.
@@ -98,237 +124,246 @@ def minimize(
         True
     """
     check_tolerance(tol, max_iterations)
-    form = _Form.of(fun, x0, jac, hessp)
+    fun, x0 = _of_problem(fun, x0)
+    args = tuple(args) if isinstance(args, (tuple, list)) else (args,)
+    wanted = [a for a in args if isinstance(a, Tensor) and a.requires_grad and torch.is_grad_enabled()]
+    fixed = tuple(a.detach() if isinstance(a, Tensor) else a for a in args)
+    form = SmoothForm.of(_bound(fun, fixed), x0, _bound(jac, fixed), _bound(hessp, fixed))
+    if wanted and (constraints is not None or bounds is not None or jac or isinstance(x0, nn.Module)):
+        raise BadInputError(
+            "args require gradients, which flow through minimizers of torch functions of tensors or dicts, without "
+            "constraints: detach them"
+        )
+    if penalty is not None:
+        _refuse_with_penalty(constraints is not None or bounds is not None, lr, preconditioner, wanted, method)
+        return minimize_composite(form, penalty, method, tol=tol, max_iterations=max_iterations, callback=callback)
+    if isinstance(method, CompositeIteration):
+        raise IncompatibleError(
+            "this method is for problems with a penalty: give one, such as precond.penalties.Zero()"
+        )
     if constraints is not None or bounds is not None:
         if lr is not None:
             raise BadInputError("methods for constraints find their own step: leave lr out")
         if isinstance(method, Method):
             raise IncompatibleError("this Method knows no constraints: use method='interior-point' or 'auto'")
+        if preconditioner is not None:
+            raise BadInputError("methods for constraints precondition their own systems: leave preconditioner out")
+        if check_gradients and jac:
+            _refuse_wrong_derivatives(form, hessp is not None)
         return minimize_constrained(
-            form.oracles(), constraints, bounds, method=method, tol=tol, max_iterations=max_iterations,
-            callback=callback,
+            _oracles(form), constraints, bounds, method=method, tol=tol, max_iterations=max_iterations,
+            callback=callback, check=check_gradients,
         )  # fmt: skip
+    if isinstance(method, ProgramIteration):
+        raise IncompatibleError("this method is for problems with constraints: use method='auto'")
+    if check_gradients and jac:
+        _refuse_wrong_derivatives(form, hessp is not None)
+    inner = _preconditioner(preconditioner)
     work = Work()
-    chosen, name, rate = _resolve(method, form, lr, work)
-    objective = form.objective(work, Need.OPERATOR in chosen.needs)
-    watch = None
-    if callback is not None:
-
-        def watch(event: Event) -> object:
-            return callback(
-                dataclasses.replace(
-                    event, x=form.give(event.x[0].clone()), gradient=form.give(event.gradient[0].clone())
-                )
-            )
-
-    outcome = run(
-        objective, form.start, chosen, tol=tol, lr=rate, callback=watch,
-        max_iterations=MAX_ITERATIONS if max_iterations is None else max_iterations,
-    )  # fmt: skip
-    certificate = _certify(form, outcome.point.x, tol)
-    status = outcome.status
+    chosen, name, rate, objective = choose_method(method, form, lr, work, inner)
+    descent = _Descent(form, objective, chosen, rate, tol, callback)
+    outcome = descent.run(MAX_ITERATIONS if max_iterations is None else max_iterations)
+    certificate, status, note = descent.certificate, outcome.status, ""
     if certificate.holds:
-        status = Status.CONVERGED_GRADIENT
+        status = Status.CONVERGED_SADDLE if descent.saddle else Status.CONVERGED_GRADIENT
     elif status is Status.CONVERGED_GRADIENT:
         logger.info("the run claimed convergence, and the certificate does not hold: %s", certificate)
         status = Status.FAILED_STAGNATION
-    return Result(form.finish(outcome.point.x[0]), status, certificate, work, outcome.iterations, name, outcome.history)
+    if status is Status.FAILED_LINE_SEARCH and jac:
+        note = _suspicion(form, outcome.point.x) or ""
+    flat = outcome.point.x[0]
+    if wanted:
+        flat = with_gradient(flat, lambda x, *more: form.call(lambda v: fun(v, *more), x), args, inner)
+    return Result(
+        form.finish(flat), status, certificate, work, outcome.iterations, name, outcome.history, note=note
+    )  # fmt: skip
 
 
-@dataclasses.dataclass(frozen=True)
-class _Form:
-    """One of the forms that a problem may have.
+def _refuse_with_penalty(constrained: bool, lr: Any, preconditioner: Any, wanted: list[Tensor], method: Any) -> None:
+    """Raise where an argument does not go together with a penalty."""
+    if constrained:
+        raise BadInputError(
+            "a penalty and constraints do not go together: write bounds as "
+            "precond.penalties.Within(penalty, lower, upper)"
+        )
+    if lr is not None or preconditioner is not None:
+        raise BadInputError("methods for penalties find their own step and metric: leave lr and preconditioner out")
+    if wanted:
+        raise BadInputError("gradients do not flow through minimizers with a penalty: detach args")
+    if isinstance(method, (Method, ProgramIteration)):
+        raise IncompatibleError(f"{type(method).__name__} knows no penalty: use method='auto'")
+
+
+def _of_problem(fun: Any, x0: Any) -> tuple[Any, Any]:
+    """Return function and starting point; those of a `Problem` where one was given."""
+    if isinstance(fun, Problem):
+        if fun.kind is not Kind.SMOOTH:
+            raise BadInputError(f"{fun.name} is no smooth problem: minimize takes functions and smooth problems")
+        instance = fun.build(0, torch.device("cpu"))  # type: ignore[attr-defined]  # smooth problems build
+        return instance.fun, instance.x0 if x0 is None else x0
+    if x0 is None:
+        raise BadInputError("x0 is missing: say where to start")
+    return fun, x0
+
+
+def _bound(function: Any, args: tuple[Any, ...]) -> Any:
+    """Return a function with its further arguments filled in."""
+    return (lambda *given: function(*given, *args)) if args and callable(function) else function
+
+
+class _Descent:
+    """Runs of one method, each from below the saddle point that the one before ended at.
+
+    Args:
+        form: The problem.
+        objective: Its oracle.
+        method: What to iterate.
+        rate: Learning rate.
+        tol: Bound on the norm of the gradient.
+        callback: The user's.
 
     Attributes:
-        start: The starting point, ``[1, n]``.
-        give: Turns a flat vector ``[n]`` into what a user sees.
-        finish: Turns the flat solution into what the result holds.
-        objective: Makes the objective from an account and whether Hessians will be asked for.
-        curvature: Hessian products cost no differences of gradients.
-        call: Calls a user's function of the variables at a flat vector.
+        certificate: What was recomputed at the last point.
+        saddle: The last point is none of a minimum.
     """
 
-    start: Tensor
-    give: Callable[[Tensor], Any]
-    finish: Callable[[Tensor], Any]
-    objective: Callable[[Work, bool], Objective]
-    curvature: bool
-    call: Callable[[Callable[..., Any], Tensor], Any]
+    def __init__(
+        self, form: SmoothForm, objective: Objective, method: Method, rate: float, tol: float,
+        callback: Callable[[Event], object] | None,
+    ) -> None:  # fmt: skip
+        self._form, self._objective, self._method, self._rate = form, objective, method, rate
+        self._tol, self._callback = tol, callback
+        self._done = 0
+        self.saddle = False
 
-    def oracles(self) -> Oracles:
-        """Return the functions for a problem with constraints."""
-        objective = self.objective(Work(), False)
-        if isinstance(objective, TorchObjective):
-            return Oracles(self.start[0], objective.evaluate, None, self.give, self.call, self.finish)
+    def run(self, limit: int) -> Outcome:
+        """Descend until a minimum, or until there is a reason to stop; at most ``limit`` iterations."""
+        line = ProgressLine(self._tol, limit)
+        start, history = self._form.start, list[float]()
+        try:
+            for last in (*(False,) * ESCAPES, True):
+                outcome = run(
+                    self._objective, start, self._method, tol=self._tol, lr=self._rate,
+                    max_iterations=limit - self._done, callback=None if self._callback is None else self._watch,
+                    progress=lambda count, norm: line.see(self._done + count, norm),
+                )  # fmt: skip
+                history += outcome.history
+                self._done += outcome.iterations
+                outcome = dataclasses.replace(outcome, iterations=self._done, history=history)
+                lower = self._judge(outcome, last or self._done >= limit)
+                if lower is None:
+                    break
+                start = lower
+        finally:
+            line.end()
+        return outcome
 
-        def gradient(x: Tensor) -> Tensor:
-            return objective.point(x[None]).gradient[0]
+    def _watch(self, event: Event) -> object:
+        assert self._callback is not None
+        give = self._form.give
+        return self._callback(dataclasses.replace(
+            event, iteration=self._done + event.iteration, x=give(event.x[0].clone()),
+            gradient=give(event.gradient[0].clone()),
+        ))  # fmt: skip
 
-        return Oracles(self.start[0], lambda x: objective.value(x[None]), gradient, self.give, self.call, self.finish)
+    def _judge(self, outcome: Outcome, last: bool) -> Tensor | None:
+        """Certify a point; return where to go on if it is no minimum."""
+        point = outcome.point
+        self.certificate, oracle, precise = _certify(self._form, point.x, self._tol)
+        self.saddle = False
+        if not self.certificate.holds or not point.x.numel():
+            return None
+        if isinstance(self._objective, TorchObjective) and self._objective.affine:
+            oracle, precise = self._objective, point.x
+        try:
+            found = self._curvature(oracle, precise)
+        except KeyboardInterrupt:
+            return None
+        except Exception as error:  # users' functions may not be differentiable twice, in many ways
+            logger.info("the curvature at the solution is not known: %s", error)
+            return None
+        self.certificate.extra["smallest curvature"] = found.smallest
+        self.certificate.extra["largest curvature"] = found.largest
+        self.saddle = found.negative
+        if not self.saddle or last or outcome.status is not Status.CONVERGED_GRADIENT:
+            return None
+        below = escape(self._objective, point, dataclasses.replace(found, direction=found.direction.to(point.x)))
+        return None if below is None else below.x
 
-    @classmethod
-    def of(cls, fun: Any, x0: Any, jac: Any, hessp: Any) -> _Form:
-        if not callable(fun):
-            raise BadInputError(f"fun must be callable, not {type(fun).__name__}")
-        if hessp is not None and not jac:
-            raise BadInputError("hessp needs jac, too: give both, or neither with a torch function")
-        if isinstance(x0, nn.Module):
-            return cls._module(fun, x0, jac)
-        if isinstance(x0, Mapping):
-            if jac:
-                raise BadInputError("jac works on one vector: pass x0 as a vector, or leave jac out with a dict")
-            return cls._torch(fun, dict(x0))
-        if jac is None or jac is False:
-            if isinstance(x0, np.ndarray):
-                raise BadInputError(
-                    "x0 is a NumPy array and jac is missing: give jac, "
-                    "or write fun with torch operations and pass torch.from_numpy(x0)"
-                )
-            return cls._torch(fun, x0 if isinstance(x0, Tensor) else torch.from_numpy(_array(x0)))
-        return cls._given(fun, x0, jac, hessp)
-
-    @classmethod
-    def _torch(cls, fun: Any, x0: Any) -> _Form:
-        layout = Layout.of(x0)
-
-        def objective(work: Work, curvature: bool) -> Objective:
-            return TorchObjective(lambda flat: fun(layout.restore(flat)), curvature=curvature, work=work)
-
-        def call(function: Callable[..., Any], flat: Tensor) -> Any:
-            return function(layout.restore(flat))
-
-        return cls(layout.flatten(x0)[None], layout.restore, layout.restore, objective, True, call)
-
-    @classmethod
-    def _module(cls, loss: Any, model: nn.Module, jac: Any) -> _Form:
-        if jac:
-            raise BadInputError("a module's loss is differentiated by autograd: leave jac out")
-        parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        if not parameters:
-            raise BadInputError("the module has no parameter that requires a gradient: nothing can be optimized")
-        layout, holder = Layout.of(parameters), _Loss(model, loss)
-
-        def evaluate(flat: Tensor) -> Any:
-            swapped = {f"model.{name}": value for name, value in layout.named(flat).items()}
-            return torch.func.functional_call(holder, swapped, ())
-
-        def finish(flat: Tensor) -> nn.Module:
-            with torch.no_grad():
-                for name, value in layout.named(flat).items():
-                    parameters[name].copy_(value)
-            return model
-
-        def objective(work: Work, curvature: bool) -> Objective:
-            return TorchObjective(evaluate, curvature=curvature, work=work)
-
-        def call(function: Callable[..., Any], flat: Tensor) -> Any:
-            swapped = {f"model.{name}": value for name, value in layout.named(flat).items()}
-            return torch.func.functional_call(_Loss(model, function), swapped, ())
-
-        return cls(layout.flatten(parameters)[None], layout.restore, finish, objective, True, call)
-
-    @classmethod
-    def _given(cls, fun: Any, x0: Any, jac: Any, hessp: Any) -> _Form:
-        if jac is not True and not callable(jac):
-            raise BadInputError(f"jac must be callable, True or None, not {jac!r}")
-        tensor = x0 if isinstance(x0, Tensor) else torch.from_numpy(_array(x0))
-        layout = Layout.of(tensor)
-
-        def give(flat: Tensor) -> Any:
-            shaped = layout.named(flat)[""]
-            return shaped if isinstance(x0, Tensor) else shaped.numpy()
-
-        def objective(work: Work, curvature: bool) -> Objective:
-            return GivenObjective(fun, jac, hessp, give=give, work=work)
-
-        def call(function: Callable[..., Any], flat: Tensor) -> Any:
-            return function(give(flat.clone()))
-
-        return cls(layout.flatten(tensor)[None], give, give, objective, hessp is not None, call)
+    def _curvature(self, oracle: Objective, x: Tensor) -> Curvature:
+        work = self._objective.work
+        eps = torch.finfo(x.dtype).eps
+        differences = isinstance(oracle, GivenObjective) and not oracle.exact
+        spent, oracle.work = oracle.work, work
+        try:
+            return smallest_curvature(oracle.hessian(x), x, work.hvps, eps ** (1 / 3 if differences else 1 / 2))
+        finally:
+            oracle.work = spent
 
 
-class _Loss(nn.Module):
-    """A loss of a model as a module of its own, so that its parameters can be swapped for a moment."""
+def _oracles(form: SmoothForm) -> Oracles:
+    """Return the functions for a problem with constraints."""
+    objective = form.objective(Work(), False)
+    if isinstance(objective, TorchObjective):
+        return Oracles(form.start[0], objective.evaluate, None, form.give, form.call, form.finish)
 
-    def __init__(self, model: nn.Module, loss: Callable[[nn.Module], Any]) -> None:
-        super().__init__()
-        self.model = model
-        self.loss = loss
+    def gradient(x: Tensor) -> Tensor:
+        return objective.point(x[None]).gradient[0]
 
-    def forward(self) -> Any:
-        return self.loss(self.model)
-
-
-def _array(x0: Any) -> np.ndarray:
-    """Return an array, numbers and lists as float64; arrays keep their dtype."""
-    try:
-        array = np.array(x0) if isinstance(x0, (np.ndarray, np.generic)) else np.array(x0, dtype=np.float64)
-        torch.from_numpy(np.empty(0, array.dtype))
-    except (TypeError, ValueError) as error:
-        raise BadInputError(f"x0 cannot be read as a vector of numbers ({error}): pass a tensor or an array") from error
-    return array
+    return Oracles(form.start[0], lambda x: objective.value(x[None]), gradient, form.give, form.call, form.finish)
 
 
-def _resolve(method: str | Method, form: _Form, lr: float | None, work: Work) -> tuple[Method, str, float]:
-    """Return the method, what the result says about it, and the learning rate."""
-    if isinstance(method, Route):
-        raise IncompatibleError("minimize has one flat vector and cannot route: pass one of the route's methods")
-    if isinstance(method, Method):
-        return method, type(method.preconditioner).__name__, _rate(method, lr, None)
-    if not isinstance(method, str):
-        raise BadInputError(f"method must be a name or a Method, not {type(method).__name__}")
-    label = name = method
-    if method == "auto":
-        name, reason = _choose(form, work)
-        label = f"{name} ({reason})"
-    recipe = registry.find(name)
-    if recipe.builds is not Builds.METHOD:
-        fitting = ", ".join(
-            other.name for other in registry.all_recipes().values()
-            if other.builds is Builds.METHOD and Kind.SMOOTH in other.runs_on
-        )  # fmt: skip
-        raise IncompatibleError(f"{name!r} builds no method of minimization: use one of {fitting}")
-    built = recipe.build()
-    if isinstance(built, Route):
-        raise IncompatibleError(f"{name!r} routes parameters by shape; minimize has one flat vector: use 'lbfgs'")
-    return built, label, _rate(built, lr, recipe.lr)
+def _preconditioner(given: str | Preconditioner[Any] | None) -> Preconditioner[Any] | None:
+    """Return the preconditioner of inner systems that was asked for."""
+    if given is None or isinstance(given, Preconditioner):
+        return given
+    if not isinstance(given, str):
+        raise BadInputError(f"preconditioner must be a name or a Preconditioner, not {type(given).__name__}")
+    recipe = registry.find(given)
+    if recipe.builds is not Builds.PRECONDITIONER:
+        raise IncompatibleError(f"{given!r} builds no preconditioner: use 'nystrom', or a Preconditioner")
+    built: Preconditioner[Any] = recipe.build()
+    return built
 
 
-def _choose(form: _Form, work: Work) -> tuple[str, str]:
-    """Return the method for ``"auto"`` and the reason; asks for one Hessian product, which is counted."""
-    if not form.curvature:
-        return "lbfgs", "auto: there is no hessp"
-    try:
-        form.objective(work, True).hessian(form.start).matvec(torch.zeros_like(form.start))
-    except (RuntimeError, NotImplementedError, IncompatibleError) as error:
-        logger.info("the Hessian cannot be had: %s", error)
-        return "lbfgs", "auto: fun cannot be differentiated twice"
-    return "newton-cg", "auto: Hessian products are at hand"
+def _certify(form: SmoothForm, x: Tensor, tol: float) -> tuple[Certificate, Objective, Tensor]:
+    """Recompute the norm of the gradient from the problem, in float64 if its functions take it.
 
-
-def _rate(method: Method, lr: float | None, default: float | None) -> float:
-    if not isinstance(method.step, Factor):
-        if lr is not None:
-            raise BadInputError("this method finds its own step: leave lr out")
-        return 1.0
-    rate = default if lr is None else lr
-    if rate is None:
-        raise BadInputError("this method takes a fixed learning rate: give lr, for example lr=1e-2")
-    if not rate > 0:
-        raise BadInputError(f"lr must be positive, not {lr}")
-    return float(rate)
-
-
-def _certify(form: _Form, x: Tensor, tol: float) -> Certificate:
-    """Recompute the norm of the gradient from the problem, in float64 if its functions take it."""
+    Returns the oracle and the point in that precision, too.
+    """
+    oracle = form.objective(Work(), True)
     point = None
     if x.dtype is not torch.float64:
         try:
-            point = form.objective(Work(), False).point(x.double())
+            point = oracle.point(x.double())
         except Exception:  # users' functions may hold float32 data and refuse a float64 point in any way
             logger.debug("the problem cannot be evaluated in float64; certified in %s", x.dtype)
     if point is None:
-        point = form.objective(Work(), False).point(x)
+        point = oracle.point(x)
     norm = float(point.gradient.double().norm())
     precision = str(point.gradient.dtype).removeprefix("torch.")
-    return Certificate(f"||grad f||_2 ({precision})", norm, float(tol), {"loss": float(point.loss)})
+    quantity = f"||grad f||_2 ({precision})"
+    return Certificate(quantity, norm, float(tol), {"loss": float(point.loss)}), oracle, point.x
+
+
+def _refuse_wrong_derivatives(form: SmoothForm, products: bool) -> None:
+    """Raise `BadInputError` where the user's derivatives at the start disagree with differences."""
+    complaint = _suspicion(form, form.start)
+    if complaint is None and products and form.start.numel():
+        oracle = form.objective(Work(), True)
+        x = form.start
+        v = torch.ones_like(x) / x.shape[1] ** 0.5
+        given = oracle.hessian(x).matvec(v)[0]
+        found = compare(lambda t: oracle.point(x + t * v).gradient[0], given[:, None], x.new_zeros(1))
+        if found is not None:
+            complaint = found.message("hessp", "jac").replace(f", {found.place[1]}]", "]")
+    if complaint is not None:
+        raise BadInputError(complaint)
+
+
+def _suspicion(form: SmoothForm, x: Tensor) -> str | None:
+    """Return what is wrong with the user's gradient at ``x``, if differences tell."""
+    oracle = form.objective(Work(), False)
+    given = oracle.point(x).gradient
+    found = compare(lambda y: oracle.value(y[None])[None], given, x[0])
+    return None if found is None else dataclasses.replace(found, place=found.place[1:]).message("jac", "fun")

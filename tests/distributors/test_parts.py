@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
+from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.distributed.tensor import Partial, Replicate, Shard
 
 from precond.core import BadInputError, IncompatibleError, Scope, Tenant
 from precond.distributors import DataParallel, Local
 from precond.distributors.boxes import box_at, whole_box
 from precond.math.balance import balanced
-from precond.optim import SOAP
+from precond.optim import SOAP, groups_for
 from precond.recipes import matrix, orthogonal
 
 
@@ -59,10 +62,26 @@ def test_methods_say_what_they_must_see() -> None:
 
 
 def test_flat_shards_are_refused_with_the_remedy() -> None:
-    flat = nn.Parameter(torch.zeros(6))
-    flat._is_flat_param = True  # type: ignore[attr-defined]  # as FullyShardedDataParallel marks them
-    with pytest.raises(BadInputError, match="fully_shard"):
-        SOAP([flat])
+    for mark, value in (("_is_flat_param", True), ("_fsdp_flattened", True), ("ds_id", 0)):  # as their makers do
+        flat = nn.Parameter(torch.zeros(6))
+        setattr(flat, mark, value)
+        with pytest.raises(BadInputError, match="fully_shard"):
+            SOAP([flat])
+
+
+@pytest.mark.parametrize("original", [False, True])
+def test_parameters_of_fully_sharded_data_parallel_are_refused(original: bool) -> None:
+    """Also where the wrapper shows the original parameters, which are then pieces of the flat one."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = FullyShardedDataParallel(nn.Linear(3, 2), use_orig_params=original, device_id=torch.device("cpu"))
+        for build in (lambda: SOAP(model.parameters()), lambda: groups_for(model, verbose=False)):
+            with pytest.raises(BadInputError, match="fully_shard"):
+                build()
+    finally:
+        dist.destroy_process_group()
 
 
 def test_distributors_are_named_or_given() -> None:

@@ -10,6 +10,8 @@ from torch import nn
 from precond.core import (
     Builds,
     Choice,
+    CompositeIteration,
+    FixedPointIteration,
     IncompatibleError,
     Iteration,
     Kind,
@@ -34,6 +36,8 @@ BUILT = {
     Builds.ITERATION: (Iteration,),
     Builds.PRECONDITIONER: (Preconditioner,),
     Builds.PROGRAM: (ProgramIteration,),
+    Builds.COMPOSITE: (CompositeIteration,),
+    Builds.FIXED_POINT: (FixedPointIteration,),
 }
 
 

@@ -135,6 +135,26 @@ def test_the_last_layer_is_an_output_layer_unless_its_width_is_taken_up_again() 
     encoder = nn.Sequential(nn.LayerNorm(6), nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 6))
     assert roles_of(encoder)["3.weight"][0] == "hidden"
     assert roles_of(nn.Linear(4, 3))["weight"][0] == "hidden"
+    convolutional = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(8, 10))
+    assert roles_of(convolutional)["3.weight"][0] == "lm_head"
+    recurrent = nn.ModuleDict({"table": nn.Embedding(20, 4), "cell": nn.GRU(4, 6), "out": nn.Linear(6, 20)})
+    assert roles_of(recurrent)["out.weight"][0] == "lm_head"
+
+
+def test_layers_of_published_models() -> None:
+    """Gate and up in one; projections that alternate by heads; decays of state spaces; adapters."""
+    roles = roles_of(nn.ModuleDict({"gate_up_proj": nn.Linear(4, 16), "down_proj": nn.Linear(8, 4)}))
+    assert roles["gate_up_proj.weight"] == ("fused", Stack(0, 2))
+    whole = nn.ModuleDict({"query_key_value": nn.Linear(4, 12), "dense": nn.Linear(12, 4)})
+    assert roles_of(whole)["query_key_value.weight"] == ("hidden", Stack())
+    assert "by heads" in next(d.why for d in decide(whole) if d.name == "query_key_value.weight")
+    mamba = nn.ModuleDict({"x_proj": nn.Linear(8, 6)})
+    mamba.register_parameter("A_log", nn.Parameter(torch.zeros(8, 4)))
+    assert roles_of(mamba)["A_log"][0] == "vector"
+    adapter = nn.ModuleDict({"base": nn.Linear(8, 8), "lora_A": nn.Linear(8, 2), "lora_B": nn.Linear(2, 8)})
+    adapter["base"].requires_grad_(False)
+    assert roles_of(adapter)["base.weight"][0] == "frozen"
+    assert roles_of(adapter)["lora_A.weight"] == roles_of(adapter)["lora_B.weight"] == ("hidden", Stack())
 
 
 def test_fused_projections_are_cut_where_that_makes_squares_or_as_told() -> None:

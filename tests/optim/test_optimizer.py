@@ -12,10 +12,20 @@ import torch
 from torch import nn
 
 import precond
-from precond.core import BadInputError, Cadence, IncompatibleError, Method, Route, Selector, named_tensors
+from precond.core import (
+    BadInputError,
+    Cadence,
+    IncompatibleError,
+    Method,
+    Route,
+    Selector,
+    UnknownNameError,
+    named_tensors,
+)
 from precond.optim.memory import estimate_memory
 from precond.optim.optimizer import Optimizer
 from precond.optim.stagger import phases
+from precond.recipes.matrix import soap
 from tests.optim.toys import Count, Difference, NeedsLoss, NeedsOperator, Sum
 
 PLAIN = Method(preconditioner=Count())
@@ -380,4 +390,24 @@ def test_bad_arguments_are_named() -> None:
 
 def test_public_names() -> None:
     assert precond.__version__
-    assert precond.estimate_memory is estimate_memory
+    assert precond.estimate_memory is precond.optim.estimate_memory
+
+
+def test_memory_is_foreseen_by_name() -> None:
+    """With the settings of the recipe, on the meta device, and with a remedy for names that train nothing."""
+    with torch.device("meta"):
+        model = nn.Sequential(nn.Linear(5, 7), nn.Linear(7, 3, bias=False))
+    real = nn.Sequential(nn.Linear(5, 7), nn.Linear(7, 3, bias=False))
+    for state in ("full", "4-bit"):
+        optimizer = precond.optim.SOAP(real.parameters(), state=state)
+        real(torch.ones(2, 5)).sum().backward()
+        optimizer.step()
+        assert precond.estimate_memory(model, "soap", state=state) == optimizer.state_bytes()
+    with pytest.raises(UnknownNameError, match="soap"):
+        precond.estimate_memory(model, "soup")
+    with pytest.raises(BadInputError, match="no colour"):
+        precond.estimate_memory(model, "soap", colour=1)
+    with pytest.raises(BadInputError, match="trains no network"):
+        precond.estimate_memory(model, "cg")
+    with pytest.raises(BadInputError, match="go with its name"):
+        precond.estimate_memory(model, soap(), state="4-bit")

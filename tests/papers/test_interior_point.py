@@ -12,6 +12,7 @@ import precond
 from precond.math.inertia import equilibrate, factorize
 from precond.problems.classical import ALL
 from precond.programs.filter import Filter
+from precond.programs.newton import DenseNewton
 from precond.programs.regularized import Regularizer
 
 F64 = torch.float64
@@ -99,7 +100,7 @@ def test_equilibration_bounds_every_row() -> None:
 def test_shifts_until_the_step_is_a_minimizer_on_the_constraints() -> None:
     hessian = torch.diag(torch.tensor([-3.0, 2.0, 1.0], dtype=F64))
     jacobian = torch.tensor([[0.0, 1.0, 1.0]], dtype=F64)
-    solver = Regularizer().factorize(hessian, jacobian)
+    solver = Regularizer().factorize(DenseNewton(hessian, jacobian))
     assert solver.shift > 3
     basis = np.linalg.qr(jacobian.T.numpy(), mode="complete")[0][:, 1:]
     reduced = basis.T @ (hessian.numpy() + solver.shift * np.eye(3)) @ basis
@@ -110,7 +111,7 @@ def test_shifts_until_the_step_is_a_minimizer_on_the_constraints() -> None:
 
 def test_dependent_constraints_get_a_second_shift() -> None:
     hessian, rows = torch.eye(3, dtype=F64), torch.tensor([[1.0, 1, 1], [2, 2, 2]], dtype=F64)
-    solver = Regularizer().factorize(hessian, rows)
+    solver = Regularizer().factorize(DenseNewton(hessian, rows))
     assert solver.shift == 0
     assert solver.delta > 0
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import precond
-from precond.core import Advance, Evidence, IncompatibleError, Method, NoState, Search, map_tensors
+from precond.core import Advance, Evidence, Method, NoState, Search, map_tensors
 from precond.core import named_tensors as tensors
 from precond.preconditioners.lbfgs import LBFGS
 from precond.recipes.second_order import lbfgs
@@ -79,8 +79,27 @@ def test_apply_writes_nothing_and_observe_keeps_the_tensors():
     part.apply(state, s)
     for (_, a), (_, b) in zip(tensors(copy), tensors(state), strict=True):
         assert torch.equal(a, b)
-    with pytest.raises(IncompatibleError, match="shift"):
-        part.apply(state, s, shift=1.0)
+
+
+@pytest.mark.parametrize(("memory", "pairs"), [(3, 0), (3, 2), (3, 3), (3, 8), (9, 4)])
+def test_a_shift_is_added_to_the_direct_matrix(memory, pairs):
+    """Against the BFGS updates of the direct matrix, one after the other, from the newest pair's multiple of I."""
+    rng = np.random.default_rng(0)
+    root = rng.normal(size=(6, 6))
+    matrix = root @ root.T + np.eye(6)
+    part = LBFGS(memory)
+    state = part.init(torch.zeros(1, 6, dtype=torch.float64))
+    seen = []
+    for _ in range(pairs):
+        s = rng.normal(size=6)
+        seen.append((s, matrix @ s))
+        feed(part, state, *(torch.from_numpy(v)[None] for v in seen[-1]))
+    b = np.eye(6) if not seen else np.eye(6) * (seen[-1][1] @ seen[-1][1]) / (seen[-1][0] @ seen[-1][1])
+    for s, y in seen[-memory:]:
+        b = b - np.outer(b @ s, b @ s) / (s @ b @ s) + np.outer(y, y) / (y @ s)
+    v = rng.normal(size=(1, 6))
+    want = np.linalg.solve(b + 0.3 * np.eye(6), v[0])
+    np.testing.assert_allclose(part.apply(state, torch.from_numpy(v), shift=0.3)[0].numpy(), want, rtol=1e-9)
 
 
 @pytest.mark.parametrize("bad", [0.0, math.nan, math.inf])

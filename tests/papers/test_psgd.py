@@ -8,6 +8,7 @@ import torch
 
 from precond.core import BadInputError, Evidence
 from precond.filters.clip import ClipAmplitude
+from precond.math.draws import normals
 from precond.math.norms import largest_eigenvalue, largest_singular_value
 from precond.optim import Optimizer, PSGDKron
 from precond.preconditioners.fitted_kron import FittedKron
@@ -26,8 +27,8 @@ def spectral(a):
 
 
 def drawn(shape, step):
-    """Return the noise of a step."""
-    return torch.randn(shape, generator=torch.Generator().manual_seed(2**20 * step)).double().numpy()
+    """Return the noise of a step; what is drawn is no part of the method."""
+    return normals(torch.tensor([step]), torch.empty(1, *shape, dtype=torch.float64))[0].numpy()
 
 
 def on_axis(matrix, tensor, axis):

@@ -41,7 +41,7 @@ class Dense:
             if probe is not None and self.scale is None:
                 scale *= np.mean(probe**2) ** 0.25
             self.d = np.full(self.n, scale)
-        noise = drawn((self.n,), 2**20 * self.t)
+        noise = normals(torch.tensor([self.t]), torch.empty(1, self.n, dtype=torch.float64))[0].numpy()
         w = noise if probe is None else probe
         h = h + (self.damping + EPS * np.abs(h)) * noise
 

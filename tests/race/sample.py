@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
-from precond.race.results import Interval, ProblemResult, RaceResult, Run, Standing
+from precond.race.results.records import Interval, ProblemResult, Run, Standing
+from precond.race.results.result import RaceResult
 
 # name -> (title, decay rate of the metric per step, seconds per step, bytes per parameter)
 CONTESTANTS = {

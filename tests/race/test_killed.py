@@ -10,8 +10,8 @@ import pytest
 
 import precond
 from precond.race.harness import plan_of
-from precond.race.ledger import open_ledger
-from precond.race.results import RaceResult
+from precond.race.ledger.ledger import open_ledger
+from precond.race.results.result import RaceResult
 from tests.race.conftest import arguments, environment, outcome, toy
 
 pytestmark = pytest.mark.usefixtures("without_report")

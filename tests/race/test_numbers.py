@@ -8,9 +8,9 @@ from scipy import stats
 from scipy.stats import qmc
 
 from precond.core import Choice, LogUniform
-from precond.race.curve import Curve
-from precond.race.results import Run
-from precond.race.standings import interval, ranked, standing
+from precond.race.results.records import Run
+from precond.race.results.standings import interval, ranked, standing
+from precond.race.runners.curve import Curve
 from precond.race.tuning import halton, trial_settings
 
 SPACE = {"weight_decay": Choice((0.0, 0.1)), "lr": LogUniform(1e-4, 1e-1), "b": Choice((1, 2, 3))}

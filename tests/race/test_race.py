@@ -9,9 +9,10 @@ import pytest
 import precond
 from precond.core import BadInputError, IncompatibleError, UnknownNameError
 from precond.race import harness
-from precond.race import ledger as ledgers
-from precond.race.ledger import LedgerError, open_ledger
-from precond.race.results import RaceResult
+from precond.race.ledger import ledger as ledgers
+from precond.race.ledger.database import LedgerError
+from precond.race.ledger.ledger import open_ledger
+from precond.race.results.result import RaceResult
 from tests.race.conftest import outcome, toy
 
 pytestmark = pytest.mark.usefixtures("without_report")
@@ -59,7 +60,7 @@ def test_several_processes_get_the_same_result(tmp_path):
     alone = precond.race.run(toy("quick"), **options, out=tmp_path / "alone")
     both = precond.race.run(toy("quick"), **options, out=tmp_path / "both", jobs=2)
     assert outcome(alone) == outcome(both)
-    assert not list((tmp_path / "both").glob("worker-*.log"))
+    assert [log.read_text() for log in (tmp_path / "both").glob("worker-*.log")] == []
     listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
     assert str(tmp_path) not in listed  # no process is left behind
 

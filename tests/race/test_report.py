@@ -19,7 +19,8 @@ from precond.race.report.charts import Palette
 from precond.race.report.papers import known_papers
 from precond.race.report.pictures import picture_names
 from precond.race.report.series import MOST_POINTS, band, thin
-from precond.race.results import ProblemResult, RaceResult, Run
+from precond.race.results.records import ProblemResult, Run
+from precond.race.results.result import RaceResult
 from tests.race import sample
 
 EVIL = "<script>alert(\"1\")</script>&amp; 'quoted' ✓ é $x_1$ 名 </title>\u2028"

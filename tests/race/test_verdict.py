@@ -11,8 +11,9 @@ from precond.race.report.profiles import performance_profiles
 from precond.race.report.ranking import ranking_chart
 from precond.race.report.resolution import Reach, looks, reach, spacing
 from precond.race.report.verdict import headline, ranking, verdict
-from precond.race.results import Interval, ProblemResult, RaceResult, Run
-from precond.race.standings import standing
+from precond.race.results.records import Interval, ProblemResult, Run
+from precond.race.results.result import RaceResult
+from precond.race.results.standings import standing
 
 
 def run(name, slot, steps, *, every=15, horizon=300, final=0.01, kind="final", pace=0.01):

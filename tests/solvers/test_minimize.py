@@ -26,10 +26,13 @@ from precond.core import (
     UnknownNameError,
 )
 from precond.filters.ema import EMA
+from precond.preconditioners.dense_cholesky import DenseCholesky
 from precond.preconditioners.identity import Identity
 from precond.preconditioners.lbfgs import LBFGS
 from precond.recipes import registry
+from precond.smooth import Event
 from precond.steps.armijo import Armijo
+from precond.steps.cubic import Cubic
 from precond.steps.gradient_regularized import GradientRegularized
 from precond.steps.strong_wolfe import StrongWolfe
 
@@ -229,7 +232,8 @@ class Fussy(Preconditioner[NoState]):
     [
         Method(preconditioner=Fussy(), step=Armijo()),
         Method(preconditioner=Identity(), momentum=EMA(0.9), step=Armijo()),
-        Method(preconditioner=LBFGS(), step=GradientRegularized()),
+        Method(preconditioner=DenseCholesky(), step=GradientRegularized()),
+        Method(preconditioner=LBFGS(), step=Cubic()),
     ],
 )
 def test_methods_that_cannot_run_are_refused_before_the_first_step(method):
@@ -546,7 +550,7 @@ class OnceOnly(torch.autograd.Function):
 
 
 def test_auto_says_why():
-    assert precond.minimize(torch_rosen, start()).method == "newton-cg (auto: Hessian products are at hand)"
+    assert precond.minimize(torch_rosen, start()).method == "newton-cholesky (auto: Hessian products are at hand, and a factor fits)"
     for fun in (OnceOnly.apply, lambda x: OnceOnly.apply(x) + (x**4).sum()):
         result = precond.minimize(fun, start())
         assert result.method == "lbfgs (auto: fun cannot be differentiated twice)"
@@ -555,7 +559,7 @@ def test_auto_says_why():
             precond.minimize(fun, start(), method="newton-cg")
     assert precond.minimize(rosen, start().numpy(), jac=rosen_der).method == "lbfgs (auto: there is no hessp)"
     given = precond.minimize(rosen, start().numpy(), jac=rosen_der, hessp=rosen_hess_prod)
-    assert given.method.startswith("newton-cg")
+    assert given.method.startswith("newton-cholesky")
 
 
 # --- every recipe that says that it runs here
@@ -586,3 +590,27 @@ def test_a_wall_of_nan_is_named_after_one_search(method):
     assert result.status is Status.FAILED_NON_FINITE
     assert torch.equal(result.x, torch.full((3,), 0.5).double())
     assert result.work.gradients <= 90
+
+
+def test_gradients_are_clipped_before_any_part_sees_them() -> None:
+    """By the norm of the whole gradient; what is certified is the gradient itself."""
+    target = torch.tensor([30.0, -40.0], dtype=torch.float64)
+    method = Method(preconditioner=Identity(), clip=1.0)
+    start = torch.zeros(2, dtype=torch.float64)
+    seen: list[torch.Tensor] = []
+
+    def watch(event: Event) -> None:
+        seen.append(event.x.clone())
+
+    result = precond.minimize(
+        lambda x: (x - target).square().sum() / 2, start, method=method, lr=0.5, callback=watch, max_iterations=3
+    )
+    expected = [0.5 * k * target / 50 for k in range(4)]
+    for x, y in zip(seen, expected, strict=True):
+        torch.testing.assert_close(x, y)
+    torch.testing.assert_close(float(result.certificate.value), 48.5)
+    result = precond.minimize(lambda x: (x - 1).square().sum() / 2, start, method=method, lr=0.5)
+    assert result.converged
+    search = dataclasses.replace(registry.find("lbfgs").build(), clip=1.0)
+    with pytest.raises(IncompatibleError, match="clip=None"):
+        precond.minimize(lambda x: x.square().sum(), start, method=search)

@@ -316,7 +316,7 @@ BAD = {
     "empty": (dict(A=np.zeros((0, 0)), b=[]), "empty"),
     "empty matrix": (dict(A=np.zeros((0, 3)), b=np.ones(1)), "at least one row"),
     "one dimension": (dict(A=np.ones(3), b=np.ones(3)), "two dimensions"),
-    "three dimensions": (dict(A=np.ones((2, 3, 3)), b=np.ones(3)), "two dimensions"),
+    "three dimensions": (dict(A=np.ones((2, 3, 3)), b=np.ones(4)), "give b"),
     "nan entry": (dict(A=[[1.0, 2.0], [nan, 1.0]], b=[1.0, 1.0]), r"A\[1, 0\] = nan"),
     "sparse nan": (dict(A=scipy.sparse.csr_array([[1.0, 0.0], [0.0, nan]]), b=[1.0, 1.0]), r"A\[1, 1\] = nan"),
     "nan in b": (dict(A=np.eye(2), b=[1.0, nan]), r"b\[1\] = nan"),

@@ -1,21 +1,25 @@
 """The nouns of the library, one file each."""
 
 from precond.core.cadence import Cadence
+from precond.core.composite import Composite, CompositeIteration, Spot, Standing
+from precond.core.coordinates import Coordinates, rows_of
 from precond.core.decay import Decay
 from precond.core.distributor import Agreement, Distributor, Duty, Tenant
 from precond.core.errors import BadInputError, IncompatibleError, PrecondError, RefreshError, UnknownNameError
 from precond.core.evidence import Evidence, need
 from precond.core.extras import MissingExtraError, require
 from precond.core.filter import Filter
+from precond.core.fixed_point import FixedPointIteration, Footing, Proof, Splitting
 from precond.core.iteration import Iteration, Map, Progress, Recycling
 from precond.core.method import Method, Route, Selector
 from precond.core.objective import Objective, Point
 from precond.core.operator import Operator
+from precond.core.penalty import Concave, NoConcave, Penalty, Scalars
 from precond.core.preconditioner import HEALTHY, Health, Preconditioner, Turned
 from precond.core.problem import Budget, Metric, Problem
 from precond.core.program import Iterate, Program, ProgramIteration, Site
 from precond.core.recipe import Builds, Kind, Paper, Recipe
-from precond.core.result import Certificate, Result, Status
+from precond.core.result import Certificate, Member, Result, Status
 from precond.core.roles import Role, rests_as
 from precond.core.sketch import Embedding, Sketch
 from precond.core.space import Choice, LogUniform, Range, Uniform
@@ -35,7 +39,11 @@ __all__ = [
     "Cadence",
     "Certificate",
     "Choice",
+    "Composite",
+    "CompositeIteration",
+    "Concave",
     "Constant",
+    "Coordinates",
     "Decay",
     "Direction",
     "Distributor",
@@ -44,6 +52,8 @@ __all__ = [
     "Evidence",
     "Factor",
     "Filter",
+    "FixedPointIteration",
+    "Footing",
     "Full",
     "Health",
     "IncompatibleError",
@@ -52,15 +62,18 @@ __all__ = [
     "Kind",
     "LogUniform",
     "Map",
+    "Member",
     "Method",
     "Metric",
     "MissingExtraError",
     "Need",
+    "NoConcave",
     "NoState",
     "Objective",
     "Operator",
     "OperatorTraits",
     "Paper",
+    "Penalty",
     "Point",
     "PrecondError",
     "Preconditioner",
@@ -68,6 +81,7 @@ __all__ = [
     "Program",
     "ProgramIteration",
     "Progress",
+    "Proof",
     "Range",
     "Recipe",
     "Recycling",
@@ -76,12 +90,16 @@ __all__ = [
     "Result",
     "Role",
     "Route",
+    "Scalars",
     "Scope",
     "Search",
     "Selector",
     "Shared",
     "Site",
     "Sketch",
+    "Splitting",
+    "Spot",
+    "Standing",
     "Status",
     "StepRule",
     "Storage",
@@ -100,6 +118,7 @@ __all__ = [
     "put_to_rest",
     "require",
     "rests_as",
+    "rows_of",
     "split_members",
     "wake",
 ]

@@ -19,6 +19,9 @@ class Cadence:
             The first refresh of each slab is never delayed.
         statistics: Steps between gradients that costly statistics absorb (`Evidence.counted`); the first always counts.
         start: The step of the first refresh, where it comes before the step; nothing is refreshed earlier.
+        free: Where steps solve systems by products with the Hessian: products that a step may take for nothing. A
+            refresh waits until the products beyond them are as many as those that the last refresh took. ``None``
+            never waits.
     """
 
     every: int = 1
@@ -27,6 +30,7 @@ class Cadence:
     stagger: bool = True
     statistics: int = 1
     start: int = 1
+    free: int | None = None
 
     def __post_init__(self) -> None:
         """Check the interval."""
@@ -42,6 +46,18 @@ class Cadence:
         if step <= self.start and not self.after:
             return step == self.start
         return (step + (offset if self.stagger else 0)) % self.every == 0
+
+    def worth(self, excess: int, taken: int) -> bool:
+        """Whether a refresh that is due pays.
+
+        Args:
+            excess: Products beyond the free ones since the last refresh.
+            taken: Products that the last refresh took.
+
+        Returns:
+            Whether to refresh.
+        """
+        return self.free is None or excess >= max(1, taken)
 
     def counts(self, step: int, offset: int = 0) -> bool:
         """Whether costly statistics absorb the gradient of ``step``, counted from 1: always that before a refresh."""

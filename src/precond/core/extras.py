@@ -7,7 +7,7 @@ from types import ModuleType
 
 from precond.core.errors import PrecondError
 
-EXTRAS = {"optuna": "race", "plotly": "race", "matplotlib": "race", "pandas": "race", "sklearn": "race"}
+EXTRAS = {"pyamg": "amg", "optuna": "race", "plotly": "race", "matplotlib": "race", "pandas": "race", "sklearn": "race"}
 """The extra that brings each optional package, by the package's import name."""
 
 

@@ -65,7 +65,7 @@ class Iteration(abc.ABC):
         Args:
             operator: The linear map ``A``.
             b: Right-hand sides, shape ``[batch, m]``.
-            precondition: Applies ``P`` to a batch of vectors.
+            precondition: Applies ``P`` to a batch of vectors; may return its argument, so do not write to the result.
             x0: Starting points, shape ``[batch, n]``.
 
         Returns:

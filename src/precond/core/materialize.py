@@ -33,7 +33,7 @@ def materialize(operator: Operator, limit: int = LIMIT) -> Tensor:
     Raises:
         IncompatibleError: It would take more.
     """
-    given = operator.dense()
+    given = operator.assembled() if fits(operator, limit) else operator.dense()
     if given is not None:
         return given
     m, n = operator.shape

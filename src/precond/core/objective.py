@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from precond.core.coordinates import Coordinates
 from precond.core.operator import Operator
 from precond.core.work import Work
 
@@ -51,9 +52,22 @@ class Objective(abc.ABC):
         loss, gradient = self._value_and_gradient(x)
         return Point(x, loss, gradient)
 
+    @property
+    def assembles(self) -> bool:
+        """Whether Hessians can be had as matrices without products."""
+        return False
+
     @abc.abstractmethod
     def hessian(self, x: Tensor) -> Operator:
         """Return the Hessian at ``x`` as an operator whose products are counted as ``hvps``."""
+
+    def coordinates(self, x: Tensor) -> Coordinates | None:
+        """Return the function as block coordinate descent sees it, at ``x`` ``[n]``; ``None`` if it has no structure."""
+        return None
+
+    def lipschitz(self) -> float | None:
+        """Return a bound on the largest eigenvalue of the Hessian anywhere; ``None`` if none is known."""
+        return None
 
     def acceleration(self, x: Tensor, d: Tensor) -> Tensor | None:
         """Return ``J' r_dd``, shape ``[1, n]``, for a sum of squares; ``None`` when that is not known.

@@ -66,6 +66,17 @@ class Operator(abc.ABC):
         """Return the matrix as a dense tensor ``[m, n]`` if it is kept as one: do not write to it."""
         return None
 
+    def assembled(self, *, coarse: bool = False) -> Tensor | None:
+        """Return the dense matrix ``[m, n]`` where it costs less than products with all unit vectors.
+
+        Args:
+            coarse: Entries to single precision will do, as for a preconditioner.
+
+        Returns:
+            The matrix, not to be written to, or ``None``.
+        """
+        return self.dense()
+
     def sketched(self, embedding: Embedding) -> Tensor:
         """Return ``S A``, shape ``[size, n]``; ``n`` products when only products are known."""
         n = self.shape[1]

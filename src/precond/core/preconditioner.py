@@ -57,6 +57,8 @@ class Preconditioner(abc.ABC, Generic[S]):
 
     needs: ClassVar[Need] = Need.NOTHING
     scope: ClassVar[Scope] = Scope.ELEMENTWISE
+    trivial: ClassVar[bool] = False
+    """It is the identity, so that a driver may leave it out."""
 
     @property
     def traits(self) -> Traits:

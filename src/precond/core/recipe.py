@@ -24,6 +24,10 @@ class Kind(enum.Enum):
     """A linear least-squares problem ``min ||A x - b||``."""
     PROGRAM = "program"
     """A smooth objective under equations and inequalities."""
+    COMPOSITE = "composite"
+    """A smooth objective plus a penalty with a proximal map."""
+    FIXED_POINT = "fixed-point"
+    """A point that a nonexpansive map leaves alone."""
 
 
 class Builds(enum.Enum):
@@ -37,6 +41,10 @@ class Builds(enum.Enum):
     """A `Preconditioner` for `solve`, written ``iteration+preconditioner`` in a race."""
     PROGRAM = "program"
     """A `ProgramIteration` for `minimize` with constraints."""
+    COMPOSITE = "composite"
+    """A `CompositeIteration` for `minimize` with a penalty."""
+    FIXED_POINT = "fixed-point"
+    """A `FixedPointIteration` for `fixed_point`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +84,7 @@ class Recipe:
         space: What a tuner may vary: arguments of ``build``, and ``lr`` and ``weight_decay`` of the optimizer.
         lr: Default learning rate, for methods of the optimizer.
         weight_decay: Default weight decay, for methods of the optimizer.
+        aliases: Other names that people look for it under, among recipes of its sort.
         companion: For an iteration, the name of the preconditioner that it is published with; taken unless the user
             names another.
     """
@@ -93,6 +102,7 @@ class Recipe:
     lr: float | None = None
     weight_decay: float = 0.0
     companion: str = ""
+    aliases: tuple[str, ...] = ()
 
     @property
     def defaults(self) -> dict[str, Any]:

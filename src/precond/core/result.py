@@ -14,9 +14,26 @@ class Status(enum.Enum):
 
     CONVERGED_RESIDUAL = ("converged", "the residual is within the tolerance", "")
     CONVERGED_GRADIENT = ("converged", "the gradient is within the tolerance", "")
+    CONVERGED_SADDLE = (
+        "converged",
+        "the gradient is within the tolerance, at a point where the Hessian has a negative eigenvalue: no minimum",
+        "start elsewhere",
+    )
     CONVERGED_NORMAL = ("converged", "the normal-equations residual is within the tolerance", "")
     CONVERGED_BACKWARD = ("converged", "the backward error is within the tolerance", "")
     CONVERGED_KKT = ("converged", "the optimality conditions are within the tolerance", "")
+    CONVERGED_STATIONARY = ("converged", "the distance to stationarity is within the tolerance", "")
+    CONVERGED_FIXED_POINT = ("converged", "the residual of the fixed point is within the tolerance", "")
+    PROVEN_INFEASIBLE = (
+        "proven",
+        "no point meets the constraints, and a certificate of that was verified from the problem",
+        "relax or remove constraints",
+    )
+    PROVEN_UNBOUNDED = (
+        "proven",
+        "the dual problem has no solution, and a certificate of that was verified from the problem",
+        "the objective falls forever wherever the constraints can be met: add bounds",
+    )
     STOPPED_STEPS = (
         "stopped",
         "the limit on iterations was reached",
@@ -35,7 +52,12 @@ class Status(enum.Enum):
     FAILED_STAGNATION = (
         "failed",
         "no further progress is possible in this precision",
-        "use float64, a looser tolerance or another preconditioner",
+        "use float64, a looser tolerance or another preconditioner, or precond.lstsq where the matrix may be singular",
+    )
+    FAILED_INCONSISTENT = (
+        "failed",
+        "no solution exists: the matrix is singular, and the residual is orthogonal to its range",
+        "use precond.lstsq for a least-squares solution, or check the right-hand side",
     )
     FAILED_NON_FINITE = (
         "failed",
@@ -66,7 +88,7 @@ class Status(enum.Enum):
 
     @property
     def group(self) -> str:
-        """``"converged"``, ``"stopped"`` or ``"failed"``."""
+        """``"converged"``, ``"proven"``, ``"stopped"`` or ``"failed"``."""
         return str(self.value[0])
 
     @property
@@ -103,6 +125,31 @@ class Certificate:
 
 
 @dataclasses.dataclass(frozen=True)
+class Member:
+    """The outcome of one system of a batch.
+
+    Attributes:
+        status: How its run ended.
+        certificate: What was recomputed from the system at its solution.
+        iterations: Iterations of the method, or steps of refinement after a factorization.
+    """
+
+    status: Status
+    certificate: Certificate
+    iterations: int
+
+    @property
+    def converged(self) -> bool:
+        """Whether the certificate holds."""
+        return self.status.group == "converged"
+
+    @property
+    def message(self) -> str:
+        """One line: what happened, the certificate, and the remedy if there is one."""
+        return _message(self.status, self.certificate)
+
+
+@dataclasses.dataclass(frozen=True)
 class Result:
     """The outcome of ``solve``, ``lstsq`` or ``minimize``.
 
@@ -115,6 +162,9 @@ class Result:
         method: Name of the method, with its preconditioner and why they were chosen when they were.
         history: The method's own residual or gradient norm after each iteration.
         multipliers: Of constraints, ``lambda`` in ``f + lambda' c``, one for each; ``None`` without constraints.
+        members: Of a batch of systems, the outcome of each; status and certificate are then those of the worst, and
+            iterations the most that one took.
+        note: What else was found out, such as a derivative that is wrong; empty when there is nothing.
     """
 
     x: Any
@@ -125,6 +175,8 @@ class Result:
     method: str
     history: list[float] = dataclasses.field(default_factory=list, repr=False)
     multipliers: Any = None
+    members: tuple[Member, ...] = dataclasses.field(default=(), repr=False)
+    note: str = ""
 
     @property
     def converged(self) -> bool:
@@ -134,6 +186,9 @@ class Result:
     @property
     def message(self) -> str:
         """One line: what happened, the certificate, and the remedy if there is one."""
-        text = f"{self.status.reason}: {self.certificate.quantity} = {self.certificate.value:.2e}"
-        text += f" (asked {self.certificate.bound:.2e})"
-        return f"{text}; {self.status.remedy}" if self.status.remedy else text
+        return _message(self.status, self.certificate, self.note)
+
+
+def _message(status: Status, certificate: Certificate, note: str = "") -> str:
+    text = f"{status.reason}: {certificate.quantity} = {certificate.value:.2e} (asked {certificate.bound:.2e})"
+    return "; ".join(part for part in (text, status.remedy, note) if part)

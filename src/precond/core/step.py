@@ -119,6 +119,8 @@ class Search(StepRule[S]):
     needs: ClassVar[Need] = Need.REPLAY
     shifts: ClassVar[bool] = False
     """Whether it calls ``direction`` with a shift other than zero, so that the preconditioner must accept one."""
+    preconditioned: ClassVar[bool] = True
+    """Whether it asks for directions at all (False: it finds its own, and the preconditioner must be the identity)."""
 
     @abc.abstractmethod
     def advance(self, state: S, point: Point, direction: Direction, objective: Objective) -> Advance:

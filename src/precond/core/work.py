@@ -14,7 +14,9 @@ class Work:
         gradients: Gradients (each with its value).
         jacobians: Jacobians of a vector of residuals.
         hvps: Hessian-vector products.
-        matvecs: Products with the operator or its adjoint, one per vector.
+        matvecs: Products with the operator or its adjoint (with constraints: with their Jacobian), one per vector.
+        inner: Iterations of inner solvers, where an outer method counts its own.
+        factorizations: Factorizations of Newton systems.
         applies: Applications of a preconditioner, one per vector or tensor.
         refreshes: Refreshes of a preconditioner.
         refresh_failures: Members of a batch whose refresh failed and kept its last good factor.
@@ -27,6 +29,8 @@ class Work:
     jacobians: int = 0
     hvps: int = 0
     matvecs: int = 0
+    inner: int = 0
+    factorizations: int = 0
     applies: int = 0
     refreshes: int = 0
     refresh_failures: int = 0

@@ -6,11 +6,13 @@ import dataclasses
 from collections.abc import Iterator
 from typing import final
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from precond.core import Iteration, Map, Operator, Progress, Status
-from precond.krylov.inner import column, inner, norm, ratio
+from precond.krylov.inner import norm, numbers
+from precond.math.vectors import Array, inners, move, redirect, rows, subtract
 
 
 @final
@@ -37,40 +39,51 @@ class BiCGStab(Iteration):
     def iterate(self, operator: Operator, b: Tensor, precondition: Map, x0: Tensor) -> Iterator[Progress]:
         """Yield the progress at ``x0``, then after each step; the residual is the recurrence's ``||r||``."""
         eps = torch.finfo(b.dtype).eps
-        x = x0.clone()
-        r = b - operator.matvec(x) if bool(x.any()) else b.clone()
-        yield Progress(norm(r), x.clone)
-        shadow, p = r.clone(), r.clone()
-        rho, vanished = inner(shadow, r), eps**2 * norm(r)
-        fresh = torch.ones_like(rho, dtype=torch.bool)
+        solution = x0.clone()
+        residual = b - operator.matvec(solution) if bool(solution.any()) else b.clone()
+        yield Progress(norm(residual), solution.clone)
+        direction = residual.clone()
+        x, r, p = rows(solution), rows(residual), rows(direction)  # the same memory, for updates in place
+        shadow = rows(residual.clone())
+        rho, size = inners(r, r)
+        shadow_size, vanished = size.copy(), eps**2 * size
+        fresh = np.ones(len(b), dtype=bool)
         while True:
-            active = norm(r) > vanished
-            if not bool(active.any()):
-                yield Progress(norm(r), x.clone, solved=True)
+            active = size > vanished
+            if not active.any():
+                yield Progress(numbers(size, residual), solution.clone, solved=True)
                 return
-            p_hat = precondition(p)
-            v = operator.matvec(p_hat)
-            curvature = inner(shadow, v)
-            broken = active & ~(curvature.abs() > eps**2 * norm(shadow) * norm(v))
-            alpha = torch.where(active & ~broken, ratio(rho, curvature), 0)
-            h = r.addcmul(v, column(alpha), value=-1)
-            h_hat = precondition(h)
-            t = operator.matvec(h_hat)
-            omega = torch.where(active, ratio(inner(t, h), inner(t, t)), 0)
-            x.addcmul_(p_hat, column(alpha)).addcmul_(h_hat, column(omega))
-            r = h.addcmul_(t, column(omega), value=-1)
-            yield Progress(norm(r), x.clone)
+            p_hat = precondition(direction)
+            v = rows(operator.matvec(p_hat))
+            curvature, images = inners(shadow, v)
+            broken = active & ~(abs(curvature) > eps**2 * shadow_size * images)
+            alpha = _ratio(rho, curvature, active & ~broken)
+            subtract(r, alpha, v)  # r is h now
+            h_hat = precondition(residual)
+            t = rows(operator.matvec(h_hat))
+            product, images = inners(r, t)
+            omega = _ratio(product.conj(), images * images, active)
+            before = rho
+            rho, size = move(x, r, alpha, rows(p_hat), omega, rows(h_hat), t, shadow)
+            yield Progress(numbers(size, residual), solution.clone)
 
-            rho, before = inner(shadow, r), rho
-            beta = ratio(rho, before) * ratio(alpha, omega)
-            broken = broken | ~(rho.abs() > eps * norm(shadow) * norm(r)) | (omega == 0) | ~beta.isfinite()
-            broken = broken & (norm(r) > vanished)
-            if bool((broken & fresh & (omega == 0)).any()):
-                yield Progress(norm(r), x.clone, failure=Status.FAILED_BREAKDOWN)
+            ratios = _ratio(rho, before) * _ratio(alpha, omega)
+            broken |= ~(abs(rho) > eps * shadow_size * size) | (omega == 0) | ~np.isfinite(ratios)
+            broken &= size > vanished
+            if (broken & fresh & (omega == 0)).any():
+                yield Progress(numbers(size, residual), solution.clone, failure=Status.FAILED_BREAKDOWN)
                 return
             fresh = broken
-            p = p.addcmul(v, column(omega), value=-1).mul_(column(beta)).add_(r)
-            if bool(broken.any()):
-                p = torch.where(column(broken), r, p)
-                shadow = torch.where(column(broken), r, shadow)
-                rho = torch.where(broken, inner(r, r), rho)
+            if broken.any():
+                again = torch.from_numpy(broken).to(b.device)[:, None]
+                torch.where(again, residual, torch.as_tensor(shadow), out=torch.as_tensor(shadow))
+                ratios = np.where(broken, 0, ratios)
+                rho, shadow_size = np.where(broken, size * size, rho), np.where(broken, size, shadow_size)
+            redirect(p, r, ratios, omega, v)
+
+
+def _ratio(a: Array, b: Array, where: Array | bool = True) -> Array:
+    """Return ``a / b``, and zero where ``b`` is zero or a row is left out."""
+    where = (b != 0) & where
+    with np.errstate(all="ignore"):
+        return np.divide(a, b, out=np.zeros(len(a), np.result_type(a, b)), where=where)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator
 from typing import ClassVar, final
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from precond.core import Iteration, Map, Operator, Progress, Status
-from precond.krylov.inner import add, column, dots, norm, redirect
+from precond.krylov.inner import column, norm, numbers
+from precond.math.vectors import Array, dots, forward, rows, turn
 
 
 @final
@@ -49,41 +50,37 @@ class CG(Iteration):
         yield Progress(norm(r), x.clone)
         z = precondition(r)
         p = z.clone()
-        rho = dots(r, z)
-        eps = torch.finfo(b.dtype).eps
-        vanished = [eps**3 * abs(a) for a in rho]  # below it a row is frozen: <r, P r> is quadratic in r
+        here, left, along = rows(x), rows(r), rows(p)  # the same memory, for updates in place
+        rho = dots(left, rows(z))
+        floor = torch.finfo(b.dtype).eps ** 3 * abs(rho)  # below it a row is frozen: <r, P r> is quadratic in r
+        curvature = np.empty_like(rho)
         first = True
         while True:
-            q = operator.matvec(p)
-            curvature = dots(p, q)
-            active = [a > v for a, v in zip(rho, vanished, strict=True)]
-            if not (all(active) and min(curvature) > 0):
-                stop = _examine(x, r, p, rho, curvature, active, first)
+            q = rows(operator.matvec(p))
+            norms = forward(here, left, along, q, rho, floor, curvature)
+            if norms is None:
+                stop = _examine(x, r, p, rho, curvature, rho > floor, first)
                 if stop is not None:
                     yield stop
                     return
-            alpha = [a / c if on else 0.0 for a, c, on in zip(rho, curvature, active, strict=True)]
-            add(x, alpha, p)
-            add(r, [-a for a in alpha], q)
-            yield Progress(norm(r), x.clone)
+                norms = forward(here, left, along, q, rho, floor, curvature, force=True)
+            yield Progress(numbers(norms, r), x.clone)
             z = precondition(r)
-            rho, before = dots(r, z), rho
-            beta = [a / c if on else 0.0 for a, c, on in zip(rho, before, active, strict=True)]
-            redirect(p, beta, z)
+            turn(along, rows(z), rho, norms * norms if z is r else dots(left, rows(z)), floor)
             first = False
 
 
 def _examine(
-    x: Tensor, r: Tensor, p: Tensor, rho: list[float], curvature: list[float], active: list[bool], first: bool
+    x: Tensor, r: Tensor, p: Tensor, rho: Array, curvature: Array, active: Array, first: bool
 ) -> Progress | None:
     """Return why the iteration ends where a row is done or meets no positive curvature; ``None`` if it goes on."""
-    if any(a < 0 or (a == 0 and size > 0) for a, size in zip(rho, norm(r).tolist(), strict=True)):
+    if ((rho < 0) | ((rho == 0) & (norm(r).cpu().numpy() > 0))).any():
         return Progress(norm(r), x.clone, failure=Status.FAILED_INDEFINITE_PRECONDITIONER)
-    flat = [on and not c > 0 and c == c for on, c in zip(active, curvature, strict=True)]
-    if any(flat):
+    flat = active & (curvature <= 0)
+    if flat.any():
         if first:
-            x = torch.where(column(torch.tensor(flat, device=x.device)), x + p, x)
+            x = torch.where(column(torch.from_numpy(flat).to(x.device)), x + p, x)
         return Progress(norm(r), x.clone, failure=Status.FAILED_INDEFINITE_OPERATOR)
-    if not any(on or not math.isfinite(a) for on, a in zip(active, rho, strict=True)):
+    if not (active | ~np.isfinite(rho)).any():
         return Progress(norm(r), x.clone, solved=True)
     return None

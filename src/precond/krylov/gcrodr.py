@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Map, Operator, Progress, Recycling, Status
-from precond.krylov.inner import norm
+from precond.krylov.inner import norm, numbers
 from precond.krylov.lockstep import lockstep
+from precond.math.vectors import inners, orthogonalize, rows
 
 Matrix = np.ndarray[Any, Any]
 _parallel = 0.7  # what is left of a vector after projection, below which it is projected once more
@@ -190,21 +191,22 @@ class GCRODR(Recycling[Recycled]):
             for j in range(steps):
                 z = cycle.z[j : j + 1] = precondition(cycle.w[k + j : k + j + 1])
                 v = operator.matvec(z)[0]
-                before = float(norm(v))
-                column, v, after = _orthogonalized(v, cycle.w[: k + j + 1])
+                column, before, after = _orthogonalized(v, cycle.w[: k + j + 1])
                 ended = not after > eps * before
                 cycle.g[: k + j + 1, j] = column
                 cycle.g[k + j + 1, j] = 0 if ended else after
                 small.append(cycle.g[k : k + j + 2, j], eps * before)
-                cycle.w[k + j + 1] = 0 if ended else v / after
+                cycle.w[k + j + 1] = 0 if ended else v.mul_(1 / after)
                 cycle.done = j + 1
                 step = _Step(x, cycle, small, j + 1)
                 if ended:
                     solved = small.residual <= 10 * eps * beta
                     failure = None if solved else Status.FAILED_BREAKDOWN
-                    yield Progress(b.new_tensor([small.residual]).abs(), step.solution, failure=failure, solved=solved)
+                    yield Progress(
+                        numbers(np.array([small.residual]), b), step.solution, failure=failure, solved=solved
+                    )
                     return
-                yield Progress(b.new_tensor([small.residual]).abs(), step.solution)
+                yield Progress(numbers(np.array([small.residual]), b), step.solution)
             x = step.solution()
             kept = cycle.deflated(self.keep)
             r = b - operator.matvec(x)
@@ -259,17 +261,15 @@ class _Step:
         return self.x + y @ self.cycle.z[: self.size] - by @ self.cycle.kept.u
 
 
-def _orthogonalized(v: Tensor, basis: Tensor) -> tuple[Matrix, Tensor, float]:
-    """Return the coefficients of ``v`` in an orthonormal basis, what is left of it, and the norm of that."""
-    before = float(norm(v))
-    column = basis.conj() @ v
-    v = v - column @ basis
-    after = float(norm(v))
+def _orthogonalized(v: Tensor, basis: Tensor) -> tuple[Matrix, float, float]:
+    """Project ``v`` on the complement of an orthonormal basis, in place; return its coefficients, and its norms."""
+    vector, space = rows(v), rows(basis)
+    before = float(inners(vector[None], vector[None])[1][0])
+    column = np.zeros(len(basis), complex if v.is_complex() else float)
+    after = orthogonalize(vector, space, column)
     if after < _parallel * before:
-        more = basis.conj() @ v
-        v, column = v - more @ basis, column + more
-        after = float(norm(v))
-    return column.cpu().numpy(), v, after
+        after = orthogonalize(vector, space, column)
+    return column.astype(_numpy(v), copy=False), before, after
 
 
 def _least(ghat: Matrix, overlap: Matrix, keep: int) -> Matrix:

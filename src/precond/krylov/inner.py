@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,27 +27,10 @@ def real_inner(x: Tensor, y: Tensor) -> Tensor:
     return product.real if product.is_complex() else product
 
 
-def dots(x: Tensor, y: Tensor) -> list[float]:
-    """Return the real part of ``x^H y`` of each row as numbers: for methods whose few scalars are not worth tensors."""
-    if x.shape[0] == 1:
-        product = torch.vdot(x[0], y[0]) if x.is_complex() else torch.dot(x[0], y[0])
-        return [product.item() if not product.is_complex() else product.item().real]
-    return real_inner(x, y).tolist()
-
-
-def add(x: Tensor, alpha: list[float], p: Tensor) -> Tensor:
-    """Add ``alpha`` times ``p`` to ``x`` in place, one number for each row."""
-    if len(alpha) == 1:
-        return x.add_(p, alpha=alpha[0])
-    return x.addcmul_(p, column(p.new_tensor(alpha)))
-
-
-def redirect(p: Tensor, beta: list[float], z: Tensor) -> None:
-    """Replace ``p`` by ``z + beta p`` in place, one number for each row."""
-    if len(beta) == 1:
-        torch.add(z, p, alpha=beta[0], out=p)
-    else:
-        p.mul_(column(p.new_tensor(beta))).add_(z)
+def numbers(values: np.ndarray[Any, Any], like: Tensor) -> Tensor:
+    """Return numbers, one for each row, as a tensor ``[batch]`` where ``like`` is."""
+    tensor = torch.from_numpy(values)
+    return tensor if like.is_cpu else tensor.to(like.device)
 
 
 def norm(x: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import ClassVar, final
 
 import torch
@@ -34,8 +34,9 @@ class MINRES(Iteration):
     Fast Iterative Solvers*, 2005, algorithm 6.1.)
 
     Each row of ``b`` is a system of its own; a row whose Krylov space is exhausted stays where it is. When ``A`` is
-    singular and ``b`` not in its range, a pivot ``alpha_1`` vanishes: the iteration ends with ``FAILED_BREAKDOWN`` at
-    the iterate before, which minimizes the residual.
+    singular and ``b`` not in its range, a pivot ``alpha_1`` vanishes, or ``||A r||`` falls far below ``||A|| ||r||``
+    and then rises while ``r`` stays: the iteration ends with ``FAILED_BREAKDOWN`` at the iterate of the least
+    ``||A r||``, which minimizes the residual, in the norm of ``P``.
     """
 
     symmetric_operator: ClassVar[bool] = True
@@ -56,6 +57,7 @@ class MINRES(Iteration):
         c, c_old = torch.ones_like(gamma), torch.ones_like(gamma)
         s, s_old = torch.zeros_like(gamma), torch.zeros_like(gamma)
         w, w_old = torch.zeros_like(r), torch.zeros_like(r)
+        least = _Least(eta, eps)
         while not indefinite:
             # Lanczos; v and v_old are kept as gamma_j v_j
             z = z * column(ratio(torch.ones_like(gamma), gamma))
@@ -74,13 +76,15 @@ class MINRES(Iteration):
             alpha_1 = torch.hypot(alpha_0, gamma_next)
             alpha_2 = s * delta + c_old * c * gamma
             alpha_3 = s_old * gamma
+            slope = torch.hypot(alpha_0, c * gamma_next)  # times |eta|, the norm of A r
             c_old, s_old = c, s
             c, s = ratio(alpha_0, alpha_1), ratio(gamma_next, alpha_1)
             largest = torch.maximum(largest, alpha_1)
             singular = (alpha_1 <= 10 * eps * largest) & (eta.abs() > negligible)
-            if bool(singular.any()):
-                yield Progress(norm(r), x.clone, failure=Status.FAILED_BREAKDOWN)
+            if bool(singular.any()) or least.left_behind(slope, eta):
+                yield Progress(norm(r), least.solution(x), failure=Status.FAILED_BREAKDOWN)
                 return
+            least.see(slope, eta, largest, x)
 
             w_next = z.addcmul(w_old, column(alpha_3), value=-1).addcmul_(w, column(alpha_2), value=-1)
             w_next.mul_(column(ratio(torch.ones_like(alpha_1), alpha_1)))
@@ -96,6 +100,39 @@ class MINRES(Iteration):
             if solved:
                 return
         yield Progress(norm(r), x.clone, failure=Status.FAILED_INDEFINITE_PRECONDITIONER)
+
+
+class _Least:
+    """The iterate at which ``A r`` was least, for rows whose residual cannot vanish.
+
+    Args:
+        eta: Residual norms, shape ``[batch]``.
+        eps: Rounding.
+    """
+
+    def __init__(self, eta: Tensor, eps: float) -> None:
+        self.small = 10 * eps**0.5
+        self.slope, self.eta = torch.full_like(eta, torch.inf), eta.abs()
+        self.x: Tensor | None = None
+
+    def see(self, slope: Tensor, eta: Tensor, largest: Tensor, x: Tensor) -> None:
+        """Keep the iterate of each row whose slope is small, and less than it was."""
+        less = (slope <= self.small * largest) & (slope < self.slope)
+        if bool(less.any()):
+            self.slope = torch.where(less, slope, self.slope)
+            self.eta = torch.where(less, eta.abs(), self.eta)
+            self.x = torch.where(column(less), x, x if self.x is None else self.x)
+
+    def left_behind(self, slope: Tensor, eta: Tensor) -> bool:
+        """Whether the slope of some row rose from its least by far while the residual stayed."""
+        if self.x is None:
+            return False
+        return bool(((slope > 100 * self.slope) & (eta.abs() > 0.99 * self.eta)).any())
+
+    def solution(self, x: Tensor) -> Callable[[], Tensor]:
+        """Return a function that returns the iterates kept, or the current ones where none was."""
+        kept = x if self.x is None else torch.where(column(torch.isfinite(self.slope)), self.x, x)
+        return kept.clone
 
 
 def _dual_norm(z: Tensor, v: Tensor, eps: float) -> tuple[Tensor, bool]:

@@ -52,25 +52,31 @@ class SketchProject(Iteration):
         x = x0.clone()
         r = operator.matvec(x) - b
         size = min(self.size or max(1, b.shape[1] // 2), b.shape[1])
+        matrix = operator.dense() if self.sketch == "rows" else None
         yield Progress(norm(r), x.clone)
         while True:
-            chosen, sketch = self._draw(size, b, generator)
-            y = operator.rmatvec(sketch)  # rows of S' A
+            y, sketched = self._sketched(operator, matrix, r, size, generator)
             dual = precondition(y)
-            sketched = r[:, chosen] if chosen is not None else r @ sketch.mT
             weights = _least(y, dual, sketched)
             step = weights @ dual
             x -= step
             r -= operator.matvec(step)
             yield Progress(norm(r), x.clone)
 
-    def _draw(self, size: int, b: Tensor, generator: torch.Generator) -> tuple[Tensor | None, Tensor]:
-        """Return the chosen equations, if they are, and ``S'`` as rows ``[size, m]``."""
-        m = b.shape[1]
+    def _sketched(
+        self, operator: Operator, matrix: Tensor | None, r: Tensor, size: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Return the rows of ``S' A``, ``[size, n]``, and ``S' r``, ``[batch, size]``."""
+        m = r.shape[1]
         if self.sketch == "rows":
-            chosen = torch.randperm(m, generator=generator, device=b.device)[:size]
-            return chosen, torch.eye(m, dtype=b.dtype, device=b.device)[chosen]
-        return None, torch.randn(size, m, dtype=b.dtype, device=b.device, generator=generator)
+            chosen = torch.randperm(m, generator=generator, device=r.device)[:size]
+            if matrix is not None:
+                return matrix[chosen], r[:, chosen]
+            units = torch.zeros(size, m, dtype=r.dtype, device=r.device)
+            units[torch.arange(size, device=r.device), chosen] = 1
+            return operator.rmatvec(units), r[:, chosen]
+        sketch = torch.randn(size, m, dtype=r.dtype, device=r.device, generator=generator)
+        return operator.rmatvec(sketch), r @ sketch.mT
 
 
 def _least(y: Tensor, dual: Tensor, sketched: Tensor) -> Tensor:

@@ -16,6 +16,8 @@ import scipy.sparse
 Array = np.ndarray[Any, Any]
 Triangle = tuple[Array, Array, Array]
 """Row pointers, columns and values of a strictly triangular CSR matrix."""
+Sweep = tuple[Array, Array, Array, Array]
+"""A triangle without the entries beside its diagonal, and these, length ``n``."""
 
 
 @functools.cache
@@ -46,6 +48,39 @@ def incomplete_cholesky(indptr: Array, indices: Array, data: Array, shift: float
     return factor, int(_kernels().incomplete_cholesky(indptr, indices, factor, shift, smallest))
 
 
+def threshold_cholesky(
+    matrix: scipy.sparse.csr_array, shift: float, smallest: float, drop: float, extra: int
+) -> tuple[Triangle, int]:
+    """Factor ``A + shift I ~ L L^H`` with fill where it is large: ICT.
+
+    Of column ``j`` entries of at most ``drop`` times the norm of the column of ``A`` (its part from the diagonal down)
+    are dropped, then all but the largest: as many as ``A`` has there, and ``extra`` more.
+
+    Args:
+        matrix: Hermitian, CSR with sorted columns.
+        shift: Added to each diagonal entry.
+        smallest: Pivots must be larger than this.
+        drop: Threshold, relative.
+        extra: Additional entries of a column.
+
+    Returns:
+        The rows of ``L``, each ending with its diagonal entry, and the column of the first pivot that is too small (-1
+        when none is).
+    """
+    upper = scipy.sparse.csr_array(scipy.sparse.triu(matrix))
+    n = matrix.shape[0]
+    room = upper.nnz + n * (1 + min(extra, n))
+    lp, li, lx = np.zeros(n + 1, np.int64), np.empty(room, np.int32), np.empty(room, matrix.dtype)
+    failed = int(
+        _kernels().threshold_cholesky(upper.indptr, upper.indices, upper.data, shift, smallest, drop, extra, lp, li, lx)
+    )
+    if failed >= 0:
+        return (lp, li[:0], lx[:0]), failed
+    size = int(lp[-1])
+    lower = scipy.sparse.csc_array((lx[:size], li[:size], lp), shape=(n, n)).tocsr()  # sorted, the diagonal last
+    return (lower.indptr, lower.indices, lower.data), -1
+
+
 def incomplete_lu(indptr: Array, indices: Array, data: Array, diagonal: Array, smallest: float) -> tuple[Array, int]:
     """Factor ``A ~ L U`` on the pattern of ``A``: ILU(0), with unit diagonal in ``L``.
 
@@ -64,13 +99,69 @@ def incomplete_lu(indptr: Array, indices: Array, data: Array, diagonal: Array, s
     return factors, int(_kernels().incomplete_lu(indptr, indices, factors, diagonal, smallest))
 
 
-def two_sweeps(lower: Triangle, upper: Triangle, scales: tuple[Array, Array, Array], v: Array) -> Array:
+def sweep(triangle: Triangle, offset: int) -> Sweep:
+    """Return a triangle with the entries beside the diagonal taken out.
+
+    Args:
+        triangle: The triangle.
+        offset: -1 for a lower triangle, 1 for an upper one.
+
+    Returns:
+        What `two_sweeps` takes.
+    """
+    indptr, indices, data = triangle
+    pointers, columns, values = np.empty_like(indptr), np.empty_like(indices), np.empty_like(data)
+    beside = np.empty(indptr.size - 1, data.dtype)
+    left = _kernels().beside_diagonal(indptr, indices, data, offset, pointers, columns, values, beside)
+    return pointers, columns[:left], values[:left], beside
+
+
+def scaled_lower(matrix: scipy.sparse.csr_array, scale: Array) -> Triangle:
+    """Return the lower triangle of ``S A S``, every row ending with its diagonal entry, stored or not.
+
+    Args:
+        matrix: CSR with sorted columns.
+        scale: The diagonal of ``S``.
+
+    Returns:
+        Row pointers, columns and values.
+    """
+    n = matrix.shape[0]
+    pointers = np.empty(n + 1, matrix.indptr.dtype)
+    columns, values = np.empty(matrix.nnz + n, matrix.indices.dtype), np.empty(matrix.nnz + n, matrix.dtype)
+    size = _kernels().scaled_lower(matrix.indptr, matrix.indices, matrix.data, scale, pointers, columns, values)
+    return pointers, columns[:size].copy(), values[:size].copy()
+
+
+def cholesky_sweeps(factor: Triangle, scale: Array) -> tuple[Sweep, Sweep, Array]:
+    """Return what `two_sweeps` needs to apply ``S L^-H L^-1 S``.
+
+    Args:
+        factor: ``L`` in rows, each ending with its diagonal entry.
+        scale: The diagonal of ``S``, positive.
+
+    Returns:
+        The lower and the upper triangle, and the diagonal between them; the outer scalings are ones.
+    """
+    indptr, indices, data = factor
+    n, inside = scale.size, indices.size - scale.size
+    small = np.uint32 if indices.size < 2**32 else np.uint64
+    lower = np.empty(n + 1, small), np.empty(inside, small), np.empty(inside, data.dtype), np.empty(n, data.dtype)
+    upper = tuple(np.empty_like(part) for part in lower)
+    between = np.empty(n, scale.dtype)
+    _kernels().cholesky_sweeps(indptr, indices, data, scale, *lower, *upper, between)
+    left = int(lower[0][-1])
+    cut = [(parts[0], parts[1][:left], parts[2][:left], parts[3]) for parts in (lower, upper)]
+    return cut[0], cut[1], between
+
+
+def two_sweeps(lower: Sweep, upper: Sweep, scales: tuple[Array, Array, Array], v: Array) -> Array:
     """Sweep forth and back with a pair of triangles, for each row of ``v``.
 
     Args:
         lower: The strictly lower triangular ``L``.
         upper: The strictly upper triangular ``U``.
-        scales: The diagonals ``S1, S2, S3``, each of length ``n``.
+        scales: The diagonals ``S1, S2, S3``, each of length ``n``; empty ones stand for ones in ``S1`` and ``S3``.
         v: Shape ``[batch, n]``, rows contiguous.
 
     Returns:
@@ -106,6 +197,12 @@ def arrays(triangle: scipy.sparse.sparray) -> Triangle:
     csr.sort_indices()
     small = np.uint32 if max(csr.nnz, csr.shape[0]) < 2**32 else np.uint64
     return csr.indptr.astype(small), csr.indices.astype(small), csr.data
+
+
+def adjoint_sweep(triangle: Sweep, offset: int) -> Sweep:
+    """Return the conjugate transpose of a lower (``offset = -1``) or upper (``offset = 1``) triangle."""
+    pointers, columns, values = transposed(triangle[:3])
+    return pointers, columns, values, np.roll(triangle[3].conj(), offset)
 
 
 def transposed(triangle: Triangle) -> Triangle:

@@ -36,6 +36,84 @@ def incomplete_cholesky(indptr, indices, data, shift, smallest):
 
 
 @numba.njit(cache=True, nogil=True)
+def threshold_cholesky(indptr, indices, data, shift, smallest, drop, extra, lp, li, lx):
+    """Factor column by column, from the rows of the upper triangle (its conjugates are the columns of the lower one).
+
+    Writes the columns of ``L``, each beginning with its diagonal entry and sorted; returns the column that failed, or
+    -1. Columns before are found by lists: ``link`` joins those whose next entry stands in the same row.
+    """
+    n = indptr.size - 1
+    work = np.zeros(n, data.dtype)
+    inside = np.zeros(n, np.bool_)
+    touched = np.empty(n, np.int64)
+    link, head = np.full(n, -1, np.int64), np.full(n, -1, np.int64)
+    place = np.zeros(n, np.int64)
+    k = 0
+    for j in range(n):
+        lp[j] = k
+        count, size, pivot = 0, 0.0, shift
+        for t in range(indptr[j], indptr[j + 1]):
+            i = indices[t]
+            size += abs(data[t]) ** 2
+            if i == j:
+                pivot += data[t].real
+            else:
+                work[i] = np.conj(data[t])
+                inside[i] = True
+                touched[count] = i
+                count += 1
+        stored = count
+        column = head[j]
+        while column >= 0:
+            following = link[column]
+            t = place[column]
+            factor = np.conj(lx[t])
+            pivot -= abs(factor) ** 2
+            for u in range(t + 1, lp[column + 1]):
+                i = li[u]
+                if not inside[i]:
+                    inside[i] = True
+                    work[i] = 0
+                    touched[count] = i
+                    count += 1
+                work[i] -= lx[u] * factor
+            if t + 1 < lp[column + 1]:
+                place[column] = t + 1
+                link[column] = head[li[t + 1]]
+                head[li[t + 1]] = column
+            column = following
+        if not pivot > smallest:  # also catches NaN
+            return j
+        root = np.sqrt(pivot)
+        li[k], lx[k] = j, root
+        k += 1
+        bound = drop * np.sqrt(size)
+        kept = 0
+        for t in range(count):
+            i = touched[t]
+            inside[i] = False
+            if abs(work[i]) > bound:
+                touched[kept] = i
+                kept += 1
+        rows = touched[:kept]
+        if kept > stored + extra:
+            sizes = np.empty(kept)
+            for t in range(kept):
+                sizes[t] = -abs(work[rows[t]])
+            rows = rows[np.argsort(sizes)[: stored + extra]]
+        rows = np.sort(rows)
+        for t in range(rows.size):
+            li[k], lx[k] = rows[t], work[rows[t]] / root
+            k += 1
+        lp[j + 1] = k
+        if rows.size:
+            place[j] = lp[j] + 1
+            link[j] = head[rows[0]]
+            head[rows[0]] = j
+    return -1
+
+
+@numba.njit(cache=True, nogil=True)
 def incomplete_lu(indptr, indices, data, diagonal, smallest):
     """Overwrite ``data`` by the ILU(0) factors (unit lower, upper); return the row that failed, or -1."""
     n = indptr.size - 1
@@ -60,23 +138,112 @@ def incomplete_lu(indptr, indices, data, diagonal, smallest):
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"contract", "nsz"})  # a multiply-add shortens the chain of each row
-def two_sweeps(lp, li, lx, up, ui, ux, s1, s2, s3, v, out):
-    """Write ``S3 (I + U)^-1 S2 (I + L)^-1 S1 v`` to ``out``, row by row; ``p, i, x`` are pointers, columns, values."""
-    n = s1.size
+def two_sweeps(lp, li, lx, lb, up, ui, ux, ub, s1, s2, s3, v, out):
+    """Write ``S3 (I + U)^-1 S2 (I + L)^-1 S1 v`` to ``out``, row by row; ``p, i, x`` are pointers, columns, values.
+
+    The entries beside the diagonal, ``b``, stand apart: what they multiply was computed just before and is still in a
+    register, while memory would give it back only some ten cycles later. Empty ``s1`` and ``s3`` stand for ones.
+    """
+    n = s2.size
     for row in range(v.shape[0]):
         w, y = v[row], out[row]
+        before = y.dtype.type(0)
+        start = lp[0]
         for i in range(n):
-            total = s1[i] * w[i]
-            for t in range(lp[i], lp[i + 1]):
+            total = s1[i] * w[i] if s1.size else w[i]
+            end = lp[i + 1]
+            for t in range(start, end):
                 total -= lx[t] * y[li[t]]
-            y[i] = total
+            before = total - lb[i] * before
+            y[i] = before
+            start = end
+        before = y.dtype.type(0)
+        end = up[n]
         for i in range(n - 1, -1, -1):
             total = s2[i] * y[i]
-            for t in range(up[i + 1] - 1, up[i] - 1, -1):  # the nearest column, just computed, comes last
+            start = up[i]
+            for t in range(start, end):
                 total -= ux[t] * y[ui[t]]
-            y[i] = total
-        for i in range(n):
-            y[i] *= s3[i]
+            before = total - ub[i] * before
+            y[i] = before
+            end = start
+        if s3.size:
+            for i in range(n):
+                y[i] *= s3[i]
+
+
+@numba.njit(cache=True, nogil=True)
+def beside_diagonal(indptr, indices, data, offset, p, i, x, beside):
+    """Copy a triangle, taking the entries at ``offset`` from the diagonal out of it; return how many are left."""
+    k = 0
+    for row in range(indptr.size - 1):
+        p[row] = k
+        beside[row] = 0
+        for t in range(indptr[row], indptr[row + 1]):
+            if np.int64(indices[t]) == row + offset:
+                beside[row] = data[t]
+            else:
+                i[k], x[k] = indices[t], data[t]
+                k += 1
+    p[indptr.size - 1] = k
+    return k
+
+
+@numba.njit(cache=True, nogil=True)
+def scaled_lower(indptr, indices, data, scale, p, i, x):
+    """Copy the lower triangle of ``S A S`` from sorted rows, a place for the diagonal entry last; return its size."""
+    k = 0
+    for row in range(indptr.size - 1):
+        p[row] = k
+        diagonal = x.dtype.type(0)
+        for t in range(indptr[row], indptr[row + 1]):
+            j = indices[t]
+            if j < row:
+                i[k], x[k] = j, data[t] * (scale[row] * scale[j])
+                k += 1
+            elif j == row:
+                diagonal = data[t] * (scale[row] * scale[row])
+        i[k], x[k] = row, diagonal
+        k += 1
+    p[indptr.size - 1] = k
+    return k
+
+
+@numba.njit(cache=True, nogil=True)
+def cholesky_sweeps(indptr, indices, data, scale, lp, li, lx, lb, up, ui, ux, ub, s2):
+    """Write what `two_sweeps` needs for ``S L^-H L^-1 S``, without scalings but ``S2``, from the rows of ``L``.
+
+    With ``p`` the diagonal of ``L``: ``S L^-H L^-1 S = (I + T^H)^-1 S2 (I + T)^-1``, where ``T`` is the strict triangle
+    of ``S^-1 L diag(1/p) S``, and ``S2 = S^2 / p^2``.
+    """
+    n = scale.size
+    up[:] = 0
+    ub[:] = 0
+    k = 0
+    for row in range(n):
+        lp[row] = k
+        lb[row] = 0
+        last = indptr[row + 1] - 1
+        s2[row] = (scale[row] / data[last].real) ** 2
+        for t in range(indptr[row], last):
+            j = indices[t]
+            value = data[t] / data[indptr[j + 1] - 1]
+            if j == row - 1:
+                lb[row] = value * scale[j] / scale[row]
+                ub[j] = np.conj(value) * scale[j] / scale[row]
+            else:
+                li[k], lx[k] = j, value * scale[j] / scale[row]
+                up[j + 1] += 1
+                k += 1
+    lp[n] = k
+    for row in range(n):
+        up[row + 1] += up[row]
+    fill = up[:-1].copy()
+    for row in range(n):  # by columns of T, which are rows of U
+        for t in range(lp[row], lp[row + 1]):
+            j = li[t]
+            ui[fill[j]], ux[fill[j]] = row, np.conj(lx[t])
+            fill[j] += 1
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"contract", "nsz"})

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse
 
-from precond.math.incomplete import Array, Triangle, arrays
+from precond.math.incomplete import Array, Sweep, arrays, sweep
 
 
 def relaxation(
     matrix: scipy.sparse.csr_array, omega: float, *, symmetric: bool = True
-) -> tuple[Triangle, Triangle, tuple[Array, Array, Array], int]:
+) -> tuple[Sweep, Sweep, tuple[Array, Array, Array], int]:
     """Return what `two_sweeps` needs for a sweep of SOR, or for one forth and one back (SSOR).
 
     With ``A = L + D + U``: forth alone is ``(D / omega + L)^-1``, both are
@@ -34,5 +34,6 @@ def relaxation(
         scipy.sparse.triu(scaled, 1) if symmetric else scipy.sparse.csr_array(matrix.shape, dtype=matrix.dtype)
     )
     one = np.ones_like(diagonal)
+    none = one[:0]
     first = omega * (2 - omega) / diagonal if symmetric else omega / diagonal
-    return lower, upper, (first.astype(matrix.dtype), one, one), zeros
+    return sweep(lower, -1), sweep(upper, 1), (first.astype(matrix.dtype), one, none), zeros

@@ -7,6 +7,7 @@ product takes 0.8 of the time of SciPy's, and a small one half, as there is less
 from __future__ import annotations
 
 import functools
+import math
 from types import ModuleType
 from typing import Any
 
@@ -46,3 +47,18 @@ def rows_times_csr(parts: tuple[Array, Array, Array], x: Array) -> Array:
     out = np.empty((x.shape[0], indptr.size - 1), dtype)
     _kernels().rows_times_csr(indptr, indices, data, x, out)
     return out
+
+
+def asymmetry(matrix: scipy.sparse.csr_array, limit: float = math.inf) -> float:
+    """Return the largest ``|a_ij - conj(a_ji)| / |a_ij|`` of a sparse matrix, infinite when it is not square.
+
+    Args:
+        matrix: With sorted indices and no duplicates.
+        limit: Beyond it the search ends with what was found.
+
+    Returns:
+        The asymmetry.
+    """
+    if matrix.shape[0] != matrix.shape[1]:
+        return math.inf
+    return float(_kernels().asymmetry(matrix.indptr, matrix.indices, matrix.data, limit))

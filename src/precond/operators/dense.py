@@ -10,8 +10,11 @@ import torch
 from torch import Tensor
 
 from precond.core import Embedding, Operator, OperatorTraits
+from precond.math.dense import examine, symmetric_product
 from precond.math.tall import column_norms, normal_products
 from precond.operators.checks import DECLARED, check_finite, check_shape, refuse_symmetric, working_dtype
+
+_worthwhile = 64  # order from which a product that reads one half of the matrix is faster
 
 
 class DenseOperator(Operator):
@@ -42,6 +45,8 @@ class DenseOperator(Operator):
         if definite is None and symmetric and not bool((matrix.diagonal().real > 0).all()):
             definite = False
         self.traits = OperatorTraits(symmetric, definite)
+        one_half = self.traits.symmetric and self.device.type == "cpu" and not self.dtype.is_complex
+        self._half = self.matrix.contiguous().numpy() if one_half and self.shape[0] >= _worthwhile else None
         self._entries: scipy.sparse.csr_array | None = None
         self._double: DenseOperator | None = None
 
@@ -49,6 +54,8 @@ class DenseOperator(Operator):
         """Return the largest ``|a_ij - conj(a_ji)| / |a_ij|``; infinite when not square."""
         if self.shape[0] != self.shape[1]:
             return float("inf")
+        if self.device.type == "cpu":
+            return examine(self.matrix.contiguous().numpy()).asymmetry
         gap = (self.matrix - self.matrix.mH).abs()
         if not bool(gap.any()):
             return 0.0
@@ -56,6 +63,8 @@ class DenseOperator(Operator):
 
     def matvec(self, x: Tensor) -> Tensor:
         """Return ``A x`` for each row of ``x``."""
+        if self._half is not None and len(x) == 1:
+            return torch.from_numpy(symmetric_product(self._half, x[0].numpy())).unsqueeze(0)
         return x @ self.matrix.mT
 
     def rmatvec(self, y: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 
 import torch
@@ -11,6 +12,9 @@ from torch import Tensor
 from precond.core import IncompatibleError, Operator, OperatorTraits, Work
 
 logger = logging.getLogger(__name__)
+
+MEMORY = 2**28
+"""Bytes that the intermediates of several products at once may take."""
 
 
 class Hessian(Operator):
@@ -21,6 +25,9 @@ class Hessian(Operator):
         like: A vector ``[n]`` that tells length, dtype and device.
         work: The account that ``hvps`` are charged to.
         products: Maps a batch ``[k, n]`` at once, if there is a way; given up for ``product`` once it raises.
+        assemble: Returns the matrix ``[n, n]`` by other means than products, or ``None``; its argument says whether
+            single precision will do.
+        chunk: Vectors that ``products`` is shown at once.
     """
 
     def __init__(
@@ -29,6 +36,8 @@ class Hessian(Operator):
         like: Tensor,
         work: Work,
         products: Callable[[Tensor], Tensor] | None = None,
+        assemble: Callable[[bool], Tensor | None] | None = None,
+        chunk: int = 64,
     ) -> None:
         self.shape = (like.numel(), like.numel())
         self.dtype = like.dtype
@@ -37,6 +46,12 @@ class Hessian(Operator):
         self._product = product
         self._work = work
         self._products = products
+        self._assemble = assemble
+        self._chunk = chunk
+
+    def assembled(self, *, coarse: bool = False) -> Tensor | None:
+        """Return the matrix where the objective knows a way to it that takes no products."""
+        return None if self._assemble is None else self._assemble(coarse)
 
     def matvec(self, x: Tensor) -> Tensor:
         """Return the Hessian's product with each row of ``x``, and count one product for each."""
@@ -45,7 +60,7 @@ class Hessian(Operator):
             return self._product(x[0])[None]
         if self._products is not None and x.shape[0]:
             try:
-                return self._products(x)
+                return torch.cat([self._products(part) for part in torch.split(x, self._chunk)])
             except (RuntimeError, NotImplementedError) as error:  # some operations have no batching rule
                 logger.info("Hessian products are taken one by one: %s", error)
                 self._products = None
@@ -74,7 +89,23 @@ def autograd_hessian(leaf: Tensor, gradient: Tensor, work: Work) -> Hessian:
         (hv,) = torch.autograd.grad(gradient, leaf, v, retain_graph=True, allow_unused=True, is_grads_batched=True)
         return torch.zeros_like(v) if hv is None else hv
 
-    return Hessian(product, leaf.detach(), work, products)
+    chunk = max(1, min(64, MEMORY // max(1, footprint(gradient))))
+    return Hessian(product, leaf.detach(), work, products, chunk=chunk)
+
+
+def footprint(gradient: Tensor) -> int:
+    """Return roughly the bytes that one more pass backward through a graph writes: those of all its intermediates."""
+    seen, stack, total = set(), [gradient.grad_fn], 0
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        for like in getattr(node, "_input_metadata", ()):
+            shape = getattr(like, "shape", ())
+            total += math.prod(int(side) for side in shape) * gradient.element_size()
+        stack.extend(parent for parent, _ in node.next_functions)
+    return total
 
 
 def check_twice_differentiable(gradient: Tensor) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import scipy.sparse
 import torch
 from torch import Tensor
 
 from precond.core import Embedding, Operator, OperatorTraits
-from precond.math.sparse import rows_times_csr, unsigned
+from precond.math.sparse import asymmetry, rows_times_csr, unsigned
 from precond.operators.checks import DECLARED, check_finite, check_shape, refuse_symmetric, working_dtype
 
 
@@ -52,7 +54,7 @@ class SparseOperator(Operator):
                 self.shape,
                 device=self.device,
             )
-        found = _asymmetry(self.matrix)
+        found = asymmetry(self.matrix, math.inf if symmetric else DECLARED)
         if symmetric and found > DECLARED:
             refuse_symmetric(found)
         if symmetric is None:
@@ -63,6 +65,7 @@ class SparseOperator(Operator):
         self._parts = unsigned(self.matrix)
         self._adjoint: scipy.sparse.csc_array | None = None
         self._double: SparseOperator | None = None
+        self._norm: float | None = None
 
     def matvec(self, x: Tensor) -> Tensor:
         """Return ``A x`` for each row of ``x``."""
@@ -91,6 +94,12 @@ class SparseOperator(Operator):
         """Return the matrix itself: do not write to it."""
         return self.matrix
 
+    def frobenius_norm(self) -> float | None:
+        """Return the Frobenius norm; computed once."""
+        if self._norm is None:
+            self._norm = super().frobenius_norm()
+        return self._norm
+
     def double(self) -> Operator:
         """Return the same matrix in double precision; converted once."""
         wide = np.result_type(self.matrix.dtype, np.float64)
@@ -111,21 +120,3 @@ def _product(matrix: scipy.sparse.csc_array, x: Tensor) -> Tensor:
     for row, vector in zip(out, vectors, strict=True):
         row[:] = matrix @ vector
     return torch.from_numpy(out)
-
-
-def _asymmetry(matrix: scipy.sparse.csr_array) -> float:
-    """Return the largest ``|a_ij - conj(a_ji)| / |a_ij|``; infinite when not square."""
-    if matrix.shape[0] != matrix.shape[1]:
-        return float("inf")
-    transposed = matrix.T.tocsr()  # sorted, as the conversion visits rows in order
-    if np.array_equal(transposed.indptr, matrix.indptr) and np.array_equal(transposed.indices, matrix.indices):
-        gap, size = np.abs(transposed.data.conj() - matrix.data), np.abs(matrix.data)
-    else:  # an entry without partner counts fully, unless it is an explicit zero
-        gap, size = np.abs((matrix - transposed.conj()).data), np.zeros(1)
-    different = gap > 0
-    if not different.any():
-        return 0.0
-    if size.shape != gap.shape:
-        return float("inf")
-    with np.errstate(divide="ignore", over="ignore"):
-        return float(np.max(gap[different] / size[different]))

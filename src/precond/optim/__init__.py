@@ -6,11 +6,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from precond.memory import estimate_memory as estimate_memory
     from precond.optim.conditioning import WeightConditioning as WeightConditioning
     from precond.optim.conditioning import weight_conditioning as weight_conditioning
     from precond.optim.groups import ParamGroups as ParamGroups
     from precond.optim.groups import groups_for as groups_for
-    from precond.optim.memory import estimate_memory as estimate_memory
     from precond.optim.optimizer import Optimizer as Optimizer
     from precond.optim.select import Matrices as Matrices
     from precond.recipes.dropins import SGD as SGD
@@ -49,7 +49,7 @@ _home = {
     "WeightConditioning": "precond.optim.conditioning",
     "weight_conditioning": "precond.optim.conditioning",
     "Optimizer": "precond.optim.optimizer",
-    "estimate_memory": "precond.optim.memory",
+    "estimate_memory": "precond.memory",
     **dict.fromkeys(("SGD", "AdamW", "Adan", "LeanSOAP", "Lion", "Muon", "Shampoo", "SOAP"), "precond.recipes.dropins"),
     **dict.fromkeys(
         ("ASGO", "DASGO", "DistributedShampoo", "KLShampoo", "ScalableShampoo", "ShampooSquared"),

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from precond.core import BadInputError, Factor, IncompatibleError, Method, Need, Shared
 
+_SCALED = ". Under a GradScaler call the closure once, then scaler.step(optimizer, closure)"
 _PROVIDED = Need.GRADIENT | Need.PREVIOUS | Need.LOSS | Need.LOOKBACK | Need.PROBE
 
 
@@ -17,12 +18,19 @@ def dense(gradient: Tensor) -> Tensor:
     return gradient
 
 
+def is_flat_shard(param: Tensor) -> bool:
+    """Whether a parameter is a piece of a flat vector of parameters, or such a vector, by the marks of its makers."""
+    marked = any(getattr(param, mark, False) for mark in ("_is_flat_param", "_fsdp_flattened"))
+    return marked or hasattr(param, "ds_id") or type(param).__name__ == "FlatParameter"
+
+
 def check_parameter(name: str, param: Tensor) -> None:
     """Refuse a parameter that is not of real floating-point numbers."""
-    if getattr(param, "_is_flat_param", False):
+    if is_flat_shard(param):
         raise BadInputError(
-            f"parameter {name or tuple(param.shape)} is a flat shard of FullyShardedDataParallel and does not tell "
-            "whose pieces it holds: shard the model with torch.distributed.fsdp.fully_shard"
+            f"parameter {name or tuple(param.shape)} is a flat shard, as FullyShardedDataParallel (with "
+            "use_orig_params, too) and ZeRO stage 3 make them, and does not tell the shape of what it is a piece of: "
+            "shard the model with torch.distributed.fsdp.fully_shard"
         )
     if not param.is_floating_point():
         raise BadInputError(
@@ -47,13 +55,13 @@ def check_closure(needs: Need) -> None:
         raise IncompatibleError(
             "this method evaluates each batch twice, at the current weights and at those of the step before: call "
             "step(closure) with a closure that zeroes the gradients, evaluates one and the same batch whenever it is "
-            "called, calls backward and returns the loss; the approximate forms (exact=False) need none"
+            "called, calls backward and returns the loss; the approximate forms (exact=False) need none" + _SCALED
         )
     if Need.PROBE in needs:
         raise IncompatibleError(
             "this method probes the Hessian by evaluating each batch twice: call step(closure) with a closure that "
             "zeroes the gradients, evaluates one and the same batch whenever it is called, calls backward and returns "
-            "the loss; the whitening forms need none"
+            "the loss; the whitening forms need none" + _SCALED
         )
 
 

@@ -103,9 +103,17 @@ class FlatSlab(Slab):
 
     # --- stepping -----------------------------------------------------------------------------------------------
 
-    def tick(self, state: SlabState, members: Sequence[int], without: Sequence[int] = ()) -> None:
-        """Count a step of the whole."""
-        super().tick(state, range(len(self.params)))
+    def count(self, state: SlabState, members: Sequence[int], without: Sequence[int] = ()) -> None:
+        """Count a gradient of the whole."""
+        super().count(state, range(len(self.params)))
+
+    def due(self, members: Sequence[int]) -> list[int] | None:
+        """Return ``None`` if the refresh of the whole is due now, no position otherwise."""
+        return super().due([0])
+
+    def counted(self, members: Sequence[int]) -> list[int] | None:
+        """Return ``None`` if the costly statistics of the whole absorb the coming step, no position otherwise."""
+        return super().counted([0])
 
     def moved(self) -> bool:
         """Whether the parameters have changed device or working dtype since the slab was made."""
@@ -162,15 +170,18 @@ class FlatSlab(Slab):
 def flat_axes(method: Method, length: int, dtype: torch.dtype) -> dict[str, int | None]:
     """Return which axis of each tensor of a state is as long as the vector, by name; ``None`` where not just one is.
 
-    Found by allocating for vectors of two lengths, on the meta device, and comparing shapes.
+    Found by allocating for vectors of two lengths, on the meta device, and comparing shapes. A storage may encode the
+    longer one alone; what differs in names or number of axes has no such axis.
     """
     longer = length + 2**20
     one, two = (
-        list(named_tensors(allocate(method, torch.empty(1, n, dtype=dtype, device="meta")))) for n in (length, longer)
+        dict(named_tensors(allocate(method, torch.empty(1, n, dtype=dtype, device="meta")))) for n in (length, longer)
     )
     axes: dict[str, int | None] = {}
-    for (name, short), (_, long) in zip(one, two, strict=True):
-        found = [i for i, (a, b) in enumerate(zip(short.shape, long.shape, strict=True)) if (a, b) == (length, longer)]
+    for name, short in one.items():
+        long = two.get(name, short)
+        pairs = zip(short.shape, long.shape, strict=True) if short.ndim == long.ndim else ()
+        found = [axis for axis, pair in enumerate(pairs) if pair == (length, longer)]
         axes[short_name(name)] = found[0] if len(found) == 1 and found[0] > 0 else None
     return axes
 

@@ -79,9 +79,9 @@ def groups_for(
     3. A ``convolution`` is one matrix ``(out, -1)``, or as many as it has groups; where filters see or make a single
        channel it is ``depthwise``.
     4. A linear layer is the output layer, ``lm_head``, if its shape is that of an embedding, if it is called so, or if
-       it is the last one and no other module takes outputs of this width.
-    5. Query, key and value in one weight (``in_proj_weight``, ``*qkv*``, ``*c_attn*``, where that makes squares) and
-       the gates of recurrent layers are as many matrices, ``fused``.
+       it is the last one, but not all there is, and no other module takes outputs of this width.
+    5. Query, key and value in one weight (``in_proj_weight``, ``*qkv*``, ``*c_attn*``, where that makes squares), gate
+       and up (``*gate_up_proj*``) and the gates of recurrent layers are as many matrices, ``fused``.
     6. A tensor of three axes in any other module is a stack of experts, ``expert``, one matrix each.
     7. All other linear layers and matrices are ``hidden``.
 

@@ -11,11 +11,11 @@ from torch import Tensor
 from precond.core import BadInputError, Distributor, Method, Need, Route, Work, named_tensors
 from precond.distributors.choose import choose
 from precond.optim.checks import check_closure, check_method, check_parameter, check_rate
-from precond.optim.heap import keep_freed_memory
+from precond.math.heap import keep_freed_memory
 from precond.optim.journey import Journey
 from precond.optim.layout import Layout, lay_out, named
 from precond.optim.probe import probed
-from precond.optim.replay import Replay, Seen, looked_back, remember, remembered
+from precond.optim.replay import Replay, Seen, looked_back, remember, remembered, unscaled
 from precond.optim.rules import Rule
 from precond.optim.slab import Slab
 from precond.optim.walk import Walker
@@ -155,13 +155,19 @@ class Optimizer(torch.optim.Optimizer):
 
         Args:
             closure: Zeroes the gradients, evaluates the model, calls ``backward`` and returns the loss. Needed only by
-                methods that need the loss, or the gradient of the same batch at other weights.
+                methods that need the loss, or the gradient of the same batch at other weights. Under a
+                `torch.amp.GradScaler`, let these scale the loss before ``backward``, call the closure once, and then
+                ``scaler.step(optimizer, closure)``.
 
         Returns:
             What the closure returned, or ``None``.
         """
         if closure is None:
             check_closure(self._needs)
+        elif (scale := getattr(self, "grad_scale", None)) is not None:  # a GradScaler sets these for the step
+            if float(self.found_inf):  # type: ignore[attr-defined]
+                return None
+            closure = unscaled(closure, self._params(), scale)
         replay = None if closure is None else Replay(closure, self._params(), self.work, again=self.replays)
         layout = self._current_layout()
         seen = self._see(replay, layout.slabs)
@@ -174,6 +180,11 @@ class Optimizer(torch.optim.Optimizer):
         """Whether a step calls its closure more than once, and so needs one that evaluates the same batch each time."""
         return bool((Need.LOOKBACK | Need.PROBE) & self._needs)
 
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        """Whether `torch.amp.GradScaler` is to leave the gradients scaled: where the closure computes them anew."""
+        return self.replays
+
     def _see(self, replay: Replay | None, slabs: list[Slab]) -> Seen:
         """Return what the methods need beside gradients, and remember what the next step will need."""
         lookback = probe = loss = None
@@ -183,7 +194,7 @@ class Optimizer(torch.optim.Optimizer):
                 lookback = looked_back(replay, self.state)
                 remember(self.state)
             if Need.PROBE in self._needs:
-                probe = probed(replay, slabs)
+                probe = probed(replay, slabs, self.param_groups)
                 self.work.hvps += 1
         return Seen(loss=loss, lookback=lookback, probe=probe)
 

@@ -114,6 +114,29 @@ class Replay:
             _set_random_states(after)
 
 
+def unscaled(closure: Callable[[], Any], params: Iterable[Tensor], scale: Tensor) -> Callable[[], Any]:
+    """Return a closure that divides the gradients which another one leaves by a scale.
+
+    Args:
+        closure: Scales the loss before it calls ``backward``.
+        params: The parameters whose gradients are scaled.
+        scale: By how much.
+
+    Returns:
+        The closure.
+    """
+    params = list(params)
+
+    def evaluate() -> Any:
+        value = closure()
+        for param in params:
+            if param.grad is not None:
+                param.grad.div_(scale.to(param.grad.device))
+        return value
+
+    return evaluate
+
+
 def looked_back(replay: Replay, states: Mapping[Tensor, dict[str, Any]]) -> dict[Tensor, Tensor] | None:
     """Return the gradients of this batch at the weights that `remember` kept; ``None`` if it never did."""
     weights = {param: state[_WEIGHTS] for param, state in states.items() if _WEIGHTS in state}

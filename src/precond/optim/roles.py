@@ -16,15 +16,22 @@ from torch.nn.utils.parametrize import ParametrizationList
 
 from precond.core import BadInputError
 from precond.math.stacks import Stack
+from precond.optim.checks import is_flat_shard
 from precond.optim.rules import ENTRIES, MATRICES
 
 FUSED: Mapping[str, int] = {"*qkv*": 3, "*c_attn*": 3, "*in_proj_weight": 3}
 """Names of projections that hold query, key and value, and how many matrices that makes."""
+_GATED: Mapping[str, int] = {"*gate_up_proj*": 2, "*gate_and_up*": 2}
+"""Names of layers that hold the two halves of a gated unit, one above the other."""
+_INTERLEAVED = "*query_key_value*"
+"""Names of projections whose rows alternate between query, key and value from head to head."""
 
 _NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 _GATES = {nn.LSTM: 4, nn.LSTMCell: 4, nn.GRU: 3, nn.GRUCell: 3}
 _EMBEDDING_NAME = re.compile(r"embed|(^|[._])(pos|wte|wpe|tok|token|cls_token|mask_token)([._]|$)")
 _POSITION_NAME = re.compile(r"(^|[._])(wpe|pos)|position")
+_NUMBERS_NAME = re.compile(r"(^|[._])(a_log|log_a|d_skip|dt_bias)([._]|$)")
+"""Tables of separate numbers, such as the decays of state spaces."""
 _HEAD_NAME = re.compile(r"(^|[._])(lm_head|head|classifier|unembed\w*|output|fc_out)([._]|$)")
 
 
@@ -126,6 +133,8 @@ def _decide(
         return "bias", f"{attribute} of {kind}", None
     if ndim <= 1 or sum(n != 1 for n in param.shape) <= 1:
         return "vector", f"{attribute} of {kind} has one axis" if ndim else f"{attribute} is a number", None
+    if _NUMBERS_NAME.search(name.lower()):
+        return "vector", f"{attribute} holds separate numbers, by its name", None
     if isinstance(module, _ConvNd):
         return _convolution(module)
     if id(param) in heads and not any(fnmatchcase(name, pattern) for pattern in fused):
@@ -166,6 +175,11 @@ def _fused(name: str, param: Tensor, module: nn.Module, given: Mapping[str, int]
     gates = next((count for cell, count in _GATES.items() if isinstance(module, cell)), 0)
     if gates and param.shape[0] % gates == 0:
         return Stack(0, gates), f"{gates} gates of {type(module).__name__} in one"
+    gated = next((count for pattern, count in _GATED.items() if fnmatchcase(name.lower(), pattern)), 0)
+    if gated and param.shape[axis] % gated == 0:
+        return Stack(axis, gated), "gate and up in one"
+    if fnmatchcase(name.lower(), _INTERLEAVED):
+        return None, "query, key and value alternate by heads: kept whole (say fused={pattern: parts} to cut it)"
     count = next((count for pattern, count in FUSED.items() if fnmatchcase(name.lower(), pattern)), 0)
     if not count:
         return None, ""
@@ -198,14 +212,25 @@ def _heads(model: nn.Module, vocabularies: set[tuple[int, int]]) -> dict[int, st
     if linears:
         _, last = linears[-1]
         taken = {n for module in model.modules() for n in _inputs(module)}
-        if len(linears) > 1 and last.out_features not in taken:
+        feeds = any(isinstance(m, _ConvNd | nn.RNNBase | nn.RNNCellBase) or _is_embedding(m) for m in model.modules())
+        matrices = [param for param in model.parameters() if param.ndim > 1]
+        ends = len(linears) > 1 or (feeds and matrices[-1] is last.weight)
+        if ends and last.out_features not in taken:
             heads.setdefault(id(last.weight), "the last layer, whose outputs no other takes")
     return heads
 
 
 def _inputs(module: nn.Module) -> Iterator[int]:
     """Yield the widths that a module takes in, or hands on as it got them."""
-    for attribute in ("in_features", "in_channels", "embedding_dim", "embed_dim", "num_features", "num_channels"):
+    for attribute in (
+        "in_features",
+        "in_channels",
+        "embedding_dim",
+        "embed_dim",
+        "num_features",
+        "num_channels",
+        "input_size",
+    ):
         width = getattr(module, attribute, None)
         if isinstance(width, int):
             yield width
@@ -242,11 +267,9 @@ def _refuse_what_has_no_shape(name: str, param: Tensor, places: list[_Place], wr
     if is_lazy(param):
         raise BadInputError(f"{name} has no shape yet: run the model on one batch before you call groups_for")
     flat = (
-        getattr(param, "_is_flat_param", False)
-        or type(param).__name__ == "FlatParameter"
+        is_flat_shard(param)
         or "_flat_param" in name
         or wrapped
-        or hasattr(param, "ds_id")
         or (param.ndim == 1 and any(_has_matrix(place) for place in places))
     )
     if flat:

@@ -157,14 +157,18 @@ class Slab:
         if len(without) == len(members):
             return
         self.pass_by()
+        if state is not self.state:
+            state.clock.fill_(self.clock)
+        self.count(state, members, without)
+
+    def count(self, state: SlabState, members: Sequence[int], without: Sequence[int] = ()) -> None:
+        """Count a gradient that was absorbed, as `tick` does, where the clock does not move."""
         if without:
             positions = [position for position in range(len(members)) if position not in without]
             state.step[positions] += 1
             members = [members[position] for position in positions]
         else:
             state.step.add_(1)
-        if state is not self.state:
-            state.clock.fill_(self.clock)
         for i in members:
             self.steps[i] += 1
 

@@ -137,9 +137,7 @@ class Walker:
             health = slab.method.preconditioner.prime(state.preconditioner, evidence)
             count_failures(state.failures, health)
             self._note(slab, health)
-            state.step.add_(1)
-        for i in chosen:
-            slab.steps[i] += 1
+            slab.count(state, chosen)
         rest = [position for position in range(len(members)) if position not in set(new)]
         return [members[position] for position in rest], gradient[rest]
 

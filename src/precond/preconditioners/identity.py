@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import final
+from typing import ClassVar, final
 
 from torch import Tensor
 
@@ -14,6 +14,8 @@ from precond.core import NoState, Preconditioner, Traits
 @dataclasses.dataclass(frozen=True)
 class Identity(Preconditioner[NoState]):
     """The identity: ``P = I``, and ``(I + shift I)^-1`` when shifted."""
+
+    trivial: ClassVar[bool] = True
 
     @property
     def traits(self) -> Traits:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from precond.core import BadInputError, Evidence, Health, IncompatibleError, Need, Preconditioner, Scope, Traits
 from precond.math.incomplete import incomplete_lu
-from precond.preconditioners.triangles import TrianglesState, arrays, operator_with_entries
+from precond.preconditioners.triangles import TrianglesState, arrays, operator_with_entries, sweep
 
 
 @final
@@ -73,9 +73,9 @@ class ILU0(Preconditioner[TrianglesState]):
                 return Health(failures=1, detail="ilu0: no shift made the pivots large enough; the last factor is kept")
         both = scipy.sparse.csr_array((factors, matrix.indices, matrix.indptr), shape=matrix.shape)
         pivots = factors[diagonal]
-        state.lower = arrays(scipy.sparse.tril(both, -1))
-        state.upper = arrays(scipy.sparse.diags_array(1 / pivots) @ scipy.sparse.triu(both, 1))
-        state.scales = (scale, 1 / pivots, np.ones_like(scale))
+        state.lower = sweep(arrays(scipy.sparse.tril(both, -1)), -1)
+        state.upper = sweep(arrays(scipy.sparse.diags_array(1 / pivots) @ scipy.sparse.triu(both, 1)), 1)
+        state.scales = (scale, 1 / pivots, scale[:0])
         state.shift = shift
         detail = f"ilu0: the diagonal was shifted by {shift:g} times the largest entry of each row" if shift else ""
         return Health(detail=detail)

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Evidence, Health, IncompatibleError, Need, Preconditioner, Scope, Traits
-from precond.preconditioners.triangles import TrianglesState, arrays, operator_with_entries
+from precond.math.scaling import equilibrated
+from precond.preconditioners.triangles import TrianglesState, arrays, operator_with_entries, sweep
 
 _log = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ class ILUT(Preconditioner[ILUTState]):
         matrix = None if operator is None else operator.entries()
         if matrix is None:
             return Health()
-        matrix, left, right = _equilibrated(matrix)
+        matrix, left, right = equilibrated(matrix)
         lu, shift, tolerance, fill = None, 0.0, self.drop_tolerance, self.fill
         for shift, tolerance, fill in self._sequence():
             one = scipy.sparse.eye_array(matrix.shape[0], dtype=matrix.dtype)
@@ -93,8 +94,8 @@ class ILUT(Preconditioner[ILUTState]):
             return Health(failures=1, detail="ilut: the matrix is singular; the last factor is kept")
         pivots = lu.U.diagonal()
         triangles = state.triangles
-        triangles.lower = arrays(scipy.sparse.tril(lu.L.tocsr(), -1))
-        triangles.upper = arrays(scipy.sparse.diags_array(1 / pivots) @ scipy.sparse.triu(lu.U.tocsr(), 1))
+        triangles.lower = sweep(arrays(scipy.sparse.tril(lu.L.tocsr(), -1)), -1)
+        triangles.upper = sweep(arrays(scipy.sparse.diags_array(1 / pivots) @ scipy.sparse.triu(lu.U.tocsr(), 1)), 1)
         state.rows, state.columns = lu.perm_r.astype(np.int64), lu.perm_c.astype(np.int64)
         into, out = np.argsort(state.rows), np.argsort(state.columns)
         state.into = into
@@ -141,23 +142,3 @@ def _factor(matrix: scipy.sparse.csc_array, tolerance: float, fill: float) -> An
 
 def _taken(v: Tensor, index: np.ndarray[Any, Any]) -> Tensor:
     return v[:, torch.from_numpy(index).to(v.device)]
-
-
-def _equilibrated(
-    matrix: scipy.sparse.csr_array,
-) -> tuple[scipy.sparse.csr_array, np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Return ``S A T`` with ``S`` and ``T`` the inverse largest entries of rows, then of columns; and both."""
-    sizes = abs(matrix)
-    left = 1 / _positive(sizes.max(axis=1))
-    right = 1 / _positive((scipy.sparse.diags_array(left) @ sizes).max(axis=0))
-    scaled = (
-        scipy.sparse.diags_array(left.astype(matrix.dtype))
-        @ matrix
-        @ scipy.sparse.diags_array(right.astype(matrix.dtype))
-    )
-    return scipy.sparse.csr_array(scaled), left.astype(matrix.dtype), right.astype(matrix.dtype)
-
-
-def _positive(largest: Any) -> np.ndarray[Any, Any]:
-    values = np.asarray(largest.toarray() if hasattr(largest, "toarray") else largest).ravel()
-    return np.where(values > 0, values, 1)

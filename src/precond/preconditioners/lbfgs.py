@@ -8,7 +8,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from precond.core import BadInputError, Evidence, IncompatibleError, Need, Preconditioner, Scope
+from precond.core import BadInputError, Evidence, Need, Preconditioner, Scope, Traits
 
 
 @dataclasses.dataclass
@@ -39,7 +39,8 @@ class LBFGS(Preconditioner[LBFGSState]):
     The two-loop recursion (Nocedal, Updating quasi-Newton matrices with limited storage, 1980) is run blocked, as in
     the compact form of Byrd, Nocedal & Schnabel (1994): with the pairs as rows of ``S`` and ``Y``, the first loop is
     the substitution ``R a = S v``, the second ``R' c = a - scale Y q`` with ``q = v - Y' a``, and the result is
-    ``scale q + S' c``.
+    ``scale q + S' c``. With a shift it is the inverse of the same paper's compact form of the direct matrix ``B``,
+    which is ``delta I - W M^-1 W'`` with ``W = [delta S, Y]`` and ``M = [[delta S'S, L], [L', -D]]``.
 
     Attributes:
         memory: How many pairs are kept.
@@ -56,6 +57,11 @@ class LBFGS(Preconditioner[LBFGSState]):
         """Check the memory."""
         if self.memory < 1:
             raise BadInputError(f"L-BFGS needs room for at least 1 pair, not {self.memory}")
+
+    @property
+    def traits(self) -> Traits:
+        """Symmetric, positive definite, constant between pairs; accepts a shift."""
+        return Traits(shiftable=True)
 
     def init(self, like: Tensor) -> LBFGSState:
         """Allocate an empty memory: the identity."""
@@ -91,9 +97,9 @@ class LBFGS(Preconditioner[LBFGSState]):
         state.scale.copy_(torch.where(keep, sy / yy, state.scale))
 
     def apply(self, state: LBFGSState, v: Tensor, *, shift: float = 0.0) -> Tensor:
-        """Return the inverse Hessian's product with ``v``."""
+        """Return ``(B + shift I)^-1 v``: by two loops without a shift, by the compact form with one."""
         if shift:
-            raise IncompatibleError("L-BFGS accepts no shift: use a line search, or InverseOf with this step rule")
+            return self._shifted(state, v.reshape(v.shape[0], -1, 1), shift).reshape(v.shape)
         flat, order, scale = v.reshape(v.shape[0], -1, 1), self._order(state)[..., None], state.scale[:, None, None]
         place = order.argsort(1)
         a = torch.linalg.solve_triangular(
@@ -104,6 +110,29 @@ class LBFGS(Preconditioner[LBFGSState]):
             state.triangle.mT, a - scale * (state.y @ q).gather(1, order), upper=False, unitriangular=True
         )
         return (scale * q + state.s.mT @ c.gather(1, place)).reshape(v.shape)
+
+    @staticmethod
+    def _parts(state: LBFGSState) -> tuple[Tensor, Tensor, Tensor]:
+        """Return ``delta``, ``W'`` and ``M`` of ``B = delta I - W M^-1 W'``."""
+        delta = 1 / state.scale[:, None, None]
+        batch, m, _ = state.s.shape
+        # the ring's order does not matter to S'S, but "older than" does to the triangle below the diagonal
+        age = (torch.arange(m, device=state.s.device) - state.count[:, None]) % m
+        older = age[:, None, :] < age[:, :, None]
+        products = state.s @ state.y.mT
+        lower = torch.where(older, products, 0)
+        there = (torch.arange(m, device=state.s.device) < state.count[:, None]).to(state.s)
+        eye = torch.diag_embed(1 - there)
+        top = torch.cat([delta * (state.s @ state.s.mT) + eye, lower], 2)
+        bottom = torch.cat([lower.mT, -torch.eye(m, dtype=lower.dtype, device=lower.device).expand(batch, m, m)], 2)
+        return delta, torch.cat([delta * state.s, state.y], 1), torch.cat([top, bottom], 1)
+
+    def _shifted(self, state: LBFGSState, v: Tensor, shift: float) -> Tensor:
+        """Return ``(B + shift I)^-1 v`` by the compact form of ``B`` and the formula of Woodbury."""
+        delta, w, middle = self._parts(state)
+        total = delta + shift
+        inner = torch.linalg.solve(total * middle - w @ w.mT, w @ v)
+        return (v + w.mT @ inner) / total
 
     def _order(self, state: LBFGSState) -> Tensor:
         """Return the slots of the ring from the oldest pair to the newest, ``[batch, m]``."""

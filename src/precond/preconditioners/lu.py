@@ -14,9 +14,11 @@ from torch import Tensor
 
 from precond.core import Evidence, Health, IncompatibleError, Need, Operator, Preconditioner, Scope, Traits
 from precond.math.incomplete import Triangle, arrays, permuted_sweeps, transposed
+from precond.math.scaling import equilibrated
 from precond.preconditioners.triangles import operator_with_entries
 
 _log = logging.getLogger(__name__)
+_spread = 1e3  # ratio of the largest entries of two rows or columns from which on the matrix is scaled
 _accurate = 1e-6  # relative residual of one solve, above which a factorization is not believed
 _symmetric = {"permc_spec": "MMD_AT_PLUS_A", "diag_pivot_thresh": 0.1, "options": {"SymmetricMode": True}}
 
@@ -28,13 +30,14 @@ Factors = tuple[Triangle, Triangle, Array, Array, Array]
 
 @dataclasses.dataclass
 class LUState:
-    """``apply(v) = C (I + U)^-1 S (I + L)^-1 R v`` with permutations ``R``, ``C``; the identity while empty.
+    """``apply(v) = S_c C (I + U)^-1 S (I + L)^-1 R S_r v`` with permutations ``R``, ``C``; the identity while empty.
 
     Attributes:
         operator: The operator seen last.
         lower: Arrays of ``L`` in CSR form.
         upper: Arrays of ``U`` in CSR form, its rows divided by the pivots.
         inverse: The reciprocal pivots ``S``.
+        scales: Scalings ``(S_r, S_c)`` of rows and columns, where the matrix needs them.
         rows: Row ``i`` of the factors is row ``rows[i]`` of the matrix.
         columns: Column ``j`` of the matrix is column ``columns[j]`` of the factors.
         adjoint: The same for the adjoint, once it was asked for.
@@ -44,6 +47,7 @@ class LUState:
     lower: Triangle | None = None
     upper: Triangle | None = None
     inverse: Array | None = None
+    scales: tuple[Array, Array] | None = None
     rows: Array = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
     columns: Array = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
     adjoint: Factors | None = None
@@ -59,7 +63,8 @@ class LU(Preconditioner[LUState]):
 
     A matrix whose pattern is symmetric is ordered by minimum degree of ``A + A^T`` with pivots near the diagonal, which
     fills in half as much as the ordering of columns that other matrices, and those where this turns out to be
-    inaccurate, get. A singular matrix is factored with a small multiple of the identity added, and reported.
+    inaccurate, get. Rows and columns whose sizes differ by more than a factor of 1000 are scaled first. A singular
+    matrix is factored with a small multiple of the identity added, and reported.
     """
 
     needs: ClassVar[Need] = Need.OPERATOR | Need.ENTRIES
@@ -84,6 +89,7 @@ class LU(Preconditioner[LUState]):
         matrix = None if operator is None else operator.entries()
         if matrix is None:
             return Health()
+        matrix, scales = _balanced(matrix)
         largest = float(np.abs(matrix.data).max(initial=0)) or 1.0
         for shift in (0.0, 1e-10, 1e-6, 1e-3, 1.0):
             one = scipy.sparse.eye_array(matrix.shape[0], dtype=matrix.dtype)
@@ -98,6 +104,7 @@ class LU(Preconditioner[LUState]):
         state.upper = arrays(scipy.sparse.diags_array(state.inverse) @ scipy.sparse.triu(lu.U.tocsr(), 1))
         state.rows, state.columns = np.argsort(lu.perm_r), lu.perm_c.astype(np.int64)
         state.adjoint = None
+        state.scales = scales
         detail = f"lu: singular, {shift:g} times the largest entry was added to the diagonal"
         return Health(detail=detail if shift else "")
 
@@ -107,7 +114,10 @@ class LU(Preconditioner[LUState]):
             raise IncompatibleError("lu accepts no shift: use jacobi or identity")
         if state.lower is None or state.upper is None or state.inverse is None:
             return v
-        return _swept((state.lower, state.upper, state.inverse, state.rows, state.columns), v)
+        swept = _swept(
+            (state.lower, state.upper, state.inverse, state.rows, state.columns), _scaled(v, state.scales, 0)
+        )
+        return _scaled(swept, state.scales, 1)
 
     def apply_adjoint(self, state: LUState, v: Tensor) -> Tensor:
         """Solve with ``U^H``, then with ``L^H``; the adjoint factors are formed when first asked for."""
@@ -119,7 +129,26 @@ class LU(Preconditioner[LUState]):
                 transposed(state.upper), transposed(state.lower), state.inverse.conj(),
                 np.argsort(state.columns), np.argsort(state.rows),
             )  # fmt: skip
-        return _swept(state.adjoint, v)
+        return _scaled(_swept(state.adjoint, _scaled(v, state.scales, 1)), state.scales, 0)
+
+
+def _scaled(v: Tensor, scales: tuple[Array, Array] | None, which: int) -> Tensor:
+    """Return vectors times a scaling, if there is one."""
+    return v if scales is None else v * torch.from_numpy(scales[which]).to(v.device)
+
+
+def _balanced(matrix: scipy.sparse.csr_array) -> tuple[scipy.sparse.csr_array, tuple[Array, Array] | None]:
+    """Return the matrix with rows and columns scaled, where their sizes differ by much, and the scalings."""
+    sizes = abs(matrix)
+    spread = 1.0
+    for axis in (0, 1):
+        largest = sizes.max(axis=axis).toarray()
+        largest = largest[largest > 0]
+        spread = max(spread, float(largest.max() / largest.min()) if largest.size else 1.0)
+    if spread < _spread:
+        return matrix, None
+    scaled, left, right = equilibrated(matrix)
+    return scaled, (left, right)
 
 
 def _swept(factors: Factors, v: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Evidence, IncompatibleError, Operator
-from precond.math.incomplete import Array, Triangle, arrays, transposed, two_sweeps
+from precond.math.incomplete import Array, Sweep, adjoint_sweep, arrays, sweep, two_sweeps
 
 
 @dataclasses.dataclass
@@ -18,18 +18,18 @@ class TrianglesState:
 
     Attributes:
         operator: The operator seen last.
-        lower: Arrays of ``L`` in CSR form.
-        upper: Arrays of ``U`` in CSR form.
-        scales: The diagonals ``S1, S2, S3``.
+        lower: ``L`` as `two_sweeps` takes it.
+        upper: ``U``, too.
+        scales: The diagonals ``S1, S2, S3``; empty ones stand for ones.
         shift: Shift of the last factorization, in units of the diagonal; the next one starts from it.
     """
 
     operator: Operator | None = None
-    lower: Triangle | None = None
-    upper: Triangle | None = None
+    lower: Sweep | None = None
+    upper: Sweep | None = None
     scales: tuple[Array, Array, Array] | None = None
     shift: float = 0.0
-    _adjoint: tuple[Triangle, Triangle, Triangle] | None = None
+    _adjoint: tuple[Sweep, Sweep, Sweep] | None = None
 
     def apply(self, v: Tensor) -> Tensor:
         """Sweep forth and back over each row of ``v``; vectors elsewhere than on the CPU go there and come back."""
@@ -43,7 +43,7 @@ class TrianglesState:
         if self.lower is None or self.upper is None or self.scales is None:
             return v
         if self._adjoint is None or self._adjoint[0] is not self.lower:
-            self._adjoint = (self.lower, transposed(self.upper), transposed(self.lower))
+            self._adjoint = (self.lower, adjoint_sweep(self.upper, 1), adjoint_sweep(self.lower, -1))
         _, lower, upper = self._adjoint
         s1, s2, s3 = (np.conj(s) for s in self.scales)
         swept = two_sweeps(lower, upper, (s3, s2, s1), v.detach().contiguous().cpu().numpy())
@@ -61,4 +61,4 @@ def operator_with_entries(evidence: Evidence, name: str) -> Operator:
     return operator
 
 
-__all__ = ["TrianglesState", "arrays", "operator_with_entries"]
+__all__ = ["TrianglesState", "arrays", "operator_with_entries", "sweep"]

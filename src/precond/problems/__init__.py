@@ -8,6 +8,7 @@ from precond.problems.base import (
     Training,
     TrainingInstance,
 )
+from precond.problems.control import Control, elliptic_control
 from precond.problems.convection_diffusion import convection_diffusion
 from precond.problems.digits import digits
 from precond.problems.load import load
@@ -20,6 +21,7 @@ from precond.problems.stdlib_lm import stdlib_lm
 from precond.problems.supervised import supervised
 
 __all__ = [
+    "Control",
     "LeastSquares",
     "LinearSystem",
     "Smooth",
@@ -29,6 +31,7 @@ __all__ = [
     "all_problems",
     "convection_diffusion",
     "digits",
+    "elliptic_control",
     "load",
     "logistic",
     "matrix_market",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -15,6 +15,9 @@ from precond.operators.kkt import assemble
 
 class Curvature(abc.ABC):
     """Chooses a multiple of the identity to add to the Hessian."""
+
+    dense: ClassVar[bool] = True
+    """Whether it asks for dense matrices."""
 
     @abc.abstractmethod
     def shift(self, hessian: Tensor, jacobian: Tensor) -> float:
@@ -76,6 +79,18 @@ class LeastShift(Curvature):
 @dataclasses.dataclass(frozen=True)
 class NoShift(Curvature):
     """The Hessian as it is, for problems that are convex on the constraints; needs no dense matrices."""
+
+    dense: ClassVar[bool] = False
+
+    def shift(self, hessian: Tensor, jacobian: Tensor) -> float:
+        """Return zero."""
+        return 0.0
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Convex(Curvature):
+    """The Hessian as it is, as a matrix: for problems that are convex on the constraints, where rows are wanted."""
 
     def shift(self, hessian: Tensor, jacobian: Tensor) -> float:
         """Return zero."""

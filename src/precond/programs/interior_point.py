@@ -11,13 +11,15 @@ import torch
 from torch import Tensor
 
 from precond.core import Iterate, Program, ProgramIteration, Site, Status
-from precond.core.materialize import materialize
 from precond.programs.barrier import Barrier
 from precond.programs.filter import Filter
+from precond.programs.jacobians import frobenius
 from precond.programs.multipliers import least_squares_multipliers
-from precond.programs.regularized import Regularizer, Solver
+from precond.programs.newton import Solver
+from precond.programs.regularized import Regularizer
 from precond.programs.restoration import restore, to_boundary
 from precond.programs.scaling import Scaling
+from precond.programs.systems import newton_system
 
 SHRINK, SUPERLINEAR, ERROR = 0.2, 1.5, 10.0
 """How the barrier's weight falls: ``min(0.2 mu, mu^1.5)`` once the error is below ``10 mu``."""
@@ -25,6 +27,8 @@ DELTA, S_VIOLATION, S_OBJECTIVE, ARMIJO = 1.0, 1.1, 2.3, 1e-4
 CORRECTIONS, CORRECTED, SHORTEST = 4, 0.99, 0.05
 FLAT, STUCK = 1e-8, 5
 """A violation is stationary where its gradient is this small beside it; so many steps from there are enough."""
+SHORT, SHORTS, MUCH = 1e-2, 3, 0.1
+"""After so many steps of at most this length with a violation that hardly falls, it is reduced to this share alone."""
 WILD = 1e6
 """Multipliers above this, where the Jacobian has not full rank, are replaced by those that fit best."""
 
@@ -40,6 +44,7 @@ class _State:
         filter: Pairs that were left behind.
         regularizer: Remembers shifts.
         stuck: Consecutive steps from points where the violation is stationary.
+        short: Consecutive short steps that hardly reduced a violation.
     """
 
     site: Site
@@ -48,6 +53,7 @@ class _State:
     filter: Filter
     regularizer: Regularizer
     stuck: int = 0
+    short: int = 0
 
 
 @final
@@ -56,7 +62,7 @@ class InteriorPoint(ProgramIteration):
     """Newton's method on the conditions of optimality, made global by a filter and kept inside of bounds by a barrier.
 
     Without bounds the barrier is empty, and what remains is Newton's method for equality constraints. Systems are
-    factorized densely with the inertia corrected; a step is accepted if it improves violation or objective against all
+    factorized, dense or sparse, with the inertia corrected; a step is accepted if it improves violation or objective against all
     points that were left behind, with second-order corrections; where none is, the violation alone is reduced.
 
     Attributes:
@@ -78,9 +84,15 @@ class InteriorPoint(ProgramIteration):
         run.forget(state)
         yield run.report(state, {})
         while True:
-            while state.barrier.mu > tolerance / 100 and run.error(state, state.barrier.mu) <= ERROR * state.barrier.mu:
-                state.barrier.mu = max(tolerance / 100, min(SHRINK * state.barrier.mu, state.barrier.mu**SUPERLINEAR))
+            least = tolerance / 100
+            while state.barrier.mu > least**2 and run.error(state, state.barrier.mu) <= ERROR * state.barrier.mu:
+                # below `least` only one step at a time: distances and multipliers may both be far below 1
+                lower = min(SHRINK * state.barrier.mu, state.barrier.mu**SUPERLINEAR)
+                last = state.barrier.mu <= least
+                state.barrier.mu = max(least**2 if last else least, lower)
                 run.forget(state)
+                if last:
+                    break
             facts, failure = run.advance(state)
             yield run.report(state, facts, failure)
             if failure is not None:
@@ -139,23 +151,32 @@ class _Run:
         site, barrier = state.site, state.barrier
         x = site.x
         gradient = site.gradient * self.scaling.loss + barrier.gradient(x)
-        jacobian = materialize(site.jacobian) * self.scaling.rows[:, None]
-        if self._infeasible(state, jacobian):
+        if self._infeasible(state):
             return {}, Status.FAILED_INFEASIBLE
-        hessian = materialize(self.program.hessian(site, self.scaling.unscale(state.multipliers))) * self.scaling.loss
-        hessian = (hessian + hessian.mT) / 2 + barrier.curvature(x).diag()
-        solver = state.regularizer.factorize(hessian, jacobian)
+        hessian = self.program.hessian(site, self.scaling.unscale(state.multipliers))
+        upper = gradient + self._pull(site, state.multipliers)
+        c = site.constraints * self.scaling.rows
+        system = newton_system(
+            hessian, site.jacobian, barrier.curvature(x), self.scaling.rows, self.scaling.loss, -torch.cat([upper, c])
+        )
+        solver = state.regularizer.factorize(system)
+        self.program.work.factorizations += state.regularizer.attempts
+        self.program.work.inner += system.inner
+        state.regularizer.attempts = 0
         if solver is None:
             return {}, Status.FAILED_NON_FINITE
-        upper = gradient + state.multipliers @ jacobian
-        c = site.constraints * self.scaling.rows
         d, dl = self._split(solver.solve(-torch.cat([upper, c])))
         share = max(self.tau, 1 - barrier.mu) if barrier.mu else 1.0
         facts = {"shift": solver.shift, "mu": barrier.mu, "restored": 0.0}
+        if state.short >= SHORTS:  # next to a singular Jacobian steps are long, and only tiny parts of them any good
+            state.short = 0
+            return self._restore(state, facts, MUCH)
         found = self._search(state, solver, upper, c, gradient, d, dl, share)
         if found is None:
             return self._restore(state, facts)
         step, d, dl, trial = found
+        before, after = self.violation(site.constraints), self.violation(trial.constraints)
+        state.short = state.short + 1 if step <= SHORT and after > max(0.9 * before, self.tolerance) else 0
         steps = barrier.steps(x, d)
         state.multipliers = state.multipliers + step * dl
         state.site = trial
@@ -164,11 +185,14 @@ class _Run:
             state.multipliers = self.multipliers(trial, barrier)
         return {**facts, "step": step}, None
 
-    def _infeasible(self, state: _State, jacobian: Tensor) -> bool:
+    def _infeasible(self, state: _State) -> bool:
         """Whether the last steps all started where no small move reduces the violation."""
         c = state.site.constraints * self.scaling.rows
         size = float(c.norm())
-        flat = size > self.tolerance and float((c @ jacobian).norm()) <= FLAT * float(jacobian.norm()) * size
+        flat = False
+        if size > self.tolerance:
+            pulled = float(self._pull(state.site, c).norm())
+            flat = pulled <= FLAT * frobenius(state.site.jacobian, self.scaling.rows) * size
         state.stuck = state.stuck + 1 if flat else 0
         return state.stuck > STUCK
 
@@ -263,8 +287,10 @@ class _Run:
                 least = min(least, DELTA * violation**S_VIOLATION / (-slope) ** S_OBJECTIVE)
         return SHORTEST * least
 
-    def _restore(self, state: _State, facts: dict[str, float]) -> tuple[dict[str, float], Status | None]:
-        """Reduce the violation until the filter accepts; fail where that cannot be done."""
+    def _restore(
+        self, state: _State, facts: dict[str, float], share: float = 0.9
+    ) -> tuple[dict[str, float], Status | None]:
+        """Reduce the violation to a share of it that the filter accepts; fail where that cannot be done."""
         here = self._pair(state.site.loss, state.site.constraints, state.site.x, state.barrier)
         if here[0] <= 1e-2 * self.tolerance:
             return facts, Status.FAILED_LINE_SEARCH
@@ -272,7 +298,7 @@ class _Run:
 
         def acceptable(site: Site) -> bool:
             pair = self._pair(site.loss, site.constraints, site.x, state.barrier)
-            return pair[0] <= 0.9 * here[0] and state.filter.accepts(*pair)
+            return pair[0] <= share * here[0] and state.filter.accepts(*pair)
 
         ended = restore(
             self.program, state.site, self.scaling.rows, state.barrier.lower, state.barrier.upper, acceptable

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+import scipy.sparse
 import torch
 from torch import Tensor
 
@@ -10,6 +12,7 @@ from precond.core.materialize import fits, materialize
 from precond.krylov.lsmr import LSMR
 from precond.krylov.run import run
 from precond.operators.function import FunctionOperator
+from precond.programs.newton import SparseNewton
 
 DENSE = 2**27
 """Bytes up to which the Jacobian is made dense for this."""
@@ -32,7 +35,16 @@ def least_squares_multipliers(site: Site, gradient: Tensor | None = None, larges
     m = site.constraints.numel()
     if m == 0 or gradient.numel() == 0 or not bool(torch.isfinite(gradient).all()):
         return torch.zeros_like(site.constraints)
-    if fits(site.jacobian, DENSE):
+    matrix = site.jacobian.entries()
+    if matrix is not None:
+        if not np.isfinite(matrix.data).all():
+            return torch.zeros_like(site.constraints)
+        n = gradient.numel()
+        solver = SparseNewton(scipy.sparse.csr_array((n, n)), matrix, torch.ones_like(gradient)).attempt(0.0, 0.0)
+        if solver is None:
+            return torch.zeros_like(site.constraints)
+        found = solver.solve(torch.cat([-gradient, torch.zeros_like(site.constraints)]))[n:]
+    elif fits(site.jacobian, DENSE):
         rows = materialize(site.jacobian)
         if not bool(torch.isfinite(rows).all()):
             return torch.zeros_like(site.constraints)

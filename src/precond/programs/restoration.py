@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Program, Site
-from precond.core.materialize import materialize
+from precond.programs.jacobians import Damped
 
 ITERATIONS = 200
 FLAT = 1e-9
@@ -51,27 +51,23 @@ def restore(
         Where it ended.
     """
     nu = 1e-4
-    unit = torch.eye(site.x.numel(), dtype=site.x.dtype, device=site.x.device)
     for _ in range(ITERATIONS):
         c = site.constraints * rows
-        jacobian = materialize(site.jacobian) * rows[:, None]
         distance = torch.minimum(site.x - lower, upper - site.x).clamp(max=1.0)
-        scaled = jacobian * distance
-        gradient, half = c @ scaled, float(c @ c) / 2
-        largest = float(scaled.norm()) or 1.0
+        damped = Damped.of(site.jacobian, rows, distance)
+        gradient, half = damped.pull(c), float(c @ c) / 2
+        largest = damped.size or 1.0
         if float(gradient.norm()) <= FLAT * largest * float(c.norm()) or not float(c.norm()) > 0:
             return Restored(site, bool(float(c.norm()) > 0), False)
         moved = False
-        gram = scaled.mT @ scaled
         while nu < 1e20:
-            factor, info = torch.linalg.cholesky_ex(gram + nu * largest**2 * unit)
-            if int(info) == 0:
-                d = -torch.cholesky_solve(gradient[:, None], factor)[:, 0]
+            d = damped.step(c, nu * largest**2)
+            if d is not None:
+                d = d * to_boundary(site.x, distance * d, lower, upper, 0.99)
                 step = distance * d
-                step = step * to_boundary(site.x, step, lower, upper, 0.99)
                 _, trial = program.values(site.x + step)
                 trial = trial * rows
-                predicted = half - float((c + jacobian @ step).square().sum()) / 2
+                predicted = half - float((c + damped.push(d)).square().sum()) / 2
                 gained = half - float(trial @ trial) / 2
                 if predicted > 0 and gained >= 1e-4 * predicted:
                     nu = max(1e-14, nu / (5 if gained > 0.5 * predicted else 1))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Site
-from precond.core.materialize import materialize
+from precond.programs.jacobians import largest_entries
 
 LARGEST, LEAST = 100.0, 1e-8
 
@@ -31,8 +31,7 @@ class Scaling:
     def at(cls, site: Site) -> Scaling:
         """Return the factors for a starting point."""
         steepest = float(site.gradient.abs().max()) if site.gradient.numel() else 0.0
-        rows = materialize(site.jacobian).abs()
-        largest = rows.amax(1) if rows.numel() else rows.new_zeros(len(rows))
+        largest = largest_entries(site.jacobian)
         factor = LARGEST / largest.clamp(min=LARGEST)
         return cls(max(LEAST, LARGEST / max(LARGEST, steepest)), torch.nan_to_num(factor, nan=1.0).clamp(min=LEAST))
 

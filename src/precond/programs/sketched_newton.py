@@ -12,11 +12,12 @@ from torch import Tensor
 
 from precond.core import Iterate, Iteration, Operator, Program, ProgramIteration, Progress, Site, Status
 from precond.core.materialize import materialize
+from precond.krylov.dense import Dense
 from precond.math.inertia import equilibrate
 from precond.operators.dense import DenseOperator
 from precond.operators.kkt import KKT, assemble
 from precond.programs.accuracy import Accuracy, System, Tested
-from precond.programs.curvature import Curvature, FrobeniusShift, NoShift
+from precond.programs.curvature import Curvature, FrobeniusShift
 from precond.programs.merit import ExactLagrangian, Slopes
 from precond.programs.multipliers import least_squares_multipliers
 
@@ -43,7 +44,8 @@ class SketchedNewton(ProgramIteration):
         growth: ``nu``: ``eta1`` is multiplied by its square and ``eta2`` divided by it.
         armijo: Sufficient decrease.
         singular: Least acceptable eigenvalue of ``J J'``.
-        inner_limit: Limit on inner iterations of one system.
+        inner_limit: Limit on inner iterations of one system. Where matrices are dense, a system that has not been
+            solved well enough by then is factorized: next to a singular one, random projections hardly converge.
         precondition: Makes a positive definite preconditioner of the Newton system from its operator.
         equilibrate: Solve ``D Gamma D (D^-1 z) = -D grad L`` with ``D`` such that the rows have entries of at most 1,
             where the matrix is dense; residuals are those of the system itself.
@@ -57,7 +59,7 @@ class SketchedNewton(ProgramIteration):
     growth: float = 1.5
     armijo: float = 0.1
     singular: float = 1e-2
-    inner_limit: int = 100_000
+    inner_limit: int = 2_000
     precondition: Callable[[KKT], Callable[[Tensor], Tensor]] | None = None
     equilibrate: bool = True
 
@@ -78,6 +80,7 @@ class SketchedNewton(ProgramIteration):
             state = self.accuracy.begin(system, merit, state)
             z, merit, state, inner = self._direction(KKT(hessian, jacobian, shift=system.shift), right, slopes, system,
                                                      merit, state)  # fmt: skip
+            program.work.inner += inner
             step, found = self._search(program, site, multipliers, z, merit, slopes)
             facts = {"inner": inner, "step": step, "eta1": merit.eta1, "eta2": merit.eta2, "shift": system.shift}
             if found is None:
@@ -88,7 +91,7 @@ class SketchedNewton(ProgramIteration):
 
     def _examine(self, site: Site, hessian: Operator, size: float) -> tuple[System | None, Operator, Operator]:
         """Return what is known of the Newton system, and its blocks; no system where the Jacobian is singular."""
-        if isinstance(self.curvature, NoShift) and not self.accuracy.dense:
+        if not self.curvature.dense and not self.accuracy.dense:
             return System(size), hessian, site.jacobian
         h, g = materialize(hessian), materialize(site.jacobian)
         h = (h + h.mT) / 2
@@ -106,10 +109,8 @@ class SketchedNewton(ProgramIteration):
         largest = float(scale.max()) if scale.numel() else 1.0
         bound = self.accuracy.bound(system, state) * system.size
         progress: Progress | None = None
-        for count, progress in enumerate(
-            self.inner.iterate(scaled, -(scale * right)[None], precondition, torch.zeros_like(right)[None])
-        ):
-            at_last = progress.solved or progress.failure is not None or count >= self.inner_limit
+        for count, progress in enumerate(self._progress(scaled, -(scale * right)[None], precondition, system)):
+            at_last = progress.solved or progress.failure is not None
             while at_last or float(progress.residual) <= largest * bound:
                 z = scale * progress.solution()[0]
                 if not at_last and self.equilibrate and float((kkt.matvec(z[None])[0] + right).norm()) > bound:
@@ -123,6 +124,23 @@ class SketchedNewton(ProgramIteration):
                 bound = self.accuracy.bound(system, state) * system.size
         assert progress is not None, "an iteration yields the progress at its start"
         return scale * progress.solution()[0], merit, state, count
+
+    def _progress(
+        self, operator: Operator, b: Tensor, precondition: Callable[[Tensor], Tensor], system: System
+    ) -> Iterator[Progress]:
+        """Yield the progress of the inner solver, at its limit that of a factorization."""
+        for count, progress in enumerate(self.inner.iterate(operator, b, precondition, torch.zeros_like(b))):
+            limited = count >= self.inner_limit
+            if limited and system.hessian is None:
+                yield dataclasses.replace(progress, solved=True)
+                return
+            if limited:
+                break
+            yield progress
+        else:
+            return
+        for exact in Dense().iterate(operator, b, _same, progress.solution()):
+            yield exact if exact.failure is None else dataclasses.replace(exact, failure=None, solved=True)
 
     def _equilibrated(self, kkt: KKT, system: System) -> tuple[Tensor, Operator]:
         """Return the factors ``D``, ``[n + m]``, and the scaled operator; ones and itself where it is not dense."""

@@ -12,9 +12,9 @@ from precond.core import require
 
 if TYPE_CHECKING:
     from precond.race.harness import run as run
-    from precond.race.results import RaceResult as RaceResult
+    from precond.race.results.result import RaceResult as RaceResult
 
-_LAZY = {"run": "precond.race.harness", "RaceResult": "precond.race.results"}
+_LAZY = {"run": "precond.race.harness", "RaceResult": "precond.race.results.result"}
 
 __all__ = ["RaceResult", "run"]
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from precond.core import Kind
-from precond.race.ledger import Job, Ledger
+from precond.race.ledger.jobs import Job
+from precond.race.ledger.ledger import Ledger
 from precond.race.machine import machine, versions
 from precond.race.plan import Lane, Plan
-from precond.race.results import ProblemResult, RaceResult, Run
-from precond.race.standings import ranked, standing
+from precond.race.results.records import ProblemResult, Run
+from precond.race.results.result import RaceResult
+from precond.race.results.standings import ranked, standing
 from precond.race.tuning import describe
 
 

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from precond.core import BadInputError
-from precond.race.ledger import LedgerError
-from precond.race.results import RaceResult
+from precond.race.ledger.database import LedgerError
+from precond.race.results.result import RaceResult
 
 LEDGER = "race.sqlite3"
 RESULTS = "results.json"

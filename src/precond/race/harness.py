@@ -15,13 +15,14 @@ import torch
 from precond import problems as known_problems
 from precond.core import BadInputError, Problem
 from precond.race import folder
-from precond.race.admission import check_device
 from precond.race.collect import collect
-from precond.race.execute import execute
-from precond.race.ledger import Ledger, LedgerError, open_ledger
+from precond.race.field.admission import check_device
+from precond.race.ledger.database import LedgerError
+from precond.race.ledger.ledger import Ledger, open_ledger
 from precond.race.options import Options, Request, listed, stored
 from precond.race.plan import Lane, Plan, make_plan
-from precond.race.results import RaceResult
+from precond.race.results.result import RaceResult
+from precond.race.workers.execute import execute
 
 if TYPE_CHECKING:
     from precond.race.live import Display
@@ -184,7 +185,7 @@ class _Race:
 
     def _in_company(self, display: Display) -> None:
         """Let worker processes run the jobs, and watch."""
-        from precond.race.crew import Crew
+        from precond.race.workers.crew import Crew
 
         with Crew(self.place, self.jobs, self.out) as crew:
             while True:

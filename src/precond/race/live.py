@@ -14,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from precond.race.plan import Lane, Plan
-from precond.race.results import Interval, ProblemResult, RaceResult, Run, Standing
+from precond.race.results.records import Interval, ProblemResult, Run, Standing
+from precond.race.results.result import RaceResult
 
 
 class Display(Protocol):

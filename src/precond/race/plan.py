@@ -9,10 +9,12 @@ from typing import Any
 import torch
 
 from precond.core import BadInputError, Budget, Problem
-from precond.race.contestants import DEFAULTS, Contestant, Field, field, known_names
-from precond.race.ledger import Claim, Job, Ledger, Track
+from precond.race.field.contestant import Contestant
+from precond.race.field.contestants import DEFAULTS, Field, field, known_names
+from precond.race.ledger.jobs import Claim, Job, Track
+from precond.race.ledger.ledger import Ledger
 from precond.race.options import Options
-from precond.race.results import Run
+from precond.race.results.records import Run
 from precond.race.tuning import FIRST_FINAL_SEED, TUNING_SEED, trial_settings
 
 

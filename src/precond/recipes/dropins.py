@@ -71,9 +71,8 @@ class AdamW(Optimizer):
         compile: bool | str = False,
     ) -> None:
         b1, b2 = checked_betas(betas, 2)
-        super().__init__(
-            params, first_order.adamw(b1=b1, b2=b2, eps=eps), lr=lr, weight_decay=weight_decay, distributor=distributor
-        )
+        method = first_order.adamw(b1=b1, b2=b2, eps=eps)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
 class Adan(Optimizer):
@@ -128,9 +127,8 @@ class Lion(Optimizer):
         compile: bool | str = False,
     ) -> None:
         b1, b2 = checked_betas(betas, 2)
-        super().__init__(
-            params, first_order.lion(b1=b1, b2=b2), lr=lr, weight_decay=weight_decay, distributor=distributor
-        )
+        method = first_order.lion(b1=b1, b2=b2)
+        super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
 class Muon(Optimizer):

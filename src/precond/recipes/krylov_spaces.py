@@ -60,6 +60,7 @@ def gcrodr(size: int = 40, keep: int = 20) -> GCRODR:
     example="precond.solve(A, b, method='idr', preconditioner='ilu0')",
     space={"shadow": Choice((1, 2, 4, 8))},
     name="idr",
+    aliases=("idr(s)",),
 )
 def idr(shadow: int = 4) -> IDR:
     """IDR(s): residuals in spaces of shrinking dimension.

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from precond.core import Builds, Choice, Kind, LogUniform, Method, Paper
+from precond.core import Builds, Choice, Kind, LogUniform, Method, Paper, Uniform
+from precond.krylov.cg import CG
 from precond.preconditioners.dense_inverse import DenseInverse
+from precond.preconditioners.identity import Identity
+from precond.preconditioners.inverse_of import InverseOf, SquareRoot
 from precond.recipes.registry import recipe
+from precond.steps.holder import Holder, HolderRegion
 from precond.steps.levenberg_marquardt import LevenbergMarquardt
 from precond.steps.trust_region import TrustRegion
 
@@ -130,3 +134,118 @@ def trust_region_lm(*, factor: float = 100.0, accept: float = 1e-4) -> Method:
         The method.
     """
     return Method(preconditioner=DenseInverse("more"), step=TrustRegion(factor, accept))
+
+
+_HOLDER = Paper(
+    title="Local convergence of the Levenberg-Marquardt method under Hölder metric subregularity",
+    authors="Masoud Ahookhosh, Francisco J. Aragón Artacho, Ronan M. T. Fleming, Phan T. Vuong",
+    year=2019,
+    arxiv="1703.07461",
+    venue="Advances in Computational Mathematics",
+)
+
+
+@recipe(
+    builds=Builds.METHOD,
+    runs_on=Kind.SMOOTH,
+    family="least-squares",
+    paper=_HOLDER,
+    purpose="Nonlinear equations near solutions that need not be isolated, such as steady states of networks.",
+    claim="Superlinear convergence to solutions that are neither isolated nor regular, at a rate that the exponent sets.",
+    example="precond.least_squares(lambda x: x.exp() - 2, torch.zeros(3).double(), method='holder-lm')",
+    space={"eta": Uniform(0.5, 2.0)},
+    name="holder-lm",
+)
+def holder_lm(*, eta: float = 1.2, xi: float | None = None, omega: float = 0.0) -> Method:
+    """LM-AR: Levenberg-Marquardt damped by powers of the residual and its gradient.
+
+    ``x+ = x - (J'J + mu I)^-1 J'h`` with ``mu = xi ||h||^eta + omega ||J'h||^eta``. Adaptively ``xi = 1`` at first, then
+    0.95 while ``0.95^k >= 0.01``, then ``max(0.95^k, 1e-10)``, and ``omega = 1 - xi``. ``xi=1, eta=2`` is the choice of
+    Yamashita and Fukushima, ``xi=1, eta=1`` that of Fan and Yuan, ``xi=0, omega=1, eta=1`` Fischer's.
+
+    Deviations:
+        1. Steps come from the singular values of ``J`` rather than from the normal equations.
+
+    Args:
+        eta: Exponent.
+        xi: Weight of the residual; ``None`` adapts both weights.
+        omega: Weight of the gradient, if ``xi`` is given.
+
+    Returns:
+        The method.
+    """
+    return Method(preconditioner=DenseInverse("none"), step=Holder(eta, xi, omega))
+
+
+@recipe(
+    builds=Builds.METHOD,
+    runs_on=Kind.SMOOTH,
+    family="least-squares",
+    paper=_HOLDER,
+    purpose="Nonlinear equations from poor starting points, with solutions that need not be isolated.",
+    claim="Globally convergent, and superlinear to solutions that are neither isolated nor regular.",
+    example="precond.least_squares(lambda x: x.exp() - 2, torch.zeros(3).double(), method='holder-region-lm')",
+    space={"eta": Uniform(0.5, 2.0), "theta": Uniform(0.0, 0.99)},
+    name="holder-region-lm",
+)
+def holder_region_lm(*, eta: float = 1.2, xi: float = 0.95, theta: float = 0.95) -> Method:
+    """LMTR: the globalized `holder_lm`, with a ratio that compares with an average of past objectives.
+
+    ``mu = max(1e-8, factor (xi ||h||^eta + (1 - xi) ||J'h||^eta))`` with a factor that starts at 0.01. The ratio is
+    ``(D - psi(x + d)) / ((d'(J'J + mu I) d + mu ||d||^2) / 2)`` with ``psi = ||h||^2 / 2`` and ``D <- (1 - theta) psi +
+    theta D``. Below 1e-4 the factor grows by ``2^p`` at the ``p``-th failure, from 0.9 it is halved, down to 1e-3.
+
+    Deviations:
+        1. After five failures of one iteration the authors' code takes the last trial; here the search goes on.
+        2. Steps come from the singular values of ``J``.
+
+    Args:
+        eta: Exponent.
+        xi: Weight of the residual.
+        theta: Memory of the average; 0 asks for descent in each step.
+
+    Returns:
+        The method.
+    """
+    return Method(preconditioner=DenseInverse("none"), step=HolderRegion(eta, xi, theta=theta))
+
+
+@recipe(
+    builds=Builds.METHOD,
+    runs_on=Kind.SMOOTH,
+    family="least-squares",
+    paper=Paper(
+        title="An inexact Levenberg-Marquardt method for large sparse nonlinear least squares",
+        authors="S. J. Wright, J. N. Holt",
+        year=1985,
+        venue="Journal of the Australian Mathematical Society, Series B 26",
+    ),
+    purpose="Nonlinear least squares in many variables, by products with the Jacobian and its transpose.",
+    claim="The convergence of Levenberg-Marquardt, with systems solved no more accurately than they deserve.",
+    example="precond.least_squares(lambda x: x.exp() - 2, torch.zeros(3).double(), method='krylov-lm')",
+    space={"damping": LogUniform(1e-9, 1e3), "cap": LogUniform(1e-3, 0.5)},
+    name="krylov-lm",
+)
+def krylov_lm(*, damping: float = 1e-3, accept: float = 1e-3, cap: float = 0.1) -> Method:
+    """Levenberg-Marquardt with systems solved by conjugate gradients, from products with ``J`` and ``J'`` alone.
+
+    ``(J'J + mu I) d = -J'r`` is solved to a residual of ``min(cap, sqrt(||J'r||)) ||J'r||``; acceptance and damping are
+    those of ``levenberg-marquardt``. ``precond.least_squares`` scales the variables by estimated norms of the columns at
+    the start.
+
+    Deviations:
+        1. The paper solves by LSQR; conjugate gradients on the normal equations make the same iterates in exact
+           arithmetic, and take any symmetric preconditioner.
+        2. Damping by Nielsen's formula, as in ``levenberg-marquardt``.
+
+    Args:
+        damping: First ``mu``.
+        accept: Smallest gain ratio of an accepted step.
+        cap: Largest relative residual of an inner solve.
+
+    Returns:
+        The method.
+    """
+    return Method(
+        preconditioner=InverseOf(CG(), Identity(), SquareRoot(cap)), step=LevenbergMarquardt(damping, accept)
+    )

@@ -64,6 +64,7 @@ def nystrom(mu: float = 0.0, rank: int | None = None) -> Nystrom:
     claim="Fewer iterations of conjugate gradients, and fewer inner products, at about as many products in all.",
     example="precond.solve(A, b, method='cg', preconditioner='chebyshev-polynomial')",
     space={"degree": Choice((2, 4, 8, 16)), "ratio": Choice((10.0, 30.0, 100.0, 300.0))},
+    aliases=("chebyshev",),
 )
 def chebyshev_polynomial(degree: int = 8, ratio: float = 30.0) -> ChebyshevPolynomial:
     """Return the polynomial ``p(A)`` whose residual ``1 - t p(t)`` is least on ``[b / ratio, b]``: Chebyshev's.
@@ -96,6 +97,7 @@ def chebyshev_polynomial(degree: int = 8, ratio: float = 30.0) -> ChebyshevPolyn
     claim="The condition number behaves as if the largest tau eigenvalues were cut off.",
     example="precond.solve(A, b, method='cg', preconditioner='symmetric-polynomial')",
     space={"degree": Choice((1, 2, 3, 4, 5))},
+    aliases=("polynomial",),
 )
 def symmetric_polynomial(degree: int = 2) -> SymmetricPolynomial:
     """Return ``P_tau = (1 / tau) sum_{i=1}^tau (-1)^(i-1) P_{tau-i} U_i`` with ``U_i = tr(B^i) I - B^i``.

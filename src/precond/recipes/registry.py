@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from precond.core import Builds, Kind, Paper, PrecondError, Range, Recipe, UnknownNameError
@@ -27,6 +29,7 @@ def recipe(
     lr: float | None = None,
     weight_decay: float = 0.0,
     companion: str = "",
+    aliases: tuple[str, ...] = (),
 ) -> Callable[[F], F]:
     """Declare the decorated function as a recipe; see `Recipe` for the fields.
 
@@ -41,7 +44,7 @@ def recipe(
         _registry[known] = Recipe(
             name=known, build=build, builds=builds, runs_on=kinds, family=family, paper=paper, purpose=purpose,
             claim=claim, example=example, space=dict(space or {}), lr=lr, weight_decay=weight_decay,
-            companion=companion,
+            companion=companion, aliases=aliases,
         )  # fmt: skip
         return build
 
@@ -50,18 +53,43 @@ def recipe(
 
 def all_recipes() -> dict[str, Recipe]:
     """Return every recipe by name, importing all modules of this package first."""
-    package = importlib.import_module("precond.recipes")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"precond.recipes.{module.name}")
+    _import_all()
     return dict(sorted(_registry.items()))
 
 
 def find(name: str) -> Recipe:
     """Return the recipe named ``name``, or say which names are near."""
-    recipes = all_recipes()
-    if name not in recipes:
-        raise UnknownNameError("method", name, recipes)
-    return recipes[name]
+    found = match(name, all_recipes().values())
+    if found is None:
+        raise UnknownNameError("method", name, _registry)
+    return found
+
+
+def match(name: str, among: Iterable[Recipe]) -> Recipe | None:
+    """Return the recipe that ``name`` means, however it is spelled: ``"GCRO-DR"``, ``"gcro_dr"``, ``"IC(0)"``.
+
+    Args:
+        name: A name or an alias; case, hyphens, underscores, spaces, brackets and accents do not matter.
+        among: The recipes that can be meant.
+
+    Returns:
+        The recipe, by its name before its aliases, or ``None``.
+    """
+    wanted, known = _spelling(name), list(among)
+    by_name = next((recipe for recipe in known if _spelling(recipe.name) == wanted), None)
+    return by_name or next((recipe for recipe in known if wanted in map(_spelling, recipe.aliases)), None)
+
+
+def _spelling(name: str) -> str:
+    plain = unicodedata.normalize("NFKD", name.lower())
+    return "".join(letter for letter in plain if letter.isalnum())
+
+
+@functools.cache
+def _import_all() -> None:
+    package = importlib.import_module("precond.recipes")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"precond.recipes.{module.name}")
 
 
 def with_defaults(recipe: Recipe, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,4 +97,4 @@ def with_defaults(recipe: Recipe, settings: Mapping[str, Any]) -> dict[str, Any]
     return {**recipe.defaults, **settings}
 
 
-__all__ = ["all_recipes", "find", "recipe", "with_defaults"]
+__all__ = ["all_recipes", "find", "match", "recipe", "with_defaults"]

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from precond.core import Builds, Choice, Kind, LogUniform, Method, Paper
+from precond.core import Builds, Cadence, Choice, Kind, LogUniform, Method, Paper
 from precond.krylov.cg import CG
+from precond.preconditioners.dense_cholesky import DenseCholesky
 from precond.preconditioners.identity import Identity
 from precond.preconditioners.inverse_of import InverseOf, ShiftRelative, SquareRoot
 from precond.preconditioners.lbfgs import LBFGS
 from precond.recipes.registry import recipe
 from precond.steps.armijo import Armijo
+from precond.steps.cubic import Cubic
 from precond.steps.gradient_normalized import GradientNormalized
 from precond.steps.gradient_regularized import GradientRegularized
+from precond.steps.steihaug import Steihaug
 from precond.steps.strong_wolfe import StrongWolfe
+
+
+_GNS = Paper(
+    title="Gradient-Normalized Smoothness for Optimization with Approximate Hessians",
+    authors="Andrei Semenov, Martin Jaggi, Nikita Doikov",
+    year=2025,
+    arxiv="2506.13710",
+)
 
 
 @recipe(
@@ -139,12 +150,7 @@ def regularized_newton(*, h: float = 5e-6, search: bool = True, fraction: float 
     builds=Builds.METHOD,
     runs_on=Kind.SMOOTH,
     family="second-order",
-    paper=Paper(
-        title="Gradient-Normalized Smoothness for Optimization with Approximate Hessians",
-        authors="Andrei Semenov, Martin Jaggi, Nikita Doikov",
-        year=2025,
-        arxiv="2506.13710",
-    ),
+    paper=_GNS,
     purpose="Smooth minimization with exact or approximate Hessians (Gauss-Newton, Fisher), of any smoothness.",
     claim="One adaptive radius gives the best known rates of every smoothness class, up to the error of the Hessian.",
     example="precond.minimize(lambda x: ((x - 1) ** 4).sum(), torch.zeros(9).double(), method='gradient-normalized')",
@@ -175,3 +181,151 @@ def gradient_normalized(*, gamma: float = 1.0, fraction: float = 1e-3) -> Method
         The method.
     """
     return Method(preconditioner=InverseOf(CG(), Identity(), ShiftRelative(fraction)), step=GradientNormalized(gamma))
+
+
+@recipe(
+    builds=Builds.METHOD,
+    runs_on=Kind.SMOOTH,
+    family="second-order",
+    paper=Paper(
+        title="Inexact Newton Methods",
+        authors="Ron S. Dembo, Stanley C. Eisenstat, Trond Steihaug",
+        year=1982,
+        venue="SIAM Journal on Numerical Analysis 19",
+    ),
+    purpose="Smooth minimization in up to some hundreds of variables, or some thousands of a regression.",
+    claim="Converges at any rate from linear to quadratic, by the accuracy of the linear solves alone.",
+    example="precond.minimize(lambda x: ((x - 1) ** 4).sum(), torch.zeros(9).double(), method='newton-cholesky')",
+    space={"cap": LogUniform(1e-3, 0.9), "free": Choice((1, 2, 4, 8))},
+)
+def newton_cholesky(*, cap: float = 0.5, free: int = 2, c1: float = 1e-4) -> Method:
+    """Newton's method with a factored Hessian that is used again for as long as it is worth it.
+
+    ``d`` comes from conjugate gradients on ``B d = -g``, stopped at ``||B d + g|| <= min(cap, sqrt(||g||)) ||g||`` and
+    preconditioned by a Cholesky factor of the Hessian at this point or an earlier one. The Hessian of a regression, a
+    function of ``A x`` for constant data ``A``, is assembled in one pass over the data, others from products with all
+    unit vectors. It is assembled again when the products beyond ``free`` a step have become as many as those that the
+    last one took. The step shrinks from 1 to sufficient decrease.
+
+    Deviations:
+        1. The paper leaves open how systems are solved; the factors are one choice of a preconditioner.
+        2. Where the Hessian is not definite, its eigenvalues are replaced by their absolute values in the
+           preconditioner, and negative curvature ends the inner solve.
+        3. Steps and rounding are treated as in ``newton-cg``.
+
+    Args:
+        cap: Largest relative residual of an inner solve.
+        free: Products of an inner solve that call for no new factor.
+        c1: Sufficient decrease.
+
+    Returns:
+        The method.
+    """
+    return Method(
+        preconditioner=InverseOf(CG(), DenseCholesky(), SquareRoot(cap)), step=Armijo(c1), cadence=Cadence(free=free)
+    )
+
+
+@recipe(
+    builds=Builds.METHOD,
+    runs_on=Kind.SMOOTH,
+    family="second-order",
+    paper=Paper(
+        title="The conjugate gradient method and trust regions in large scale optimization",
+        authors="Trond Steihaug",
+        year=1983,
+        venue="SIAM Journal on Numerical Analysis 20",
+    ),
+    purpose="Smooth minimization with Hessian products, convex or not, one evaluation a step.",
+    claim="Globally convergent, superlinear near a solution, and steps along negative curvature are its own.",
+    example="precond.minimize(lambda x: ((x - 1) ** 4).sum(), torch.zeros(9).double(), method='trust-region-newton')",
+    space={"radius": LogUniform(1e-2, 1e2), "cap": LogUniform(0.05, 0.9)},
+    name="trust-region-newton",
+)
+def trust_region_newton(*, radius: float = 1.0, cap: float = 0.5) -> Method:
+    """Newton-CG in a trust region.
+
+    ``d`` minimizes ``g'd + d'Bd / 2`` within ``||d|| <= radius`` by conjugate gradients that stop at a residual of
+    ``min(cap, sqrt(||g||)) ||g||``, at the boundary, or along non-positive curvature on the boundary. Radius and
+    acceptance are Nocedal & Wright's (2006, algorithm 4.1): starting at 1, at most 1000, accepted above 0.15.
+
+    Deviations:
+        1. Constants are Nocedal & Wright's.
+        2. Where values differ by rounding alone, a step that shortens the gradient is accepted.
+
+    Args:
+        radius: First radius.
+        cap: Largest relative residual of an inner solve.
+
+    Returns:
+        The method.
+    """
+    return Method(preconditioner=Identity(), step=Steihaug(radius, max(1000.0, radius), cap=cap))
+
+
+@recipe(
+    builds=Builds.METHOD,
+    runs_on=Kind.SMOOTH,
+    family="second-order",
+    paper=Paper(
+        title="Adaptive cubic regularisation methods for unconstrained optimization. Part I",
+        authors="Coralia Cartis, Nicholas I. M. Gould, Philippe L. Toint",
+        year=2011,
+        venue="Mathematical Programming 127",
+    ),
+    purpose="Smooth minimization with Hessian products, convex or not, with the best known worst case.",
+    claim="A second-order point in O(eps^(-3/2)) evaluations, and more reliable than trust regions on test problems.",
+    example="precond.minimize(lambda x: ((x - 1) ** 4).sum(), torch.zeros(9).double(), method='adaptive-cubic')",
+    space={"sigma": LogUniform(1e-3, 1e3), "kappa": LogUniform(1e-4, 0.5)},
+    name="adaptive-cubic",
+)
+def adaptive_cubic(*, sigma: float = 1.0, kappa: float = 0.1) -> Method:
+    """ARC: adaptive regularization by cubics, in a Krylov space.
+
+    ``d`` minimizes ``g'd + d'Bd / 2 + (sigma / 3) ||d||^3`` over a Krylov space that grows until the model's gradient is
+    at most ``kappa min(1, ||d||) ||g||``. ``sigma`` becomes ``max(min(sigma, ||g||), eps)`` where the decrease is above
+    0.9 of the model's, and doubles where it is below 0.1, when the step is refused.
+
+    Deviations:
+        1. ``kappa`` is 0.1 unless set; the paper's experiments stop inner solves by several rules.
+        2. Lanczos vectors are orthogonalized fully, and the reduced problem is solved by its eigenvalues and bisection.
+        3. Where values differ by rounding alone, a step that shortens the gradient is accepted.
+
+    Args:
+        sigma: First weight.
+        kappa: Accuracy of the subproblem.
+
+    Returns:
+        The method.
+    """
+    return Method(preconditioner=Identity(), step=Cubic(sigma, kappa))
+
+
+@recipe(
+    builds=Builds.METHOD,
+    runs_on=Kind.SMOOTH,
+    family="second-order",
+    paper=_GNS,
+    purpose="Smooth minimization with gradients alone, regularized instead of searched along a line.",
+    claim="One adaptive radius gives the best known rates of every smoothness class, up to the error of the Hessian.",
+    example="precond.minimize(lambda x: ((x - 1) ** 4).sum(), torch.zeros(9).double(), "
+    "method='gradient-normalized-secant')",
+    space={"gamma": LogUniform(1e-3, 1e3), "memory": Choice((5, 10, 20))},
+    name="gradient-normalized-secant",
+)
+def gradient_normalized_secant(*, gamma: float = 1.0, memory: int = 10) -> Method:
+    """`gradient_normalized` with the L-BFGS matrix of the last pairs for ``H``, in its compact form.
+
+    Deviations:
+        1. The matrix is that of limited memory; systems with it are solved exactly.
+        2. As 2 to 4 of `gradient_normalized`.
+        3. 1e-16 in place of 1e-8 is added to ``gamma``: poor Hessians need larger shifts.
+
+    Args:
+        gamma: First radius.
+        memory: Pairs kept.
+
+    Returns:
+        The method.
+    """
+    return Method(preconditioner=LBFGS(memory), step=GradientNormalized(gamma, 60, 1e-16))

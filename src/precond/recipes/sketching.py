@@ -126,6 +126,7 @@ def fossils(momentum: float = 1 / 12) -> Refinement:
     claim="Started at the sketched solution, LSQR loses far less accuracy on ill-conditioned problems than from zero.",
     example="precond.lstsq(A, b, method='sketch-precondition')",
     companion="sketch-qr",
+    aliases=("sketch", "sketch-and-precondition"),
 )
 def sketch_precondition() -> LSQR:
     """Sketch-and-precondition (Blendenpik, LSRN) with the sketch-and-solve start ``argmin ||S A x - S b||``.

@@ -45,6 +45,39 @@ def sor(omega: float = 1.0, *, symmetric: bool = False) -> SOR:
     runs_on=Kind.LINEAR_SYSTEM,
     family="stationary",
     paper=Paper(
+        title="On the numerical solution of elliptic difference equations",
+        authors="J. W. Sheldon",
+        year=1955,
+        venue="Mathematical Tables and Other Aids to Computation 9",
+    ),
+    purpose="Symmetric positive definite matrices, where the error must fall in a symmetric way.",
+    claim="Converges for every symmetric positive definite matrix and every 0 < omega < 2.",
+    example="precond.solve(A, b, method='ssor', max_iterations=20000)",
+    space={"omega": Uniform(0.8, 1.95)},
+    name="symmetric-sor",
+    aliases=("ssor",),
+)
+def symmetric_sor(omega: float = 1.0) -> SOR:
+    """SSOR: a sweep of SOR forth, and one back; as a preconditioner it is called ``ssor``.
+
+    Deviations:
+        1. The residual is computed after each sweep, at the price of one product, so that it can be tested.
+        2. Zeros on the diagonal are taken as one.
+
+    Args:
+        omega: Relaxation, in ``(0, 2)``.
+
+    Returns:
+        The iteration.
+    """
+    return SOR(omega=omega, symmetric=True)
+
+
+@recipe(
+    builds=Builds.ITERATION,
+    runs_on=Kind.LINEAR_SYSTEM,
+    family="stationary",
+    paper=Paper(
         title="The approximate arithmetical solution by finite differences of physical problems involving differential "
         "equations",
         authors="L. F. Richardson",

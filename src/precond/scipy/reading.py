@@ -85,12 +85,17 @@ def read_system(A: Any, b: Any, x0: Any, M: Any, shift: float = 0.0) -> System:
 
     product = rowwise(linear.matvec, dtype)
     if scipy.sparse.issparse(A) and A.dtype == dtype:
-        parts = unsigned(scipy.sparse.csr_array(A))
+        parts = unsigned(A if A.format == "csr" else scipy.sparse.csr_array(A))
         product = lambda v: torch.from_numpy(rows_times_csr(parts, v.numpy()))  # noqa: E731
     matvec = product if not shift else lambda v: product(v) - shift * v
     operator = FunctionOperator(matvec, (rows, rows), dtype=torch.from_numpy(right).dtype)
-    precondition = torch.clone if psolve is None else rowwise(psolve, dtype)
+    precondition = same if psolve is None else rowwise(psolve, dtype)
     return System(operator, precondition, torch.from_numpy(right)[None], torch.from_numpy(start.ravel())[None])
+
+
+def same(v: Tensor) -> Tensor:
+    """Return what the identity makes of vectors, without a copy."""
+    return v.contiguous()
 
 
 def working_type(*dtypes: Any) -> np.dtype[Any]:
@@ -104,7 +109,7 @@ def rowwise(function: Callable[[Any], Any], dtype: np.dtype[Any]) -> Map:
 
     def apply(v: Tensor) -> Tensor:
         if v.shape[0] == 1:
-            return torch.from_numpy(np.array(function(v[0].numpy()), dtype).reshape(1, -1))
+            return torch.from_numpy(np.array(function(v.numpy()[0]), dtype).reshape(1, -1))
         return torch.from_numpy(np.stack([np.array(function(row), dtype).reshape(-1) for row in v.numpy()]))
 
     return apply

@@ -13,7 +13,7 @@ import torch
 from precond.core import Iteration, Progress, Status
 from precond.krylov import CG, GMRES, MINRES
 from precond.operators import FunctionOperator
-from precond.scipy.reading import System, read_system
+from precond.scipy.reading import System, read_system, same
 from precond.solvers.certify import Certified, certify_system, estimated_frobenius_norm, excess
 from precond.solvers.drive import Event, Outcome, drive
 
@@ -202,7 +202,7 @@ def solved(
     operator, b, precondition = system.operator, system.b, system.precondition
     bound = max(rtol * float(torch.linalg.vector_norm(b)), atol)
     if left:
-        b, precondition = system.precondition(b), torch.clone
+        b, precondition = system.precondition(b), same
         bound *= float(torch.linalg.vector_norm(b) / torch.linalg.vector_norm(system.b))
         operator = FunctionOperator(
             lambda v: system.precondition(system.operator.matvec(v)), operator.shape, dtype=operator.dtype
@@ -211,9 +211,9 @@ def solved(
     def certify(x: torch.Tensor) -> Certified:
         return certify_system(system.operator, system.b, x, rtol=rtol, atol=atol)
 
-    def claims(progress: Progress, slack: float) -> bool:
+    def claims(progress: Progress, residuals: list[float], slack: float) -> bool:
         nonlocal bound
-        own = float(progress.residual.max())
+        own = residuals[0]
         if own > slack * bound or not left:
             return own <= slack * bound
         missing = excess(certify(progress.solution())[0])

@@ -86,7 +86,7 @@ def solve_normal(operator: Operator, g: Tensor, held: Held, *, rtol: float, atol
     gram = GramOperator(operator)
     prepared = prepare(held, gram, torch.zeros_like(g), Work())
 
-    def claims(progress: Progress, slack: float) -> bool:
+    def claims(progress: Progress, residuals: list[float], slack: float) -> bool:
         return bool((progress.residual <= slack * bounds).all())
 
     def certify(y: Tensor) -> Certified:

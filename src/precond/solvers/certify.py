@@ -17,6 +17,34 @@ ShiftedInverse = Callable[[Tensor, float], Tensor]
 """Maps ``(v, shift)`` to ``(A^H A + shift I)^-1 v``, up to a small factor."""
 
 
+_least, _most = 1e-140, 1e140  # norms between which no square of a number that matters is lost
+_orthogonal = 1e-9
+
+
+def is_least(operator: Operator, b: Tensor, x: Tensor) -> bool:
+    """Whether no vector has a much smaller residual: ``||A^H r|| <= 1e-9 ||A||_F ||r||`` for some right-hand side.
+
+    With a residual that is not small this says that the matrix is singular, to that precision, and the system
+    inconsistent. Costs two products; false where the adjoint or the norm of the matrix is not known.
+
+    Args:
+        operator: The matrix.
+        b: Right-hand sides, shape ``[batch, n]``.
+        x: Solutions, shape ``[batch, n]``.
+
+    Returns:
+        Whether that is so, for a residual of more than a millionth of its right-hand side.
+    """
+    size = operator.frobenius_norm()
+    if not operator.has_adjoint or size is None:
+        return False
+    b, _, r = _residual(operator, b, x)
+    precise = operator.double()
+    gradient = _norm(precise.rmatvec(r.to(precise.dtype)).to(r.dtype))
+    least = (gradient <= _orthogonal * size * _norm(r)) & (_norm(r) > 1e-6 * _norm(b))
+    return bool(least.any())
+
+
 def certify_system(operator: Operator, b: Tensor, x: Tensor, *, rtol: float, atol: float) -> Certified:
     """Recompute ``||b - A x|| / ||b||`` for each right-hand side and report the worst, measured by its bound.
 
@@ -34,16 +62,50 @@ def certify_system(operator: Operator, b: Tensor, x: Tensor, *, rtol: float, ato
         The certificate, and ``CONVERGED_RESIDUAL``.
     """
     b, x, r = _residual(operator, b, x)
-    residual, size = _norm(r), _norm(b)
-    relative, allowed = _over(residual, size), torch.clamp(_over(atol, size), min=rtol)
-    worst = int(_excess(relative, allowed).argmax())
-    extra = {}
-    matrix_norm = operator.frobenius_norm()
-    if matrix_norm is not None:
-        extra["backward error"] = float(_over(residual, matrix_norm * _norm(x) + size).max())
-    quantity = "relative residual ||b - Ax|| / ||b||"
-    certificate = Certificate(quantity, float(relative[worst]), float(allowed[worst]), extra)
+    norms, sizes, lengths = _norm(r).tolist(), _norm(b).tolist(), _norm(x).tolist()
+    certificate = residual_certificate(norms, sizes, lengths, operator.frobenius_norm(), rtol, atol)
     return certificate, Status.CONVERGED_RESIDUAL
+
+
+RESIDUAL = "relative residual ||b - Ax|| / ||b||"
+
+
+def residual_certificate(
+    norms: list[float], sizes: list[float], lengths: list[float], scale: float | None, rtol: float, atol: float
+) -> Certificate:
+    """Return the certificate of solutions from norms that were recomputed, one for each right-hand side.
+
+    Args:
+        norms: ``||b - A x||``.
+        sizes: ``||b||``.
+        lengths: ``||x||``.
+        scale: ``||A||_F``, where it is known.
+        rtol: Relative tolerance.
+        atol: Absolute tolerance.
+
+    Returns:
+        The certificate of the worst right-hand side; see `certify_system`.
+    """
+    worst, backward = (-1.0, 0.0, rtol), 0.0
+    for norm, size, length in zip(norms, sizes, lengths, strict=True):
+        relative, allowed = quotient(norm, size), max(rtol, quotient(atol, size))
+        excess = quotient(relative, allowed)
+        if math.isnan(excess):
+            excess = math.inf
+        if excess > worst[0]:
+            worst = (excess, relative, allowed)
+        if scale is not None:
+            error = quotient(norm, scale * length + size)
+            backward = error if error > backward or math.isnan(error) else backward
+    extra = {} if scale is None else {"backward error": backward}
+    return Certificate(RESIDUAL, worst[1], worst[2], extra)
+
+
+def quotient(a: float, b: float) -> float:
+    """Return ``a / b``; zero where ``a`` is zero, infinite where only ``b`` is."""
+    if a == 0:
+        return 0.0
+    return a / b if b != 0 else math.copysign(math.inf, a) if not math.isnan(a) else math.nan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,8 +214,7 @@ def judge_least_squares(measured: Measured, *, rtol: float, atol: float) -> Cert
         value = float(measured.backward[worst]) if measured.backward is not None else math.inf
         return Certificate(quantity, value, rtol, extra), Status.CONVERGED_BACKWARD
     if bool(consistent[worst] < stationary[worst]):
-        quantity = "relative residual ||b - Ax|| / ||b||"
-        certificate = Certificate(quantity, float(measured.relative[worst]), float(allowed[worst]), extra)
+        certificate = Certificate(RESIDUAL, float(measured.relative[worst]), float(allowed[worst]), extra)
         return certificate, Status.CONVERGED_RESIDUAL
     quantity = "relative normal-equations residual ||A^H r|| / (||A||_F ||r||)"
     return Certificate(quantity, float(measured.normal[worst]), rtol, extra), Status.CONVERGED_NORMAL
@@ -182,7 +243,8 @@ def estimated_frobenius_norm(operator: Operator, probes: int = 10) -> float:
 
 def excess(certificate: Certificate) -> float:
     """Return how many times its bound a certificate's value is; infinite when it is not a number."""
-    return float(_excess(torch.tensor(certificate.value), torch.tensor(certificate.bound)))
+    ratio = quotient(certificate.value, certificate.bound)
+    return math.inf if math.isnan(ratio) else ratio
 
 
 def _residual(operator: Operator, b: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -194,7 +256,14 @@ def _residual(operator: Operator, b: Tensor, x: Tensor) -> tuple[Tensor, Tensor,
 
 
 def _norm(x: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(x, dim=-1)
+    """Return the norm of each row, scaled by its largest entry where squares would overflow or vanish."""
+    norm = torch.linalg.vector_norm(x, dim=-1)
+    if bool(((norm > _least) & (norm < _most)).all()):
+        return norm
+    largest = x.abs().amax(dim=-1)
+    usable = (largest > 0) & (largest < torch.inf)
+    scale = torch.where(usable, largest, 1)
+    return torch.where(usable, scale * torch.linalg.vector_norm(x / scale.unsqueeze(-1), dim=-1), norm)
 
 
 def _over(a: Tensor | float, b: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from precond.core import IncompatibleError, Operator
+from precond.math.graphs import diameter
 
 _columns = 4000
 
@@ -18,14 +19,14 @@ class Attempt:
         method: Name of the iteration.
         preconditioner: Name of the preconditioner.
         settings: Arguments of the preconditioner's recipe.
-        patience: Iterations after which to try the next, if there is one and the user gave no limit.
+        patience: Iterations after which to try the next, or to give up, if the user gave no limit; zero: no such limit.
         together: Neither is taken without the other.
     """
 
     method: str
     preconditioner: str
     settings: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    patience: int = 2000
+    patience: int = 0
     together: bool = False
 
 
@@ -42,10 +43,33 @@ class Selection:
     reason: str
 
 
-_last = (
-    Attempt("gmres", "ilut", patience=200),
-    Attempt("gmres", "ilut", {"drop_tolerance": 1e-10, "fill": 100.0}),
-)
+_ilut, _direct = Attempt("gmres", "ilut", patience=200), Attempt("gmres", "lu", patience=60)
+_dense = 1000  # unknowns up to which a dense decomposition is within reason when all else failed
+
+
+def _last(operator: Operator) -> tuple[Attempt, ...]:
+    """Return what to try of a matrix with entries when cheaper things failed, from incomplete to complete factors.
+
+    A singular matrix ends with its pseudoinverse, or with minimum residuals when it is large and symmetric: these find
+    a solution where there is one, and the least residual where there is none.
+    """
+    if operator.shape[0] <= _dense:
+        return (_ilut, _direct, Attempt("richardson", "pseudo-inverse", patience=20))
+    return (_ilut, _direct, *((Attempt("minres", "identity", patience=2000),) if operator.traits.symmetric else ()))
+
+
+_multigrid = Attempt("cg", "amg", patience=100)
+_large, _far = 5000, 140
+"""Unknowns, and steps between the two farthest of them, from which a multigrid cycle pays for its setup: on five-point
+and seven-point Laplacians it then takes less time than IC(0), whose iterations grow with the distance."""
+
+
+def _is_wide(operator: Operator) -> bool:
+    """Whether information has far to go: a large sparse matrix whose graph is long."""
+    if operator.dense() is not None or operator.shape[0] < _large:
+        return False
+    matrix = operator.entries()
+    return matrix is not None and diameter(matrix) >= _far
 
 
 def choose_system(operator: Operator) -> Selection:
@@ -55,19 +79,23 @@ def choose_system(operator: Operator) -> Selection:
     traits = operator.traits
     known = operator.entries() is not None
     scaling = "identity" if operator.diagonal() is None else "jacobi"
-    cg, minres = Attempt("cg", "ic0" if known else scaling), Attempt("minres", scaling)
-    last = _last if known else ()
-    if traits.symmetric and traits.definite:
-        return Selection(
-            (cg, *last), f"symmetric positive definite{' with entries' if known else ', known by products'}"
-        )
+    cg = Attempt("cg", "ic0" if known else scaling, patience=2000)
+    minres = Attempt("minres", scaling, patience=2000 if known else 0)
+    last = _last(operator) if known else ()
     if traits.symmetric and traits.definite is False:
         return Selection((minres, *last), "symmetric and not positive definite")
     if traits.symmetric:
-        reason = "symmetric with a positive diagonal" if known else "symmetric, known by products"
-        return Selection((cg, minres, *last), reason)
+        how = "symmetric positive definite" if traits.definite else "symmetric with a positive diagonal"
+        if not known:
+            how = "symmetric positive definite" if traits.definite else "symmetric"
+            alone = dataclasses.replace(cg, patience=0)
+            return Selection((alone,) if traits.definite else (cg, minres), f"{how}, known by products")
+        first, why = (cg,), how
+        if _is_wide(operator):
+            first, why = (_multigrid, cg), f"{how}, unknowns many steps apart"
+        return Selection((*first, *(() if traits.definite else (minres,)), *last), why)
     if known:
-        return Selection(_last, "not symmetric, with entries")
+        return Selection(_last(operator), "not symmetric, with entries")
     return Selection((Attempt("gmres", scaling),), "not known to be symmetric, known by products")
 
 
@@ -86,7 +114,8 @@ def choose_least_squares(operator: Operator) -> Selection:
     if not dense and operator.entries() is None:
         return Selection((Attempt("lsqr", "identity"),), "known by products")
     jacobi = Attempt("lsqr", "jacobi", patience=max(100, 2 * columns))
-    return Selection((jacobi, sketched) if small else (jacobi,), "entries give the norms of the columns")
+    alone = dataclasses.replace(jacobi, patience=0)
+    return Selection((jacobi, sketched) if small else (alone,), "entries give the norms of the columns")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,9 +142,10 @@ def choose_ways(operator: Operator) -> tuple[Candidate, ...]:
         if traits.symmetric:
             return (Candidate("cg" if traits.definite is not False else "minres", scaling),)
         return (Candidate("gcrodr", scaling, recycle=True), Candidate("gcrodr", scaling))
-    direct, short = Candidate("gcrodr", "lu"), Candidate("bicgstab", "lu")
+    direct = Candidate("gcrodr", "lu")  # the fewest applications, which cost more than anything else
     if traits.symmetric and traits.definite is not False:
-        return (Candidate("cg", "ic0"), direct, short)
+        wide = (Candidate("cg", "amg"),) if _is_wide(operator) else ()
+        return (*wide, Candidate("cg", "ic0"), direct)
     if traits.symmetric:
-        return (Candidate("minres", scaling), direct, short)
-    return (Candidate("bicgstab", "ilu0"), direct, short, Candidate("gcrodr", "ilu0", recycle=True))
+        return (Candidate("minres", scaling), direct)
+    return (Candidate("bicgstab", "ilu0"), direct, Candidate("gcrodr", "ilu0", recycle=True))

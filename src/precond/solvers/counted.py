@@ -91,3 +91,13 @@ def counted_apply(preconditioner: Preconditioner[Any], state: Any, work: Work) -
         return preconditioner.apply(state, v)
 
     return apply
+
+
+def counted_identity(work: Work) -> Map:
+    """Return what an identity does, without a copy; each vector counts as one application."""
+
+    def apply(v: Tensor) -> Tensor:
+        work.applies += len(v)
+        return v.contiguous()
+
+    return apply

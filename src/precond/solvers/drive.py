@@ -12,6 +12,7 @@ from torch import Tensor
 
 from precond.core import Certificate, Iteration, Map, Operator, Progress, Status
 from precond.krylov import run
+from precond.math.heap import keep_freed_memory
 from precond.solvers.certify import Certified, excess
 
 _log = logging.getLogger(__name__)
@@ -35,6 +36,8 @@ class Event:
 
 
 Callback = Callable[[Event], object]
+Claims = Callable[[Progress, list[float], float], bool]
+"""Whether progress meets the tolerance times a factor, told its residuals as numbers."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +58,7 @@ def drive(
     precondition: Map,
     x0: Tensor,
     *,
-    claims: Callable[[Progress, float], bool],
+    claims: Claims,
     certify: Callable[[Tensor], Certified],
     max_iterations: int,
     callback: Callback | None = None,
@@ -80,6 +83,7 @@ def drive(
     Returns:
         The last point, or the point of the last restart if that is better, with its certificate.
     """
+    keep_freed_memory()
     watch = _Watch(claims, certify, callback)
     x, before, done = x0, math.inf, 0
     for _ in range(1 + _restarts):
@@ -107,7 +111,8 @@ def drive(
         if status is None and not excess(certified[0]) < before / 2:
             status = Status.FAILED_STAGNATION
         if status is not None:
-            return _better(Outcome(candidate, status, certified[0], done, watch.history), x, certify)
+            outcome = _better(Outcome(candidate, status, certified[0], done, watch.history), x, certify)
+            return outcome if x is x0 else _better(outcome, x0, certify)
         _log.debug("residual replaced after %d iterations: certified %g", done, certified[0].value)
         x, before = candidate, excess(certified[0])
     return Outcome(x, Status.FAILED_STAGNATION, certified[0], done, watch.history)
@@ -127,7 +132,7 @@ class _Watch:
 
     def __init__(
         self,
-        claims: Callable[[Progress, float], bool],
+        claims: Claims,
         certify: Callable[[Tensor], Certified],
         callback: Callback | None,
     ) -> None:
@@ -145,8 +150,10 @@ class _Watch:
     def __call__(self, progress: Progress) -> bool:
         """Whether to stop here: certified, off by much, not finite, or asked to by the callback."""
         self.progress, self.count, self.certified = progress, self.count + 1, None
-        residuals = progress.residual.tolist()
-        residual = max(residuals) if math.isfinite(sum(residuals)) else math.nan
+        residuals: list[float] = progress.residual.tolist()
+        residual = (
+            residuals[0] if len(residuals) == 1 else max(residuals) if math.isfinite(sum(residuals)) else math.nan
+        )
         if self.count > 0 or not self.history:
             self.history.append(residual)
             if self.callback is not None and self.callback(Event(self.done + self.count, residual, progress.solution)):
@@ -155,7 +162,7 @@ class _Watch:
         if not math.isfinite(residual):
             self.status = Status.FAILED_NON_FINITE
             return True
-        if not self.claims(progress, self.slack):
+        if not self.claims(progress, residuals, self.slack):
             return False
         x = progress.solution()
         self.certified = (x, self.certify(x))

@@ -94,10 +94,9 @@ def solve_least_squares(
 
     bounds = torch.clamp(rtol * torch.linalg.vector_norm(b, dim=-1), min=atol).tolist()
 
-    def claims(progress: Progress, slack: float) -> bool:
+    def claims(progress: Progress, residuals: list[float], slack: float) -> bool:
         if iteration.finishes:
             return False
-        residuals = progress.residual.tolist()
         normals = [math.inf] * len(residuals) if progress.normal is None else progress.normal.tolist()
         return all(
             residual <= slack * bound or normal <= slack * rtol * matrix_norm * residual

@@ -69,6 +69,7 @@ def run(
     lr: float = 1.0,
     callback: Callable[[Event], object] | None = None,
     measure: Callable[[Point], float] | None = None,
+    progress: Callable[[int, float], None] | None = None,
 ) -> Outcome:
     """Minimize from ``x0`` until the norm of the gradient, or another measure of it, is at most ``tol``.
 
@@ -81,6 +82,7 @@ def run(
         lr: Learning rate of methods whose step rule is a factor; searches ignore it.
         callback: Called with an `Event` at the start and after each iteration.
         measure: What ``tol`` bounds and the history holds; ``None`` means the Euclidean norm of the gradient.
+        progress: Told the number of iterations and the measure, at the start and after each iteration.
 
     Returns:
         What the run claims.
@@ -96,6 +98,8 @@ def run(
         while True:
             watch.see(point)
             stop = False
+            if progress is not None:
+                progress(iteration, watch.norm)
             if callback is not None and watch.finite:
                 event = Event(iteration, point.x, watch.loss, point.gradient, watch.gradient_norm, objective.work)
                 stop = bool(callback(event))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from precond.core import BadInputError, Objective, Operator, Work
+from precond.core import BadInputError, Objective, Operator, Point, Work
 from precond.operators.hessian import Hessian, autograd_hessian, check_twice_differentiable, difference_hessian
+from precond.solvers.affine import Split, agrees, split
+
+logger = logging.getLogger(__name__)
 
 
 class TorchObjective(Objective):
@@ -19,6 +23,9 @@ class TorchObjective(Objective):
         fun: Maps a vector ``[n]`` to a tensor of one element, by torch operations.
         curvature: Keep the graph of the last gradient, so that the Hessian there costs no further evaluation.
         work: The account to charge.
+
+    Attributes:
+        affine: The function is known to see its variables through one matrix, so that Hessians can be assembled.
     """
 
     def __init__(self, fun: Callable[[Tensor], Tensor], *, curvature: bool = False, work: Work | None = None) -> None:
@@ -26,10 +33,56 @@ class TorchObjective(Objective):
         self._fun = fun
         self._curvature = curvature
         self._graph: tuple[Tensor, Tensor, Tensor] | None = None  # x as it was given, leaf, gradient
+        self._split: tuple[Tensor, Split] | None = None  # x as it was given, the evaluation there
+        self.affine = False
         self._checked = False
+        self._kept: Point | None = None
+
+    @property
+    def assembles(self) -> bool:
+        """Whether the function is known to be one of a matrix times its variables."""
+        return self.affine
+
+    def learn(self, x: Tensor) -> bool:
+        """Find out, once, whether the function sees its variables through one matrix; counts two gradients.
+
+        Where it does, Hessians can be assembled without products, and evaluations take less from here on. The point
+        is kept, so that evaluating there next costs nothing.
+
+        Args:
+            x: The point, ``[1, n]``.
+
+        Returns:
+            Whether Hessians can be assembled.
+
+        Raises:
+            IncompatibleError: The function is not differentiable twice.
+        """
+        kept = self.point(x)
+        self.work.gradients += 1
+        try:
+            found = split(self.evaluate, x[0], None)
+            self.affine = found is not None and agrees(found, kept.loss, kept.gradient[0])
+        except Exception as error:  # whatever users' functions do when they are watched, they work unwatched
+            logger.debug("no affine structure: %s", error)
+        if self.affine and found is not None:
+            self._graph, self._split = None, (x, found)
+            found.features.prepare()
+        else:
+            self.hessian(x).matvec(torch.zeros_like(x))
+        self._kept = kept
+        return self.affine
+
+    def point(self, x: Tensor) -> Point:
+        """Return value and gradient at ``x``; counts one gradient, unless the point was kept."""
+        kept, self._kept = self._kept, None
+        return kept if kept is not None and kept.x is x else super().point(x)
 
     def hessian(self, x: Tensor) -> Operator:
         """Return the Hessian at ``x`` by double backward; counts a gradient unless ``x`` was evaluated last."""
+        if self._split is not None and self._split[0] is x:
+            found = self._split[1]
+            return Hessian(found.product, found.leaf.detach(), self.work, None, lambda c: found.assemble(coarse=c))
         if self._graph is None or self._graph[0] is not x:
             self.work.gradients += 1
             self._differentiate(x, keep=True)
@@ -47,7 +100,18 @@ class TorchObjective(Objective):
         return self._differentiate(x, keep=self._curvature)
 
     def _differentiate(self, x: Tensor, *, keep: bool) -> tuple[Tensor, Tensor]:
-        self._graph = None  # frees the memory before the next graph is built
+        known = None if self._split is None else self._split[1].features
+        self._graph = self._split = None  # frees the memory before the next graph is built
+        if keep and self.affine:
+            try:
+                found = split(self.evaluate, x[0], known)
+            except Exception as error:  # what is the function's own fault will be raised again below
+                logger.debug("the affine structure was lost: %s", error)
+                found = None
+            self.affine = found is not None
+            if found is not None:
+                self._split = (x, found)
+                return found.loss, found.gradient()[None]
         leaf = x[0].detach().requires_grad_()
         with torch.enable_grad():
             loss = self.evaluate(leaf)
@@ -101,6 +165,11 @@ class GivenObjective(Objective):
         super().__init__(work)
         self._fun, self._jac, self._hessp, self._give = fun, jac, hessp, give
 
+    @property
+    def exact(self) -> bool:
+        """Whether Hessian products are the user's own rather than differences."""
+        return self._hessp is not None
+
     def hessian(self, x: Tensor) -> Operator:
         """Return the Hessian at ``x`` from ``hessp``, or by differences that are counted as gradients, too."""
         hessp = self._hessp
@@ -124,7 +193,8 @@ class GivenObjective(Objective):
 
     @staticmethod
     def _number(loss: Any, x: Tensor) -> Tensor:
-        loss = torch.as_tensor(loss, device=x.device).detach()
+        exact = torch.float64 if isinstance(loss, (int, float)) else None  # torch reads Python's numbers in single
+        loss = torch.as_tensor(loss, dtype=exact, device=x.device).detach()
         if loss.numel() != 1 or loss.is_complex():
             raise BadInputError(f"fun returned shape {tuple(loss.shape)} of {loss.dtype}: return one real number")
         return loss.reshape(()).to(torch.promote_types(loss.dtype, x.dtype))

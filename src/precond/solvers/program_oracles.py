@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Operator, OperatorTraits, Program, Site, Work
+from precond.operators.compressed import Compressor
 from precond.operators.dense import DenseOperator
 from precond.operators.function import FunctionOperator
 from precond.operators.hessian import autograd_hessian, difference_hessian
 from precond.solvers.residuals import AutogradJacobian
+
+logger = logging.getLogger(__name__)
 
 DENSE = 2**26
 """Bytes up to which a Jacobian by autograd is computed as a matrix; beyond, its products are."""
@@ -37,6 +41,31 @@ class TorchProgram(Program):
         super().__init__(lower, upper, equations, work)
         self._loss, self._constraints = loss, constraints
         self._jacobian = AutogradJacobian(constraints)
+        self._sparse: tuple[Compressor | None, Compressor | None] = None, None
+
+    def compress(self, x: Tensor) -> bool:
+        """Look for sparsity of the Jacobian and the Hessian near ``x``; return whether both will have their entries.
+
+        The point is moved a little, so that entries that vanish at it by chance are seen; others are found when a
+        check of each matrix by a product fails.
+        """
+        first, second = Compressor(symmetric=False), Compressor(symmetric=True)
+        generator = torch.Generator().manual_seed(0)
+        draw = torch.rand(x.shape, generator=generator, dtype=torch.float64).to(x) - 0.5
+        for size in (0.1, 1e-4, 0.0):
+            y = (x + size * (1 + x.abs()) * draw).clamp(self.lower, self.upper)
+            site = self._site(y)
+            if bool(torch.isfinite(site.loss) and torch.isfinite(site.constraints).all()):
+                break
+        jacobian = self._products(y, site.constraints)
+        weights = torch.randn(self.equations, generator=generator, dtype=torch.float64).to(x)
+        found = first.learn(jacobian), second.learn(self.hessian(site, weights))
+        self._sparse = (first if found[0] else None, second if found[1] else None)
+        return all(found)
+
+    def share(self, other: TorchProgram) -> None:
+        """Use the patterns that another program of the same functions has found."""
+        self._sparse = other._sparse
 
     def _values(self, x: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
@@ -53,22 +82,36 @@ class TorchProgram(Program):
         return Site(x, loss.detach(), gradient, c, self._linearize(x, c))
 
     def _linearize(self, x: Tensor, c: Tensor) -> Operator:
+        if self._sparse[0] is not None:
+            return self._sparse[0].recover(self._products(x, c))
         if c.numel() * x.numel() * x.element_size() <= DENSE:
             rows = self._jacobian.at(self._constraints, x, c) if c.numel() else x.new_zeros(0, x.numel())
             return _Matrix(rows)
+        return self._products(x, c)
+
+    def _products(self, x: Tensor, c: Tensor) -> Operator:
+        """Return the Jacobian by its products, from one graph; each is counted."""
+        shape = (c.numel(), x.numel())
         leaf = x.detach().requires_grad_()
         with torch.enable_grad():
             graph = self._constraints(leaf)
+            if not graph.requires_grad:
+                return FunctionOperator(
+                    lambda v: v.new_zeros(len(v), shape[0]), shape, rmatvec=lambda v: v.new_zeros(len(v), shape[1]),
+                    dtype=x.dtype, device=x.device,
+                )  # fmt: skip
             seed = torch.zeros_like(graph, requires_grad=True)
             (pulled,) = torch.autograd.grad(graph, leaf, seed, create_graph=True)
 
         def transposed(v: Tensor) -> Tensor:
-            return torch.autograd.grad(graph, leaf, v, retain_graph=True, is_grads_batched=True)[0]
+            self.work.matvecs += len(v)
+            return _batched(graph, leaf, v)
 
         def product(v: Tensor) -> Tensor:  # the derivative of J'u in u
-            return torch.autograd.grad(pulled, seed, v, retain_graph=True, is_grads_batched=True)[0]
+            self.work.matvecs += len(v)
+            return _batched(pulled, seed, v)
 
-        return FunctionOperator(product, (c.numel(), x.numel()), rmatvec=transposed, dtype=x.dtype, device=x.device)
+        return FunctionOperator(product, shape, rmatvec=transposed, dtype=x.dtype, device=x.device)
 
     def hessian(self, site: Site, multipliers: Tensor) -> Operator:
         """Return the Hessian of the Lagrangian by double backward; one backward pass, then one for each product."""
@@ -79,7 +122,19 @@ class TorchProgram(Program):
             if lagrangian.requires_grad:
                 found = torch.autograd.grad(lagrangian, leaf, create_graph=True, allow_unused=True)[0]
                 gradient = gradient if found is None else found
-        return autograd_hessian(leaf, gradient, self.work)
+        products = autograd_hessian(leaf, gradient, self.work)
+        return products if self._sparse[1] is None else self._sparse[1].recover(products)
+
+
+def _batched(outputs: Tensor, inputs: Tensor, v: Tensor) -> Tensor:
+    """Return the products of a Jacobian's transpose with each row of ``v``, one by one where they cannot be batched."""
+    if len(v) > 1:
+        try:
+            return torch.autograd.grad(outputs, inputs, v, retain_graph=True, is_grads_batched=True)[0]
+        except (RuntimeError, NotImplementedError) as error:  # some operations have no batching rule
+            logger.info("products with the Jacobian are taken one by one: %s", error)
+    rows = [torch.autograd.grad(outputs, inputs, row, retain_graph=True)[0] for row in v]
+    return torch.stack(rows) if rows else v.new_zeros(0, inputs.numel())
 
 
 class GivenProgram(Program):
@@ -136,5 +191,6 @@ class _Matrix(DenseOperator):
         self.shape = (matrix.shape[0], matrix.shape[1])
         self.dtype, self.device = matrix.dtype, matrix.device
         self.traits = OperatorTraits(symmetric=False)
+        self._half = None
         self._entries = None
         self._double = None

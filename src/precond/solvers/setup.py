@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Evidence, Map, Operator, Preconditioner, Work
-from precond.solvers.counted import counted_apply
+from precond.solvers.counted import counted_apply, counted_identity
 
 
 def check_tolerances(rtol: float, atol: float, max_iterations: int | None) -> None:
@@ -56,7 +56,9 @@ class Prepared:
     metric: Map
 
 
-def prepare(preconditioner: Preconditioner[Any], operator: Operator, like: Tensor, work: Work) -> Prepared:
+def prepare(
+    preconditioner: Preconditioner[Any], operator: Operator, like: Tensor, work: Work, *, trivial: bool = False
+) -> Prepared:
     """Set a preconditioner up with the operator.
 
     Args:
@@ -64,6 +66,7 @@ def prepare(preconditioner: Preconditioner[Any], operator: Operator, like: Tenso
         operator: What it is fed with.
         like: Vectors of the shape and type that it will be applied to.
         work: The account to charge.
+        trivial: It is the identity, and whoever uses it writes to nothing that it returns: applying it copies nothing.
 
     Returns:
         Its maps, and what it has to say about the setup.
@@ -84,7 +87,7 @@ def prepare(preconditioner: Preconditioner[Any], operator: Operator, like: Tenso
 
     traits = preconditioner.traits
     return Prepared(
-        counted_apply(preconditioner, state, work),
+        counted_identity(work) if trivial else counted_apply(preconditioner, state, work),
         detail,
         lambda b: preconditioner.guess(state, b),
         inverse if traits.equivalent and traits.shiftable else None,

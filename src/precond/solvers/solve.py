@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from precond.core import Iteration, Operator, Preconditioner, Progress, Result, Work
-from precond.solvers.certify import Certified, certify_system
+from precond.core import Iteration, Operator, Preconditioner, Progress, Result, Status, Work
+from precond.solvers.certify import Certified, certify_system, is_least
 from precond.solvers.compatible import check_iteration, check_preconditioner
 from precond.solvers.counted import CountedOperator
 from precond.solvers.drive import Callback, drive
@@ -55,16 +55,16 @@ def solve_linear(
     """
     work = work if work is not None else Work()
     check_iteration(operator, iteration)
-    check_preconditioner(operator, iteration, getattr(preconditioner, "part", preconditioner))
+    part = getattr(preconditioner, "part", preconditioner)
+    check_preconditioner(operator, iteration, part)
     check_tolerances(rtol, atol, max_iterations)
     x = starting_points(operator, b, x0)
     counted = CountedOperator(operator, work)
-    prepared = prepare(preconditioner, counted, x, work)
+    prepared = prepare(preconditioner, counted, x, work, trivial=part.trivial)
 
     bounds = torch.clamp(rtol * torch.linalg.vector_norm(b, dim=-1), min=atol).tolist()
 
-    def claims(progress: Progress, slack: float) -> bool:
-        residuals = progress.residual.tolist()
+    def claims(progress: Progress, residuals: list[float], slack: float) -> bool:
         return all(residual <= slack * bound for residual, bound in zip(residuals, bounds, strict=True))
 
     def certify(x: Tensor) -> Certified:
@@ -79,4 +79,9 @@ def solve_linear(
     work.spend("iterate", time.perf_counter() - begin)
     method = name or f"{type(iteration).__name__} + {type(preconditioner).__name__}"
     method = f"{method}; {prepared.detail}" if prepared.detail else method
-    return Result(outcome.x, outcome.status, outcome.certificate, work, outcome.iterations, method, outcome.history)
+    status = outcome.status
+    if status in (Status.FAILED_BREAKDOWN, Status.FAILED_STAGNATION, Status.STOPPED_STEPS) and is_least(
+        counted, b, outcome.x
+    ):
+        status = Status.FAILED_INCONSISTENT
+    return Result(outcome.x, status, outcome.certificate, work, outcome.iterations, method, outcome.history)

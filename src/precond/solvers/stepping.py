@@ -45,8 +45,6 @@ class Stepper(abc.ABC):
             missing &= ~Need.RESIDUAL
         if missing:
             raise IncompatibleError(f"minimize cannot provide {missing}: use method='lbfgs' or 'newton-cg'")
-        if method.clip is not None:
-            raise IncompatibleError("minimize clips no gradients: build the method with clip=None")
         self.replaced = 0
         self._method, self._objective, self._like = method, objective, like
         self._needs = method.needs
@@ -61,6 +59,9 @@ class Stepper(abc.ABC):
         self._preconditioner: Any = self._method.preconditioner.init(self._like)
         self._rule: Any = self._method.step.init(self._like)
         self._previous: Point | None = None
+        self._excess, self._taken = 1, 0  # the first refresh pays
+        if self._method.cadence.free is not None and not self._objective.assembles:
+            self._excess, self._taken = 0, self._like.shape[1]
 
     def _evidence(self, point: Point) -> Evidence:
         needs, previous = self._needs, self._previous
@@ -86,9 +87,12 @@ class Stepper(abc.ABC):
         cadence, work = self._method.cadence, self._objective.work
         if cadence.after is not after or not cadence.due(self._step):
             return
-        began = time.perf_counter()
+        if not cadence.worth(self._excess, self._taken):
+            return
+        began, before = time.perf_counter(), work.hvps
         health = self._method.preconditioner.refresh(self._preconditioner)
         work.spend("refresh", time.perf_counter() - began)
+        self._excess, self._taken = 0, work.hvps - before
         work.refreshes += 1
         work.refresh_failures += health.failures
         if health.failures:
@@ -105,12 +109,19 @@ class SearchStepper(Stepper):
     monotone = True
 
     def __init__(self, method: Method, rule: Search[Any], objective: Objective, like: Tensor) -> None:
+        if method.clip is not None:
+            raise IncompatibleError("a search follows the gradient itself: build the method with clip=None")
         if method.filters:
             raise IncompatibleError(f"a search follows the gradient itself: leave {', '.join(method.filters)} empty")
         if rule.shifts and not method.preconditioner.traits.shiftable:
             raise IncompatibleError(
                 f"{type(rule).__name__} shifts the system and {type(method.preconditioner).__name__} "
                 "accepts no shift: use InverseOf(CG(), Identity())"
+            )
+        if not rule.preconditioned and method.preconditioner.needs:
+            raise IncompatibleError(
+                f"{type(rule).__name__} finds its own steps and would ignore {type(method.preconditioner).__name__}: "
+                "use Identity(), or the step rule Steihaug"
             )
         self._search = rule
         super().__init__(method, objective, like)
@@ -131,8 +142,9 @@ class SearchStepper(Stepper):
         self._method.preconditioner.observe(self._preconditioner, self._evidence(point))
         self._refresh(after=False)
 
-        direction = _Bound(self, point.gradient)
+        direction, before = _Bound(self, point.gradient), self._objective.work.hvps
         advance = self._search.advance(self._rule, point, direction, self._objective)
+        self._excess += max(0, self._objective.work.hvps - before - (self._method.cadence.free or 0))
         self._refresh(after=True)
         return advance
 
@@ -173,14 +185,17 @@ class FactorStepper(Stepper):
     def advance(self, point: Point) -> Advance:
         """Move by the learning rate."""
         self._step += 1
-        preconditioner = self._method.preconditioner
+        preconditioner, start = self._method.preconditioner, point
+        if self._method.clip is not None:
+            norm = torch.linalg.vector_norm(point.gradient).clamp(min=self._method.clip)
+            point = dataclasses.replace(point, gradient=point.gradient * (self._method.clip / norm))
         evidence = self._evidence(point)
         signal = self._push("estimator", point.gradient, evidence)
         evidence = dataclasses.replace(evidence, gradient=signal)
         self._previous = point
         if self._step == 1 and self._method.cadence.prime:
             self._objective.work.refresh_failures += preconditioner.prime(self._preconditioner, evidence).failures
-            return Advance(point)
+            return Advance(start)
         preconditioner.observe(self._preconditioner, evidence)
         self._refresh(after=False)
         d = self._push("smoothing", self._apply(self._push("momentum", signal, evidence)), evidence)

@@ -18,7 +18,9 @@ from precond.steps.line import Line, Trial
 class Armijo(Search[NoState]):
     """Shrink the step from 1 until ``f(x + a d) <= f + c1 a g'd`` (Armijo 1966), by quadratic interpolation.
 
-    Where values of the objective differ by rounding alone, a step that shortens the gradient is accepted.
+    Where values of the objective differ by rounding alone, a step that shortens the gradient is accepted. A step of 1
+    along which the objective falls as fast at its end as at its start, as no strictly convex function does, is made
+    ten times as long, as often as that goes on.
 
     Attributes:
         c1: Sufficient decrease.
@@ -44,11 +46,22 @@ class Armijo(Search[NoState]):
             broken |= not trial.finite
             if trial.finite:
                 if trial.loss <= start.loss + self.c1 * alpha * start.slope and trial.loss < start.loss:
-                    return Advance(trial.point)
+                    return Advance(self._farther(line, trial).point if alpha == 1.0 else trial.point)
                 if abs(trial.loss - start.loss) <= line.noise and _shorter(trial.point, point):
                     return Advance(trial.point)
             alpha = self._shorter_step(start, trial)
         return Advance(point, line.failure(alpha, broken))
+
+    @staticmethod
+    def _farther(line: Line, trial: Trial) -> Trial:
+        """Return the last of trials, each ten times as far, along which the objective falls as fast as at the start."""
+        start = line.start
+        while trial.loss <= start.loss + 0.99 * trial.alpha * start.slope and trial.slope <= 0.99 * start.slope:
+            longer = line.at(10 * trial.alpha)
+            if not (longer.finite and longer.loss < trial.loss + 0.9 * 9 * trial.alpha * start.slope):
+                break
+            trial = longer
+        return trial
 
     @staticmethod
     def _shorter_step(start: Trial, trial: Trial) -> float:

@@ -36,10 +36,12 @@ class GradientNormalized(Search[GradientNormalizedState]):
     Attributes:
         gamma: First radius.
         max_trials: Largest number of trials in one iteration.
+        floor: Added to the radius; what keeps the shift below ``||g|| / floor``.
     """
 
     gamma: float = 1.0
     max_trials: int = 40
+    floor: float = 1e-8
 
     shifts: ClassVar[bool] = True
 
@@ -61,7 +63,7 @@ class GradientNormalized(Search[GradientNormalizedState]):
         loss, norm = torch.stack([point.loss.to(point.gradient), point.gradient.norm()]).tolist()
         gamma, broken, rounding = float(state.gamma), False, False
         for _ in range(self.max_trials):
-            shift = norm / (gamma + 1e-8)
+            shift = norm / (gamma + self.floor)
             step = direction(shift)
             trial = objective.point(point.x + step)
             new, length, along = torch.stack(
@@ -73,7 +75,7 @@ class GradientNormalized(Search[GradientNormalizedState]):
             passed = -along >= length**2 / (4 * shift) if rounding else loss - new >= length**2 / (8 * shift)
             moved = new < loss or length < norm
             if finite and passed and moved:
-                state.gamma.fill_(max(2 * gamma, 1e-9))
+                state.gamma.fill_(max(2 * gamma, self.floor / 10))
                 return Advance(trial)
             gamma /= 2
         if broken:

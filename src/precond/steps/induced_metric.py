@@ -76,8 +76,8 @@ class InducedMetric(Shared[InducedMetricState]):
         return (gradient * precondition(gradient)).flatten(1).sum(1)
 
     def combine(self, contributions: Tensor) -> Tensor:
-        """Add them up."""
-        return contributions.sum()
+        """Add them up, the least first, so that the sum does not depend on the order of the parameters."""
+        return contributions.sort().values.sum()
 
     def share(self, state: InducedMetricState, evidence: Evidence, combined: Tensor) -> Tensor:
         """Absorb the sum and return the factor."""

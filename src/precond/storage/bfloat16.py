@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Resting, Role, Storage
+from precond.math.draws import halves
 
 
 @final
@@ -19,10 +20,12 @@ class RoundedAtRandom(Resting):
     Attributes:
         rounded: The tensor.
         dtype: Of the working form.
+        times: How often each member was rounded, ``[batch]``; determines the next draw.
     """
 
     rounded: Tensor
     dtype: torch.dtype
+    times: Tensor
 
     def decode(self) -> Tensor:
         """Return the tensor in its working dtype, exactly."""
@@ -32,8 +35,8 @@ class RoundedAtRandom(Resting):
         """Round at random; what is not finite stays as it is."""
         # The upper half of a float32 is the bfloat16 below it in magnitude, the lower half the way to the next.
         bits = working.to(torch.float32).contiguous().view(torch.int32)
-        noise = torch.randint(0, 1 << 16, bits.shape, dtype=torch.int32, device=bits.device)
-        rounded = (noise.add_(bits).bitwise_and_(-(1 << 16))).view(torch.float32)
+        self.times.add_(1)
+        rounded = (bits + halves(self.times, bits)).bitwise_and_(-(1 << 16)).view(torch.float32)
         self.rounded.copy_(torch.where(working.isfinite(), rounded, working.to(torch.float32)))
 
 
@@ -46,9 +49,10 @@ class StochasticBFloat16(Storage):
     rounding to nearest; here it moves in the mean (Gupta et al., arXiv 1502.02551). Meant for averages of gradients and
     of their squares: bases and roots of matrix methods lose their orthogonality to the three digits of bfloat16.
 
-    Draws from torch's generator of the device, so that runs repeat and resume exactly only if its state does.
+    What is drawn depends on how often a member was rounded alone, so that runs repeat and resume exactly.
     """
 
     def rest(self, working: Tensor, role: Role) -> Tensor | Resting:
         """Return the tensor rounded to the nearest."""
-        return RoundedAtRandom(working.to(torch.bfloat16).contiguous(), working.dtype)
+        times = torch.zeros(working.shape[0], dtype=torch.int64, device=working.device)
+        return RoundedAtRandom(working.to(torch.bfloat16).contiguous(), working.dtype, times)

@@ -16,7 +16,8 @@ import numpy as np
 from precond.race.report.numbers import finite, plain
 from precond.race.report.profiles import Profile
 from precond.race.report.series import AXES, MOST_POINTS, Array, band, curve, thin
-from precond.race.results import ProblemResult, RaceResult, Run, Standing
+from precond.race.results.records import ProblemResult, Run, Standing
+from precond.race.results.result import RaceResult
 
 Figure = dict[str, Any]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from precond.race.results import Interval
+from precond.race.results.records import Interval
 
 NOTHING = "–"
 

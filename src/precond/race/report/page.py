@@ -17,7 +17,7 @@ from precond.race.report.markup import escape
 from precond.race.report.papers import Papers, known_papers
 from precond.race.report.pictures import write_pictures
 from precond.race.report.verdict import headline, ranking
-from precond.race.results import RaceResult
+from precond.race.results.result import RaceResult
 
 
 def write_report(result: RaceResult, out: Path, papers: Papers | None = None) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 from precond.race.report.charts import DASHES, LIGHT, Palette, available_axes, axis_title, log_metric, metric_title
 from precond.race.report.numbers import finite, plain
 from precond.race.report.series import band
-from precond.race.results import ProblemResult, RaceResult
+from precond.race.results.records import ProblemResult
+from precond.race.results.result import RaceResult
 
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)), (0, (9, 2)))
 _LEGEND = 20

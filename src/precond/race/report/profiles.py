@@ -14,7 +14,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from precond.race.results import ProblemResult
+from precond.race.results.records import ProblemResult
 
 
 @dataclasses.dataclass(frozen=True)

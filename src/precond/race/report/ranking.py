@@ -10,7 +10,7 @@ from precond.race.report.markup import escape, swatch
 from precond.race.report.numbers import finite, interval
 from precond.race.report.resolution import looks, reach
 from precond.race.report.verdict import ranking, verdict
-from precond.race.results import Interval, ProblemResult, Standing
+from precond.race.results.records import Interval, ProblemResult, Standing
 
 _SHOWN = 10
 

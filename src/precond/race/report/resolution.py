@@ -11,10 +11,10 @@ import dataclasses
 from collections.abc import Sequence
 
 from precond.race.report.numbers import finite
-from precond.race.results import Interval, ProblemResult, Run, Standing
+from precond.race.results.records import Interval, ProblemResult, Run, Standing
 
 _LONG = 120
-"""From so many points on, `precond.race.curve.Curve` may have dropped some."""
+"""From so many points on, `precond.race.runners.curve.Curve` may have dropped some."""
 
 
 @dataclasses.dataclass(frozen=True)

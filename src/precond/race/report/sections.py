@@ -28,7 +28,8 @@ from precond.race.report.profiles import performance_profiles
 from precond.race.report.ranking import ranking_chart
 from precond.race.report.resolution import Reach, looks, reach
 from precond.race.report.verdict import headline, verdict
-from precond.race.results import Interval, ProblemResult, RaceResult, Run, Standing
+from precond.race.results.records import Interval, ProblemResult, Run, Standing
+from precond.race.results.result import RaceResult
 
 Figures = dict[str, object]
 

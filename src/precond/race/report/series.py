@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from precond.race.results import Run
+from precond.race.results.records import Run
 
 Array = NDArray[np.float64]
 

@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from precond.race.report.numbers import finite, interval, plain
 from precond.race.report.resolution import Reach, reach
-from precond.race.results import Interval, ProblemResult, RaceResult, Standing
+from precond.race.results.records import Interval, ProblemResult, Standing
+from precond.race.results.result import RaceResult
 
 T = TypeVar("T")
 

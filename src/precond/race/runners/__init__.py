@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from precond.core import Budget, Kind
-from precond.race.results import Run
+from precond.race.results.records import Run
 
 if TYPE_CHECKING:
-    from precond.race.contestants import Contestant
+    from precond.race.field.contestant import Contestant
 
 Note = Callable[[str], None]
 

@@ -17,10 +17,10 @@ from precond.core import Budget, Operator, PrecondError, Result, Status, Work
 from precond.operators import GramOperator, as_operator
 from precond.preconditioners.identity import Identity
 from precond.problems import LeastSquares, LinearSystem
-from precond.race.clock import Clock
-from precond.race.contestants import Contestant, Pair
-from precond.race.results import Run
+from precond.race.field.contestant import Contestant, Pair
+from precond.race.results.records import Run
 from precond.race.runners import Failure, Note, Runner
+from precond.race.runners.clock import Clock
 from precond.race.runners.watch import Done, Watch
 from precond.solvers.certify import certify_least_squares, certify_system, estimated_frobenius_norm
 from precond.solvers.compatible import check_iteration, check_preconditioner
@@ -214,7 +214,7 @@ def _measure(problem: System, operator: Operator, b: Tensor) -> Callable[[Tensor
 
 
 def _rival_refusal(problem: System, contestant: Contestant, device: torch.device) -> str:
-    from precond.race.rivals import RIVALS
+    from precond.race.field.rivals import RIVALS
 
     if device.type != "cpu":
         return f"it runs on the CPU only; race with --device cpu, not {device}"

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from precond.core import Budget, Method, Need, PrecondError, Status, Work
 from precond.problems import Smooth, SmoothInstance
-from precond.race.clock import Clock
-from precond.race.contestants import Contestant, Tuned
-from precond.race.results import Run
+from precond.race.field.contestant import Contestant, Tuned
+from precond.race.results.records import Run
 from precond.race.runners import Failure, Note, Runner
+from precond.race.runners.clock import Clock
 from precond.race.runners.watch import Done, Watch
 from precond.residuals import least_squares
 from precond.smooth import Event, minimize

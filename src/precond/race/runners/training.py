@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from precond.core import Budget, PrecondError
 from precond.optim.optimizer import Optimizer
 from precond.problems import Training, TrainingInstance
-from precond.race.clock import Clock, Share
-from precond.race.contestants import Contestant, Tuned
-from precond.race.curve import Curve
-from precond.race.results import Run
+from precond.race.field.contestant import Contestant, Tuned
+from precond.race.results.records import Run
 from precond.race.runners import Failure, Note, Runner
+from precond.race.runners.clock import Clock, Share
+from precond.race.runners.curve import Curve
 
 WARMUP_STEPS = 2
 

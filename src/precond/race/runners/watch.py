@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from precond.core import Budget, Work
-from precond.race.clock import Clock
-from precond.race.curve import Curve
-from precond.race.results import Run
+from precond.race.results.records import Run
 from precond.race.runners import Note
+from precond.race.runners.clock import Clock
+from precond.race.runners.curve import Curve
 
 UNSOLVED = 1e9
 """Score of a run that did not meet the target, before its distance is added; more than any work."""

@@ -1,0 +1,55 @@
+"""Claims about smooth and constrained minimization, in counts of iterations and evaluations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import precond
+from headline import HEADLINES, Finding, headline
+from precond.recipes.registry import find
+
+
+@headline("polynomial-gradient", "polynomial-fast-gradient", "krylov-gradient")
+def cut_off() -> dict[str, Finding]:
+    """Minimize a quadratic with two large eigenvalues, by polynomials of degree two and by gradient descent."""
+    values = torch.cat([torch.linspace(1, 10, 58), torch.tensor([500.0, 1000.0])]).double()
+
+    def fun(x: Tensor) -> Tensor:
+        return (values * (x - 1).square()).sum() / 2 + (x - 1).square().square().sum() / 100
+
+    start = torch.zeros(60, dtype=torch.float64)
+    options: dict[str, Any] = {"tol": 1e-6, "max_iterations": 20000}
+    findings = {}
+    for name in (name for name, measure in HEADLINES.items() if measure is cut_off):
+        results = [precond.minimize(fun, start, method=find(name).build(degree=d), **options) for d in (2, 0)]
+        count, plain = (result.iterations if result.converged else -1 for result in results)
+        text = (
+            f"60 unknowns, two eigenvalues a hundred times larger than the others: {count} iterations of degree 2 to "
+        )
+        text += f"1e-6, {plain} of degree 0."
+        findings[name] = (text, {"iterations": count, "plain": plain})
+    return findings
+
+
+@headline("interior-point", "augmented-lagrangian", "sketched-newton", "adasketch-newton")
+def constrained() -> dict[str, Finding]:
+    """Minimize Rosenbrock's function on a sphere, which all methods for constraints can."""
+
+    def fun(x: Tensor) -> Tensor:
+        return (100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2).sum()
+
+    def sphere(x: Tensor) -> Tensor:
+        return x.square().sum()[None] - 1
+
+    start = torch.full((6,), 0.5, dtype=torch.float64)
+    findings = {}
+    for name in (name for name, measure in HEADLINES.items() if measure is constrained):
+        result = precond.minimize(fun, start, method=name, constraints=sphere, tol=1e-6, max_iterations=500)
+        count = result.iterations if result.converged else -1
+        text = "Rosenbrock's function of six variables on the unit sphere, to 1e-6: "
+        text += f"{count} iterations, {result.work.gradients} gradients." if count >= 0 else f"{result.status.name}."
+        findings[name] = (text, {"iterations": count, "gradients": float(result.work.gradients)})
+    return findings

@@ -1,0 +1,175 @@
+"""Penalties for ``precond.minimize``: names of methods, starting points, and the certificate."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from precond.core import (
+    BadInputError,
+    Builds,
+    Certificate,
+    Composite,
+    CompositeIteration,
+    IncompatibleError,
+    Need,
+    Objective,
+    Penalty,
+    Result,
+    Status,
+    Work,
+)
+from precond.losses.base import StructuredObjective
+from precond.penalties import ByName, Zero
+from precond.recipes import registry
+from precond.solvers.composite import run_composite
+from precond.solvers.layout import Layout
+from precond.solvers.minimize import Event
+from precond.solvers.smooth_forms import SmoothForm
+
+logger = logging.getLogger(__name__)
+
+MAX_ITERATIONS = 100_000
+Make = Callable[[Work, bool], Objective]
+
+
+def minimize_composite(
+    form: SmoothForm,
+    penalty: Penalty | Mapping[str, Penalty],
+    method: str | CompositeIteration,
+    *,
+    tol: float,
+    max_iterations: int | None,
+    callback: Callable[[Event], object] | None,
+) -> Result:
+    """Minimize a smooth function plus a penalty; see ``precond.minimize``, which calls this.
+
+    Args:
+        form: The smooth function.
+        penalty: The penalty, or penalties by name.
+        method: Name or iteration.
+        tol: Bound on the distance of ``-grad f`` to the subdifferential of the penalty.
+        max_iterations: Limit on iterations.
+        callback: Called after each iteration.
+
+    Returns:
+        The result; its certificate is recomputed from the problem.
+    """
+    start, make, give = form.start[0], form.objective, form.give
+    penalty = _flat(penalty, form.layout)
+    penalty.check(start.numel())
+    work = Work()
+    iteration, label = _resolve(method, form, work)
+    if iteration.separable and not penalty.separable:
+        raise IncompatibleError(
+            f"{label} needs a separable penalty, and {type(penalty).__name__} is none: use method='fista' or 'prox-newton'"
+        )
+    problem = Composite(make(work, Need.OPERATOR in iteration.needs), penalty)
+    watch = None
+    if callback is not None:
+
+        def watch(event: Event) -> object:
+            return callback(
+                dataclasses.replace(event, x=give(event.x[0].clone()), gradient=give(event.gradient[0].clone()))
+            )
+
+    outcome = run_composite(
+        problem, _inside(penalty, start), iteration, tol=tol, callback=watch,
+        max_iterations=MAX_ITERATIONS if max_iterations is None else max_iterations,
+    )  # fmt: skip
+    certificate = _certify(make, penalty, outcome.spot.x, tol)
+    status = outcome.status
+    if certificate.holds:
+        status = Status.CONVERGED_STATIONARY
+    elif status is Status.CONVERGED_STATIONARY:
+        logger.info("the run claimed convergence, and the certificate does not hold: %s", certificate)
+        status = Status.FAILED_STAGNATION
+    return Result(form.finish(outcome.spot.x), status, certificate, work, outcome.iterations, label, outcome.history)
+
+
+def _flat(penalty: Any, layout: Layout) -> Penalty:
+    """Return the penalty of the flat vector."""
+    if isinstance(penalty, Penalty):
+        return penalty
+    if isinstance(penalty, Mapping):
+        if set(layout.shapes) == {""}:
+            raise BadInputError("x0 is one tensor: give one penalty, not a dict of them")
+        unknown = set(penalty) - set(layout.shapes)
+        if unknown:
+            raise BadInputError(f"no variable is named {sorted(unknown)[0]!r}; there are {', '.join(layout.shapes)}")
+        wrong = [type(each).__name__ for each in penalty.values() if not isinstance(each, Penalty)]
+        if not wrong:
+            return ByName(tuple((math.prod(shape), penalty.get(name, Zero())) for name, shape in layout.shapes.items()))
+        raise BadInputError(f"a penalty is of type {wrong[0]}: use one of precond.penalties, such as L1(0.1)")
+    raise BadInputError(
+        f"penalty must be one of precond.penalties, such as L1(0.1) or SCAD(0.1), or a dict of them by name, "
+        f"not {type(penalty).__name__}"
+    )
+
+
+def _inside(penalty: Penalty, x: Tensor) -> Tensor:
+    """Return a point in the domain of the penalty: ``x``, or the nearest one that its bounds allow."""
+    if bool(torch.isfinite(penalty.value(x))):
+        return x
+    return penalty.prox(x, torch.finfo(x.dtype).tiny ** 0.5)
+
+
+def _resolve(method: Any, form: SmoothForm, work: Work) -> tuple[CompositeIteration, str]:
+    """Return the iteration, and what the result says about it."""
+    if isinstance(method, CompositeIteration):
+        return method, type(method).__name__
+    if not isinstance(method, str):
+        raise IncompatibleError(
+            f"{type(method).__name__} knows no penalty: use a name such as 'prox-newton', or a CompositeIteration"
+        )
+    name = label = method
+    if method == "auto":
+        name, reason = _choose(form, work)
+        label = f"{name} ({reason})"
+    recipe = registry.find(name)
+    if recipe.builds is not Builds.COMPOSITE:
+        fitting = ", ".join(each.name for each in registry.all_recipes().values() if each.builds is Builds.COMPOSITE)
+        raise IncompatibleError(f"{name!r} knows no penalty: use one of {fitting}")
+    return recipe.build(), label
+
+
+def _choose(form: SmoothForm, work: Work) -> tuple[str, str]:
+    """Return the method for ``"auto"`` and the reason; asks for one Hessian product, which is counted."""
+    if not form.curvature:
+        return "fista", "auto: there is no hessp"
+    if form.start.numel() == 0:
+        return "fista", "auto: there are no variables"
+    try:
+        objective = form.objective(work, True)
+        if isinstance(objective, StructuredObjective):
+            return "prox-newton", "auto: a loss with known structure"
+        objective.hessian(form.start).matvec(torch.zeros_like(form.start))
+    except (RuntimeError, NotImplementedError, IncompatibleError) as error:
+        logger.info("the Hessian cannot be had: %s", error)
+        return "fista", "auto: fun cannot be differentiated twice"
+    return "prox-newton", "auto: Hessian products are at hand"
+
+
+def _certify(make: Make, penalty: Penalty, x: Tensor, tol: float) -> Certificate:
+    """Recompute the distance to stationarity from the problem, in float64 if its functions take it."""
+    problem = Composite(make(Work(), False), penalty)
+    spot = None
+    if x.dtype is not torch.float64:
+        try:
+            spot = problem.spot(x.double())
+        except Exception:  # users' functions may hold float32 data and refuse a float64 point in any way
+            logger.debug("the problem cannot be evaluated in float64; certified in %s", x.dtype)
+    if spot is None:
+        spot = problem.spot(x)
+    extra = {
+        "objective": float(spot.total), "loss": float(spot.loss), "support": float(penalty.support(spot.x).sum()),
+    }  # fmt: skip
+    precision = str(spot.gradient.dtype).removeprefix("torch.")
+    value = float(torch.linalg.vector_norm(spot.slack.double()))
+    return Certificate(f"distance of -grad f to the subdifferential ({precision})", value, float(tol), extra)

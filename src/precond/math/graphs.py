@@ -1,0 +1,36 @@
+"""Shapes of the graph of a sparse matrix."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse
+
+from precond.math.multigrid import kernels
+
+
+def diameter(matrix: scipy.sparse.csr_array) -> int:
+    """Return about how many steps apart two unknowns can be, over the largest connected component.
+
+    Twice a search by breadth, the second from the end of the first: a lower bound, exact on trees and grids. An
+    iteration whose preconditioner acts locally needs at least as many steps to carry information from one end to the
+    other.
+
+    Args:
+        matrix: Square, CSR, with a symmetric pattern.
+
+    Returns:
+        The number of steps.
+    """
+    n = matrix.shape[0]
+    seen, queue = np.zeros(n, np.int32), np.empty(n, np.int64)
+    best = largest = start = 0
+    for _ in range(8):  # components; one that is not found by then holds less than what is left
+        depth, end, size = kernels().distances(matrix.indptr, matrix.indices, seen, queue, start)
+        if size > largest:
+            depth, _, largest = kernels().distances(matrix.indptr, matrix.indices, seen, queue, end)
+            best = depth
+        rest = np.flatnonzero(seen == 0)
+        if rest.size <= largest:
+            break
+        start = int(rest[0])
+    return int(best)

@@ -1,0 +1,96 @@
+"""The inverse of a symmetric matrix by one Cholesky factor, made definite where it is not."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from precond.core import Evidence, Health, Need, Operator, Preconditioner, Scope, Traits
+from precond.core.materialize import LIMIT, materialize
+from precond.math.eigen import safe_eigh
+from precond.preconditioners.shifts import refuse_shift
+
+
+@dataclasses.dataclass
+class DenseCholeskyState:
+    """State of `DenseCholesky`.
+
+    Attributes:
+        scale: ``d``, the roots of the diagonal's absolute values, ``[batch, n]``.
+        factor: Lower triangular ``L`` with ``L L' = D^-1 B D^-1``, ``[batch, n, n]``.
+        operator: The operator last observed.
+    """
+
+    scale: Tensor
+    factor: Tensor
+    operator: Operator | None = None
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class DenseCholesky(Preconditioner[DenseCholeskyState]):
+    """``|B|^-1`` for a symmetric matrix known by products, of which there is one for all members of a batch.
+
+    The matrix is assembled where the operator knows a cheap way (to single precision, which is enough to precondition
+    products in double), and otherwise multiplied out in chunks, below a limit on memory. It is scaled to a unit
+    diagonal and factored. Where it is not positive definite its eigenvalues are replaced by their absolute values, those
+    at rounding by the smallest that counts, so that steps along negative curvature go downhill (Dauphin et al.,
+    *Identifying and attacking the saddle point problem*, 2014, arXiv 1406.2572).
+
+    Attributes:
+        limit: Bytes that the matrix may take.
+    """
+
+    limit: int = LIMIT
+
+    needs: ClassVar[Need] = Need.OPERATOR
+    scope: ClassVar[Scope] = Scope.GLOBAL
+
+    @property
+    def traits(self) -> Traits:
+        """Symmetric and positive definite."""
+        return Traits()
+
+    def init(self, like: Tensor) -> DenseCholeskyState:
+        """Start as the identity."""
+        batch, n = like.shape
+        eye = torch.eye(n, dtype=like.dtype, device=like.device)
+        return DenseCholeskyState(torch.ones_like(like), eye.repeat(batch, 1, 1))
+
+    def observe(self, state: DenseCholeskyState, evidence: Evidence) -> None:
+        """Keep the operator."""
+        state.operator = evidence.operator
+
+    def refresh(self, state: DenseCholeskyState) -> Health:
+        """Assemble and factor the operator last observed; a matrix that is not finite changes nothing."""
+        if state.operator is None:
+            return Health()
+        matrix = state.operator.assembled(coarse=True)
+        if matrix is None:
+            matrix = materialize(state.operator, self.limit)
+            matrix = (matrix + matrix.mT) / 2
+        if not bool(torch.isfinite(matrix).all()):
+            return Health(len(state.scale), "the matrix is not finite")
+        diagonal = matrix.diagonal().abs()
+        largest = diagonal.max() if len(diagonal) else diagonal.sum()
+        scale = torch.where(diagonal > torch.finfo(matrix.dtype).tiny * largest, diagonal, 1.0).sqrt()
+        scaled = matrix / scale / scale[:, None]
+        factor, info = torch.linalg.cholesky_ex(scaled)
+        if bool(info) or not bool((factor.diagonal().square() > 1e-7).all()):
+            values, vectors, failed = safe_eigh(scaled[None])
+            if bool(failed):
+                return Health(len(state.scale), "the eigendecomposition failed")
+            least = 1e-8 * values.abs().max()
+            half = vectors[0] * torch.maximum(values.abs(), least).sqrt()
+            factor = torch.linalg.qr(half.mT, mode="r").R.mT
+        state.scale.copy_(scale.expand_as(state.scale))
+        state.factor.copy_(factor.expand_as(state.factor))
+        return Health()
+
+    def apply(self, state: DenseCholeskyState, v: Tensor, *, shift: float = 0.0) -> Tensor:
+        """Return ``|B|^-1 v``."""
+        refuse_shift(self, shift)
+        return torch.cholesky_solve((v / state.scale)[..., None], state.factor)[..., 0] / state.scale

@@ -1,0 +1,1 @@
+"""Who races: recipes and other libraries' methods, by name."""

@@ -1,0 +1,1 @@
+"""The ledger of a race: its jobs and finished runs, in one database that survives a kill."""

@@ -1,0 +1,1 @@
+"""Processes that take jobs from a ledger and run them."""

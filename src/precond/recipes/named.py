@@ -1,0 +1,63 @@
+"""Iterations and preconditioners for linear problems, by the names of their recipes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from precond.core import BadInputError, Builds, Iteration, Kind, Preconditioner, Recipe, UnknownNameError
+from precond.recipes.registry import all_recipes, match
+
+
+def build_iteration(method: str | Iteration, kind: Kind = Kind.LINEAR_SYSTEM) -> Iteration:
+    """Return an iteration, built if it is given by name."""
+    if isinstance(method, Iteration):
+        return method
+    return _build(method, Builds.ITERATION, kind, "method", "an Iteration such as precond.krylov.CG()")
+
+
+def build_preconditioner(preconditioner: str | Preconditioner[Any]) -> Preconditioner[Any]:
+    """Return a preconditioner, built if it is given by name."""
+    if isinstance(preconditioner, Preconditioner):
+        return preconditioner
+    expected = "a Preconditioner such as precond.preconditioners.ic0.IC0()"
+    return _build(preconditioner, Builds.PRECONDITIONER, None, "preconditioner", expected)
+
+
+def _build(name: Any, builds: Builds, kind: Kind | None, what: str, expected: str) -> Any:
+    """Build the recipe of this name and sort with its defaults."""
+    if not isinstance(name, str):
+        raise BadInputError(f"{what} is a {type(name).__name__}: give a name or {expected}")
+    found = find_part(name, builds, kind, what)
+    return found.build()
+
+
+def find_part(name: str, builds: Builds, kind: Kind | None, what: str) -> Recipe:
+    """Return the recipe of a sort that a name means, or say which names are near."""
+    known = [
+        recipe
+        for recipe in all_recipes().values()
+        if recipe.builds is builds and (kind is None or kind in recipe.runs_on)
+    ]
+    found = match(name, known)
+    if found is None:
+        raise UnknownNameError(what, name, [*(recipe.name for recipe in known), "auto"])
+    return found
+
+
+def canonical_method(method: str | Iteration, kind: Kind = Kind.LINEAR_SYSTEM) -> str | Iteration:
+    """Return a method given by name, however spelled, by the name of its recipe; parts and ``"auto"`` as they are."""
+    if not isinstance(method, str) or method == "auto":
+        return method
+    return find_part(method, Builds.ITERATION, kind, "method").name
+
+
+def canonical_preconditioner(preconditioner: str | Preconditioner[Any]) -> str | Preconditioner[Any]:
+    """Return a preconditioner given by name, however spelled, by the name of its recipe; others as they are."""
+    if not isinstance(preconditioner, str) or preconditioner == "auto":
+        return preconditioner
+    return find_part(preconditioner, Builds.PRECONDITIONER, None, "preconditioner").name
+
+
+def name_of(part: Any) -> str:
+    """Return the name that a part was given by, or that of its class."""
+    return part if isinstance(part, str) else type(part).__name__

@@ -1,0 +1,128 @@
+"""Which method ``precond.minimize`` runs: by name, as it was built, or by what the problem is like."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from typing import Any
+
+import torch
+
+from precond.core import (
+    BadInputError,
+    Builds,
+    Factor,
+    IncompatibleError,
+    Kind,
+    Method,
+    Need,
+    Objective,
+    Preconditioner,
+    Route,
+    Work,
+)
+from precond.preconditioners.inverse_of import InverseOf
+from precond.recipes import registry
+from precond.solvers.objectives import TorchObjective
+from precond.solvers.smooth_forms import SmoothForm
+
+logger = logging.getLogger(__name__)
+
+FACTORED = 2**26
+"""Bytes up to which ``"auto"`` factors Hessians."""
+REGRESSION = 2000
+"""Variables up to which it factors those of regressions."""
+
+Chosen = tuple[Method, str, float, Objective]
+
+
+def choose_method(
+    method: str | Method, form: SmoothForm, lr: float | None, work: Work, inner: Preconditioner[Any] | None
+) -> Chosen:
+    """Return the method, what the result says about it, the learning rate, and the oracle.
+
+    Args:
+        method: What the user asked for.
+        form: The problem.
+        lr: The learning rate that the user gave.
+        work: The account to charge.
+        inner: A preconditioner for the linear systems inside.
+
+    Returns:
+        All of that.
+    """
+    if isinstance(method, Route):
+        raise IncompatibleError("minimize has one flat vector and cannot route: pass one of the route's methods")
+    if isinstance(method, Method):
+        built, label, default = method, type(method.preconditioner).__name__, None
+        objective = form.objective(work, Need.OPERATOR in built.needs)
+    elif isinstance(method, str):
+        name, label, objective = method, method, None
+        if method == "auto":
+            name, reason, objective = _automatic(form, work, inner)
+            label = f"{name} ({reason})"
+        built, default = _named(name)
+        if objective is None:
+            objective = form.objective(work, Need.OPERATOR in built.needs)
+            if name == "newton-cholesky" and isinstance(objective, TorchObjective):
+                objective.learn(form.start)
+    else:
+        raise BadInputError(f"method must be a name or a Method, not {type(method).__name__}")
+    if inner is not None:
+        if not isinstance(built.preconditioner, InverseOf):
+            raise IncompatibleError(
+                f"{label} solves no linear systems that could be preconditioned: use method='newton-cg'"
+            )
+        built = dataclasses.replace(built, preconditioner=dataclasses.replace(built.preconditioner, inner=inner))
+        label = f"{label}, {type(inner).__name__} inside"
+    return built, label, _rate(built, lr, default), objective
+
+
+def _named(name: str) -> tuple[Method, float | None]:
+    """Return the method of a recipe, and its learning rate."""
+    recipe = registry.find(name)
+    if recipe.builds is not Builds.METHOD:
+        fitting = ", ".join(
+            other.name for other in registry.all_recipes().values()
+            if other.builds is Builds.METHOD and Kind.SMOOTH in other.runs_on
+        )  # fmt: skip
+        raise IncompatibleError(f"{name!r} builds no method of minimization: use one of {fitting}")
+    built = recipe.build()
+    if isinstance(built, Route):
+        raise IncompatibleError(f"{name!r} routes parameters by shape; minimize has one flat vector: use 'lbfgs'")
+    return built, recipe.lr
+
+
+def _automatic(form: SmoothForm, work: Work, inner: Preconditioner[Any] | None) -> tuple[str, str, Objective | None]:
+    """Return the method for ``"auto"``, the reason, and the oracle if it has learned something; all is counted."""
+    if not form.curvature:
+        return "lbfgs", "auto: there is no hessp", None
+    objective = form.objective(work, True)
+    assembles = False
+    try:
+        if isinstance(objective, TorchObjective):
+            assembles = objective.learn(form.start)
+        else:
+            objective.hessian(form.start).matvec(torch.zeros_like(form.start))
+    except (RuntimeError, NotImplementedError, IncompatibleError) as error:
+        logger.info("the Hessian cannot be had: %s", error)
+        return "lbfgs", "auto: fun cannot be differentiated twice", None
+    n = form.start.numel()
+    if inner is None and assembles and n <= REGRESSION:
+        return "newton-cholesky", "auto: a regression whose Hessian takes one pass over the data", objective
+    if inner is None and n * n * form.start.element_size() <= FACTORED:
+        return "newton-cholesky", "auto: Hessian products are at hand, and a factor fits", objective
+    return "newton-cg", "auto: Hessian products are at hand", objective
+
+
+def _rate(method: Method, lr: float | None, default: float | None) -> float:
+    if not isinstance(method.step, Factor):
+        if lr is not None:
+            raise BadInputError("this method finds its own step: leave lr out")
+        return 1.0
+    rate = default if lr is None else lr
+    if rate is None:
+        raise BadInputError("this method takes a fixed learning rate: give lr, for example lr=1e-2")
+    if not rate > 0:
+        raise BadInputError(f"lr must be positive, not {lr}")
+    return float(rate)

@@ -1,0 +1,323 @@
+"""Functions that see a vector through one constant matrix: where they do so, and their Hessians from few passes.
+
+Regressions are ``f(x) = F(A w, x)`` with a matrix ``A`` of data and ``w`` some of the variables, and ``F`` acts on each
+row of ``A w`` by itself. Their Hessian ``A' D A + E`` costs a few derivatives of ``F``, in which ``A`` does not occur, and
+one pass over ``A``, where products with unit vectors would cost two passes each.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from precond.math.weighted_gram import weighted_gram
+
+logger = logging.getLogger(__name__)
+
+LARGE = 2**16
+"""Numbers from which on a matrix of zeros, mostly, is kept as a sparse one, too."""
+SPARSE = 0.15
+"""Share of a matrix that counts as mostly zeros."""
+COPY = 2**30
+"""Bytes that a copy of the matrix in single precision may take."""
+WIDEST = 32
+"""Columns of ``A w``, and variables beside ``w``, that are worth the derivatives of ``F`` along each."""
+_TOLERANCE = 1e-7
+
+_PRODUCTS = {
+    torch.matmul, torch.mv, torch.mm, torch.Tensor.matmul, torch.Tensor.mv, torch.Tensor.mm, torch.Tensor.__matmul__,
+    torch.sparse.mm,
+}  # fmt: skip
+
+
+@dataclasses.dataclass
+class Features:
+    """A constant matrix, with what is kept of it between points.
+
+    Attributes:
+        matrix: ``A``, shape ``[m, d]``, dense or sparse CSR.
+        trusted: ``F`` was found to be one function for each row of ``A w``.
+    """
+
+    matrix: Tensor
+    trusted: bool = False
+    _rows: Tensor | None = None
+    _columns: Tensor | None = None
+    _coarse: tuple[Tensor, Tensor] | None = None
+
+    def prepare(self) -> None:
+        """Make products faster: keep a dense matrix that is mostly zero as a sparse one, too."""
+        matrix = self.matrix
+        if matrix.layout is torch.strided and matrix.device.type == "cpu" and matrix.numel() > LARGE:
+            sample = matrix[:: max(1, len(matrix) // 256)]
+            if int(torch.count_nonzero(sample)) <= SPARSE * sample.numel():
+                matrix = matrix.to_sparse_csr()
+        if matrix.layout is not torch.strided:
+            self._rows, self._columns = matrix, matrix.t().to_sparse_csr()
+
+    def forward(self, w: Tensor) -> Tensor:
+        """Return ``A w``, for ``w`` of shape ``[d]`` or ``[d, k]``."""
+        return (self.matrix if self._rows is None else self._rows) @ w
+
+    def adjoint(self, z: Tensor) -> Tensor:
+        """Return ``A' z``, for ``z`` of shape ``[m]`` or ``[m, k]``."""
+        return (self.matrix.t() if self._columns is None else self._columns) @ z
+
+    def gram(self, weights: Tensor, *, coarse: bool) -> Tensor:
+        """Return ``A' diag(w) A``, ``[d, d]``; in single precision with columns of unit norm if ``coarse``."""
+        m, d = self.matrix.shape
+        dense = self.matrix.layout is torch.strided
+        if not coarse or not dense or m * d * 4 > COPY:
+            return weighted_gram(self.matrix, weights)
+        if self._coarse is None:
+            sample = self.matrix[:: max(1, m // 1024)]  # only the scales matter
+            norms = torch.linalg.vector_norm(sample, dim=0) * (m / len(sample)) ** 0.5
+            norms = torch.where((norms > 0) & torch.isfinite(norms), norms, 1.0)
+            self._coarse = ((self.matrix / norms).float(), norms)
+        rows, norms = self._coarse
+        top = weights.abs().max() if m else weights.sum()
+        top = torch.where(top > 0, top, 1.0)
+        return weighted_gram(rows, weights / top) * (top * norms * norms[:, None])
+
+
+@dataclasses.dataclass(frozen=True)
+class Bent:
+    """The second derivatives of ``F``: diagonal in ``x``, a small matrix for each row of ``z``, a few variables beside.
+
+    Attributes:
+        diagonal: ``F_xx`` at the variables ``w``, ``[n]``.
+        rows: Columns of the matrices, each ``[m, k]``.
+        beside: For each variable outside ``w``, its place, and its column in ``F_xx`` and ``F_zx``.
+    """
+
+    diagonal: Tensor
+    rows: list[Tensor]
+    beside: list[tuple[int, Tensor, Tensor]]
+
+    def apply(self, v: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ``F_xx v + F_xz u`` and ``F_zx v + F_zz u``."""
+        by_x, many = self.diagonal * v, u.reshape(len(u), -1)
+        by_z = self.rows[0] * many[:, :1]
+        for j, block in enumerate(self.rows[1:], start=1):
+            by_z = by_z + block * many[:, j, None]
+        for i, column, shared in self.beside:
+            by_z = by_z + v[i] * shared
+            by_x = by_x + v[i] * column
+        for i, column, shared in self.beside:
+            by_x[i] = (column * v).sum() + (shared * many).sum()
+        return by_x, by_z.reshape(u.shape)
+
+
+@dataclasses.dataclass
+class Split:
+    """An evaluation of ``F(z, x)`` at ``z = A w``, with its derivatives by ``z`` and ``x``.
+
+    Attributes:
+        features: ``A``.
+        places: Where ``w`` lies in the flat vector, shape ``[d]`` or ``[d, k]``.
+        leaf: ``x``, ``[n]``.
+        z: ``A w`` as a leaf of its own, ``[m]`` or ``[m, k]``.
+        loss: The value with its graph, 0-d.
+        by_x: ``F_x`` with its graph, ``[n]``.
+        by_z: ``F_z`` with its graph, shaped as ``z``.
+    """
+
+    features: Features
+    places: Tensor
+    leaf: Tensor
+    z: Tensor
+    loss: Tensor
+    by_x: Tensor
+    by_z: Tensor
+    _bent: Bent | None = None
+    _matrix: dict[bool, Tensor] = dataclasses.field(default_factory=dict)
+
+    def gradient(self) -> Tensor:
+        """Return ``F_x + A' F_z``, ``[n]``, detached."""
+        return self._pull(self.by_x.detach(), self.by_z.detach())
+
+    def product(self, v: Tensor) -> Tensor:
+        """Return the Hessian's product with ``v``, ``[n]``."""
+        u = self.features.forward(v[self.places])
+        return self._pull(*(self._second(v, u) if self._bent is None else self._bent.apply(v, u)))
+
+    def assemble(self, *, coarse: bool) -> Tensor | None:
+        """Return the Hessian, ``[n, n]``; ``None`` where ``F`` is not one function for each row and a few variables.
+
+        Args:
+            coarse: Single precision will do.
+
+        Returns:
+            The matrix, or ``None``.
+        """
+        kept = self._matrix.get(coarse)
+        bent = self._bend() if kept is None else None
+        if kept is not None or bent is None:
+            return kept
+        matrix = torch.diag(bent.diagonal.double())
+        for i, column, shared in bent.beside:
+            matrix[:, i] = matrix[i] = self._pull(column, shared.reshape(self.z.shape)).double()
+        grids = self.places.reshape(-1, len(bent.rows))
+        for a, rows in enumerate(bent.rows):
+            for b in range(a + 1):
+                block = self.features.gram(rows[:, b], coarse=coarse)
+                matrix[grids[:, a, None], grids[:, b]] += block
+                if a != b:
+                    matrix[grids[:, b, None], grids[:, a]] += block
+        self._matrix[coarse] = matrix = matrix.to(self.leaf)
+        return matrix
+
+    def _bend(self) -> Bent | None:
+        """Return the second derivatives of ``F``, confirmed by random vectors the first time; ``None`` if they differ."""
+        if self._bent is not None:
+            return self._bent
+        leaf, z = self.leaf, self.z
+        outside = torch.ones_like(leaf, dtype=torch.bool)
+        outside[self.places.reshape(-1)] = False
+        rest = outside.nonzero()[:, 0].tolist()
+        columns = 1 if z.ndim == 1 else z.shape[1]
+        if max(columns, len(rest)) > WIDEST:
+            return None
+        nothing = torch.zeros_like(leaf)
+        diagonal, shared = self._second((~outside).to(leaf), torch.ones_like(z) if z.ndim == 1 else torch.zeros_like(z))
+        rows = [shared.reshape(-1, 1)]
+        if z.ndim == 2:
+            units = torch.eye(columns, dtype=z.dtype, device=z.device)
+            rows = [self._second(nothing, unit.expand_as(z).contiguous())[1] for unit in units]
+        beside = []
+        for i in rest:
+            column, shared = self._second(nothing.index_fill(0, torch.tensor(i, device=leaf.device), 1.0), 0 * z.detach())
+            beside.append((i, column, shared.reshape(len(z), columns)))
+        bent = Bent(diagonal * ~outside, rows, beside)
+        if not self.features.trusted:
+            signs = torch.Generator().manual_seed(0)
+            v, u = ((torch.randint(0, 2, t.shape, generator=signs) * 2 - 1).to(t) for t in (leaf, z))
+            if not all(map(_close, bent.apply(v, u), self._second(v, u))):
+                return None
+            self.features.trusted = True
+        self._bent = bent
+        return bent
+
+    def _second(self, v: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ``F_xx v + F_xz u`` and ``F_zx v + F_zz u``."""
+        pairs = [(g, s) for g, s in ((self.by_x, v), (self.by_z, u)) if g.requires_grad]
+        if not pairs:
+            return torch.zeros_like(self.leaf), torch.zeros_like(self.z)
+        outputs, seeds = zip(*pairs, strict=True)
+        by_x, by_z = torch.autograd.grad(outputs, (self.leaf, self.z), seeds, retain_graph=True, allow_unused=True)
+        return _or_zero(by_x, self.leaf), _or_zero(by_z, self.z)
+
+    def _pull(self, by_x: Tensor, by_z: Tensor) -> Tensor:
+        return by_x.index_add(0, self.places.reshape(-1), self.features.adjoint(by_z).reshape(-1))
+
+
+class _Watching(TorchFunctionMode):
+    """Hands out products of a constant matrix with variables as leaves of their own.
+
+    Args:
+        leaf: The variables, ``[n]``.
+        known: The matrix of the point before, if there was one.
+    """
+
+    def __init__(self, leaf: Tensor, known: Features | None) -> None:
+        super().__init__()
+        self.leaf, self.known = leaf, known
+        self.found: list[tuple[Features, Tensor, Tensor]] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Replace a product with the variables; pass everything else on."""
+        if torch.is_grad_enabled():
+            if func in _PRODUCTS and len(args) == 2 and not kwargs:
+                if self._takes(*args):
+                    return self._product(*args)
+                if isinstance(args[0], Tensor) and args[0].ndim == 1 and self._takes(_transposed(args[1]), args[0]):
+                    return self._product(_transposed(args[1]), args[0])
+                return func(*args)
+            if func is functional.linear and isinstance(args[1], Tensor) and self._takes(args[0], args[1].mT):
+                bias = args[2] if len(args) > 2 else (kwargs or {}).get("bias")
+                z = self._product(args[0], args[1].mT)
+                return z if bias is None else z + bias
+        return func(*args, **(kwargs or {}))
+
+    def _takes(self, a: Any, w: Any) -> bool:
+        return (
+            isinstance(a, Tensor)
+            and isinstance(w, Tensor)
+            and a.ndim == 2
+            and not a.requires_grad
+            and a.layout in (torch.strided, torch.sparse_csr)
+            and w.requires_grad
+            and w.ndim in (1, 2)
+            and (w is self.leaf or (w.grad_fn is not None and w._base is self.leaf))
+            and a.dtype == w.dtype
+        )
+
+    def _product(self, a: Tensor, w: Tensor) -> Tensor:
+        n, offset = self.leaf.numel(), w.storage_offset() - self.leaf.storage_offset()
+        places = torch.arange(n, device=w.device).as_strided(w.shape, w.stride(), offset)
+        for features, there, z in self.found:
+            if _same(features.matrix, a) and torch.equal(there, places):
+                return z.clone()
+        features = self.known if self.known is not None and _same(self.known.matrix, a) else Features(a)
+        z = features.forward(w.detach()).requires_grad_()
+        self.found.append((features, places, z))
+        return z.clone()
+
+
+def _transposed(a: Any) -> Any:
+    return a.mT if isinstance(a, Tensor) and a.ndim == 2 and a.layout is torch.strided else None
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors are the same numbers in the same place."""
+    if a is b:
+        return True
+    dense = a.layout is torch.strided and b.layout is torch.strided
+    return dense and a.data_ptr() == b.data_ptr() and a.shape == b.shape and a.stride() == b.stride()
+
+
+def split(evaluate: Callable[[Tensor], Tensor], x: Tensor, known: Features | None) -> Split | None:
+    """Evaluate a function and its gradient at ``x`` as ``F(A w, x)``.
+
+    Args:
+        evaluate: Maps ``[n]`` to the value, 0-d, with its graph.
+        x: The point, ``[n]``.
+        known: The matrix of the point before, if there was one.
+
+    Returns:
+        The evaluation, or ``None`` where the function multiplies no constant matrix with its variables, or several.
+    """
+    leaf = x.detach().clone().requires_grad_()
+    watching = _Watching(leaf, known)
+    with torch.enable_grad():
+        with watching:
+            loss = evaluate(leaf)
+        if len(watching.found) != 1 or not loss.requires_grad:
+            return None
+        features, places, z = watching.found[0]
+        by_x, by_z = torch.autograd.grad(loss, (leaf, z), create_graph=True, allow_unused=True)
+    return Split(features, places, leaf, z, loss.detach(), _or_zero(by_x, leaf), _or_zero(by_z, z))
+
+
+def agrees(found: Split, loss: Tensor, gradient: Tensor) -> bool:
+    """Whether a split evaluation has the value and the gradient of the plain one, and its Hessian can be assembled."""
+    return (
+        _close(found.loss, loss) and _close(found.gradient(), gradient) and found.assemble(coarse=True) is not None
+    )
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    size = torch.maximum(a.abs().max(), b.abs().max()) if a.numel() else a.sum()
+    tolerance = max(_TOLERANCE, 100 * torch.finfo(a.dtype).eps)
+    return bool((a - b).abs().max() <= tolerance * size) if a.numel() else True
+
+
+def _or_zero(value: Tensor | None, like: Tensor) -> Tensor:
+    return torch.zeros_like(like) if value is None else value

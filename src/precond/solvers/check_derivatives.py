@@ -1,0 +1,84 @@
+"""Derivatives that a user wrote, compared with differences of the function itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+ENTRIES = 200
+"""Entries of a gradient, or columns of a Jacobian, that are compared."""
+RIGHT = 1e-4
+"""Relative difference from which on a derivative counts as wrong."""
+
+Function = Callable[[Tensor], Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class Mismatch:
+    """The entry that is furthest off.
+
+    Attributes:
+        place: The index of the entry: of the variable, or of residual and variable.
+        given: What the user's function says.
+        found: What differences say.
+        error: Their relative difference.
+    """
+
+    place: tuple[int, ...]
+    given: float
+    found: float
+    error: float
+
+    def message(self, name: str, of: str) -> str:
+        """Return the complaint about ``name``, the derivative of ``of``."""
+        return (
+            f"{name} disagrees with differences of {of}: entry {list(self.place)} is {self.given:.6g}, differences give "
+            f"{self.found:.6g} (relative error {self.error:.1e}); correct {name}, or leave it out"
+        )
+
+
+def compare(function: Function, given: Tensor, x: Tensor) -> Mismatch | None:
+    """Compare a derivative with central differences along some variables.
+
+    Args:
+        function: Maps ``[n]`` to ``[m]``.
+        given: The derivative at ``x``, ``[m, n]``.
+        x: The point, ``[n]``.
+
+    Returns:
+        The entry that is furthest off, if it is off; entries whose differences are uncertain count as right.
+    """
+    n = x.numel()
+    chosen = range(n) if n <= ENTRIES else torch.randperm(n, generator=torch.Generator().manual_seed(0))[:ENTRIES].tolist()
+    worst: Mismatch | None = None
+    for i in chosen:
+        coarse, fine, rounding = _difference(function, x, i)
+        column = given[:, i]
+        uncertain = 10 * (coarse - fine).abs() + 10 * rounding
+        off = (column - fine).abs()
+        size = torch.maximum(torch.maximum(column.abs(), fine.abs()), rounding)
+        error = torch.where(off > uncertain, off / size, 0.0)
+        error = torch.where(torch.isfinite(fine) & ~torch.isfinite(column), math.inf, error)
+        error = torch.where(torch.isfinite(fine), error, 0.0)
+        row = int(error.argmax())
+        if float(error[row]) > max(RIGHT, 0.0 if worst is None else worst.error):
+            worst = Mismatch((row, i), float(column[row]), float(fine[row]), float(error[row]))
+    return worst
+
+
+def _difference(function: Function, x: Tensor, i: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return central differences with two increments, and the rounding error of the second."""
+    eps = torch.finfo(x.dtype).eps
+    h = eps ** (1 / 3) * max(1.0, abs(float(x[i])))
+    found = []
+    for step in (2 * h, h):
+        ahead, behind = x.clone(), x.clone()
+        ahead[i] += step
+        behind[i] -= step
+        up, down = function(ahead), function(behind)
+        found.append((up - down) / (ahead[i] - behind[i]))
+    return found[0], found[1], eps * torch.maximum(up.abs(), down.abs()) / h

@@ -1,0 +1,104 @@
+"""The smallest curvature at a point that claims to be a minimum, and the way down from one that is none."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+
+import torch
+from torch import Tensor
+
+from precond.core import Objective, Operator, Point
+from precond.math.draws import normals
+from precond.math.lanczos import lanczos
+
+logger = logging.getLogger(__name__)
+
+ASSEMBLED = 2000
+"""Side of a matrix whose eigenvalues are computed rather than estimated, where products need not build it."""
+FEWEST, MOST = 10, 40
+"""Lanczos steps, at least and at most."""
+_reductions = 60
+
+
+@dataclasses.dataclass(frozen=True)
+class Curvature:
+    """What is known of the smallest eigenvalue of a Hessian.
+
+    Attributes:
+        smallest: The smallest Ritz value: at least the smallest eigenvalue, equal to it where all were computed.
+        largest: The largest absolute Ritz value.
+        direction: A unit vector of curvature ``smallest``, ``[1, n]``.
+        exact: All eigenvalues were computed.
+        noise: Relative error of the products.
+    """
+
+    smallest: float
+    largest: float
+    direction: Tensor
+    exact: bool
+    noise: float
+
+    @property
+    def negative(self) -> bool:
+        """Whether there is negative curvature beyond the errors of the products."""
+        return self.smallest < -self.noise * self.largest
+
+
+def smallest_curvature(operator: Operator, like: Tensor, products: int, noise: float) -> Curvature:
+    """Return the smallest curvature that is found.
+
+    Args:
+        operator: The Hessian.
+        like: A point, ``[1, n]`` with ``n > 0``.
+        products: Products that the run has taken; a quarter of them, within limits, is spent here.
+        noise: Relative error of a product.
+
+    Returns:
+        The curvature; NaN where the products are not finite.
+    """
+    n = like.shape[1]
+    matrix = operator.assembled(coarse=True) if n <= ASSEMBLED else None
+    if matrix is not None and bool(torch.isfinite(matrix).all()):
+        values, vectors = torch.linalg.eigh(matrix)
+        return _curvature(values, vectors[:, 0], True, max(noise, 1e-5))
+    steps = min(n, max(FEWEST, min(MOST, products // 4)))
+    found = lanczos(operator.matvec, normals(torch.tensor([0]), like), steps)
+    if not bool(torch.isfinite(found.diagonal).all() & torch.isfinite(found.beside).all()):
+        return Curvature(float("nan"), float("nan"), torch.zeros_like(like), False, noise)
+    ended = (found.beside[0] == 0).nonzero()[:, 0].tolist()  # an invariant subspace: what follows is filled with zeros
+    kept = ended[0] + 1 if ended else found.diagonal.shape[1]
+    values, vectors = dataclasses.replace(
+        found, diagonal=found.diagonal[:, :kept], beside=found.beside[:, : kept - 1]
+    ).ritz()
+    direction = found.basis[0, :kept].mT @ vectors[0, :, 0]
+    return _curvature(values[0], direction, bool(ended) or steps == n, noise)
+
+
+def _curvature(values: Tensor, vector: Tensor, exact: bool, noise: float) -> Curvature:
+    return Curvature(float(values[0]), float(values.abs().max()), vector[None], exact, noise)
+
+
+def escape(objective: Objective, point: Point, curvature: Curvature) -> Point | None:
+    """Return a lower point along a direction of negative curvature, ``None`` if there is none.
+
+    The step is halved, from the size of the point, until the decrease is a tenth of what the curvature promises; of the
+    two signs the one that does not go uphill at first order.
+    """
+    d = curvature.direction
+    if float((point.gradient * d).sum()) > 0:
+        d = -d
+    length = max(1.0, float(point.x.norm()))
+    loss = float(point.loss)
+    eps = torch.finfo(point.loss.dtype).eps
+    for _ in range(_reductions):
+        promised = -curvature.smallest * length * length / 2
+        if promised <= 10 * eps * abs(loss):
+            return None
+        for sign in (1, -1):
+            value = float(objective.value(point.x + sign * length * d))
+            if loss - value >= 0.1 * promised:
+                logger.info("left a saddle point along curvature %.2e", curvature.smallest)
+                return objective.point(point.x + sign * length * d)
+        length /= 2
+    return None
