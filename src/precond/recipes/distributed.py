@@ -102,7 +102,14 @@ def distributed_shampoo(
         raise BadInputError(f"the first step to precondition is 1 or later, not {start}")
     take: InverseRoot = Damped(eps, floor) if adaptive is None else AdaptiveQR(adaptive, 1, eps, floor)
     factors: Preconditioner[Any] = Kronecker(
-        b2, eps=0.0, exponent=_exponents(exponent), max_dim=max_dim, root=take, debias=debias, one_sided=one_sided, tolerated=tolerated
+        b2,
+        eps=0.0,
+        exponent=_exponents(exponent),
+        max_dim=max_dim,
+        root=take,
+        debias=debias,
+        one_sided=one_sided,
+        tolerated=tolerated,
     )
     tile = grafted(factors, graft, beta=graft_b2, eps=graft_eps, start=start)
     average: Filter[Any] | None = None
