@@ -212,9 +212,7 @@ class _Fit:
 
     best: tuple[Outcome, Status, Certificate]
 
-    def __init__(
-        self, form: ResidualForm, tol: float, limit: int, callback: Callable[[Event], object] | None
-    ) -> None:
+    def __init__(self, form: ResidualForm, tol: float, limit: int, callback: Callable[[Event], object] | None) -> None:
         self.form, self.tol, self.limit, self.callback = form, tol, limit, callback
         self.work, self.tried = Work(), list[str]()
         self.large = self._is_large()

@@ -9,12 +9,12 @@ import torch
 
 from precond.core import BadInputError, Evidence, IncompatibleError, named_tensors
 from precond.math.tiles import from_tiles, tile_sides, to_tiles
+from precond.optim import Optimizer, estimate_memory
 from precond.preconditioners.blocked import Blocked
 from precond.preconditioners.diagonal import Diagonal
 from precond.preconditioners.eigenbasis import Eigenbasis
 from precond.preconditioners.kronecker import Kronecker
 from precond.preconditioners.lbfgs import LBFGS
-from precond.optim import Optimizer, estimate_memory
 from precond.preconditioners.rotate import Rotate
 from precond.recipes.distributed import distributed_shampoo
 from precond.recipes.kronecker import scalable_shampoo

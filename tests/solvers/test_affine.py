@@ -80,6 +80,7 @@ def test_other_functions_are_left_alone(name):
 
 def test_a_function_that_changes_its_mind():
     """Structure at the start alone: later evaluations go the plain way."""
+
     def fun(w):
         return functional.softplus(X @ w).mean() + w @ w / 400 if w[0] <= 0 else ((w - 1) ** 2).sum() + w @ w / 400
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.sparse
+import torch
 
 import precond
-from precond.core import Status
+from precond.core import BadInputError, Status
 from precond.krylov import MINRES
+from precond.operators import FunctionOperator
 from tests.papers.linear_toys import poisson
 
 rng = np.random.default_rng(21)
@@ -124,3 +126,26 @@ def test_large_elliptic_problems_get_multigrid_and_the_reason():
     assert result.method.startswith("cg + amg (")
     assert "many steps apart" in result.method
     assert precond.solve(poisson(40), np.ones(1600)).method.startswith("cg + ic0")
+
+
+def test_an_operator_that_is_not_as_declared_is_named():
+    a = torch.from_numpy(np.triu(np.ones((4, 4))))
+    wrong = FunctionOperator(lambda v: v @ a.T, (4, 4), symmetric=True)
+    with pytest.raises(BadInputError, match="declared symmetric"):
+        precond.solve(wrong, np.ones(4))
+    b = torch.ones(4, dtype=torch.float64, requires_grad=True)
+    with pytest.raises(BadInputError, match="adjoint"):
+        precond.solve(FunctionOperator(lambda v: v @ a.T, (4, 4), rmatvec=lambda v: v @ a.T), b)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"max_iterations": 2.5}, "whole number"),
+        ({"preconditioner": np.eye(3)}, "Preconditioner"),
+        ({"method": np.eye(3)}, "Iteration"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_refused(arguments, message):
+    with pytest.raises(BadInputError, match=message):
+        precond.solve(np.eye(3), np.ones(3), **arguments)

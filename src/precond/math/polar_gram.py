@@ -13,9 +13,7 @@ _NEGATIVE = 0.25
 """How far below zero rounding may push an eigenvalue of the Gram matrix before the iteration starts afresh."""
 
 
-def iterate_gram(
-    x: Tensor, quintics: Sequence[Quintic], first: Tensor | None = None, scale: float = 1.0
-) -> Tensor:
+def iterate_gram(x: Tensor, quintics: Sequence[Quintic], first: Tensor | None = None, scale: float = 1.0) -> Tensor:
     """Return ``Q X`` where ``Q`` multiplies out all the polynomials ``a I + b R + c R^2`` of the Gram matrices ``R``.
 
     ``X <- (a I + b R + c R^2) X`` with ``R = X X^T`` changes the Gram matrix to ``Z R Z`` with ``Z = a I + b R + c

@@ -9,7 +9,6 @@ import time
 from collections.abc import Generator, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from precond.core import Health, IncompatibleError, Need, RefreshError, Shared, Work
@@ -94,6 +93,10 @@ class Walker:
     def rush(self, slab: Slab, group: dict[str, Any]) -> bool:
         """Take the step of a slab as one kernel, straight from the gradients that its parameters carry.
 
+        Args:
+            slab: The slab.
+            group: The options of its parameter group.
+
         Returns:
             Whether it was taken: every parameter has a usable gradient, and there is a kernel for the method.
         """
@@ -102,7 +105,9 @@ class Walker:
         grads = [param.grad for param in slab.params]
         if any(gradient is None for gradient in grads):
             return False
-        return self._fused(slab, group, list(range(len(grads))), slab.params, [dense(g) for g in grads if g is not None])
+        return self._fused(
+            slab, group, list(range(len(grads))), slab.params, [dense(g) for g in grads if g is not None]
+        )
 
     def _fused(
         self,

@@ -15,6 +15,7 @@ from precond.preconditioners.kronecker import Kronecker
 from precond.preconditioners.merged import Merged
 from precond.recipes.grafts import Grafting, grafted
 from precond.recipes.registry import recipe
+from precond.recipes.states import State, floor_of, storage_of
 from precond.steps.decay import Decoupled
 
 
@@ -61,14 +62,15 @@ def distributed_shampoo(
     nesterov: bool = False,
     stagger: bool = True,
     max_dim: int = 8192,
+    state: State = "full",
 ) -> Method:
     """Distributed Shampoo.
 
     Neighbouring axes are merged from right to left while their product stays within ``block`` and more than
-    ``fewest_axes`` are left; longer axes are cut into tiles, and every tile is on its own. Axes longer than ``max_dim`` are
-    neither cut nor given factors. For its ``k`` axes ``A_i <-
-    b2 A_i + (1 - b2) G_i G_i^T`` (a sum for ``b2 = 1``) from zero, and at step ``start`` and every ``every`` steps from
-    then on ``P_i = (A_i / (1 - b2^t) + eps I)^(-1/2k)``, or to the power ``exponent[k]``. Where an eigenvalue is still
+    ``fewest_axes`` are left; longer axes are cut into tiles, and every tile is on its own. Axes longer than ``max_dim``
+    are neither cut nor given factors. For its ``k`` axes
+    ``A_i <- b2 A_i + (1 - b2) G_i G_i^T`` (a sum for ``b2 = 1``) from zero, and at step ``start`` and every ``every``
+    steps from then on ``P_i = (A_i / (1 - b2^t) + eps I)^(-1/2k)``, or to the power ``exponent[k]``. Where an eigenvalue is still
     below ``eps``, the whole spectrum is lifted until the least one is ``eps``.
 
     ``G~ <- b1 G~ + (1 - b1) G``, ``M = (b3 G~_before + (1 - b3) G) / (1 - b3 b1^(t - 1))`` with ``b3 = b1`` unless
@@ -96,10 +98,13 @@ def distributed_shampoo(
            published code.
         7. Work and state are not distributed by this recipe; that is for the driver.
         8. The published code cuts axes of any length; ``max_dim`` bounds time and state for tables of embeddings.
+        9. ``state`` says in how many bits the state rests, as in `soap`; other than ``"full"`` it is rounded, and
+           ``floor`` is ``2^-8`` at least.
     """
     start = every if start is None else start
     if start < 1:
         raise BadInputError(f"the first step to precondition is 1 or later, not {start}")
+    floor = max(floor, floor_of(state))
     take: InverseRoot = Damped(eps, floor) if adaptive is None else AdaptiveQR(adaptive, 1, eps, floor)
     factors: Preconditioner[Any] = Kronecker(
         b2,
@@ -121,6 +126,7 @@ def distributed_shampoo(
         smoothing=HeavyBall(momentum, dampening, nesterov) if momentum else None,
         decay=Decoupled(),
         cadence=Cadence(every=every, start=start, stagger=stagger),
+        storage=storage_of(state),
     )
 
 

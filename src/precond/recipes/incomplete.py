@@ -147,6 +147,7 @@ def ic0() -> IC0:
     example="precond.solve(A, b, method='cg', preconditioner='ict')",
     space={"drop": LogUniform(1e-5, 1e-1), "fill": Choice((0, 5, 10, 20))},
     name="ict",
+    aliases=("ichol", "incomplete-cholesky-threshold"),
 )
 def ict(drop: float = 1e-3, fill: int = 10) -> ICT:
     """Return an incomplete Cholesky factorization with threshold and limited fill, ``P = S L^-H L^-1 S``.
@@ -185,6 +186,7 @@ def ict(drop: float = 1e-3, fill: int = 10) -> ICT:
     claim="With overlap, a number of iterations that depends on the size of the pieces and not on the mesh.",
     example="precond.solve(A, b, method='gmres', preconditioner='schwarz')",
     space={"size": Choice((200, 500, 1000, 2000)), "overlap": Choice((0, 1, 2, 4))},
+    aliases=("additive-schwarz",),
 )
 def schwarz(size: int = 1000, overlap: int = 1) -> Schwarz:
     """Return additive Schwarz, ``P = sum_i R_i^T (R_i A R_i^T)^-1 R_i``.
@@ -340,6 +342,7 @@ def lu() -> LU:
     purpose="Small singular systems: a solution where there is one, the least residual where there is none.",
     claim="The singular value decomposition gives the pseudoinverse without forming normal equations.",
     example="precond.solve(A, b, method='richardson', preconditioner='pseudo-inverse')",
+    aliases=("pinv",),
 )
 def pseudo_inverse() -> PseudoInverse:
     """Return ``P = T (A T)^+``, singular values below rounding taken as zero.

@@ -246,6 +246,4 @@ def krylov_lm(*, damping: float = 1e-3, accept: float = 1e-3, cap: float = 0.1) 
     Returns:
         The method.
     """
-    return Method(
-        preconditioner=InverseOf(CG(), Identity(), SquareRoot(cap)), step=LevenbergMarquardt(damping, accept)
-    )
+    return Method(preconditioner=InverseOf(CG(), Identity(), SquareRoot(cap)), step=LevenbergMarquardt(damping, accept))

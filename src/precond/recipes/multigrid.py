@@ -63,6 +63,7 @@ def amg(strength: float = 0.08) -> AMG:
     example="precond.solve(A, b, method='cg', preconditioner='ruge-stuben')",
     space={"strength": Choice((0.1, 0.25, 0.5))},
     name="ruge-stuben",
+    aliases=("classical-amg",),
 )
 def ruge_stuben(strength: float = 0.25) -> AMG:
     """Return one V(1, 1) cycle over levels found by the classical splitting into coarse and fine points, by PyAMG.

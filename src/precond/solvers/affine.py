@@ -193,7 +193,9 @@ class Split:
             rows = [self._second(nothing, unit.expand_as(z).contiguous())[1] for unit in units]
         beside = []
         for i in rest:
-            column, shared = self._second(nothing.index_fill(0, torch.tensor(i, device=leaf.device), 1.0), 0 * z.detach())
+            column, shared = self._second(
+                nothing.index_fill(0, torch.tensor(i, device=leaf.device), 1.0), 0 * z.detach()
+            )
             beside.append((i, column, shared.reshape(len(z), columns)))
         bent = Bent(diagonal * ~outside, rows, beside)
         if not self.features.trusted:
@@ -308,9 +310,7 @@ def split(evaluate: Callable[[Tensor], Tensor], x: Tensor, known: Features | Non
 
 def agrees(found: Split, loss: Tensor, gradient: Tensor) -> bool:
     """Whether a split evaluation has the value and the gradient of the plain one, and its Hessian can be assembled."""
-    return (
-        _close(found.loss, loss) and _close(found.gradient(), gradient) and found.assemble(coarse=True) is not None
-    )
+    return _close(found.loss, loss) and _close(found.gradient(), gradient) and found.assemble(coarse=True) is not None
 
 
 def _close(a: Tensor, b: Tensor) -> bool:

@@ -89,6 +89,7 @@ def _decrement(form: ResidualForm, x: Tensor, g: Tensor, size: float, tol: float
 
 def _differences(form: ResidualForm, x: Tensor, g: Tensor) -> Tensor:
     """Return the Hessian by central differences of ``J'r``, symmetrized."""
+
     def gradient(y: Tensor) -> Tensor:
         again = SquaresObjective(form.function, _finest(form), work=Work())
         return again.point(y[None]).gradient[0]

@@ -53,7 +53,9 @@ def compare(function: Function, given: Tensor, x: Tensor) -> Mismatch | None:
         The entry that is furthest off, if it is off; entries whose differences are uncertain count as right.
     """
     n = x.numel()
-    chosen = range(n) if n <= ENTRIES else torch.randperm(n, generator=torch.Generator().manual_seed(0))[:ENTRIES].tolist()
+    chosen = (
+        range(n) if n <= ENTRIES else torch.randperm(n, generator=torch.Generator().manual_seed(0))[:ENTRIES].tolist()
+    )
     worst: Mismatch | None = None
     for i in chosen:
         coarse, fine, rounding = _difference(function, x, i)
