@@ -16,9 +16,10 @@ from precond.solvers.drive import Callback, Event
 from precond.solvers.shelf import Shelf
 from precond.solvers.solve import solve_linear
 
+_young = 3  # systems that a way solves on trial
 _patience = 2.0  # a way on trial is stopped after so many times the seconds of the best
 _recent = 0.1  # least weight of the last system in what a way is known to cost
-_optimism = 0.99  # what is known of a way that is not used ages: so much less is believed after each system
+_optimism = 0.995  # what is known of a way that is not used ages: so much less is believed after each system
 _hopeless = 1.25  # no other way with a preconditioner is tried where one has cost so many times the best
 _soon = 10.0
 _share = 0.3  # of what the sequence has cost, that the setup of a trial may cost
@@ -143,9 +144,13 @@ def age(ways: list[Way], used: Way) -> None:
 
 
 def allowed(ways: list[Way], way: Way) -> float:
-    """Return the seconds that a way may take for a digit: a trial, twice what the best takes."""
-    best = min((w.cost for w in ways if w.cost is not None), default=math.inf)
-    return _patience * best if way.cost is None else math.inf
+    """Return the seconds that a way may take for a digit: in its first systems, twice what the best of the others takes.
+
+    What a way has cost once may be luck: complete factors solve the system they were made for in one step.
+    """
+    best = min((w.cost for w in ways if w is not way and w.cost is not None), default=math.inf)
+    others = any(w.solved > way.solved and w.cost is not None for w in ways)
+    return _patience * best if others and way.solved < _young else math.inf
 
 
 def factorization_seconds(operator: Operator) -> float:
