@@ -112,14 +112,16 @@ def scalable_shampoo(
     start: int = 1,
     block: int = 128,
     root: InverseRoot | None = None,
+    max_dim: int = 8192,
     state: State = "full",
 ) -> Method:
     """Shampoo with grafting, merged axes, and delayed roots by coupled Newton iterations.
 
     Neighbouring axes are merged from left to right while their product stays within ``block``; what is then a vector
-    has no factor, and longer axes are cut into tiles with factors of their own. For the ``k`` axes of the others
-    ``A_i <- A_i + G_i G_i^T`` (``beta A_i + (1 - beta) G_i G_i^T`` for ``beta < 1``) from ``eps I``, and every
-    ``every`` steps ``P_i = (A_i + eps lambda_max(A_i) I)^(-1/2k)``, or to the power ``exponent``, by
+    has no factor, and longer axes are cut into tiles with factors of their own; axes longer than ``max_dim`` are
+    neither cut nor given factors. For the ``k`` axes of the others ``A_i <- A_i + G_i G_i^T``
+    (``beta A_i + (1 - beta) G_i G_i^T`` for ``beta < 1``) from ``eps I``, and every ``every`` steps
+    ``P_i = (A_i + eps lambda_max(A_i) I)^(-1/2k)``, or to the power ``exponent``, by
 
         ``X = z^(1/p) I``, ``M = z A`` with ``z = (1 + p) / (2 ||A||_F)``, then ``T = ((p + 1) I - M) / p``,
         ``X <- X T``, ``M <- T^p M``.
@@ -135,13 +137,15 @@ def scalable_shampoo(
            published PyTorch code, and factors of a single entry have roots too.
         5. ``eps`` is 1e-6, what single precision can invert, where the code has 1e-12; ``lr`` 0.1 where it has 1.
         6. With ``every > 1``, different tensors take their roots at different steps, the first at step 1.
-        7. ``state`` says in how many bits the state rests, as in `soap`; other than ``"full"`` it is rounded.
+        7. The published code cuts axes of any length; ``max_dim`` bounds time and state for tables of embeddings, whose
+           short axis keeps its factor.
+        8. ``state`` says in how many bits the state rests, as in `soap`; other than ``"full"`` it is rounded.
     """
     if graft not in ("sgd", "adagrad"):
         raise BadInputError(f"graft must be 'sgd' or 'adagrad', not {graft!r}")
-    factors = Kronecker(beta, eps, exponent, root=root or CoupledNewton(ridge=eps), vectors=False)
+    factors = Kronecker(beta, eps, exponent, max_dim, root=root or CoupledNewton(ridge=eps), vectors=False)
     return Method(
-        preconditioner=grafted(Merged(Blocked(block, factors), block), graft, eps=graft_eps, start=start),
+        preconditioner=grafted(Merged(Blocked(block, factors, max_dim), block), graft, eps=graft_eps, start=start),
         smoothing=HeavyBall(momentum, nesterov=nesterov) if momentum else None,
         decay=Decoupled(),
         cadence=Cadence(every=every),
