@@ -78,7 +78,7 @@ def forward(
 
 
 def turn(p: Rows, z: Rows, rho: Array, product: Array, floor: Array) -> None:
-    """Replace ``p`` by ``z + beta p``, ``beta = product / rho``, zero where ``rho <= floor``; and ``rho`` by ``product``.
+    """Replace ``p`` by ``z + beta p``, ``beta = product / rho`` or zero where ``rho <= floor``; ``rho`` by ``product``.
 
     Args:
         p: Directions.

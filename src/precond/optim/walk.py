@@ -9,7 +9,6 @@ import time
 from collections.abc import Generator, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from precond.core import Health, IncompatibleError, Need, RefreshError, Shared, Work
@@ -93,6 +92,10 @@ class Walker:
 
     def rush(self, slab: Slab, group: dict[str, Any]) -> bool:
         """Take the step of a slab as one kernel, straight from the gradients that its parameters carry.
+
+        Args:
+            slab: The slab.
+            group: The options of its parameter group.
 
         Returns:
             Whether it was taken: every parameter has a usable gradient, and there is a kernel for the method.
