@@ -296,8 +296,8 @@ def adam_within(method: Method, turned: Any) -> Callable[[Any, Any, Tensor], Ten
             root = math.sqrt(1.0 - squares.beta ** max(1, age)) if squares.eps_first else 1.0
             outs, grads, averages, seconds, steps = chosen
             torch._fused_adamw_(
-                outs, grads, averages, seconds, [], steps, lr=-1.0, beta1=average.beta, beta2=squares.beta, weight_decay=0.0,
-                eps=squares.eps / root, amsgrad=False, maximize=False,
+                outs, grads, averages, seconds, [], steps, lr=-1.0, beta1=average.beta, beta2=squares.beta,
+                weight_decay=0.0, eps=squares.eps / root, amsgrad=False, maximize=False,
             )  # fmt: skip
         return direction
 
