@@ -86,8 +86,9 @@ def minimize_constrained(
     x0 = oracles.start
     n = x0.numel()
     blocks = [] if constraints is None else read_constraints(constraints, x0, oracles.call)
-    if check:
-        _refuse_wrong_jacobians(blocks, x0)
+    wrong = _wrong_jacobian(blocks, x0) if check else None
+    if wrong is not None:
+        raise BadInputError(wrong)
     lower, upper = read_bounds(bounds, x0)
     fixed = torch.isfinite(upper - lower) & (upper - lower <= FIXED * lower.abs().clamp(min=1))
     if bool(fixed.any()):
@@ -115,19 +116,20 @@ def minimize_constrained(
         program, form.start, iteration, tol=tol, callback=watch,
         max_iterations=MAX_ITERATIONS if max_iterations is None else max_iterations,
     )  # fmt: skip
-    certificate = _certify(form, program, outcome.iterate, tol)
+    point, certificate = _certify(form, program, outcome.iterate, tol)
     curvature = _curvature(program, outcome.iterate) if certificate.holds else None
     if curvature is not None and curvature.negative and outcome.status is Status.CONVERGED_KKT:
         better = _escape(program, iteration, outcome, curvature, tol)
         if better is not None:
-            outcome, certificate = better, _certify(form, program, better.iterate, tol)
+            outcome = better
+            point, certificate = _certify(form, program, better.iterate, tol)
             curvature = _curvature(program, outcome.iterate) if certificate.holds else None
     status = outcome.status
     if curvature is not None:
         certificate.extra["smallest curvature"] = curvature.smallest
         certificate.extra["largest curvature"] = curvature.largest
     if status is Status.FAILED_INFEASIBLE:
-        certificate.extra["slope of the violation"] = _slope(outcome.iterate)
+        certificate.extra["slope of the violation"] = _slope(program, outcome.iterate)
     if certificate.holds:
         status = Status.CONVERGED_KKT
         if curvature is not None and curvature.negative:
@@ -135,9 +137,13 @@ def minimize_constrained(
     elif status is Status.CONVERGED_KKT:
         logger.info("the run claimed convergence, and the certificate does not hold: %s", certificate)
         status = Status.FAILED_STAGNATION
+    note = ""
+    if status.group == "failed" and not check:
+        wrong = _wrong_jacobian(blocks, outcome.iterate.site.x[:n])
+        note = "" if wrong is None else wrong
     return Result(
-        oracles.finish(outcome.iterate.site.x[:n]), status, certificate, work, outcome.iterations, label,
-        outcome.history, outcome.iterate.multipliers,
+        oracles.finish(point[:n]), status, certificate, work, outcome.iterations,
+        label, outcome.history, outcome.iterate.multipliers, note=note,
     )  # fmt: skip
 
 
@@ -219,10 +225,22 @@ class _Slacked:
         )
 
 
-def _certify(form: _Slacked, solved: Program, iterate: Iterate, tol: float) -> Certificate:
+def _certify(form: _Slacked, solved: Program, iterate: Iterate, tol: float) -> tuple[Tensor, Certificate]:
+    """Return the point within its bounds and its certificate; as it is where only that meets the tolerance."""
+    x = iterate.site.x
+    inside = x.clamp(form.lower, form.upper)
+    certificate = _certificate(form, solved, iterate, inside, tol)
+    if not certificate.holds and not torch.equal(inside, x):
+        other = _certificate(form, solved, iterate, x, tol)
+        if other.holds:
+            return x, other
+    return inside, certificate
+
+
+def _certificate(form: _Slacked, solved: Program, iterate: Iterate, point: Tensor, tol: float) -> Certificate:
     """Recompute the residuals from the problem, with the slacks that fit best, in float64 if the functions take it."""
     for double in (True, False):
-        y, multipliers, z = iterate.site.x, iterate.multipliers, iterate.bound_multipliers
+        y, multipliers, z = point, iterate.multipliers, iterate.bound_multipliers
         if double:
             y, multipliers = y.double(), multipliers.double()
             z = None if z is None else z.double()
@@ -253,13 +271,14 @@ def _certify(form: _Slacked, solved: Program, iterate: Iterate, tol: float) -> C
     raise AssertionError("the second round returns or raises")
 
 
-def _refuse_wrong_jacobians(blocks: list[Block], x0: Tensor) -> None:
-    """Raise where the Jacobian of some constraints disagrees with differences at ``x0``."""
+def _wrong_jacobian(blocks: list[Block], x: Tensor) -> str | None:
+    """Return a complaint where the Jacobian of some constraints disagrees with differences at ``x``."""
     for number, block in enumerate(blocks):
-        if block.jacobian is not None:
-            wrong = compare(block.function, block.jacobian(x0), x0)
+        if block.jacobian is not None and block.lower.numel():
+            wrong = compare(block.function, block.jacobian(x), x)
             if wrong is not None:
-                raise BadInputError(wrong.message("jac", f"constraint {number} (counted from 0)"))
+                return wrong.message("jac", f"constraint {number} (counted from 0)")
+    return None
 
 
 def _curvature(program: Program, iterate: Iterate) -> Curvature | None:
@@ -297,10 +316,12 @@ def _escape(
     return None
 
 
-def _slope(iterate: Iterate) -> float:
-    """Return ``||J'c|| / ||c||``: that it is small is why the violation cannot be reduced nearby."""
-    c = iterate.site.constraints
-    return float(iterate.site.jacobian.rmatvec(c[None])[0].norm() / c.norm().clamp(min=1e-300))
+def _slope(program: Program, iterate: Iterate) -> float:
+    """Return ``||J'c|| / ||c||``, without what points out of bounds: where it is small nothing nearby violates less."""
+    site = iterate.site
+    pull = site.jacobian.rmatvec(site.constraints[None])[0]
+    room = torch.where(pull > 0, site.x - program.lower, program.upper - site.x).clamp(min=0)
+    return float(torch.minimum(pull.abs(), room).norm() / site.constraints.norm().clamp(min=1e-300))
 
 
 def _resolve(method: str | ProgramIteration, program: Program, start: Tensor) -> tuple[ProgramIteration, str]:

@@ -86,20 +86,21 @@ def least_squares(
     The result is converged when every column of the Jacobian is orthogonal to the residual,
     ``|J_i' r| <= tol |J_i| |r|`` (which no scaling of variables or residuals changes), when the residual itself
     vanishes to rounding, ``||r|| <= eps^(3/4) max_i |J_i| |x_i|``, or when the whole Hessian ``H`` is positive definite
-    and ``(J'r)' H^-1 J'r <= tol^2 ||r||^2`` with a small Newton step, as where a column of ``J`` vanishes at the solution.
-    All are computed anew at the returned point. They are refused where a variable has lost all influence on the residuals
-    on the way, as when an exponential underflows.
+    and ``(J'r)' H^-1 J'r <= tol^2 ||r||^2`` with a small Newton step, as where a column of ``J`` vanishes at the
+    solution. All are computed anew at the returned point. They are refused where a variable has lost all influence on
+    the residuals on the way, as when an exponential underflows.
 
-    Jacobians that are too large to form, or sparse, are used by their products; then ``||J'r|| <= tol ||J||_F ||r||`` is
-    certified, with an estimate of the norm.
+    Jacobians that are too large to form, or sparse, are used by their products; then ``||J'r|| <= tol ||J||_F ||r||``
+    is certified, with an estimate of the norm.
 
     Args:
-        residual: Maps ``x`` to the residuals, a vector. With a tensor, a dict of tensors or a module as ``x0`` it must be
-            a torch function (of the module), and the Jacobian comes from autograd; with an array or a list it is a
+        residual: Maps ``x`` to the residuals, a vector. With a tensor, a dict of tensors or a module as ``x0`` it must
+            be a torch function (of the module), and the Jacobian comes from autograd; with an array or a list it is a
             NumPy function. Or a `Problem` of ``precond.problems`` that knows its residuals.
         x0: Where to start; a module is fitted in place.
         jac: Maps ``x`` (one vector) to the Jacobian ``[m, n]``, dense or a SciPy sparse matrix; ``None`` differentiates
-            a torch function by autograd and a NumPy function by differences, which are of fourth order near the solution.
+            a torch function by autograd and a NumPy function by differences, which are of fourth order near the
+            solution.
         method: Name of a recipe of the family "least-squares", a `Method`, or ``"auto"``: Levenberg-Marquardt,
             and from ``x0`` again if its answer has no certificate: as a trust region, and with geodesic acceleration.
             Methods of ``minimize`` that search run with the Gauss-Newton matrix in place of the Hessian.
@@ -112,8 +113,9 @@ def least_squares(
         check_gradients: Compare ``jac`` with differences at ``x0`` first.
 
     Returns:
-        The result in the form of ``x0``; ``work.losses`` counts residuals, also those in differences, ``work.jacobians``
-        Jacobians, and ``work.matvecs`` products with them. The evaluation for the certificate is not counted.
+        The result in the form of ``x0``; ``work.losses`` counts residuals, also those in differences,
+        ``work.jacobians`` Jacobians, and ``work.matvecs`` products with them. The evaluation for the certificate is not
+        counted.
 
     Raises:
         BadInputError: An argument cannot be used; the message says what would do.

@@ -1,4 +1,4 @@
-"""Functions of a matrix times their variables: values, gradients and Hessians against autograd, whatever they look like."""
+"""Functions of a matrix times their variables: values, gradients and Hessians against autograd."""
 
 import numpy as np
 import pytest

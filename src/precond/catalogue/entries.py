@@ -10,6 +10,8 @@ from precond.catalogue.measured import Measured, measurements
 from precond.catalogue.memory import Memory, memory_of
 from precond.core import (
     Builds,
+    CompositeIteration,
+    FixedPointIteration,
     Iteration,
     Kind,
     Need,
@@ -141,6 +143,10 @@ def _needs(built: Any, builds: Builds) -> list[str]:
     words = [WORDS[need] for need in WORDS if need in needs]
     if isinstance(built, Iteration):
         words += _conditions(built)
+    if isinstance(built, CompositeIteration) and built.separable:
+        words.append("a penalty that is a sum over the variables")
+    if isinstance(built, FixedPointIteration):
+        words.append("a nonexpansive map")
     if isinstance(built, ProgramIteration) and not built.bounds:
         words.append("equations alone, no bounds or inequalities")
     return words

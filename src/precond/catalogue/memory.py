@@ -11,9 +11,24 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
-from precond.core import Evidence, Iteration, Method, Need, Operator, Preconditioner, ProgramIteration, Route, Scope
+from precond.core import (
+    Composite,
+    CompositeIteration,
+    Evidence,
+    FixedPointIteration,
+    Iteration,
+    Method,
+    Need,
+    Operator,
+    Preconditioner,
+    ProgramIteration,
+    Route,
+    Scope,
+)
+from precond.losses import LeastSquares
 from precond.operators import GramOperator, as_operator
 from precond.optim.memory import estimate_memory
+from precond.penalties import L1
 from precond.solvers.program_oracles import TorchProgram
 
 SIDE = 1024
@@ -70,6 +85,11 @@ def memory_of(built: Any) -> Memory:
     if isinstance(built, ProgramIteration):
         where = f"a program of {VARIABLES} variables and {EQUATIONS} equations, first derivatives and matrices included"
         return Memory(_program_vectors(built), "vectors", where)
+    if isinstance(built, CompositeIteration):
+        where = f"a linear model of {2 * VARIABLES} rows and {VARIABLES} variables with an l1 penalty"
+        return Memory(_composite_vectors(built), "vectors", where)
+    if isinstance(built, FixedPointIteration):
+        return Memory(_fixed_point_vectors(built), "vectors", f"a map of {VARIABLES} numbers, {ITERATIONS} evaluations")
     raise TypeError(f"a recipe cannot build a {type(built).__name__}")
 
 
@@ -118,6 +138,28 @@ def _program_vectors(iteration: ProgramIteration) -> float:
     for _ in zip(range(2), running, strict=False):
         held = max(held, _bytes(list(_frames(running)), borrowed=(program,)))
     return held / (8 * (VARIABLES + EQUATIONS))
+
+
+def _composite_vectors(iteration: CompositeIteration) -> float:
+    """Count the vectors alive in the suspended generator after a few steps, the data apart."""
+    rows = torch.sin(torch.arange(2.0 * VARIABLES**2, dtype=torch.float64)).reshape(2 * VARIABLES, VARIABLES)
+    loss = LeastSquares(rows, rows[:, :8].sum(1))
+    problem = Composite(loss.objective(), L1(1e-2))
+    running = iteration.iterate(problem, torch.zeros(VARIABLES, dtype=torch.float64), 1e-9)
+    held = 0
+    for _ in zip(range(4), running, strict=False):
+        held = max(held, _bytes(list(_frames(running)), borrowed=(loss, loss.b, rows)))
+    return held / (8 * VARIABLES)
+
+
+def _fixed_point_vectors(iteration: FixedPointIteration) -> float:
+    """Count the vectors alive in the suspended generator after a few evaluations."""
+    shrink = torch.linspace(0.1, 0.9, VARIABLES, dtype=torch.float64)
+    running = iteration.iterate(lambda x: shrink * x + 1, torch.zeros_like(shrink))
+    held = 0
+    for _ in zip(range(ITERATIONS), running, strict=False):
+        held = max(held, _bytes(list(_frames(running)), borrowed=(shrink,)))
+    return held / (8 * VARIABLES)
 
 
 def _frames(generator: Any) -> Iterator[dict[str, Any]]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from precond.core.result import Certificate, Status
+from precond.core.traits import Need
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +74,8 @@ class Footing:
 
 class FixedPointIteration(abc.ABC):
     """One method for fixed points, as a frozen dataclass of hyperparameters."""
+
+    needs: ClassVar[Need] = Need.NOTHING
 
     @abc.abstractmethod
     def iterate(self, operator: Callable[[Tensor], Tensor], x0: Tensor) -> Iterator[Footing]:

@@ -227,6 +227,9 @@ class Optimizer(torch.optim.Optimizer):
 
         Parameters are matched by name when both sides were given named parameters, else by position.
 
+        Args:
+            state_dict: What `state_dict` returned.
+
         Raises:
             BadInputError: A state has the shape of another parameter, or of other settings. What is lacking is logged.
         """

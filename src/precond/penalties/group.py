@@ -91,4 +91,4 @@ class GroupL1(Penalty):
         """Return the penalty of some whole groups."""
         units = self.units(int(index.max()) + 1)[index.cpu()] if len(index) else index
         kept, places = units.unique(return_inverse=True)
-        return GroupL1(self.lam if np.ndim(self.lam) == 0 else torch.as_tensor(self.lam)[kept], places)
+        return GroupL1(self.lam if np.ndim(self.lam) == 0 else torch.as_tensor(self.lam, dtype=torch.float64)[kept], places)

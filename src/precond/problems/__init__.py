@@ -1,6 +1,8 @@
 """Real problems and their loaders."""
 
 from precond.problems.base import (
+    Composite,
+    CompositeInstance,
     LeastSquares,
     LinearSystem,
     Smooth,
@@ -17,10 +19,13 @@ from precond.problems.matrix_market import matrix_market
 from precond.problems.nist import nist
 from precond.problems.poisson import poisson2d, poisson3d
 from precond.problems.registry import all_problems, problem
+from precond.problems.sparse_regression import sparse_regression
 from precond.problems.stdlib_lm import stdlib_lm
 from precond.problems.supervised import supervised
 
 __all__ = [
+    "Composite",
+    "CompositeInstance",
     "Control",
     "LeastSquares",
     "LinearSystem",
@@ -39,6 +44,7 @@ __all__ = [
     "poisson2d",
     "poisson3d",
     "problem",
+    "sparse_regression",
     "stdlib_lm",
     "supervised",
 ]

@@ -1,4 +1,4 @@
-"""The four kinds of problem, as records that a loader or a user's own file fills."""
+"""The kinds of problem, as records that a loader or a user's own file fills."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from precond.core import Budget, Kind, Metric, Problem
+from precond.core import Budget, Kind, Metric, Penalty, Problem
 
 
 @dataclasses.dataclass
@@ -78,6 +78,38 @@ class Smooth(Problem):
     target: float
     horizon: Budget
     build: Callable[[int, torch.device], SmoothInstance]
+
+
+@dataclasses.dataclass
+class CompositeInstance:
+    """A smooth function plus a penalty, with a starting point.
+
+    Attributes:
+        fun: One of ``precond.losses``, or a function of torch operations from ``[n]`` to a 0-d tensor.
+        penalty: One of ``precond.penalties``.
+        x0: Starting point, shape ``[n]``.
+    """
+
+    fun: Callable[[Tensor], Tensor]
+    penalty: Penalty
+    x0: Tensor
+
+
+@dataclasses.dataclass
+class Composite(Problem):
+    """A smooth function plus a penalty; the seed draws the data.
+
+    Attributes:
+        build: Makes the instance of a seed on a device.
+    """
+
+    kind: ClassVar[Kind] = Kind.COMPOSITE
+    name: str
+    description: str
+    build: Callable[[int, torch.device], CompositeInstance]
+    metric: Metric = Metric("relative distance to stationarity", log=True)
+    target: float = 1e-6
+    horizon: Budget = Budget(steps=2000)
 
 
 @dataclasses.dataclass

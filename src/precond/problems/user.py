@@ -13,10 +13,10 @@ from types import ModuleType
 from typing import NoReturn
 
 from precond.core import BadInputError, Problem
-from precond.problems.base import LeastSquares, LinearSystem, Smooth, Training
+from precond.problems.base import Composite, LeastSquares, LinearSystem, Smooth, Training
 from precond.problems.readers.contents import fail, read_bytes
 
-_RETURN = "return precond.problems.Training, Smooth, LinearSystem or LeastSquares"
+_RETURN = "return precond.problems.Training, Smooth, Composite, LinearSystem or LeastSquares"
 
 
 def from_file(path: str | Path, function: str) -> Problem:
@@ -51,7 +51,7 @@ def from_file(path: str | Path, function: str) -> Problem:
         made = make()
     except (Exception, SystemExit) as error:
         _explain(path, error, f"{function}()", "mend the function")
-    if not isinstance(made, Training | Smooth | LinearSystem | LeastSquares):
+    if not isinstance(made, Training | Smooth | Composite | LinearSystem | LeastSquares):
         line = inspect.unwrap(make).__code__.co_firstlineno if inspect.isfunction(inspect.unwrap(make)) else None
         fail(path, f"{function}() returned a {type(made).__name__}, not a problem", _RETURN, line)
     return made

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator
 from typing import final
 
+import torch
 from torch import Tensor
 
 from precond.core import Composite, CompositeIteration, Standing, Status
@@ -77,6 +78,7 @@ class AcceleratedGradient(CompositeIteration):
         least = problem.penalty.concavity
         x = aggregate = x0
         alpha, k, speed, last, last_measure = 1.0, 0, math.inf, None, first.measure
+        noise = 10 * torch.finfo(x0.dtype).eps
         while True:
             k += 1
             omega = self.safety / max(bound.lipschitz, least)
@@ -93,8 +95,11 @@ class AcceleratedGradient(CompositeIteration):
                 curvature = max(bound.lipschitz, least)
                 if problem.loss(new) + rest.value(new) <= (
                     seen.loss + rest.value(middle) + gradient.dot(d) + curvature / 2 * d.dot(d)
-                    + 1e-14 * seen.loss.abs()
+                    + noise * seen.loss.abs()
                 ):  # fmt: skip
+                    break
+                change = problem.smooth.point(new[None]).gradient[0] - seen.gradient  # values may differ by rounding
+                if change.dot(d) <= curvature * d.dot(d):
                     break
                 bound.lipschitz = 2 * curvature
                 omega = self.safety / bound.lipschitz

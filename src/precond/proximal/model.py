@@ -66,8 +66,11 @@ def _newton(
         return None
     matrix = h[places][:, places] + torch.diag(second(scalars, y)[places])
     factor, info = torch.linalg.cholesky_ex(matrix)
-    if int(info):
-        return None
+    if int(info):  # singular, or not convex on this piece
+        shift = 1e-10 * max(float(h.diagonal().max()), 1e-300)
+        factor, info = torch.linalg.cholesky_ex(matrix + shift * torch.eye(len(matrix), dtype=matrix.dtype))
+        if int(info):
+            return None
     d = torch.cholesky_solve(-penalty.slack(y, slope)[places, None], factor)[:, 0]
     new = y.clone()
     new[places] = torch.minimum(torch.maximum(y[places] + d, scalars.lower[places]), scalars.upper[places])

@@ -1,8 +1,8 @@
 """Functions that see a vector through one constant matrix: where they do so, and their Hessians from few passes.
 
 Regressions are ``f(x) = F(A w, x)`` with a matrix ``A`` of data and ``w`` some of the variables, and ``F`` acts on each
-row of ``A w`` by itself. Their Hessian ``A' D A + E`` costs a few derivatives of ``F``, in which ``A`` does not occur, and
-one pass over ``A``, where products with unit vectors would cost two passes each.
+row of ``A w`` by itself. Their Hessian ``A' D A + E`` costs a few derivatives of ``F``, in which ``A`` does not occur,
+and one pass over ``A``, where products with unit vectors would cost two passes each.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ class Split:
         return matrix
 
     def _bend(self) -> Bent | None:
-        """Return the second derivatives of ``F``, confirmed by random vectors the first time; ``None`` if they differ."""
+        """Return the second derivatives of ``F``, confirmed by random vectors at first; ``None`` if they differ."""
         if self._bent is not None:
             return self._bent
         leaf, z = self.leaf, self.z

@@ -59,7 +59,7 @@ def certify_dense(form: ResidualForm, x: Tensor, tol: float) -> tuple[Status, Ce
 
 
 def _decrement(form: ResidualForm, x: Tensor, g: Tensor, size: float, tol: float) -> float | None:
-    """Return ``sqrt(g' H^-1 g) / ||r||``; ``None`` where ``H`` is not positive definite or Newton's step is not small."""
+    """Return ``sqrt(g' H^-1 g) / ||r||``; ``None`` where ``H`` is not definite or Newton's step is not small."""
     if not bool(torch.isfinite(g).all()):
         return None
     if form.torch:

@@ -56,7 +56,13 @@ def tangent_curvature(program: Program, iterate: Iterate, noise: float) -> Curva
         return torch.stack([projection.solve(row * mask)[0] * mask for row in v])
 
     start = project(normals(torch.tensor([0]), site.x[None]))
-    found = lanczos(lambda v: project(hessian.matvec(project(v))), start, min(STEPS, site.x.numel()))
+    usual = float(hessian.matvec(start).norm() / start.norm().clamp(min=1e-300))
+
+    def product(v: Tensor) -> Tensor:  # what rounding adds outside of the null space gets a curvature like the others
+        inside = project(v)
+        return project(hessian.matvec(inside)) + usual * (v - inside)
+
+    found = lanczos(product, start, min(STEPS, int(free.sum())))
     if not bool(torch.isfinite(found.diagonal).all() & torch.isfinite(found.beside).all()):
         return None
     values, vectors = found.ritz()

@@ -149,6 +149,8 @@ def run_program(
     finally:
         line.end()
     assert best is not None, "an iteration yields where it starts"
+    if status.group == "failed" and not bool(torch.isfinite(best[0].site.loss)):
+        status = Status.FAILED_NON_FINITE
     if status.group == "failed" and best[1].feasibility > tol and lowest is not None:
         best = (*lowest, count)  # of points that are no solution, one that meets the constraints is worth more
     return ProgramOutcome(best[0], best[1], status, count, history, facts)

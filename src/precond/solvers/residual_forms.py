@@ -43,6 +43,7 @@ class ResidualForm:
 
     @classmethod
     def of(cls, residual: Any, x0: Any, jac: Any) -> ResidualForm:
+        """Read residuals, a starting point and perhaps a Jacobian, in any form."""
         if not callable(residual):
             raise BadInputError(f"residual must be callable, not {type(residual).__name__}")
         if jac is not None and not callable(jac):
@@ -104,6 +105,8 @@ class ResidualForm:
         )  # fmt: skip
 
     def shown(self, callback: Callable[[Event], object]) -> Callable[[Event], object]:
+        """Return a callback that shows users points in their own form."""
+
         def show(event: Event) -> object:
             x, gradient = self.give(event.x[0].clone()), self.give(event.gradient[0].clone())
             return callback(dataclasses.replace(event, x=x, gradient=gradient))

@@ -41,6 +41,7 @@ class SmoothForm:
 
     @classmethod
     def of(cls, fun: Any, x0: Any, jac: Any, hessp: Any) -> SmoothForm:
+        """Read an objective, a starting point and perhaps derivatives, in any form."""
         if not callable(fun):
             raise BadInputError(f"fun must be callable, not {type(fun).__name__}")
         if hessp is not None and not jac:

@@ -66,8 +66,8 @@ class _Gram(Operator):
 class ProductSquares(Objective):
     """``||r(x)||^2 / 2`` in scaled variables ``y = d x``, with the Jacobian by its products.
 
-    For torch functions one graph of the residual at each point serves all products: ``J'u`` by a backward pass, and ``J v``
-    by a backward pass through ``J'u``, which is linear in ``u``.
+    For torch functions one graph of the residual at each point serves all products: ``J'u`` by a backward pass, and
+    ``J v`` by a backward pass through ``J'u``, which is linear in ``u``.
 
     Args:
         function: Maps ``[n]`` to the residuals ``[m]``.

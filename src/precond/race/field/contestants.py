@@ -26,8 +26,14 @@ DEFAULTS = {
     ),
     Kind.LEAST_SQUARES: ("lsqr", "scipy.lsqr"),
     Kind.SMOOTH: ("lbfgs", "newton-cg", "regularized-newton", "adamw", "scipy.L-BFGS-B"),
+    Kind.COMPOSITE: (
+        "prox-newton", "fista", "accelerated-gradient", "proximal-gradient", "block-descent", "coordinate-descent",
+    ),
 }  # fmt: skip
 """Who races when nobody is named, by kind of problem."""
+
+_ALONE = (Builds.METHOD, Builds.ITERATION, Builds.COMPOSITE)
+"""What races by itself, without a partner."""
 
 _WHAT = {
     Kind.TRAINING: "trains a network",
@@ -35,6 +41,8 @@ _WHAT = {
     Kind.LINEAR_SYSTEM: "solves a square linear system",
     Kind.LEAST_SQUARES: "solves a linear least-squares problem",
     Kind.PROGRAM: "minimizes under constraints",
+    Kind.COMPOSITE: "minimizes a smooth function plus a penalty",
+    Kind.FIXED_POINT: "finds fixed points",
 }
 
 
@@ -95,7 +103,7 @@ def known_names() -> list[str]:
     iterations = [name for name, recipe in recipes.items() if recipe.builds is Builds.ITERATION]
     parts = [name for name, recipe in recipes.items() if recipe.builds is Builds.PRECONDITIONER]
     pairs = [f"{iteration}+{part}" for iteration in iterations for part in parts]
-    alone = [name for name, recipe in recipes.items() if recipe.builds in (Builds.METHOD, Builds.ITERATION)]
+    alone = [name for name, recipe in recipes.items() if recipe.builds in _ALONE]
     return [*alone, *pairs, *RIVALS]
 
 
@@ -179,6 +187,8 @@ _ASKS = {
     Kind.LINEAR_SYSTEM: "is a square linear system",
     Kind.LEAST_SQUARES: "is a linear least-squares problem",
     Kind.PROGRAM: "has constraints",
+    Kind.COMPOSITE: "has a penalty",
+    Kind.FIXED_POINT: "asks for a fixed point",
 }
 
 

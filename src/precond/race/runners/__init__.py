@@ -20,6 +20,7 @@ Note = Callable[[str], None]
 _MODULES = {
     Kind.TRAINING: "training",
     Kind.SMOOTH: "smooth",
+    Kind.COMPOSITE: "composite",
     Kind.LINEAR_SYSTEM: "linear",
     Kind.LEAST_SQUARES: "linear",
 }
