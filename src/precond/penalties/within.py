@@ -94,7 +94,7 @@ class Within(Separable):
         return dataclasses.replace(inner, lower=lower, upper=upper)
 
 
-def Box(lower: Weights, upper: Weights) -> Within:  # noqa: N802 - it reads as a class
+def Box(lower: Weights, upper: Weights) -> Within:
     """Return the indicator of ``lower <= x <= upper``.
 
     Args:
@@ -107,6 +107,6 @@ def Box(lower: Weights, upper: Weights) -> Within:  # noqa: N802 - it reads as a
     return Within(Zero(), lower, upper)
 
 
-def NonNegative() -> Within:  # noqa: N802 - it reads as a class
+def NonNegative() -> Within:
     """Return the indicator of ``x >= 0``."""
     return Within(Zero(), 0.0)
