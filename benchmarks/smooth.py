@@ -2,6 +2,7 @@
 
     python benchmarks/smooth.py                                every section, printed
     python benchmarks/smooth.py constrained --write            some, and into docs/benchmarks.md
+    python benchmarks/smooth.py control regression --libsvm DIR
     python benchmarks/smooth.py nist --nist DIR                NIST's nonlinear regressions in a folder
     python benchmarks/smooth.py logistic --libsvm DIR          every LIBSVM file of a folder
 
@@ -23,11 +24,9 @@ import numpy as np
 import scipy.optimize
 import torch
 
+import constrained
 import precond
-from precond.core import ProgramIteration
-from precond.problems.classical import ALL, Classical
 from precond.problems.readers.nist import read_nist
-from precond.recipes.programs import adasketch_newton, sketched_newton
 from sections import Sections, table
 
 SECTIONS = Sections("smooth.py", "smooth")
@@ -35,105 +34,8 @@ SECTIONS = Sections("smooth.py", "smooth")
 
 # ---- constraints
 
-TOLERANCE = 1e-6
-
-
-def _optimality(problem: Classical, x: np.ndarray) -> tuple[float, float]:
-    """Return ``||grad f + J' lambda||`` with the best multipliers, and ``||c||``."""
-    at = torch.from_numpy(np.asarray(x, dtype=float))
-    gradient = torch.autograd.functional.jacobian(problem.fun, at).numpy()
-    rows = torch.autograd.functional.jacobian(problem.constraints, at).numpy()
-    multipliers = np.linalg.lstsq(rows.T, -gradient, rcond=1e-10)[0]
-    return float(np.linalg.norm(gradient + rows.T @ multipliers)), float(problem.constraints(at).norm())
-
-
-def _solved(problem: Classical, x: np.ndarray) -> bool:
-    dual, primal = _optimality(problem, x)
-    return dual <= 100 * TOLERANCE and primal <= 10 * TOLERANCE
-
-
-def _ours(method: str | ProgramIteration) -> Callable[[Classical], tuple[np.ndarray, int, bool]]:
-    def run(problem: Classical) -> tuple[np.ndarray, int, bool]:
-        start = torch.tensor(problem.start, dtype=torch.float64)
-        result = precond.minimize(
-            problem.fun, start, constraints=problem.constraints, method=method, tol=TOLERANCE, max_iterations=500
-        )
-        evaluations = max(result.work.losses, result.work.gradients)
-        return result.x.numpy(), evaluations, result.converged
-
-    return run
-
-
-def _scipys(method: str) -> Callable[[Classical], tuple[np.ndarray, int, bool]]:
-    def run(problem: Classical) -> tuple[np.ndarray, int, bool]:
-        count = 0
-
-        def fun(x: np.ndarray) -> float:
-            nonlocal count
-            count += 1
-            return float(problem.fun(torch.from_numpy(x)))
-
-        def of(function: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[np.ndarray], np.ndarray]:
-            return lambda x: torch.autograd.functional.jacobian(function, torch.from_numpy(x)).numpy()
-
-        def curvature(x: np.ndarray, v: np.ndarray) -> np.ndarray:
-            weights = torch.from_numpy(np.asarray(v))
-            return torch.autograd.functional.hessian(
-                lambda y: weights @ problem.constraints(y), torch.from_numpy(x)
-            ).numpy()
-
-        limits: Any = {"type": "eq", "fun": lambda x: problem.constraints(torch.from_numpy(x)).numpy(),
-                       "jac": of(problem.constraints)}  # fmt: skip
-        more: dict[str, Any] = {"options": {"maxiter": 500}}
-        if method == "trust-constr":
-            limits = scipy.optimize.NonlinearConstraint(limits["fun"], 0, 0, jac=limits["jac"], hess=curvature)
-            hess = lambda x: torch.autograd.functional.hessian(problem.fun, torch.from_numpy(x)).numpy()  # noqa: E731
-            more = {"hess": hess, "options": {"maxiter": 500, "gtol": 1e-8, "xtol": 1e-12}}
-        else:
-            more["tol"] = 1e-10
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            answer = scipy.optimize.minimize(
-                fun, np.array(problem.start), jac=of(problem.fun), constraints=limits, method=method, **more
-            )
-        return answer.x, count, bool(answer.success)
-
-    return run
-
-
-@SECTIONS.section
-def constrained(options: argparse.Namespace) -> str:
-    """Classical problems with equality constraints: solved, evaluations, and what was called a success and is none."""
-    contestants = {
-        "precond auto (interior-point)": _ours("auto"),
-        "precond adasketch-newton, exact inner solves": _ours(adasketch_newton(inner="dense")),
-        "precond sketched-newton, MINRES inside": _ours(sketched_newton(inner="minres")),
-        "precond augmented-lagrangian": _ours("augmented-lagrangian"),
-        "SciPy trust-constr, exact Hessians": _scipys("trust-constr"),
-        "SciPy SLSQP": _scipys("SLSQP"),
-    }
-    rows = []
-    for name, run in contestants.items():
-        solved, wrong, counts, begin = 0, 0, [], time.process_time()
-        for problem in ALL.values():
-            try:
-                x, count, claims = run(problem)
-                good = bool(np.isfinite(x).all()) and _solved(problem, x)
-            except Exception:  # a rival that raises has not solved it
-                count, claims, good = 0, False, False
-            solved += good
-            wrong += claims and not good
-            if good:
-                counts.append(count)
-        median = f"{statistics.median(counts):g}" if counts else ""
-        seconds = time.process_time() - begin
-        rows.append([name, f"{solved} of {len(ALL)}", median, str(wrong), f"{seconds:.1f}"])
-    head = ["method", "solved", "evaluations of the objective, median", "false successes", "seconds, all"]
-    note = (
-        f"Solved: stationarity with the best multipliers within {100 * TOLERANCE:g} and violation within "
-        f"{10 * TOLERANCE:g}, recomputed. All derivatives by automatic differentiation."
-    )
-    return table(head, rows, note)
+for _section in (constrained.constrained, constrained.control, constrained.regression, constrained.sketches):
+    SECTIONS.section(_section)
 
 
 # ---- least squares

@@ -207,10 +207,21 @@ def test_least_squares_are_measured_with_their_backward_errors() -> None:
 def test_every_section_on_linear_systems_has_a_place_and_says_what_it_is() -> None:
     program, pages = load("linear"), load("pages")
     text = pages.PAGE.read_text()
-    for name, measure in program.SECTIONS.items():
-        begin, end = pages.marks(program.NAME.format(section=name), program.PROGRAM)
+    for name, measure in program.SECTIONS.known.items():
+        begin, end = pages.marks(program.SECTIONS.name(name), program.SECTIONS.program)
         assert 0 <= text.find(begin) < text.find(end)
         assert measure.__doc__
+
+
+def test_batches_columns_and_gradients_are_measured() -> None:
+    program = load("linear")
+    options = argparse.Namespace(members=3, order=40, rounds=1, side=8)
+    rows = [line.split("|") for line in program.batches(options).splitlines() if "precond" in line]
+    assert len(rows) == 6
+    assert all(float(row[4]) <= 1e-8 for row in rows)
+    rows = [line.split("|") for line in program.gradients(options).splitlines() if "n=8" in line]
+    assert len(rows) == 2
+    assert all(float(value) < 1e-5 for row in rows for value in row[4:6])
 
 
 def test_sequences_are_measured_with_residuals_recomputed() -> None:

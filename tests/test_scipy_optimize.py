@@ -9,7 +9,7 @@ import pytest
 import scipy.optimize as theirs
 
 import precond.scipy as ours
-from precond.core import BadInputError, IncompatibleError, UnknownNameError
+from precond.core import IncompatibleError, UnknownNameError
 
 START = np.array([-1.2, 1.0, 0.7])
 
@@ -91,12 +91,30 @@ def test_success_is_never_claimed_without_a_certificate() -> None:
 
 
 def test_what_is_not_taken_is_refused() -> None:
-    with pytest.raises(BadInputError, match="unknown options: gtol"):
-        ours.minimize(theirs.rosen, START, options={"gtol": 1})
+    with pytest.warns(theirs.OptimizeWarning, match="without effect here: maxcor"):
+        found = ours.minimize(theirs.rosen, START, options={"gtol": 1e-9, "maxcor": 3}, jac=theirs.rosen_der)
+    assert np.linalg.norm(theirs.rosen_der(found.x)) <= 1e-9
     with pytest.raises(UnknownNameError):
         ours.minimize(theirs.rosen, START, method="Nelder-Mead")
-    with pytest.raises(IncompatibleError, match="bounds are not supported"):
-        ours.least_squares(lambda x: x, START, bounds=(0, 1))
+    with pytest.raises(IncompatibleError, match="robust"):
+        ours.least_squares(lambda x: x, START, loss="soft_l1")
+
+
+@pytest.mark.parametrize(
+    "method", ["BFGS", "L-BFGS-B", "CG", "Newton-CG", "TNC", "trust-ncg", "trust-krylov", "trust-exact", "dogleg"]
+)
+def test_names_of_scipy_stand_for_the_nearest_methods(method: str) -> None:
+    found = ours.minimize(theirs.rosen, START, jac=theirs.rosen_der, hess=theirs.rosen_hess, method=method)
+    assert found.success
+    np.testing.assert_allclose(found.x, 1, atol=1e-4)
+
+
+def test_fits_within_bounds() -> None:
+    fun = lambda b: np.array([b[0] - 2, b[1] + 1, b[0] * b[1]])  # noqa: E731
+    for bounds in [(0, 1), ([0, -0.5], [1.5, np.inf])]:
+        mine, other = (module.least_squares(fun, [0.5, 0.5], bounds=bounds) for module in (ours, theirs))
+        assert mine.success
+        np.testing.assert_allclose(mine.x, other.x, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -333,3 +333,18 @@ def test_gcrotmk_calls_back_at_the_start_of_each_cycle():
         module.gcrotmk(SKEWED, B, m=5, k=2, maxiter=3, rtol=1e-14, callback=lambda x, v=values: v.append(x.copy()))
     np.testing.assert_array_equal(seen[ours][0], np.zeros(N))
     np.testing.assert_allclose(seen[ours][1], seen[theirs][1], rtol=1e-6)  # the first cycle is the same
+
+
+def test_gcrotmk_looks_at_the_start_of_a_cycle_and_keeps_what_it_was_given():
+    for module in (ours, theirs):
+        calls = []
+        x, info = module.gcrotmk(np.diag([1.0, 2.0, 3.0]), np.ones(3), maxiter=1, callback=calls.append)
+        np.testing.assert_allclose(x, [1, 1 / 2, 1 / 3])
+        assert (info, len(calls)) == (1, 1)
+        x, info = module.gcrotmk(np.diag([1.0, 2.0, 3.0]), np.ones(3), maxiter=2, callback=calls.append)
+        assert (info, len(calls)) == (0, 3)
+        CU = []
+        module.gcrotmk(SKEWED, B, CU=CU, discard_C=True, rtol=1e-12)
+        size = len(CU)
+        module.gcrotmk(SKEWED, B, CU=CU, discard_C=True, rtol=1e-3)
+        assert len(CU) >= size > 0

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from precond.linear import lstsq as lstsq
     from precond.linear import solve as solve
     from precond.memory import estimate_memory as estimate_memory
+    from precond.reduced import ReducedBasis as ReducedBasis
     from precond.residuals import least_squares as least_squares
     from precond.sequence import SolveSequence as SolveSequence
     from precond.smooth import minimize as minimize
@@ -19,6 +20,7 @@ __version__ = "0.1.0"
 _functions = {
     "solve": "precond.linear",
     "lstsq": "precond.linear",
+    "ReducedBasis": "precond.reduced",
     "SolveSequence": "precond.sequence",
     "minimize": "precond.smooth",
     "estimate_memory": "precond.memory",
@@ -32,7 +34,8 @@ _packages = (
 )  # fmt: skip
 
 __all__ = [
-    "SolveSequence", "__version__", "estimate_memory", "fixed_point", "least_squares", "lstsq", "minimize", "solve",
+    "ReducedBasis", "SolveSequence", "__version__", "estimate_memory", "fixed_point", "least_squares", "lstsq",
+    "minimize", "solve",
 ]  # fmt: skip
 
 

@@ -25,15 +25,20 @@ from precond.core import (
 from precond.programs.interior_point import InteriorPoint
 from precond.programs.systems import DENSE as MODERATE
 from precond.recipes import registry
+from precond.solvers.check_derivatives import compare
 from precond.solvers.constraints import Block, read_bounds, read_constraints
+from precond.solvers.curvature import Curvature
 from precond.solvers.minimize import Event
+from precond.solvers.program_curvature import tangent_curvature
 from precond.solvers.program_oracles import GivenProgram, TorchProgram
-from precond.solvers.programs import residuals, run_program
+from precond.solvers.programs import ProgramOutcome, residuals, run_program
 from precond.solvers.residuals import DifferenceJacobian
 
 logger = logging.getLogger(__name__)
 
 MAX_ITERATIONS = 3000
+ESCAPE = 200
+"""Iterations allowed to a run that leaves a saddle point."""
 SMALL = 1000
 """Newton systems up to this side are dense; for larger ones sparsity is looked for."""
 DENSE = 2**29
@@ -72,6 +77,7 @@ def minimize_constrained(
     tol: float,
     max_iterations: int | None,
     callback: Callable[[Event], object] | None,
+    check: bool = False,
 ) -> Result:
     """Minimize under constraints; see ``precond.minimize``, which calls this.
 
@@ -80,6 +86,9 @@ def minimize_constrained(
     x0 = oracles.start
     n = x0.numel()
     blocks = [] if constraints is None else read_constraints(constraints, x0, oracles.call)
+    wrong = _wrong_jacobian(blocks, x0) if check else None
+    if wrong is not None:
+        raise BadInputError(wrong)
     lower, upper = read_bounds(bounds, x0)
     fixed = torch.isfinite(upper - lower) & (upper - lower <= FIXED * lower.abs().clamp(min=1))
     if bool(fixed.any()):
@@ -107,16 +116,34 @@ def minimize_constrained(
         program, form.start, iteration, tol=tol, callback=watch,
         max_iterations=MAX_ITERATIONS if max_iterations is None else max_iterations,
     )  # fmt: skip
-    certificate = _certify(form, program, outcome.iterate, tol)
+    point, certificate = _certify(form, program, outcome.iterate, tol)
+    curvature = _curvature(program, outcome.iterate) if certificate.holds else None
+    if curvature is not None and curvature.negative and outcome.status is Status.CONVERGED_KKT:
+        better = _escape(program, iteration, outcome, curvature, tol)
+        if better is not None:
+            outcome = better
+            point, certificate = _certify(form, program, better.iterate, tol)
+            curvature = _curvature(program, outcome.iterate) if certificate.holds else None
     status = outcome.status
+    if curvature is not None:
+        certificate.extra["smallest curvature"] = curvature.smallest
+        certificate.extra["largest curvature"] = curvature.largest
+    if status is Status.FAILED_INFEASIBLE:
+        certificate.extra["slope of the violation"] = _slope(program, outcome.iterate)
     if certificate.holds:
         status = Status.CONVERGED_KKT
+        if curvature is not None and curvature.negative:
+            status = Status.CONVERGED_SADDLE
     elif status is Status.CONVERGED_KKT:
         logger.info("the run claimed convergence, and the certificate does not hold: %s", certificate)
         status = Status.FAILED_STAGNATION
+    note = ""
+    if status.group == "failed" and not check:
+        wrong = _wrong_jacobian(blocks, outcome.iterate.site.x[:n])
+        note = "" if wrong is None else wrong
     return Result(
-        oracles.finish(outcome.iterate.site.x[:n]), status, certificate, work, outcome.iterations, label,
-        outcome.history, outcome.iterate.multipliers,
+        oracles.finish(point[:n]), status, certificate, work, outcome.iterations,
+        label, outcome.history, outcome.iterate.multipliers, note=note,
     )  # fmt: skip
 
 
@@ -198,10 +225,22 @@ class _Slacked:
         )
 
 
-def _certify(form: _Slacked, solved: Program, iterate: Iterate, tol: float) -> Certificate:
+def _certify(form: _Slacked, solved: Program, iterate: Iterate, tol: float) -> tuple[Tensor, Certificate]:
+    """Return the point within its bounds and its certificate; as it is where only that meets the tolerance."""
+    x = iterate.site.x
+    inside = x.clamp(form.lower, form.upper)
+    certificate = _certificate(form, solved, iterate, inside, tol)
+    if not certificate.holds and not torch.equal(inside, x):
+        other = _certificate(form, solved, iterate, x, tol)
+        if other.holds:
+            return x, other
+    return inside, certificate
+
+
+def _certificate(form: _Slacked, solved: Program, iterate: Iterate, point: Tensor, tol: float) -> Certificate:
     """Recompute the residuals from the problem, with the slacks that fit best, in float64 if the functions take it."""
     for double in (True, False):
-        y, multipliers, z = iterate.site.x, iterate.multipliers, iterate.bound_multipliers
+        y, multipliers, z = point, iterate.multipliers, iterate.bound_multipliers
         if double:
             y, multipliers = y.double(), multipliers.double()
             z = None if z is None else z.double()
@@ -230,6 +269,59 @@ def _certify(form: _Slacked, solved: Program, iterate: Iterate, tol: float) -> C
             f"largest residual of the optimality conditions ({precision})", left.worst, float(tol), extra
         )
     raise AssertionError("the second round returns or raises")
+
+
+def _wrong_jacobian(blocks: list[Block], x: Tensor) -> str | None:
+    """Return a complaint where the Jacobian of some constraints disagrees with differences at ``x``."""
+    for number, block in enumerate(blocks):
+        if block.jacobian is not None and block.lower.numel():
+            wrong = compare(block.function, block.jacobian(x), x)
+            if wrong is not None:
+                return wrong.message("jac", f"constraint {number} (counted from 0)")
+    return None
+
+
+def _curvature(program: Program, iterate: Iterate) -> Curvature | None:
+    """Return the smallest curvature along the constraints; ``None`` where it cannot be told."""
+    if not iterate.site.x.numel():
+        return None
+    eps = torch.finfo(iterate.site.x.dtype).eps
+    try:
+        return tangent_curvature(program, iterate, eps**0.5 if isinstance(program, TorchProgram) else eps**0.25)
+    except KeyboardInterrupt:
+        return None
+    except Exception as error:  # users' functions may not be differentiable twice, in many ways
+        logger.info("the curvature at the solution is not known: %s", error)
+        return None
+
+
+def _escape(
+    program: Program, iteration: ProgramIteration, outcome: ProgramOutcome, curvature: Curvature, tol: float
+) -> ProgramOutcome | None:
+    """Return where a run from a point beside a saddle ends, if that is a solution with a lower objective."""
+    site = outcome.iterate.site
+    reach = 0.1 * max(1.0, float(site.x.norm()))
+    for sign in (1, -1):
+        beside = (site.x + sign * reach * curvature.direction[0].to(site.x)).clamp(program.lower, program.upper)
+        try:
+            found = run_program(program, beside, iteration, tol=tol, max_iterations=ESCAPE)
+        except KeyboardInterrupt:
+            return None
+        lower = float(found.iterate.site.loss) < float(site.loss) - 10 * tol * tol
+        if found.status is Status.CONVERGED_KKT and lower:
+            logger.info("left a saddle point along curvature %.2e", curvature.smallest)
+            return dataclasses.replace(
+                found, iterations=outcome.iterations + found.iterations, history=outcome.history + found.history
+            )
+    return None
+
+
+def _slope(program: Program, iterate: Iterate) -> float:
+    """Return ``||J'c|| / ||c||``, without what points out of bounds: where it is small nothing nearby violates less."""
+    site = iterate.site
+    pull = site.jacobian.rmatvec(site.constraints[None])[0]
+    room = torch.where(pull > 0, site.x - program.lower, program.upper - site.x).clamp(min=0)
+    return float(torch.minimum(pull.abs(), room).norm() / site.constraints.norm().clamp(min=1e-300))
 
 
 def _resolve(method: str | ProgramIteration, program: Program, start: Tensor) -> tuple[ProgramIteration, str]:

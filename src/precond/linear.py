@@ -25,6 +25,7 @@ from precond.solvers.adjoint import wants_gradient, with_gradient
 from precond.solvers.adjoint_lstsq import check_shape_for_gradient, with_least_squares_gradient
 from precond.solvers.certify import excess
 from precond.solvers.choose import Attempt, Selection, choose_least_squares, choose_system
+from precond.solvers.compatible import check_adjoint, check_iteration, check_preconditioner, check_symmetric
 from precond.solvers.drive import Callback, Event
 from precond.solvers.forms import Form, read_vectors
 from precond.solvers.held import Held
@@ -63,7 +64,7 @@ def solve(
         method: ``"auto"``, the name of an iteration ("cg", "block-cg", "minres", "gmres", "fgmres", "gcrodr",
             "bicgstab", "idr", "chebyshev", "richardson", "sor") or an `Iteration`.
         preconditioner: ``"auto"``, a name ("identity", "jacobi", "block-jacobi", "ssor", "ic0", "ict", "ilu0", "ilut",
-            "amg", "ruge-stuben", "schwarz", "circulant", "lu", "pseudo-inverse") or a `Preconditioner`.
+            "amg", "ruge-stuben", "schwarz", "circulant", "tau", "lu", "pseudo-inverse") or a `Preconditioner`.
         rtol: Relative tolerance.
         atol: Absolute tolerance.
         max_iterations: Limit on iterations; ``None`` means ten times the size, at least 100.
@@ -87,6 +88,8 @@ def solve(
     )
     if not differentiate:
         return run.result
+    if run.operator.has_adjoint and not run.operator.traits.symmetric and run.operator.entries() is None:
+        check_adjoint(run.operator, run.result.work)
     x = with_gradient(run.result.x, A, b, run.operator, run.iteration, run.held, rtol, atol)
     return dataclasses.replace(run.result, x=x)
 
@@ -185,6 +188,8 @@ def run_attempts(
         why = f"{failures[-1]} did not converge" if failures else reason
         later = index + 1 < len(attempts)
         held = Held(part)
+        if index == 0 and kind is Kind.LINEAR_SYSTEM:
+            _check_products(operator, iteration, part, work)
         result = driver(
             operator, rows, iteration, held, x0=start, work=work, name=f"{label} ({why})" if why else label,
             callback=_in_form(callback, form), **limits,
@@ -204,6 +209,15 @@ def run_attempts(
             best = dataclasses.replace(best, status=Status.FAILED_NON_FINITE)
     result = dataclasses.replace(best, x=form.restore(best.x))
     return Run(result, operator, iteration, held)
+
+
+def _check_products(operator: Operator, iteration: Iteration, part: Preconditioner[Any], work: Work) -> None:
+    """Refuse an operator known by products alone that is declared symmetric and is not; two products."""
+    known = operator.dense() is not None or operator.entries() is not None
+    if operator.traits.symmetric and not known:
+        check_iteration(operator, iteration)
+        check_preconditioner(operator, iteration, part)
+        check_symmetric(operator, work)
 
 
 _extreme = 1e100

@@ -33,10 +33,12 @@ from precond.recipes.named import (
     canonical_preconditioner,
     name_of,
 )
+from precond.solvers.adjoint import wants_gradient
 from precond.solvers.bandits import NAMED, Learner
 from precond.solvers.choose import choose_system, choose_ways
 from precond.solvers.drive import Callback
 from precond.solvers.forms import Form, read_vectors
+from precond.solvers.setup import starting_points
 from precond.solvers.shelf import Entry, Shelf
 from precond.solvers.solve import solve_linear
 from precond.solvers.warm import WarmStart
@@ -142,9 +144,14 @@ class SolveSequence:
             UnknownNameError: A name that no recipe has.
         """
         begin = now()
+        if wants_gradient(A, b):
+            raise BadInputError("SolveSequence gives no gradients: use precond.solve, or detach A and b")
         rows, form = read_vectors(b, "b")
         operator = as_operator(A, dtype=rows.dtype)
         rows = match(rows, operator, "b")
+        if operator.shape[0] != operator.shape[1]:
+            raise IncompatibleError(f"a sequence takes square matrices, this has shape {operator.shape}: use lstsq")
+        starting_points(operator, rows, None)  # refuses lengths that do not fit
         work = Work()
         start = self._warm.start(operator, rows, work) if self._warm is not None else None
         shown = _shown(callback, form)
@@ -178,9 +185,9 @@ class SolveSequence:
         Returns:
             The results, in the order given.
         """
-        order = range(len(systems))
+        order = list(range(len(systems)))
         if sort and len(systems) > 2:
-            order = nearest_neighbours(_described(systems) if parameters is None else parameters)
+            order = _near_one_another(systems) if parameters is None else list(nearest_neighbours(parameters))
             if len(order) != len(systems):
                 raise BadInputError(f"parameters has {len(order)} rows for {len(systems)} systems: give one for each")
         results: dict[int, Result] = {index: self.solve(*systems[index]) for index in order}
@@ -299,10 +306,13 @@ class SolveSequence:
         return f"{text})"
 
 
-def _described(systems: Sequence[tuple[Any, Any]]) -> Tensor:
-    """Return numbers whose distances are near those of the matrices, by a random projection of their entries."""
-    rows = []
-    for A, _ in systems:
+def _near_one_another(systems: Sequence[tuple[Any, Any]]) -> list[int]:
+    """Return an order in which each matrix comes after one like it; matrices of one size come together.
+
+    Their distances are near those of a random projection of their entries.
+    """
+    groups: dict[int, list[tuple[int, Tensor]]] = {}
+    for index, (A, _) in enumerate(systems):
         operator = as_operator(A)
         matrix = operator.entries()
         if matrix is None:
@@ -310,8 +320,13 @@ def _described(systems: Sequence[tuple[Any, Any]]) -> Tensor:
         generator = torch.Generator().manual_seed(0)
         probes = torch.randn(8, operator.shape[1], generator=generator, dtype=torch.float64).numpy()
         image = torch.from_numpy(matrix @ probes.T)
-        rows.append(torch.view_as_real(image).flatten() if image.is_complex() else image.flatten())
-    return torch.stack(rows).double()
+        flat = torch.view_as_real(image.to(torch.complex128)).flatten()
+        groups.setdefault(len(flat), []).append((index, flat))
+    order: list[int] = []
+    for group in groups.values():
+        places = nearest_neighbours(torch.stack([flat for _, flat in group])) if len(group) > 2 else range(len(group))
+        order += [group[place][0] for place in places]
+    return order
 
 
 def _shown(callback: Callback | None, form: Form) -> Callback | None:

@@ -31,7 +31,7 @@ from precond.core import (
 )
 from precond.recipes import registry
 from precond.smooth_methods import choose_method
-from precond.solvers.check_derivatives import compare
+from precond.solvers.check_derivatives import compare, wrong_slope
 from precond.solvers.curvature import Curvature, escape, smallest_curvature
 from precond.solvers.implicit import with_gradient
 from precond.solvers.minimize import Event, Outcome, check_tolerance, run
@@ -106,7 +106,7 @@ def minimize(
             require gradients, the solution is attached to their graph (implicit differentiation; without constraints).
         preconditioner: Of the linear systems inside of Newton's method, and of those of implicit differentiation: a
             `Preconditioner` or its name; one that works by products or secant pairs (``"nystrom"``, `LBFGS`).
-        check_gradients: Compare ``jac`` and ``hessp`` with differences at ``x0`` first.
+        check_gradients: Compare ``jac`` and ``hessp``, and the ``jac`` of constraints, with differences at ``x0`` first.
 
     Returns:
         The result in the form of ``x0``. Its certificate is computed anew at the returned point, in float64 when the
@@ -146,9 +146,13 @@ def minimize(
             raise BadInputError("methods for constraints find their own step: leave lr out")
         if isinstance(method, Method):
             raise IncompatibleError("this Method knows no constraints: use method='interior-point' or 'auto'")
+        if preconditioner is not None:
+            raise BadInputError("methods for constraints precondition their own systems: leave preconditioner out")
+        if check_gradients and jac:
+            _refuse_wrong_derivatives(form, hessp is not None)
         return minimize_constrained(
             _oracles(form), constraints, bounds, method=method, tol=tol, max_iterations=max_iterations,
-            callback=callback,
+            callback=callback, check=check_gradients,
         )  # fmt: skip
     if isinstance(method, ProgramIteration):
         raise IncompatibleError("this method is for problems with constraints: use method='auto'")
@@ -156,7 +160,7 @@ def minimize(
         _refuse_wrong_derivatives(form, hessp is not None)
     inner = _preconditioner(preconditioner)
     work = Work()
-    chosen, name, rate, objective = choose_method(method, form, lr, work, inner)
+    chosen, name, rate, objective = choose_method(method, form, lr, work, inner, tol)
     descent = _Descent(form, objective, chosen, rate, tol, callback)
     outcome = descent.run(MAX_ITERATIONS if max_iterations is None else max_iterations)
     certificate, status, note = descent.certificate, outcome.status, ""
@@ -165,8 +169,10 @@ def minimize(
     elif status is Status.CONVERGED_GRADIENT:
         logger.info("the run claimed convergence, and the certificate does not hold: %s", certificate)
         status = Status.FAILED_STAGNATION
-    if status is Status.FAILED_LINE_SEARCH and jac:
+    if jac and status is Status.FAILED_LINE_SEARCH:
         note = _suspicion(form, outcome.point.x) or ""
+    elif jac and status.group == "converged" and _misleading(form):
+        status, note = Status.FAILED_GRADIENT, _suspicion(form, form.start) or ""
     flat = outcome.point.x[0]
     if wanted:
         flat = with_gradient(flat, lambda x, *more: form.call(lambda v: fun(v, *more), x), args, inner)
@@ -355,6 +361,12 @@ def _refuse_wrong_derivatives(form: SmoothForm, products: bool) -> None:
             complaint = found.message("hessp", "jac").replace(f", {found.place[1]}]", "]")
     if complaint is not None:
         raise BadInputError(complaint)
+
+
+def _misleading(form: SmoothForm) -> bool:
+    """Whether the user's gradient at the start is not that of the function, as one slope tells."""
+    oracle, x = form.objective(Work(), False), form.start
+    return wrong_slope(lambda y: oracle.value(y[None])[None], oracle.point(x).gradient[0], x[0])
 
 
 def _suspicion(form: SmoothForm, x: Tensor) -> str | None:

@@ -21,7 +21,7 @@ from precond.core import (
     Route,
     Work,
 )
-from precond.preconditioners.inverse_of import InverseOf
+from precond.preconditioners.inverse_of import InverseOf, SquareRoot
 from precond.recipes import registry
 from precond.solvers.objectives import TorchObjective
 from precond.solvers.smooth_forms import SmoothForm
@@ -37,7 +37,7 @@ Chosen = tuple[Method, str, float, Objective]
 
 
 def choose_method(
-    method: str | Method, form: SmoothForm, lr: float | None, work: Work, inner: Preconditioner[Any] | None
+    method: str | Method, form: SmoothForm, lr: float | None, work: Work, inner: Preconditioner[Any] | None, tol: float
 ) -> Chosen:
     """Return the method, what the result says about it, the learning rate, and the oracle.
 
@@ -47,6 +47,7 @@ def choose_method(
         lr: The learning rate that the user gave.
         work: The account to charge.
         inner: A preconditioner for the linear systems inside.
+        tol: Bound on the norm of the gradient, beyond which methods chosen by name need not solve their systems.
 
     Returns:
         All of that.
@@ -62,6 +63,11 @@ def choose_method(
             name, reason, objective = _automatic(form, work, inner)
             label = f"{name} ({reason})"
         built, default = _named(name)
+        if isinstance(built.preconditioner, InverseOf) and isinstance(built.preconditioner.forcing, SquareRoot):
+            forcing = dataclasses.replace(built.preconditioner.forcing, enough=tol / 4)
+            built = dataclasses.replace(
+                built, preconditioner=dataclasses.replace(built.preconditioner, forcing=forcing)
+            )
         if objective is None:
             objective = form.objective(work, Need.OPERATOR in built.needs)
             if name == "newton-cholesky" and isinstance(objective, TorchObjective):

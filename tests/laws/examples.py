@@ -16,6 +16,18 @@ def _amg() -> list[Any]:
     return [AMG(), AMG(coarsest=2), AMG("ruge-stuben", coarsest=2, strength=0.25)]
 
 
+def _circulant() -> list[Any]:
+    from precond.preconditioners.circulant import Circulant
+
+    return [Circulant(), Circulant("strang")]
+
+
+def _schwarz() -> list[Any]:
+    from precond.preconditioners.schwarz import Schwarz
+
+    return [Schwarz(), Schwarz(2, 0), Schwarz(2, 1)]
+
+
 def _blocked() -> list[Any]:
     from precond.preconditioners.blocked import Blocked
     from precond.preconditioners.diagonal import Diagonal
@@ -236,6 +248,8 @@ def _sketch_qr() -> list[Any]:
 
 EXAMPLES: dict[str, Callable[[], list[Any]]] = {
     "AMG": _amg,
+    "Circulant": _circulant,
+    "Schwarz": _schwarz,
     "AsMatrix": _as_matrix,
     "Blocked": _blocked,
     "Blockwise": _blockwise,

@@ -12,6 +12,7 @@ from precond.filters.adan import LookAhead
 from precond.filters.ema import EMA
 from precond.filters.heavy_ball import HeavyBall
 from precond.filters.nesterov import Nesterov
+from precond.optim import fused as kernels
 from precond.optim import slab as slabs
 from precond.optim.optimizer import Optimizer
 from precond.preconditioners.diagonal import Diagonal
@@ -73,6 +74,28 @@ def test_a_fused_step_equals_the_parts(method: Method, monkeypatch: pytest.Monke
     parts = trained(method, stream, start())
     assert all(slab.fused is None for slab in parts[0]._slabs)
     agree(fused, parts)
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd, nesterov", "lion", "adan"])
+def test_long_tensors_take_all_passes_portion_by_portion(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = with_gaps(gradients(12))
+    stream[5][0] = stream[5][0] * float("inf")
+    monkeypatch.setattr(kernels, "_SMALL", 2)
+    monkeypatch.setattr(kernels, "_PORTION", 5)
+    fused = trained(FUSED[name], stream, start())
+    monkeypatch.setattr(slabs, "fused_step", lambda method: None)
+    agree(fused, trained(FUSED[name], stream, start()))
+
+
+@pytest.mark.parametrize("small", [2**14, 2])
+@pytest.mark.parametrize("name", ["adamw", "lion", "adan"])
+def test_huge_gradients_are_not_taken_for_bad_ones(name: str, small: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "_SMALL", small)
+    stream = [[torch.full((3, 4), 3e38), None], [torch.full((3, 4), float("nan")), torch.ones(3, 4)]]
+    optimizer, params, _ = trained(FUSED[name], stream, start([(3, 4), (3, 4)], dtype=torch.float32), lr=1e-3)
+    assert optimizer.work.skipped == 1
+    assert [int(optimizer.state[param]["step"]) for param in optimizer.param_groups[0]["params"]] == [1, 1]
+    assert all(bool(param.isfinite().all()) for param in params)
 
 
 def test_the_fused_kernel_is_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:

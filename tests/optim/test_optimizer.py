@@ -359,7 +359,7 @@ def test_empty_frozen_and_scalar_parameters() -> None:
 
 def test_memory_estimate_is_exact_and_allocates_nothing() -> None:
     model, optimizer = make()
-    estimate = estimate_memory(model, optimizer._default)
+    estimate = estimate_memory(model, optimizer._rules[0].method)
     trajectory(model, optimizer, range(1))
     assert estimate == optimizer.state_bytes()
     assert optimizer.state_bytes() == sum(

@@ -115,8 +115,12 @@ def test_equals_a_plain_loop(case):
             params, lr=0.01, weight_decay=0.1, max_preconditioner_dim=9, target_parameter_dimensionality=2,
             eigenvalue_floor=0.0, **ours,
         )  # fmt: skip
-        cadence = dataclasses.replace(optimizer._default.cadence, stagger=False)  # refreshes at the paper's steps
-        return Optimizer(params, dataclasses.replace(optimizer._default, cadence=cadence), lr=0.01, weight_decay=0.1)
+        cadence = dataclasses.replace(
+            optimizer._rules[0].method.cadence, stagger=False
+        )  # refreshes at the paper's steps
+        return Optimizer(
+            params, dataclasses.replace(optimizer._rules[0].method, cadence=cadence), lr=0.01, weight_decay=0.1
+        )
 
     expected = each(lambda w, gs: reference(w, gs, 0.01, weight_decay=0.1, **theirs), stream, start())
     assert_close(run(make, stream, start()), expected, 1e-8)

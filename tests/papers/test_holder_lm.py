@@ -11,9 +11,7 @@ START = np.array([3.0, -1.0, 0.0, 1.0])
 
 
 def powell(x):
-    return torch.stack(
-        [x[0] + 10 * x[1], 5**0.5 * (x[2] - x[3]), (x[1] - 2 * x[2]) ** 2, 10**0.5 * (x[0] - x[3]) ** 2]
-    )
+    return torch.stack([x[0] + 10 * x[1], 5**0.5 * (x[2] - x[3]), (x[1] - 2 * x[2]) ** 2, 10**0.5 * (x[0] - x[3]) ** 2])
 
 
 def residual(x):
@@ -107,7 +105,9 @@ def test_networks_that_conserve_mass():
     rng = np.random.default_rng(0)
     solved = 0
     for _ in range(4):
-        forward, reverse = (torch.from_numpy(rng.integers(0, 2, (8, 14)) * rng.integers(0, 2, (8, 14)).astype(float)) for _ in range(2))
+        forward, reverse = (
+            torch.from_numpy(rng.integers(0, 2, (8, 14)) * rng.integers(0, 2, (8, 14)).astype(float)) for _ in range(2)
+        )
         change = reverse - forward
         there, rates = (torch.from_numpy(rng.normal(size=size) / 2) for size in (8, 14))
         rates = torch.cat([rates, rates - change.T @ there])  # forward and reverse fluxes agree at `there`

@@ -238,4 +238,6 @@ def test_what_cannot_be_is_refused():
             make(factor_block=0)
         with pytest.raises(BadInputError, match="statistics"):
             make(statistics=0)
-    assert dataclasses.is_dataclass(Shampoo([torch.zeros(3, 3)], factor_block_size=2, statistics_frequency=2)._default)
+    assert dataclasses.is_dataclass(
+        Shampoo([torch.zeros(3, 3)], factor_block_size=2, statistics_frequency=2)._rules[0].method
+    )

@@ -213,3 +213,21 @@ def test_on_a_fixed_batch_the_exact_form_is_the_approximate_one():
         return [w.detach().numpy()]
 
     assert_close(train(is_approx=False), train(), 1e-12)
+
+
+@pytest.mark.parametrize("kind", ["mars-adamw", "mars-lion"])
+def test_vectors_may_be_corrected_too(kind):
+    """With optimize_1d a vector takes the steps that it takes as a row of a matrix."""
+    ends = []
+    for shape, optimize in (((6,), True), ((6, 1), False), ((6,), False)):
+        weight = torch.nn.Parameter(torch.ones(shape, dtype=torch.float64))
+        optimizer = MARS([weight], lr=0.01, mars_type=kind, optimize_1d=optimize)
+        for step in range(4):
+            generator = torch.Generator().manual_seed(step)
+            weight.grad = torch.randn(6, generator=generator, dtype=torch.float64).reshape(shape)
+            optimizer.step()
+        ends.append(weight.detach().reshape(-1).clone())
+    assert torch.equal(ends[0], ends[1])
+    assert not torch.equal(ends[0], ends[2])
+    with pytest.raises(BadInputError, match="optimize_1d"):
+        MARS([weight], mars_type="mars-shampoo", optimize_1d=True)

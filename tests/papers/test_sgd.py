@@ -72,5 +72,5 @@ def test_nesterov_needs_momentum():
 
 def test_without_momentum_nothing_is_kept():
     optimizer = SGD([torch.zeros(3, requires_grad=True)], lr=0.1)
-    assert isinstance(optimizer._default, Method)
-    assert not optimizer._default.filters
+    assert isinstance(optimizer._rules[0].method, Method)
+    assert not optimizer._rules[0].method.filters

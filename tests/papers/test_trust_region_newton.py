@@ -1,4 +1,4 @@
-"""Truncated CG in a trust region against SciPy's implementation of the same algorithms, and a dense check of the step."""
+"""Truncated CG in a trust region against SciPy's implementation of the same algorithms, and dense checks of steps."""
 
 import numpy as np
 import pytest

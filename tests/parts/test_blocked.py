@@ -9,12 +9,16 @@ import torch
 
 from precond.core import BadInputError, Evidence, IncompatibleError, named_tensors
 from precond.math.tiles import from_tiles, tile_sides, to_tiles
+from precond.optim import Optimizer, estimate_memory
 from precond.preconditioners.blocked import Blocked
 from precond.preconditioners.diagonal import Diagonal
 from precond.preconditioners.eigenbasis import Eigenbasis
 from precond.preconditioners.kronecker import Kronecker
 from precond.preconditioners.lbfgs import LBFGS
 from precond.preconditioners.rotate import Rotate
+from precond.recipes.distributed import distributed_shampoo
+from precond.recipes.kronecker import scalable_shampoo
+from precond.recipes.low_bit import shampoo_4bit, shampoo_4bit_cholesky
 
 INNER = [Kronecker(), Rotate(Eigenbasis(), Diagonal(0.95))]
 
@@ -115,3 +119,28 @@ def test_what_makes_no_sense_is_refused() -> None:
         Blocked(0, Kronecker())
     with pytest.raises(IncompatibleError, match="one vector"):
         Blocked(2, LBFGS())
+
+
+def test_an_axis_that_is_too_long_is_not_cut() -> None:
+    assert tile_sides((9, 5), 4, longest=8) == ((1, 9), (2, 3))
+    assert tile_sides((8, 5), 4, longest=8) == ((2, 4), (2, 3))
+    blocked = Blocked(4, Kronecker(eps=0.1, max_dim=8), longest=8)
+    whole = Kronecker(eps=0.1, max_dim=8)  # leaves the long axis as it is, too
+    gradient = torch.randn(2, 9, 3, dtype=torch.float64)
+    states = blocked.init(gradient), whole.init(gradient)
+    for part, state in zip((blocked, whole), states, strict=True):
+        part.observe(state, Evidence(gradient=gradient))
+        part.refresh(state)
+    torch.testing.assert_close(blocked.apply(states[0], gradient), whole.apply(states[1], gradient))
+
+
+@pytest.mark.parametrize("recipe", [scalable_shampoo, distributed_shampoo, shampoo_4bit, shampoo_4bit_cholesky])
+def test_very_long_axes_cost_no_factors(recipe) -> None:
+    weight = torch.nn.Parameter(torch.randn(20000, 4))
+    assert estimate_memory([("table", weight)], recipe()) < 24 * weight.numel()
+    optimizer = Optimizer([weight], recipe(), lr=0.1)
+    before = weight.detach().clone()
+    for _ in range(2):
+        weight.grad = weight.detach().clone()
+        optimizer.step()
+    assert float(weight.norm()) < float(before.norm())

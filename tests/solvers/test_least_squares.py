@@ -167,7 +167,7 @@ def test_bad_input():
     with pytest.raises(BadInputError, match="tol"):
         precond.least_squares(torch_residual, start, tol=-1)
     with pytest.raises(IncompatibleError, match="levenberg-marquardt"):
-        precond.least_squares(torch_residual, start, method="lbfgs")
+        precond.least_squares(torch_residual, start, method="adamw")
     with pytest.raises(UnknownNameError):
         precond.least_squares(torch_residual, start, method="levenberg")
     with pytest.raises(IncompatibleError, match=r"precond\.least_squares"):

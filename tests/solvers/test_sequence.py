@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -10,8 +12,9 @@ import torch
 import precond
 from precond.core import BadInputError, IncompatibleError, Status, Work
 from precond.krylov import GCRODR
-from precond.operators import as_operator
+from precond.operators import FunctionOperator, as_operator
 from precond.preconditioners.ilut import ILUT
+from precond.problems.load import load
 from precond.solvers.shelf import Shelf
 from precond.solvers.warm import WarmStart
 from tests.papers.linear_toys import poisson
@@ -261,3 +264,98 @@ def test_callbacks_see_solutions_in_the_form_of_b():
         a, b = related(i)
         sequence.solve(a, b[:, None], callback=lambda event: shapes.append(event.solution().shape))
     assert set(shapes) == {(N, 1)}
+
+
+def family(n, k):
+    return scipy.sparse.csr_array(load(f"convection-diffusion:n={n},peclet={50 + k},angle=30").matrix)
+
+
+def solved_to(A, b, result, rtol=1e-8):
+    A = A.toarray() if scipy.sparse.issparse(A) else np.asarray(A)
+    r = np.linalg.norm(A @ np.asarray(result.x) - b, axis=0) / np.linalg.norm(b, axis=0)
+    return result.converged and bool((r <= rtol * (1 + 1e-6)).all())
+
+
+def test_sizes_patterns_types_and_forms_may_change_on_the_way():
+    generator = np.random.default_rng(1)
+    sequence = precond.SolveSequence()
+    for step, n in enumerate((8, 12, 8, 10, 8, 8, 10, 8, 8)):
+        A, b = family(n, step), generator.standard_normal(n * n)
+        if step in (2, 5):
+            A, b = A * (1 + 0.3j), b * (1 - 0.2j)
+        if step in (3, 6):
+            A = scipy.sparse.csr_array(A + 0.1 * scipy.sparse.random_array(A.shape, density=0.01, rng=generator))
+        if step in (4, 7):
+            b = np.stack([b, generator.standard_normal(n * n)], axis=1)
+        form = A.toarray() if step == 8 else FunctionOperator(products(A), A.shape) if step == 1 else A
+        assert solved_to(A, b, sequence.solve(form, b)), step
+    assert sequence.solved == 9
+
+
+def products(A):
+    dense = torch.from_numpy(A.toarray())
+    return lambda x: x @ dense.T
+
+
+def test_a_bad_system_does_not_harm_those_that_follow():
+    generator = np.random.default_rng(2)
+    sequence = precond.SolveSequence()
+    for step in range(8):
+        A, b = family(9, step), generator.standard_normal(81)
+        if step == 2:
+            A.data[5] = np.nan
+            with pytest.raises(BadInputError):
+                sequence.solve(A, b)
+        elif step == 3:
+            with pytest.raises(ZeroDivisionError):
+                sequence.solve(A, b, callback=lambda event: 1 / 0)
+        elif step == 4:
+            A = A.tolil()
+            A[3, :] = 0
+            assert not sequence.solve(scipy.sparse.csr_array(A), b).converged
+        elif step == 5:
+            with pytest.raises(BadInputError):
+                sequence.solve(A, b[:-1])
+            with pytest.raises(IncompatibleError):
+                sequence.solve(np.ones((3, 4)), np.ones(3))
+        else:
+            assert solved_to(A, b, sequence.solve(A, b)), step
+
+
+def test_a_sequence_can_be_pickled_and_goes_on():
+    generator = np.random.default_rng(3)
+    sequence = precond.SolveSequence()
+    for step in range(4):
+        sequence.solve(family(8, step), generator.standard_normal(64))
+    again = pickle.loads(pickle.dumps(sequence))
+    b = generator.standard_normal(64)
+    assert solved_to(family(8, 5), b, again.solve(family(8, 5), b))
+    assert (again.solved, sequence.solved) == (5, 4)
+
+
+def test_gradients_are_refused_and_sizes_sorted_apart():
+    with pytest.raises(BadInputError, match=r"precond\.solve"):
+        precond.SolveSequence().solve(torch.eye(3, requires_grad=True), torch.ones(3))
+    generator = np.random.default_rng(4)
+    systems = [(family(n, 7 * k % 5), generator.standard_normal(n * n)) for k, n in enumerate((6, 7, 6, 6, 7, 6))]
+    results = precond.SolveSequence().solve_all(systems)
+    assert all(solved_to(A, b, result) for (A, b), result in zip(systems, results, strict=True))
+
+
+def test_starts_that_do_not_help_are_given_up_for_a_while():
+    generator = np.random.default_rng(5)
+    warm, A = WarmStart(), as_operator(family(8, 0))
+    starts = []
+    for _ in range(24):
+        b = torch.from_numpy(generator.standard_normal((1, 64)))
+        starts.append(warm.start(A, b, Work()) is not None)
+        warm.keep(b)
+    assert 2 <= sum(starts) < 12
+    b = torch.from_numpy(generator.standard_normal((1, 64)))
+    x = torch.from_numpy(np.linalg.solve(family(8, 0).toarray(), b[0].numpy()))[None]
+    helped = []
+    for _ in range(24):
+        start = warm.start(A, b, Work())
+        helped.append(start is not None and torch.allclose(start, x, rtol=1e-4, atol=1e-6))
+        warm.keep(x)
+    assert sum(helped[12:]) == 12  # once one has helped there is one for every system

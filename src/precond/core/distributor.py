@@ -60,6 +60,9 @@ class Distributor(abc.ABC):
     eager: ClassVar[bool] = False
     """Whether every trainable parameter has state from the first step on, so that all processes lay it out alike."""
 
+    alone: ClassVar[bool] = False
+    """Whether this process needs no other: the gradients of a step are those that its parameters carry."""
+
     @abc.abstractmethod
     def place(self, tenants: Sequence[Tenant]) -> dict[Tensor, Duty]:
         """Say what this process does for each parameter; those placed before keep their owners. Sends nothing."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -60,7 +61,7 @@ class Method:
         slots = {"estimator": self.estimator, "momentum": self.momentum, "smoothing": self.smoothing}
         return {name: filter_ for name, filter_ in slots.items() if filter_ is not None}
 
-    @property
+    @functools.cached_property
     def needs(self) -> Need:
         """Everything that any part needs."""
         needs = self.preconditioner.needs | self.step.needs

@@ -70,6 +70,11 @@ class Status(enum.Enum):
         "check the gradient, or loosen the tolerance",
     )
 
+    FAILED_GRADIENT = (
+        "failed",
+        "the gradient that was given is not that of the function",
+        "correct jac, or leave it out",
+    )
     FAILED_INFEASIBLE = (
         "failed",
         "the violation of the constraints has a stationary point here that is not zero",

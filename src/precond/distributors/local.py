@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from precond.math.norms import joint_norm
 @dataclasses.dataclass(frozen=True)
 class Local(Distributor):
     """Every process computes all that it has: the only one, or each of several with the same parameters."""
+
+    alone: ClassVar[bool] = True
 
     def place(self, tenants: Sequence[Tenant]) -> dict[Tensor, Duty]:
         """Hold everything."""

@@ -190,19 +190,22 @@ class GCRODR(Recycling[Recycled]):
             small = _Small(beta, steps, _numpy(b))
             for j in range(steps):
                 z = cycle.z[j : j + 1] = precondition(cycle.w[k + j : k + j + 1])
-                v = operator.matvec(z)[0]
+                v = cycle.w[k + j + 1]
+                v.copy_(operator.matvec(z)[0])
                 column, before, after = _orthogonalized(v, cycle.w[: k + j + 1])
                 ended = not after > eps * before
                 cycle.g[: k + j + 1, j] = column
                 cycle.g[k + j + 1, j] = 0 if ended else after
                 small.append(cycle.g[k : k + j + 2, j], eps * before)
-                cycle.w[k + j + 1] = 0 if ended else v.mul_(1 / after)
+                v.mul_(0 if ended else 1 / after)
                 cycle.done = j + 1
                 step = _Step(x, cycle, small, j + 1)
                 if ended:
                     solved = small.residual <= 10 * eps * beta
                     failure = None if solved else Status.FAILED_BREAKDOWN
-                    yield Progress(numbers(np.array([small.residual]), b), step.solution, failure=failure, solved=solved)
+                    yield Progress(
+                        numbers(np.array([small.residual]), b), step.solution, failure=failure, solved=solved
+                    )
                     return
                 yield Progress(numbers(np.array([small.residual]), b), step.solution)
             x = step.solution()

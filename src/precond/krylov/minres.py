@@ -34,9 +34,9 @@ class MINRES(Iteration):
     Fast Iterative Solvers*, 2005, algorithm 6.1.)
 
     Each row of ``b`` is a system of its own; a row whose Krylov space is exhausted stays where it is. When ``A`` is
-    singular and ``b`` not in its range, a pivot ``alpha_1`` vanishes, or ``||A r||`` falls far below ``||A|| ||r||`` and
-    then rises while ``r`` stays: the iteration ends with ``FAILED_BREAKDOWN`` at the iterate of the least ``||A r||``,
-    which minimizes the residual, in the norm of ``P``.
+    singular and ``b`` not in its range, a pivot ``alpha_1`` vanishes, or ``||A r||`` falls far below ``||A|| ||r||``
+    and then rises while ``r`` stays: the iteration ends with ``FAILED_BREAKDOWN`` at the iterate of the least
+    ``||A r||``, which minimizes the residual, in the norm of ``P``.
     """
 
     symmetric_operator: ClassVar[bool] = True

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
+
 from precond.math.multigrid import Array, Sparse, kernels
 from precond.math.sparse import rows_times_csr, unsigned
 

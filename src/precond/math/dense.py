@@ -1,8 +1,8 @@
 """Dense matrices on the CPU: what is known of one after reading it once, and its factorization.
 
-LAPACK is called through SciPy: one by one, for matrices of order 64 to 1000, its factorizations took a third of the time
-of those of torch, measured on one CPU thread. One right-hand side is solved by ``trsv``, which takes a tenth of the
-time of ``potrs``.
+LAPACK is called through SciPy: one by one, for matrices of order 64 to 1000, its factorizations took a third of the
+time of those of torch, measured on one CPU thread. One right-hand side is solved by ``trsv``, which takes a tenth of
+the time of ``potrs``.
 """
 
 from __future__ import annotations

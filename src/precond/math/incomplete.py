@@ -48,6 +48,39 @@ def incomplete_cholesky(indptr: Array, indices: Array, data: Array, shift: float
     return factor, int(_kernels().incomplete_cholesky(indptr, indices, factor, shift, smallest))
 
 
+def threshold_cholesky(
+    matrix: scipy.sparse.csr_array, shift: float, smallest: float, drop: float, extra: int
+) -> tuple[Triangle, int]:
+    """Factor ``A + shift I ~ L L^H`` with fill where it is large: ICT.
+
+    Of column ``j`` entries of at most ``drop`` times the norm of the column of ``A`` (its part from the diagonal down)
+    are dropped, then all but the largest: as many as ``A`` has there, and ``extra`` more.
+
+    Args:
+        matrix: Hermitian, CSR with sorted columns.
+        shift: Added to each diagonal entry.
+        smallest: Pivots must be larger than this.
+        drop: Threshold, relative.
+        extra: Additional entries of a column.
+
+    Returns:
+        The rows of ``L``, each ending with its diagonal entry, and the column of the first pivot that is too small (-1
+        when none is).
+    """
+    upper = scipy.sparse.csr_array(scipy.sparse.triu(matrix))
+    n = matrix.shape[0]
+    room = upper.nnz + n * (1 + min(extra, n))
+    lp, li, lx = np.zeros(n + 1, np.int64), np.empty(room, np.int32), np.empty(room, matrix.dtype)
+    failed = int(
+        _kernels().threshold_cholesky(upper.indptr, upper.indices, upper.data, shift, smallest, drop, extra, lp, li, lx)
+    )
+    if failed >= 0:
+        return (lp, li[:0], lx[:0]), failed
+    size = int(lp[-1])
+    lower = scipy.sparse.csc_array((lx[:size], li[:size], lp), shape=(n, n)).tocsr()  # sorted, the diagonal last
+    return (lower.indptr, lower.indices, lower.data), -1
+
+
 def incomplete_lu(indptr: Array, indices: Array, data: Array, diagonal: Array, smallest: float) -> tuple[Array, int]:
     """Factor ``A ~ L U`` on the pattern of ``A``: ILU(0), with unit diagonal in ``L``.
 

@@ -36,6 +36,84 @@ def incomplete_cholesky(indptr, indices, data, shift, smallest):
 
 
 @numba.njit(cache=True, nogil=True)
+def threshold_cholesky(indptr, indices, data, shift, smallest, drop, extra, lp, li, lx):
+    """Factor column by column, from the rows of the upper triangle (its conjugates are the columns of the lower one).
+
+    Writes the columns of ``L``, each beginning with its diagonal entry and sorted; returns the column that failed, or
+    -1. Columns before are found by lists: ``link`` joins those whose next entry stands in the same row.
+    """
+    n = indptr.size - 1
+    work = np.zeros(n, data.dtype)
+    inside = np.zeros(n, np.bool_)
+    touched = np.empty(n, np.int64)
+    link, head = np.full(n, -1, np.int64), np.full(n, -1, np.int64)
+    place = np.zeros(n, np.int64)
+    k = 0
+    for j in range(n):
+        lp[j] = k
+        count, size, pivot = 0, 0.0, shift
+        for t in range(indptr[j], indptr[j + 1]):
+            i = indices[t]
+            size += abs(data[t]) ** 2
+            if i == j:
+                pivot += data[t].real
+            else:
+                work[i] = np.conj(data[t])
+                inside[i] = True
+                touched[count] = i
+                count += 1
+        stored = count
+        column = head[j]
+        while column >= 0:
+            following = link[column]
+            t = place[column]
+            factor = np.conj(lx[t])
+            pivot -= abs(factor) ** 2
+            for u in range(t + 1, lp[column + 1]):
+                i = li[u]
+                if not inside[i]:
+                    inside[i] = True
+                    work[i] = 0
+                    touched[count] = i
+                    count += 1
+                work[i] -= lx[u] * factor
+            if t + 1 < lp[column + 1]:
+                place[column] = t + 1
+                link[column] = head[li[t + 1]]
+                head[li[t + 1]] = column
+            column = following
+        if not pivot > smallest:  # also catches NaN
+            return j
+        root = np.sqrt(pivot)
+        li[k], lx[k] = j, root
+        k += 1
+        bound = drop * np.sqrt(size)
+        kept = 0
+        for t in range(count):
+            i = touched[t]
+            inside[i] = False
+            if abs(work[i]) > bound:
+                touched[kept] = i
+                kept += 1
+        rows = touched[:kept]
+        if kept > stored + extra:
+            sizes = np.empty(kept)
+            for t in range(kept):
+                sizes[t] = -abs(work[rows[t]])
+            rows = rows[np.argsort(sizes)[: stored + extra]]
+        rows = np.sort(rows)
+        for t in range(rows.size):
+            li[k], lx[k] = rows[t], work[rows[t]] / root
+            k += 1
+        lp[j + 1] = k
+        if rows.size:
+            place[j] = lp[j] + 1
+            link[j] = head[rows[0]]
+            head[rows[0]] = j
+    return -1
+
+
+@numba.njit(cache=True, nogil=True)
 def incomplete_lu(indptr, indices, data, diagonal, smallest):
     """Overwrite ``data`` by the ILU(0) factors (unit lower, upper); return the row that failed, or -1."""
     n = indptr.size - 1
@@ -135,8 +213,8 @@ def scaled_lower(indptr, indices, data, scale, p, i, x):
 def cholesky_sweeps(indptr, indices, data, scale, lp, li, lx, lb, up, ui, ux, ub, s2):
     """Write what `two_sweeps` needs for ``S L^-H L^-1 S``, without scalings but ``S2``, from the rows of ``L``.
 
-    With ``p`` the diagonal of ``L``: ``S L^-H L^-1 S = (I + T^H)^-1 S2 (I + T)^-1``, where ``T`` is the strict triangle of
-    ``S^-1 L diag(1/p) S``, and ``S2 = S^2 / p^2``.
+    With ``p`` the diagonal of ``L``: ``S L^-H L^-1 S = (I + T^H)^-1 S2 (I + T)^-1``, where ``T`` is the strict triangle
+    of ``S^-1 L diag(1/p) S``, and ``S2 = S^2 / p^2``.
     """
     n = scale.size
     up[:] = 0

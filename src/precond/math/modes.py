@@ -82,8 +82,8 @@ def complete(factor: Tensor) -> None:
     Args:
         factor: Shape ``[batch, n, n]`` or ``[batch, blocks, side, side]``.
     """
-    lower = factor.tril()
-    torch.add(lower, lower.tril(-1).mT, out=factor)
+    strict = factor.tril(-1)
+    torch.add(factor.tril_(), strict.mT, out=factor)
 
 
 def _strips(n: int) -> list[tuple[int, int]]:

@@ -23,7 +23,7 @@ Products = Callable[[Array], Array]
 
 INTERVALS = 64
 """Intervals that the search starts from, each tested alone."""
-FULL = {64: 0.9, 256: 0.5}
+FULL = {32: 0.9, 256: 0.5}
 """From so many intervals on, a row with entries in more than this share of them counts as full."""
 
 
@@ -42,12 +42,15 @@ class Pattern:
     Attributes:
         rows: CSR matrix of ones, ``[m, n]``, without the full rows; for symmetric ones, without their columns, too.
         full: Rows with so many entries that they are asked for one by one.
-        colors: Color of each column, ``[n]``; columns of one color have no row of ``rows`` in common.
+        colors: Color of each column, ``[n]``; columns of one color have no row of ``rows`` in common. Those that are
+            known from full rows by symmetry have color -1.
+        symmetric: Whether the matrix is.
     """
 
     rows: scipy.sparse.csr_array
     full: Array
     colors: Array
+    symmetric: bool = False
 
     @property
     def count(self) -> int:
@@ -64,20 +67,25 @@ class Pattern:
     def recover(self, products: Array) -> scipy.sparse.csr_array:
         """Return the entries outside of full rows from the products with all seeds, ``[count, m]``."""
         indptr, indices = self.rows.indptr, self.rows.indices
-        owner = np.repeat(np.arange(self.rows.shape[0]), np.diff(indptr))
-        data = products[self.colors[indices], owner] if len(indices) else np.zeros(0, products.dtype)
+        data = products[self.colors[indices], _owners(self.rows)] if len(indices) else np.zeros(0, products.dtype)
         return scipy.sparse.csr_array((data, indices, indptr), shape=self.rows.shape)
 
     @classmethod
-    def of(cls, rows: scipy.sparse.csr_array, full: Array) -> Pattern:
-        """Return the pattern with its columns colored."""
-        return cls(rows, full, colored(rows))
+    def of(cls, rows: scipy.sparse.csr_array, full: Array, symmetric: bool) -> Pattern:
+        """Return the pattern with its columns colored; what full rows hold is taken out."""
+        inside = ~np.isin(_owners(rows), full)
+        if symmetric:
+            inside &= ~np.isin(rows.indices, full)
+        rows = _csr(_owners(rows)[inside], rows.indices[inside], rows.shape)
+        colors = colored(rows)
+        if symmetric:
+            colors[full] = -1
+        return cls(rows, full, colors, symmetric)
 
     def joined(self, other: Pattern) -> Pattern:
         """Return the pattern of everything that is in either."""
         rows = scipy.sparse.csr_array(self.rows + other.rows)
-        rows.data[:] = 1
-        return Pattern.of(rows, np.union1d(self.full, other.full))
+        return Pattern.of(rows, np.union1d(self.full, other.full), self.symmetric)
 
 
 def colored(rows: scipy.sparse.csr_array) -> Array:
@@ -122,19 +130,14 @@ def find_pattern(
         finer = np.arange(n) // length
         tests = 2 * colors[finer // 2] + finer % 2  # the halves of intervals of one color share two tests
         found = _tested(product, rng, tests, 2 * (int(colors.max(initial=-1)) + 1), n, m)
-        owner = np.repeat(np.arange(m), np.diff(rows.indptr))
+        owner = _owners(rows)
         halves = [(owner, 2 * rows.indices + half, found[2 * colors[rows.indices] + half, owner]) for half in (0, 1)]
         i, j, kept = (np.concatenate(part) for part in zip(*halves, strict=True))
         rows = _csr(i[kept], j[kept], (m, -(-n // length)))
     rows, full, colors = _without_full(rows, full)
     if len(full) > most_full or int(colors.max(initial=-1)) + 1 > most:
         return None
-    if symmetric and len(full):
-        inside = ~np.isin(rows.indices, full)
-        owner = np.repeat(np.arange(m), np.diff(rows.indptr))
-        rows = _csr(owner[inside], rows.indices[inside], shape)
-        return Pattern.of(rows, full)
-    return Pattern(rows, full, colors)
+    return Pattern.of(rows, full, symmetric)
 
 
 def _tested(product: Products, rng: np.random.Generator, tests: Array, count: int, n: int, m: int) -> Array:
@@ -153,15 +156,20 @@ def _tested(product: Products, rng: np.random.Generator, tests: Array, count: in
 
 def _without_full(rows: scipy.sparse.csr_array, full: Array) -> tuple[scipy.sparse.csr_array, Array, Array]:
     """Return the rows without those that are full, the longer list of these, and colors of the columns."""
-    m, k = rows.shape
+    k = rows.shape[1]
     counts = np.diff(rows.indptr)
     limit = min((share * k for least, share in FULL.items() if k >= least), default=k)
     if bool((counts > limit).any()):
         full = np.union1d(full, np.flatnonzero(counts > limit))
-        owner = np.repeat(np.arange(m), counts)
+        owner = _owners(rows)
         kept = ~np.isin(owner, full)
         rows = _csr(owner[kept], rows.indices[kept], rows.shape)
     return rows, full, colored(rows)
+
+
+def _owners(rows: scipy.sparse.csr_array) -> Array:
+    """Return the row of each entry."""
+    return np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
 
 
 def _csr(i: Array, j: Array, shape: tuple[int, int]) -> scipy.sparse.csr_array:

@@ -95,6 +95,7 @@ def polar(
     dtype: torch.dtype | None = None,
     floor: float = 1e-7,
     form: Form = "auto",
+    scale: float = 1.0,
 ) -> Tensor:
     """Return approximate polar factors by Newton-Schulz iterations ``X <- a X + b (X X^T) X + c (X X^T)^2 X``.
 
@@ -111,6 +112,7 @@ def polar(
         form: ``"matrix"`` steps with ``X``; ``"gram"`` steps with ``X X^T`` alone and multiplies ``X`` at the end, in
             float16 where the other would take bfloat16; ``"auto"`` takes the one with fewer multiplications in single
             and double precision, and ``X`` in half precision. Equal but for rounding.
+        scale: What to multiply the factors by.
 
     Returns:
         Shape and dtype of ``matrices``.
@@ -119,32 +121,63 @@ def polar(
         raise ValueError(f"a polar factor needs matrices, not shape {tuple(matrices.shape)}: reshape to [m, n] first")
     if matrices.numel() == 0:
         return matrices.clone()
-    # Dividing by the largest entry first keeps the sum of squares from overflowing or vanishing.
     x = matrices.to(torch.promote_types(matrices.dtype, torch.float32))
+    quintics = iteration.quintics(steps)
+    dtype, on_gram = _plan(matrices, quintics, dtype, form)
+    first, norms = None, _norms(x, iteration)
+    if norms is None:
+        x, first = _scaled(x, iteration, floor)
+    x = x.to(dtype).reshape(-1, *matrices.shape[-2:]).contiguous()
+    if norms is not None:
+        x = x.clone() if x.data_ptr() == matrices.data_ptr() else x
+        for member, norm in zip(
+            x.unbind(0), norms, strict=True
+        ):  # by numbers, since those do not promote half precision
+            member.mul_(1.0 / (iteration.margin * norm + floor))
+    if first is not None:
+        first = first.reshape(-1, *first.shape[-2:]).to(dtype)
+    with fast_products(x, x.numel() * min(x.shape[1:])):
+        x = iterate_gram(x, quintics, first, scale) if on_gram else _iterate(x, quintics, first, scale)
+    return x.reshape(matrices.shape).to(matrices.dtype)
+
+
+_PLAIN = 1e-12, 1e12
+"""Norms of matrices that are as well scaled after rounding, in any precision."""
+
+
+def _norms(x: Tensor, iteration: NewtonSchulz) -> list[float] | None:
+    """Return the Frobenius norms of matrices on a processor, if dividing by them is all the scaling that they need."""
+    if iteration.scaling != "frobenius" or x.device.type != "cpu" or torch.compiler.is_compiling():
+        return None
+    norms: list[float] = torch.linalg.vector_norm(x, dim=(-2, -1)).flatten().tolist()
+    plain = all(_PLAIN[0] < norm < _PLAIN[1] or norm == 0.0 for norm in norms)
+    return norms if plain else None
+
+
+def _scaled(x: Tensor, iteration: NewtonSchulz, floor: float) -> tuple[Tensor, Tensor | None]:
+    """Return matrices with spectral norms at most (about) one, and their Gram matrices where they come with them."""
+    # Dividing by the largest entry first keeps the sum of squares from overflowing or vanishing.
     largest = x.abs().amax((-2, -1), keepdim=True)
     largest = torch.where(largest == 0, 1.0, largest)
     x = x / largest
     tall = x.shape[-2] > x.shape[-1]
-    first = None
     if iteration.scaling == "aol":
         x, first = _scale_rows(x.mT if tall else x, floor / largest**2)
-        x = x.mT if tall else x
-    else:
-        x = x / (iteration.margin * torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True) + floor / largest)
-    quintics = iteration.quintics(steps)
-    dtype, on_gram = _plan(matrices, quintics, dtype, form)
-    x = x.to(dtype).reshape(-1, *matrices.shape[-2:]).contiguous()
-    if first is not None:
-        first = first.reshape(-1, *first.shape[-2:]).to(dtype)
-    with fast_products(x, x.numel() * min(x.shape[1:])):
-        x = iterate_gram(x, quintics, first) if on_gram else _iterate(x, quintics, first)
-    return x.reshape(matrices.shape).to(matrices.dtype)
+        return (x.mT if tall else x), first
+    return x / (iteration.margin * torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True) + floor / largest), None
 
 
-def _iterate(x: Tensor, quintics: Sequence[tuple[float, float, float]], first: Tensor | None) -> Tensor:
-    """Take the steps with ``X`` itself; ``first`` is its Gram matrix, if it is known. Writes to ``x``."""
+def _iterate(
+    x: Tensor, quintics: Sequence[tuple[float, float, float]], first: Tensor | None, scale: float = 1.0
+) -> Tensor:
+    """Take the steps with ``X`` itself, and multiply by ``scale``; ``first`` is its Gram matrix, if it is known.
+
+    Factors of products must be the same numbers in every call: oneDNN makes a kernel for each.
+    """
+    if not quintics:
+        return x * scale
     tall = x.shape[-2] > x.shape[-1]
-    spare = torch.empty_like(x)
+    held = [torch.empty_like(x) for _ in range(min(2, len(quintics)))]  # ``x`` itself may be the caller's
     gram = x.new_empty(x.shape[0], min(x.shape[1:]), min(x.shape[1:]))
     if first is not None:
         gram.copy_(first)
@@ -153,8 +186,8 @@ def _iterate(x: Tensor, quintics: Sequence[tuple[float, float, float]], first: T
         if step or first is None:
             torch.bmm(*((x.mT, x) if tall else (x, x.mT)), out=gram)
         torch.baddbmm(gram, gram, gram, beta=b, alpha=c, out=polynomial)
-        torch.baddbmm(x, *((x, polynomial) if tall else (polynomial, x)), beta=a, out=spare)
-        x, spare = spare, x
+        by = scale if step + 1 == len(quintics) else 1.0
+        x = torch.baddbmm(x, *((x, polynomial) if tall else (polynomial, x)), beta=a * by, alpha=by, out=held[step % 2])
     return x
 
 

@@ -13,7 +13,7 @@ _NEGATIVE = 0.25
 """How far below zero rounding may push an eigenvalue of the Gram matrix before the iteration starts afresh."""
 
 
-def iterate_gram(x: Tensor, quintics: Sequence[Quintic], first: Tensor | None = None) -> Tensor:
+def iterate_gram(x: Tensor, quintics: Sequence[Quintic], first: Tensor | None = None, scale: float = 1.0) -> Tensor:
     """Return ``Q X`` where ``Q`` multiplies out all the polynomials ``a I + b R + c R^2`` of the Gram matrices ``R``.
 
     ``X <- (a I + b R + c R^2) X`` with ``R = X X^T`` changes the Gram matrix to ``Z R Z`` with ``Z = a I + b R + c
@@ -28,6 +28,7 @@ def iterate_gram(x: Tensor, quintics: Sequence[Quintic], first: Tensor | None = 
         x: Shape ``[batch, m, n]``, spectral norms at most (about) one; the shorter side is iterated on.
         quintics: Coefficients ``(a, b, c)``, one triple per step.
         first: The Gram matrices of the shorter side, if they are known.
+        scale: What to multiply the result by.
 
     Returns:
         Shape ``[batch, m, n]``.
@@ -52,7 +53,9 @@ def iterate_gram(x: Tensor, quintics: Sequence[Quintic], first: Tensor | None = 
         if step + 1 < len(quintics) and step + 1 not in fresh:
             torch.bmm(gram, z, out=spare)
             torch.bmm(z, spare, out=gram)
-    return _multiply(x, product, tall) if begun else x
+    if not begun:
+        return x * scale
+    return _multiply(x, product if scale == 1.0 else product.mul_(scale), tall)
 
 
 def restarts(quintics: Sequence[Quintic], dtype: torch.dtype) -> frozenset[int]:

@@ -55,6 +55,9 @@ def asymmetry(matrix: scipy.sparse.csr_array, limit: float = math.inf) -> float:
     Args:
         matrix: With sorted indices and no duplicates.
         limit: Beyond it the search ends with what was found.
+
+    Returns:
+        The asymmetry.
     """
     if matrix.shape[0] != matrix.shape[1]:
         return math.inf

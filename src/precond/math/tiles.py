@@ -8,12 +8,20 @@ import torch
 from torch import Tensor
 
 
-def tile_sides(dims: Sequence[int], size: int) -> tuple[tuple[int, int], ...]:
+def tile_sides(dims: Sequence[int], size: int, longest: int | None = None) -> tuple[tuple[int, int], ...]:
     """Return for each axis the number of tiles and their length: as few and as even as ``size`` allows.
 
     The last tile of an axis overhangs by less than the number of tiles when the axis cannot be divided evenly.
+
+    Args:
+        dims: Lengths of the axes.
+        size: Longest side of a tile.
+        longest: Axes longer than this are not cut; ``None`` cuts all.
+
+    Returns:
+        Pairs.
     """
-    counts = [max(1, -(-dim // size)) for dim in dims]
+    counts = [1 if longest is not None and dim > longest else max(1, -(-dim // size)) for dim in dims]
     return tuple((count, -(-dim // count)) for dim, count in zip(dims, counts, strict=True))
 
 

@@ -78,7 +78,7 @@ def forward(
 
 
 def turn(p: Rows, z: Rows, rho: Array, product: Array, floor: Array) -> None:
-    """Replace ``p`` by ``z + beta p`` with ``beta = product / rho``, zero where ``rho <= floor``; ``rho`` by ``product``.
+    """Replace ``p`` by ``z + beta p``, ``beta = product / rho`` or zero where ``rho <= floor``; ``rho`` by ``product``.
 
     Args:
         p: Directions.
@@ -114,9 +114,7 @@ def subtract(r: Rows, alpha: Array, q: Rows) -> None:
         _kernels().subtract(r, alpha, q)
 
 
-def move(
-    x: Rows, r: Rows, alpha: Array, p: Rows, omega: Array, h: Rows, t: Rows, shadow: Rows
-) -> tuple[Array, Array]:
+def move(x: Rows, r: Rows, alpha: Array, p: Rows, omega: Array, h: Rows, t: Rows, shadow: Rows) -> tuple[Array, Array]:
     """Add ``alpha p + omega h`` to ``x``, take ``omega t`` from ``r``, and return ``shadow^H r`` and ``||r||``.
 
     Args:

@@ -23,14 +23,25 @@ def weighted_gram(matrix: Tensor, weights: Tensor) -> Tensor:
     total = torch.zeros(n, n, dtype=torch.float64, device=matrix.device)
     rows = max(1, BLOCK // max(1, n * matrix.element_size()))
     for first in range(0, m, rows):
-        part, w = matrix[first : first + rows], weights[first : first + rows]
-        part = part if part.layout is torch.strided else part.to_dense()
+        part, w = _rows(matrix, first, min(m, first + rows)), weights[first : first + rows]
         for sign, chosen in ((1, w > 0), (-1, w < 0)):
             if bool(chosen.all()):
                 total += sign * _square(part * w.abs().sqrt().to(part.dtype)[:, None])
             elif bool(chosen.any()):
                 total += sign * _square(part[chosen] * w[chosen].abs().sqrt().to(part.dtype)[:, None])
     return total
+
+
+def _rows(matrix: Tensor, first: int, last: int) -> Tensor:
+    """Return some rows of a matrix, dense."""
+    if matrix.layout is torch.strided:
+        return matrix[first:last]
+    starts = matrix.crow_indices()[first : last + 1]
+    begin, end = int(starts[0]), int(starts[-1])
+    some = torch.sparse_csr_tensor(
+        starts - begin, matrix.col_indices()[begin:end], matrix.values()[begin:end], (last - first, matrix.shape[1])
+    )
+    return some.to_dense()
 
 
 def _square(rows: Tensor) -> Tensor:

@@ -5,5 +5,6 @@ from precond.operators.dense import DenseOperator
 from precond.operators.function import FunctionOperator
 from precond.operators.gram import GramOperator
 from precond.operators.sparse import SparseOperator
+from precond.operators.toeplitz import ToeplitzOperator
 
-__all__ = ["DenseOperator", "FunctionOperator", "GramOperator", "SparseOperator", "as_operator"]
+__all__ = ["DenseOperator", "FunctionOperator", "GramOperator", "SparseOperator", "ToeplitzOperator", "as_operator"]

@@ -66,9 +66,7 @@ class Compressor:
 
     def learn(self, operator: Operator) -> bool:
         """Add the entries of an operator to the pattern; return whether it is sparse enough to be recovered."""
-        found = find_pattern(
-            lambda v: _products(operator, v), operator.shape, symmetric=self.symmetric, seed=self.seed
-        )
+        found = find_pattern(lambda v: _products(operator, v), operator.shape, symmetric=self.symmetric, seed=self.seed)
         if found is None:
             self.pattern = None
             return False

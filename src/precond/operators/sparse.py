@@ -120,4 +120,3 @@ def _product(matrix: scipy.sparse.csc_array, x: Tensor) -> Tensor:
     for row, vector in zip(out, vectors, strict=True):
         row[:] = matrix @ vector
     return torch.from_numpy(out)
-

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from precond.core import Evidence, Method, Turned
 from precond.math.products import fast_products, multiplies_bfloat16
+from precond.optim.fused import adam_within
 
 if TYPE_CHECKING:
     from precond.optim.slab import SlabState
@@ -32,17 +33,21 @@ class Core:
     direct: Stage
 
 
-def plain(method: Method, turned: Turned[Any] | None) -> Core:
+def plain(method: Method, turned: Turned[Any] | None, *, fuse: bool = True) -> Core:
     """Return the core of a method that runs as it is written.
 
     Args:
         method: The method.
         turned: Its preconditioner, if the momentum is averaged in its coordinates.
+        fuse: Take what is one kernel as one kernel; compilers have their own.
 
     Returns:
         The core.
     """
     preconditioner = method.preconditioner
+    within = adam_within(method, turned) if fuse else None
+    if within is not None:
+        return _within(method, turned, within)
 
     def absorb(state: SlabState, signal: Tensor, evidence: Evidence) -> Tensor:
         if turned is None:
@@ -59,6 +64,21 @@ def plain(method: Method, turned: Turned[Any] | None) -> Core:
         else:
             direction = turned.leave(state.preconditioner, turned.apply_within(state.preconditioner, averaged))
         return push(method.smoothing, state, "smoothing", direction, evidence)
+
+    return Core(absorb, direct)
+
+
+def _within(method: Method, turned: Any, adam: Callable[[Any, Any, Tensor], Tensor]) -> Core:
+    """Return the core of a method that is Adam in the coordinates of a basis."""
+
+    def absorb(state: SlabState, signal: Tensor, evidence: Evidence) -> Tensor:
+        signal = turned.enter(state.preconditioner, signal)
+        turned.basis.observe(state.preconditioner.basis, evidence)
+        return signal
+
+    def direct(state: SlabState, signal: Tensor, evidence: Evidence) -> Tensor:
+        direction = adam(state.preconditioner, state.filters["momentum"], signal)
+        return push(method.smoothing, state, "smoothing", turned.leave(state.preconditioner, direction), evidence)
 
     return Core(absorb, direct)
 

@@ -103,7 +103,7 @@ class FlatSlab(Slab):
 
     # --- stepping -----------------------------------------------------------------------------------------------
 
-    def count(self, state: SlabState, members: Sequence[int]) -> None:
+    def count(self, state: SlabState, members: Sequence[int], without: Sequence[int] = ()) -> None:
         """Count a gradient of the whole."""
         super().count(state, range(len(self.params)))
 

@@ -2,7 +2,8 @@
 
 An entry computes what the parts compute, on the same state, to rounding; tests hold it to that. AdamW and SGD are one
 kernel of PyTorch's. Lion and Adan write into state and scratch what their parts must hand to one another as new
-tensors, and finish one large tensor before they begin the next, so that it is read from a cache after the first pass.
+tensors, borrow a kernel for the last passes, and finish a portion of a tensor before they begin the next, so that it is
+read from a cache after the first pass.
 A method without an entry takes the ordinary path, and so does one with something in a slot that the entry does not
 know.
 """
@@ -25,6 +26,7 @@ from precond.filters.lion import Interpolation
 from precond.preconditioners.diagonal import Diagonal
 from precond.preconditioners.identity import Identity
 from precond.preconditioners.observing import Observing
+from precond.preconditioners.rotate import Rotate
 from precond.preconditioners.sign import Sign
 from precond.steps.decay import Coupled, Decoupled, Proximal
 from precond.steps.scaled import Scaled
@@ -50,12 +52,31 @@ class Moved:
     momentum: Any
     previous: Tensor | None = None
 
+    @property
+    def device(self) -> torch.device:
+        """Where all of it lives."""
+        return self.params[0].device
 
-Step = Callable[[Moved, Any, float], None]
+
+Step = Callable[[Moved, Any, float], Any]
 """Takes one step with a learning rate (a number or a tensor) and a weight decay."""
 
 
-def fused_step(method: Method) -> Step | None:
+@dataclasses.dataclass(frozen=True)
+class Fused:
+    """A whole step.
+
+    Attributes:
+        run: Takes it.
+        checks: Whether it leaves parameters alone whose gradients are not finite, and returns their positions; else
+            gradients must be finite.
+    """
+
+    run: Step
+    checks: bool = False
+
+
+def fused_step(method: Method) -> Fused | None:
     """Return the fused step of a method, if there is one."""
     if method.estimator is not None or method.smoothing is not None or method.clip is not None:
         return None
@@ -67,16 +88,26 @@ def fused_step(method: Method) -> Step | None:
     step = None if entry is None else entry(method)
     if step is None or not isinstance(method.step, Scaled):
         return step
-    whole, by = step, method.step.by  # a constant multiple of the learning rate, which weight decay sees too
-    return lambda moved, lr, decay: whole(moved, lr * by, decay)
+    whole, by = step.run, method.step.by  # a constant multiple of the learning rate, which weight decay sees too
+    return dataclasses.replace(step, run=lambda moved, lr, decay: whole(moved, lr * by, decay))
 
 
-def fits(tensors: list[Tensor], dtype: torch.dtype) -> bool:
+def fits(tensors: Sequence[Tensor], dtype: torch.dtype) -> bool:
     """Whether a kernel may walk through these tensors side by side with contiguous state of this dtype."""
     return all(tensor.dtype == dtype and tensor.is_contiguous() for tensor in tensors)
 
 
-def _adamw(method: Method) -> Step | None:
+def surely_finite(tensors: Sequence[Tensor]) -> bool:
+    """Whether every entry of these tensors of one shape is finite, from one sum: huge entries may be taken for bad."""
+    if tensors[0].numel() <= _SMALL:
+        total = torch.stack(list(tensors)).sum()
+    else:
+        sums = [tensor.sum() for tensor in tensors]
+        total = sums[0] if len(sums) == 1 else torch.stack(sums).sum()
+    return math.isfinite(total.item())
+
+
+def _adamw(method: Method) -> Fused | None:
     average, squares = method.momentum, method.preconditioner
     assert isinstance(average, EMA)
     assert isinstance(squares, Diagonal)
@@ -93,10 +124,10 @@ def _adamw(method: Method) -> Step | None:
             beta1=average.beta, beta2=squares.beta, weight_decay=decay, eps=squares.eps, amsgrad=False, maximize=False,
         )  # fmt: skip
 
-    return step
+    return Fused(step)
 
 
-def _sgd(method: Method) -> Step | None:
+def _sgd(method: Method) -> Fused | None:
     ball = method.momentum
     if isinstance(ball, HeavyBall) and ball.dampening:
         return None
@@ -109,40 +140,70 @@ def _sgd(method: Method) -> Step | None:
             nesterov=nesterov, maximize=False, is_first_step=False,
         )  # fmt: skip
 
-    return step
+    return Fused(step)
 
 
 _SMALL = 2**14
 """Entries of a tensor up to which the members of a slab take each pass together, to save calls."""
+_PORTION = 2**18
+"""Entries of a longer tensor that take all passes before the next ones take any, so that caches hold them."""
 
 
-def _in_turn(*lists: Sequence[Any]) -> Iterator[Sequence[Sequence[Any]]]:
-    """Yield the lists whole when their tensors are small, else one position after the other."""
-    if lists[0][0].numel() <= _SMALL:
-        yield lists
-    else:
-        for position in range(len(lists[0])):
-            yield [values[position : position + 1] for values in lists]
+def _in_turn(*lists: Sequence[Any]) -> Iterator[tuple[Sequence[int], Sequence[Sequence[Any]]]]:
+    """Yield positions and their tensors: all of them when they are small, else portions of one after the other."""
+    length = lists[0][0].numel()
+    if length <= _SMALL:
+        yield range(len(lists[0])), lists
+        return
+    for position in range(len(lists[0])):
+        whole = [values[position] for values in lists]
+        if length <= _PORTION:
+            yield (position,), [(tensor,) for tensor in whole]
+        else:
+            flat = [tensor.view(-1).split(_PORTION) for tensor in whole]
+            for portions in zip(*flat, strict=True):
+                yield (position,), [(portion,) for portion in portions]
 
 
-def _lion(method: Method) -> Step | None:
+def _lion(method: Method) -> Fused | None:
     mix, sign, shrink = method.momentum, method.preconditioner, method.decay
     assert isinstance(mix, Interpolation)
     assert isinstance(sign, Sign)
     assert isinstance(shrink, Decoupled)
     beta1, beta2, size = mix.beta1, mix.beta2, sign.size
 
-    def step(moved: Moved, lr: Any, decay: float) -> None:
-        for params, grads, averages in _in_turn(moved.params, moved.grads, moved.scatter(moved.momentum.average)):
-            signs = torch._foreach_lerp(grads, averages, beta1)
+    def step(moved: Moved, lr: Any, decay: float) -> list[int]:
+        averages = moved.scatter(moved.momentum.average)
+        if moved.params[0].numel() <= _SMALL and surely_finite(moved.grads):
+            signs = torch._foreach_lerp(moved.grads, averages, beta1)
             torch._foreach_sign_(signs)
-            torch._foreach_lerp_(averages, grads, 1.0 - beta2)
-            shrink.move(params, signs, lr * size, decay / size)
+            torch._foreach_lerp_(averages, moved.grads, 1.0 - beta2)
+            shrink.move(moved.params, signs, lr * size, decay / size)
+            return []
+        lists = (moved.params, moved.grads, averages)
+        return [position for position, whole in enumerate(zip(*lists, strict=True)) if not one(*whole, lr, decay)]
 
-    return step
+    def one(param: Tensor, gradient: Tensor, average: Tensor, lr: Any, decay: float) -> bool:
+        """Move one parameter, unless its gradient is not finite; the mixture shows that, while it is in a cache."""
+        if param.numel() > _PORTION:
+            if not (surely_finite((gradient,)) or bool(gradient.isfinite().all())):
+                return False
+            portions = zip(*(tensor.view(-1).split(_PORTION) for tensor in (param, gradient, average)), strict=True)
+        else:
+            portions = iter([(param, gradient, average)])
+        for part, new, old in portions:
+            mixed = torch.lerp(new, old, beta1)
+            known = part is not param or surely_finite((mixed,))
+            if not (known or bool(gradient.isfinite().all())):
+                return False
+            old.lerp_(new, 1.0 - beta2)
+            shrink.move([part], [mixed.sign_()], lr * size, decay / size)
+        return True
+
+    return Fused(step, checks=True)
 
 
-def _adan(method: Method) -> Step | None:
+def _adan(method: Method) -> Fused | None:
     ball, squares, shrink = method.momentum, method.preconditioner, method.decay
     assert isinstance(ball, DifferenceMomentum)
     assert isinstance(squares, Observing)
@@ -152,7 +213,6 @@ def _adan(method: Method) -> Step | None:
         return None
     if not root.debias or root.beta >= 1.0 or root.eps_first:
         return None
-    decays = ball.beta1, ball.beta2, root.beta
 
     def step(moved: Moved, lr: Any, decay: float) -> None:
         moved.momentum.steps.add_(1)
@@ -160,13 +220,14 @@ def _adan(method: Method) -> Step | None:
         assert moved.previous is not None
         stacked = (moved.previous, moved.momentum.average, moved.momentum.difference)
         lists = [moved.scatter(s) for s in (*stacked, moved.preconditioner.inner.second_moment)]
-        counts = zip(moved.momentum.steps.tolist(), moved.preconditioner.inner.steps.tolist(), strict=True)
-        for params, grads, *state, ages in _in_turn(moved.params, moved.grads, *lists, list(counts)):
-            if len(set(ages)) == 1:
-                portion(params, grads, *state, ages[0], lr, decay)
+        counts = moved.preconditioner.inner.steps.to(torch.float32).unbind(0)
+        ages = list(zip(moved.momentum.steps.tolist(), moved.preconditioner.inner.steps.tolist(), strict=True))
+        for positions, tensors in _in_turn(moved.params, moved.grads, *lists):
+            if len({ages[position] for position in positions}) == 1:
+                portion(*tensors, [counts[position] for position in positions], ages[positions[0]], lr, decay)
             else:  # members of different ages have different bias corrections
-                for i, age in enumerate(ages):
-                    portion(*([v[i]] for v in (params, grads, *state)), age, lr, decay)
+                for i, position in enumerate(positions):
+                    portion(*([v[i]] for v in tensors), [counts[position]], ages[position], lr, decay)
 
     def portion(
         params: Any,
@@ -175,11 +236,12 @@ def _adan(method: Method) -> Step | None:
         average: Any,
         difference: Any,
         second: Any,
+        counts: Any,
         age: Any,
         lr: Any,
         decay: float,
     ) -> None:
-        c1, c2, c3 = (1.0 - b ** max(1, n) for b, n in zip(decays, (age[0], age[0], age[1]), strict=True))
+        c1, c2 = (1.0 - b ** max(1, age[0]) for b in (ball.beta1, ball.beta2))
         if age[0] == 1:
             torch._foreach_copy_(previous, grads)
         for before, now in zip(previous, grads, strict=True):
@@ -188,21 +250,59 @@ def _adan(method: Method) -> Step | None:
         torch._foreach_lerp_(difference, previous, 1.0 - ball.beta2)
         for change, now in zip(previous, grads, strict=True):
             torch.add(now, change, alpha=ahead.beta, out=change)
-        torch._foreach_mul_(second, root.beta)
-        torch._foreach_addcmul_(second, previous, previous, 1.0 - root.beta)
+        # With decay 1/2, AdamW's kernel averages what it is given as average and as gradient x: where the average is
+        # m + (b2 c1 / c2) v - x, it moves along m / c1 + b2 v / c2, but for a factor on the learning rate.
+        averages = torch._foreach_add(average, difference, alpha=ball.beta2 * c1 / c2)
+        torch._foreach_sub_(averages, previous)
+        factor = 2.0 * (1.0 - 0.5 ** age[1]) / c1
+        torch._fused_adamw_(
+            params, previous, averages, second, [], counts, lr=lr * factor / (1.0 + lr * decay), beta1=0.5,
+            beta2=root.beta, weight_decay=decay / factor, eps=root.eps, amsgrad=False, maximize=False,
+        )  # fmt: skip
         torch._foreach_copy_(previous, grads)
-        # (m / c1 + b2 v / c2) / (sqrt(n / c3) + eps) = (sqrt(c3) / c1) (m + (b2 c1 / c2) v) / (sqrt(n) + eps sqrt(c3))
-        denominators = torch._foreach_sqrt(second)
-        torch._foreach_add_(denominators, root.eps * math.sqrt(c3))
-        updates = torch._foreach_add(average, difference, alpha=ball.beta2 * c1 / c2)
-        torch._foreach_div_(updates, denominators)
-        scale = math.sqrt(c3) / c1
-        shrink.move(params, updates, lr * scale, decay / scale)
 
-    return step
+    return Fused(step)
 
 
-_TABLE: dict[tuple[type, type, type], Callable[[Method], Step | None]] = {
+def adam_within(method: Method, turned: Any) -> Callable[[Any, Any, Tensor], Tensor] | None:
+    """Return Adam in turning coordinates as one kernel, if that is what a method is: SOAP.
+
+    Args:
+        method: The method.
+        turned: Its preconditioner, if the momentum is averaged in its coordinates.
+
+    Returns:
+        From the states of the preconditioner and the momentum, and a gradient in these coordinates, to the direction in
+        them; absorbs the gradient into both averages. The basis must observe by itself.
+    """
+    average = method.momentum
+    if not isinstance(turned, Rotate) or not isinstance(turned.inner, Diagonal) or not isinstance(average, EMA):
+        return None
+    squares = turned.inner
+    if method.storage.encodes or not (average.debias and squares.debias) or squares.beta >= 1.0:
+        return None
+
+    def direct(preconditioner: Any, momentum: Any, within: Tensor) -> Tensor:
+        state = preconditioner.inner
+        momentum.steps.add_(1)
+        state.steps.add_(1)
+        direction = torch.zeros_like(state.second_moment)
+        within = within.to(direction.dtype).contiguous()
+        lists = [tensor.unbind(0) for tensor in (direction, within, momentum.average, state.second_moment)]
+        counts, ages = state.steps.to(torch.float32).unbind(0), state.steps.tolist()
+        for age in set(ages):  # members of different ages have different bias corrections
+            chosen = [[values[i] for i, n in enumerate(ages) if n == age] for values in (*lists, counts)]
+            root = math.sqrt(1.0 - squares.beta ** max(1, age)) if squares.eps_first else 1.0
+            torch._fused_adamw_(
+                *chosen[:4], [], chosen[4], lr=-1.0, beta1=average.beta, beta2=squares.beta, weight_decay=0.0,
+                eps=squares.eps / root, amsgrad=False, maximize=False,
+            )  # fmt: skip
+        return direction
+
+    return direct
+
+
+_TABLE: dict[tuple[type, type, type], Callable[[Method], Fused | None]] = {
     (EMA, Diagonal, Decoupled): _adamw,
     (Interpolation, Sign, Decoupled): _lion,
     (DifferenceMomentum, Observing, Proximal): _adan,

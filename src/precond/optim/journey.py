@@ -13,7 +13,7 @@ from precond.core import Distributor, Duty, Method, Need, Shared
 from precond.optim.checks import dense
 from precond.optim.layout import Layout
 from precond.optim.replay import Seen
-from precond.optim.slab import working_dtype
+from precond.optim.slab import Slab, working_dtype
 from precond.optim.walk import Contribution, Heading, Walk, Walker
 
 
@@ -44,9 +44,12 @@ class Journey:
             seen: What this process evaluated beside the gradients that its parameters carry.
         """
         layout = self.layout
-        seen = self._collect(seen)
+        slabs, params = self._rush()
+        if not slabs:
+            return
+        seen = self._collect(seen, params)
         waiting: dict[tuple[int, int], list[tuple[Walk, Contribution]]] = {}
-        for slab in layout.slabs:
+        for slab in slabs:
             walk = self.walker.advance(slab, self.groups[slab.group], seen)
             contribution = self._follow(walk, None)
             if contribution is not None:  # the slab waits for what the others contribute
@@ -55,12 +58,20 @@ class Journey:
             self._agree(params, waiting.get(key, []))
         self._deliver()
 
-    def _collect(self, seen: Seen) -> Seen:
-        """Return all that is worked on here, once the processes have agreed on it."""
+    def _rush(self) -> tuple[Sequence[Slab], Sequence[Tensor]]:
+        """Let the slabs go that need neither others nor one another; return those that are left, and what they hold."""
+        layout, groups = self.layout, self.groups
+        if not self.distributor.alone or layout.clips:
+            return layout.slabs, layout.params
+        left = [slab for slab in layout.slabs if not self.walker.rush(slab, groups[slab.group])]
+        return left, [param for slab in left for param in slab.params]
+
+    def _collect(self, seen: Seen, params: Sequence[Tensor]) -> Seen:
+        """Return all that is worked on here of some parameters, once the processes have agreed on it."""
         layout, distributor = self.layout, self.distributor
         if layout.needs_loss:
             seen = dataclasses.replace(seen, loss=distributor.average(seen.loss))
-        agreed = distributor.agree(layout.params)
+        agreed = distributor.agree(params)
         self.walker.leave_out(agreed.dropped)
         self._held = {param: distributor.held(param) for param in agreed.parts}
         lookback = None if seen.lookback is None else {param: _held(v) for param, v in seen.lookback.items()}

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Distributor, Duty, IncompatibleError, Method, Need, Scope, Shared, Tenant, named_tensors
+from precond.optim.adjustable import skeleton
 from precond.optim.flat import FlatSlab
 from precond.optim.fused import fused_step
 from precond.optim.rules import Rule
@@ -53,6 +54,20 @@ class Layout:
             if isinstance(method.step, Shared):
                 result.setdefault((self.groups[param], id(method)), []).append(param)
         return result
+
+    def follow(self, methods: Mapping[Tensor, Method]) -> bool:
+        """Let parameters follow other methods, if these differ from theirs in real numbers alone; return whether."""
+        pairs = {
+            (id(self.methods[param]), id(method)): (self.methods[param], method) for param, method in methods.items()
+        }
+        if any(skeleton(before) != skeleton(after) for before, after in pairs.values()):
+            return False
+        self.methods.update(methods)
+        self.__dict__.pop("agreeing", None)
+        for slab in self.slabs:
+            if slab.params[0] in methods:
+                slab.follow(methods[slab.params[0]])
+        return True
 
     @functools.cached_property
     def clips(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -10,8 +11,9 @@ from torch import Tensor
 
 from precond.core import BadInputError, Distributor, Method, Need, Route, Work, named_tensors
 from precond.distributors.choose import choose
-from precond.optim.checks import check_closure, check_method, check_parameter, check_rate
 from precond.math.heap import keep_freed_memory
+from precond.optim.adjustable import Adjustable
+from precond.optim.checks import check_closure, check_method, check_parameter, check_rate
 from precond.optim.journey import Journey
 from precond.optim.layout import Layout, lay_out, named
 from precond.optim.probe import probed
@@ -19,6 +21,8 @@ from precond.optim.replay import Replay, Seen, looked_back, remember, remembered
 from precond.optim.rules import Rule
 from precond.optim.slab import Slab
 from precond.optim.walk import Walker
+
+logger = logging.getLogger(__name__)
 
 
 class Optimizer(torch.optim.Optimizer):
@@ -37,15 +41,17 @@ class Optimizer(torch.optim.Optimizer):
         params: Parameters, named parameters, or parameter groups as for any torch optimizer, or what
             `precond.optim.groups_for` made of a network. A group may carry its own ``"method"``, and the ``"role"``
             of its tensors.
-        method: The method, or a route that chooses one by name and shape. May be left out where every group has one.
+        method: The method, or a route that chooses one by name and shape; or a recipe some of whose numbers each group
+            may have of its own (`Adjustable`). May be left out where every group has one.
         lr: Learning rate, per group; schedulers act on it.
         weight_decay: Decay factor, per group; what it multiplies is the method's ``decay``.
         distributor: Where the parameters live and who computes them: ``"auto"`` for DTensors and for parameters that
             this process has alone, ``DataParallel()`` for copies in several processes.
         compile: Compile the work between refreshes with `torch.compile`, at the first steps of each slab; a string
             names the backend, ``True`` stands for ``"inductor"``. Results agree to rounding. Nothing is compiled again
-            when the learning rate, the decay or the refresh interval change, or when gradients are missing. Steps that
-            are one fused kernel already, and refreshes, are not compiled.
+            when the learning rate, the decay or the refresh interval change, or when gradients are missing; but it is
+            when a group gets another momentum. Steps that are one fused kernel already, and refreshes, are not
+            compiled.
 
     Attributes:
         work: Counted work: applies, refreshes (with their seconds), failures, skipped gradients.
@@ -54,7 +60,7 @@ class Optimizer(torch.optim.Optimizer):
     def __init__(
         self,
         params: Any,
-        method: Method | Route | None = None,
+        method: Method | Route | Adjustable | None = None,
         *,
         lr: float | Tensor = 1e-3,
         weight_decay: float = 0.0,
@@ -75,7 +81,8 @@ class Optimizer(torch.optim.Optimizer):
         self._layout: Layout | None = None
         self._known: set[int] = set()
         self._reported: set[str] = set()
-        super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
+        own = method.defaults if isinstance(method, Adjustable) else {}
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, **own})
         if self.distributor.eager and not any(param.is_meta for param in self._params()):
             self._build()  # so that a checkpoint can be loaded into what is there
 
@@ -114,6 +121,7 @@ class Optimizer(torch.optim.Optimizer):
     def _build(self) -> Layout:
         """Lay out the slabs anew, keeping the states that the parameters have."""
         keep_freed_memory()
+        self._renew()
         distributor = self.distributor
         layout = lay_out(self.param_groups, self._rules, self.state, distributor, self._backend)
         for slab in layout.slabs:
@@ -134,16 +142,29 @@ class Optimizer(torch.optim.Optimizer):
         return layout
 
     def _current_layout(self) -> Layout:
-        layout = self._layout
+        layout, changed = self._layout, self._renew()
         if layout is None or any(slab.moved() for slab in layout.slabs):
+            return self._build()
+        if changed and not layout.follow(changed):
             return self._build()
         eager = self.distributor.eager
         for group in self.param_groups:
             for param in group["params"]:
+                if id(param) in self._known:
+                    continue
                 joins = param.requires_grad if eager else param.grad is not None
-                if joins and id(param) not in self._known and param.numel():
+                if joins and param.numel():
                     return self._build()
         return layout
+
+    def _renew(self) -> dict[Tensor, Method]:
+        """Let rules follow the numbers of their groups; return the new methods of parameters that have others now."""
+        changed: dict[Tensor, Method] = {}
+        for group, rule in zip(self.param_groups, self._rules, strict=True):
+            if rule.renew(group):
+                changed |= {param: rule.method_for(name, param) for name, param in named(group)}
+        known = {} if self._layout is None else self._layout.methods
+        return {param: method for param, method in changed.items() if param in known}
 
     # --- stepping -----------------------------------------------------------------------------------------------
 
@@ -205,6 +226,12 @@ class Optimizer(torch.optim.Optimizer):
         """Load what ``state_dict`` saved, in the precision it was saved in.
 
         Parameters are matched by name when both sides were given named parameters, else by position.
+
+        Args:
+            state_dict: What `state_dict` returned.
+
+        Raises:
+            BadInputError: A state has the shape of another parameter, or of other settings. What is lacking is logged.
         """
         seen: dict[str, Any] = {}
 
@@ -223,7 +250,15 @@ class Optimizer(torch.optim.Optimizer):
                     values = seen["state"][key].items()
                     self.state[param] = {name: v.to(param.device, copy=True) for name, v in values}
         self._layout = None
+        loaded = {param: set(values) for param, values in self.state.items() if values}
         self._build()
+        lacking = {param: self.state[param].keys() - names for param, names in loaded.items()}
+        names = sorted(set().union(*lacking.values()))
+        if names:
+            logger.warning(
+                "the loaded state of %d of %d parameters lacks %s, which start afresh: it was saved by another method, "
+                "or with other settings", sum(map(bool, lacking.values())), len(loaded), ", ".join(names),
+            )  # fmt: skip
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what pickling and copying need; slabs are rebuilt."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from precond.core import BadInputError, Constant, Filter, Method, Route, Scope
 from precond.filters.per_matrix import FilterPerMatrix
 from precond.math.stacks import Stack
+from precond.optim.adjustable import Adjustable
 from precond.preconditioners.per_matrix import PerMatrix
 from precond.steps.per_matrix import per_matrix
 from precond.steps.scaled import Scaled
@@ -42,14 +43,16 @@ class Rule:
             raise BadInputError(f"unknown role {role!r}: one of {', '.join(MATRICES + ENTRIES)}")
         self.method, self.role, self.stack = method, role, stack
         self._made: list[tuple[Method, Method]] = []
+        self._source: Adjustable | None = None
+        self._settings: tuple[Any, ...] = ()
 
     @classmethod
-    def of(cls, group: Mapping[str, Any], default: Method | Route | None) -> Rule:
+    def of(cls, group: Mapping[str, Any], default: Method | Route | Adjustable | None) -> Rule:
         """Return the rule of a parameter group, whose keys ``"method"``, ``"role"`` and ``"stack"`` it reads.
 
         Args:
             group: The group.
-            default: The method of groups that have none.
+            default: The method of groups that have none, or what makes it from the numbers of a group.
 
         Returns:
             The rule.
@@ -58,11 +61,25 @@ class Rule:
             BadInputError: There is no method, or the role is not known.
         """
         method, stack = group.get("method", default), group.get("stack")
+        source, settings = None, ()
+        if isinstance(method, Adjustable):
+            source, settings = method, method.settings(group)
+            method = source.method(settings)
         if not isinstance(method, Method | Route):
             raise BadInputError(
                 f"method must be a Method or a Route, not {type(method).__name__}; build one with precond.recipes"
             )
-        return cls(method, group.get("role", ""), None if stack is None else Stack(*stack))
+        rule = cls(method, group.get("role", ""), None if stack is None else Stack(*stack))
+        rule._source, rule._settings = source, settings
+        return rule
+
+    def renew(self, group: Mapping[str, Any]) -> bool:
+        """Follow the numbers of the group, and return whether they have changed."""
+        if self._source is None or (settings := self._source.settings(group)) == self._settings:
+            return False
+        self.method = self._source.method(settings)
+        self._settings, self._made = settings, []
+        return True
 
     def method_for(self, name: str, param: Tensor) -> Method:
         """Return the method of one tensor; the same object for all that follow the same."""

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from precond.core import Evidence, Health, Method, Need, Turned, map_tensors, named_tensors, put_to_rest
+from precond.core import BadInputError, Evidence, Health, Method, Need, Turned, map_tensors, named_tensors, put_to_rest
 from precond.optim.awake import Awake
 from precond.optim.core import compiled, plain
 from precond.optim.fused import fused_step
@@ -129,11 +129,18 @@ class Slab:
         self.offsets = list(offsets)
         self.steps = [0] * len(params)
         self.clock = 0
+        self._backend = backend
+        self.follow(method)
+        self._awake: Awake | None = None
+        self._pieces: dict[int, list[Tensor]] = {}
+
+    def follow(self, method: Method) -> None:
+        """Take steps by this method from now on, whose state must have the form of that of the one before."""
+        self.method = method
         self.turned = turned_momentum(method)
         self.fused = fused_step(method)
-        self.plain = plain(method, self.turned)
-        self.core = self.plain if backend is None else compiled(self.plain, method, self.device, backend)
-        self._awake: Awake | None = None
+        self.plain = plain(method, self.turned, fuse=self._backend is None)
+        self.core = self.plain if self._backend is None else compiled(self.plain, method, self.device, self._backend)
 
     def named_views(self, member: int) -> dict[str, Tensor]:
         """Return one parameter's state by dotted names, as views into the stacked tensors."""
@@ -142,8 +149,18 @@ class Slab:
     def restore(self, member: int, values: dict[str, Tensor]) -> None:
         """Copy one parameter's saved state into the stacked tensors; values of other names are left out."""
         for name, tensor in named_tensors(self.state):
-            if short_name(name) in values:
-                tensor[member].copy_(values[short_name(name)])
+            value = values.get(short_name(name))
+            if value is None:
+                continue
+            if value.shape != tensor.shape[1:]:
+                own = tuple(self.params[member].shape)
+                raise BadInputError(
+                    f"the state {short_name(name)!r} of a parameter of shape {own} was saved with shape "
+                    f"{tuple(value.shape)}, and has shape {tuple(tensor.shape[1:])} here: it belongs to another "
+                    "parameter, or to other settings of the method; load it with the settings that it was saved with, "
+                    "and give both optimizers the same parameters in the same order, or named ones"
+                )
+            tensor[member].copy_(value)
 
     def read_counters(self) -> None:
         """Mirror the counters of the state on the host; call after `restore`."""
@@ -151,15 +168,23 @@ class Slab:
         self.offsets = self.state.phase.tolist()
         self.clock = int(self.state.clock.max())
 
-    def tick(self, state: SlabState, members: Sequence[int]) -> None:
-        """Count a step, in the working state of ``members`` and on the host."""
+    def tick(self, state: SlabState, members: Sequence[int], without: Sequence[int] = ()) -> None:
+        """Count a step, in the working state of ``members`` and on the host, but for those at some positions."""
+        if len(without) == len(members):
+            return
         self.pass_by()
-        state.clock.fill_(self.clock)
-        self.count(state, members)
+        if state is not self.state:
+            state.clock.fill_(self.clock)
+        self.count(state, members, without)
 
-    def count(self, state: SlabState, members: Sequence[int]) -> None:
-        """Count a gradient that was absorbed, in the working state of ``members`` and on the host."""
-        state.step.add_(1)
+    def count(self, state: SlabState, members: Sequence[int], without: Sequence[int] = ()) -> None:
+        """Count a gradient that was absorbed, as `tick` does, where the clock does not move."""
+        if without:
+            positions = [position for position in range(len(members)) if position not in without]
+            state.step[positions] += 1
+            members = [members[position] for position in positions]
+        else:
+            state.step.add_(1)
         for i in members:
             self.steps[i] += 1
 
@@ -207,6 +232,12 @@ class Slab:
     def scatter(self, stacked: Tensor, members: Sequence[int]) -> list[Tensor]:
         """Return what a stacked tensor holds for each of ``members``, in the parameters' own shape."""
         return list(stacked.reshape(stacked.shape[0], *self.member_shape).unbind(0))
+
+    def pieces(self, stacked: Tensor) -> list[Tensor]:
+        """Return what a tensor of the state holds for each parameter, in its own shape: views that are made once."""
+        if id(stacked) not in self._pieces:
+            self._pieces[id(stacked)] = self.scatter(stacked, range(len(self.params)))
+        return self._pieces[id(stacked)]
 
     def usable(self, gradient: Tensor, members: Sequence[int]) -> tuple[list[int], Tensor]:
         """Return those of ``members`` whose gradient is finite in every entry, and theirs alone, stacked."""

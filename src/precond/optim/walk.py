@@ -6,16 +6,15 @@ import dataclasses
 import functools
 import logging
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from precond.core import Health, IncompatibleError, Need, RefreshError, Shared, Work
 from precond.optim.checks import dense
 from precond.optim.core import push
-from precond.optim.fused import Moved, fits
+from precond.optim.fused import Moved, fits, surely_finite
 from precond.optim.replay import Seen, clipped
 from precond.optim.slab import Slab, SlabState, count_failures
 
@@ -74,8 +73,10 @@ class Walker:
         if Need.LOSS in slab.method.needs and seen.loss is None:
             raise IncompatibleError("this method needs the loss: call step(closure) with a closure that returns it")
         grads = [dense(seen.gradients[slab.params[i]]) for i in members]
-        if self._fused(slab, group, members, grads, seen.weights):
-            return None
+        if slab.fused is not None and all(slab.params[i] in seen.weights for i in members):
+            params = [seen.weights[slab.params[i]] for i in members]
+            if self._fused(slab, group, members, params, grads):
+                return None
         gradient = slab.gather(grads, members)
         members, gradient = self._drop_non_finite(slab, members, gradient)
         if not members:
@@ -89,29 +90,48 @@ class Walker:
         with slab.working(None if len(members) == len(slab.params) else members) as state:
             return (yield from self._head(slab, state, members, gradient, group["weight_decay"], seen))
 
+    def rush(self, slab: Slab, group: dict[str, Any]) -> bool:
+        """Take the step of a slab as one kernel, straight from the gradients that its parameters carry.
+
+        Args:
+            slab: The slab.
+            group: The options of its parameter group.
+
+        Returns:
+            Whether it was taken: every parameter has a usable gradient, and there is a kernel for the method.
+        """
+        if slab.fused is None:
+            return False
+        grads = [param.grad for param in slab.params]
+        if any(gradient is None for gradient in grads):
+            return False
+        return self._fused(
+            slab, group, list(range(len(grads))), slab.params, [dense(g) for g in grads if g is not None]
+        )
+
     def _fused(
         self,
         slab: Slab,
         group: dict[str, Any],
         members: list[int],
+        params: list[Tensor],
         grads: list[Tensor],
-        weights: Mapping[Tensor, Tensor],
     ) -> bool:
         """Take the step as one kernel, if there is one for the method and nothing stands against it."""
-        if slab.fused is None or any(slab.params[i] not in weights for i in members):
+        if slab.fused is None or not fits(params, slab.dtype) or not fits(grads, slab.dtype):
             return False
-        params = [weights[slab.params[i]] for i in members]
-        if not fits(params, slab.dtype) or not fits(grads, slab.dtype):
+        if not slab.fused.checks and not surely_finite(grads):
             return False
-        if not bool(torch.isfinite(torch.stack([gradient.sum() for gradient in grads])).all()):
-            return False
-        with slab.working(None if len(members) == len(slab.params) else members) as state:
-            slab.tick(state, members)
-            scatter = functools.partial(slab.scatter, members=members)
+        everyone = len(members) == len(slab.params)
+        with slab.working(None if everyone else members) as state:
+            scatter = slab.pieces if everyone else functools.partial(slab.scatter, members=members)
             momentum = state.filters.get("momentum")
             moved = Moved(params, grads, scatter, state.preconditioner, momentum, state.previous)
-            slab.fused(moved, group["lr"], group["weight_decay"])
-        self.work.applies += len(members)
+            bad = slab.fused.run(moved, group["lr"], group["weight_decay"])
+            if bad:
+                self.leave_out([params[position] for position in bad])
+            slab.tick(state, members, bad or ())
+        self.work.applies += len(members) - len(bad or ())
         return True
 
     def _prime(self, slab: Slab, members: list[int], gradient: Tensor, new: list[int]) -> tuple[list[int], Tensor]:

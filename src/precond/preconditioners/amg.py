@@ -62,8 +62,8 @@ class AMG(Preconditioner[AMGState]):
     ``coarsening="smoothed-aggregation"`` groups strongly connected unknowns and smooths the piecewise constant
     prolongation; ``"ruge-stuben"`` is the classical splitting into coarse and fine points, which PyAMG does.
 
-    A matrix that changes by little (less than a third of its norm, on the same pattern) keeps its prolongations: only the
-    Galerkin products are taken anew. Levels rest in single precision, vectors do not.
+    A matrix that changes by little (less than a third of its norm, on the same pattern) keeps its prolongations: only
+    the Galerkin products are taken anew. Levels rest in single precision, vectors do not.
 
     Attributes:
         coarsening: How coarse levels are found.

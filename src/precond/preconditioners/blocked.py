@@ -25,10 +25,12 @@ class Blocked(Pieces):
     Attributes:
         size: Longest side of a tile.
         inner: The preconditioner of the tiles.
+        longest: Axes longer than this are not cut, for an inner preconditioner that leaves such axes as they are.
     """
 
     size: int
     inner: Preconditioner[Any]
+    longest: int | None = None
 
     def __post_init__(self) -> None:
         """Check the arguments."""
@@ -38,8 +40,8 @@ class Blocked(Pieces):
 
     def cut(self, v: Tensor) -> Tensor:
         """Return the tiles, those that overhang filled with zeros."""
-        return to_tiles(v, tile_sides(v.shape[1:], self.size))
+        return to_tiles(v, tile_sides(v.shape[1:], self.size, self.longest))
 
     def join(self, pieces: Tensor, shape: tuple[int, ...]) -> Tensor:
         """Return the tensor without what overhangs."""
-        return from_tiles(pieces, tile_sides(shape[1:], self.size), shape)
+        return from_tiles(pieces, tile_sides(shape[1:], self.size, self.longest), shape)

@@ -55,6 +55,7 @@ class Decomposed(Preconditioner[DecomposedState]):
         beta: Decay of the averages.
         eps: The factors start at ``eps`` times the identity.
         every: Gradients to one that is absorbed.
+        max_dim: Modes longer than this are left as they are, and ``k`` counts the others.
     """
 
     needs: ClassVar[Need] = Need.GRADIENT
@@ -63,6 +64,7 @@ class Decomposed(Preconditioner[DecomposedState]):
     beta: float = 0.95
     eps: float = 1e-6
     every: int = 1
+    max_dim: int = 10000
 
     def __post_init__(self) -> None:
         """Check the arguments."""
@@ -76,7 +78,7 @@ class Decomposed(Preconditioner[DecomposedState]):
 
     def init(self, like: Tensor) -> DecomposedState:
         """Start every factor at ``eps`` times the identity, and its root at the identity."""
-        batch, dims = like.shape[0], like.shape[1:] if like.ndim > 2 else ()
+        batch, dims = like.shape[0], [like.shape[1 + mode] for mode in self._modes(like)]
         dtype = torch.promote_types(like.dtype, torch.float32)
         identities = [torch.eye(dim, dtype=dtype, device=like.device).expand(batch, dim, dim).clone() for dim in dims]
         factors = [self.form.init(self.eps, identity) for identity in identities]
@@ -89,7 +91,7 @@ class Decomposed(Preconditioner[DecomposedState]):
         chosen = state.steps % self.every == 0
         if not state.factors or not bool(chosen.any()):
             return
-        for mode, (factor, root) in enumerate(zip(state.factors, state.roots, strict=True)):
+        for mode, factor, root in zip(self._modes(gradient), state.factors, state.roots, strict=True):
             rows = unfolding(gradient.to(root.dtype), mode)
             self.form.absorb(factor, torch.bmm(rows, rows.mT), self.beta, chosen)
 
@@ -105,4 +107,14 @@ class Decomposed(Preconditioner[DecomposedState]):
     def apply(self, state: DecomposedState, v: Tensor, *, shift: float = 0.0) -> Tensor:
         """Multiply every mode by its root."""
         refuse_shift(self, shift)
-        return mode_products(v, state.roots).to(v.dtype) if state.roots else v.clone()
+        if not state.roots:
+            return v.clone()
+        roots: list[Tensor | None] = [None] * (v.ndim - 1)
+        for mode, root in zip(self._modes(v), state.roots, strict=True):
+            roots[mode] = root
+        return mode_products(v, roots).to(v.dtype)
+
+    def _modes(self, v: Tensor) -> list[int]:
+        """Return the modes of ``v``, ``[batch, ...]``, that have a factor."""
+        dims = v.shape[1:] if v.ndim > 2 else ()
+        return [mode for mode, dim in enumerate(dims) if dim <= self.max_dim]

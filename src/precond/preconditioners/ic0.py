@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, final
 
-import numpy as np
 from torch import Tensor
 
 from precond.core import BadInputError, Evidence, Health, IncompatibleError, Need, Preconditioner, Scope, Traits
-from precond.math.incomplete import cholesky_sweeps, incomplete_cholesky, scaled_lower
+from precond.math.incomplete import Triangle, incomplete_cholesky, scaled_lower
+from precond.preconditioners.shifted import factor_with_shifts, unit_scale
 from precond.preconditioners.triangles import TrianglesState, operator_with_entries
 
 
@@ -59,26 +59,14 @@ class IC0(Preconditioner[TrianglesState]):
         matrix = None if state.operator is None else state.operator.entries()
         if matrix is None:
             return Health()
-        diagonal = np.abs(matrix.diagonal())
-        scale = 1 / np.sqrt(np.where(diagonal == 0, 1, diagonal))
-        scale = scale.astype(diagonal.dtype)
+        scale = unit_scale(matrix)
         indptr, indices, data = scaled_lower(matrix, scale)
 
-        shift = 0.0 if state.shift <= self.first_shift else state.shift / 2
-        factor, failed = incomplete_cholesky(indptr, indices, data, shift, self.smallest_pivot)
-        first_failure = failed
-        while failed >= 0 and np.isfinite(shift):
-            shift = max(2 * shift, self.first_shift)
-            factor, failed = incomplete_cholesky(indptr, indices, data, shift, self.smallest_pivot)
-        if failed >= 0:
-            return Health(failures=1, detail="ic0: no shift made the pivots positive; the last factor is kept")
+        def factor(shift: float) -> tuple[Triangle, int]:
+            values, failed = incomplete_cholesky(indptr, indices, data, shift, self.smallest_pivot)
+            return (indptr, indices, values), failed
 
-        state.lower, state.upper, between = cholesky_sweeps((indptr, indices, factor), scale)
-        state.scales = (between[:0], between, between[:0])
-        state.shift = shift
-        if first_failure < 0 and shift == 0:
-            return Health()
-        return Health(detail=f"ic0: the diagonal was shifted by {shift:g} times itself to keep the pivots positive")
+        return factor_with_shifts(state, factor, scale, self.first_shift, "ic0")
 
     def apply(self, state: TrianglesState, v: Tensor, *, shift: float = 0.0) -> Tensor:
         """Solve with ``L``, then with ``L^H``."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Evidence, Health, IncompatibleError, Need, Preconditioner, Scope, Traits
-from precond.math.scaling import equilibrated
+from precond.math.scaling import equilibrated, has_empty_lines
 from precond.preconditioners.triangles import TrianglesState, arrays, operator_with_entries, sweep
 
 _log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class ILUT(Preconditioner[ILUTState]):
             return Health()
         matrix, left, right = equilibrated(matrix)
         lu, shift, tolerance, fill = None, 0.0, self.drop_tolerance, self.fill
-        for shift, tolerance, fill in self._sequence():
+        for shift, tolerance, fill in self._sequence(has_empty_lines(matrix)):
             one = scipy.sparse.eye_array(matrix.shape[0], dtype=matrix.dtype)
             lu = _factor(scipy.sparse.csc_array(matrix + shift * one if shift else matrix), tolerance, fill)
             if lu is not None:
@@ -105,9 +105,9 @@ class ILUT(Preconditioner[ILUTState]):
         changes += [f"{shift:g} was added to the scaled diagonal"] * (shift != 0)
         return Health(detail=f"ilut: a pivot vanished, so {' and '.join(changes)}" if changes else "")
 
-    def _sequence(self) -> Iterator[tuple[float, float, float]]:
+    def _sequence(self, singular: bool) -> Iterator[tuple[float, float, float]]:
         """Yield a shift, a threshold and a fill to try: less is dropped first, then the diagonal grows."""
-        for factor in (1, 1e-3, 0):
+        for factor in () if singular else (1, 1e-3, 0):
             yield 0.0, factor * self.drop_tolerance, self.fill / max(factor, 0.1)
         for shift in (1e-8, 1e-6, 1e-4, 1e-2, 1.0):
             yield shift, 0.0, 10 * self.fill

@@ -44,14 +44,20 @@ class Forcing(abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class SquareRoot(Forcing):
-    """``min(cap, sqrt(||v||)) ||v||``: superlinear convergence of Newton's method (Dembo & Steihaug 1983)."""
+    """``min(cap, sqrt(||v||)) ||v||``: superlinear convergence of Newton's method (Dembo & Steihaug 1983).
+
+    Attributes:
+        cap: Largest relative residual.
+        enough: A residual that is small enough whatever the right-hand side, as half of a tolerance on gradients.
+    """
 
     cap: float = 0.5
+    enough: float = 0.0
 
     def bound(self, v: Tensor, solution: Callable[[], Tensor], shift: float) -> Tensor:
         """Return the bound; it depends on the right-hand side alone."""
         norm = v.norm(dim=1)
-        return norm.sqrt().clamp(max=self.cap) * norm
+        return torch.maximum(norm.sqrt() * norm, norm.new_tensor(self.enough)).minimum(self.cap * norm)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from precond.core import Evidence, Health, IncompatibleError, Need, Operator, Preconditioner, Scope, Traits
 from precond.math.incomplete import Triangle, arrays, permuted_sweeps, transposed
-from precond.math.scaling import equilibrated
+from precond.math.scaling import equilibrated, has_empty_lines
 from precond.preconditioners.triangles import operator_with_entries
 
 _log = logging.getLogger(__name__)
@@ -91,7 +91,8 @@ class LU(Preconditioner[LUState]):
             return Health()
         matrix, scales = _balanced(matrix)
         largest = float(np.abs(matrix.data).max(initial=0)) or 1.0
-        for shift in (0.0, 1e-10, 1e-6, 1e-3, 1.0):
+        empty = has_empty_lines(matrix)  # SuperLU would complain on the terminal
+        for shift in (*(() if empty else (0.0,)), 1e-10, 1e-6, 1e-3, 1.0):
             one = scipy.sparse.eye_array(matrix.shape[0], dtype=matrix.dtype)
             columns = scipy.sparse.csc_array(matrix + (shift * largest) * one if shift else matrix)
             lu = _factored(columns)

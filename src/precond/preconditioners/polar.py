@@ -61,7 +61,6 @@ class Polar(Preconditioner[NoState]):
         """Return the scaled factors."""
         refuse_shift(self, shift)
         matrices = v.reshape(v.shape[0], -1, 1) if v.ndim <= 2 else v.flatten(2)
-        factor = polar(matrices, self.steps, self.iteration, form=self.form) if self.steps else polar_exact(matrices)
         rows, columns = matrices.shape[-2:]
         scales = {
             "spectral": max(1.0, rows / columns) ** 0.5,
@@ -70,4 +69,6 @@ class Polar(Preconditioner[NoState]):
             "none": 1.0,
         }
         scale = scales[self.scale]
-        return (factor * scale if scale != 1.0 else factor).reshape(v.shape)
+        if self.steps:
+            return polar(matrices, self.steps, self.iteration, form=self.form, scale=scale).reshape(v.shape)
+        return (polar_exact(matrices) * scale).reshape(v.shape)

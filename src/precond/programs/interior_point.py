@@ -29,6 +29,8 @@ FLAT, STUCK = 1e-8, 5
 """A violation is stationary where its gradient is this small beside it; so many steps from there are enough."""
 SHORT, SHORTS, MUCH = 1e-2, 3, 0.1
 """After so many steps of at most this length with a violation that hardly falls, it is reduced to this share alone."""
+RELAXED = 1e-8
+"""Bounds are moved outwards by this much at most, relative to their size: a feasible set without interior gets one."""
 WILD = 1e6
 """Multipliers above this, where the Jacobian has not full rank, are replaced by those that fit best."""
 
@@ -62,8 +64,9 @@ class InteriorPoint(ProgramIteration):
     """Newton's method on the conditions of optimality, made global by a filter and kept inside of bounds by a barrier.
 
     Without bounds the barrier is empty, and what remains is Newton's method for equality constraints. Systems are
-    factorized, dense or sparse, with the inertia corrected; a step is accepted if it improves violation or objective against all
-    points that were left behind, with second-order corrections; where none is, the violation alone is reduced.
+    factorized, dense or sparse, with the inertia corrected, or solved by projected conjugate gradients; a step is
+    accepted if it improves violation or objective against all points that were left behind, with second-order
+    corrections; where none is, the violation alone is reduced.
 
     Attributes:
         mu: First weight of the barrier.
@@ -76,7 +79,10 @@ class InteriorPoint(ProgramIteration):
 
     def iterate(self, program: Program, x0: Tensor, tolerance: float) -> Iterator[Iterate]:
         """Yield the iterates; facts: ``step``, ``mu``, ``shift``, ``restored`` (1 when the violation was reduced)."""
-        barrier = Barrier.around(program.lower, program.upper, self.mu)
+        most = tolerance / (10 * max(1, x0.numel()) ** 0.5)  # so that all bounds together stay within the tolerance
+        lower = program.lower - (RELAXED * program.lower.abs().clamp(min=1)).clamp(max=most)
+        upper = program.upper + (RELAXED * program.upper.abs().clamp(min=1)).clamp(max=most)
+        barrier = Barrier.around(lower, upper, self.mu)
         site = program.site(barrier.inside(x0))
         scaling = Scaling.at(site)
         run = _Run(program, scaling, self.tau, tolerance)

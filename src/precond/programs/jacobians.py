@@ -146,7 +146,7 @@ class SparseDamped(Damped):
 
     def step(self, c: Tensor, damping: float) -> Tensor | None:
         """Return the minimizer; ``None`` where the factorization fails."""
-        m, n = self.matrix.shape
+        n = self.matrix.shape[1]
         root = math.sqrt(damping)  # [[root I, A'], [A, -root I]] is better balanced and has the same solution in d
         system = SparseNewton(scipy.sparse.csr_array((n, n)), self.matrix, torch.full_like(self._like, root))
         solver = system.attempt(0.0, root)

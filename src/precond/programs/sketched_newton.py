@@ -81,6 +81,7 @@ class SketchedNewton(ProgramIteration):
             z, merit, state, inner = self._direction(KKT(hessian, jacobian, shift=system.shift), right, slopes, system,
                                                      merit, state)  # fmt: skip
             program.work.inner += inner
+            program.work.factorizations += isinstance(self.inner, Dense)
             step, found = self._search(program, site, multipliers, z, merit, slopes)
             facts = {"inner": inner, "step": step, "eta1": merit.eta1, "eta2": merit.eta2, "shift": system.shift}
             if found is None:

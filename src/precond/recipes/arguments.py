@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from torch import Tensor
 
 from precond.core import BadInputError
+from precond.optim.adjustable import Target, adjustable, checked_betas
 
+BETAS: Mapping[str, Target] = {"betas": ("b1", "b2")}
+"""What groups may have of their own, in methods with two decays."""
+MOMENTUM: Mapping[str, Target] = {"momentum": "momentum"}
+"""In those with a momentum."""
+EPS: Mapping[str, Target] = {"eps": "eps"}
+"""In those that add a small number to a root."""
 
-def checked_betas(betas: Sequence[float], count: int) -> tuple[float, ...]:
-    """Return ``count`` decays, or say what is wrong with them."""
-    values = tuple(float(beta) for beta in betas)
-    if len(values) != count or not all(0.0 <= beta < 1.0 for beta in values):
-        raise BadInputError(f"betas must be {count} numbers in [0, 1), not {betas!r}")
-    return values
+__all__ = ["BETAS", "EPS", "MOMENTUM", "adjustable", "checked_betas", "rate_ratio"]
 
 
 def rate_ratio(name: str, rate: float, lr: float | Tensor) -> float:

@@ -15,6 +15,7 @@ from precond.preconditioners.kronecker import Kronecker
 from precond.preconditioners.merged import Merged
 from precond.recipes.grafts import Grafting, grafted
 from precond.recipes.registry import recipe
+from precond.recipes.states import State, floor_of, storage_of
 from precond.steps.decay import Decoupled
 
 
@@ -60,13 +61,16 @@ def distributed_shampoo(
     dampening: float = 0.0,
     nesterov: bool = False,
     stagger: bool = True,
+    max_dim: int = 8192,
+    state: State = "full",
 ) -> Method:
     """Distributed Shampoo.
 
     Neighbouring axes are merged from right to left while their product stays within ``block`` and more than
-    ``fewest_axes`` are left; longer axes are cut into tiles, and every tile is on its own. For its ``k`` axes ``A_i <-
-    b2 A_i + (1 - b2) G_i G_i^T`` (a sum for ``b2 = 1``) from zero, and at step ``start`` and every ``every`` steps from
-    then on ``P_i = (A_i / (1 - b2^t) + eps I)^(-1/2k)``, or to the power ``exponent[k]``. Where an eigenvalue is still
+    ``fewest_axes`` are left; longer axes are cut into tiles, and every tile is on its own. Axes longer than ``max_dim``
+    are neither cut nor given factors. For its ``k`` axes
+    ``A_i <- b2 A_i + (1 - b2) G_i G_i^T`` (a sum for ``b2 = 1``) from zero, and at step ``start`` and every ``every``
+    steps from then on ``P_i = (A_i / (1 - b2^t) + eps I)^(-1/2k)``, or to the power ``exponent[k]``. Where an eigenvalue is still
     below ``eps``, the whole spectrum is lifted until the least one is ``eps``.
 
     ``G~ <- b1 G~ + (1 - b1) G``, ``M = (b3 G~_before + (1 - b3) G) / (1 - b3 b1^(t - 1))`` with ``b3 = b1`` unless
@@ -93,13 +97,24 @@ def distributed_shampoo(
         6. Eigenvalues below ``floor`` times the largest are raised to it; in single precision they are noise. 0 is the
            published code.
         7. Work and state are not distributed by this recipe; that is for the driver.
+        8. The published code cuts axes of any length; ``max_dim`` bounds time and state for tables of embeddings.
+        9. ``state`` says in how many bits the state rests, as in `soap`; other than ``"full"`` it is rounded, and
+           ``floor`` is ``2^-8`` at least.
     """
     start = every if start is None else start
     if start < 1:
         raise BadInputError(f"the first step to precondition is 1 or later, not {start}")
+    floor = max(floor, floor_of(state))
     take: InverseRoot = Damped(eps, floor) if adaptive is None else AdaptiveQR(adaptive, 1, eps, floor)
     factors: Preconditioner[Any] = Kronecker(
-        b2, eps=0.0, exponent=_exponents(exponent), root=take, debias=debias, one_sided=one_sided, tolerated=tolerated
+        b2,
+        eps=0.0,
+        exponent=_exponents(exponent),
+        max_dim=max_dim,
+        root=take,
+        debias=debias,
+        one_sided=one_sided,
+        tolerated=tolerated,
     )
     tile = grafted(factors, graft, beta=graft_b2, eps=graft_eps, start=start)
     average: Filter[Any] | None = None
@@ -107,10 +122,11 @@ def distributed_shampoo(
         average = EMA(b1, debias) if b3 is None or b3 == b1 else Interpolation(b3, b1, debias)
     return Method(
         momentum=average,
-        preconditioner=Merged(Blocked(block, tile), block, "right", fewest_axes),
+        preconditioner=Merged(Blocked(block, tile, max_dim), block, "right", fewest_axes),
         smoothing=HeavyBall(momentum, dampening, nesterov) if momentum else None,
         decay=Decoupled(),
         cadence=Cadence(every=every, start=start, stagger=stagger),
+        storage=storage_of(state),
     )
 
 

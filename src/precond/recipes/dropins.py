@@ -12,10 +12,12 @@ from precond.math.polar import MUON, Form, NewtonSchulz
 from precond.optim.optimizer import Optimizer
 from precond.preconditioners.polar import Scale
 from precond.recipes import first_order, matrix, orthogonal
-from precond.recipes.arguments import checked_betas, rate_ratio
+from precond.recipes.arguments import BETAS, EPS, MOMENTUM, adjustable, checked_betas, rate_ratio
 from precond.recipes.grafts import Grafting
 from precond.recipes.routes import NOT_HIDDEN
 from precond.recipes.states import State
+
+_THREE_BETAS = {"betas": ("b1", "b2", "b3")}
 
 
 class SGD(Optimizer):
@@ -43,7 +45,7 @@ class SGD(Optimizer):
         distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
-        method = first_order.sgd(momentum=momentum, dampening=dampening, nesterov=nesterov)
+        method = adjustable(first_order.sgd, MOMENTUM, momentum=momentum, dampening=dampening, nesterov=nesterov)
         super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
@@ -71,7 +73,7 @@ class AdamW(Optimizer):
         compile: bool | str = False,
     ) -> None:
         b1, b2 = checked_betas(betas, 2)
-        method = first_order.adamw(b1=b1, b2=b2, eps=eps)
+        method = adjustable(first_order.adamw, BETAS | EPS, b1=b1, b2=b2, eps=eps)
         super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
@@ -101,7 +103,9 @@ class Adan(Optimizer):
         compile: bool | str = False,
     ) -> None:
         b1, b2, b3 = checked_betas(betas, 3)
-        method = first_order.adan(b1=b1, b2=b2, b3=b3, eps=eps, clip=max_grad_norm or None)
+        method = adjustable(
+            first_order.adan, _THREE_BETAS | EPS, b1=b1, b2=b2, b3=b3, eps=eps, clip=max_grad_norm or None
+        )
         super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
@@ -127,7 +131,7 @@ class Lion(Optimizer):
         compile: bool | str = False,
     ) -> None:
         b1, b2 = checked_betas(betas, 2)
-        method = first_order.lion(b1=b1, b2=b2)
+        method = adjustable(first_order.lion, BETAS, b1=b1, b2=b2)
         super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
@@ -167,7 +171,7 @@ class Muon(Optimizer):
         distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
-        method = orthogonal.muon(
+        method = adjustable(orthogonal.muon, MOMENTUM,
             momentum=momentum, nesterov=nesterov, steps=ns_steps, scale=scale, iteration=iteration, polar=polar,
             exclude=exclude, adamw_scale=rate_ratio("adamw_lr", adamw_lr, lr),
         )  # fmt: skip
@@ -193,6 +197,7 @@ class Shampoo(Optimizer):
         factor_block_size: Factors of longer axes are block diagonal, with blocks no longer than this.
         statistics_frequency: Steps between gradients that the factors absorb.
         half_roots: Keep the roots in bfloat16, and multiply by them in bfloat16 where the device can.
+        state: Bits of the state: ``"full"``, ``"compact"``, ``"8-bit"`` or ``"4-bit"``.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
@@ -214,10 +219,11 @@ class Shampoo(Optimizer):
         factor_block_size: int | None = None,
         statistics_frequency: int = 1,
         half_roots: bool = False,
+        state: State = "full",
         distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
-        method = matrix.shampoo(
+        method = adjustable(matrix.shampoo, MOMENTUM, state=state,
             momentum=momentum, beta=beta, eps=epsilon, every=precondition_frequency, max_dim=max_preconditioner_dim,
             graft=grafting, block=block_size, merge=merge_dims, one_sided=one_sided,
             factor_block=factor_block_size, statistics=statistics_frequency, half=half_roots,
@@ -267,7 +273,7 @@ class SOAP(Optimizer):
         compile: bool | str = False,
     ) -> None:
         b1, b2 = checked_betas(betas, 2)
-        method = matrix.soap(
+        method = adjustable(matrix.soap, BETAS | EPS,
             b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps, every=precondition_frequency, max_dim=max_precond_dim,
             merge=max_precond_dim if merge_dims else None, vectors=precondition_1d, normalize=normalize_grads,
             one_sided=one_sided, block=block_size,
@@ -321,7 +327,7 @@ class LeanSOAP(Optimizer):
         compile: bool | str = False,
     ) -> None:
         b1, b2 = checked_betas(betas, 2)
-        method = matrix.lean_soap(
+        method = adjustable(matrix.lean_soap, BETAS | EPS,
             block=block_size, factor_block=factor_block_size, statistics=statistics_frequency, half=half_bases,
             max_dim=max_precond_dim, b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps, every=precondition_frequency,
             one_sided=one_sided, merge=merge_dims,

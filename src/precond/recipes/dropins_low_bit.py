@@ -9,7 +9,7 @@ from torch import Tensor
 from precond.core import Distributor
 from precond.optim.optimizer import Optimizer
 from precond.recipes import low_bit
-from precond.recipes.arguments import checked_betas
+from precond.recipes.arguments import BETAS, adjustable, checked_betas
 
 
 class Shampoo4bit(Optimizer):
@@ -58,7 +58,7 @@ class Shampoo4bit(Optimizer):
         compile: bool | str = False,
     ) -> None:
         b1, b2 = checked_betas(betas, 2)
-        method = low_bit.shampoo_4bit(
+        method = adjustable(low_bit.shampoo_4bit, BETAS,
             base=base, b1=b1, b2=b2, adam_eps=eps, momentum=momentum, nesterov=nesterov, beta=stat_decay,
             eps=matrix_eps, observe_every=stat_compute_steps, every=prec_compute_steps, block=prec_maxorder,
             quantized_block=quan_blocksize, before_turning=rect_t1, before_rooting=rect_t2,
@@ -110,7 +110,7 @@ class Shampoo4bitCholesky(Optimizer):
         compile: bool | str = False,
     ) -> None:
         b1, b2 = checked_betas(betas, 2)
-        method = low_bit.shampoo_4bit_cholesky(
+        method = adjustable(low_bit.shampoo_4bit_cholesky, BETAS,
             base=base, b1=b1, b2=b2, adam_eps=eps, momentum=momentum, nesterov=nesterov, beta=stat_decay,
             beta_error=error_decay, eps=matrix_eps, observe_every=stat_compute_steps, every=prec_compute_steps,
             block=prec_maxorder, quantized_block=quan_blocksize,

@@ -11,9 +11,10 @@ from precond.core import Distributor
 from precond.math.root_methods import CoupledQuintics
 from precond.optim.optimizer import Optimizer
 from precond.recipes import distributed, kronecker, kullback_leibler, one_sided
-from precond.recipes.arguments import checked_betas, rate_ratio
+from precond.recipes.arguments import BETAS, EPS, MOMENTUM, adjustable, checked_betas, rate_ratio
 from precond.recipes.grafts import Grafting
 from precond.recipes.routes import NOT_HIDDEN
+from precond.recipes.states import State
 
 
 class ASGO(Optimizer):
@@ -49,7 +50,7 @@ class ASGO(Optimizer):
         distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
-        method = one_sided.asgo(
+        method = adjustable(one_sided.asgo, MOMENTUM,
             momentum=momentum, beta=beta2, root=CoupledQuintics(matalg_steps), every=precondition_frequency,
             rest_scale=1.0 if adamw_lr is None else rate_ratio("adamw_lr", adamw_lr, lr), exclude=exclude,
         )  # fmt: skip
@@ -87,7 +88,7 @@ class DASGO(Optimizer):
         distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
-        method = one_sided.dasgo(
+        method = adjustable(one_sided.dasgo, MOMENTUM | EPS,
             momentum=momentum, beta=beta2, eps=eps, exclude=exclude,
             rest_scale=1.0 if adamw_lr is None else rate_ratio("adamw_lr", adamw_lr, lr),
         )  # fmt: skip
@@ -106,6 +107,10 @@ class ShampooSquared(Optimizer):
         weight_decay: Decoupled decay.
         precondition_frequency: Steps between roots.
         max_preconditioner_dim: Axes longer than this are left as they are.
+        factor_block_size: Factors of longer axes are block diagonal, with blocks no longer than this.
+        statistics_frequency: Steps between gradients that the factors absorb.
+        half_roots: Keep the roots in bfloat16, and multiply by them in bfloat16 where the device can.
+        state: Bits of the state: ``"full"``, ``"compact"``, ``"8-bit"`` or ``"4-bit"``.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
@@ -120,11 +125,25 @@ class ShampooSquared(Optimizer):
         weight_decay: float = 0.0,
         precondition_frequency: int = 1,
         max_preconditioner_dim: int = 8192,
+        factor_block_size: int | None = None,
+        statistics_frequency: int = 1,
+        half_roots: bool = False,
+        state: State = "full",
         distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
-        method = kronecker.shampoo_squared(
-            momentum=momentum, beta=beta, eps=epsilon, every=precondition_frequency, max_dim=max_preconditioner_dim
+        method = adjustable(
+            kronecker.shampoo_squared,
+            MOMENTUM,
+            factor_block=factor_block_size,
+            statistics=statistics_frequency,
+            half=half_roots,
+            state=state,
+            momentum=momentum,
+            beta=beta,
+            eps=epsilon,
+            every=precondition_frequency,
+            max_dim=max_preconditioner_dim,
         )
         super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
@@ -145,6 +164,7 @@ class ScalableShampoo(Optimizer):
         preconditioning_compute_steps: Steps between roots.
         start_preconditioning_step: The first step with a preconditioned direction.
         block_size: Neighbouring axes are merged up to this length, longer ones cut.
+        state: Bits of the state: ``"full"``, ``"compact"``, ``"8-bit"`` or ``"4-bit"``.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
@@ -163,10 +183,11 @@ class ScalableShampoo(Optimizer):
         preconditioning_compute_steps: int = 1,
         start_preconditioning_step: int = 1,
         block_size: int = 128,
+        state: State = "full",
         distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
-        method = kronecker.scalable_shampoo(
+        method = adjustable(kronecker.scalable_shampoo, MOMENTUM, state=state,
             momentum=momentum, nesterov=nesterov, beta=beta2, eps=matrix_eps, graft=graft, graft_eps=diagonal_eps,
             every=preconditioning_compute_steps, start=start_preconditioning_step, block=block_size,
         )  # fmt: skip
@@ -200,6 +221,7 @@ class DistributedShampoo(Optimizer):
         use_nesterov: Use Nesterov momentum.
         one_sided: Only the shortest axis gets a factor.
         eigenvalue_floor: Eigenvalues below this fraction of the largest are raised to it; 0 is the published code.
+        state: Bits of the state: ``"full"``, ``"compact"``, ``"8-bit"`` or ``"4-bit"``.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
@@ -228,11 +250,12 @@ class DistributedShampoo(Optimizer):
         use_nesterov: bool = False,
         one_sided: bool = False,
         eigenvalue_floor: float = 1e-6,
+        state: State = "full",
         distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
         b1, b2 = betas
-        method = distributed.distributed_shampoo(
+        method = adjustable(distributed.distributed_shampoo, BETAS, state=state,
             b1=b1, b2=b2, b3=beta3, eps=epsilon, graft=grafting, graft_b2=grafting_beta2, graft_eps=grafting_epsilon,
             every=precondition_frequency, start=start_preconditioning_step, block=max_preconditioner_dim,
             fewest_axes=target_parameter_dimensionality, debias=use_bias_correction, exponent=inverse_exponent_override,
@@ -258,6 +281,7 @@ class KLShampoo(Optimizer):
         block_size: Longest side of the tiles that tensors are cut into; whole tensors unless given.
         adamw_lr: AdamW's learning rate for vectors, ``lr`` unless given; it keeps its ratio to ``lr`` under a schedule.
         exclude: Shell patterns of names that AdamW takes, too.
+        state: Bits of the state: ``"full"``, ``"compact"``, ``"8-bit"`` or ``"4-bit"``.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
@@ -276,11 +300,12 @@ class KLShampoo(Optimizer):
         block_size: int | None = None,
         adamw_lr: float | None = None,
         exclude: Sequence[str] = (),
+        state: State = "full",
         distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
         b1, b2 = checked_betas(betas, 2)
-        method = kullback_leibler.kl_shampoo(
+        method = adjustable(kullback_leibler.kl_shampoo, BETAS | EPS, state=state,
             b1=b1, b2=b2, eps=eps, every=precondition_frequency, max_dim=max_precond_dim, start=init_factor,
             gain=max_clamp_value, block=block_size, exclude=exclude,
             rest_scale=1.0 if adamw_lr is None else rate_ratio("adamw_lr", adamw_lr, lr),

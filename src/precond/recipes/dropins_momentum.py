@@ -7,12 +7,13 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from precond.core import BadInputError, Distributor, Route
+from precond.core import BadInputError, Distributor
 from precond.math.polar import Form
+from precond.optim.adjustable import Adjustable
 from precond.optim.optimizer import Optimizer
 from precond.preconditioners.polar import Scale
 from precond.recipes import induced_metric, noise_adaptive, orthogonal, variance_reduced
-from precond.recipes.arguments import checked_betas, rate_ratio
+from precond.recipes.arguments import BETAS, EPS, MOMENTUM, adjustable, checked_betas, rate_ratio
 from precond.recipes.routes import NOT_HIDDEN
 from precond.steps.induced_metric import Embedding
 
@@ -51,7 +52,7 @@ class TurboMuon(Optimizer):
         distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
-        method = orthogonal.turbo_muon(
+        method = adjustable(orthogonal.turbo_muon, MOMENTUM,
             momentum=momentum, nesterov=nesterov, steps=ns_steps, scale=scale, polar=polar, exclude=exclude,
             adamw_scale=rate_ratio("adamw_lr", adamw_lr, lr),
         )  # fmt: skip
@@ -71,6 +72,7 @@ class MARS(Optimizer):
         mars_type: ``"mars-adamw"``, ``"mars-lion"`` or ``"mars-shampoo"``.
         lr_1d: AdamW's learning rate for vectors; it keeps its ratio to ``lr`` under a schedule.
         betas_1d: AdamW's decays for vectors.
+        optimize_1d: Correct the gradients of vectors, too, in place of AdamW; not with ``"mars-shampoo"``.
         from_zero: Take the gradient before the first for zero, as the published code does.
         is_approx: Compare with the gradient of the batch before; False evaluates each batch again at the weights of the
             step before, and needs ``step(closure)``.
@@ -89,6 +91,7 @@ class MARS(Optimizer):
         mars_type: Literal["mars-adamw", "mars-lion", "mars-shampoo"] = "mars-adamw",
         lr_1d: float = 3e-3,
         betas_1d: tuple[float, float] = (0.9, 0.95),
+        optimize_1d: bool = False,
         from_zero: bool = False,
         is_approx: bool = True,
         distributor: Distributor | Literal["auto"] = "auto",
@@ -99,13 +102,17 @@ class MARS(Optimizer):
             "b1": b1, "gamma": gamma, "from_zero": from_zero, "exact": not is_approx, "rest_b1": rest_b1,
             "rest_b2": rest_b2, "rest_scale": rate_ratio("lr_1d", lr_1d, lr),
         }  # fmt: skip
-        method: Route
+        method: Adjustable
         if mars_type == "mars-adamw":
-            method = variance_reduced.mars_adamw(b2=b2, eps=eps, **common)
+            method = adjustable(
+                variance_reduced.mars_adamw, BETAS | EPS, b2=b2, eps=eps, optimize_1d=optimize_1d, **common
+            )
         elif mars_type == "mars-lion":
-            method = variance_reduced.mars_lion(**common)
+            method = adjustable(variance_reduced.mars_lion, {"momentum": "b1"}, optimize_1d=optimize_1d, **common)
+        elif mars_type == "mars-shampoo" and optimize_1d:
+            raise BadInputError("mars_type='mars-shampoo' has no rule for vectors: leave optimize_1d out")
         elif mars_type == "mars-shampoo":
-            method = variance_reduced.mars_shampoo(**common)
+            method = adjustable(variance_reduced.mars_shampoo, {"momentum": "b1"}, **common)
         else:
             raise BadInputError(f"mars_type must be 'mars-adamw', 'mars-lion' or 'mars-shampoo', not {mars_type!r}")
         super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
@@ -149,7 +156,7 @@ class MARSM(Optimizer):
         compile: bool | str = False,
     ) -> None:
         rest_b1, rest_b2 = checked_betas(adamw_betas, 2)
-        method = variance_reduced.mars_m(
+        method = adjustable(variance_reduced.mars_m, MOMENTUM,
             momentum=momentum, gamma=gamma, steps=ns_steps, from_zero=from_zero, exact=not is_approx, exclude=exclude,
             rest_b1=rest_b1, rest_b2=rest_b2, efficient=efficient,
         )  # fmt: skip
@@ -187,7 +194,7 @@ class LANTON(Optimizer):
         compile: bool | str = False,
     ) -> None:
         momentum, beta = checked_betas(betas, 2)
-        method = noise_adaptive.lanton(
+        method = adjustable(noise_adaptive.lanton, {"betas": ("momentum", "beta")},
             momentum=momentum, alpha=alpha, beta=beta, steps=ns_steps, noise_steps=ns_steps, exclude=exclude,
             sign_scale=rate_ratio("sign_lr", sign_lr, lr),
         )  # fmt: skip
@@ -227,7 +234,15 @@ class InducedMetric(Optimizer):
         distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
-        method = induced_metric.induced_metric(
-            base=base, embedding=embedding, momentum=momentum, xi=xi, beta=beta, beta_rms=beta_rms, eps=eps
+        method = adjustable(
+            induced_metric.induced_metric,
+            MOMENTUM,
+            base=base,
+            embedding=embedding,
+            momentum=momentum,
+            xi=xi,
+            beta=beta,
+            beta_rms=beta_rms,
+            eps=eps,
         )
         super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)

@@ -9,6 +9,7 @@ from torch import Tensor
 from precond.core import Distributor
 from precond.optim.optimizer import Optimizer
 from precond.recipes import psgd, psgd_newton
+from precond.recipes.arguments import MOMENTUM, adjustable
 
 
 class PSGDKron(Optimizer):
@@ -43,7 +44,7 @@ class PSGDKron(Optimizer):
         compile: bool | str = False,
     ) -> None:
         rms, largest = grad_clip_max_amps
-        method = psgd.psgd_kron(
+        method = adjustable(psgd.psgd_kron, MOMENTUM,
             momentum=momentum, fit_lr=preconditioner_lr, max_size=preconditioner_max_size,
             max_skew=preconditioner_max_skew, init_scale=preconditioner_init_scale, rms=rms, largest=largest,
         )  # fmt: skip
@@ -82,7 +83,7 @@ class PSGDAffine(Optimizer):
         compile: bool | str = False,
     ) -> None:
         rms, largest = grad_clip_max_amps
-        method = psgd.psgd_affine(
+        method = adjustable(psgd.psgd_affine, MOMENTUM,
             momentum=momentum, fit_lr=preconditioner_lr, max_size=preconditioner_max_size,
             max_skew=preconditioner_max_skew, init_scale=preconditioner_init_scale, rms=rms, largest=largest,
         )  # fmt: skip
@@ -120,7 +121,7 @@ class PSGDLRA(Optimizer):
         compile: bool | str = False,
     ) -> None:
         rms, largest = grad_clip_max_amps
-        method = psgd.psgd_lra(
+        method = adjustable(psgd.psgd_lra, MOMENTUM,
             rank=rank_of_approximation, momentum=momentum, fit_lr=preconditioner_lr,
             init_scale=preconditioner_init_scale, rms=rms, largest=largest,
         )  # fmt: skip
@@ -158,7 +159,7 @@ class PSGDNewton(Optimizer):
         distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
-        method = psgd_newton.psgd_newton(
+        method = adjustable(psgd_newton.psgd_newton, MOMENTUM,
             form=form, rank=rank_of_approximation, momentum=momentum, fit_lr=preconditioner_lr,
             max_size=preconditioner_max_size, init_scale=preconditioner_init_scale,
         )  # fmt: skip

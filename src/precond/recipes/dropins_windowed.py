@@ -9,6 +9,7 @@ from torch import Tensor
 from precond.core import Distributor
 from precond.optim.optimizer import Optimizer
 from precond.recipes import windowed
+from precond.recipes.arguments import MOMENTUM, adjustable
 
 
 class MFAC(Optimizer):
@@ -39,7 +40,7 @@ class MFAC(Optimizer):
         distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
-        method = windowed.m_fac(memory=ngrads, damping=damp, momentum=momentum, clip=clip)
+        method = adjustable(windowed.m_fac, MOMENTUM, memory=ngrads, damping=damp, momentum=momentum, clip=clip)
         super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
@@ -73,7 +74,15 @@ class SparseMFAC(Optimizer):
         distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
-        method = windowed.sparse_m_fac(memory=ngrads, damping=damp, density=k_init, block=block_size, momentum=momentum)
+        method = adjustable(
+            windowed.sparse_m_fac,
+            MOMENTUM,
+            memory=ngrads,
+            damping=damp,
+            density=k_init,
+            block=block_size,
+            momentum=momentum,
+        )
         super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
 
@@ -104,5 +113,7 @@ class LowRankMFAC(Optimizer):
         distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
-        method = windowed.low_rank_m_fac(memory=ngrads, damping=damp, rank=rank, momentum=momentum)
+        method = adjustable(
+            windowed.low_rank_m_fac, MOMENTUM, memory=ngrads, damping=damp, rank=rank, momentum=momentum
+        )
         super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from precond.core import Builds, Choice, Kind, LogUniform, Paper, Uniform
 from precond.preconditioners.block_jacobi import BlockJacobi
 from precond.preconditioners.ic0 import IC0
+from precond.preconditioners.ict import ICT
 from precond.preconditioners.identity import Identity
 from precond.preconditioners.ilu0 import ILU0
 from precond.preconditioners.ilut import ILUT
 from precond.preconditioners.jacobi import Jacobi
 from precond.preconditioners.lu import LU
 from precond.preconditioners.pseudo_inverse import PseudoInverse
+from precond.preconditioners.schwarz import Schwarz
 from precond.preconditioners.ssor import SSOR
 from precond.recipes.registry import recipe
 
@@ -128,6 +130,79 @@ def ic0() -> IC0:
         1. The matrix is scaled first (the paper does not), so that one sequence of shifts serves all matrices.
     """
     return IC0()
+
+
+@recipe(
+    builds=Builds.PRECONDITIONER,
+    runs_on=_both,
+    family="incomplete",
+    paper=Paper(
+        title="Incomplete Cholesky factorizations with limited memory",
+        authors="C.-J. Lin, J. J. More",
+        year=1999,
+        venue="SIAM Journal on Scientific Computing 21(1)",
+    ),
+    purpose="Symmetric positive definite matrices for which the pattern of the matrix is not enough.",
+    claim="Fewer iterations and less time than without fill, at a memory that is known beforehand.",
+    example="precond.solve(A, b, method='cg', preconditioner='ict')",
+    space={"drop": LogUniform(1e-5, 1e-1), "fill": Choice((0, 5, 10, 20))},
+    name="ict",
+    aliases=("ichol", "incomplete-cholesky-threshold"),
+)
+def ict(drop: float = 1e-3, fill: int = 10) -> ICT:
+    """Return an incomplete Cholesky factorization with threshold and limited fill, ``P = S L^-H L^-1 S``.
+
+    Column by column, ``l_j = (a_j - sum_{k<j} l_k conj(l_jk)) / l_jj``; of the numerator, entries of at most ``drop``
+    times the norm of column ``j`` are dropped, then all but the largest: as many as the matrix has there and ``fill``
+    more. When a pivot is not positive, of ``S A S + alpha I`` with ``alpha`` doubled.
+
+    Deviations:
+        1. The paper keeps a number of entries alone; the threshold is N. Munksgaard's (*Solving sparse symmetric sets
+           of linear equations by preconditioned conjugate gradients*, 1980).
+        2. Scaled to unit diagonal; the paper scales columns to unit norm.
+        3. Of an entry dropped nothing is kept on the diagonal.
+
+    Args:
+        drop: Threshold, relative.
+        fill: Additional entries of a column.
+
+    Returns:
+        The preconditioner.
+    """
+    return ICT(drop=drop, fill=fill)
+
+
+@recipe(
+    builds=Builds.PRECONDITIONER,
+    runs_on=Kind.LINEAR_SYSTEM,
+    family="incomplete",
+    paper=Paper(
+        title="An additive variant of the Schwarz alternating method for the case of many subregions",
+        authors="M. Dryja, O. B. Widlund",
+        year=1987,
+        venue="Technical report 339, Courant Institute",
+    ),
+    purpose="Sparse matrices in overlapping pieces that are solved exactly: strong couplings within one do no harm.",
+    claim="With overlap, a number of iterations that depends on the size of the pieces and not on the mesh.",
+    example="precond.solve(A, b, method='gmres', preconditioner='schwarz')",
+    space={"size": Choice((200, 500, 1000, 2000)), "overlap": Choice((0, 1, 2, 4))},
+    aliases=("additive-schwarz",),
+)
+def schwarz(size: int = 1000, overlap: int = 1) -> Schwarz:
+    """Return additive Schwarz, ``P = sum_i R_i^T (R_i A R_i^T)^-1 R_i``.
+
+    Deviations:
+        1. Pieces are runs in the order of Cuthill and McKee; the paper has regions of a mesh.
+        2. No coarse space; `Deflation` adds one.
+
+    Args:
+        size: Unknowns of a piece, before it is extended.
+        overlap: Layers of neighbours that are added.
+
+    Returns:
+        The preconditioner.
+    """
+    return Schwarz(size=size, overlap=overlap)
 
 
 @recipe(
@@ -266,7 +341,8 @@ def lu() -> LU:
     ),
     purpose="Small singular systems: a solution where there is one, the least residual where there is none.",
     claim="The singular value decomposition gives the pseudoinverse without forming normal equations.",
-    example="precond.solve(A, b, method='gmres', preconditioner='pseudo-inverse')",
+    example="precond.solve(A, b, method='richardson', preconditioner='pseudo-inverse')",
+    aliases=("pinv",),
 )
 def pseudo_inverse() -> PseudoInverse:
     """Return ``P = T (A T)^+``, singular values below rounding taken as zero.

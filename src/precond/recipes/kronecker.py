@@ -12,6 +12,7 @@ from precond.preconditioners.kronecker import Kronecker
 from precond.preconditioners.merged import Merged
 from precond.recipes.grafts import grafted
 from precond.recipes.registry import recipe
+from precond.recipes.states import State, floor_of, storage_of
 from precond.steps.decay import Decoupled
 
 
@@ -34,7 +35,16 @@ from precond.steps.decay import Decoupled
     lr=0.1,
 )
 def shampoo_squared(
-    *, momentum: float = 0.0, beta: float = 1.0, eps: float = 1e-4, every: int = 1, max_dim: int = 8192
+    *,
+    momentum: float = 0.0,
+    beta: float = 1.0,
+    eps: float = 1e-4,
+    every: int = 1,
+    max_dim: int = 8192,
+    factor_block: int | None = None,
+    statistics: int = 1,
+    half: bool = False,
+    state: State = "full",
 ) -> Method:
     """Shampoo with exponent 1/2 and the trace in its place.
 
@@ -50,12 +60,24 @@ def shampoo_squared(
         3. Axes longer than ``max_dim`` are left as they are, and ``k`` counts the others.
         4. Weight decay, if any, is decoupled.
         5. With ``every > 1``, different tensors take their roots at different steps.
+        6. A ``state`` other than ``"full"`` is rounded, and so are roots with ``half``; eigenvalues of rounded factors
+           are raised to ``2^-8`` of the largest.
     """
     return Method(
-        preconditioner=Kronecker(beta, eps, exponent=-0.5, max_dim=max_dim, trace_scale=True),
+        preconditioner=Kronecker(
+            beta**statistics,
+            eps,
+            exponent=-0.5,
+            max_dim=max_dim,
+            floor=floor_of(state) or None,
+            trace_scale=True,
+            block=factor_block,
+            half=half,
+        ),
         smoothing=HeavyBall(momentum) if momentum else None,
         decay=Decoupled(),
-        cadence=Cadence(every=every),
+        cadence=Cadence(every=every, statistics=statistics),
+        storage=storage_of(state),
     )
 
 
@@ -90,13 +112,16 @@ def scalable_shampoo(
     start: int = 1,
     block: int = 128,
     root: InverseRoot | None = None,
+    max_dim: int = 8192,
+    state: State = "full",
 ) -> Method:
     """Shampoo with grafting, merged axes, and delayed roots by coupled Newton iterations.
 
     Neighbouring axes are merged from left to right while their product stays within ``block``; what is then a vector
-    has no factor, and longer axes are cut into tiles with factors of their own. For the ``k`` axes of the others
-    ``A_i <- A_i + G_i G_i^T`` (``beta A_i + (1 - beta) G_i G_i^T`` for ``beta < 1``) from ``eps I``, and every
-    ``every`` steps ``P_i = (A_i + eps lambda_max(A_i) I)^(-1/2k)``, or to the power ``exponent``, by
+    has no factor, and longer axes are cut into tiles with factors of their own; axes longer than ``max_dim`` are
+    neither cut nor given factors. For the ``k`` axes of the others ``A_i <- A_i + G_i G_i^T``
+    (``beta A_i + (1 - beta) G_i G_i^T`` for ``beta < 1``) from ``eps I``, and every ``every`` steps
+    ``P_i = (A_i + eps lambda_max(A_i) I)^(-1/2k)``, or to the power ``exponent``, by
 
         ``X = z^(1/p) I``, ``M = z A`` with ``z = (1 + p) / (2 ||A||_F)``, then ``T = ((p + 1) I - M) / p``,
         ``X <- X T``, ``M <- T^p M``.
@@ -112,13 +137,17 @@ def scalable_shampoo(
            published PyTorch code, and factors of a single entry have roots too.
         5. ``eps`` is 1e-6, what single precision can invert, where the code has 1e-12; ``lr`` 0.1 where it has 1.
         6. With ``every > 1``, different tensors take their roots at different steps, the first at step 1.
+        7. The published code cuts axes of any length; ``max_dim`` bounds time and state for tables of embeddings, whose
+           short axis keeps its factor.
+        8. ``state`` says in how many bits the state rests, as in `soap`; other than ``"full"`` it is rounded.
     """
     if graft not in ("sgd", "adagrad"):
         raise BadInputError(f"graft must be 'sgd' or 'adagrad', not {graft!r}")
-    factors = Kronecker(beta, eps, exponent, root=root or CoupledNewton(ridge=eps), vectors=False)
+    factors = Kronecker(beta, eps, exponent, max_dim, root=root or CoupledNewton(ridge=eps), vectors=False)
     return Method(
-        preconditioner=grafted(Merged(Blocked(block, factors), block), graft, eps=graft_eps, start=start),
+        preconditioner=grafted(Merged(Blocked(block, factors, max_dim), block), graft, eps=graft_eps, start=start),
         smoothing=HeavyBall(momentum, nesterov=nesterov) if momentum else None,
         decay=Decoupled(),
         cadence=Cadence(every=every),
+        storage=storage_of(state),
     )

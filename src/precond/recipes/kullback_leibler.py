@@ -12,6 +12,7 @@ from precond.preconditioners.kullback_leibler import KLKronecker
 from precond.preconditioners.merged import Merged
 from precond.recipes.registry import recipe
 from precond.recipes.routes import hidden_and_rest
+from precond.recipes.states import State, storage_of
 from precond.steps.decay import DecoupledAfter
 
 
@@ -49,6 +50,7 @@ def kl_shampoo(
     rest_b1: float = 0.9,
     rest_b2: float = 0.95,
     rest_scale: float = 1.0,
+    state: State = "full",
 ) -> Route:
     """Shampoo by minimization of the Kullback-Leibler divergence.
 
@@ -70,7 +72,9 @@ def kl_shampoo(
         2. The published code works in bfloat16 by default, here in float32 at least.
         3. Axes of length one have factors, too, of one entry, unless merged; the published code drops them.
         4. With ``stagger``, different tensors turn their bases at different steps, to spread the cost.
-        5. ``lr`` is ours; the published code has 1e-4, and no rule for vectors.
+        5. ``state`` says in how many bits the state of the matrices rests, as in `soap`; the published code rounds
+           nothing between steps.
+        6. ``lr`` is ours; the published code has 1e-4, and no rule for vectors.
     """
     inner = KLKronecker(b2, eps, max_dim, start, gain)
     hidden = Method(
@@ -78,6 +82,7 @@ def kl_shampoo(
         preconditioner=inner if block is None else Blocked(block, inner),
         decay=DecoupledAfter(),
         cadence=Cadence(every=every, after=True, prime=True, stagger=stagger),
+        storage=storage_of(state),
     )
     if merge is not None:
         hidden = dataclasses.replace(hidden, preconditioner=Merged(hidden.preconditioner, merge))

@@ -40,6 +40,7 @@ _SMALLEST = 4096
 def _method(
     form: Decomposition, storage: Storage, base: str, betas: tuple[float, float], momentum: float, nesterov: bool,
     adam_eps: float, beta: float, eps: float, observe_every: int, every: int, block: int,
+    max_dim: int,
 ) -> Method:  # fmt: skip
     bases: dict[str, Filter[Any]] = {
         "adamw": Adam(*betas, adam_eps),
@@ -47,7 +48,7 @@ def _method(
     }
     if base not in bases:
         raise BadInputError(f"base must be 'adamw' or 'sgdm', not {base!r}")
-    factors = AsMatrix(Blocked(block, Decomposed(form, beta, eps, observe_every)))
+    factors = AsMatrix(Blocked(block, Decomposed(form, beta, eps, observe_every, max_dim), max_dim))
     return Method(
         preconditioner=Graft(factors, Identity()),
         smoothing=bases[base],
@@ -88,6 +89,7 @@ def shampoo_4bit(
     observe_every: int = 100,
     every: int = 500,
     block: int = 1200,
+    max_dim: int = 10000,
     quantized_block: int = 64,
     code: Literal["linear-2", "dynamic-tree"] = "linear-2",
     before_turning: int = 1,
@@ -95,9 +97,10 @@ def shampoo_4bit(
 ) -> Method:
     """Shampoo with quantized eigenvectors that are made orthogonal again.
 
-    A tensor without its axes of length one is a matrix ``(first, rest)``; longer sides than ``block`` are cut. Each of
-    its two factors is ``A = V diag(s) V^T``, from ``V = I``, ``s = eps``, with ``V`` in codes of four bits. Every
-    ``observe_every`` steps, with ``G`` the gradient (or its transpose),
+    A tensor without its axes of length one is a matrix ``(first, rest)``; longer sides than ``block`` are cut, and
+    those longer than ``max_dim`` are neither cut nor given a factor. Each of its two factors is ``A = V diag(s) V^T``,
+    from ``V = I``, ``s = eps``, with ``V`` in codes of four bits. Every ``observe_every`` steps, with ``G`` the
+    gradient (or its transpose),
 
         ``V <- 1.5 V - 0.5 V V^T V`` (``before_turning`` times), ``A = beta V diag(s) V^T + (1 - beta) G G^T``,
         ``V <- qr(A V)``, ``s = diag(V^T A V)``,
@@ -117,6 +120,7 @@ def shampoo_4bit(
            identity, so that nothing changes).
         6. Codes are what rests between steps: the step that computes vectors or a root uses them as computed.
         7. ``U = R_L G R_R^T``: a rounded root is not quite symmetric.
+        8. The published code cuts sides of any length; ``max_dim`` bounds time and state for tables of embeddings.
     """
     if code not in _CODES:
         raise BadInputError(f"code must be one of {', '.join(_CODES)}, not {code!r}")
@@ -127,7 +131,7 @@ def shampoo_4bit(
     )
     return _method(
         Spectrum(eps, before_turning, before_rooting), storage, base, (b1, b2), momentum, nesterov, adam_eps, beta, eps,
-        observe_every, every, block,
+        observe_every, every, block, max_dim,
     )  # fmt: skip
 
 
@@ -164,6 +168,7 @@ def shampoo_4bit_cholesky(
     observe_every: int = 100,
     every: int = 500,
     block: int = 1200,
+    max_dim: int = 10000,
     quantized_block: int = 64,
 ) -> Method:
     """Shampoo with quantized Cholesky factors and feedback of their errors.
@@ -186,5 +191,6 @@ def shampoo_4bit_cholesky(
         root=OffDiagonal(_CODES["linear-2"], quantized_block, _SMALLEST),
     )
     return _method(
-        Cholesky(eps), storage, base, (b1, b2), momentum, nesterov, adam_eps, beta, eps, observe_every, every, block
-    )
+        Cholesky(eps), storage, base, (b1, b2), momentum, nesterov, adam_eps, beta, eps, observe_every, every, block,
+        max_dim,
+    )  # fmt: skip

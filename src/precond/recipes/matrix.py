@@ -15,7 +15,7 @@ from precond.preconditioners.merged import Merged
 from precond.preconditioners.rotate import Rotate
 from precond.recipes.grafts import Grafting, grafted
 from precond.recipes.registry import recipe
-from precond.recipes.states import State, storage_of
+from precond.recipes.states import State, floor_of, storage_of
 from precond.steps.decay import Decoupled, DecoupledAfter
 from precond.steps.match_rms import MatchRMS
 
@@ -68,6 +68,7 @@ def shampoo(
     factor_block: int | None = None,
     statistics: int = 1,
     half: bool = False,
+    state: State = "full",
 ) -> Method:
     """Kronecker-factored AdaGrad.
 
@@ -81,20 +82,27 @@ def shampoo(
     2002.09018); ``one_sided`` gives only the shortest axis of each tensor (or tile) a factor, so that ``k = 1``. With
     ``every > 1`` the first roots come from one gradient and magnify all others by up to ``eps^(-1/2)``: raise ``eps``,
     or graft. ``factor_block``, ``statistics`` and ``half`` save work as in `lean_soap`; factors that sum then hold one
-    of ``statistics`` gradients, and grow more slowly.
+    of ``statistics`` gradients, and grow more slowly. ``state`` says in how many bits the state rests, as in `soap`;
+    rounded factors that sum stop growing once a gradient adds less than a unit in the last place, so give ``beta < 1``.
 
     Deviations:
         1. Axes longer than ``max_dim`` are left as they are, and ``k`` counts the others.
         2. Eigenvalues below rounding level, relative to the largest, are raised to it before the root.
         3. Weight decay, if any, is decoupled.
         4. With ``every > 1``, different tensors take their roots at different steps.
+        5. A ``state`` other than ``"full"`` is rounded, which the paper's is not; eigenvalues below ``2^-8`` of the
+           largest, which are noise then, are raised to that.
     """
-    factors = Kronecker(beta**statistics, eps, exponent, max_dim, one_sided=one_sided, block=factor_block, half=half)
+    factors = Kronecker(
+        beta**statistics, eps, exponent, max_dim, floor=floor_of(state) or None, one_sided=one_sided,
+        block=factor_block, half=half,
+    )  # fmt: skip
     return Method(
         preconditioner=grafted(_reshaped(factors, merge, block), graft),
         smoothing=HeavyBall(momentum) if momentum else None,
         decay=Decoupled(),
         cadence=Cadence(every=every, statistics=statistics),
+        storage=storage_of(state),
     )
 
 

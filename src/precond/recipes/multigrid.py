@@ -59,10 +59,11 @@ def amg(strength: float = 0.08) -> AMG:
     ),
     purpose="Symmetric M-matrices; fewer iterations than aggregation, more memory. Needs PyAMG: pip install "
     "'precond[amg]'.",
-    claim="Convergence independent of the size for symmetric M-matrices, also with anisotropic or jumping coefficients.",
+    claim="Convergence independent of the size for symmetric M-matrices, also anisotropic ones or with jumps.",
     example="precond.solve(A, b, method='cg', preconditioner='ruge-stuben')",
     space={"strength": Choice((0.1, 0.25, 0.5))},
     name="ruge-stuben",
+    aliases=("classical-amg",),
 )
 def ruge_stuben(strength: float = 0.25) -> AMG:
     """Return one V(1, 1) cycle over levels found by the classical splitting into coarse and fine points, by PyAMG.

@@ -46,14 +46,18 @@ def find_part(name: str, builds: Builds, kind: Kind | None, what: str) -> Recipe
 
 def canonical_method(method: str | Iteration, kind: Kind = Kind.LINEAR_SYSTEM) -> str | Iteration:
     """Return a method given by name, however spelled, by the name of its recipe; parts and ``"auto"`` as they are."""
-    if not isinstance(method, str) or method == "auto":
+    if not isinstance(method, str):
+        return build_iteration(method, kind)  # refuses anything but an iteration
+    if method == "auto":
         return method
     return find_part(method, Builds.ITERATION, kind, "method").name
 
 
 def canonical_preconditioner(preconditioner: str | Preconditioner[Any]) -> str | Preconditioner[Any]:
     """Return a preconditioner given by name, however spelled, by the name of its recipe; others as they are."""
-    if not isinstance(preconditioner, str) or preconditioner == "auto":
+    if not isinstance(preconditioner, str):
+        return build_preconditioner(preconditioner)  # refuses anything but a preconditioner
+    if preconditioner == "auto":
         return preconditioner
     return find_part(preconditioner, Builds.PRECONDITIONER, None, "preconditioner").name
 

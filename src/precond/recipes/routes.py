@@ -22,6 +22,7 @@ def hidden_and_rest(
     b1: float = 0.9,
     b2: float = 0.95,
     eps: float = 1e-8,
+    vectors: bool = False,
 ) -> Route:
     """Return a route that gives AdamW the vectors and the parameters whose name matches ``exclude``.
 
@@ -32,6 +33,7 @@ def hidden_and_rest(
         b1: Decay of AdamW's average of gradients.
         b2: Decay of AdamW's average of squares.
         eps: What AdamW adds to the root.
+        vectors: Leave vectors to the method, too, unless their name matches ``exclude``.
 
     Returns:
         The route.
@@ -39,4 +41,4 @@ def hidden_and_rest(
     rest = adamw(b1=b1, b2=b2, eps=eps)
     if scale != 1.0:
         rest = dataclasses.replace(rest, step=Scaled(scale))
-    return Route(rules=((Matrices(exclude=tuple(exclude)), hidden),), default=rest)
+    return Route(rules=((Matrices(0 if vectors else 2, tuple(exclude)), hidden),), default=rest)

@@ -16,7 +16,6 @@ from precond.steps.gradient_regularized import GradientRegularized
 from precond.steps.steihaug import Steihaug
 from precond.steps.strong_wolfe import StrongWolfe
 
-
 _GNS = Paper(
     title="Gradient-Normalized Smoothness for Optimization with Approximate Hessians",
     authors="Andrei Semenov, Martin Jaggi, Nikita Doikov",
@@ -282,9 +281,9 @@ def trust_region_newton(*, radius: float = 1.0, cap: float = 0.5) -> Method:
 def adaptive_cubic(*, sigma: float = 1.0, kappa: float = 0.1) -> Method:
     """ARC: adaptive regularization by cubics, in a Krylov space.
 
-    ``d`` minimizes ``g'd + d'Bd / 2 + (sigma / 3) ||d||^3`` over a Krylov space that grows until the model's gradient is
-    at most ``kappa min(1, ||d||) ||g||``. ``sigma`` becomes ``max(min(sigma, ||g||), eps)`` where the decrease is above
-    0.9 of the model's, and doubles where it is below 0.1, when the step is refused.
+    ``d`` minimizes ``g'd + d'Bd / 2 + (sigma / 3) ||d||^3`` over a Krylov space that grows until the model's gradient
+    is at most ``kappa min(1, ||d||) ||g||``. ``sigma`` becomes ``max(min(sigma, ||g||), eps)`` where the decrease is
+    above 0.9 of the model's, and doubles where it is below 0.1, when the step is refused.
 
     Deviations:
         1. ``kappa`` is 0.1 unless set; the paper's experiments stop inner solves by several rules.

@@ -32,6 +32,15 @@ STATES: dict[str, Storage] = {
 bits: momentum, second moments and factors of four bits were tried, and cost about a percent of the loss or more."""
 
 
+ROUNDING = 2.0**-8
+"""What rounding does to a factor that rests in 8 or 16 bits, relative to its largest eigenvalue, at most."""
+
+
+def floor_of(state: str) -> float:
+    """Return up to which share of the largest eigenvalue those of a factor are rounding noise; 0 at full precision."""
+    return 0.0 if state == "full" else ROUNDING
+
+
 def storage_of(state: str) -> Storage:
     """Return the storage of a setting, or say which there are."""
     if state not in STATES:

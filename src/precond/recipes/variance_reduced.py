@@ -56,6 +56,7 @@ def mars_adamw(
     clip: float | None = 1.0,
     from_zero: bool = False,
     exact: bool = False,
+    optimize_1d: bool = False,
     exclude: Sequence[str] = (),
     rest_b1: float = 0.9,
     rest_b2: float = 0.95,
@@ -67,7 +68,8 @@ def mars_adamw(
     ``v <- b2 v + (1 - b2) c^2``, ``w <- (1 - lr decay) w - lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)``.
 
     Vectors, and parameters whose name matches ``exclude``, get plain AdamW with decays ``rest_b1``, ``rest_b2`` and
-    ``rest_scale`` times the learning rate. ``clip=None`` leaves the correction unclipped. ``from_zero`` takes the
+    ``rest_scale`` times the learning rate; with ``optimize_1d`` vectors are no exception. ``clip=None`` leaves the
+    correction unclipped. ``from_zero`` takes the
     gradient before the first for zero, as the published code does; the paper starts without a correction.
 
     ``g_previous`` is the gradient of the step before, of another batch (the paper's approximate form). With ``exact``
@@ -86,7 +88,9 @@ def mars_adamw(
         preconditioner=Diagonal(b2, eps),
         decay=Decoupled(),
     )
-    return hidden_and_rest(hidden, exclude=exclude, scale=rest_scale, b1=rest_b1, b2=rest_b2, eps=eps)
+    return hidden_and_rest(
+        hidden, exclude=exclude, scale=rest_scale, b1=rest_b1, b2=rest_b2, eps=eps, vectors=optimize_1d
+    )
 
 
 @recipe(
@@ -107,6 +111,7 @@ def mars_lion(
     clip: float | None = 1.0,
     from_zero: bool = False,
     exact: bool = False,
+    optimize_1d: bool = False,
     exclude: Sequence[str] = (),
     rest_b1: float = 0.9,
     rest_b2: float = 0.95,
@@ -127,7 +132,7 @@ def mars_lion(
         preconditioner=Sign(),
         decay=Decoupled(),
     )
-    return hidden_and_rest(hidden, exclude=exclude, scale=rest_scale, b1=rest_b1, b2=rest_b2)
+    return hidden_and_rest(hidden, exclude=exclude, scale=rest_scale, b1=rest_b1, b2=rest_b2, vectors=optimize_1d)
 
 
 @recipe(

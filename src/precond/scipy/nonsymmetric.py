@@ -100,7 +100,9 @@ def gcrotmk(
         truncate: ``"oldest"`` or ``"smallest"``; accepted, and the same here.
 
     Returns:
-        The solution, shape ``[n]``, and 0 if it is one, else the limit reached or the number of iterations.
+        The solution, shape ``[n]``, and 0 if it is one, else the limit reached or the number of iterations. A solution
+        found in the last cycle that ``maxiter`` allows gives ``maxiter``, as in SciPy, which looks at the start of a
+        cycle.
 
     Raises:
         ValueError: Shapes that do not fit, a negative tolerance, or an unknown ``truncate``.
@@ -115,22 +117,28 @@ def gcrotmk(
     keep = m if k is None else k
     inner = min(m, system.n)
     memory = _given(given, system.b, keep)
-    limit = maxiter * inner + keep  # the first cycle has room for the directions that are still to be found
-    last = -1
+    first = inner + keep  # the first cycle has room for the directions that are still to be found
+    limit = maxiter * inner + keep
+    calls, last = 0, -1
 
     def watch(event: Event) -> None:
-        nonlocal last
-        if callback is not None and event.iteration in (0, *range(inner + keep, event.iteration + 1, inner)):
-            last = event.iteration
+        nonlocal calls, last
+        if (
+            callback is not None
+            and calls < maxiter
+            and event.iteration in (0, *range(first, event.iteration + 1, inner))
+        ):
+            calls, last = calls + 1, event.iteration
             callback(as_array(event.solution()))
 
     outcome = solved(_Keeping(GCRODR(size=m + keep, keep=keep), memory), system, rtol, atol, limit, watch)
-    if callback is not None and outcome.iterations > last:
+    if callback is not None and calls < maxiter and outcome.iterations > last:
         callback(as_array(outcome.x))
     if CU is not None:
-        CU[:] = _kept(memory, keep, discard_C)
+        CU[:] = _kept(memory, keep, discard_C) or [(None if discard_C else c, u) for c, u in given]
     code = info_of(outcome, limit)
-    return as_array(outcome.x), maxiter if code and outcome.iterations >= limit else code
+    cycles = 1 + max(0, -(-(outcome.iterations - first) // inner)) if outcome.iterations else 0
+    return as_array(outcome.x), maxiter if cycles >= maxiter or (code and outcome.iterations >= limit) else code
 
 
 def _given(pairs: list[tuple[Vector | None, Vector]], b: Tensor, keep: int) -> Recycled:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import scipy.optimize
+import scipy.optimize as theirs
 
 import precond.residuals as residuals
 import precond.smooth as smooth
-from precond.core import BadInputError, IncompatibleError, Result
+from precond.core import IncompatibleError, Result
 from precond.solvers.minimize import Event
 
+NEAREST = {
+    "bfgs": "lbfgs", "l-bfgs-b": "lbfgs", "cg": "lbfgs", "tnc": "newton-cg", "newton-cg": "newton-cg",
+    "trust-ncg": "trust-region-newton", "trust-krylov": "trust-region-newton", "trust-exact": "newton-cholesky",
+    "dogleg": "newton-cholesky", "slsqp": "auto", "trust-constr": "auto",
+}  # fmt: skip
+"""The nearest methods of this library by SciPy's names, in lower case."""
 STATUS = {"converged": 0, "stopped": 1, "failed": 2}
 
 
@@ -37,7 +45,8 @@ def minimize(
         x0: Where to start, one vector.
         args: Further arguments of ``fun``, ``jac``, ``hess`` and ``hessp``.
         method: Name of a method of this library (``"lbfgs"``, ``"newton-cg"``, ``"interior-point"``); the best for what
-            is given unless named. SciPy's own names are not taken for methods that they are not.
+            is given unless named. SciPy's own names stand for the method of this library that is nearest; those that
+            use no derivatives are refused.
         jac: The gradient, or ``True`` if ``fun`` returns it beside the value; by central differences unless given.
         hess: The Hessian, a matrix.
         hessp: Products with it, ``hessp(x, p, *args)``.
@@ -47,7 +56,8 @@ def minimize(
             1e-6 unless given.
         callback: Called with each ``x``, or with ``intermediate_result=`` if that is its argument's name; may raise
             ``StopIteration``.
-        options: ``maxiter``, and ``disp`` to print a line at the end.
+        options: ``maxiter``, ``disp`` to print a line at the end, and ``gtol`` in place of ``tol``; others are left
+            alone with a warning.
 
     Returns:
         ``x``, ``fun``, ``jac``, ``success``, ``status`` (0 converged, 1 stopped, 2 failed), ``message``, ``nit``,
@@ -55,9 +65,11 @@ def minimize(
     """
     args = args if isinstance(args, tuple) else (args,)
     given = dict(options or {})
-    limit, show = given.pop("maxiter", None), given.pop("disp", False)
+    limit, show, gtol = given.pop("maxiter", None), given.pop("disp", False), given.pop("gtol", None)
+    tol = gtol if tol is None else tol
     if given:
-        raise BadInputError(f"unknown options: {', '.join(sorted(given))}; maxiter and disp are known")
+        warnings.warn(f"options without effect here: {', '.join(sorted(given))}", theirs.OptimizeWarning, stacklevel=2)
+    name = _method(method, bounds is not None or bool(_listed(constraints)))
     start = np.atleast_1d(np.asarray(x0, dtype=float))
     both = jac is True
 
@@ -79,7 +91,7 @@ def minimize(
         product = lambda x, p: np.asarray(hess(x, *args)) @ p  # noqa: E731
     limits = _listed(constraints)
     result = smooth.minimize(
-        value, start, jac=gradient, hessp=product, method=method or "auto", constraints=limits or None,
+        value, start, jac=gradient, hessp=product, method=name, constraints=limits or None,
         bounds=bounds, tol=1e-6 if tol is None else tol, max_iterations=limit, callback=_watcher(callback),
     )  # fmt: skip
     answer = _answer(result, value(result.x), gradient(result.x))
@@ -88,15 +100,33 @@ def minimize(
     return answer
 
 
+def _method(name: str | None, constrained: bool) -> str:
+    """Return the name of a method of this library."""
+    if name is None:
+        return "auto"
+    known = NEAREST.get(name.lower())
+    if known is None:
+        return name
+    return "auto" if constrained else known
+
+
 def least_squares(
     fun: Callable[..., Any],
     x0: Any,
     jac: Any = "2-point",
     bounds: Any = (-np.inf, np.inf),
-    *,
+    method: str = "trf",
+    ftol: float | None = None,
+    xtol: float | None = None,
+    gtol: float | None = None,
+    x_scale: Any = None,
+    loss: str = "linear",
+    f_scale: float = 1.0,
     max_nfev: int | None = None,
+    verbose: int = 0,
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
+    *,
     tol: float = 1e-8,
 ) -> scipy.optimize.OptimizeResult:
     """Minimize half the sum of squares of residuals.
@@ -106,24 +136,46 @@ def least_squares(
         x0: Where to start, one vector.
         jac: The Jacobian ``[m, n]`` as a function; SciPy's names of difference schemes stand for differences that
             become finer near a solution.
-        bounds: Must be infinite: this method has none.
+        bounds: Pairs of lower and upper bounds; with finite ones the interior-point method minimizes the sum.
+        method: Name of a method of this library, or one of SciPy's three, which stand for the automatic choice.
+        ftol: Without effect: success means that the certificate holds.
+        xtol: Without effect, likewise.
+        gtol: Without effect, likewise; see ``tol``.
+        x_scale: Without effect: the methods do not depend on the scales of variables.
+        loss: Must be ``"linear"``.
+        f_scale: Without effect for a linear loss.
         max_nfev: Largest number of iterations.
+        verbose: Print a line at the end if positive.
         args: Further arguments.
         kwargs: Further arguments by name.
-        tol: Bound on the cosines between the residual and the columns of its Jacobian.
+        tol: Bound on the cosines between the residual and the columns of its Jacobian; with bounds, on each residual of
+            the optimality conditions.
 
     Returns:
         ``x``, ``cost``, ``fun`` (the residuals), ``jac``, ``grad``, ``optimality``, ``success``, ``status``,
         ``message``, ``nfev``, ``njev``; ``success`` means that the certificate, recomputed from the problem, holds.
     """
-    lower, upper = (bounds.lb, bounds.ub) if hasattr(bounds, "lb") else bounds
-    if np.any(np.isfinite(lower)) or np.any(np.isfinite(upper)):
-        raise IncompatibleError("bounds are not supported here: use precond.scipy.minimize with bounds, or SciPy's own")
+    if loss != "linear":
+        raise IncompatibleError("robust losses are not supported here: use loss='linear', or SciPy's own")
     more = dict(kwargs or {})
     residual = lambda x: np.atleast_1d(np.asarray(fun(x, *args, **more), dtype=float))  # noqa: E731
     derivative = (lambda x: np.asarray(jac(x, *args, **more), dtype=float)) if callable(jac) else None
     start = np.atleast_1d(np.asarray(x0, dtype=float))
-    result = residuals.least_squares(residual, start, jac=derivative, tol=tol, max_iterations=max_nfev)
+    lower, upper = (bounds.lb, bounds.ub) if hasattr(bounds, "lb") else bounds
+    if np.any(np.isfinite(lower)) or np.any(np.isfinite(upper)):
+        rows_at = derivative or (lambda x: _differences(residual, x))
+        result = smooth.minimize(
+            lambda x: float(residual(x) @ residual(x)) / 2, start, jac=lambda x: rows_at(x).T @ residual(x),
+            bounds=scipy.optimize.Bounds(np.broadcast_to(lower, start.shape), np.broadcast_to(upper, start.shape)),
+            tol=tol, max_iterations=max_nfev,
+        )  # fmt: skip
+    else:
+        result = residuals.least_squares(
+            residual, start, jac=derivative, tol=tol, max_iterations=max_nfev,
+            method="auto" if method in ("trf", "dogbox", "lm") else method,
+        )  # fmt: skip
+    if verbose > 0:
+        print(result.message)
     r = residual(result.x)
     rows = derivative(result.x) if derivative else _differences(residual, result.x)
     gradient = rows.T @ r

@@ -1,8 +1,8 @@
 """Functions that see a vector through one constant matrix: where they do so, and their Hessians from few passes.
 
 Regressions are ``f(x) = F(A w, x)`` with a matrix ``A`` of data and ``w`` some of the variables, and ``F`` acts on each
-row of ``A w`` by itself. Their Hessian ``A' D A + E`` costs a few derivatives of ``F``, in which ``A`` does not occur, and
-one pass over ``A``, where products with unit vectors would cost two passes each.
+row of ``A w`` by itself. Their Hessian ``A' D A + E`` costs a few derivatives of ``F``, in which ``A`` does not occur,
+and one pass over ``A``, where products with unit vectors would cost two passes each.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ class Split:
         return matrix
 
     def _bend(self) -> Bent | None:
-        """Return the second derivatives of ``F``, confirmed by random vectors the first time; ``None`` if they differ."""
+        """Return the second derivatives of ``F``, confirmed by random vectors at first; ``None`` if they differ."""
         if self._bent is not None:
             return self._bent
         leaf, z = self.leaf, self.z
@@ -193,7 +193,9 @@ class Split:
             rows = [self._second(nothing, unit.expand_as(z).contiguous())[1] for unit in units]
         beside = []
         for i in rest:
-            column, shared = self._second(nothing.index_fill(0, torch.tensor(i, device=leaf.device), 1.0), 0 * z.detach())
+            column, shared = self._second(
+                nothing.index_fill(0, torch.tensor(i, device=leaf.device), 1.0), 0 * z.detach()
+            )
             beside.append((i, column, shared.reshape(len(z), columns)))
         bent = Bent(diagonal * ~outside, rows, beside)
         if not self.features.trusted:
@@ -235,7 +237,11 @@ class _Watching(TorchFunctionMode):
         """Replace a product with the variables; pass everything else on."""
         if torch.is_grad_enabled():
             if func in _PRODUCTS and len(args) == 2 and not kwargs:
-                return self._product(*args) if self._takes(*args) else func(*args)
+                if self._takes(*args):
+                    return self._product(*args)
+                if isinstance(args[0], Tensor) and args[0].ndim == 1 and self._takes(_transposed(args[1]), args[0]):
+                    return self._product(_transposed(args[1]), args[0])
+                return func(*args)
             if func is functional.linear and isinstance(args[1], Tensor) and self._takes(args[0], args[1].mT):
                 bias = args[2] if len(args) > 2 else (kwargs or {}).get("bias")
                 z = self._product(args[0], args[1].mT)
@@ -258,10 +264,25 @@ class _Watching(TorchFunctionMode):
     def _product(self, a: Tensor, w: Tensor) -> Tensor:
         n, offset = self.leaf.numel(), w.storage_offset() - self.leaf.storage_offset()
         places = torch.arange(n, device=w.device).as_strided(w.shape, w.stride(), offset)
-        features = self.known if self.known is not None and self.known.matrix is a else Features(a)
+        for features, there, z in self.found:
+            if _same(features.matrix, a) and torch.equal(there, places):
+                return z.clone()
+        features = self.known if self.known is not None and _same(self.known.matrix, a) else Features(a)
         z = features.forward(w.detach()).requires_grad_()
         self.found.append((features, places, z))
         return z.clone()
+
+
+def _transposed(a: Any) -> Any:
+    return a.mT if isinstance(a, Tensor) and a.ndim == 2 and a.layout is torch.strided else None
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors are the same numbers in the same place."""
+    if a is b:
+        return True
+    dense = a.layout is torch.strided and b.layout is torch.strided
+    return dense and a.data_ptr() == b.data_ptr() and a.shape == b.shape and a.stride() == b.stride()
 
 
 def split(evaluate: Callable[[Tensor], Tensor], x: Tensor, known: Features | None) -> Split | None:
@@ -289,9 +310,7 @@ def split(evaluate: Callable[[Tensor], Tensor], x: Tensor, known: Features | Non
 
 def agrees(found: Split, loss: Tensor, gradient: Tensor) -> bool:
     """Whether a split evaluation has the value and the gradient of the plain one, and its Hessian can be assembled."""
-    return (
-        _close(found.loss, loss) and _close(found.gradient(), gradient) and found.assemble(coarse=True) is not None
-    )
+    return _close(found.loss, loss) and _close(found.gradient(), gradient) and found.assemble(coarse=True) is not None
 
 
 def _close(a: Tensor, b: Tensor) -> bool:

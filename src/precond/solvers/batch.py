@@ -105,4 +105,3 @@ class Batch:
             self.x, worst.status, worst.certificate, self.work, max(m.iterations for m in members), method,
             members=members,
         )  # fmt: skip
-

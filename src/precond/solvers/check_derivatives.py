@@ -36,27 +36,50 @@ class Mismatch:
     def message(self, name: str, of: str) -> str:
         """Return the complaint about ``name``, the derivative of ``of``."""
         return (
-            f"{name} disagrees with differences of {of}: entry {list(self.place)} is {self.given:.6g}, differences give "
-            f"{self.found:.6g} (relative error {self.error:.1e}); correct {name}, or leave it out"
+            f"{name} disagrees with differences of {of}: entry {list(self.place)} is {self.given:.6g}, differences "
+            f"give {self.found:.6g} (relative error {self.error:.1e}); correct {name}, or leave it out"
         )
 
 
-def compare(function: Function, given: Tensor, x: Tensor) -> Mismatch | None:
+def wrong_slope(function: Function, gradient: Tensor, x: Tensor) -> bool:
+    """Whether the slope of a function along its gradient at ``x`` is clearly not that of differences; four evaluations.
+
+    Args:
+        function: Maps ``[n]`` to a value, ``[1]``.
+        gradient: What is said to be the gradient at ``x``, ``[n]``.
+        x: The point, ``[n]``.
+
+    Returns:
+        Whether it is off by more than a twentieth.
+    """
+    norm = gradient.norm()
+    if not bool(norm > 0) or not bool(torch.isfinite(norm)):
+        return False
+    d = gradient / norm * max(1.0, float(x.norm()))
+    given = gradient.dot(d).reshape(1, 1)
+    found = compare(lambda t: function(x + t * d), given, x.new_zeros(1), power=1 / 4)
+    return found is not None and found.error > 0.05
+
+
+def compare(function: Function, given: Tensor, x: Tensor, *, power: float = 1 / 3) -> Mismatch | None:
     """Compare a derivative with central differences along some variables.
 
     Args:
         function: Maps ``[n]`` to ``[m]``.
         given: The derivative at ``x``, ``[m, n]``.
         x: The point, ``[n]``.
+        power: Increments are ``eps^power``, relative to variables above 1.
 
     Returns:
         The entry that is furthest off, if it is off; entries whose differences are uncertain count as right.
     """
     n = x.numel()
-    chosen = range(n) if n <= ENTRIES else torch.randperm(n, generator=torch.Generator().manual_seed(0))[:ENTRIES].tolist()
+    chosen = list(range(n))
+    if n > ENTRIES:
+        chosen = torch.randperm(n, generator=torch.Generator().manual_seed(0))[:ENTRIES].tolist()
     worst: Mismatch | None = None
     for i in chosen:
-        coarse, fine, rounding = _difference(function, x, i)
+        coarse, fine, rounding = _difference(function, x, i, power)
         column = given[:, i]
         uncertain = 10 * (coarse - fine).abs() + 10 * rounding
         off = (column - fine).abs()
@@ -70,10 +93,10 @@ def compare(function: Function, given: Tensor, x: Tensor) -> Mismatch | None:
     return worst
 
 
-def _difference(function: Function, x: Tensor, i: int) -> tuple[Tensor, Tensor, Tensor]:
+def _difference(function: Function, x: Tensor, i: int, power: float) -> tuple[Tensor, Tensor, Tensor]:
     """Return central differences with two increments, and the rounding error of the second."""
     eps = torch.finfo(x.dtype).eps
-    h = eps ** (1 / 3) * max(1.0, abs(float(x[i])))
+    h = eps**power * max(1.0, abs(float(x[i])))
     found = []
     for step in (2 * h, h):
         ahead, behind = x.clone(), x.clone()

@@ -54,7 +54,7 @@ def _last(operator: Operator) -> tuple[Attempt, ...]:
     a solution where there is one, and the least residual where there is none.
     """
     if operator.shape[0] <= _dense:
-        return (_ilut, _direct, Attempt("gmres", "pseudo-inverse", patience=20))
+        return (_ilut, _direct, Attempt("richardson", "pseudo-inverse", patience=20))
     return (_ilut, _direct, *((Attempt("minres", "identity", patience=2000),) if operator.traits.symmetric else ()))
 
 
@@ -142,10 +142,10 @@ def choose_ways(operator: Operator) -> tuple[Candidate, ...]:
         if traits.symmetric:
             return (Candidate("cg" if traits.definite is not False else "minres", scaling),)
         return (Candidate("gcrodr", scaling, recycle=True), Candidate("gcrodr", scaling))
-    direct, short = Candidate("gcrodr", "lu"), Candidate("bicgstab", "lu")
+    direct = Candidate("gcrodr", "lu")  # the fewest applications, which cost more than anything else
     if traits.symmetric and traits.definite is not False:
         wide = (Candidate("cg", "amg"),) if _is_wide(operator) else ()
-        return (*wide, Candidate("cg", "ic0"), direct, short)
+        return (*wide, Candidate("cg", "ic0"), direct)
     if traits.symmetric:
-        return (Candidate("minres", scaling), direct, short)
-    return (Candidate("bicgstab", "ilu0"), direct, short, Candidate("gcrodr", "ilu0", recycle=True))
+        return (Candidate("minres", scaling), direct)
+    return (Candidate("bicgstab", "ilu0"), direct, Candidate("gcrodr", "ilu0", recycle=True))

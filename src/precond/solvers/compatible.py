@@ -111,3 +111,34 @@ def check_adjoint(operator: Operator, work: Work) -> None:
             f"`rmatvec` is not the adjoint of `matvec`: <u, A v> and <A^H u, v> differ by {gap:.1e} for random u, v; "
             "check for a missing transposition or conjugation"
         )
+
+
+def check_symmetric(operator: Operator, work: Work) -> None:
+    """Compare ``<u, A v>`` with ``<A u, v>`` on one random pair; for operators that are declared symmetric.
+
+    Products that are themselves approximate (an inner solve, automatic differentiation in single precision) pass.
+
+    Args:
+        operator: The matrix, square.
+        work: The account to charge.
+
+    Raises:
+        BadInputError: They differ by much more than rounding.
+    """
+    n = operator.shape[0]
+    generator = torch.Generator().manual_seed(0)
+    pair = torch.randn(2, n, generator=generator, dtype=torch.float64).to(operator.device, operator.dtype)
+    images = operator.matvec(pair)
+    work.matvecs += 2
+    if images.shape != pair.shape:
+        raise BadInputError(
+            f"the product has shape {tuple(images.shape)} where {tuple(pair.shape)} was expected: `matvec` maps "
+            "[batch, n] to [batch, n]"
+        )
+    gap = abs(complex((pair[0].conj() * images[1]).sum()) - complex((images[0].conj() * pair[1]).sum()))
+    size = float(torch.linalg.vector_norm(pair[0]) * torch.linalg.vector_norm(images[1]))
+    if gap > torch.finfo(operator.dtype).eps ** 0.25 * size:
+        raise BadInputError(
+            f"the operator was declared symmetric, but <u, A v> and <A u, v> differ by {gap:.1e} for random u, v: "
+            "leave out `symmetric`, and give `rmatvec` if there is one"
+        )

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 ASSEMBLED = 2000
 """Side of a matrix whose eigenvalues are computed rather than estimated, where products need not build it."""
-FEWEST, MOST = 10, 40
+FEWEST, MOST = 10, 20
 """Lanczos steps, at least and at most."""
 _reductions = 60
 

@@ -151,7 +151,9 @@ class _Watch:
         """Whether to stop here: certified, off by much, not finite, or asked to by the callback."""
         self.progress, self.count, self.certified = progress, self.count + 1, None
         residuals: list[float] = progress.residual.tolist()
-        residual = residuals[0] if len(residuals) == 1 else max(residuals) if math.isfinite(sum(residuals)) else math.nan
+        residual = (
+            residuals[0] if len(residuals) == 1 else max(residuals) if math.isfinite(sum(residuals)) else math.nan
+        )
         if self.count > 0 or not self.history:
             self.history.append(residual)
             if self.callback is not None and self.callback(Event(self.done + self.count, residual, progress.solution)):

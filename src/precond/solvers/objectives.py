@@ -103,7 +103,11 @@ class TorchObjective(Objective):
         known = None if self._split is None else self._split[1].features
         self._graph = self._split = None  # frees the memory before the next graph is built
         if keep and self.affine:
-            found = split(self.evaluate, x[0], known)
+            try:
+                found = split(self.evaluate, x[0], known)
+            except Exception as error:  # what is the function's own fault will be raised again below
+                logger.debug("the affine structure was lost: %s", error)
+                found = None
             self.affine = found is not None
             if found is not None:
                 self._split = (x, found)

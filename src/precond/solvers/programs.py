@@ -10,6 +10,7 @@ import torch
 
 from precond.core import Iterate, Program, ProgramIteration, Status
 from precond.solvers.minimize import Event
+from precond.solvers.progress_line import ProgressLine
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +63,8 @@ class ProgramOutcome:
     """What a run claims, before anything is certified.
 
     Attributes:
-        iterate: The last iterate if it converged, otherwise the one with the smallest residuals.
+        iterate: The last iterate if it converged, otherwise the one with the smallest residuals, or the lowest that
+            meets the constraints where that one does not.
         residuals: Its residuals.
         status: How the run ended.
         iterations: Iterations done.
@@ -101,6 +103,8 @@ def run_program(
         The outcome.
     """
     best: tuple[Iterate, Residuals, int] | None = None
+    lowest: tuple[Iterate, Residuals] | None = None
+    line = ProgressLine(tol, max_iterations)
     history: list[float] = []
     facts: list[dict[str, float]] = []
     status, count, start = Status.STOPPED_STEPS, 0, 0.0
@@ -111,6 +115,9 @@ def run_program(
             facts.append(iterate.facts)
             if best is None or left.worst < BEST_SHARE * best[1].worst:
                 best = (iterate, left, count)
+            line.see(count, left.worst)
+            if left.feasibility <= tol and (lowest is None or iterate.site.loss < lowest[0].site.loss):
+                lowest = (iterate, left)
             if callback is not None and callback(_event(program, iterate, left, count)):
                 best, status = (iterate, left, count), Status.STOPPED_USER
                 break
@@ -139,7 +146,13 @@ def run_program(
         status = Status.STOPPED_INTERRUPT
         if best is None:
             raise
+    finally:
+        line.end()
     assert best is not None, "an iteration yields where it starts"
+    if status.group == "failed" and not bool(torch.isfinite(best[0].site.loss)):
+        status = Status.FAILED_NON_FINITE
+    if status.group == "failed" and best[1].feasibility > tol and lowest is not None:
+        best = (*lowest, count)  # of points that are no solution, one that meets the constraints is worth more
     return ProgramOutcome(best[0], best[1], status, count, history, facts)
 
 

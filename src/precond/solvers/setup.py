@@ -19,8 +19,8 @@ def check_tolerances(rtol: float, atol: float, max_iterations: int | None) -> No
     """Refuse tolerances and limits that make no sense."""
     if not (0 <= rtol < 1 and 0 <= atol < math.inf) or (rtol == 0 and atol == 0):
         raise BadInputError(f"tolerances need 0 <= rtol < 1, 0 <= atol, not both zero: got rtol={rtol}, atol={atol}")
-    if max_iterations is not None and max_iterations < 0:
-        raise BadInputError(f"max_iterations must not be negative: got {max_iterations}")
+    if max_iterations is not None and (max_iterations < 0 or max_iterations != int(max_iterations)):
+        raise BadInputError(f"max_iterations must be a whole number, not negative: got {max_iterations}")
 
 
 def starting_points(operator: Operator, b: Tensor, x0: Tensor | None) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from precond.core import BadInputError, Objective, Work
 from precond.losses.base import Loss
 from precond.solvers.layout import Layout
+from precond.solvers.modules import ModuleVariables
 from precond.solvers.objectives import GivenObjective, TorchObjective
 
 
@@ -40,6 +41,7 @@ class SmoothForm:
 
     @classmethod
     def of(cls, fun: Any, x0: Any, jac: Any, hessp: Any) -> SmoothForm:
+        """Read an objective, a starting point and perhaps derivatives, in any form."""
         if not callable(fun):
             raise BadInputError(f"fun must be callable, not {type(fun).__name__}")
         if hessp is not None and not jac:
@@ -102,29 +104,15 @@ class SmoothForm:
     def _module(cls, loss: Any, model: nn.Module, jac: Any) -> SmoothForm:
         if jac:
             raise BadInputError("a module's loss is differentiated by autograd: leave jac out")
-        parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        if not parameters:
-            raise BadInputError("the module has no parameter that requires a gradient: nothing can be optimized")
-        layout, holder = Layout.of(parameters), _Loss(model, loss)
-
-        def evaluate(flat: Tensor) -> Any:
-            swapped = {f"model.{name}": value for name, value in layout.named(flat).items()}
-            return torch.func.functional_call(holder, swapped, ())
-
-        def finish(flat: Tensor) -> nn.Module:
-            with torch.no_grad():
-                for name, value in layout.named(flat).items():
-                    parameters[name].copy_(value)
-            return model
+        variables = ModuleVariables.of(model)
 
         def objective(work: Work, curvature: bool) -> Objective:
-            return TorchObjective(evaluate, curvature=curvature, work=work)
+            return TorchObjective(lambda flat: variables.call(loss, flat), curvature=curvature, work=work)
 
-        def call(function: Callable[..., Any], flat: Tensor) -> Any:
-            swapped = {f"model.{name}": value for name, value in layout.named(flat).items()}
-            return torch.func.functional_call(_Loss(model, function), swapped, ())
-
-        return cls(layout.flatten(parameters)[None], layout.restore, finish, objective, True, call, layout)
+        return cls(
+            variables.start[None], variables.layout.restore, variables.finish, objective, True, variables.call,
+            variables.layout,
+        )  # fmt: skip
 
     @classmethod
     def _given(cls, fun: Any, x0: Any, jac: Any, hessp: Any) -> SmoothForm:
@@ -144,18 +132,6 @@ class SmoothForm:
             return function(give(flat.clone()))
 
         return cls(layout.flatten(tensor)[None], give, give, objective, hessp is not None, call, layout)
-
-
-class _Loss(nn.Module):
-    """A loss of a model as a module of its own, so that its parameters can be swapped for a moment."""
-
-    def __init__(self, model: nn.Module, loss: Callable[[nn.Module], Any]) -> None:
-        super().__init__()
-        self.model = model
-        self.loss = loss
-
-    def forward(self) -> Any:
-        return self.loss(self.model)
 
 
 def _array(x0: Any) -> np.ndarray:

@@ -80,6 +80,8 @@ def solve_linear(
     method = name or f"{type(iteration).__name__} + {type(preconditioner).__name__}"
     method = f"{method}; {prepared.detail}" if prepared.detail else method
     status = outcome.status
-    if status in (Status.FAILED_BREAKDOWN, Status.FAILED_STAGNATION) and is_least(counted, b, outcome.x):
+    if status in (Status.FAILED_BREAKDOWN, Status.FAILED_STAGNATION, Status.STOPPED_STEPS) and is_least(
+        counted, b, outcome.x
+    ):
         status = Status.FAILED_INCONSISTENT
     return Result(outcome.x, status, outcome.certificate, work, outcome.iterations, method, outcome.history)

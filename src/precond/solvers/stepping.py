@@ -61,7 +61,7 @@ class Stepper(abc.ABC):
         self._previous: Point | None = None
         self._excess, self._taken = 1, 0  # the first refresh pays
         if self._method.cadence.free is not None and not self._objective.assembles:
-            self._excess, self._taken = 0, self._like.shape[1]
+            self._excess, self._taken = 0, 2 * self._like.shape[1]
 
     def _evidence(self, point: Point) -> Evidence:
         needs, previous = self._needs, self._previous

@@ -19,7 +19,7 @@ from precond.solvers.solve import solve_linear
 _patience = 2.0  # a way on trial is stopped after so many times the seconds of the best
 _recent = 0.1  # least weight of the last system in what a way is known to cost
 _optimism = 0.99  # what is known of a way that is not used ages: so much less is believed after each system
-_hopeless = 1.5  # no other way with a preconditioner is tried where one has cost so many times the best
+_hopeless = 1.25  # no other way with a preconditioner is tried where one has cost so many times the best
 _soon = 10.0
 _flops = 4e9  # a second, of a sparse factorization; only decides when one is tried
 

@@ -36,7 +36,9 @@ class ConvexProgram:
     """
 
     def __init__(self, P: Any, q: Any, A: Any, lower: Any, upper: Any) -> None:
-        self.q, self.lower, self.upper = (_vector(v, name) for v, name in ((q, "q"), (lower, "lower"), (upper, "upper")))
+        self.q, self.lower, self.upper = (
+            _vector(v, name) for v, name in ((q, "q"), (lower, "lower"), (upper, "upper"))
+        )
         n = self.q.numel()
         self.A = _matrix(A, "A")
         m = self.A.shape[0]

@@ -12,6 +12,8 @@ from torch import Tensor
 from precond.core import Advance, NoState, Objective, Point, Search
 from precond.steps.line import Line, Trial
 
+_lengthenings = 15
+
 
 @final
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Armijo(Search[NoState]):
 
     Where values of the objective differ by rounding alone, a step that shortens the gradient is accepted. A step of 1
     along which the objective falls as fast at its end as at its start, as no strictly convex function does, is made
-    ten times as long, as often as that goes on.
+    ten times as long, up to fifteen times.
 
     Attributes:
         c1: Sufficient decrease.
@@ -56,7 +58,9 @@ class Armijo(Search[NoState]):
     def _farther(line: Line, trial: Trial) -> Trial:
         """Return the last of trials, each ten times as far, along which the objective falls as fast as at the start."""
         start = line.start
-        while trial.loss <= start.loss + 0.99 * trial.alpha * start.slope and trial.slope <= 0.99 * start.slope:
+        for _ in range(_lengthenings):
+            if trial.loss > start.loss + 0.99 * trial.alpha * start.slope or trial.slope > 0.99 * start.slope:
+                break
             longer = line.at(10 * trial.alpha)
             if not (longer.finite and longer.loss < trial.loss + 0.9 * 9 * trial.alpha * start.slope):
                 break

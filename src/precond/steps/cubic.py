@@ -28,11 +28,11 @@ class CubicState:
 class Cubic(Search[CubicState]):
     """The step that minimizes ``g'd + d'Bd / 2 + (sigma / 3) ||d||^3`` in a Krylov space of ``B`` and ``g``.
 
-    The space grows by Lanczos steps until ``||g + B d + sigma ||d|| d|| <= kappa min(1, ||d||) ||g||``. With ``rho`` the
-    decrease over the model's: above 0.9 ``sigma`` falls to ``max(min(sigma, ||g||), eps)``, below 0.1 it doubles and the
-    trial fails; the Krylov space stays and costs no further products (C. Cartis, N. Gould, Ph. Toint, *Adaptive cubic
-    regularisation methods for unconstrained optimization*, part I, 2011). Where values differ by rounding alone, a step
-    that shortens the gradient is accepted.
+    The space grows by Lanczos steps until ``||g + B d + sigma ||d|| d|| <= kappa min(1, ||d||) ||g||``. With ``rho``
+    the decrease over the model's: above 0.9 ``sigma`` falls to ``max(min(sigma, ||g||), eps)``, below 0.1 it doubles
+    and the trial fails; the Krylov space stays and costs no further products (C. Cartis, N. Gould, Ph. Toint, *Adaptive
+    cubic regularisation methods for unconstrained optimization*, part I, 2011). Where values differ by rounding alone,
+    a step that shortens the gradient is accepted.
 
     Attributes:
         sigma: The first weight.
@@ -113,7 +113,7 @@ class _Space:
         if not self._diagonal:
             self._grow()
         while True:
-            u, multiplier = self._reduced(sigma)
+            u = self._reduced(sigma)
             length = float(u.norm())
             left = self._beside[-1] * abs(float(u[-1]))
             if self._complete or left <= kappa * min(1.0, length) * self._size:
@@ -145,7 +145,7 @@ class _Space:
         middle = torch.diag(torch.tensor(self._diagonal, dtype=torch.float64))
         return middle + torch.diag(beside, 1) + torch.diag(beside, -1)
 
-    def _reduced(self, sigma: float) -> tuple[Tensor, float]:
+    def _reduced(self, sigma: float) -> Tensor:
         """Return ``u`` with ``(T + m I) u = -||g|| e_1`` and ``m = sigma ||u||``, ``T + m I`` positive semidefinite."""
         values, vectors = torch.linalg.eigh(torch.nan_to_num(self._tridiagonal()))
         c = -self._size * vectors[0]
@@ -168,4 +168,4 @@ class _Space:
             e = vectors[:, 0]
             dot = float(u @ e)
             u = u + (-dot + math.copysign(math.sqrt(dot * dot + target * target - length * length), dot or 1.0)) * e
-        return u, high
+        return u

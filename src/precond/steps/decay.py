@@ -43,6 +43,9 @@ class Decoupled(_InPlace):
     """
 
     def _move(self, weights: list[Tensor], updates: list[Tensor], lr: float | Tensor, decay: float) -> None:
+        if decay and not isinstance(lr, Tensor) and _side_by_side(weights, updates):  # in one pass
+            _shrink_and_descend(weights, updates, lr, decay)
+            return
         if decay:
             torch._foreach_mul_(weights, 1.0 - lr * decay)
         _descend(weights, updates, lr)
@@ -57,6 +60,10 @@ class DecoupledAfter(_InPlace):
     """
 
     def _move(self, weights: list[Tensor], updates: list[Tensor], lr: float | Tensor, decay: float) -> None:
+        if decay and not isinstance(lr, Tensor) and lr * decay < 1.0 and _side_by_side(weights, updates):  # in one pass
+            shrunk = 1.0 - lr * decay
+            _shrink_and_descend(weights, updates, lr * shrunk, decay / shrunk)
+            return
         _descend(weights, updates, lr)
         if decay:
             torch._foreach_mul_(weights, 1.0 - lr * decay)
@@ -103,6 +110,22 @@ class Coupled(_InPlace):
 
     def _move(self, weights: list[Tensor], updates: list[Tensor], lr: float | Tensor, decay: float) -> None:
         _descend(weights, updates, lr)
+
+
+def _side_by_side(weights: list[Tensor], updates: list[Tensor]) -> bool:
+    """Whether a fused kernel may walk through weights and updates side by side."""
+    return all(
+        weight.is_contiguous() and update.is_contiguous() and weight.dtype == update.dtype
+        for weight, update in zip(weights, updates, strict=True)
+    )
+
+
+def _shrink_and_descend(weights: list[Tensor], updates: list[Tensor], lr: float, decay: float) -> None:
+    """Take ``w <- w - lr (u + decay w)``."""
+    torch._fused_sgd_(
+        weights, updates, [], weight_decay=decay, momentum=0.0, lr=lr, dampening=0.0, nesterov=False, maximize=False,
+        is_first_step=False,
+    )  # fmt: skip
 
 
 def _descend(weights: list[Tensor], updates: list[Tensor], lr: float | Tensor) -> None:

@@ -32,7 +32,7 @@ class HolderState:
 @final
 @dataclasses.dataclass(frozen=True)
 class Holder(Search[HolderState]):
-    """The full step shifted by ``xi ||h||^eta + omega ||J'h||^eta``, with weights that move from the first to the second.
+    """The full step shifted by ``xi ||h||^eta + omega ||J'h||^eta``; the weight moves from the first to the second.
 
     ``xi = max(0.95^k, 1e-10)`` after ``k`` steps (0.95 while ``0.95^k >= 0.01``; 1 at first) and ``omega = 1 - xi``;
     fixed ones where they are given (M. Ahookhosh, F. Aragon Artacho, R. Fleming, P. Vuong, *Local convergence of the

@@ -1,0 +1,208 @@
+"""Sequences of linear systems: ways that learn, recycling, learned relaxation, multigrid kept."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import scipy.io
+import scipy.linalg
+import scipy.sparse
+import scipy.sparse.linalg
+
+import precond
+import precond.scipy
+from linear_measure import (
+    SECTIONS,
+    TOLERANCE,
+    Account,
+    Counted,
+    System,
+    in_sequence,
+    inverse,
+    our_sequence,
+    residual,
+)
+from precond.krylov import SOR
+from precond.preconditioners.ilu0 import ILU0
+from precond.problems.load import load
+from precond.solvers.bandits import ChebCB, Learner, TsallisINF
+from sections import table
+
+
+def drifting(side: int, count: int) -> Iterable[System]:
+    """Yield convection-diffusion systems whose wind turns and grows slowly, with right-hand sides that drift."""
+    b, turned = np.random.default_rng(0).standard_normal((2, side**2))
+    for i in range(count):
+        t = i / count
+        matrix = load(f"convection-diffusion:n={side},peclet={100 + 50 * t},angle={15 + 45 * t}").matrix
+        yield scipy.sparse.csr_array(matrix), b + 0.3 * t * turned
+
+
+def drawn(side: int, count: int) -> Iterable[System]:
+    """Yield convection-diffusion systems whose wind is drawn about a mean, with random right-hand sides."""
+    generator = np.random.default_rng(0)
+    for _ in range(count):
+        peclet, angle = generator.uniform(70, 130), 30 + 17 * generator.standard_normal()
+        matrix = load(f"convection-diffusion:n={side},peclet={peclet},angle={angle}").matrix
+        yield scipy.sparse.csr_array(matrix), generator.standard_normal(side**2)
+
+
+def unrelated(side: int, count: int) -> Iterable[System]:
+    """Yield convection-diffusion systems with winds from everywhere, which have little in common."""
+    generator = np.random.default_rng(0)
+    for _ in range(count):
+        peclet, angle = generator.uniform(20, 200), generator.uniform(0, 360)
+        matrix = load(f"convection-diffusion:n={side},peclet={peclet},angle={angle}").matrix
+        yield scipy.sparse.csr_array(matrix), generator.standard_normal(side**2)
+
+
+FAMILIES = {"wind that turns": drifting, "wind drawn about a mean": drawn, "wind from everywhere": unrelated}
+
+
+@SECTIONS.section
+def sequence(options: argparse.Namespace) -> str:
+    """Sequences of related systems: one object for all against the rivals' ways."""
+    import scipy.sparse.linalg as sl
+
+    rows = []
+    our_sequence(list(drawn(12, 8)))  # compiles
+    for family, make in FAMILIES.items():
+        systems = list(make(options.side, options.systems))
+        M = inverse(ILU0(), systems[0][0])
+        ways: dict[str, Callable[[Counted, np.ndarray], np.ndarray]] = {
+            "SciPy bicgstab, our ILU(0) of the first": lambda A, b, M=M: sl.bicgstab(A, b, rtol=TOLERANCE / 2, M=M)[0],
+            "SciPy splu, each": lambda A, b: sl.splu(A.matrix.tocsc()).solve(b),
+            "SciPy gcrotmk, cold": lambda A, b: sl.gcrotmk(A, b, rtol=TOLERANCE)[0],
+            "SciPy gcrotmk, our ILU(0) of the first": lambda A, b, M=M: sl.gcrotmk(A, b, rtol=TOLERANCE, M=M)[0],
+        }
+        accounts = {name: in_sequence(systems, solve) for name, solve in ways.items()}
+        best = min(account.seconds for account in accounts.values() if account.worst <= 2 * TOLERANCE)
+        accounts["precond.SolveSequence()"], ours = our_sequence(systems)
+        for name, account in accounts.items():
+            rows.append((
+                family, name, f"{1e3 * account.seconds / len(systems):.1f}", f"{account.products / len(systems):.1f}",
+                f"{account.worst:.1e}", f"{best / account.seconds:.2f}",
+            ))  # fmt: skip
+        measured = "; ".join(f"{label}: {1e3 * cost:.1f} ms" for label, cost in ours.report if cost is not None)
+        rows.append((family, f"measured by it: {measured}", "", "", "", ""))
+    head = ("family", "way", "ms a system", "products a system", "worst residual", "best rival / this")
+    note = f"{options.systems} systems of {options.side**2} unknowns, relative residual {TOLERANCE:g}."
+    return table(head, rows, note)
+
+
+@SECTIONS.section
+def recycling(options: argparse.Namespace) -> str:
+    """Recycling without a preconditioner: products of GMRES(40), GCRO-DR cold and recycled, and of gcrotmk."""
+    side, count = min(options.side, 40), min(options.systems, 20)
+    rows = []
+    for family, make in FAMILIES.items():
+        systems = list(make(side, count))
+        accounts = {
+            "SciPy gcrotmk, cold": in_sequence(
+                systems, lambda A, b: scipy.sparse.linalg.gcrotmk(A, b, rtol=TOLERANCE)[0]
+            )
+        }
+        for label, method, warm in (
+            ("GMRES(40)", precond.krylov.GMRES(40), False),
+            ("GCRO-DR(40, 20), recycled", precond.krylov.GCRODR(40, 20), False),
+            ("GCRO-DR(40, 20), recycled, warm", precond.krylov.GCRODR(40, 20), True),
+        ):
+            accounts[label], _ = our_sequence(systems, method=method, preconditioner="identity", warm=warm)
+        cold = Account(0.0, 0, 0.0)
+        for system in systems:
+            one, _ = our_sequence([system], method=precond.krylov.GCRODR(40, 20), preconditioner="identity")
+            cold = Account(cold.seconds + one.seconds, cold.products + one.products, max(cold.worst, one.worst))
+        accounts["GCRO-DR(40, 20), cold"] = cold
+        sorted_ = precond.SolveSequence(
+            rtol=TOLERANCE, method=precond.krylov.GCRODR(40, 20), preconditioner="identity", warm=False
+        )
+        results = sorted_.solve_all(systems)
+        accounts["GCRO-DR(40, 20), recycled, sorted as in SKR"] = Account(
+            0.0, sorted_.work.matvecs, max(residual(*system, r.x) for system, r in zip(systems, results, strict=True))
+        )
+        rows += [
+            (family, name, f"{account.products / count:.1f}", f"{account.worst:.1e}")
+            for name, account in accounts.items()
+        ]
+    note = f"{count} systems of {side**2} unknowns, relative residual {TOLERANCE:g}."
+    return table(("family", "way", "products a system", "worst residual"), rows, note)
+
+
+@SECTIONS.section
+def relaxation(options: argparse.Namespace) -> str:
+    """Learned relaxation of SOR against fixed ones, on shifted Laplacians as in *Learning to relax*."""
+    count, grid = 12 * options.systems, (1.0, 1.2, 1.4, 1.6, 1.8)
+    laplacian = scipy.sparse.csr_array(load("poisson2d:n=10").matrix)
+    laplacian = laplacian * (4 / laplacian.diagonal()[0])
+    rows = []
+    for variance, (a, b) in {"high": (0.5, 1.5), "low": (2.0, 6.0)}.items():
+        generator = np.random.default_rng(0)
+        shifts = -0.15 + 0.6 * generator.beta(a, b, count)
+        sides = generator.standard_normal((count, 100))
+        systems = [(laplacian + c * scipy.sparse.eye_array(100), s) for c, s in zip(shifts, sides, strict=True)]
+
+        def mean(solve: Callable[..., Any], systems: list[System] = systems, shifts: Any = shifts) -> float:
+            return statistics.mean(solve(A, b, c).iterations for (A, b), c in zip(systems, shifts, strict=True))
+
+        limits = {"rtol": TOLERANCE, "max_iterations": 5000}
+        fixed = {
+            w: mean(lambda A, b, c, w=w, limits=limits: precond.solve(A, b, method=SOR(w), **limits)) for w in grid
+        }
+        least = min(fixed.values())
+        rows += [(variance, f"fixed {w}", f"{value:.1f}", f"{value - least:+.1f}") for w, value in fixed.items()]
+        learners: tuple[Learner, ...] = (TsallisINF(), ChebCB(low=-0.15, high=0.45))
+        for learner in learners:
+            one = precond.SolveSequence(method="sor", omega=learner, warm=False, **limits)
+            value = mean(lambda A, b, c, one=one: one.solve(A, b, context=float(c)))
+            rows.append((variance, type(learner).__name__, f"{value:.1f}", f"{value - least:+.1f}"))
+    note = f"{count} systems, 5-point Laplacian of 100 unknowns plus a random shift, relative residual {TOLERANCE:g}."
+    return table(("variance of the shift", "omega", "mean iterations", "regret against the best fixed"), rows, note)
+
+
+@SECTIONS.section
+def multigrid(options: argparse.Namespace) -> str:
+    """Multigrid over a sequence of Laplacians with slowly varying shifts: reused, against PyAMG."""
+    import pyamg
+    import scipy.sparse.linalg as sl
+
+    side, count = round(options.unknowns**0.5), 6
+    A = scipy.sparse.csr_array(load(f"poisson2d:n={side}").matrix)
+    A = A * (4 / A.diagonal()[0])
+    A.indices, A.indptr = A.indices.astype(np.int32), A.indptr.astype(np.int32)
+    first, second = np.random.default_rng(0).standard_normal((2, A.shape[0]))
+    one = scipy.sparse.eye_array(A.shape[0])
+    systems = [
+        (scipy.sparse.csr_array(A + 1e-4 * (1.2 + np.sin(i)) * one), first + 0.1 * i * second) for i in range(count)
+    ]
+    made: list[Any] = []
+
+    def each(matrix: Counted, b: np.ndarray) -> np.ndarray:
+        return pyamg.smoothed_aggregation_solver(scipy.sparse.csr_matrix(matrix.matrix)).solve(
+            b, tol=TOLERANCE, accel="cg"
+        )
+
+    def kept(matrix: Counted, b: np.ndarray) -> np.ndarray:
+        if not made:
+            made.append(pyamg.smoothed_aggregation_solver(scipy.sparse.csr_matrix(matrix.matrix)).aspreconditioner())
+        return sl.cg(matrix.matrix, b, rtol=TOLERANCE, M=made[0])[0]
+
+    our_sequence(systems[:2], method="cg", preconditioner="amg")  # compiles
+    accounts = {
+        "PyAMG SA, cg, each": in_sequence(systems, each),
+        "PyAMG SA of the first, SciPy cg": in_sequence(systems, kept),
+    }
+    accounts["SolveSequence(method='cg', preconditioner='amg')"], _ = our_sequence(
+        systems, method="cg", preconditioner="amg"
+    )
+    accounts["SolveSequence()"], _ = our_sequence(systems)
+    best = min(account.seconds for name, account in accounts.items() if name.startswith("PyAMG"))
+    rows = [
+        (name, f"{1e3 * account.seconds / count:.0f}", f"{account.worst:.1e}", f"{best / account.seconds:.2f}")
+        for name, account in accounts.items()
+    ]
+    note = f"{count} systems of {A.shape[0]} unknowns, relative residual {TOLERANCE:g}."
+    return table(("way", "ms a system", "worst residual", "best rival / this"), rows, note)

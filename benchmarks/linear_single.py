@@ -1,0 +1,216 @@
+"""Single linear systems: conjugate gradients, elliptic problems, whatever matrix."""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.io
+import scipy.linalg
+import scipy.sparse
+import scipy.sparse.linalg
+
+import precond
+import precond.scipy
+from linear_measure import (
+    SECTIONS,
+    TOLERANCE,
+    inverse,
+    medians,
+    residual,
+)
+from precond.preconditioners.ic0 import IC0
+from precond.problems.load import load
+from sections import table
+
+
+@SECTIONS.section
+def cg(options: argparse.Namespace) -> str:
+    """Conjugate gradients, microseconds an iteration, with the same preconditioner on both sides."""
+    rows = []
+    for side in (10, 50, 100, 300):
+        matrix = scipy.sparse.csr_array(load(f"poisson2d:n={side}").matrix)
+        b = np.random.default_rng(0).standard_normal(side**2)
+        for name, M in (("none", None), ("our IC(0)", inverse(IC0(), matrix))):
+            contestants: dict[str, Callable[..., Any]] = {
+                "SciPy": lambda M=M, matrix=matrix, b=b, **more: scipy.sparse.linalg.cg(
+                    matrix, b, rtol=TOLERANCE, M=M, **more
+                ),
+                "precond.scipy": lambda M=M, matrix=matrix, b=b, **more: precond.scipy.cg(
+                    matrix, b, rtol=TOLERANCE, M=M, **more
+                ),
+            }
+            try:
+                from pyamg.krylov import cg as theirs
+
+                contestants["PyAMG"] = lambda M=M, matrix=matrix, b=b, theirs=theirs, **more: theirs(
+                    matrix, b, tol=TOLERANCE, M=M, **more
+                )
+            except ImportError:
+                pass
+            counts = {}
+            for label, solve in contestants.items():
+                seen: list[None] = []
+                x, _ = solve(callback=lambda _, seen=seen: seen.append(None))
+                assert residual(matrix, b, x) <= 2 * TOLERANCE, label
+                counts[label] = len(seen)
+            times = medians(contestants, options.rounds)
+            each = {label: 1e6 * times[label] / counts[label] for label in contestants}
+            rows.append((
+                f"{side**2}", name, f"{each['SciPy']:.1f}", f"{each['precond.scipy']:.1f}",
+                f"{each['PyAMG']:.1f}" if "PyAMG" in each else "not installed",
+                f"{each['SciPy'] / each['precond.scipy']:.2f}",
+            ))  # fmt: skip
+    head = ("unknowns", "preconditioner", "SciPy, us", "precond.scipy, us", "PyAMG, us", "SciPy / ours")
+    return table(head, rows, f"5-point Laplacian, relative residual {TOLERANCE:g}, medians of {options.rounds} rounds.")
+
+
+def stopped(solve: Callable[..., tuple[np.ndarray, int]]) -> Callable[[], tuple[np.ndarray, int]]:
+    """Return a run of a solver with SciPy's signature: its solution, and how many iterations it took."""
+
+    def run() -> tuple[np.ndarray, int]:
+        seen: list[None] = []
+        x, _ = solve(callback=lambda _: seen.append(None))
+        return x, len(seen)
+
+    return run
+
+
+def elliptic(A: scipy.sparse.csr_array, b: np.ndarray, direct: bool) -> dict[str, Callable[[], tuple[np.ndarray, int]]]:
+    """Return the contestants for one elliptic system; each sets up and solves."""
+    import scipy.sparse.linalg as sl
+
+    narrow = scipy.sparse.csr_matrix(A)
+    ways: dict[str, Callable[[], tuple[np.ndarray, int]]] = {
+        "SciPy cg": stopped(lambda **more: sl.cg(narrow, b, rtol=TOLERANCE, **more)),
+        "SciPy cg, spilu": stopped(
+            lambda **more: sl.cg(
+                narrow, b, rtol=TOLERANCE,
+                M=sl.LinearOperator(A.shape, sl.spilu(A.tocsc(), drop_tol=1e-3, fill_factor=5).solve), **more,
+            )
+        ),
+    }  # fmt: skip
+    if direct:
+        ways["SciPy splu"] = lambda: (
+            sl.splu(A.tocsc(), permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True}).solve(b), 0
+        )  # fmt: skip
+    try:
+        import ilupp
+
+        ways["SciPy cg, ilupp IC(0)"] = stopped(
+            lambda **more: sl.cg(narrow, b, rtol=TOLERANCE, M=ilupp.IChol0Preconditioner(narrow), **more)
+        )
+    except ImportError:
+        pass
+    try:
+        import pyamg
+
+        for label, build in (("SA", pyamg.smoothed_aggregation_solver), ("RS", pyamg.ruge_stuben_solver)):
+            ways[f"PyAMG {label}, cg"] = stopped(
+                lambda build=build, **more: (build(narrow).solve(b, tol=TOLERANCE, accel="cg", **more), 0)
+            )
+    except ImportError:
+        pass
+    for name in ("ic0", "ict", "amg", "auto"):
+
+        def ours(name: str = name) -> tuple[np.ndarray, int]:
+            method = "auto" if name == "auto" else "cg"
+            result = precond.solve(A, b, method=method, preconditioner=name, rtol=TOLERANCE)
+            return result.x, result.iterations
+
+        ways["precond, auto" if name == "auto" else f"precond cg, {name}"] = ours
+    return ways
+
+
+@SECTIONS.section
+def poisson(options: argparse.Namespace) -> str:
+    """Laplacians in two and three dimensions, set up and solved, against SciPy, ilupp, PyAMG and a direct solver."""
+    rows = []
+    cases = [("poisson2d", round(options.unknowns**0.5)), ("poisson3d", round(options.unknowns ** (1 / 3)))]
+    for family, side in cases:
+        A = scipy.sparse.csr_array(load(f"{family}:n={side}").matrix)
+        A.indices, A.indptr = A.indices.astype(np.int32), A.indptr.astype(np.int32)
+        b = np.random.default_rng(0).standard_normal(A.shape[0])
+        ways = elliptic(A, b, direct=family == "poisson2d" or A.shape[0] < 50_000)
+        found = {name: way() for name, way in ways.items()}  # compiles, too
+        times = medians(ways, options.rounds)
+        rivals = [times[name] for name in ways if not name.startswith("precond")]
+        for name, (x, count) in found.items():
+            rows.append((
+                f"{family}, {A.shape[0]}", name, f"{times[name]:.3f}", f"{count or ''}", f"{residual(A, b, x):.1e}",
+                f"{min(rivals) / times[name]:.2f}",
+            ))  # fmt: skip
+    head = ("problem, unknowns", "way", "seconds", "iterations", "residual", "best rival / this")
+    note = f"Setup and solution, relative residual {TOLERANCE:g}, medians of {options.rounds} rounds."
+    return table(head, rows, note)
+
+
+def generated() -> Iterable[tuple[str, scipy.sparse.csr_array]]:
+    """Yield matrices made here, for whoever has no folder of them."""
+    for name in ("poisson2d:n=64", "convection-diffusion:n=64", "convection-diffusion:n=64,peclet=2000"):
+        yield name, scipy.sparse.csr_array(load(name).matrix)
+
+
+def in_folder(folder: Path) -> Iterable[tuple[str, scipy.sparse.csr_array]]:
+    """Yield the square matrices of a folder of Matrix Market files."""
+    for path in sorted([*folder.glob("*.mtx"), *folder.glob("*.mtx.gz")]):
+        matrix = scipy.sparse.csr_array(scipy.io.mmread(path))
+        if matrix.shape[0] == matrix.shape[1]:
+            yield path.name.partition(".")[0], matrix.astype(float)
+
+
+def rivals_of(matrix: scipy.sparse.csr_array, b: np.ndarray) -> list[str]:
+    """Return residuals of splu, of GMRES with spilu, and of PyAMG with GMRES; or what they raise."""
+    import scipy.sparse.linalg as sl
+
+    def direct() -> np.ndarray:
+        return sl.splu(matrix.tocsc()).solve(b)
+
+    def incomplete() -> np.ndarray:
+        factors = sl.spilu(matrix.tocsc())
+        M = sl.LinearOperator(matrix.shape, factors.solve)
+        return sl.gmres(matrix, b, rtol=TOLERANCE, M=M, maxiter=50)[0]
+
+    def multigrid_cycles() -> np.ndarray:
+        import pyamg
+
+        solver = pyamg.smoothed_aggregation_solver(scipy.sparse.csr_matrix(matrix))
+        return solver.solve(b, tol=TOLERANCE, accel="gmres", maxiter=100)
+
+    found = []
+    for solve in (direct, incomplete, multigrid_cycles):
+        try:
+            with np.errstate(all="ignore"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                found.append(f"{residual(matrix, b, solve()):.1e}")
+        except ImportError:
+            found.append("not installed")
+        except Exception as error:  # whatever a rival raises is its result
+            found.append(type(error).__name__)
+    return found
+
+
+@SECTIONS.section
+def matrices(options: argparse.Namespace) -> str:
+    """Every matrix: what ``precond.solve`` does by itself, and a direct solver, SciPy with ILU, and PyAMG."""
+    rows, solved = [], 0
+    for name, matrix in in_folder(options.matrices) if options.matrices else generated():
+        b = matrix @ np.ones(matrix.shape[0])
+        begin = time.process_time()
+        try:
+            result = precond.solve(matrix, b, rtol=TOLERANCE)
+            true = residual(matrix, b, result.x)
+            solved += true <= TOLERANCE * (1 + 1e-6)
+            ours = (f"{true:.1e}", result.status.name, result.method.partition(";")[0])
+        except precond.core.PrecondError as error:
+            ours = ("", type(error).__name__, str(error).partition(":")[0])
+        seconds = time.process_time() - begin
+        rows.append((name, f"{matrix.shape[0]}", *ours, f"{1e3 * seconds:.0f}", *rivals_of(matrix, b)))
+    head = ("matrix", "unknowns", "residual", "status", "chosen", "ms", "splu", "gmres, spilu", "PyAMG SA, gmres")
+    note = f"{solved} of {len(rows)} solved. Right-hand side A times ones, relative residual {TOLERANCE:g} asked."
+    return table(head, rows, note)

@@ -1,0 +1,67 @@
+"""The loops behind `precond.math.arnoldi`, compiled by numba; import that module, not this one."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+_compiled = numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+
+
+@_compiled
+def extend(basis, w, j, rounding, alive, h, before, after):
+    """Do what `precond.math.arnoldi.extend` does."""
+    for row in range(w.shape[0]):
+        v, source = basis[row, j + 1], w[row]
+        squares = 0.0
+        for i in range(v.size):
+            v[i] = source[i]
+            squares += v[i].real * v[i].real + v[i].imag * v[i].imag
+        before[row] = np.sqrt(squares)
+        last = before[row]
+        h[row, : j + 1] = 0
+        for _ in range(2):
+            for k in range(j + 1):
+                u, total = basis[row, k], h.dtype.type(0)
+                for i in range(v.size):
+                    total += np.conj(u[i]) * v[i]
+                h[row, k] += total
+                factor = v.dtype.type(total)
+                for i in range(v.size):
+                    v[i] -= factor * u[i]
+            squares = 0.0
+            for i in range(v.size):
+                squares += v[i].real * v[i].real + v[i].imag * v[i].imag
+            after[row] = np.sqrt(squares)
+            if not after[row] < 0.7 * last:
+                break
+            last = after[row]
+        alive[row] = alive[row] and after[row] > rounding * before[row]
+        if not alive[row]:
+            after[row] = 0
+            v[:] = 0
+        else:
+            scale = v.dtype.type(1 / after[row])
+            for i in range(v.size):
+                v[i] *= scale
+
+
+@_compiled
+def rotate(h, after, tiny, j, c, s, triangle, right, residual):
+    """Do what `precond.math.arnoldi.rotate` does."""
+    for row in range(h.shape[0]):
+        for k in range(j):
+            here, below = h[row, k], h[row, k + 1]
+            h[row, k] = np.conj(c[row, k]) * here + s[row, k] * below
+            h[row, k + 1] = c[row, k] * below - s[row, k] * here
+        pivot = np.hypot(abs(h[row, j]), after[row])
+        if pivot <= tiny[row]:  # a dependent direction
+            c[row, j], s[row, j] = 0, 1
+            pivot = 1.0
+        else:
+            c[row, j], s[row, j] = h[row, j] / pivot, after[row] / pivot
+        triangle[row, :j, j] = h[row, :j]
+        triangle[row, j, j] = pivot
+        right[row, j + 1] = -s[row, j] * right[row, j]
+        right[row, j] = np.conj(c[row, j]) * right[row, j]
+        residual[row] = abs(right[row, j + 1])

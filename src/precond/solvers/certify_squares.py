@@ -1,0 +1,155 @@
+"""Certificates of nonlinear least squares: from a dense Jacobian, or from its products."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from precond.core import Certificate, Status, Work
+from precond.core.materialize import materialize
+from precond.solvers.objectives import TorchObjective
+from precond.solvers.residual_forms import ResidualForm
+from precond.solvers.residuals import DifferenceJacobian, Jacobian, SquaresObjective, largest_cosine
+from precond.solvers.squares_products import PROBES, JacobianProducts
+
+CURVED = 300
+"""Variables up to which a whole Hessian is formed where the Jacobian alone gives no certificate."""
+
+
+def measure_dense(r: Tensor, jacobian: Tensor, x: Tensor) -> float:
+    """Return the largest cosine between the residual and a column; zero where the residual vanishes to rounding."""
+    if r.norm() <= 4 * torch.finfo(r.dtype).eps * _scale(jacobian, x):
+        return 0.0
+    return largest_cosine(jacobian, r)
+
+
+def certify_dense(form: ResidualForm, x: Tensor, tol: float) -> tuple[Status, Certificate]:
+    """Recompute residuals and Jacobian at a point and at the start, and judge.
+
+    Args:
+        form: The problem.
+        x: The point, ``[1, n]``.
+        tol: Bound on the cosines.
+
+    Returns:
+        What the certificate proves where it holds, and the certificate.
+    """
+    again = SquaresObjective(form.function, _finest(form), work=Work())
+    r, jacobian = again.linearization(x)
+    lengths, first = (torch.linalg.vector_norm(j, dim=0) for j in (jacobian, again.linearization(form.start)[1]))
+    eps = torch.finfo(r.dtype).eps
+    size, scale = float(r.double().norm()), float(_scale(jacobian, x[0]))
+    extra = {"loss": size**2 / 2, "||r||": size}
+    floor = eps**0.75 * scale
+    if size <= floor:
+        return Status.CONVERGED_RESIDUAL, Certificate("||r||_2", size, floor, extra)
+    idle = (lengths <= eps**0.75 * first) & (lengths * x[0].abs() <= eps * scale) & (first > 0)
+    value = largest_cosine(jacobian, r)
+    extra["variables without influence"] = float(idle.sum())
+    certificate = Certificate("largest |J_i' r| / (|J_i| |r|)", value, float(tol), extra)
+    if bool(idle.any()):
+        certificate = Certificate("the same, with a variable that lost its influence", 1.0, float(tol), extra)
+    elif len(lengths) and not bool((lengths > 0).any()):
+        certificate = Certificate("the same, where no variable has any influence", 1.0, float(tol), extra)
+    elif not certificate.holds and len(lengths) <= CURVED:
+        left = _decrement(form, x, again.point(x).gradient[0], size, tol)
+        if left is not None and left <= tol:
+            certificate = Certificate("sqrt(g' H^-1 g) / |r|, H the whole Hessian", left, float(tol), extra)
+    return Status.CONVERGED_GRADIENT, certificate
+
+
+def _decrement(form: ResidualForm, x: Tensor, g: Tensor, size: float, tol: float) -> float | None:
+    """Return ``sqrt(g' H^-1 g) / ||r||``; ``None`` where ``H`` is not definite or Newton's step is not small."""
+    if not bool(torch.isfinite(g).all()):
+        return None
+    if form.torch:
+        try:
+            objective = TorchObjective(lambda y: form.function(y).square().sum() / 2, curvature=True)
+            h = materialize(objective.hessian(x))
+        except (RuntimeError, NotImplementedError, ValueError):
+            return None
+        least = 1e-12
+    else:
+        h = _differences(form, x[0], g)
+        least = 1e-6
+    d = h.diagonal()
+    if not bool(torch.isfinite(h).all()) or not bool((d > 0).all()):
+        return None
+    root = d.sqrt()
+    values, vectors = torch.linalg.eigh((h + h.mT) / 2 / root / root[:, None])
+    if not float(values[0]) > least:
+        return None
+    inside = vectors.mT @ (g / root) / values
+    step = (vectors @ inside) / root
+    reach = torch.maximum(x[0].abs(), form.start[0].abs())
+    if not bool((step.abs() <= tol**0.5 * torch.where(reach > 0, reach, 1.0)).all()):
+        return None
+    return float((g @ step).clamp(min=0).sqrt()) / size
+
+
+def _differences(form: ResidualForm, x: Tensor, g: Tensor) -> Tensor:
+    """Return the Hessian by central differences of ``J'r``, symmetrized."""
+
+    def gradient(y: Tensor) -> Tensor:
+        again = SquaresObjective(form.function, _finest(form), work=Work())
+        return again.point(y[None]).gradient[0]
+
+    rows = []
+    step = torch.finfo(x.dtype).eps ** (1 / 4)
+    reach = torch.maximum(x.abs(), form.start[0].abs())
+    for i in range(len(x)):
+        h = torch.zeros_like(x)
+        h[i] = step * (float(reach[i]) or 1.0)
+        rows.append((gradient(x + h) - gradient(x - h)) / (2 * h[i]))
+    matrix = torch.stack(rows) if rows else x.new_zeros(0, 0)
+    return (matrix + matrix.mT) / 2
+
+
+def _scale(jacobian: Tensor, x: Tensor) -> Tensor:
+    """Return the largest ``|J_i| |x_i|``: how much the residuals move when a variable changes by itself."""
+    moves = torch.linalg.vector_norm(jacobian, dim=0) * x.abs()
+    return moves.max() if moves.numel() else jacobian.new_zeros(())
+
+
+def _finest(form: ResidualForm) -> Jacobian:
+    made = form.jacobian()
+    return DifferenceJacobian(near=float("inf")) if isinstance(made, DifferenceJacobian) else made
+
+
+def _sizes(jacobian: JacobianProducts, x: Tensor) -> tuple[float, float]:
+    """Return estimates of ``||J||_F`` and of ``||J diag(x)||_F``."""
+    probes = torch.randn(PROBES, len(x), generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(x)
+    both = jacobian.matvec(torch.cat([probes, probes * x]))
+    norms = torch.linalg.vector_norm(both, dim=1).square().reshape(2, -1).mean(1).sqrt()
+    return float(norms[0]), float(norms[1])
+
+
+def measure_products(r: Tensor, jacobian: JacobianProducts, x: Tensor) -> float:
+    """Return ``||J'r|| / (||J||_F ||r||)``, the norm estimated; zero where the residual vanishes to rounding."""
+    whole, moves = _sizes(jacobian, x)
+    size = float(r.norm())
+    if size <= 4 * torch.finfo(r.dtype).eps * moves:
+        return 0.0
+    return float(jacobian.rmatvec(r[None]).norm()) / (whole * size) if whole * size > 0 else 0.0
+
+
+def certify_products(r: Tensor, jacobian: JacobianProducts, x: Tensor, tol: float) -> tuple[Status, Certificate]:
+    """Judge a point from the residual and products with its Jacobian, by variables of similar influence.
+
+    Args:
+        r: The residual, ``[m]``.
+        jacobian: The Jacobian.
+        x: The point, ``[n]``.
+        tol: Bound on ``||J'r|| / (||J||_F ||r||)``.
+
+    Returns:
+        What the certificate proves where it holds, and the certificate.
+    """
+    size = float(r.double().norm())
+    extra = {"loss": size**2 / 2, "||r||": size}
+    whole, moves = _sizes(jacobian, x)
+    floor = torch.finfo(r.dtype).eps ** 0.75 * moves
+    if size <= floor:
+        return Status.CONVERGED_RESIDUAL, Certificate("||r||_2", size, floor, extra)
+    value = float(jacobian.rmatvec(r[None]).norm()) / (whole * size) if whole > 0 else 1.0
+    return Status.CONVERGED_GRADIENT, Certificate("||J'r|| / (||J||_F ||r||)", value, float(tol), extra)

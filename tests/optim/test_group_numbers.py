@@ -1,0 +1,95 @@
+"""Numbers that a parameter group may have of its own, that schedulers cycle, and states that do not fit."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from precond import optim
+from precond.core import BadInputError
+
+DROPINS = [
+    name for name in optim.__all__
+    if isinstance(cls := getattr(optim, name), type) and issubclass(cls, optim.Optimizer) and cls is not optim.Optimizer
+]  # fmt: skip
+
+
+def _follow(optimizer: torch.optim.Optimizer, net: nn.Module, steps: int, schedule: Any = None) -> list[Tensor]:
+    for step in range(steps):
+        x = torch.randn(8, 4, generator=torch.Generator().manual_seed(step))
+        optimizer.zero_grad()
+        (net(x) - 1).square().mean().backward()
+        optimizer.step()
+        if schedule is not None:
+            schedule.step()
+    return [param.detach().clone() for param in net.parameters()]
+
+
+def _net() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
+
+
+def test_a_schedule_that_cycles_the_momentum_is_followed() -> None:
+    """As torch's AdamW follows it, whose bias correction takes the momentum of the step."""
+    ends = []
+    for make in (optim.AdamW, torch.optim.AdamW):
+        net = _net()
+        optimizer = make(net.parameters(), lr=1e-2)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1e-2, total_steps=20)
+        ends.append(_follow(optimizer, net, 18, schedule))
+        assert optimizer.param_groups[0]["betas"][0] != 0.9
+    torch.testing.assert_close(*ends, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", DROPINS)
+def test_momentum_can_be_cycled_and_differ_between_groups(name: str) -> None:
+    """States go on; a group's own number is that of the constructor, bit for bit."""
+    make = getattr(optim, name)
+    net = _net()
+    optimizer = make(net.parameters(), lr=1e-3)
+    key = "betas" if "betas" in optimizer.defaults else "momentum"
+    closure = (lambda: torch.zeros(())) if optimizer.replays else None
+    if closure is None:
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1e-3, total_steps=9)
+        values = set()
+        for _ in range(8):
+            _follow(optimizer, net, 1, schedule)
+            values.add(str(optimizer.param_groups[0][key]))
+        assert len(values) > 3
+        assert all(bool(param.isfinite().all()) for param in net.parameters())
+    given = (0.8, *optimizer.defaults[key][1:]) if key == "betas" else 0.8
+    one, two = _net(), _net()
+    if closure is None:
+        ends = _follow(make([{"params": list(one.parameters()), key: given}], lr=1e-3), one, 4)
+        if key in inspect.signature(make).parameters:
+            expected = _follow(make(two.parameters(), lr=1e-3, **{key: given}), two, 4)
+            assert all(torch.equal(a, b) for a, b in zip(ends, expected, strict=True))
+    bad = (2.0, *given[1:]) if key == "betas" else "much"
+    with pytest.raises(BadInputError, match=key):
+        make([{"params": list(one.parameters()), key: bad}], lr=1e-3)
+
+
+def test_states_of_others_are_refused_or_reported(caplog: pytest.LogCaptureFixture) -> None:
+    """A state of other shapes cannot be loaded; one that lacks what the method keeps says so."""
+    wide, tall = nn.Linear(4, 5), nn.Linear(5, 4)
+    saved, other = optim.SOAP(wide.parameters()), optim.SOAP(tall.parameters())
+    wide(torch.ones(2, 4)).sum().backward()
+    saved.step()
+    with pytest.raises(BadInputError, match="was saved with shape"):
+        other.load_state_dict(saved.state_dict())
+    theirs = torch.optim.AdamW(wide.parameters())
+    theirs.step()
+    ours = optim.SOAP(wide.parameters())
+    with caplog.at_level("WARNING"):
+        ours.load_state_dict(theirs.state_dict())
+    assert "lacks" in caplog.text
+    assert "second_moment" in caplog.text
+    caplog.clear()
+    with caplog.at_level("WARNING"):
+        optim.SOAP(wide.parameters()).load_state_dict(saved.state_dict())
+    assert not caplog.text

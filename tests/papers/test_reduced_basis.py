@@ -1,0 +1,146 @@
+"""Empirical interpolation and reduced bases against dense references in plain NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import precond
+from precond.core import BadInputError, PrecondError
+from precond.math.empirical_interpolation import interpolate
+
+N = 200
+X = (np.arange(N + 1) + 0.5) / (N + 1)
+TRAINING = np.linspace(0.1, 0.9, 161)
+
+
+def conductivity(mu):
+    return 1 + 0.8 * np.exp(-((X - mu) ** 2) / 0.02)
+
+
+def diffusion(mu):
+    """Return the 1-D diffusion matrix of the conductivity, and a right-hand side of ones."""
+    g = conductivity(mu)
+    return np.diag(g[:-1] + g[1:]) - np.diag(g[1:-1], 1) - np.diag(g[1:-1], -1), np.ones(N)
+
+
+def plain_interpolation(family, count):
+    """Greedy empirical interpolation as printed: solve for the coefficients of every member each time."""
+    members = [int(np.abs(family).max(axis=1).argmax())]
+    places = [int(np.abs(family[members[0]]).argmax())]
+    while len(members) < count:
+        matrix = family[np.ix_(members, places)].T
+        left = family - np.linalg.solve(matrix, family[:, places].T).T @ family[members]
+        members.append(int(np.abs(left).max(axis=1).argmax()))
+        places.append(int(np.abs(left[members[-1]]).argmax()))
+    return members, places
+
+
+def test_members_and_places_are_those_of_the_greedy_choice():
+    family = np.stack([conductivity(mu) for mu in TRAINING])
+    found = interpolate(torch.from_numpy(family), tolerance=1e-14, limit=12)
+    assert (found.members, found.places) == plain_interpolation(family, 12)
+    weights = found.coefficients(torch.from_numpy(family)).numpy()
+    np.testing.assert_allclose(weights[found.members], np.eye(12), atol=1e-9)
+    left = np.abs(family - weights @ family[found.members]).max() / np.abs(family).max()
+    assert left == pytest.approx(found.errors[-1], rel=1e-6)
+    assert all(later <= 1.05 * sooner for sooner, later in zip(found.errors[1:], found.errors[2:], strict=False))
+
+
+def test_matrices_are_separated_as_well_as_is_known():
+    """The errors of a prototype with 2, 4, 8, 12 and 16 matrices: 4.2e-1, 2.8e-1, 3.0e-2, 7.9e-4, 1.1e-5."""
+    family = torch.from_numpy(np.stack([conductivity(mu) for mu in TRAINING]))
+    rng = np.random.default_rng(0)
+    for count, known in ((4, 2.8e-1), (8, 3.0e-2), (12, 7.9e-4), (16, 1.1e-5)):
+        found = interpolate(family, tolerance=1e-14, limit=count)
+        matrices = [diffusion(TRAINING[m])[0] for m in found.members]
+        worst = 0.0
+        for mu in rng.uniform(0.1, 0.9, 20):
+            exact = diffusion(mu)[0]
+            weights = found.coefficients(torch.from_numpy(conductivity(mu))).numpy()
+            near = sum(w * a for w, a in zip(weights, matrices, strict=True))
+            worst = max(worst, np.linalg.norm(near - exact) / np.linalg.norm(exact))
+        assert worst <= 3 * known
+
+
+@pytest.fixture(scope="module")
+def reduced():
+    return precond.ReducedBasis(diffusion, conductivity, TRAINING, tolerance=1e-6)
+
+
+def test_solutions_and_estimates_for_parameters_that_were_not_trained(reduced):
+    assert len(reduced.chosen) < 30
+    for mu in np.random.default_rng(1).uniform(0.1, 0.9, 10):
+        a, b = diffusion(mu)
+        result = reduced.solve(mu)
+        true = np.linalg.norm(b - a @ result.x) / np.linalg.norm(b)
+        assert true <= 2e-5
+        assert result.certificate.value <= 2e-5
+        certified = reduced.solve(mu, certify=True)
+        assert certified.certificate.value == pytest.approx(true, rel=1e-5)
+        assert certified.converged == (true <= 1e-6)
+        assert np.linalg.norm(result.x - np.linalg.solve(a, b)) <= 1e-2 * np.linalg.norm(result.x)
+
+
+def affine(mu):
+    """Two parameters, exactly affine."""
+    first, second = np.ones(N + 1), 1.0 * (X > 0.5)
+    g = mu[0] * first + mu[1] * second
+    return np.diag(g[:-1] + g[1:]) - np.diag(g[1:-1], 1) - np.diag(g[1:-1], -1), np.sin(3 * X[1:]) + mu[0]
+
+
+def test_the_estimate_keeps_its_digits_where_the_usual_one_cannot():
+    training = [(s, t) for s in np.linspace(1, 2, 5) for t in np.linspace(0, 3, 5)]
+    family = precond.ReducedBasis(affine, lambda mu: mu, training, tolerance=1e-11)
+    assert len(family.interpolation.members) == 3
+    mu = (1.37, 0.81)
+    a, b = affine(mu)
+    result = family.solve(mu)
+    true = np.linalg.norm(b - a @ result.x) / np.linalg.norm(b)
+    assert true < 2e-11
+    assert result.certificate.value < 1e-11  # the root of the rounding unit, 1e-8, is far away
+    assert result.converged
+
+    # the usual form: the Gram matrix of b_m and A_m v_i
+    terms = [affine(training[m]) for m in family.interpolation.members]
+    weights = family.interpolation.coefficients(torch.tensor([1.0, *mu], dtype=torch.float64)).numpy()
+    v = family.basis.numpy()
+    columns = [b for _, b in terms] + [a @ row for row in v for a, _ in terms]
+    c = np.concatenate([weights, -np.outer(v @ result.x, weights).ravel()])
+    gram = np.stack(columns) @ np.stack(columns).T
+    assert abs(c @ gram @ c) ** 0.5 / np.linalg.norm(b) > 1e-10
+
+
+def test_estimates_fall_and_a_small_basis_does_not_claim_what_it_cannot():
+    family = precond.ReducedBasis(diffusion, conductivity, TRAINING[::8], tolerance=1e-6, size=3)
+    assert len(family.chosen) == 3
+    result = family.solve(0.333)
+    a, b = diffusion(0.333)
+    assert not result.converged
+    assert result.certificate.value == pytest.approx(np.linalg.norm(b - a @ result.x) / np.linalg.norm(b), rel=1e-2)
+    assert family.errors[0] >= family.errors[-1]
+
+
+def test_indefinite_and_complex_families():
+    def helmholtz(k):
+        a = 2 * np.eye(60) - np.eye(60, k=1) - np.eye(60, k=-1) - (k / 61) ** 2 * np.eye(60) + 0j
+        a[-1, -1] += 1j * k / 61
+        return a, np.exp(1j * np.arange(60) / 9) * (1 + 0 * k)
+
+    family = precond.ReducedBasis(
+        helmholtz, lambda k: np.array([k**2, k], dtype=complex), np.linspace(5, 25, 41), tolerance=1e-9
+    )
+    for k in (7.77, 19.3):
+        result = family.solve(k, certify=True)
+        assert result.converged, result.message
+        assert np.iscomplexobj(result.x)
+
+
+def test_bad_input():
+    with pytest.raises(BadInputError):
+        precond.ReducedBasis(diffusion, conductivity, [])
+    with pytest.raises(BadInputError, match="finite"):
+        precond.ReducedBasis(diffusion, lambda mu: [np.nan], [0.1, 0.2])
+    with pytest.raises(PrecondError):
+        precond.ReducedBasis(lambda mu: (np.zeros((3, 3)), np.ones(3)), lambda mu: [mu], [0.1, 0.2])
