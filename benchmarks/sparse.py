@@ -72,9 +72,7 @@ def _torch(a: np.ndarray, y: np.ndarray, name: str, lam: float) -> np.ndarray:
 
 def _accelerated(a: np.ndarray, y: np.ndarray, name: str, lam: float) -> np.ndarray:
     start = torch.zeros(a.shape[1], dtype=torch.float64)
-    result = precond.minimize(
-        LeastSquares(a, y), start, penalty=_penalty(name, lam), method="accelerated-gradient"
-    )
+    result = precond.minimize(LeastSquares(a, y), start, penalty=_penalty(name, lam), method="accelerated-gradient")
     return result.x.numpy()
 
 
@@ -147,10 +145,12 @@ def penalties(options: argparse.Namespace) -> str:
                 name, fit, f"{got['first']:.2f}", f"{got['warm']:.3f}", f"{got['objective']:.10f}",
                 f"{got['slack']:.1e}", f"{got['support']}, {got['found']}",
             ])  # fmt: skip
-    head = ["penalty", "method", "first fit, s", "warm, s", "objective", "distance to stationarity", "support, true of it"]
+    head = [
+        "penalty", "method", "first fit, s", "warm, s", "objective", "distance to stationarity", "support, true of it",
+    ]  # fmt: skip
     note = (
-        f"{m} samples, {n} columns of correlation 0.5, 30 of which matter; a tenth of the largest weight; tolerance 1e-6. "
-        f"Warm: the least of {REPEATS}."
+        f"{m} samples, {n} columns of correlation 0.5, 30 of which matter; a tenth of the largest weight; tolerance "
+        f"1e-6. Warm: the least of {REPEATS}."
     )
     return table(head, rows, note)
 
@@ -170,7 +170,7 @@ def blocks(options: argparse.Namespace) -> str:
     rng = np.random.default_rng(0)
     a = rng.normal(size=(400, 800)) * (rng.random((400, 800)) < 0.1) * np.exp(rng.normal(size=800))
     y = a @ rng.normal(size=800) + rng.normal(size=400)
-    cases: dict[str, Any] = {"badly scaled least squares, 400 x 800": LeastSquares(scipy.sparse.csr_array(a), y, ridge=1e-3)}
+    cases: dict[str, Any] = {"least squares, 400 x 800": LeastSquares(scipy.sparse.csr_array(a), y, ridge=1e-3)}
     path = Path(options.libsvm or "") / "a9a.gz"
     if options.libsvm and path.is_file():
         features, labels = read_libsvm(path)

@@ -81,8 +81,10 @@ class Within(Separable):
 
     def at(self, index: Tensor) -> Penalty:
         """Return bounds and penalty of some variables."""
-        places = index.cpu()
-        lower, upper = (b if np.ndim(b) == 0 else torch.as_tensor(b, dtype=torch.float64)[places] for b in (self.lower, self.upper))
+        lower, upper = (
+            b if np.ndim(b) == 0 else torch.as_tensor(b, dtype=torch.float64)[index.cpu()]
+            for b in (self.lower, self.upper)
+        )  # fmt: skip
         return Within(self.penalty.at(index), lower, upper)
 
     def scalars(self, n: int) -> Scalars | None:

@@ -103,8 +103,8 @@ class ConvexProgram:
     def infeasible(self, y: Tensor) -> Proof | None:
         """Return a proof that no point is feasible, if ``y`` ``[m]`` is one after a correction.
 
-        For every feasible ``x``, ``y' A x <= u' max(y, 0) + l' min(y, 0)``. If that is negative and ``A' y = 0``, there is
-        none; with a defect ``A' y`` there is none of a norm below the ratio of both.
+        For every feasible ``x``, ``y' A x <= u' max(y, 0) + l' min(y, 0)``. If that is negative and ``A' y = 0``, there
+        is none; with a defect ``A' y`` there is none of a norm below the ratio of both.
         """
         if not bool(torch.isfinite(y).all()) or not bool(y.abs().max() > 0):
             return None
