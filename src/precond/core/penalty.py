@@ -93,7 +93,10 @@ class Penalty(abc.ABC):
         return None
 
     def split(self) -> tuple[Penalty, Concave]:
-        """Return a convex penalty and a smooth, concave function whose sum this is.
+        """Split the penalty.
+
+        Returns:
+            A convex penalty and a smooth, concave function whose sum this is.
 
         Raises:
             IncompatibleError: No split is known.

@@ -87,6 +87,9 @@ class ConvexProgram:
         Args:
             x: A point, ``[n]``.
             y: Multipliers, ``[m]``: positive where an upper bound holds, negative where a lower one does.
+
+        Returns:
+            ``"feasibility"``, ``"stationarity"``, ``"complementarity"``, and the ``"objective"``.
         """
         product = self.times(x)
         wrong = torch.where(y > 0, torch.isinf(self.upper), torch.isinf(self.lower)) & (y != 0)
