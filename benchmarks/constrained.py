@@ -273,9 +273,7 @@ def constrained(options: argparse.Namespace) -> str:
             statistics.median(v for v in values if v is not None) if any(v is not None for v in values) else None
             for values in ([r.evaluations for r in good], [r.inner for r in good], [r.factorizations for r in good])
         ]
-        rows.append(
-            [name, f"{len(good)} of {len(cases)}", *(_number(v) for v in median), str(wrong), f"{total:.1f}"]
-        )
+        rows.append([name, f"{len(good)} of {len(cases)}", *(_number(v) for v in median), str(wrong), f"{total:.1f}"])
     head = ["method", "solved", "evaluations of the objective, median", "inner iterations, median",
             "factorizations, median", "false successes", "seconds, all"]  # fmt: skip
     note = (

@@ -65,7 +65,8 @@ def test_a_dense_matrix_is_given_up_early() -> None:
 
 
 def test_banded_matrices_take_as_many_colors_as_diagonals() -> None:
-    band = scipy.sparse.csr_array(scipy.sparse.diags_array([np.ones(99), np.ones(100), np.ones(99)], offsets=[-1, 0, 1]))
+    ones = [np.ones(99), np.ones(100), np.ones(99)]
+    band = scipy.sparse.csr_array(scipy.sparse.diags_array(ones, offsets=[-1, 0, 1]))
     assert colored(band).max() == 2
 
 
@@ -115,7 +116,8 @@ def test_projected_gradients_solve_the_same_system(dense: bool) -> None:
     exact = np.linalg.solve(np.block([[h, g.T], [g, np.zeros((6, 6))]]), b.numpy())
     np.testing.assert_allclose(solver.solve(b), exact, atol=1e-4)
     np.testing.assert_allclose(g @ solver.solve(b)[:40].numpy(), b[40:], atol=1e-8)
-    assert ProjectedNewton(operator_of(-h, symmetric=True), rows, torch.zeros(40, dtype=F64), 1.0, b).attempt(0, 0) is None
+    concave = ProjectedNewton(operator_of(-h, symmetric=True), rows, torch.zeros(40, dtype=F64), 1.0, b)
+    assert concave.attempt(0, 0) is None
 
 
 @pytest.mark.parametrize("options", [{}, {"semilinear": True}, {"semilinear": True, "largest": 8.0}])
@@ -146,7 +148,7 @@ def test_a_dense_hessian_is_handled_by_products() -> None:
 
 def test_a_maximum_along_the_constraints_is_left() -> None:
     start = torch.tensor([1.0, 0.0], dtype=F64)
-    result = precond.minimize(lambda x: -x[0] ** 2 - 2 * x[1] ** 2, start, constraints=lambda x: x @ x - 1)
+    result = precond.minimize(lambda x: -(x[0] ** 2) - 2 * x[1] ** 2, start, constraints=lambda x: x @ x - 1)
     assert result.status is Status.CONVERGED_KKT
     assert abs(float(result.x[1])) == pytest.approx(1, abs=1e-6)
     assert result.certificate.extra["smallest curvature"] == pytest.approx(2, abs=1e-4)

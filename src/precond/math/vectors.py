@@ -28,10 +28,13 @@ def _kernels() -> ModuleType:
 
 
 def rows(x: Tensor) -> Rows:
-    """Return a tensor as the functions below take it: as an array on the CPU."""
-    if not x.is_cpu or x.is_conj() or x.is_neg():
+    """Return a tensor as the functions below take it: on the CPU an array, of its memory but for lazy conjugates."""
+    if not x.is_cpu:
         return x
-    return (x.detach() if x.requires_grad else x).numpy()
+    try:
+        return x.numpy()
+    except RuntimeError:  # a lazy conjugate, or part of a graph
+        return x.detach().resolve_conj().resolve_neg().numpy()
 
 
 def dots(x: Rows, y: Rows) -> Array:
