@@ -299,6 +299,8 @@ def adam_within(method: Method, turned: Any) -> Callable[[Any, Any, Tensor], Ten
                 outs, grads, averages, seconds, [], steps, lr=-1.0, beta1=average.beta, beta2=squares.beta,
                 weight_decay=0.0, eps=squares.eps / root, amsgrad=False, maximize=False,
             )  # fmt: skip
+        # Torch does not count the writes of its fused kernels, and whoever wakes members goes by the count.
+        torch.autograd.graph.increment_version((momentum.average, state.second_moment))
         return direction
 
     return direct
