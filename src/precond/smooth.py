@@ -106,7 +106,8 @@ def minimize(
             require gradients, the solution is attached to their graph (implicit differentiation; without constraints).
         preconditioner: Of the linear systems inside of Newton's method, and of those of implicit differentiation: a
             `Preconditioner` or its name; one that works by products or secant pairs (``"nystrom"``, `LBFGS`).
-        check_gradients: Compare ``jac`` and ``hessp``, and ``jac`` of constraints, with differences at ``x0`` first.
+        check_gradients: Compare ``jac`` and ``hessp``, and the ``jac`` of constraints, with differences at ``x0``
+            first.
 
     Returns:
         The result in the form of ``x0``. Its certificate is computed anew at the returned point, in float64 when the

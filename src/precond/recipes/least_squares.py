@@ -160,7 +160,7 @@ def holder_lm(*, eta: float = 1.2, xi: float | None = None, omega: float = 0.0) 
     """LM-AR: Levenberg-Marquardt damped by powers of the residual and its gradient.
 
     ``x+ = x - (J'J + mu I)^-1 J'h`` with ``mu = xi ||h||^eta + omega ||J'h||^eta``. Adaptively ``xi = 1`` at first,
-    then 0.95 while ``0.95^k >= 0.01``, then ``max(0.95^k, 1e-10)``, and ``omega = 1 - xi``. ``xi=1, eta=2`` is the choice of
+    then 0.95 while ``0.95^k >= 0.01``, then ``max(0.95^k, 1e-10)``, and ``omega = 1 - xi``. ``xi=1, eta=2`` is that of
     Yamashita and Fukushima, ``xi=1, eta=1`` that of Fan and Yuan, ``xi=0, omega=1, eta=1`` Fischer's.
 
     Deviations:

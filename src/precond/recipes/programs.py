@@ -183,7 +183,8 @@ def interior_point(*, mu: float = 0.1, tau: float = 0.99) -> ProgramIteration:
         1. The violation is reduced by scaled Levenberg-Marquardt steps; the paper solves another problem.
         2. Systems are equilibrated before their inertia is read, and the second block is shifted wherever this
            alone makes the inertia right.
-        3. Bounds are relaxed by a tenth of the tolerance at most, all together; the limit on the violation is 1e4 times the initial one in each barrier problem.
+        3. Bounds are relaxed by a tenth of the tolerance at most, all together; the limit on the violation is 1e4 times
+           the initial one in each barrier problem.
         4. Large systems are factorized with pivots from the diagonal, if they are sparse; otherwise conjugate gradients
            on the null space of the Jacobian solve them to five digits.
         5. After three short steps that hardly reduce the violation it is reduced first, to a tenth.
