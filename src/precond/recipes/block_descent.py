@@ -39,6 +39,7 @@ PartitionName = Literal["order", "sorted", "averaged", "forests", "colours"]
     "active set in finitely many.",
     example=f"precond.minimize({_LOSS}, {_ZERO}, penalty=precond.penalties.L1(0.1), method='block-descent')",
     space={"rule": Choice(("gs", "gsl", "gsd")), "size": Choice((5, 20, 50, 100))},
+    aliases=("bcd", "block-coordinate-descent"),
 )
 def block_descent(
     *,
@@ -124,6 +125,7 @@ def _rule(name: str, partition: Partition, variable: bool, seed: int) -> Rule:
     purpose="Linear models with a separable penalty, one variable at a time in compiled rounds.",
     claim="The fastest way to compute regularization paths of linear models.",
     example=f"precond.minimize({_LOSS}, {_ZERO}, penalty=precond.penalties.L1(0.1), method='coordinate-descent')",
+    aliases=("cd",),
 )
 def coordinate_descent(*, shuffled: bool = False, seed: int = 0) -> CompositeIteration:
     """Coordinate descent, ``x_j <- prox(x_j - g_j / L_j)``, in rounds over all variables.

@@ -50,6 +50,7 @@ def _inner(name: Inner, size: int | None, seed: int) -> Iteration:
     claim="Converges globally and superlinearly with inexact, randomized inner solves, on fewer evaluations than "
     "methods with an l1 merit function.",
     example=f"{_CALL}, method='adasketch-newton')",
+    aliases=("adasketch",),
 )
 def adasketch_newton(
     *,
@@ -214,6 +215,7 @@ def interior_point(*, mu: float = 0.1, tau: float = 0.99) -> ProgramIteration:
     purpose="The baseline for equality constraints: unconstrained subproblems, multipliers from their residuals.",
     claim="Converges without the penalty tending to infinity.",
     example=f"{_CALL}, method='augmented-lagrangian')",
+    aliases=("method-of-multipliers", "alm"),
 )
 def augmented_lagrangian(*, mu: float = 1.0, growth: float = 1.5, accuracy: float = 0.1) -> ProgramIteration:
     """The method of multipliers: ``x`` minimizes ``f + lambda' c + mu/2 ||c||^2``, then ``lambda <- lambda + mu c``.
