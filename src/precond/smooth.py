@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from precond.composite import minimize_composite
-from precond.constrained import Oracles, minimize_constrained
+from precond.constrained import minimize_constrained
 from precond.core import (
     BadInputError,
     Builds,
@@ -37,6 +37,7 @@ from precond.solvers.implicit import with_gradient
 from precond.solvers.minimize import Event, Outcome, check_tolerance, run
 from precond.solvers.objectives import GivenObjective, TorchObjective
 from precond.solvers.progress_line import ProgressLine
+from precond.solvers.slacked import Oracles
 from precond.solvers.smooth_forms import SmoothForm
 
 __all__ = ["Event", "minimize"]
@@ -312,7 +313,14 @@ def _oracles(form: SmoothForm) -> Oracles:
     def gradient(x: Tensor) -> Tensor:
         return objective.point(x[None]).gradient[0]
 
-    return Oracles(form.start[0], lambda x: objective.value(x[None]), gradient, form.give, form.call, form.finish)
+    def hessian(x: Tensor) -> Callable[[Tensor], Tensor]:
+        products = objective.hessian(x[None])
+        return lambda v: products.matvec(v[None])[0]
+
+    return Oracles(
+        form.start[0], lambda x: objective.value(x[None]), gradient, form.give, form.call, form.finish,
+        hessian if form.curvature else None,
+    )  # fmt: skip
 
 
 def _preconditioner(given: str | Preconditioner[Any] | None) -> Preconditioner[Any] | None:
