@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from precond.core import BadInputError
+from precond.solvers.follows import follows_torch
 from precond.solvers.layout import Layout
 from precond.solvers.minimize import Event
 from precond.solvers.modules import ModuleVariables
@@ -75,6 +76,14 @@ class ResidualForm:
 
         def give(flat: Tensor) -> Any:
             return layout.named(flat)[""].numpy().copy()
+
+        if jac is None and follows_torch(lambda flat: residual(layout.restore(flat)), tensor.reshape(-1)):
+
+            def followed(flat: Tensor) -> Tensor:
+                return _vector(residual(layout.restore(flat)))
+
+            start = layout.flatten(tensor)[None]
+            return cls(start, followed, lambda: AutogradJacobian(followed), give, give, True, None)
 
         def by_numpy(flat: Tensor) -> Tensor:
             value = residual(give(flat))
