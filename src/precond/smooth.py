@@ -95,8 +95,8 @@ def minimize(
             ``LinearConstraint``, ``NonlinearConstraint`` or dictionaries; or several of these in a list. Inequalities
             get slack variables.
         bounds: A ``scipy.optimize.Bounds``, or a pair (lower, upper) for each variable; ``None`` where there is none.
-        penalty: What is added to ``fun``: one of ``precond.penalties`` (l1, SCAD, MCP, groups, a box), or a dict of them
-            by the names of the variables. ``"auto"`` is then a proximal Newton method on working sets.
+        penalty: What is added to ``fun``: one of ``precond.penalties`` (l1, SCAD, MCP, groups, a box), or a dict of
+            them by the names of the variables. ``"auto"`` is then a proximal Newton method on working sets.
         tol: Absolute bound on the Euclidean norm of the gradient; with constraints, on each residual of the optimality
             conditions: of the Lagrangian's gradient, the constraints, and complementarity; with a penalty, on the
             distance of ``-grad fun`` to its subdifferential.
@@ -107,7 +107,8 @@ def minimize(
             require gradients, the solution is attached to their graph (implicit differentiation; without constraints).
         preconditioner: Of the linear systems inside of Newton's method, and of those of implicit differentiation: a
             `Preconditioner` or its name; one that works by products or secant pairs (``"nystrom"``, `LBFGS`).
-        check_gradients: Compare ``jac`` and ``hessp``, and ``jac`` of constraints, with differences at ``x0`` first.
+        check_gradients: Compare ``jac`` and ``hessp``, and the ``jac`` of constraints, with differences at ``x0``
+            first.
 
     Returns:
         The result in the form of ``x0``. Its certificate is computed anew at the returned point, in float64 when the
