@@ -71,7 +71,8 @@ def minimize(
 
     Six forms:
 
-    * a torch function of a tensor ``x0``: derivatives by autograd, and Hessian products by double backward;
+    * a torch function of a tensor ``x0``: derivatives by autograd, and Hessian products by double backward; ``x0`` may
+      be an array, and then the solution is one (five evaluations, uncounted, tell whether ``fun`` is one of torch);
     * a torch function of a dict of tensors ``x0``;
     * ``minimize(loss, model)`` with a torch module: ``loss(model)`` returns the full loss, and the parameters that
       require gradients are optimized in place (``model.eval()`` first, if it holds dropout);
@@ -93,7 +94,8 @@ def minimize(
             enough, and L-BFGS elsewhere; ``Result.method`` says why.
         constraints: A function ``c(x)`` whose values are to be zero, of torch operations if ``fun`` is; SciPy's
             ``LinearConstraint``, ``NonlinearConstraint`` or dictionaries; or several of these in a list. Inequalities
-            get slack variables.
+            get slack variables. With functions that have their own derivatives, ``hess`` of constraints is used beside
+            ``hessp``, and large problems with sparse matrices are solved by sparse factorizations.
         bounds: A ``scipy.optimize.Bounds``, or a pair (lower, upper) for each variable; ``None`` where there is none.
         penalty: What is added to ``fun``: one of ``precond.penalties`` (l1, SCAD, MCP, groups, a box), or a dict of
             them by the names of the variables. ``"auto"`` is then a proximal Newton method on working sets.

@@ -67,7 +67,8 @@ def test_scipy_hess_takes_every_kind_of_matrix(kind):
     answer = precond.scipy.minimize(
         rosen, X0, jac=rosen_der, hess=hess, constraints=NonlinearConstraint(curved, -np.inf, 1, jac=slopes, hess=dense)
     )
-    assert answer.success and 0 < asked <= answer.nit + 3
+    assert answer.success
+    assert 0 < asked <= answer.nit + 3
 
 
 def test_wrong_constraint_hessian_shape_is_named():
@@ -121,7 +122,8 @@ def test_torch_objective_with_a_sparse_linear_constraint_on_an_array():
     result = precond.minimize(
         lambda x: (x**2).sum() + x[0], np.zeros(3), constraints=LinearConstraint(a, [1, -np.inf], [1, 0.5])
     )
-    assert isinstance(result.x, np.ndarray) and result.converged
+    assert isinstance(result.x, np.ndarray)
+    assert result.converged
     theirs = scipy.optimize.minimize(
         lambda x: x @ x + x[0], np.zeros(3), method="SLSQP", options={"ftol": 1e-14},
         constraints=[LinearConstraint(a.toarray(), [1, -np.inf], [1, 0.5])],
@@ -131,14 +133,17 @@ def test_torch_objective_with_a_sparse_linear_constraint_on_an_array():
 
 def test_torch_functions_are_followed_from_arrays():
     result = precond.minimize(lambda x: ((x - 2) ** 2).sum() + (x**4).sum(), np.zeros(3))
-    assert isinstance(result.x, np.ndarray) and result.converged and result.work.hvps
+    assert isinstance(result.x, np.ndarray)
+    assert result.converged
+    assert result.work.hvps
     seen = []
     precond.minimize(lambda x: (x**2).sum(), np.ones(2), callback=lambda event: seen.append(event.x))
     assert all(isinstance(x, np.ndarray) for x in seen)
     bounded = precond.minimize(lambda x: ((x - 2) ** 2).sum(), np.zeros(3), bounds=Bounds(0, 1))
     np.testing.assert_allclose(bounded.x, np.ones(3), atol=1e-6)
     fit = precond.least_squares(lambda x: torch.stack([x[0] - 1, x[1] * x[0] - 3]), np.ones(2))
-    assert isinstance(fit.x, np.ndarray) and fit.converged
+    assert isinstance(fit.x, np.ndarray)
+    assert fit.converged
     np.testing.assert_allclose(fit.x, [1, 3], atol=1e-8)
 
 

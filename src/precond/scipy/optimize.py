@@ -214,7 +214,7 @@ def _by_matrix(hess: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray, np.nd
 
 
 def _listed(constraints: Any) -> list[Any]:
-    if constraints is None or isinstance(constraints, Mapping) and not constraints:
+    if constraints is None or (isinstance(constraints, Mapping) and not constraints):
         return []
     return list(constraints) if isinstance(constraints, list | tuple) else [constraints]
 

@@ -62,7 +62,9 @@ def wrong_slope(function: Function, gradient: Tensor, x: Tensor) -> bool:
     return found is not None and found.error > 0.05
 
 
-def compare(function: Function, given: Tensor | scipy.sparse.csr_array, x: Tensor, *, power: float = 1 / 3) -> Mismatch | None:
+def compare(
+    function: Function, given: Tensor | scipy.sparse.csr_array, x: Tensor, *, power: float = 1 / 3
+) -> Mismatch | None:
     """Compare a derivative with central differences along some variables.
 
     Args:

@@ -242,4 +242,6 @@ class _Sparse(Recovered):
     """A sparse Jacobian, of which neither symmetry nor finiteness is looked at."""
 
     def __init__(self, matrix: scipy.sparse.csr_array, like: Tensor) -> None:
-        super().__init__(matrix, FunctionOperator(torch.clone, tuple(matrix.shape), dtype=like.dtype, device=like.device))
+        super().__init__(
+            matrix, FunctionOperator(torch.clone, tuple(matrix.shape), dtype=like.dtype, device=like.device)
+        )

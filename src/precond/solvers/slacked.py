@@ -69,6 +69,17 @@ class Slacked:
 
     @classmethod
     def of(cls, oracles: Oracles, blocks: list[Block], lower: Tensor, upper: Tensor) -> Slacked:
+        """Return the program; slacks start at the values of their constraints, within their bounds.
+
+        Args:
+            oracles: The functions of the variables.
+            blocks: The constraints.
+            lower: Lower bounds of the variables, ``[n]``.
+            upper: Upper bounds of the variables, ``[n]``.
+
+        Returns:
+            The program.
+        """
         x0 = oracles.start
         low = torch.cat([x0.new_zeros(0), *(block.lower for block in blocks)])
         high = torch.cat([x0.new_zeros(0), *(block.upper for block in blocks)])
