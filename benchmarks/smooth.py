@@ -151,7 +151,7 @@ def _regressions(matrix: np.ndarray, labels: np.ndarray) -> list[tuple[str, floa
 
     zero = np.zeros(d)
     found = []
-    for method in ("newton-cg", "lbfgs", "gradient-normalized"):
+    for method in ("auto", "newton-cg", "lbfgs", "gradient-normalized"):
         begin = time.process_time()
         result = precond.minimize(loss, torch.zeros(d, dtype=torch.float64), method=method, tol=1e-8)
         seconds = time.process_time() - begin

@@ -214,7 +214,7 @@ def test_every_section_on_linear_systems_has_a_place_and_says_what_it_is() -> No
 
 
 def test_batches_columns_and_gradients_are_measured() -> None:
-    program = load("linear")
+    program = load("linear_many")
     options = argparse.Namespace(members=3, order=40, rounds=1, side=8)
     rows = [line.split("|") for line in program.batches(options).splitlines() if "precond" in line]
     assert len(rows) == 6
@@ -225,7 +225,7 @@ def test_batches_columns_and_gradients_are_measured() -> None:
 
 
 def test_sequences_are_measured_with_residuals_recomputed() -> None:
-    program = load("linear")
+    program = load("linear_sequences")
     options = argparse.Namespace(side=8, systems=3, rounds=1, matrices=None)
     rows = [line.split("|") for line in program.sequence(options).splitlines() if "SolveSequence" in line]
     assert len(rows) == len(program.FAMILIES)

@@ -68,7 +68,8 @@ def minimize_composite(
     iteration, label = _resolve(method, form, work)
     if iteration.separable and not penalty.separable:
         raise IncompatibleError(
-            f"{label} needs a separable penalty, and {type(penalty).__name__} is none: use method='fista' or 'prox-newton'"
+            f"{label} needs a separable penalty, and {type(penalty).__name__} is none: "
+            "use method='fista' or 'prox-newton'"
         )
     problem = Composite(make(work, Need.OPERATOR in iteration.needs), penalty)
     watch = None

@@ -26,46 +26,23 @@ from precond.programs.interior_point import InteriorPoint
 from precond.programs.systems import DENSE as MODERATE
 from precond.recipes import registry
 from precond.solvers.check_derivatives import compare
-from precond.solvers.constraints import Block, read_bounds, read_constraints
+from precond.solvers.constraints import Block, fixing, read_bounds, read_constraints
 from precond.solvers.curvature import Curvature
 from precond.solvers.minimize import Event
 from precond.solvers.program_curvature import tangent_curvature
 from precond.solvers.program_oracles import GivenProgram, TorchProgram
 from precond.solvers.programs import ProgramOutcome, residuals, run_program
-from precond.solvers.residuals import DifferenceJacobian
+from precond.solvers.slacked import SMALL, Oracles, Slacked
 
 logger = logging.getLogger(__name__)
 
 MAX_ITERATIONS = 3000
 ESCAPE = 200
 """Iterations allowed to a run that leaves a saddle point."""
-SMALL = 1000
-"""Newton systems up to this side are dense; for larger ones sparsity is looked for."""
 DENSE = 2**29
 """Bytes that a dense Jacobian of the automatic choice may take."""
 FIXED = 1e-10
 """Bounds closer than this times their size fix a variable."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Oracles:
-    """The functions of a program over the flat variables ``[n]``, before constraints are sorted.
-
-    Attributes:
-        start: The starting point, ``[n]``.
-        loss: The objective, 0-d.
-        gradient: Its gradient, or ``None`` when all functions are differentiated by autograd.
-        give: Turns flat variables into what users see.
-        call: Calls a user's function at flat variables.
-        finish: Turns the flat solution into what the result holds.
-    """
-
-    start: Tensor
-    loss: Callable[[Tensor], Tensor]
-    gradient: Callable[[Tensor], Tensor] | None
-    give: Callable[[Tensor], Any]
-    call: Callable[[Callable[..., Any], Tensor], Any]
-    finish: Callable[[Tensor], Any]
 
 
 def minimize_constrained(
@@ -92,11 +69,9 @@ def minimize_constrained(
     lower, upper = read_bounds(bounds, x0)
     fixed = torch.isfinite(upper - lower) & (upper - lower <= FIXED * lower.abs().clamp(min=1))
     if bool(fixed.any()):
-        rows = torch.eye(n, dtype=x0.dtype, device=x0.device)[fixed]
-        middle = ((lower + upper) / 2)[fixed]
-        blocks.append(Block(lambda x: rows @ x, lambda x: rows, middle, middle))
+        blocks.append(fixing(fixed, (lower + upper) / 2))
         lower, upper = torch.where(fixed, -torch.inf, lower), torch.where(fixed, torch.inf, upper)
-    form = _Slacked.of(oracles, blocks, lower, upper)
+    form = Slacked.of(oracles, blocks, lower, upper)
     work = Work()
     program = form.program(work)
     iteration, label = _resolve(method, program, form.start)
@@ -147,85 +122,7 @@ def minimize_constrained(
     )  # fmt: skip
 
 
-@dataclasses.dataclass(frozen=True)
-class _Slacked:
-    """A program over variables and slacks ``(x, s)``, ``[n + k]``.
-
-    Attributes:
-        oracles: The functions of the variables.
-        blocks: The constraints.
-        lower: Lower bounds of the variables and slacks.
-        upper: Upper bounds.
-        target: What equations are to equal, ``[m]``; zero for inequalities.
-        slacked: Which constraints have a slack, ``[m]``.
-        start: The starting point with slacks, ``[n + k]``.
-    """
-
-    oracles: Oracles
-    blocks: list[Block]
-    lower: Tensor
-    upper: Tensor
-    target: Tensor
-    slacked: Tensor
-    start: Tensor
-
-    @classmethod
-    def of(cls, oracles: Oracles, blocks: list[Block], lower: Tensor, upper: Tensor) -> _Slacked:
-        x0 = oracles.start
-        low = torch.cat([x0.new_zeros(0), *(block.lower for block in blocks)])
-        high = torch.cat([x0.new_zeros(0), *(block.upper for block in blocks)])
-        slacked = low != high
-        with torch.no_grad():
-            values = torch.cat([x0.new_zeros(0), *(block.function(x0) for block in blocks)])
-        slacks = values[slacked].clamp(low[slacked], high[slacked])
-        return cls(
-            oracles, blocks, torch.cat([lower, low[slacked]]), torch.cat([upper, high[slacked]]),
-            torch.where(slacked, 0.0, low), slacked, torch.cat([x0, torch.nan_to_num(slacks)]),
-        )  # fmt: skip
-
-    @property
-    def n(self) -> int:
-        """Number of variables without slacks."""
-        return self.oracles.start.numel()
-
-    def constraints(self, y: Tensor) -> Tensor:
-        """Return the equations ``[m]`` at ``(x, s)``."""
-        x, s = y[: self.n], y[self.n :]
-        values = [block.function(x) for block in self.blocks]
-        stacked = torch.cat(values) if values else y.new_zeros(0)
-        places = self.slacked.nonzero()[:, 0]
-        return (stacked - self.target.to(stacked)).index_add(0, places, -s)
-
-    def jacobian(self, y: Tensor) -> Tensor:
-        """Return the Jacobian of the equations, ``[m, n + k]``."""
-        x = y[: self.n]
-        rows = []
-        for block in self.blocks:
-            if block.jacobian is not None:
-                rows.append(block.jacobian(x))
-            else:
-                rows.append(DifferenceJacobian(near=float("inf")).at(block.function, x, block.function(x)))
-        stacked = torch.cat(rows) if rows else y.new_zeros(0, self.n)
-        slack = -torch.eye(len(self.target), dtype=y.dtype, device=y.device)[:, self.slacked]
-        return torch.cat([stacked, slack], dim=1)
-
-    def program(self, work: Work, *, double: bool = False) -> Program:
-        """Return the oracle; in double precision if asked and the functions allow it."""
-        loss, gradient, n = self.oracles.loss, self.oracles.gradient, self.n
-        lower, upper = (b.double() if double else b for b in (self.lower, self.upper))
-        equations = len(self.target)
-        if gradient is None:
-            return TorchProgram(lambda y: loss(y[:n]), self.constraints, lower, upper, equations, work)
-
-        def padded(y: Tensor) -> Tensor:
-            return torch.cat([gradient(y[:n]), torch.zeros_like(y[n:])])
-
-        return GivenProgram(
-            lambda y: loss(y[:n]), padded, self.constraints, self.jacobian, lower, upper, equations, work
-        )
-
-
-def _certify(form: _Slacked, solved: Program, iterate: Iterate, tol: float) -> tuple[Tensor, Certificate]:
+def _certify(form: Slacked, solved: Program, iterate: Iterate, tol: float) -> tuple[Tensor, Certificate]:
     """Return the point within its bounds and its certificate; as it is where only that meets the tolerance."""
     x = iterate.site.x
     inside = x.clamp(form.lower, form.upper)
@@ -237,7 +134,7 @@ def _certify(form: _Slacked, solved: Program, iterate: Iterate, tol: float) -> t
     return inside, certificate
 
 
-def _certificate(form: _Slacked, solved: Program, iterate: Iterate, point: Tensor, tol: float) -> Certificate:
+def _certificate(form: Slacked, solved: Program, iterate: Iterate, point: Tensor, tol: float) -> Certificate:
     """Recompute the residuals from the problem, with the slacks that fit best, in float64 if the functions take it."""
     for double in (True, False):
         y, multipliers, z = point, iterate.multipliers, iterate.bound_multipliers
@@ -287,7 +184,8 @@ def _curvature(program: Program, iterate: Iterate) -> Curvature | None:
         return None
     eps = torch.finfo(iterate.site.x.dtype).eps
     try:
-        return tangent_curvature(program, iterate, eps**0.5 if isinstance(program, TorchProgram) else eps**0.25)
+        differences = isinstance(program, GivenProgram) and not program.exact
+        return tangent_curvature(program, iterate, eps ** (0.25 if differences else 0.5))
     except KeyboardInterrupt:
         return None
     except Exception as error:  # users' functions may not be differentiable twice, in many ways
@@ -329,7 +227,7 @@ def _resolve(method: str | ProgramIteration, program: Program, start: Tensor) ->
     side = program.variables + program.equations
     sparse = False
     if side > SMALL and (method in ("auto", "interior-point") or isinstance(method, InteriorPoint)):
-        sparse = isinstance(program, TorchProgram) and program.compress(start)
+        sparse = isinstance(program, (TorchProgram, GivenProgram)) and program.compress(start)
     if isinstance(method, ProgramIteration):
         return method, type(method).__name__
     if not isinstance(method, str):

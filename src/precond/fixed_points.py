@@ -53,15 +53,16 @@ def fixed_point(
 ) -> Result:
     """Find ``x = T(x)`` for a nonexpansive map, or prove that there is none.
 
-    Where a nonexpansive map has no fixed point, ``x - T(x)`` of the iterates tends to the shortest vector of the closure
-    of its range, the infimal displacement vector (Park and Ryu, Accelerated infeasibility detection of constrained
-    optimization and fixed-point iterations, arXiv 2303.15876). The operators of ``precond.splittings`` (``ADMM``,
-    ``PDHG``, ``DouglasRachford``) turn that into a certificate, which is verified from the program before anything is
-    said to be proven. For other maps give ``prove``; without it nothing is ever called infeasible.
+    Where a nonexpansive map has no fixed point, ``x - T(x)`` of the iterates tends to the shortest vector of the
+    closure of its range, the infimal displacement vector (Park and Ryu, Accelerated infeasibility detection of
+    constrained optimization and fixed-point iterations, arXiv 2303.15876). The operators of ``precond.splittings``
+    (``ADMM``, ``PDHG``, ``DouglasRachford``) turn that into a certificate, which is verified from the program before
+    anything is said to be proven. For other maps give ``prove``; without it nothing is ever called infeasible.
 
     Args:
         operator: The map, or one of ``precond.splittings``.
-        x0: Where to start: a tensor, an array, or a dict of tensors, as the map takes it. Splittings have their own start.
+        x0: Where to start: a tensor, an array, or a dict of tensors, as the map takes it. Splittings have their own
+            start.
         method: ``"picard"``, ``"halpern"``, ``"anderson"``, or ``"auto"``: Anderson's acceleration and Halpern's
             iteration in turn; or an iteration of ``precond.fixed``.
         tol: Absolute bound on ``||x - T(x)||``.
@@ -70,8 +71,8 @@ def fixed_point(
         prove: Maps an estimate of the displacement, in the form of ``x0``, to a `Proof` or ``None``.
 
     Returns:
-        The result; of a splitting, ``x`` is what its ``solution`` makes of the point. ``multipliers`` holds the vector that
-        proves infeasibility, if that was proven.
+        The result; of a splitting, ``x`` is what its ``solution`` makes of the point. ``multipliers`` holds the vector
+        that proves infeasibility, if that was proven.
 
     Raises:
         BadInputError: An argument cannot be used; the message says what would do.

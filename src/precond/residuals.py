@@ -96,7 +96,7 @@ def least_squares(
     Args:
         residual: Maps ``x`` to the residuals, a vector. With a tensor, a dict of tensors or a module as ``x0`` it must
             be a torch function (of the module), and the Jacobian comes from autograd; with an array or a list it is a
-            NumPy function. Or a `Problem` of ``precond.problems`` that knows its residuals.
+            function of NumPy, or of torch. Or a `Problem` of ``precond.problems`` that knows its residuals.
         x0: Where to start; a module is fitted in place.
         jac: Maps ``x`` (one vector) to the Jacobian ``[m, n]``, dense or a SciPy sparse matrix; ``None`` differentiates
             a torch function by autograd and a NumPy function by differences, which are of fourth order near the
@@ -216,7 +216,7 @@ class _Fit:
 
     def __init__(self, form: ResidualForm, tol: float, limit: int, callback: Callable[[Event], object] | None) -> None:
         self.form, self.tol, self.limit, self.callback = form, tol, limit, callback
-        self.work, self.tried = Work(), list[str]()
+        self.work, self.tried = Work(losses=form.tried), list[str]()
         self.large = self._is_large()
         self.wide = form.torch and form.start.numel() > SIDE
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from precond.composite import minimize_composite
-from precond.constrained import Oracles, minimize_constrained
+from precond.constrained import minimize_constrained
 from precond.core import (
     BadInputError,
     Builds,
@@ -37,6 +37,7 @@ from precond.solvers.implicit import with_gradient
 from precond.solvers.minimize import Event, Outcome, check_tolerance, run
 from precond.solvers.objectives import GivenObjective, TorchObjective
 from precond.solvers.progress_line import ProgressLine
+from precond.solvers.slacked import Oracles
 from precond.solvers.smooth_forms import SmoothForm
 
 __all__ = ["Event", "minimize"]
@@ -70,7 +71,8 @@ def minimize(
 
     Six forms:
 
-    * a torch function of a tensor ``x0``: derivatives by autograd, and Hessian products by double backward;
+    * a torch function of a tensor ``x0``: derivatives by autograd, and Hessian products by double backward; ``x0`` may
+      be an array, and then the solution is one (five evaluations, uncounted, tell whether ``fun`` is one of torch);
     * a torch function of a dict of tensors ``x0``;
     * ``minimize(loss, model)`` with a torch module: ``loss(model)`` returns the full loss, and the parameters that
       require gradients are optimized in place (``model.eval()`` first, if it holds dropout);
@@ -92,10 +94,11 @@ def minimize(
             enough, and L-BFGS elsewhere; ``Result.method`` says why.
         constraints: A function ``c(x)`` whose values are to be zero, of torch operations if ``fun`` is; SciPy's
             ``LinearConstraint``, ``NonlinearConstraint`` or dictionaries; or several of these in a list. Inequalities
-            get slack variables.
+            get slack variables. With functions that have their own derivatives, ``hess`` of constraints is used beside
+            ``hessp``, and large problems with sparse matrices are solved by sparse factorizations.
         bounds: A ``scipy.optimize.Bounds``, or a pair (lower, upper) for each variable; ``None`` where there is none.
-        penalty: What is added to ``fun``: one of ``precond.penalties`` (l1, SCAD, MCP, groups, a box), or a dict of them
-            by the names of the variables. ``"auto"`` is then a proximal Newton method on working sets.
+        penalty: What is added to ``fun``: one of ``precond.penalties`` (l1, SCAD, MCP, groups, a box), or a dict of
+            them by the names of the variables. ``"auto"`` is then a proximal Newton method on working sets.
         tol: Absolute bound on the Euclidean norm of the gradient; with constraints, on each residual of the optimality
             conditions: of the Lagrangian's gradient, the constraints, and complementarity; with a penalty, on the
             distance of ``-grad fun`` to its subdifferential.
@@ -106,7 +109,8 @@ def minimize(
             require gradients, the solution is attached to their graph (implicit differentiation; without constraints).
         preconditioner: Of the linear systems inside of Newton's method, and of those of implicit differentiation: a
             `Preconditioner` or its name; one that works by products or secant pairs (``"nystrom"``, `LBFGS`).
-        check_gradients: Compare ``jac`` and ``hessp``, and ``jac`` of constraints, with differences at ``x0`` first.
+        check_gradients: Compare ``jac`` and ``hessp``, and the ``jac`` of constraints, with differences at ``x0``
+            first.
 
     Returns:
         The result in the form of ``x0``. Its certificate is computed anew at the returned point, in float64 when the
@@ -312,7 +316,14 @@ def _oracles(form: SmoothForm) -> Oracles:
     def gradient(x: Tensor) -> Tensor:
         return objective.point(x[None]).gradient[0]
 
-    return Oracles(form.start[0], lambda x: objective.value(x[None]), gradient, form.give, form.call, form.finish)
+    def hessian(x: Tensor) -> Callable[[Tensor], Tensor]:
+        products = objective.hessian(x[None])
+        return lambda v: products.matvec(v[None])[0]
+
+    return Oracles(
+        form.start[0], lambda x: objective.value(x[None]), gradient, form.give, form.call, form.finish,
+        hessian if form.curvature else None,
+    )  # fmt: skip
 
 
 def _preconditioner(given: str | Preconditioner[Any] | None) -> Preconditioner[Any] | None:

@@ -14,7 +14,8 @@ from tests.laws.discover import classes
 N = 12
 WEIGHTS = torch.linspace(0.0, 2.0, N, dtype=torch.float64)
 PENALTIES = [
-    Zero(), L1([0.1 * i for i in range(N)]), Within(L1(0.1), [-0.1 * i for i in range(N)], 0.3), L1(0.7), L1(WEIGHTS), L1(0.0), ElasticNet(0.5, 0.3), SCAD(0.8), SCAD(WEIGHTS, a=2.5), MCP(0.8),
+    Zero(), L1([0.1 * i for i in range(N)]), Within(L1(0.1), [-0.1 * i for i in range(N)], 0.3),
+    L1(0.7), L1(WEIGHTS), L1(0.0), ElasticNet(0.5, 0.3), SCAD(0.8), SCAD(WEIGHTS, a=2.5), MCP(0.8),
     MCP(WEIGHTS, gamma=1.5), Box(-0.5, 0.4), Box(-WEIGHTS, torch.inf), NonNegative(), Within(L1(0.5), -1.0, 0.3),
     Within(SCAD(0.4), 0.0), GroupL1(0.6, 3), GroupL1([0.0, 1.0, 0.5], [0, 1, 2, 2, 1, 0, 0, 1, 2, 2, 2, 2]),
     ByName(((5, SCAD(0.3)), (3, Zero()), (4, GroupL1(0.5, 2)))), ByName(((5, MCP(0.3)), (7, Within(L1(0.2), 0.0)))),

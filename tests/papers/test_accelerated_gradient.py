@@ -73,6 +73,6 @@ def test_any_torch_loss_and_restart() -> None:
 
     start = torch.zeros(a.shape[1], dtype=torch.float64)
     for restart in (False, True):
-        result = precond.minimize(loss, start, penalty=MCP(0.05), method=accelerated_gradient(restart=restart), tol=1e-6)
+        result = precond.minimize(loss, start, penalty=MCP(0.05), method=accelerated_gradient(restart=restart))
         assert result.converged
         assert result.certificate.value <= 1e-6

@@ -105,7 +105,8 @@ def test_only_the_named_tensors_are_penalized() -> None:
     def fun(p: dict[str, torch.Tensor]) -> torch.Tensor:
         return squares(p["w"]) + (p["shift"] - 3).square().sum()
 
-    result = precond.minimize(fun, {"w": START, "shift": torch.zeros((), dtype=torch.float64)}, penalty={"w": SCAD(9.0)})
+    start = {"w": START, "shift": torch.zeros((), dtype=torch.float64)}
+    result = precond.minimize(fun, start, penalty={"w": SCAD(9.0)})
     assert result.converged
     assert not result.x["w"].any()
     assert float(result.x["shift"]) == pytest.approx(3.0)

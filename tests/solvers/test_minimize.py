@@ -179,7 +179,7 @@ def test_breast_cancer_to_a_tight_tolerance_like_scipy(method):
         (dict(x0=np.zeros(2, dtype=int), jac=lambda x: x), "dtype"),
         (dict(x0=torch.zeros(2, dtype=torch.float16)), "float16"),
         (dict(x0=torch.zeros(2, dtype=torch.complex64)), "complex64"),
-        (dict(x0=np.zeros(2)), "jac is missing"),
+        (dict(x0=np.zeros(2), fun=lambda x: np.square(x).sum()), "jac is missing"),
         (dict(x0="here"), "vector of numbers"),
         (dict(x0={"a": [1.0]}), r"x0\['a'\]"),
         (dict(x0={"a": torch.zeros(1), "b": torch.zeros(1).double()}), "mixes"),

@@ -49,6 +49,9 @@ class Splitting(abc.ABC):
 
         Args:
             displacement: An estimate of the shortest vector in the closure of the range of ``z - T(z)``.
+
+        Returns:
+            The proof.
         """
 
 

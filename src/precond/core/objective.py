@@ -62,7 +62,7 @@ class Objective(abc.ABC):
         """Return the Hessian at ``x`` as an operator whose products are counted as ``hvps``."""
 
     def coordinates(self, x: Tensor) -> Coordinates | None:
-        """Return the function as block coordinate descent sees it, at ``x`` ``[n]``; ``None`` if it has no structure."""
+        """Return the function as block coordinate descent sees it, at ``x`` ``[n]``; ``None`` without structure."""
         return None
 
     def lipschitz(self) -> float | None:

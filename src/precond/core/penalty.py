@@ -70,7 +70,7 @@ class Penalty(abc.ABC):
 
     @abc.abstractmethod
     def prox(self, x: Tensor, step: float | Tensor) -> Tensor:
-        """Return a global minimizer of ``g(z) + ||z - x||^2 / (2 step)``, ``[n]``; a step for each variable if separable."""
+        """Return a global minimizer of ``g(z) + ||z - x||^2 / (2 step)``, ``[n]``; for each variable if separable."""
 
     @abc.abstractmethod
     def slack(self, x: Tensor, gradient: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ class Penalty(abc.ABC):
         """Return the generalized support, Boolean ``[n]``: the variables along which ``g`` is smooth at ``x``."""
 
     def units(self, n: int) -> Tensor:
-        """Return to which unit each variable belongs, integers ``[n]`` from 0 on: groups, or the variables themselves."""
+        """Return the unit of each variable, integers ``[n]`` from 0 on: groups, or the variables themselves."""
         return torch.arange(n)
 
     @abc.abstractmethod
@@ -93,7 +93,10 @@ class Penalty(abc.ABC):
         return None
 
     def split(self) -> tuple[Penalty, Concave]:
-        """Return a convex penalty and a smooth, concave function whose sum this is.
+        """Split the penalty.
+
+        Returns:
+            A convex penalty and a smooth, concave function whose sum this is.
 
         Raises:
             IncompatibleError: No split is known.

@@ -1,7 +1,7 @@
 """Smooth losses whose structure methods can use: linear models and quadratics, one file each.
 
-Each is a function of torch operations, so that every method can minimize it; block coordinate descent and working sets also
-see its columns.
+Each is a function of torch operations, so that every method can minimize it; block coordinate descent and working sets
+also see its columns.
 """
 
 from precond.losses.base import Loss

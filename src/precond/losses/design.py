@@ -75,7 +75,7 @@ class Design(abc.ABC):
         return None
 
     def largest_eigenvalue(self) -> float:
-        """Return the largest eigenvalue of ``A' A``, by the smaller Gram matrix or by Lanczos, with 1 % on top of that."""
+        """Return the largest eigenvalue of ``A' A``, by the Gram matrix or by Lanczos with 1 % on top."""
         m, n = self.shape
         if min(m, n) == 0:
             return 0.0

@@ -34,11 +34,8 @@ def sparse_round(
     order, indptr, indices, data, x, z, b, curvatures, scale, square, logistic,
     kind, weight, shape, ridge, lower, upper,
 ):  # fmt: skip
-    """Move ``x``, and the products ``z`` with it, along each variable of ``order``; the matrix is in columns.
-
-    Returns:
-        The norm of the moves, each times its curvature.
-    """
+    """Move ``x``, and the products ``z`` with it, along each variable of ``order``; the matrix is in columns."""
+    # returns the norm of the moves, each times its curvature
     moved = 0.0
     for j in order:
         total = 0.0

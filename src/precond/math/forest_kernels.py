@@ -59,10 +59,8 @@ def choose(indptr, indices, order, limit, independent, chosen):
 def solve(indptr, indices, data, chosen, rhs):
     """Overwrite the marked entries of ``rhs`` by the solution of the marked rows and columns, which form a forest.
 
-    Messages go from the leaves to the roots, solutions back: Gaussian elimination without fill.
-
-    Returns:
-        Whether every pivot was positive.
+    Messages go from the leaves to the roots, solutions back: Gaussian elimination without fill. Says whether every
+    pivot was positive.
     """
     n = chosen.size
     above = np.full(n, -1, np.int64)

@@ -55,11 +55,8 @@ def prox(z, h, kind, weight, shape, ridge, lower, upper):
     cache=True, nogil=True,
 )  # fmt: skip
 def sweep(hessian, slope, x, kind, weight, shape, ridge, lower, upper, sweeps, tolerance):
-    """Move ``x`` by at most ``sweeps`` rounds of coordinate descent, in place; ``slope`` is the quadratic's gradient.
-
-    Returns:
-        The norm of the moves of the last round, each times its curvature.
-    """
+    """Move ``x`` by at most ``sweeps`` rounds of coordinate descent, in place; ``slope`` is the gradient."""
+    # returns the norm of the moves of the last round, each times its curvature
     n = x.size
     largest = 0.0
     for j in range(n):

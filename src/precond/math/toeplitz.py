@@ -25,6 +25,45 @@ def diagonal_means(matrix: scipy.sparse.csr_array) -> tuple[Tensor, Tensor]:
     return means[n - 1 :].clone(), means[:n].flip(0)
 
 
+def embedded(column: Tensor, row: Tensor) -> Tensor:
+    """Return the spectrum of a circulant that holds a Toeplitz matrix as its first block, for `product`.
+
+    Args:
+        column: ``t_0, t_1, ..``, shape ``[n]``.
+        row: ``t_0, t_-1, ..``, shape ``[n]``, of the same type.
+
+    Returns:
+        The Fourier transform of its first column; half of it for real ones.
+    """
+    n = column.numel()
+    kernel = column.new_zeros(_length(n))
+    kernel[:n] = column
+    if n > 1:
+        kernel[-(n - 1) :] = row[1:].flip(0)
+    return torch.fft.fft(kernel) if column.is_complex() else torch.fft.rfft(kernel)
+
+
+def product(spectrum: Tensor, x: Tensor) -> Tensor:
+    """Return the product of a Toeplitz matrix with each row of ``x``.
+
+    Args:
+        spectrum: What `embedded` returns; its conjugate for the adjoint matrix.
+        x: Shape ``[batch, n]``, of the type of the matrix.
+
+    Returns:
+        Shape ``[batch, n]``.
+    """
+    n = x.shape[-1]
+    length = _length(n)
+    if x.is_complex():
+        return torch.fft.ifft(torch.fft.fft(x, length) * spectrum)[..., :n].contiguous()
+    return torch.fft.irfft(torch.fft.rfft(x, length) * spectrum, length)[..., :n].contiguous()
+
+
+def _length(n: int) -> int:
+    return 2 ** int(np.ceil(np.log2(max(2 * n - 1, 1))))
+
+
 def strang(column: Tensor, row: Tensor) -> Tensor:
     """Return the eigenvalues of Strang's circulant, which copies the central diagonals: ``c_k = t_k``, ``c_-k = t_-k``.
 

@@ -133,7 +133,9 @@ def check_twice_differentiable(gradient: Tensor) -> None:
         stack.extend(parent for parent, _ in node.next_functions)
 
 
-def difference_hessian(gradient_at: Callable[[Tensor], Tensor], x: Tensor, gradient: Tensor, work: Work) -> Hessian:
+def difference_hessian(
+    gradient_at: Callable[[Tensor], Tensor], x: Tensor, gradient: Tensor, work: Work, increment: float | None = None
+) -> Hessian:
     """Return the Hessian by forward differences, ``(g(x + h v) - g(x)) / h``; each product costs a gradient.
 
     The increment is ``h = 2 sqrt(eps) (1 + ||x||) / ||v||`` (Nocedal & Wright, Numerical Optimization, 2006, eq. 7.10).
@@ -143,11 +145,12 @@ def difference_hessian(gradient_at: Callable[[Tensor], Tensor], x: Tensor, gradi
         x: The point, ``[n]``.
         gradient: The gradient at ``x``, ``[n]``.
         work: The account that ``hvps`` are charged to; ``gradient_at`` charges its own gradients.
+        increment: Relative increment in place of ``2 sqrt(eps)``, for gradients with more noise than rounding.
 
     Returns:
         The operator.
     """
-    scale = 2 * torch.finfo(x.dtype).eps ** 0.5 * (1 + x.norm())
+    scale = (2 * torch.finfo(x.dtype).eps ** 0.5 if increment is None else increment) * (1 + x.norm())
 
     def product(v: Tensor) -> Tensor:
         norm = v.norm()

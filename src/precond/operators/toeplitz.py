@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Operator, OperatorTraits
+from precond.math.toeplitz import embedded, product
 from precond.operators.checks import check_finite, working_dtype
 
 
@@ -45,27 +46,16 @@ class ToeplitzOperator(Operator):
         symmetric = bool((self.row == self.column.conj()).all())
         refuted = definite is None and (not symmetric or not float(self.column[0].real) > 0)
         self.traits = OperatorTraits(symmetric, False if refuted and symmetric else definite)
-        self._length = 2 ** int(np.ceil(np.log2(max(2 * n - 1, 1))))
-        kernel = self.column.new_zeros(self._length)
-        kernel[:n] = self.column
-        if n > 1:
-            kernel[-(n - 1) :] = self.row[1:].flip(0)
-        self._spectrum = torch.fft.fft(kernel) if self.dtype.is_complex else torch.fft.rfft(kernel)
+        self._spectrum = embedded(self.column, self.row)
         self._double: ToeplitzOperator | None = None
 
     def matvec(self, x: Tensor) -> Tensor:
         """Return ``A x`` for each row of ``x``."""
-        return self._convolved(x, self._spectrum)
+        return product(self._spectrum, x)
 
     def rmatvec(self, y: Tensor) -> Tensor:
         """Return ``A^H y`` for each row of ``y``."""
-        return self._convolved(y, self._spectrum.conj())
-
-    def _convolved(self, x: Tensor, spectrum: Tensor) -> Tensor:
-        n, length = self.shape[0], self._length
-        if self.dtype.is_complex:
-            return torch.fft.ifft(torch.fft.fft(x, length) * spectrum)[..., :n].contiguous()
-        return torch.fft.irfft(torch.fft.rfft(x, length) * spectrum, length)[..., :n].contiguous()
+        return product(self._spectrum.conj(), y)
 
     def diagonal(self) -> Tensor:
         """Return the diagonal, constant."""

@@ -175,7 +175,7 @@ def _lion(method: Method) -> Fused | None:
     def step(moved: Moved, lr: Any, decay: float) -> list[int]:
         averages = moved.scatter(moved.momentum.average)
         if moved.params[0].numel() <= _SMALL and surely_finite(moved.grads):
-            signs = torch._foreach_lerp(moved.grads, averages, beta1)
+            signs = list(torch._foreach_lerp(moved.grads, averages, beta1))
             torch._foreach_sign_(signs)
             torch._foreach_lerp_(averages, moved.grads, 1.0 - beta2)
             shrink.move(moved.params, signs, lr * size, decay / size)
@@ -188,9 +188,10 @@ def _lion(method: Method) -> Fused | None:
         if param.numel() > _PORTION:
             if not (surely_finite((gradient,)) or bool(gradient.isfinite().all())):
                 return False
-            portions = zip(*(tensor.view(-1).split(_PORTION) for tensor in (param, gradient, average)), strict=True)
+            pieces = [tensor.view(-1).split(_PORTION) for tensor in (param, gradient, average)]  # type: ignore[no-untyped-call]
+            portions = list(zip(*pieces, strict=True))
         else:
-            portions = iter([(param, gradient, average)])
+            portions = [(param, gradient, average)]
         for part, new, old in portions:
             mixed = torch.lerp(new, old, beta1)
             known = part is not param or surely_finite((mixed,))
@@ -293,10 +294,13 @@ def adam_within(method: Method, turned: Any) -> Callable[[Any, Any, Tensor], Ten
         for age in set(ages):  # members of different ages have different bias corrections
             chosen = [[values[i] for i, n in enumerate(ages) if n == age] for values in (*lists, counts)]
             root = math.sqrt(1.0 - squares.beta ** max(1, age)) if squares.eps_first else 1.0
+            outs, grads, averages, seconds, steps = chosen
             torch._fused_adamw_(
-                *chosen[:4], [], chosen[4], lr=-1.0, beta1=average.beta, beta2=squares.beta, weight_decay=0.0,
-                eps=squares.eps / root, amsgrad=False, maximize=False,
+                outs, grads, averages, seconds, [], steps, lr=-1.0, beta1=average.beta, beta2=squares.beta,
+                weight_decay=0.0, eps=squares.eps / root, amsgrad=False, maximize=False,
             )  # fmt: skip
+        # Torch does not count the writes of its fused kernels, and whoever wakes members goes by the count.
+        torch.autograd.graph.increment_version((momentum.average, state.second_moment))
         return direction
 
     return direct

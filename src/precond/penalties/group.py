@@ -17,7 +17,7 @@ from precond.penalties.separable import Weights, check_weights
 @final
 @dataclasses.dataclass(frozen=True, eq=False)
 class GroupL1(Penalty):
-    """``sum_g lam_g ||x_g||`` (Yuan and Lin, Model selection and estimation in regression with grouped variables, 2006).
+    """``sum_g lam_g ||x_g||`` (Yuan and Lin, Model selection with grouped variables, 2006).
 
     Attributes:
         lam: The weight, or one for each group.
@@ -91,4 +91,6 @@ class GroupL1(Penalty):
         """Return the penalty of some whole groups."""
         units = self.units(int(index.max()) + 1)[index.cpu()] if len(index) else index
         kept, places = units.unique(return_inverse=True)
-        return GroupL1(self.lam if np.ndim(self.lam) == 0 else torch.as_tensor(self.lam, dtype=torch.float64)[kept], places)
+        if np.ndim(self.lam) == 0:
+            return GroupL1(self.lam, places)
+        return GroupL1(torch.as_tensor(self.lam, dtype=torch.float64)[kept], places)

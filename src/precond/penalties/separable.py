@@ -41,7 +41,7 @@ class Separable(Penalty):
 
 
 class Sparsifier(Separable):
-    """A penalty of ``|x_i|`` with weights and a kink at zero; subclasses are frozen dataclasses with a field ``lam``."""
+    """A penalty of ``|x_i|`` with weights and a kink at zero; a frozen dataclass with a field ``lam``."""
 
     lam: Weights
     sequences: ClassVar[tuple[str, ...]] = ("lam",)

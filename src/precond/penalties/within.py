@@ -81,8 +81,10 @@ class Within(Separable):
 
     def at(self, index: Tensor) -> Penalty:
         """Return bounds and penalty of some variables."""
-        places = index.cpu()
-        lower, upper = (b if np.ndim(b) == 0 else torch.as_tensor(b, dtype=torch.float64)[places] for b in (self.lower, self.upper))
+        lower, upper = (
+            b if np.ndim(b) == 0 else torch.as_tensor(b, dtype=torch.float64)[index.cpu()]
+            for b in (self.lower, self.upper)
+        )  # fmt: skip
         return Within(self.penalty.at(index), lower, upper)
 
     def scalars(self, n: int) -> Scalars | None:
@@ -94,7 +96,7 @@ class Within(Separable):
         return dataclasses.replace(inner, lower=lower, upper=upper)
 
 
-def Box(lower: Weights, upper: Weights) -> Within:  # noqa: N802 - it reads as a class
+def Box(lower: Weights, upper: Weights) -> Within:
     """Return the indicator of ``lower <= x <= upper``.
 
     Args:
@@ -107,6 +109,6 @@ def Box(lower: Weights, upper: Weights) -> Within:  # noqa: N802 - it reads as a
     return Within(Zero(), lower, upper)
 
 
-def NonNegative() -> Within:  # noqa: N802 - it reads as a class
+def NonNegative() -> Within:
     """Return the indicator of ``x >= 0``."""
     return Within(Zero(), 0.0)

@@ -26,8 +26,8 @@ def sparse_regression(
     """Return regression on columns of an autoregressive process, as papers on SCAD and MCP do it.
 
     Columns are normal with correlations ``rho^|i-j|``, standardised; the seed draws them, the places of the nonzero
-    coefficients, their normal values and the noise. The weight of the penalty is a share of the least one for which zero
-    is stationary.
+    coefficients, their normal values and the noise. The weight of the penalty is a share of the least one for which
+    zero is stationary.
 
     Args:
         samples: Number of rows.

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Iterator
 from typing import ClassVar, final
 
-import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Composite, CompositeIteration, Coordinates, Objective, Standing, Status, rows_of
@@ -23,7 +22,7 @@ class BlockDescent(CompositeIteration):
         rule: Which block.
         update: How.
         size: Variables of a block.
-        every: Updates between two standings; ``None`` means one for greedy rules, as many as there are blocks for others.
+        every: Updates between two standings; ``None``: one for greedy rules, otherwise the number of blocks.
     """
 
     separable: ClassVar[bool] = True

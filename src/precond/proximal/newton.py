@@ -22,8 +22,8 @@ REJECTIONS = 60
 class ProximalNewton(CompositeIteration):
     """Newton steps on the variables that matter: the support, and those that violate optimality most.
 
-    The quadratic model of the working set plus its penalty is minimized, and the step is accepted if the objective falls
-    by a share of what the model promised; otherwise the model's Hessian is shifted. The Hessian is evaluated
+    The quadratic model of the working set plus its penalty is minimized, and the step is accepted if the objective
+    falls by a share of what the model promised; otherwise the model's Hessian is shifted. The Hessian is evaluated
     anew only where it has predicted the gradient badly, so never for a quadratic function.
 
     Attributes:

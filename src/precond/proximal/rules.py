@@ -178,7 +178,8 @@ class Variable(Rule):
             return scores.topk(size).indices.sort().values
 
         def choose(gradient: Tensor | None, slack: Tensor | None) -> Tensor:
-            assert gradient is not None and slack is not None
+            assert gradient is not None
+            assert slack is not None
             if self.score == "improvement":
                 x = coordinates.x
                 d = penalty.prox(x - gradient / weights, 1 / weights) - x

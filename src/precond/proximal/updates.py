@@ -38,6 +38,9 @@ class Step(abc.ABC):
             penalty: The penalty of the block's variables.
             block: The block, ``[k]``.
             gradient: The block's part of the gradient, ``[k]``.
+
+        Returns:
+            The step.
         """
 
 

@@ -35,10 +35,11 @@ PartitionName = Literal["order", "sorted", "averaged", "forests", "colours"]
     family="composite",
     paper=_NUTINI,
     purpose="Linear models and quadratic functions, with or without a separable penalty, one block at a time.",
-    claim="Greedy variable blocks with matrix updates need far fewer iterations than random ones, and identify the active "
-    "set in finitely many.",
+    claim="Greedy variable blocks with matrix updates need far fewer iterations than random ones, and identify the "
+    "active set in finitely many.",
     example=f"precond.minimize({_LOSS}, {_ZERO}, penalty=precond.penalties.L1(0.1), method='block-descent')",
     space={"rule": Choice(("gs", "gsl", "gsd")), "size": Choice((5, 20, 50, 100))},
+    aliases=("bcd", "block-coordinate-descent"),
 )
 def block_descent(
     *,
@@ -51,22 +52,22 @@ def block_descent(
 ) -> CompositeIteration:
     """Choose a block ``b`` of ``size`` variables, move it, repeat.
 
-    Rules, with the slack ``s`` (the gradient without a penalty), curvatures ``L_i``, and ``D_i`` the sum of sizes of row
-    ``i`` of a bound ``H`` on the Hessian: of fixed blocks, ``random``, ``lipschitz`` (random by curvature), ``cyclic``,
-    ``gs`` (largest ``||s_b||``), ``gsl`` (``||s_b||^2 / L_b``), ``gsd`` (``sum s_i^2 / D_i``), ``gsq``
+    Rules, with the slack ``s`` (the gradient without a penalty), curvatures ``L_i``, and ``D_i`` the sum of sizes of
+    row ``i`` of a bound ``H`` on the Hessian: of fixed blocks, ``random``, ``lipschitz`` (random by curvature),
+    ``cyclic``, ``gs`` (largest ``||s_b||``), ``gsl`` (``||s_b||^2 / L_b``), ``gsd`` (``sum s_i^2 / D_i``), ``gsq``
     (``s_b' H_b^-1 s_b``); of variable blocks, the largest ``|s_i|``, ``|s_i| / sqrt(L_i)``, ``|s_i| / sqrt(D_i)``, an
     approximation of the last, and ``improvement``, which measures the decrease with the penalty. ``forest`` takes a
     variable block without cycles in the graph of a sparse quadratic function.
 
-    Updates: ``scalar``, ``d = -g_b / L_b``; ``matrix``, ``d = -H_b^-1 g_b``, exact for quadratic functions; ``newton``, with
-    the Hessian and a search; ``search``, with ``L_b`` found by doubling; ``tree``, exact on forests by messages. With a
-    penalty they minimize its sum with the same model.
+    Updates: ``scalar``, ``d = -g_b / L_b``; ``matrix``, ``d = -H_b^-1 g_b``, exact for quadratic functions; ``newton``,
+    with the Hessian and a search; ``search``, with ``L_b`` found by doubling; ``tree``, exact on forests by messages.
+    With a penalty they minimize its sum with the same model.
 
     Deviations:
         1. Scores are Euclidean, as in the paper; the published code takes l1 norms of blocks.
         2. ``D_i`` of linear models is that of ``|A|' |A|``, a bound that costs two products.
-        3. ``gsq`` of variable blocks takes the better of two candidates: the block of ``gsd``, and the end of ten rounds
-           of iterative hard thresholding in variables scaled to curvature one.
+        3. ``gsq`` of variable blocks takes the better of two candidates: the block of ``gsd``, and the end of ten
+           rounds of iterative hard thresholding in variables scaled to curvature one.
         4. The search halves the step; the published code interpolates.
         5. With a penalty, ``gs`` and its kin score the slack.
 
@@ -87,7 +88,8 @@ def block_descent(
         "colours": Forests(independent=True),
     }  # fmt: skip
     updates: dict[str, Update] = {
-        "scalar": ScalarBound(), "matrix": MatrixBound(), "newton": NewtonStep(), "search": Search(), "tree": TreeSolve(),
+        "scalar": ScalarBound(), "matrix": MatrixBound(), "newton": NewtonStep(), "search": Search(),
+        "tree": TreeSolve(),
     }  # fmt: skip
     if partition not in partitions:
         raise BadInputError(f"partition must be one of {', '.join(partitions)}, not {partition!r}")
@@ -123,13 +125,14 @@ def _rule(name: str, partition: Partition, variable: bool, seed: int) -> Rule:
     purpose="Linear models with a separable penalty, one variable at a time in compiled rounds.",
     claim="The fastest way to compute regularization paths of linear models.",
     example=f"precond.minimize({_LOSS}, {_ZERO}, penalty=precond.penalties.L1(0.1), method='coordinate-descent')",
+    aliases=("cd",),
 )
 def coordinate_descent(*, shuffled: bool = False, seed: int = 0) -> CompositeIteration:
     """Coordinate descent, ``x_j <- prox(x_j - g_j / L_j)``, in rounds over all variables.
 
     Deviations:
-        1. Losses other than least squares keep a bound ``L_j`` on the curvature, rather than a quadratic approximation that
-           is renewed.
+        1. Losses other than least squares keep a bound ``L_j`` on the curvature, rather than a quadratic approximation
+           that is renewed.
         2. No screening, no active sets: ``prox-newton`` has working sets.
 
     Args:

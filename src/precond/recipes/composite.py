@@ -47,7 +47,8 @@ def accelerated_gradient(
 
     Deviations:
         1. Step 3 moves ``x`` from ``x``, as the published package does.
-        2. ``L_f`` is what the loss knows, or one difference of gradients, doubled where a step shows that it is too small.
+        2. ``L_f`` is what the loss knows, or one difference of gradients, doubled where a step shows that it is too
+            small.
         3. It ends when the distance to stationarity at ``a``, checked with a gradient, is within the tolerance, rather
            than when ``m`` moves little.
         4. ``restart`` sets ``alpha`` to 1 once three steps have passed and ``m`` moved less than before; the package's
@@ -89,7 +90,7 @@ def fista(*, restart: bool = True) -> CompositeIteration:
 
     Deviations:
         1. ``t`` starts afresh where ``<y_k - x_k, x_k - x_{k-1}> > 0`` (O'Donoghue and Candes, 2015).
-        2. ``L`` doubles in the backtracking, from one difference of gradients; where the loss knows a bound, that is taken.
+        2. ``L`` doubles in the backtracking, from one difference of gradients; a loss may know a bound.
 
     Args:
         restart: Whether momentum starts afresh.
@@ -145,10 +146,10 @@ def prox_newton(*, least: int = 10, limit: int = 1000) -> CompositeIteration:
     """The proximal Newton method: ``x <- x + argmin_d grad f(x)' d + d' H d / 2 + g(x + d)``.
 
     Deviations:
-        1. ``d`` is zero outside of a working set: the support, and as many of the variables that violate optimality most,
-           as skglm chooses it (Bertrand et al., arXiv 2204.07826).
-        2. Instead of a line search, ``H`` is shifted until the objective falls by ``1e-4`` of what the model promises, so
-           that penalties need not be convex.
+        1. ``d`` is zero outside of a working set: the support, and as many of the variables that violate optimality
+           most, as skglm chooses it (Bertrand et al., arXiv 2204.07826).
+        2. Instead of a line search, ``H`` is shifted until the objective falls by ``1e-4`` of what the model promises,
+           so that penalties need not be convex.
         3. ``H`` is the Hessian at an earlier point while it predicts the gradient to a tenth of the slack.
 
     Args:

@@ -70,8 +70,8 @@ def distributed_shampoo(
     ``fewest_axes`` are left; longer axes are cut into tiles, and every tile is on its own. Axes longer than ``max_dim``
     are neither cut nor given factors. For its ``k`` axes
     ``A_i <- b2 A_i + (1 - b2) G_i G_i^T`` (a sum for ``b2 = 1``) from zero, and at step ``start`` and every ``every``
-    steps from then on ``P_i = (A_i / (1 - b2^t) + eps I)^(-1/2k)``, or to the power ``exponent[k]``. Where an eigenvalue is still
-    below ``eps``, the whole spectrum is lifted until the least one is ``eps``.
+    steps from then on ``P_i = (A_i / (1 - b2^t) + eps I)^(-1/2k)``, or to the power ``exponent[k]``. Where an
+    eigenvalue is still below ``eps``, the whole spectrum is lifted until the least one is ``eps``.
 
     ``G~ <- b1 G~ + (1 - b1) G``, ``M = (b3 G~_before + (1 - b3) G) / (1 - b3 b1^(t - 1))`` with ``b3 = b1`` unless
     given, which is Adam's momentum; ``D`` is ``M``, or ``M / (sqrt(V) + graft_eps)`` with ``V`` the second moments of

@@ -87,8 +87,8 @@ def picard(*, relaxation: float = 1.0) -> FixedPointIteration:
 def anderson(*, memory: int = 10) -> FixedPointIteration:
     """Anderson's acceleration: ``x_{k+1} = T(x_k) - G gamma`` where ``||r_k - R gamma||`` is least.
 
-    ``G`` and ``R`` hold the last differences of images and residuals ``r = x - T(x)``. A point is kept if its residual is
-    at most ``10 ||r_0|| / (accepted + 1)^(1 + 1e-6)``; otherwise the memory is emptied and ``T(x_k)`` is taken.
+    ``G`` and ``R`` hold the last differences of images and residuals ``r = x - T(x)``. A point is kept if its residual
+    is at most ``10 ||r_0|| / (accepted + 1)^(1 + 1e-6)``; otherwise the memory is emptied and ``T(x_k)`` is taken.
 
     Deviations:
         1. Type II, with a regularized least-squares problem, safeguarded as the paper's type I is.

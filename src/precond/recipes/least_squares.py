@@ -31,6 +31,7 @@ _MORE = Paper(
     claim="Robust from poor starting points and independent of the scales of the variables.",
     example="precond.least_squares(lambda x: x.exp() - 2, torch.zeros(3).double(), method='levenberg-marquardt')",
     space={"damping": LogUniform(1e-9, 1e3), "scaling": Choice(("more", "columns", "none"))},
+    aliases=("lm",),
 )
 def levenberg_marquardt(
     *, damping: float = 1e-3, scaling: Literal["more", "columns", "none"] = "more", accept: float = 1e-3
@@ -155,12 +156,13 @@ _HOLDER = Paper(
     example="precond.least_squares(lambda x: x.exp() - 2, torch.zeros(3).double(), method='holder-lm')",
     space={"eta": Uniform(0.5, 2.0)},
     name="holder-lm",
+    aliases=("lm-ar",),
 )
 def holder_lm(*, eta: float = 1.2, xi: float | None = None, omega: float = 0.0) -> Method:
     """LM-AR: Levenberg-Marquardt damped by powers of the residual and its gradient.
 
     ``x+ = x - (J'J + mu I)^-1 J'h`` with ``mu = xi ||h||^eta + omega ||J'h||^eta``. Adaptively ``xi = 1`` at first,
-    then 0.95 while ``0.95^k >= 0.01``, then ``max(0.95^k, 1e-10)``, and ``omega = 1 - xi``. ``xi=1, eta=2`` is the choice of
+    then 0.95 while ``0.95^k >= 0.01``, then ``max(0.95^k, 1e-10)``, and ``omega = 1 - xi``. ``xi=1, eta=2`` is that of
     Yamashita and Fukushima, ``xi=1, eta=1`` that of Fan and Yuan, ``xi=0, omega=1, eta=1`` Fischer's.
 
     Deviations:
@@ -187,6 +189,7 @@ def holder_lm(*, eta: float = 1.2, xi: float | None = None, omega: float = 0.0) 
     example="precond.least_squares(lambda x: x.exp() - 2, torch.zeros(3).double(), method='holder-region-lm')",
     space={"eta": Uniform(0.5, 2.0), "theta": Uniform(0.0, 0.99)},
     name="holder-region-lm",
+    aliases=("lmtr",),
 )
 def holder_region_lm(*, eta: float = 1.2, xi: float = 0.95, theta: float = 0.95) -> Method:
     """LMTR: the globalized `holder_lm`, with a ratio that compares with an average of past objectives.

@@ -50,6 +50,7 @@ def _inner(name: Inner, size: int | None, seed: int) -> Iteration:
     claim="Converges globally and superlinearly with inexact, randomized inner solves, on fewer evaluations than "
     "methods with an l1 merit function.",
     example=f"{_CALL}, method='adasketch-newton')",
+    aliases=("adasketch",),
 )
 def adasketch_newton(
     *,
@@ -183,7 +184,8 @@ def interior_point(*, mu: float = 0.1, tau: float = 0.99) -> ProgramIteration:
         1. The violation is reduced by scaled Levenberg-Marquardt steps; the paper solves another problem.
         2. Systems are equilibrated before their inertia is read, and the second block is shifted wherever this
            alone makes the inertia right.
-        3. Bounds are relaxed by a tenth of the tolerance at most, all together; the limit on the violation is 1e4 times the initial one in each barrier problem.
+        3. Bounds are relaxed by a tenth of the tolerance at most, all together; the limit on the violation is 1e4 times
+           the initial one in each barrier problem.
         4. Large systems are factorized with pivots from the diagonal, if they are sparse; otherwise conjugate gradients
            on the null space of the Jacobian solve them to five digits.
         5. After three short steps that hardly reduce the violation it is reduced first, to a tenth.
@@ -213,6 +215,7 @@ def interior_point(*, mu: float = 0.1, tau: float = 0.99) -> ProgramIteration:
     purpose="The baseline for equality constraints: unconstrained subproblems, multipliers from their residuals.",
     claim="Converges without the penalty tending to infinity.",
     example=f"{_CALL}, method='augmented-lagrangian')",
+    aliases=("method-of-multipliers", "alm"),
 )
 def augmented_lagrangian(*, mu: float = 1.0, growth: float = 1.5, accuracy: float = 0.1) -> ProgramIteration:
     """The method of multipliers: ``x`` minimizes ``f + lambda' c + mu/2 ||c||^2``, then ``lambda <- lambda + mu c``.

@@ -116,6 +116,7 @@ def newton_cg(*, cap: float = 0.5, c1: float = 1e-4) -> Method:
     claim="Global O(1/k^2) convergence on convex functions with Lipschitz Hessians, superlinear when strongly convex.",
     example="precond.minimize(lambda x: ((x - 1) ** 4).sum(), torch.zeros(9).double(), method='regularized-newton')",
     space={"h": LogUniform(1e-8, 1e2), "fraction": LogUniform(1e-3, 0.5)},
+    aliases=("gradient-regularized-newton",),
 )
 def regularized_newton(*, h: float = 5e-6, search: bool = True, fraction: float = 0.1) -> Method:
     """Newton's method regularized by the square root of the gradient norm, with the paper's search for ``H``.
@@ -155,6 +156,7 @@ def regularized_newton(*, h: float = 5e-6, search: bool = True, fraction: float 
     example="precond.minimize(lambda x: ((x - 1) ** 4).sum(), torch.zeros(9).double(), method='gradient-normalized')",
     space={"gamma": LogUniform(1e-3, 1e3), "fraction": LogUniform(1e-6, 0.5)},
     name="gradient-normalized",
+    aliases=("gradient-normalized-newton", "gns"),
 )
 def gradient_normalized(*, gamma: float = 1.0, fraction: float = 1e-3) -> Method:
     """Newton's method regularized by gradient norm over an adaptive radius, for any approximation of the Hessian.
@@ -240,6 +242,7 @@ def newton_cholesky(*, cap: float = 0.5, free: int = 2, c1: float = 1e-4) -> Met
     example="precond.minimize(lambda x: ((x - 1) ** 4).sum(), torch.zeros(9).double(), method='trust-region-newton')",
     space={"radius": LogUniform(1e-2, 1e2), "cap": LogUniform(0.05, 0.9)},
     name="trust-region-newton",
+    aliases=("trust-ncg", "steihaug"),
 )
 def trust_region_newton(*, radius: float = 1.0, cap: float = 0.5) -> Method:
     """Newton-CG in a trust region.
@@ -277,6 +280,7 @@ def trust_region_newton(*, radius: float = 1.0, cap: float = 0.5) -> Method:
     example="precond.minimize(lambda x: ((x - 1) ** 4).sum(), torch.zeros(9).double(), method='adaptive-cubic')",
     space={"sigma": LogUniform(1e-3, 1e3), "kappa": LogUniform(1e-4, 0.5)},
     name="adaptive-cubic",
+    aliases=("arc", "cubic"),
 )
 def adaptive_cubic(*, sigma: float = 1.0, kappa: float = 0.1) -> Method:
     """ARC: adaptive regularization by cubics, in a Krylov space.

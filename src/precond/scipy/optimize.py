@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import scipy.optimize
 import scipy.optimize as theirs
+import scipy.sparse
+import scipy.sparse.linalg
 
 import precond.residuals as residuals
 import precond.smooth as smooth
@@ -48,7 +50,7 @@ def minimize(
             is given unless named. SciPy's own names stand for the method of this library that is nearest; those that
             use no derivatives are refused.
         jac: The gradient, or ``True`` if ``fun`` returns it beside the value; by central differences unless given.
-        hess: The Hessian, a matrix.
+        hess: The Hessian, a matrix, dense or sparse, or a ``LinearOperator``; evaluated once at each point.
         hessp: Products with it, ``hessp(x, p, *args)``.
         bounds: As for SciPy.
         constraints: As for SciPy: dictionaries, ``LinearConstraint``, ``NonlinearConstraint``, or several in a list.
@@ -88,7 +90,7 @@ def minimize(
     if hessp is not None:
         product = lambda x, p: hessp(x, p, *args)  # noqa: E731
     elif callable(hess):
-        product = lambda x, p: np.asarray(hess(x, *args)) @ p  # noqa: E731
+        product = _by_matrix(lambda x: hess(x, *args))
     limits = _listed(constraints)
     result = smooth.minimize(
         value, start, jac=gradient, hessp=product, method=name, constraints=limits or None,
@@ -197,7 +199,23 @@ def _differences(function: Callable[[np.ndarray], np.ndarray], x: np.ndarray) ->
     return np.stack(columns, axis=1) if columns else np.zeros((len(function(x)), 0))
 
 
+def _by_matrix(hess: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """Return products with a Hessian that is evaluated when the point changes."""
+    last: list[Any] = []
+
+    def product(x: np.ndarray, p: np.ndarray) -> np.ndarray:
+        if not last or not np.array_equal(last[0], x):
+            matrix = hess(x.copy())
+            kept = scipy.sparse.issparse(matrix) or isinstance(matrix, scipy.sparse.linalg.LinearOperator)
+            last[:] = x.copy(), matrix if kept else np.asarray(matrix, dtype=float)
+        return np.asarray(last[1] @ p).reshape(-1)
+
+    return product
+
+
 def _listed(constraints: Any) -> list[Any]:
+    if constraints is None or (isinstance(constraints, Mapping) and not constraints):
+        return []
     return list(constraints) if isinstance(constraints, list | tuple) else [constraints]
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 
+import scipy.sparse
 import torch
 from torch import Tensor
 
@@ -61,12 +62,14 @@ def wrong_slope(function: Function, gradient: Tensor, x: Tensor) -> bool:
     return found is not None and found.error > 0.05
 
 
-def compare(function: Function, given: Tensor, x: Tensor, *, power: float = 1 / 3) -> Mismatch | None:
+def compare(
+    function: Function, given: Tensor | scipy.sparse.csr_array, x: Tensor, *, power: float = 1 / 3
+) -> Mismatch | None:
     """Compare a derivative with central differences along some variables.
 
     Args:
         function: Maps ``[n]`` to ``[m]``.
-        given: The derivative at ``x``, ``[m, n]``.
+        given: The derivative at ``x``, ``[m, n]``, dense or sparse.
         x: The point, ``[n]``.
         power: Increments are ``eps^power``, relative to variables above 1.
 
@@ -78,9 +81,11 @@ def compare(function: Function, given: Tensor, x: Tensor, *, power: float = 1 / 
     if n > ENTRIES:
         chosen = torch.randperm(n, generator=torch.Generator().manual_seed(0))[:ENTRIES].tolist()
     worst: Mismatch | None = None
+    by_column = given if isinstance(given, Tensor) else scipy.sparse.csc_array(given)
     for i in chosen:
         coarse, fine, rounding = _difference(function, x, i, power)
-        column = given[:, i]
+        column = by_column[:, [i]]
+        column = (column if isinstance(column, Tensor) else torch.from_numpy(column.toarray())).to(x)[:, 0]
         uncertain = 10 * (coarse - fine).abs() + 10 * rounding
         off = (column - fine).abs()
         size = torch.maximum(torch.maximum(column.abs(), fine.abs()), rounding)

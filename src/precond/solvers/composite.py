@@ -153,7 +153,7 @@ class _Watch:
         return float(_uncounted(self._problem, standing.spot).total) < -level
 
     def answer(self, x0: Tensor, converged: bool) -> Spot:
-        """Return the last point if it converged; otherwise the lower of the last one and that of the smallest measure."""
+        """Return the last point if it converged; else the lowest of it, the first, and that of the least measure."""
         if self._last is None:
             return self._problem.spot(x0)
         if converged or self._best is None:

@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 import torch
+from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
 from precond.core import BadInputError
+from precond.operators.constant import sparse_times
 
 Function = Callable[[Tensor], Tensor]
+Rows = Tensor | scipy.sparse.csr_array
 Call = Callable[[Callable[..., Any], Tensor], Any]
 
 
@@ -24,15 +27,19 @@ class Block:
 
     Attributes:
         function: Maps the flat variables ``[n]`` to ``[k]``.
-        jacobian: Maps them to ``[k, n]``; ``None`` when it is to be differentiated.
+        jacobian: Maps them to ``[k, n]``, a sparse matrix where the user's is one; ``None`` when it is to be
+            differentiated.
         lower: ``[k]``.
         upper: ``[k]``; equal to ``lower`` for equations.
+        hessian: Maps the variables and weights ``[k]`` to the product of ``sum_i v_i hess c_i`` with a vector ``[n]``;
+            ``None`` when it is to be differentiated.
     """
 
     function: Function
-    jacobian: Function | None
+    jacobian: Callable[[Tensor], Rows] | None
     lower: Tensor
     upper: Tensor
+    hessian: Callable[[Tensor, Tensor], Function] | None = None
 
     @property
     def equations(self) -> Tensor:
@@ -46,7 +53,7 @@ def read_constraints(constraints: Any, x0: Tensor, call: Call) -> list[Block]:
     Args:
         constraints: A function ``c`` that means ``c(x) = 0``; ``scipy.optimize.LinearConstraint`` or
             ``NonlinearConstraint``; a dictionary with ``type`` (``"eq"`` or ``"ineq"``, which means ``>= 0``), ``fun``
-            and perhaps ``jac`` and ``args``; or several of these in a list or tuple.
+            and perhaps ``jac``, ``hess`` (of ``x`` and weights) and ``args``; or several of these in a list or tuple.
         x0: The starting point, ``[n]``, where functions are tried.
         call: Calls a user's function at flat variables.
 
@@ -63,12 +70,11 @@ def read_constraints(constraints: Any, x0: Tensor, call: Call) -> list[Block]:
     if hasattr(constraints, "A") and hasattr(constraints, "lb"):
         return [_linear(constraints, x0)]
     if hasattr(constraints, "fun") and hasattr(constraints, "lb"):
-        jac = constraints.jac if callable(constraints.jac) else None
-        return [
-            _block(constraints.fun, jac, constraints.lb, constraints.ub, x0, call, "fun of the NonlinearConstraint")
-        ]
+        jac, hess = (f if callable(f) else None for f in (constraints.jac, getattr(constraints, "hess", None)))
+        name = "fun of the NonlinearConstraint"
+        return [_block(constraints.fun, jac, hess, constraints.lb, constraints.ub, x0, call, name)]
     if callable(constraints):
-        return [_block(constraints, None, 0.0, 0.0, x0, call, "constraints")]
+        return [_block(constraints, None, None, 0.0, 0.0, x0, call, "constraints")]
     raise BadInputError(
         f"constraints is {type(constraints).__name__}: give a function c(x) that is to be zero, a SciPy "
         "LinearConstraint or NonlinearConstraint, a dictionary with 'type' and 'fun', or a list of these"
@@ -107,40 +113,67 @@ def read_bounds(bounds: Any, x0: Tensor) -> tuple[Tensor, Tensor]:
     return lower, upper
 
 
+def fixing(fixed: Tensor, values: Tensor) -> Block:
+    """Return the equations ``x_i = values_i`` of the variables that ``fixed`` ``[n]`` says."""
+    places = fixed.nonzero()[:, 0].cpu().numpy()
+    ones = np.ones(len(places))
+    rows = scipy.sparse.csr_array((ones, (np.arange(len(places)), places)), shape=(len(places), fixed.numel()))
+    return _affine(rows, values[fixed], values[fixed])
+
+
+def _affine(rows: Rows, lower: Tensor, upper: Tensor) -> Block:
+    def function(x: Tensor) -> Tensor:
+        return rows.to(x) @ x if isinstance(rows, Tensor) else sparse_times(rows, x)
+
+    return Block(function, lambda x: rows, lower, upper, lambda x, weights: torch.zeros_like)
+
+
 def _from_mapping(given: Mapping[str, Any], x0: Tensor, call: Call) -> Block:
-    kind, fun, args = given.get("type"), given.get("fun"), given.get("args", ())
+    kind, fun, args = str(given.get("type")).lower(), given.get("fun"), given.get("args", ())
     if kind not in ("eq", "ineq") or not callable(fun):
         raise BadInputError(
-            f"a constraint dictionary needs 'type' ('eq' or 'ineq') and a function 'fun'; got type={kind!r}"
+            "a constraint dictionary needs 'type' ('eq' or 'ineq') and a function 'fun'; "
+            f"got type={given.get('type')!r}"
         )
-    jac = given.get("jac")
+    args = tuple(args) if isinstance(args, (tuple, list)) else (args,)
+    jac, hess = (f if callable(f) else None for f in (given.get("jac"), given.get("hess")))
     upper = 0.0 if kind == "eq" else math.inf
-    by_jac = (lambda x: jac(x, *args)) if callable(jac) else None
-    return _block(lambda x: fun(x, *args), by_jac, 0.0, upper, x0, call, "fun of a constraint")
+    by_jac = None if jac is None else lambda x: jac(x, *args)
+    by_hess = None if hess is None else lambda x, weights: hess(x, weights, *args)
+    return _block(lambda x: fun(x, *args), by_jac, by_hess, 0.0, upper, x0, call, "fun of a constraint")
 
 
 def _linear(given: Any, x0: Tensor) -> Block:
-    matrix = given.A.toarray() if scipy.sparse.issparse(given.A) else given.A
-    rows = torch.as_tensor(np.atleast_2d(np.asarray(matrix, dtype=np.float64))).to(x0)
-    if rows.shape[1] != x0.numel():
-        raise BadInputError(f"A of the LinearConstraint has {rows.shape[1]} columns and x0 has {x0.numel()} entries")
-    lower, upper = _spread(given.lb, len(rows), x0, "lb"), _spread(given.ub, len(rows), x0, "ub")
+    rows: Rows
+    if scipy.sparse.issparse(given.A):
+        rows = scipy.sparse.csr_array(given.A, dtype=np.float64)
+    else:
+        rows = torch.as_tensor(np.atleast_2d(np.asarray(given.A, dtype=np.float64))).to(x0)
+    m, n = rows.shape
+    if n != x0.numel():
+        raise BadInputError(f"A of the LinearConstraint has {n} columns and x0 has {x0.numel()} entries")
+    lower, upper = _spread(given.lb, m, x0, "lb"), _spread(given.ub, m, x0, "ub")
     _check_order(lower, upper, "the LinearConstraint")
-    return Block(lambda x: rows @ x, lambda x: rows, lower, upper)
+    return _affine(rows, lower, upper)
 
 
-def _block(fun: Any, jac: Any, lower: Any, upper: Any, x0: Tensor, call: Call, name: str) -> Block:
+def _block(fun: Any, jac: Any, hess: Any, lower: Any, upper: Any, x0: Tensor, call: Call, name: str) -> Block:
     def function(x: Tensor) -> Tensor:
-        value = call(fun, x)
-        if not isinstance(value, Tensor):
-            value = torch.as_tensor(np.asarray(value, dtype=np.float64)).to(x)
-        return value.reshape(-1).to(x.dtype)
+        return _values(call(fun, x), x)
 
-    def jacobian(x: Tensor) -> Tensor:
+    def jacobian(x: Tensor) -> Rows:
         value = call(jac, x)
-        value = value.toarray() if scipy.sparse.issparse(value) else value
+        if scipy.sparse.issparse(value):
+            return scipy.sparse.csr_array(value.reshape(-1, x.numel()), dtype=np.float64)
+        if isinstance(value, LinearOperator):
+            value = value @ np.eye(x.numel())
         value = value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value, dtype=np.float64))
         return value.detach().to(x).reshape(-1, x.numel())
+
+    def hessian(x: Tensor, weights: Tensor) -> Function:
+        shown = weights.detach().clone()
+        matrix = call(lambda seen: hess(seen, shown.cpu().numpy() if isinstance(seen, np.ndarray) else shown), x)
+        return _product(matrix, x.numel(), name)
 
     with torch.no_grad():
         tried = function(x0)
@@ -148,7 +181,32 @@ def _block(fun: Any, jac: Any, lower: Any, upper: Any, x0: Tensor, call: Call, n
         raise BadInputError(f"{name} returned {tried.dtype}: return real numbers")
     low, high = _spread(lower, tried.numel(), x0, "lb"), _spread(upper, tried.numel(), x0, "ub")
     _check_order(low, high, name)
-    return Block(function, jacobian if jac is not None else None, low, high)
+    return Block(function, None if jac is None else jacobian, low, high, None if hess is None else hessian)
+
+
+def _values(value: Any, x: Tensor) -> Tensor:
+    """Return what a constraint's function returned as a vector, with its graph where it has one."""
+    if isinstance(value, (list, tuple)) and any(isinstance(each, Tensor) for each in value):
+        value = torch.cat([torch.as_tensor(each).to(x).reshape(-1) for each in value])
+    if not isinstance(value, Tensor):
+        if x.requires_grad:
+            raise BadInputError(
+                f"a constraint returned {type(value).__name__}, and fun is a torch function: write the constraint with "
+                "torch operations, too, or give jac of fun and x0 as an array"
+            )
+        value = torch.as_tensor(np.asarray(value, dtype=np.float64)).to(x)
+    return value.reshape(-1).to(x.dtype)
+
+
+def _product(matrix: Any, n: int, name: str) -> Function:
+    """Return the product with a user's Hessian: dense, sparse, a ``LinearOperator``, or a tensor."""
+    if isinstance(matrix, Tensor):
+        matrix = matrix.detach().cpu().numpy()
+    if not (scipy.sparse.issparse(matrix) or isinstance(matrix, LinearOperator)):
+        matrix = np.asarray(matrix, dtype=np.float64)
+    if matrix.shape != (n, n):
+        raise BadInputError(f"hess beside {name} returned shape {tuple(matrix.shape)}: it must be [{n}, {n}]")
+    return lambda v: torch.from_numpy(np.asarray(matrix @ v.cpu().double().numpy(), dtype=np.float64)).to(v)
 
 
 def _spread(value: Any, count: int, like: Tensor, name: str) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from precond.core import BadInputError
+from precond.solvers.follows import follows_torch
 from precond.solvers.layout import Layout
 from precond.solvers.minimize import Event
 from precond.solvers.modules import ModuleVariables
@@ -31,6 +32,7 @@ class ResidualForm:
         finish: Turns the flat solution into what the result holds.
         torch: The function is one of torch operations, to be differentiated by autograd.
         given: The user's Jacobian as a function of a flat vector, which may return a sparse matrix; ``None`` without.
+        tried: Calls that it took to tell torch functions from others.
     """
 
     start: Tensor
@@ -40,6 +42,7 @@ class ResidualForm:
     finish: Callable[[Tensor], Any]
     torch: bool
     given: Callable[[Tensor], Any] | None
+    tried: int = 0
 
     @classmethod
     def of(cls, residual: Any, x0: Any, jac: Any) -> ResidualForm:
@@ -76,6 +79,20 @@ class ResidualForm:
         def give(flat: Tensor) -> Any:
             return layout.named(flat)[""].numpy().copy()
 
+        tried: list[None] = []
+
+        def trial(flat: Tensor) -> Any:
+            tried.append(None)
+            return residual(layout.restore(flat))
+
+        if jac is None and follows_torch(trial, tensor.reshape(-1)):
+
+            def followed(flat: Tensor) -> Tensor:
+                return _vector(residual(layout.restore(flat)))
+
+            start = layout.flatten(tensor)[None]
+            return cls(start, followed, lambda: AutogradJacobian(followed), give, give, True, None, len(tried))
+
         def by_numpy(flat: Tensor) -> Tensor:
             value = residual(give(flat))
             return _vector(value if isinstance(value, Tensor) else torch.from_numpy(_numbers(value, "residual")))
@@ -87,7 +104,7 @@ class ResidualForm:
 
         return cls(
             layout.flatten(tensor)[None], by_numpy, given, give, give, False,
-            None if jac is None else lambda x: jac(give(x)),
+            None if jac is None else lambda x: jac(give(x)), len(tried),
         )  # fmt: skip
 
     @classmethod

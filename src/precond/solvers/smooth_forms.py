@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from precond.core import BadInputError, Objective, Work
 from precond.losses.base import Loss
+from precond.solvers.follows import follows_torch
 from precond.solvers.layout import Layout
 from precond.solvers.modules import ModuleVariables
 from precond.solvers.objectives import GivenObjective, TorchObjective
@@ -56,10 +57,7 @@ class SmoothForm:
             return cls._torch(fun, dict(x0))
         if jac is None or jac is False:
             if isinstance(x0, np.ndarray):
-                raise BadInputError(
-                    "x0 is a NumPy array and jac is missing: give jac, "
-                    "or write fun with torch operations and pass torch.from_numpy(x0)"
-                )
+                return cls._seen_as_array(fun, x0)
             return cls._torch(fun, x0 if isinstance(x0, Tensor) else torch.from_numpy(_array(x0)))
         return cls._given(fun, x0, jac, hessp)
 
@@ -74,6 +72,22 @@ class SmoothForm:
             return function(layout.restore(flat))
 
         return cls(layout.flatten(x0)[None], layout.restore, layout.restore, objective, True, call, layout)
+
+    @classmethod
+    def _seen_as_array(cls, fun: Any, x0: np.ndarray[Any, Any]) -> SmoothForm:
+        """Read a torch function whose start, and solution, are arrays."""
+        tensor = torch.from_numpy(_array(x0))
+        form = cls._torch(fun, tensor)
+        if not follows_torch(lambda flat: form.call(fun, flat), form.start[0]):
+            raise BadInputError(
+                "x0 is a NumPy array and jac is missing, and fun is no function of torch operations that autograd "
+                "could differentiate: give jac, or write fun with torch operations (x0 may stay an array)"
+            )
+
+        def give(flat: Tensor) -> Any:
+            return form.layout.named(flat)[""].numpy().copy()
+
+        return dataclasses.replace(form, give=give, finish=give)
 
     @classmethod
     def _structured(cls, loss: Loss, x0: Any, jac: Any) -> SmoothForm:

@@ -87,6 +87,9 @@ class ConvexProgram:
         Args:
             x: A point, ``[n]``.
             y: Multipliers, ``[m]``: positive where an upper bound holds, negative where a lower one does.
+
+        Returns:
+            ``"feasibility"``, ``"stationarity"``, ``"complementarity"``, and the ``"objective"``.
         """
         product = self.times(x)
         wrong = torch.where(y > 0, torch.isinf(self.upper), torch.isinf(self.lower)) & (y != 0)
@@ -103,8 +106,8 @@ class ConvexProgram:
     def infeasible(self, y: Tensor) -> Proof | None:
         """Return a proof that no point is feasible, if ``y`` ``[m]`` is one after a correction.
 
-        For every feasible ``x``, ``y' A x <= u' max(y, 0) + l' min(y, 0)``. If that is negative and ``A' y = 0``, there is
-        none; with a defect ``A' y`` there is none of a norm below the ratio of both.
+        For every feasible ``x``, ``y' A x <= u' max(y, 0) + l' min(y, 0)``. If that is negative and ``A' y = 0``, there
+        is none; with a defect ``A' y`` there is none of a norm below the ratio of both.
         """
         if not bool(torch.isfinite(y).all()) or not bool(y.abs().max() > 0):
             return None

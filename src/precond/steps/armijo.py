@@ -12,7 +12,7 @@ from torch import Tensor
 from precond.core import Advance, NoState, Objective, Point, Search
 from precond.steps.line import Line, Trial
 
-_lengthenings = 15
+_fallen = 1e35
 
 
 @final
@@ -22,7 +22,7 @@ class Armijo(Search[NoState]):
 
     Where values of the objective differ by rounding alone, a step that shortens the gradient is accepted. A step of 1
     along which the objective falls as fast at its end as at its start, as no strictly convex function does, is made
-    ten times as long, up to fifteen times.
+    ten times as long, as often as that goes on, down to -1e35.
 
     Attributes:
         c1: Sufficient decrease.
@@ -58,7 +58,7 @@ class Armijo(Search[NoState]):
     def _farther(line: Line, trial: Trial) -> Trial:
         """Return the last of trials, each ten times as far, along which the objective falls as fast as at the start."""
         start = line.start
-        for _ in range(_lengthenings):
+        while trial.loss > -_fallen * max(1.0, abs(start.loss)):
             if trial.loss > start.loss + 0.99 * trial.alpha * start.slope or trial.slope > 0.99 * start.slope:
                 break
             longer = line.at(10 * trial.alpha)

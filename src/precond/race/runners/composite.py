@@ -12,10 +12,10 @@ from torch import Tensor
 from precond.core import Budget, PrecondError, Status, Work
 from precond.core import Composite as Oracle
 from precond.problems import Composite, CompositeInstance
-from precond.race.runners.clock import Clock
 from precond.race.field.contestant import Contestant, Tuned
 from precond.race.results.records import Run
 from precond.race.runners import Failure, Note, Runner
+from precond.race.runners.clock import Clock
 from precond.race.runners.watch import Watch
 from precond.smooth import Event, minimize
 from precond.solvers.smooth_forms import SmoothForm
