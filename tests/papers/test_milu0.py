@@ -81,7 +81,10 @@ def test_takes_matrices_in_any_order_with_entries_missing_or_twice():
     a[3, 3] = 0.0
     rows, columns = np.nonzero(a)
     twice = scipy.sparse.csr_array(
-        (np.r_[a[rows, columns] / 2, a[rows, columns] / 2][::-1], (np.r_[rows, rows][::-1], np.r_[columns, columns][::-1]))
+        (
+            np.r_[a[rows, columns] / 2, a[rows, columns] / 2][::-1],
+            (np.r_[rows, rows][::-1], np.r_[columns, columns][::-1]),
+        )
     )
     b = rng.standard_normal(16)
     for preconditioner in ("milu0", "ilu0"):

@@ -103,7 +103,7 @@ def test_ways_are_compared_by_what_a_digit_costs(monkeypatch):
     monkeypatch.setattr("precond.solvers.ways.now", lambda: 1e-3 * next(ticks))
     monkeypatch.setattr("precond.sequence.factorization_seconds", lambda operator: 1e9)
     sequence = precond.SolveSequence()
-    for i in range(4):
+    for _ in range(4):
         a, b = related(0)
         sequence.solve(a, b + 1e-6 * rng.standard_normal(N))  # starts with six digits from the second on
     easy, hard = sequence._ways[0], sequence._ways[2]

@@ -88,8 +88,8 @@ def scaled_rows(matrix: scipy.sparse.csr_array) -> tuple[Array, Array, Array] | 
         matrix: The matrix, square.
 
     Returns:
-        The values, the scaling, and where each row keeps its diagonal entry; ``None`` where columns are not in ascending
-        order, or a diagonal entry is not stored.
+        The values, the scaling, and where each row keeps its diagonal entry; ``None`` where columns are not in
+        ascending order, or a diagonal entry is not stored.
     """
     n = matrix.shape[0]
     data, scale, diagonal = np.empty_like(matrix.data), np.empty(n, matrix.dtype), np.empty(n, np.int64)

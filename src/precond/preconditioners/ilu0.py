@@ -20,7 +20,7 @@ class ILU0(Preconditioner[TrianglesState]):
     """Incomplete LU on the pattern of the matrix, ILU(0), with its rows scaled to unit largest entry.
 
     ``R A + alpha diag(sign) ~ L U`` with ``R`` the scaling, ``sign`` that of the diagonal, so that
-    ``apply(v) = U^-1 L^-1 R v``. With ``compensation = w``, ``w`` times what a row drops off the pattern is added to its
+    ``apply(v) = U^-1 L^-1 R v``. With ``compensation = w``, ``w`` times what a row drops is added to its
     pivot; with ``w = 1`` the row sums are those of the matrix (I. Gustafsson, *A class of first order factorization
     methods*, 1978; between 0 and 1: O. Axelsson, G. Lindskog, *On the eigenvalue distribution of a class of
     preconditioning methods*, 1986). A row whose pivot would lose more than nine tenths by that is left as it is.

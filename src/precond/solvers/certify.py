@@ -258,7 +258,7 @@ def _residual(operator: Operator, b: Tensor, x: Tensor) -> tuple[Tensor, Tensor,
 def _norm(x: Tensor) -> Tensor:
     """Return the norm of each row, scaled by its largest entry where squares would overflow or vanish."""
     norm = torch.linalg.vector_norm(x, dim=-1)
-    if bool(((norm > _least) & (norm < _most)).all()):
+    if all(_least < size < _most for size in norm.tolist()):
         return norm
     largest = x.abs().amax(dim=-1)
     usable = (largest > 0) & (largest < torch.inf)

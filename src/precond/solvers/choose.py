@@ -149,5 +149,8 @@ def choose_ways(operator: Operator) -> tuple[Candidate, ...]:
     if traits.symmetric:
         return (Candidate("minres", scaling), direct)
     return (
-        Candidate("bicgstab", "milu0"), direct, Candidate("bicgstab", "ilu0"), Candidate("gcrodr", "milu0", recycle=True)
-    )  # fmt: skip
+        Candidate("bicgstab", "milu0"),
+        direct,
+        Candidate("bicgstab", "ilu0"),
+        Candidate("gcrodr", "milu0", recycle=True),
+    )

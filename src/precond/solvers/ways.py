@@ -144,7 +144,7 @@ def age(ways: list[Way], used: Way) -> None:
 
 
 def allowed(ways: list[Way], way: Way) -> float:
-    """Return the seconds that a way may take for a digit: in its first systems, twice what the best of the others takes.
+    """Return the seconds that a way may take for a digit: in its first systems, twice what the others take.
 
     What a way has cost once may be luck: complete factors solve the system they were made for in one step.
     """
