@@ -82,7 +82,7 @@ def test_a_factorization_is_tried_once_the_sequence_has_cost_several_times_as_mu
     sequence = precond.SolveSequence()
     for i in range(4):
         assert "lu" not in sequence.solve(*related(i / 10)).method.split(" (")[0].split(" + ")
-    sequence._spent = 4e9
+    sequence._spent = 2e10
     assert "+ lu" in sequence.solve(*related(1)).method
 
 

@@ -22,7 +22,7 @@ _recent = 0.1  # least weight of the last system in what a way is known to cost
 _optimism = 0.995  # what is known of a way that is not used ages: so much less is believed after each system
 _hopeless = 1.25  # no other way with a preconditioner is tried where one has cost so many times the best
 _soon = 10.0
-_share = 0.3  # of what the sequence has cost, that the setup of a trial may cost
+_share = 0.1  # of what the sequence has cost, that the setup of a trial may cost
 _flops = 4e9  # a second, of a sparse factorization; only decides when one is tried
 
 
