@@ -12,7 +12,7 @@ from typing import Any
 import scipy.sparse
 import scipy.sparse.linalg
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from precond.core import (
     BadInputError,

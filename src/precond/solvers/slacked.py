@@ -117,8 +117,8 @@ class Slacked:
         for block, part in zip(self.blocks, rows, strict=True):
             if tuple(part.shape) != (len(block.lower), self.n):
                 raise BadInputError(
-                    f"a constraint's jac returned shape {tuple(part.shape)}: it must be [{len(block.lower)}, {self.n}], "
-                    "a row for each constraint"
+                    f"a constraint's jac returned shape {tuple(part.shape)}: it must be "
+                    f"[{len(block.lower)}, {self.n}], a row for each constraint"
                 )
         if self.sparse:
             return self._sparse_rows(rows, y)
