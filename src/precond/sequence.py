@@ -45,6 +45,7 @@ from precond.solvers.warm import WarmStart
 from precond.solvers.ways import Way, age, allowed, factorization_seconds, now, ranked
 
 _log = logging.getLogger(__name__)
+_lately = 10  # systems over which digits are averaged
 _patience = 1000  # iterations of a way that was chosen automatically, where the user gave no limit
 
 
@@ -60,8 +61,9 @@ class SolveSequence:
     Recycling: GCRO-DR hands on a subspace. With ``method="gcrodr"`` always; with ``method="auto"`` where it pays.
 
     Choice: with ``"auto"``, several pairs of method and preconditioner are tried, one on each of the first systems, and
-    the one that has taken the fewest seconds lately, setups included, is used; `report` lists what was measured. A pair
-    whose setup may be long (a complete factorization) is tried once the sequence has cost about as much. A trial
+    the one that has taken the fewest seconds for a digit of the residual lately, setups included, is used; `report`
+    lists what was measured. A pair whose setup may be long (a complete factorization) is tried once the sequence has
+    cost several times as much. A trial
     that takes twice as long as the best so far is given up.
 
     Relaxation: the ``omega`` of SOR or SSOR can be chosen online (see ``solvers/bandits.py``); `regret` says at what
@@ -108,7 +110,7 @@ class SolveSequence:
         self.solved, self.setups, self.work = 0, 0, Work()
         self._ways: list[Way] = []
         self._for: Any = None
-        self._spent = 0.0
+        self._spent = self._mean_digits = 0.0
         self._warm = WarmStart() if warm else None
         if isinstance(omega, str) and omega not in NAMED:
             raise UnknownNameError("omega", omega, list(NAMED))
@@ -196,7 +198,7 @@ class SolveSequence:
     @property
     def report(self) -> list[tuple[str, float | None]]:
         """The ways considered, with the recent seconds of a system; ``None`` not tried, infinite where one failed."""
-        return [(way.label, way.cost) for way in self._ways]
+        return [(way.label, None if way.cost is None else way.cost * self._mean_digits) for way in self._ways]
 
     def _solve(
         self, operator: Operator, b: Tensor, start: Tensor | None, work: Work, form: Form, callback: Callback | None
@@ -207,11 +209,13 @@ class SolveSequence:
         limits = dict(self.limits)
         if automatic and limits["max_iterations"] is None:
             limits["max_iterations"] = _patience
+        digits = self._digits(b)
         for way in ranked(ways, self._spent):
             try:
                 result = way.solve(
-                    operator, b, start, work, self.solved, self._named(way), callback, limits, allowed(ways, way)
-                )
+                    operator, b, start, work, self.solved, self._named(way), callback, limits,
+                    digits * allowed(ways, way), digits,
+                )  # fmt: skip
             except IncompatibleError:
                 if not automatic:
                     raise
@@ -224,6 +228,15 @@ class SolveSequence:
             if result.certificate.value < 1 and not bool(b.any(dim=-1).logical_not().any()):
                 start = result.x  # what was reached is not lost
         return self._at_last(operator, b, start, work, form)
+
+    def _digits(self, b: Tensor) -> float:
+        """Return how many digits the residual of a system has to lose, at least half a one; the mean of all is kept."""
+        left = 1.0 if self._warm is None else self._warm.left
+        size = float(torch.linalg.vector_norm(b, dim=-1).max())
+        target = max(float(self.limits["rtol"] or 0.0), float(self.limits["atol"] or 0.0) / size if size > 0 else 0.0)
+        digits = max(math.log10(left / target), 0.5) if left > 0 < target else 16.0
+        self._mean_digits += (digits - self._mean_digits) / min(self.solved + 1, _lately)
+        return digits
 
     def _relaxed(
         self, learner: Learner, operator: Operator, b: Tensor, start: Tensor | None, work: Work,

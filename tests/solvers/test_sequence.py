@@ -77,12 +77,12 @@ def test_measures_several_ways_and_takes_the_fastest():
     assert sequence.solve(*related(0)).method.startswith(sequence._ways[1].label)
 
 
-def test_a_factorization_is_tried_once_the_sequence_has_cost_as_much(monkeypatch):
+def test_a_factorization_is_tried_once_the_sequence_has_cost_several_times_as_much(monkeypatch):
     monkeypatch.setattr("precond.sequence.factorization_seconds", lambda operator: 1e9)
     sequence = precond.SolveSequence()
     for i in range(4):
         assert "lu" not in sequence.solve(*related(i / 10)).method.split(" (")[0].split(" + ")
-    sequence._spent = 2e9
+    sequence._spent = 4e9
     assert "+ lu" in sequence.solve(*related(1)).method
 
 
@@ -96,6 +96,31 @@ def test_a_trial_that_takes_too_long_is_given_up_and_the_system_solved(monkeypat
         result = sequence.solve(a, b)
         assert result.converged
         assert residual(a, b, result.x) <= 1e-10
+
+
+def test_ways_are_compared_by_what_a_digit_costs(monkeypatch):
+    ticks = iter(range(10**9))
+    monkeypatch.setattr("precond.solvers.ways.now", lambda: 1e-3 * next(ticks))
+    monkeypatch.setattr("precond.sequence.factorization_seconds", lambda operator: 1e9)
+    sequence = precond.SolveSequence()
+    for i in range(4):
+        a, b = related(0)
+        sequence.solve(a, b + 1e-6 * rng.standard_normal(N))  # starts with six digits from the second on
+    easy, hard = sequence._ways[0], sequence._ways[2]
+    assert sequence._mean_digits < 4
+    assert 0.2 < easy.cost / hard.cost < 5  # though the second way has seen nothing but easy systems
+
+
+def test_what_a_trial_cannot_solve_is_left_to_the_ways_not_tried_yet(monkeypatch):
+    sequence = precond.SolveSequence()
+    ways = sequence._ways_for(as_operator(related(0)[0]), torch.zeros(1, N, dtype=torch.float64))
+    ways[0].iteration = GCRODR(2, 1)
+    sequence.limits["max_iterations"] = 8
+    sequence._for = None
+    monkeypatch.setattr(sequence, "_ways_for", lambda operator, b: ways)
+    result = sequence.solve(*related(0))
+    assert result.converged
+    assert result.method.startswith("gcrodr + lu")
 
 
 def test_starts_where_the_residual_is_least_along_the_last_solution():

@@ -81,7 +81,38 @@ def threshold_cholesky(
     return (lower.indptr, lower.indices, lower.data), -1
 
 
-def incomplete_lu(indptr: Array, indices: Array, data: Array, diagonal: Array, smallest: float) -> tuple[Array, int]:
+def scaled_rows(matrix: scipy.sparse.csr_array) -> tuple[Array, Array, Array] | None:
+    """Scale the rows of a sorted matrix that stores its diagonal to unit largest entry.
+
+    Args:
+        matrix: The matrix, square.
+
+    Returns:
+        The values, the scaling, and where each row keeps its diagonal entry; ``None`` where columns are not in ascending
+        order, or a diagonal entry is not stored.
+    """
+    n = matrix.shape[0]
+    data, scale, diagonal = np.empty_like(matrix.data), np.empty(n, matrix.dtype), np.empty(n, np.int64)
+    done = _kernels().scaled_rows(matrix.indptr, matrix.indices, matrix.data, data, scale, diagonal)
+    return (data, scale, diagonal) if done else None
+
+
+def split_sweeps(indptr: Array, indices: Array, factors: Array, diagonal: Array) -> tuple[Sweep, Sweep, Array]:
+    """Return what `two_sweeps` takes of the factors that `incomplete_lu` returns: two triangles, and inverse pivots."""
+    n = indptr.size - 1
+    lower_size = int((diagonal - indptr[:-1]).sum())
+    p, b = np.empty((2, n + 1), indptr.dtype), np.empty((3, n), factors.dtype)
+    li, ui = np.empty(lower_size, indices.dtype), np.empty(indices.size - n - lower_size, indices.dtype)
+    lx, ux = np.empty(li.size, factors.dtype), np.empty(ui.size, factors.dtype)
+    left, right = _kernels().split_sweeps(
+        indptr, indices, factors, diagonal, p[0], li, lx, b[0], p[1], ui, ux, b[1], b[2]
+    )
+    return (p[0], li[:left], lx[:left], b[0]), (p[1], ui[:right], ux[:right], b[1]), b[2]
+
+
+def incomplete_lu(
+    indptr: Array, indices: Array, data: Array, diagonal: Array, smallest: float, compensation: float = 0.0
+) -> tuple[Array, int]:
     """Factor ``A ~ L U`` on the pattern of ``A``: ILU(0), with unit diagonal in ``L``.
 
     Args:
@@ -90,13 +121,14 @@ def incomplete_lu(indptr: Array, indices: Array, data: Array, diagonal: Array, s
         data: Values.
         diagonal: Where each row keeps its diagonal entry.
         smallest: Pivots must be larger than this, relative to the largest entry of the row of ``A``.
+        compensation: Share of what each row drops that is added to its pivot, where that leaves a tenth of the pivot.
 
     Returns:
         The values of both factors on the same pattern, and the row of the first pivot that is too small (-1 when none
         is).
     """
     factors = data.copy()
-    return factors, int(_kernels().incomplete_lu(indptr, indices, factors, diagonal, smallest))
+    return factors, int(_kernels().incomplete_lu(indptr, indices, factors, diagonal, smallest, compensation))
 
 
 def sweep(triangle: Triangle, offset: int) -> Sweep:

@@ -113,8 +113,62 @@ def threshold_cholesky(indptr, indices, data, shift, smallest, drop, extra, lp, 
     return -1
 
 
+_least_share = 0.1  # of a pivot, that compensation must leave; else that row gets none
+
+
 @numba.njit(cache=True, nogil=True)
-def incomplete_lu(indptr, indices, data, diagonal, smallest):
+def scaled_rows(indptr, indices, data, out, scale, diagonal):
+    """Write rows of unit largest entry, the scaling, and where the diagonal is; return whether that could be done.
+
+    It cannot where columns of a row are not in ascending order, or the diagonal entry of a row is not stored.
+    """
+    for row in range(indptr.size - 1):
+        largest, before, place = 0.0, -1, -1
+        for t in range(indptr[row], indptr[row + 1]):
+            column = np.int64(indices[t])
+            if column <= before:
+                return False
+            before = column
+            if column == row:
+                place = t
+            size = abs(data[t])
+            if not size <= largest:  # also takes NaN
+                largest = size
+        if place < 0:
+            return False
+        diagonal[row] = place
+        scale[row] = data.dtype.type(1.0 / largest) if largest != 0 else data.dtype.type(1)
+        for t in range(indptr[row], indptr[row + 1]):
+            out[t] = data[t] * scale[row]
+    return True
+
+
+@numba.njit(cache=True, nogil=True)
+def split_sweeps(indptr, indices, factors, diagonal, lp, li, lx, lb, up, ui, ux, ub, inverse):
+    """Write both factors as `two_sweeps` takes them, the rows of the upper one divided by their pivots."""
+    lower = upper = 0
+    for row in range(indptr.size - 1):
+        lp[row], up[row] = lower, upper
+        lb[row] = ub[row] = 0
+        inverse[row] = 1 / factors[diagonal[row]]
+        for t in range(indptr[row], diagonal[row]):
+            if np.int64(indices[t]) == row - 1:
+                lb[row] = factors[t]
+            else:
+                li[lower], lx[lower] = indices[t], factors[t]
+                lower += 1
+        for t in range(diagonal[row] + 1, indptr[row + 1]):
+            if np.int64(indices[t]) == row + 1:
+                ub[row] = factors[t] * inverse[row]
+            else:
+                ui[upper], ux[upper] = indices[t], factors[t] * inverse[row]
+                upper += 1
+    lp[indptr.size - 1], up[indptr.size - 1] = lower, upper
+    return lower, upper
+
+
+@numba.njit(cache=True, nogil=True)
+def incomplete_lu(indptr, indices, data, diagonal, smallest, compensation):
     """Overwrite ``data`` by the ILU(0) factors (unit lower, upper); return the row that failed, or -1."""
     n = indptr.size - 1
     place = np.full(n, -1, np.int64)  # of each column in the current row
@@ -124,12 +178,20 @@ def incomplete_lu(indptr, indices, data, diagonal, smallest):
         for t in range(first, last):
             place[indices[t]] = t
             largest = max(largest, abs(data[t]))
+        dropped = data.dtype.type(0)
         for t in range(first, diagonal[i]):
             k = indices[t]
             data[t] /= data[diagonal[k]]
             for u in range(diagonal[k] + 1, indptr[k + 1]):
                 if place[indices[u]] >= 0:
                     data[place[indices[u]]] -= data[t] * data[u]
+                else:
+                    dropped -= data[t] * data[u]
+        if compensation != 0:
+            pivot = data[diagonal[i]]
+            moved = pivot + data.dtype.type(compensation) * dropped
+            if (moved * np.conj(pivot)).real >= _least_share * (pivot * np.conj(pivot)).real:
+                data[diagonal[i]] = moved
         for t in range(first, last):
             place[indices[t]] = -1
         if not abs(data[diagonal[i]]) > smallest * largest:  # also catches NaN

@@ -148,4 +148,6 @@ def choose_ways(operator: Operator) -> tuple[Candidate, ...]:
         return (*wide, Candidate("cg", "ic0"), direct)
     if traits.symmetric:
         return (Candidate("minres", scaling), direct)
-    return (Candidate("bicgstab", "ilu0"), direct, Candidate("gcrodr", "ilu0", recycle=True))
+    return (
+        Candidate("bicgstab", "milu0"), direct, Candidate("bicgstab", "ilu0"), Candidate("gcrodr", "milu0", recycle=True)
+    )  # fmt: skip

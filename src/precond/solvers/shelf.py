@@ -15,6 +15,8 @@ from precond.solvers.held import Held
 
 _room = 6
 _remembered = 60
+_alike = 3
+_recent = 0.3  # weight of the last fresh solve in what one is known to cost
 _tries = 10  # setups in a row that served one system each, before reuse has another chance
 
 
@@ -39,14 +41,18 @@ class Shelf:
     """A preconditioner set up for several matrices of a sequence, of which the nearest one is applied.
 
     How near two matrices are is judged by what they make of one random vector. What a system will cost without a setup
-    is taken to be what the one at the most similar distance has cost. It gets a setup of its own when that is more than
-    usual, and when going without has cost a setup more than the cheapest would since the last setup (the ski-rental
+    is taken to be what those at the most similar distances have cost, for each digit that the residual has to lose. It
+    gets a setup of its own when that is more than a setup and a fresh solve; and when it is more than usual and going
+    without has cost a setup more than the cheapest would since the last setup (the ski-rental
     rule: R. M. Karp, *On-line algorithms versus off-line algorithms*, 1992). In the middle of a solve a setup is made
     when that solve has cost as much as a setup and a fresh solve. Where setups did not serve for a second system, each
     system gets its own for a while. When the shelf is full, what has not served for longest makes room.
 
     Args:
         part: The preconditioner.
+
+    Attributes:
+        digits: What the residual of the current system has to lose, as a power of ten; whoever solves it sets this.
     """
 
     def __init__(self, part: Preconditioner[Any]) -> None:
@@ -55,12 +61,13 @@ class Shelf:
         self.setups, self.setup, self.fresh = 0, 0.0, 0.0
         self.rent, self.futile, self.served = 0.0, 0, True
         self.reuses: list[tuple[float, float]] = []
+        self.digits = 1.0
         self._probe: Tensor | None = None
 
     @property
     def budget(self) -> float:
         """Seconds after which a solve without a setup has cost more than with one."""
-        return self.setup + self.fresh if self.part.refreshes else math.inf
+        return self.setup + self.fresh * self.digits if self.part.refreshes else math.inf
 
     def image(self, operator: Operator, like: Tensor, work: Work) -> Tensor | None:
         """Return what the matrix makes of the random vector; ``None`` for a part without setup."""
@@ -102,9 +109,14 @@ class Shelf:
         """Whether a system at this distance from the nearest matrix should have a setup of its own."""
         if 2 <= self.futile < _tries:
             return True
-        if self.rent < self.setup or not self.reuses:
+        if not self.reuses:
             return False
-        predicted = min(self.reuses, key=lambda reuse: abs(math.log((reuse[0] + 1e-300) / distance)))[1]
+        alike = sorted(self.reuses, key=lambda reuse: abs(math.log((reuse[0] + 1e-300) / distance)))[:_alike]
+        predicted = statistics.median(cost for _, cost in alike)
+        if self.futile < _tries and predicted * self.digits > self.setup + self.fresh * self.digits:
+            return True
+        if self.rent < self.setup:
+            return False
         return predicted > statistics.median(cost for _, cost in self.reuses) or len(self.entries) == 1
 
     def room(self) -> Entry:
@@ -121,13 +133,15 @@ class Shelf:
         self.futile = 0 if self.served else (self.futile + 1) % (_tries + 1)
         entry.made = entry.used = number
         entry.image = image
-        self.setups, self.setup, self.fresh = self.setups + 1, setup, seconds
+        self.setups, self.setup = self.setups + 1, setup
+        rate = seconds / self.digits
+        self.fresh = rate if self.setups == 1 else self.fresh + _recent * (rate - self.fresh)
         self.rent, self.served = 0.0, False
 
     def reused(self, entry: Entry, number: int, distance: float, seconds: float, served: bool) -> None:
         """Note the seconds of a solve without a setup, and whether it ended well."""
-        self.reuses = [*self.reuses[1 - _remembered :], (distance, seconds)]
-        self.rent += seconds - min(cost for _, cost in self.reuses)
+        self.reuses = [*self.reuses[1 - _remembered :], (distance, seconds / self.digits)]
+        self.rent += seconds - self.digits * min(cost for _, cost in self.reuses)
         self.served |= served
         entry.used = number
 

@@ -27,11 +27,13 @@ class WarmStart:
         solutions: The last solutions, each ``[batch, n]``.
         depth: How many of them to use.
         idle: Useless starts in a row, and the systems since that had none.
+        left: The share of the residual that the last start left; one where there was none.
     """
 
     solutions: list[Tensor] = dataclasses.field(default_factory=list)
     depth: int = 1
     idle: int = 0
+    left: float = 1.0
 
     def start(self, operator: Operator, b: Tensor, work: Work) -> Tensor | None:
         """Return the best start for ``A x = b``; ``None`` where there is none that fits.
@@ -44,6 +46,7 @@ class WarmStart:
         Returns:
             The starting points, shape ``[batch, n]``.
         """
+        self.left = 1.0
         usable = [
             x for x in self.solutions[-self.depth :] if (x.shape, x.dtype, x.device) == (b.shape, b.dtype, b.device)
         ]
@@ -70,6 +73,7 @@ class WarmStart:
         if not (bool(torch.isfinite(start).all()) and reduction <= 1):
             self.depth = 1
             return None
+        self.left = reduction
         self.depth = min(len(usable) + 1, _deepest) if reduction < _worth else 1
         return start
 

@@ -16,11 +16,13 @@ from precond.solvers.drive import Callback, Event
 from precond.solvers.shelf import Shelf
 from precond.solvers.solve import solve_linear
 
+_young = 3  # systems that a way solves on trial
 _patience = 2.0  # a way on trial is stopped after so many times the seconds of the best
 _recent = 0.1  # least weight of the last system in what a way is known to cost
-_optimism = 0.99  # what is known of a way that is not used ages: so much less is believed after each system
+_optimism = 0.995  # what is known of a way that is not used ages: so much less is believed after each system
 _hopeless = 1.25  # no other way with a preconditioner is tried where one has cost so many times the best
 _soon = 10.0
+_share = 0.3  # of what the sequence has cost, that the setup of a trial may cost
 _flops = 4e9  # a second, of a sparse factorization; only decides when one is tried
 
 
@@ -29,7 +31,10 @@ now = time.process_time
 
 
 class Way:
-    """One iteration with one preconditioner, and what a system has cost that way lately.
+    """One iteration with one preconditioner, and what a digit has cost that way lately.
+
+    Systems are compared by digits, ``-log10`` of what is to be left of the residual that a solve begins with: a good
+    start makes a system easy for every way.
 
     Args:
         label: Its name.
@@ -48,12 +53,12 @@ class Way:
         self.solved = 0
 
     def affordable(self, spent: float) -> bool:
-        """Whether a trial is worth its setup: it exists, or the sequence has cost as much already."""
-        return self.shelf.setups > 0 or self.price <= spent
+        """Whether a trial is worth its setup: it exists, or is a small part of what the sequence has cost already."""
+        return self.shelf.setups > 0 or self.price <= _share * spent
 
     def solve(
         self, operator: Operator, b: Tensor, start: Tensor | None, work: Work, number: int, name: str,
-        callback: Callback | None, limits: dict[str, Any], seconds: float,
+        callback: Callback | None, limits: dict[str, Any], seconds: float, digits: float = 1.0,
     ) -> Result:  # fmt: skip
         """Solve one system, with a new setup in the middle where going on without would cost more; note what it cost.
 
@@ -67,11 +72,13 @@ class Way:
             callback: As for `solve_linear`.
             limits: Tolerances and the limit on iterations, as for `solve_linear`.
             seconds: Give up after so many (a trial).
+            digits: What the residual has to lose, as a power of ten.
 
         Returns:
             The result.
         """
         shelf, total = self.shelf, 0.0
+        shelf.digits = digits
         image = shelf.image(operator, b, work)
         entry, distance = shelf.choose(image, number)
         while True:
@@ -95,7 +102,8 @@ class Way:
             entry.held.stale = True
             start = result.x if bool(torch.isfinite(result.x).all()) else None
         self.solved += 1
-        self.cost = total if self.cost is None else self.cost + max(_recent, 1 / self.solved) * (total - self.cost)
+        rate = total / digits
+        self.cost = rate if self.cost is None else self.cost + max(_recent, 1 / self.solved) * (rate - self.cost)
         if not result.converged and not watch.late:
             self.cost = math.inf
         return result
@@ -118,13 +126,14 @@ class _Watch:
 
 
 def ranked(ways: list[Way], spent: float) -> list[Way]:
-    """Return the ways in the order to try them for the next system: trials first, then by cost."""
+    """Return the ways in the order to try them for the next system: a trial, then by cost, then what is left."""
     best = min((way.cost for way in ways if way.cost is not None), default=math.inf)
     slow = {id(way.shelf) for way in ways if way.cost is not None and way.cost > _hopeless * best}
     trials = [way for way in ways if way.cost is None and id(way.shelf) not in slow and way.price <= _soon * spent]
     trials = [way for way in trials[:1] if way.affordable(spent)]  # in order: wait for one that can soon be afforded
     tried = sorted((way for way in ways if way.cost is not None), key=lambda way: way.cost or 0.0)
-    return [*trials[:1], *tried] if tried else trials or ways[:1]
+    first = [*trials[:1], *tried] if tried else trials or ways[:1]
+    return [*first, *(way for way in ways if way not in first)]
 
 
 def age(ways: list[Way], used: Way) -> None:
@@ -135,9 +144,13 @@ def age(ways: list[Way], used: Way) -> None:
 
 
 def allowed(ways: list[Way], way: Way) -> float:
-    """Return the seconds that a way may take: a trial, twice what the best takes."""
-    best = min((w.cost for w in ways if w.cost is not None), default=math.inf)
-    return _patience * best if way.cost is None else math.inf
+    """Return the seconds that a way may take for a digit: in its first systems, twice what the best of the others takes.
+
+    What a way has cost once may be luck: complete factors solve the system they were made for in one step.
+    """
+    best = min((w.cost for w in ways if w is not way and w.cost is not None), default=math.inf)
+    others = any(w.solved > way.solved and w.cost is not None for w in ways)
+    return _patience * best if others and way.solved < _young else math.inf
 
 
 def factorization_seconds(operator: Operator) -> float:
