@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import ClassVar, final
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from precond.core import Iteration, Map, Operator, Progress, Status
-from precond.krylov.inner import column, norm, ratio, real_inner
+from precond.krylov.inner import column, norm, numbers
+from precond.math.minimum_residual import Rotations, advance, lanczos
+from precond.math.vectors import Array, dots, rows
 
 
 @final
@@ -50,94 +53,47 @@ class MINRES(Iteration):
         yield Progress(norm(r), x.clone)
 
         v, v_old = r.clone(), torch.zeros_like(r)
+        w, w_old = torch.zeros_like(r), torch.zeros_like(r)
+        here, left = rows(x), rows(r)  # the same memory, for updates in place
         z = precondition(v)
         gamma, indefinite = _dual_norm(z, v, eps)
-        eta, gamma_old = gamma.clone(), torch.ones_like(gamma)
-        negligible, largest = eps * eta, torch.zeros_like(gamma)
-        c, c_old = torch.ones_like(gamma), torch.ones_like(gamma)
-        s, s_old = torch.zeros_like(gamma), torch.zeros_like(gamma)
-        w, w_old = torch.zeros_like(r), torch.zeros_like(r)
-        least = _Least(eta, eps)
+        gamma_old = np.ones_like(gamma)
+        rotations, best = Rotations(gamma, eps), None
         while not indefinite:
-            # Lanczos; v and v_old are kept as gamma_j v_j
-            z = z * column(ratio(torch.ones_like(gamma), gamma))
-            q = operator.matvec(z)
-            delta = real_inner(z, q)
-            q = q.addcmul(v, column(ratio(delta, gamma)), value=-1)
-            q.addcmul_(v_old, column(ratio(gamma, gamma_old)), value=-1)
-            v_old, v = v, q
-            z_next = precondition(v)
-            gamma_next, indefinite = _dual_norm(z_next, v, eps)
-            exhausted = (gamma_next <= eps * (delta.abs() + gamma)) | (eta.abs() <= negligible)
-            gamma_next = torch.where(exhausted, 0, gamma_next)
-
-            # the new column of the triangle
-            alpha_0 = c * delta - c_old * s * gamma
-            alpha_1 = torch.hypot(alpha_0, gamma_next)
-            alpha_2 = s * delta + c_old * c * gamma
-            alpha_3 = s_old * gamma
-            slope = torch.hypot(alpha_0, c * gamma_next)  # times |eta|, the norm of A r
-            c_old, s_old = c, s
-            c, s = ratio(alpha_0, alpha_1), ratio(gamma_next, alpha_1)
-            largest = torch.maximum(largest, alpha_1)
-            singular = (alpha_1 <= 10 * eps * largest) & (eta.abs() > negligible)
-            if bool(singular.any()) or least.left_behind(slope, eta):
-                yield Progress(norm(r), least.solution(x), failure=Status.FAILED_BREAKDOWN)
+            # Lanczos; v and v_old are kept as gamma_j v_j, z as gamma_j z_j
+            image = rows(z)
+            delta = lanczos(image, rows(operator.matvec(z)), rows(v), rows(v_old), gamma, gamma_old)
+            v_old, v = v, v_old
+            z = precondition(v)
+            gamma_next, indefinite = _dual_norm(z, v, eps)
+            stuck, least, solved = rotations.apply(delta, gamma, gamma_next)
+            if stuck:
+                kept = x if best is None else torch.where(_mask(rotations.kept, x), best, x)
+                yield Progress(norm(r), kept.clone, failure=Status.FAILED_BREAKDOWN)
                 return
-            least.see(slope, eta, largest, x)
-
-            w_next = z.addcmul(w_old, column(alpha_3), value=-1).addcmul_(w, column(alpha_2), value=-1)
-            w_next.mul_(column(ratio(torch.ones_like(alpha_1), alpha_1)))
-            w_old, w = w, w_next
-            x.addcmul_(w, column(c * eta))
-            eta = -s * eta
-            r.mul_(column(s * s)).addcmul_(v, column(ratio(c * eta, gamma_next)))
-            gamma_old, gamma, z = gamma, gamma_next, z_next
+            if least:
+                best = torch.where(_mask(rotations.less, x), x, x if best is None else best)
+            norms = advance(here, left, rows(w_old), rows(w), image, rows(v), rotations.factors)
+            w_old, w = w, w_old
+            gamma_old, gamma = gamma, gamma_next
             if indefinite:
                 break
-            solved = bool(exhausted.all())
-            yield Progress(norm(r), x.clone, solved=solved)
+            yield Progress(numbers(norms, r), x.clone, solved=solved)
             if solved:
                 return
         yield Progress(norm(r), x.clone, failure=Status.FAILED_INDEFINITE_PRECONDITIONER)
 
 
-class _Least:
-    """The iterate at which ``A r`` was least, for rows whose residual cannot vanish.
-
-    Args:
-        eta: Residual norms, shape ``[batch]``.
-        eps: Rounding.
-    """
-
-    def __init__(self, eta: Tensor, eps: float) -> None:
-        self.small = 10 * eps**0.5
-        self.slope, self.eta = torch.full_like(eta, torch.inf), eta.abs()
-        self.x: Tensor | None = None
-
-    def see(self, slope: Tensor, eta: Tensor, largest: Tensor, x: Tensor) -> None:
-        """Keep the iterate of each row whose slope is small, and less than it was."""
-        less = (slope <= self.small * largest) & (slope < self.slope)
-        if bool(less.any()):
-            self.slope = torch.where(less, slope, self.slope)
-            self.eta = torch.where(less, eta.abs(), self.eta)
-            self.x = torch.where(column(less), x, x if self.x is None else self.x)
-
-    def left_behind(self, slope: Tensor, eta: Tensor) -> bool:
-        """Whether the slope of some row rose from its least by far while the residual stayed."""
-        if self.x is None:
-            return False
-        return bool(((slope > 100 * self.slope) & (eta.abs() > 0.99 * self.eta)).any())
-
-    def solution(self, x: Tensor) -> Callable[[], Tensor]:
-        """Return a function that returns the iterates kept, or the current ones where none was."""
-        kept = x if self.x is None else torch.where(column(torch.isfinite(self.slope)), self.x, x)
-        return kept.clone
+def _mask(chosen: Array, like: Tensor) -> Tensor:
+    """Return rows as a column that selects them."""
+    return column(torch.from_numpy(chosen).to(like.device))
 
 
-def _dual_norm(z: Tensor, v: Tensor, eps: float) -> tuple[Tensor, bool]:
+def _dual_norm(z: Tensor, v: Tensor, eps: float) -> tuple[Array, bool]:
     """Return ``sqrt(<z, v>)`` of each row, and whether some product is negative by more than rounding."""
-    product = real_inner(z, v)
-    size = norm(z) * norm(v)
+    product = dots(rows(z), rows(v))
+    if (product > 0).all():
+        return np.sqrt(product), False
+    size = (norm(z) * norm(v)).double().cpu().numpy()
     indefinite = bool(((product < -10 * eps * size) | ((size > 0) & (product == 0))).any())
-    return product.clamp(min=0).sqrt(), indefinite
+    return np.sqrt(np.maximum(product, 0)), indefinite

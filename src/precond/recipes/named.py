@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from precond.core import BadInputError, Builds, Iteration, Kind, Preconditioner, Recipe, UnknownNameError
-from precond.recipes.registry import all_recipes, match
+from precond.recipes.registry import all_recipes, match, version
 
 
 def build_iteration(method: str | Iteration, kind: Kind = Kind.LINEAR_SYSTEM) -> Iteration:
@@ -32,7 +33,13 @@ def _build(name: Any, builds: Builds, kind: Kind | None, what: str, expected: st
 
 
 def find_part(name: str, builds: Builds, kind: Kind | None, what: str) -> Recipe:
-    """Return the recipe of a sort that a name means, or say which names are near."""
+    """Return the recipe of a sort that a name means, or say which names are near; what was found is kept."""
+    return _found(name, builds, kind, what, version())
+
+
+@functools.lru_cache(maxsize=256)
+def _found(name: str, builds: Builds, kind: Kind | None, what: str, version: tuple[int, int]) -> Recipe:
+    """Look among all recipes; the version stands for them."""
     known = [
         recipe
         for recipe in all_recipes().values()

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from precond.core import Builds, Kind, Paper, PrecondError, Range, Recipe, UnknownNameError
 
 _registry: dict[str, Recipe] = {}
+_declared = [0]  # how many times a recipe was declared
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -41,6 +42,7 @@ def recipe(
         known = name or build.__name__.replace("_", "-")
         if known in _registry and _registry[known].build.__module__ != build.__module__:
             raise PrecondError(f"two recipes are named {known!r}: give one of them a name")
+        _declared[0] += 1
         _registry[known] = Recipe(
             name=known, build=build, builds=builds, runs_on=kinds, family=family, paper=paper, purpose=purpose,
             claim=claim, example=example, space=dict(space or {}), lr=lr, weight_decay=weight_decay,
@@ -55,6 +57,12 @@ def all_recipes() -> dict[str, Recipe]:
     """Return every recipe by name, importing all modules of this package first."""
     _import_all()
     return dict(sorted(_registry.items()))
+
+
+def version() -> tuple[int, int]:
+    """Return what changes when the recipes do, for whoever keeps what was found."""
+    _import_all()
+    return len(_registry), _declared[0]
 
 
 def find(name: str) -> Recipe:
@@ -97,4 +105,4 @@ def with_defaults(recipe: Recipe, settings: Mapping[str, Any]) -> dict[str, Any]
     return {**recipe.defaults, **settings}
 
 
-__all__ = ["all_recipes", "find", "match", "recipe", "with_defaults"]
+__all__ = ["all_recipes", "find", "match", "recipe", "version", "with_defaults"]
