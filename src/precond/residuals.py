@@ -6,13 +6,13 @@ import dataclasses
 import functools
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import scipy.sparse
 import scipy.sparse.linalg
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from precond.core import (
     BadInputError,
@@ -135,7 +135,7 @@ def least_squares(
     wanted = [a for a in args if isinstance(a, Tensor) and a.requires_grad and torch.is_grad_enabled()]
     fixed = tuple(a.detach() if isinstance(a, Tensor) else a for a in args)
     form = ResidualForm.of(_bound(residual, fixed), x0, _bound(jac, fixed))
-    if wanted and (not form.torch or isinstance(x0, nn.Module)):
+    if wanted and (not form.torch or not isinstance(x0, (Tensor, Mapping))):
         raise BadInputError(
             "args require gradients, which flow through fits of torch functions of tensors or dicts: detach them"
         )

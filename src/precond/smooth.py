@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -133,7 +134,7 @@ def minimize(
     wanted = [a for a in args if isinstance(a, Tensor) and a.requires_grad and torch.is_grad_enabled()]
     fixed = tuple(a.detach() if isinstance(a, Tensor) else a for a in args)
     form = SmoothForm.of(_bound(fun, fixed), x0, _bound(jac, fixed), _bound(hessp, fixed))
-    if wanted and (constraints is not None or bounds is not None or jac or isinstance(x0, nn.Module)):
+    if wanted and (constraints is not None or bounds is not None or jac or isinstance(x0, (nn.Module, np.ndarray))):
         raise BadInputError(
             "args require gradients, which flow through minimizers of torch functions of tensors or dicts, without "
             "constraints: detach them"

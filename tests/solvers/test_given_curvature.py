@@ -77,6 +77,12 @@ def test_wrong_constraint_hessian_shape_is_named():
         precond.minimize(rosen, X0, jac=rosen_der, hessp=rosen_hess_prod, constraints=limit)
 
 
+def test_wrong_jacobian_shape_is_named():
+    limit = NonlinearConstraint(lambda x: x, -np.inf, 1, jac=lambda x: scipy.sparse.csr_matrix(3 * x))
+    with pytest.raises(BadInputError, match="a row for each constraint"):
+        precond.minimize(rosen, X0, jac=rosen_der, constraints=limit)
+
+
 def test_curvature_of_a_constraint_without_derivatives_is_not_noise():
     target = np.arange(4.0)
     result = precond.minimize(
@@ -175,3 +181,18 @@ def test_constraints_of_scipys_examples():
         np.testing.assert_allclose(answer.x, [0.5, 0.5], atol=1e-5)
     for nothing in ((), [], None):
         assert precond.scipy.minimize(quadratic, [3.0, -7.0], args=(2.0,), constraints=nothing).success
+
+
+def test_gradients_flow_through_solutions_that_are_tensors_only():
+    a = torch.ones(2, dtype=torch.float64, requires_grad=True)
+    for start in (np.zeros(2), torch.zeros(2).double()):
+        calls = (
+            lambda: precond.minimize(lambda x, a: ((x - a) ** 2).sum(), start, args=(a,)),  # noqa: B023
+            lambda: precond.least_squares(lambda x, a: x - a, start, args=(a,)),  # noqa: B023
+        )
+        for call in calls:
+            if isinstance(start, np.ndarray):
+                with pytest.raises(BadInputError, match="detach them"):
+                    call()
+            else:
+                call().x.sum().backward()

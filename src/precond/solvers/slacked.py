@@ -114,6 +114,12 @@ class Slacked:
                 rows.append(block.jacobian(x))
             else:
                 rows.append(DifferenceJacobian(near=float("inf")).at(block.function, x, block.function(x)))
+        for block, part in zip(self.blocks, rows, strict=True):
+            if tuple(part.shape) != (len(block.lower), self.n):
+                raise BadInputError(
+                    f"a constraint's jac returned shape {tuple(part.shape)}: it must be "
+                    f"[{len(block.lower)}, {self.n}], a row for each constraint"
+                )
         if self.sparse:
             return self._sparse_rows(rows, y)
         dense = [_dense(each, y) for each in rows]
@@ -134,11 +140,6 @@ class Slacked:
         m, places = len(self.target), self.slacked.nonzero()[:, 0].cpu().numpy()
         k = len(places)
         parts = [each.cpu().numpy() if isinstance(each, Tensor) else each for each in rows]
-        if [len(block.lower) for block in self.blocks] != [part.shape[0] for part in parts]:
-            raise BadInputError(
-                f"jac of the constraints returned {[tuple(part.shape) for part in parts]}: each must be a row for each "
-                "constraint"
-            )
         stacked = scipy.sparse.vstack(parts) if parts else scipy.sparse.csr_array((0, self.n))
         slack = scipy.sparse.csr_array((np.full(k, -1.0), (places, np.arange(k))), shape=(m, k))
         matrix = scipy.sparse.csr_array(scipy.sparse.hstack([stacked, slack]))
