@@ -187,3 +187,14 @@ def test_what_is_not_finite() -> None:
 def test_bad_input_is_refused_with_a_remedy(arguments, error, text) -> None:
     with pytest.raises(error, match=text):
         precond.minimize(square, torch.ones(3, dtype=F64), **arguments)
+
+
+def test_single_precision_that_cannot_go_further_says_so() -> None:
+    def loss(x: torch.Tensor) -> torch.Tensor:
+        return ((x - 2) ** 2).sum() + (x[0] * x[1] - 1) ** 2
+
+    result = precond.minimize(loss, torch.full((5,), 0.3), bounds=[(0, 1)] * 5, tol=1e-9)
+    assert not result.converged
+    assert result.status is Status.FAILED_STAGNATION
+    assert "float64" in result.message
+    assert torch.allclose(result.x, torch.ones(5), atol=1e-3)

@@ -170,7 +170,8 @@ class _Run:
         self.program.work.inner += system.inner
         state.regularizer.attempts = 0
         if solver is None:
-            return {}, Status.FAILED_NON_FINITE
+            known = torch.cat([site.gradient, c, hessian.matvec(x[None])[0]])  # the barrier may be infinite at a bound
+            return {}, Status.FAILED_STAGNATION if bool(torch.isfinite(known).all()) else Status.FAILED_NON_FINITE
         d, dl = self._split(solver.solve(-torch.cat([upper, c])))
         share = max(self.tau, 1 - barrier.mu) if barrier.mu else 1.0
         facts = {"shift": solver.shift, "mu": barrier.mu, "restored": 0.0}
