@@ -181,7 +181,7 @@ def solution(theta, weight, *, form="tensor", preconditioner=None):
 @pytest.mark.parametrize("preconditioner", [None, "nystrom"])
 def test_gradients_of_a_minimizer(form, preconditioner):
     theta, weight = (torch.tensor(v, dtype=D, requires_grad=True) for v in ([0.3, -0.2, 0.7], [0.1, 0.5, -0.3]))
-    torch.autograd.gradcheck(
+    assert torch.autograd.gradcheck(
         lambda t, w: solution(t, w, form=form, preconditioner=preconditioner), (theta, weight), eps=1e-5, atol=1e-5
     )
 
@@ -195,7 +195,7 @@ def test_gradients_of_a_fit():
             lambda b, data: b[0] * torch.exp(-b[1] * t) - data, torch.ones(2, dtype=D), args=(data,), tol=1e-12
         ).x
 
-    torch.autograd.gradcheck(fit, (data,), eps=1e-5, atol=1e-6)
+    assert torch.autograd.gradcheck(fit, (data,), eps=1e-5, atol=1e-6)
 
 
 def test_no_graph_where_none_is_asked_for():

@@ -29,6 +29,9 @@ _SHOWN = 10
 _WIDE = 50
 _ALL_POINTS = 120_000
 
+Figures = dict[str, object]
+"""Figures of a page by the identifiers of the elements that they are drawn into."""
+
 
 class Palette:
     """Gives every contestant of a race one colour and dash, the same on each problem."""

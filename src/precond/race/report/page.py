@@ -16,6 +16,7 @@ from precond.race.report.charts import Palette
 from precond.race.report.markup import escape
 from precond.race.report.papers import Papers, known_papers
 from precond.race.report.pictures import write_pictures
+from precond.race.report.problem import problem as problem_section
 from precond.race.report.verdict import headline, ranking
 from precond.race.results.result import RaceResult
 
@@ -51,11 +52,11 @@ def report_page(result: RaceResult, papers: Papers | None = None) -> str:
     if papers is None:
         papers = known_papers({row.contestant for entry in result.problems for row in entry.standings})
     palette = Palette(result)
-    figures: sections.Figures = {}
+    figures: charts.Figures = {}
     body = [sections.head(result)]
     several = len(result.problems) > 1
     body += [
-        sections.problem(entry, at, palette, figures, papers, lead=several) for at, entry in enumerate(result.problems)
+        problem_section(entry, at, palette, figures, papers, lead=several) for at, entry in enumerate(result.problems)
     ]
     body.insert(1, sections.profiles(result, palette, figures))
     body.append(sections.about(result))
