@@ -58,6 +58,9 @@ class Iteration(abc.ABC):
     block: ClassVar[bool] = False
     """Rows are right-hand sides of one system, which share what is found (False: rows never interact)."""
 
+    side_by_side: ClassVar[bool] = False
+    """Keeps vectors side by side where they are given so: the batch ``[batch, n]`` as a transpose."""
+
     @abc.abstractmethod
     def iterate(self, operator: Operator, b: Tensor, precondition: Map, x0: Tensor) -> Iterator[Progress]:
         """Yield the progress at ``x0`` first, then after each iteration; return when nothing more can be done.

@@ -30,6 +30,8 @@ class Operator(abc.ABC):
     dtype: torch.dtype
     device: torch.device
     traits: OperatorTraits
+    side_by_side: bool = False
+    """Whether products are cheaper where vectors lie side by side: the batch ``[count, n]`` as a transpose."""
 
     @abc.abstractmethod
     def matvec(self, x: Tensor) -> Tensor:

@@ -59,6 +59,8 @@ class Preconditioner(abc.ABC, Generic[S]):
     scope: ClassVar[Scope] = Scope.ELEMENTWISE
     trivial: ClassVar[bool] = False
     """It is the identity, so that a driver may leave it out."""
+    side_by_side: ClassVar[bool] = False
+    """Takes and returns vectors side by side as well: the batch ``[batch, n]`` as a transpose."""
 
     @property
     def traits(self) -> Traits:

@@ -36,6 +36,7 @@ class BlockCG(Iteration):
     symmetric_operator: ClassVar[bool] = True
     definite_operator: ClassVar[bool] = True
     symmetric_preconditioner: ClassVar[bool] = True
+    side_by_side: ClassVar[bool] = True
     block: ClassVar[bool] = True
 
     def iterate(self, operator: Operator, b: Tensor, precondition: Map, x0: Tensor) -> Iterator[Progress]:

@@ -42,6 +42,7 @@ class CG(Iteration):
     symmetric_operator: ClassVar[bool] = True
     definite_operator: ClassVar[bool] = True
     symmetric_preconditioner: ClassVar[bool] = True
+    side_by_side: ClassVar[bool] = True
 
     def iterate(self, operator: Operator, b: Tensor, precondition: Map, x0: Tensor) -> Iterator[Progress]:
         """Yield the progress at ``x0``, then after each step; the residual is the recurrence's ``||r_k||``."""

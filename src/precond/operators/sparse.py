@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Embedding, Operator, OperatorTraits
+from precond.math.heap import keep_freed_memory
 from precond.math.sparse import asymmetry, rows_times_csr, unsigned
 from precond.operators.checks import DECLARED, check_finite, check_shape, refuse_symmetric, working_dtype
 
@@ -62,7 +63,9 @@ class SparseOperator(Operator):
         if definite is None and symmetric and not bool((self.matrix.diagonal().real > 0).all()):
             definite = False
         self.traits = OperatorTraits(symmetric, definite)
+        self.side_by_side = self.device.type == "cpu" and not self.dtype.is_complex
         self._parts = unsigned(self.matrix)
+        keep_freed_memory()
         self._adjoint: scipy.sparse.csc_array | None = None
         self._double: SparseOperator | None = None
         self._norm: float | None = None

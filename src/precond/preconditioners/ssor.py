@@ -32,6 +32,7 @@ class SSOR(Preconditioner[TrianglesState]):
 
     needs: ClassVar[Need] = Need.OPERATOR | Need.ENTRIES
     scope: ClassVar[Scope] = Scope.GLOBAL
+    side_by_side: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the relaxation."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Iteration, Operator, Preconditioner, Progress, Result, Status, Work
+from precond.math.side import FEWEST
 from precond.solvers.certify import Certified, certify_system, is_least
 from precond.solvers.compatible import check_iteration, check_preconditioner
 from precond.solvers.counted import CountedOperator
@@ -61,6 +62,8 @@ def solve_linear(
     x = starting_points(operator, b, x0)
     counted = CountedOperator(operator, work)
     prepared = prepare(preconditioner, counted, x, work, trivial=part.trivial)
+    if len(b) >= FEWEST and iteration.side_by_side and operator.side_by_side and part.side_by_side:
+        b, x = b.mT.contiguous().mT, x.mT.contiguous().mT
 
     bounds = torch.clamp(rtol * torch.linalg.vector_norm(b, dim=-1), min=atol).tolist()
 

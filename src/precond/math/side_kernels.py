@@ -1,0 +1,196 @@
+"""The loops behind `precond.math.side`, compiled by numba; import that module, not this one.
+
+Vectors lie side by side in flat arrays: entry ``i`` of vector ``k`` of ``count`` is number ``i count + k``.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from precond.math import lanes
+
+_u = np.uint64
+_tile = 512  # numbers of a vector update that are taken at a time
+_run = 64  # entries of a vector that are copied at a time, so that whole pages are not jumped over
+_loose = {"reassoc", "contract", "nsz"}
+
+
+@numba.njit(cache=True, nogil=True)
+def join(x, out):
+    """Write the rows of ``x`` side by side."""
+    count, n = _u(x.shape[0]), _u(x.shape[1])
+    source = x.reshape(-1)
+    columns, length = count // _u(8) * _u(8), n // _u(8) * _u(8)
+    for first in range(_u(0), n, _u(_run)):
+        last = min(n, first + _u(_run))
+        for k in range(_u(0), columns, _u(8)):
+            for i in range(first, min(last, length), _u(8)):
+                lanes.transpose(source, k * n + i, n, out, i * count + k, count)
+            for i in range(length, last):
+                for r in range(k, k + _u(8)):
+                    out[i * count + r] = source[r * n + i]
+        for k in range(columns, count):
+            for i in range(first, last):
+                out[i * count + k] = source[k * n + i]
+
+
+@numba.njit(cache=True, nogil=True)
+def part(x, out):
+    """Write vectors that lie side by side to the rows of ``out``."""
+    count, n = _u(out.shape[0]), _u(out.shape[1])
+    target = out.reshape(-1)
+    columns, length = count // _u(8) * _u(8), n // _u(8) * _u(8)
+    for first in range(_u(0), n, _u(_run)):
+        last = min(n, first + _u(_run))
+        for k in range(_u(0), columns, _u(8)):
+            for i in range(first, min(last, length), _u(8)):
+                lanes.transpose(x, i * count + k, count, target, k * n + i, n)
+            for i in range(length, last):
+                for r in range(k, k + _u(8)):
+                    target[r * n + i] = x[i * count + r]
+        for k in range(columns, count):
+            for i in range(first, last):
+                target[k * n + i] = x[i * count + k]
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _product(indptr, indices, data, x, count, row, out, at):
+    """Write a row of the product with all vectors."""
+    start, end = _u(indptr[row]), _u(indptr[row + _u(1)])
+    k = _u(0)
+    while k + _u(8) <= count:
+        lanes.product8(data, indices, start, end, x, count, k, out, at + k)
+        k += _u(8)
+    if k + _u(4) <= count:
+        lanes.product4(data, indices, start, end, x, count, k, out, at + k)
+        k += _u(4)
+    if k + _u(2) <= count:
+        lanes.product2(data, indices, start, end, x, count, k, out, at + k)
+        k += _u(2)
+    if k < count:
+        lanes.product1(data, indices, start, end, x, count, k, out, at + k)
+
+
+@numba.njit(cache=True, nogil=True)
+def times(indptr, indices, data, x, count, out):
+    """Write the product of a CSR matrix with vectors side by side."""
+    for row in range(_u(0), _u(indptr.size - 1)):
+        _product(indptr, indices, data, x, count, row, out, row * count)
+
+
+@numba.njit(cache=True, nogil=True)
+def times_rows(indptr, indices, data, x, count, out):
+    """Write the product of a CSR matrix with vectors side by side to the rows of ``out``."""
+    m = _u(indptr.size - 1)
+    target = out.reshape(-1)
+    some = np.empty(_u(_run) * count, out.dtype)
+    columns = count // _u(8) * _u(8)
+    for first in range(_u(0), m, _u(_run)):
+        last = min(m, first + _u(_run))
+        for row in range(first, last):
+            _product(indptr, indices, data, x, count, row, some, (row - first) * count)
+        whole = first + (last - first) // _u(8) * _u(8)
+        for k in range(_u(0), columns, _u(8)):
+            for row in range(first, whole, _u(8)):
+                lanes.transpose(some, (row - first) * count + k, count, target, k * m + row, m)
+            for row in range(whole, last):
+                for r in range(k, k + _u(8)):
+                    target[r * m + row] = some[(row - first) * count + r]
+        for k in range(columns, count):
+            for row in range(first, last):
+                target[k * m + row] = some[(row - first) * count + k]
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _solved(p, i, x, row, y, count, first, scale, factor, before):
+    """Write a row of the solution of a triangular system for all vectors, the entry beside the diagonal apart."""
+    start, end, at, beside = _u(p[row]), _u(p[row + _u(1)]), row * count, before * count
+    k = _u(0)
+    while k + _u(8) <= count:
+        lanes.solved8(x, i, start, end, y, count, k, at + k, first, scale, factor, beside + k)
+        k += _u(8)
+    if k + _u(4) <= count:
+        lanes.solved4(x, i, start, end, y, count, k, at + k, first, scale, factor, beside + k)
+        k += _u(4)
+    if k + _u(2) <= count:
+        lanes.solved2(x, i, start, end, y, count, k, at + k, first, scale, factor, beside + k)
+        k += _u(2)
+    if k < count:
+        lanes.solved1(x, i, start, end, y, count, k, at + k, first, scale, factor, beside + k)
+
+
+@numba.njit(cache=True, nogil=True)
+def two_sweeps(lp, li, lx, lb, up, ui, ux, ub, s1, s2, s3, v, count, out):
+    """Do what `precond.math.incomplete_kernels.two_sweeps` does, for vectors side by side."""
+    n, one = _u(s2.size), out.dtype.type(1)
+    for k in range(count):
+        out[k] = s1[0] * v[k] if s1.size else v[k]
+    for row in range(_u(1), n):
+        _solved(lp, li, lx, row, out, count, v, s1[row] if s1.size else one, lb[row], row - _u(1))
+    for k in range((n - _u(1)) * count, n * count):
+        out[k] *= s2[n - _u(1)]
+    for back in range(_u(2), n + _u(1)):
+        row = n - back
+        _solved(up, ui, ux, row, out, count, out, s2[row], ub[row], row + _u(1))
+    if s3.size:
+        for row in range(n):
+            for k in range(row * count, (row + _u(1)) * count):
+                out[k] *= s3[row]
+
+
+@numba.njit(cache=True, nogil=True, fastmath=_loose)
+def dots(x, y, out):
+    """Write the inner products of vectors side by side."""
+    count = out.size
+    step = max(1, _tile // count) * count
+    totals = np.zeros(step)
+    for first in range(0, x.size, step):
+        a, b = x[first : first + step], y[first : first + step]
+        for q in range(a.size):
+            totals[q] += a[q] * b[q]
+    _folded(totals, out)
+
+
+@numba.njit(cache=True, nogil=True, fastmath=_loose)
+def advance(x, r, p, q, alpha, norms):
+    """Add ``alpha p`` to ``x`` and take ``alpha q`` from ``r``; write the norms of ``r``."""
+    count = alpha.size
+    step = max(1, _tile // count) * count
+    totals, factors = np.zeros(step), np.empty(step, x.dtype)
+    for q_ in range(step):
+        factors[q_] = alpha[q_ % count]
+    for first in range(0, x.size, step):
+        last = first + step
+        to, rest, along, image = x[first:last], r[first:last], p[first:last], q[first:last]
+        for t in range(to.size):
+            to[t] += factors[t] * along[t]
+        for t in range(to.size):
+            left = rest[t] - factors[t] * image[t]
+            rest[t] = left
+            totals[t] += left * left
+    _folded(totals, norms)
+    for k in range(count):
+        norms[k] = np.sqrt(norms[k])
+
+
+@numba.njit(cache=True, nogil=True, fastmath=_loose)
+def turn(p, z, beta):
+    """Replace ``p`` by ``z + beta p``."""
+    count = beta.size
+    step = max(1, _tile // count) * count
+    factors = np.empty(step, p.dtype)
+    for t in range(step):
+        factors[t] = beta[t % count]
+    for first in range(0, p.size, step):
+        along, vector = p[first : first + step], z[first : first + step]
+        for t in range(along.size):
+            along[t] = vector[t] + factors[t] * along[t]
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _folded(totals, out):
+    """Add up the numbers that belong to the same vector."""
+    out[:] = 0
+    for t in range(totals.size):
+        out[t % out.size] += totals[t]
