@@ -89,6 +89,50 @@ def transpose(typing, x, at, stride, out, to, step):  # noqa: ARG001
     return types.void(x, _place, _place, out, _place, _place), code
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def add_block(typing, x, at, stride, step, y, first, after, steps, out, to, apart):  # noqa: ARG001
+    """Add ``sum_t x[at + r stride + t step] y[first + t after:]``, over ``t < steps``, to ``out[to + r apart:]``.
+
+    For ``r`` from 0 to 7, 8 numbers each: a block of a matrix product that stays in registers.
+    """
+
+    def code(context, builder, signature, arguments):
+        x, at, stride, step, y, first, after, steps, out, to, apart = _bare(context, builder, signature, arguments)
+        kind, size = _lanes(context, signature.args[0], WIDEST)
+
+        def place(start: Any, k: int, apart: Any) -> Any:
+            return builder.add(start, builder.mul(apart, ir.Constant(_index, k)))
+
+        targets = [_vector(builder, out, place(to, r, apart), kind) for r in range(WIDEST)]
+        begin = [builder.load(target, align=size) for target in targets]
+        entry = builder.block
+        loop, done = builder.append_basic_block("steps"), builder.append_basic_block("done")
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        t, here, there = (builder.phi(_index) for _ in range(3))
+        totals = [builder.phi(kind) for _ in range(WIDEST)]
+        vector = builder.load(_vector(builder, y, there, kind), align=size)
+        numbers = [builder.load(builder.gep(x, [place(here, r, stride)])) for r in range(WIDEST)]
+        more = [
+            builder.fadd(total, builder.fmul(_spread(builder, number, kind), vector, flags=_loose), flags=_loose)
+            for total, number in zip(totals, numbers, strict=True)
+        ]
+        following = builder.add(t, ir.Constant(_index, 1))
+        later = [following, builder.add(here, step), builder.add(there, after), *more]
+        starts = [ir.Constant(_index, 0), at, first, *begin]
+        for phi, start, moved in zip((t, here, there, *totals), starts, later, strict=True):
+            phi.add_incoming(start, entry)
+            phi.add_incoming(moved, loop)
+        builder.cbranch(builder.icmp_unsigned("<", following, steps), loop, done)
+        builder.position_at_end(done)
+        for target, total in zip(targets, more, strict=True):
+            builder.store(total, target, align=size)
+        return context.get_dummy_value()
+
+    places = (_place, _place, _place, y, _place, _place, _place, out, _place, _place)
+    return types.void(x, *places), code
+
+
 product8, product4, product2, product1 = (_product(width) for width in (8, 4, 2, 1))
 """``(data, indices, start, end, x, count, lane, out, at)``: write ``sum_t data[t] x[indices[t] count + lane:]``, over
 ``start <= t < end``, to ``out[at:]``, as many numbers as the name says."""

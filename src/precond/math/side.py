@@ -108,3 +108,15 @@ def advance(x: Array, r: Array, p: Array, q: Array, alpha: Array) -> Array:
 def turn(p: Array, z: Array, beta: Array) -> None:
     """Replace ``p`` by ``z + beta p``."""
     _kernels().turn(flat(p), flat(z), beta)
+
+
+def gram(x: Array, y: Array) -> Array:
+    """Return ``x y^T``, the inner products of vectors; shapes ``[h, n], [w, n] -> [h, w]``."""
+    out = np.zeros((len(x), len(y)), x.dtype)
+    _kernels().gram(flat(x), flat(y), out)
+    return out
+
+
+def combine(x: Array, factors: Array, out: Array) -> None:
+    """Add ``factors^T x`` to ``out``; shapes ``[h, n], [h, w], [w, n]``."""
+    _kernels().combine(flat(x), np.ascontiguousarray(factors), flat(out))

@@ -194,3 +194,37 @@ def _folded(totals, out):
     out[:] = 0
     for t in range(totals.size):
         out[t % out.size] += totals[t]
+
+
+@numba.njit(cache=True, nogil=True)
+def gram(x, y, out):
+    """Add the inner products of vectors side by side to ``out``, a row for each vector of ``x``."""
+    wide, high = _u(out.shape[1]), _u(out.shape[0])
+    n, total = _u(x.size) // high, out.reshape(-1)
+    columns, rows = wide // _u(8) * _u(8), high // _u(8) * _u(8)
+    for first in range(_u(0), n, _u(_run)):
+        last = min(n, first + _u(_run))
+        for a in range(_u(0), rows, _u(8)):
+            for b in range(_u(0), columns, _u(8)):
+                lanes.add_block(
+                    x, first * high + a, _u(1), high, y, first * wide + b, wide, last - first, total, a * wide + b, wide
+                )
+        for a in range(high):
+            for b in range(_u(0) if a >= rows else columns, wide):
+                for i in range(first, last):
+                    total[a * wide + b] += x[i * high + a] * y[i * wide + b]
+
+
+@numba.njit(cache=True, nogil=True)
+def combine(x, factors, out):
+    """Add combinations of vectors side by side to others; ``factors`` has a row for each of the former."""
+    high, wide = _u(factors.shape[0]), _u(factors.shape[1])
+    n, flat = _u(out.size) // wide, factors.reshape(-1)
+    columns, length = wide // _u(8) * _u(8), n // _u(8) * _u(8)
+    for i in range(_u(0), length, _u(8)):
+        for b in range(_u(0), columns, _u(8)):
+            lanes.add_block(x, i * high, high, _u(1), flat, b, wide, high, out, i * wide + b, wide)
+    for i in range(n):
+        for b in range(_u(0) if i >= length else columns, wide):
+            for a in range(high):
+                out[i * wide + b] += x[i * high + a] * flat[a * wide + b]
