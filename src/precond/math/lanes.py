@@ -24,16 +24,16 @@ _loose = ("contract", "nsz")
 
 def _product(width: int) -> Any:
     @intrinsic  # type: ignore[untyped-decorator]
-    def product(typing, data, indices, start, end, x, count, lane, out, at):  # noqa: ARG001
+    def product(typing, data, indices, start, end, x, mask, count, lane, out, at):  # noqa: ARG001
         def code(context, builder, signature, arguments):
-            data, indices, start, end, x, count, lane, out, at = _bare(context, builder, signature, arguments)
+            data, indices, start, end, x, mask, count, lane, out, at = _bare(context, builder, signature, arguments)
             kind, size = _lanes(context, signature.args[4], width)
             begin = ir.Constant(kind, [0.0] * width)
-            total = _row(builder, (data, indices, start, end), (x, count, lane), begin, builder.fadd, size)
+            total = _row(builder, (data, indices, start, end), (x, mask, count, lane), begin, builder.fadd, size)
             builder.store(total, _vector(builder, out, at, kind), align=size)
             return context.get_dummy_value()
 
-        return types.void(data, indices, _place, _place, x, _place, _place, out, _place), code
+        return types.void(data, indices, _place, _place, x, _place, _place, _place, out, _place), code
 
     return product
 
@@ -52,7 +52,8 @@ def _solved(width: int) -> Any:
                 return builder.fmul(_spread(builder, number, kind), vector, flags=_loose)
 
             begin = builder.fsub(scaled(scale, first, at), scaled(factor, x, beside), flags=_loose)
-            total = _row(builder, (data, indices, start, end), (x, count, lane), begin, builder.fsub, size)
+            vectors = x, ir.Constant(_index, -1), count, lane
+            total = _row(builder, (data, indices, start, end), vectors, begin, builder.fsub, size)
             builder.store(total, _vector(builder, x, at, kind), align=size)
             return context.get_dummy_value()
 
@@ -134,8 +135,8 @@ def add_block(typing, x, at, stride, step, y, first, after, steps, out, to, apar
 
 
 product8, product4, product2, product1 = (_product(width) for width in (8, 4, 2, 1))
-"""``(data, indices, start, end, x, count, lane, out, at)``: write ``sum_t data[t] x[indices[t] count + lane:]``, over
-``start <= t < end``, to ``out[at:]``, as many numbers as the name says."""
+"""``(data, indices, start, end, x, mask, count, lane, out, at)``: write ``sum_t data[t] x[(indices[t] & mask) count +
+lane:]``, over ``start <= t < end``, to ``out[at:]``, as many numbers as the name says."""
 
 solved8, solved4, solved2, solved1 = (_solved(width) for width in (8, 4, 2, 1))
 """``(data, indices, start, end, x, count, lane, at, first, scale, factor, beside)``: write ``scale first[at:] - factor
@@ -147,7 +148,7 @@ def _row(
 ) -> Any:
     """Add the entries of a row, each times a vector, to ``begin``; returns the sum."""
     data, indices, start, end = entries
-    x, count, lane = vectors
+    x, mask, count, lane = vectors
     entry = builder.block
     loop, done = builder.append_basic_block("entries"), builder.append_basic_block("done")
     builder.cbranch(builder.icmp_unsigned("<", start, end), loop, done)
@@ -156,7 +157,7 @@ def _row(
     column = builder.load(builder.gep(indices, [t]))
     if column.type.width < _index.width:
         column = builder.zext(column, _index)
-    place = builder.add(builder.mul(column, count), lane)
+    place = builder.add(builder.mul(builder.and_(column, mask), count), lane)
     number = _spread(builder, builder.load(builder.gep(data, [t])), begin.type)
     vector = builder.load(_vector(builder, x, place, begin.type), align=size)
     more = add(total, builder.fmul(number, vector, flags=_loose), flags=_loose)

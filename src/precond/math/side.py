@@ -65,14 +65,13 @@ def empty(count: int, n: int, dtype: Any) -> Array:
 def times(parts: tuple[Array, Array, Array], x: Array) -> Array:
     """Return the product of a CSR matrix with each vector, ``[count, n] -> [count, m]``, in the order of ``x``."""
     indptr, indices, data = parts
-    beside = is_side(x)
     m, count = indptr.size - 1, len(x)
-    if beside:
+    if is_side(x):
         out = empty(count, m, data.dtype)
         _kernels().times(indptr, indices, data, flat(x), np.uint64(count), flat(out))
         return out
     out = np.empty((count, m), data.dtype)
-    _kernels().times_rows(indptr, indices, data, flat(joined(x)), np.uint64(count), out)
+    _kernels().times_rows(indptr, indices, data, np.ascontiguousarray(x), out)
     return out
 
 

@@ -16,23 +16,31 @@ _run = 64  # entries of a vector that are copied at a time, so that whole pages 
 _loose = {"reassoc", "contract", "nsz"}
 
 
+_all = _u(2**64 - 1)  # a mask that changes nothing
+
+
 @numba.njit(cache=True, nogil=True)
 def join(x, out):
     """Write the rows of ``x`` side by side."""
-    count, n = _u(x.shape[0]), _u(x.shape[1])
-    source = x.reshape(-1)
+    n = _u(x.shape[1])
+    _join(x.reshape(-1), _u(x.shape[0]), n, _u(0), n, out, _all)
+
+
+@numba.njit(cache=True, nogil=True)
+def _join(x, count, n, begin, end, out, mask):
+    """Write some entries of rows side by side, entry ``i`` to place ``i & mask``; ``begin`` is a multiple of 8."""
     columns, length = count // _u(8) * _u(8), n // _u(8) * _u(8)
-    for first in range(_u(0), n, _u(_run)):
-        last = min(n, first + _u(_run))
+    for first in range(begin, end, _u(_run)):
+        last = min(end, first + _u(_run))
         for k in range(_u(0), columns, _u(8)):
             for i in range(first, min(last, length), _u(8)):
-                lanes.transpose(source, k * n + i, n, out, i * count + k, count)
-            for i in range(length, last):
+                lanes.transpose(x, k * n + i, n, out, (i & mask) * count + k, count)
+            for i in range(max(first, length), last):
                 for r in range(k, k + _u(8)):
-                    out[i * count + r] = source[r * n + i]
+                    out[(i & mask) * count + r] = x[r * n + i]
         for k in range(columns, count):
             for i in range(first, last):
-                out[i * count + k] = source[k * n + i]
+                out[(i & mask) * count + k] = x[k * n + i]
 
 
 @numba.njit(cache=True, nogil=True)
@@ -55,41 +63,54 @@ def part(x, out):
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
-def _product(indptr, indices, data, x, count, row, out, at):
+def _product(indptr, indices, data, x, mask, count, row, out, at):
     """Write a row of the product with all vectors."""
     start, end = _u(indptr[row]), _u(indptr[row + _u(1)])
     k = _u(0)
     while k + _u(8) <= count:
-        lanes.product8(data, indices, start, end, x, count, k, out, at + k)
+        lanes.product8(data, indices, start, end, x, mask, count, k, out, at + k)
         k += _u(8)
     if k + _u(4) <= count:
-        lanes.product4(data, indices, start, end, x, count, k, out, at + k)
+        lanes.product4(data, indices, start, end, x, mask, count, k, out, at + k)
         k += _u(4)
     if k + _u(2) <= count:
-        lanes.product2(data, indices, start, end, x, count, k, out, at + k)
+        lanes.product2(data, indices, start, end, x, mask, count, k, out, at + k)
         k += _u(2)
     if k < count:
-        lanes.product1(data, indices, start, end, x, count, k, out, at + k)
+        lanes.product1(data, indices, start, end, x, mask, count, k, out, at + k)
 
 
 @numba.njit(cache=True, nogil=True)
 def times(indptr, indices, data, x, count, out):
     """Write the product of a CSR matrix with vectors side by side."""
     for row in range(_u(0), _u(indptr.size - 1)):
-        _product(indptr, indices, data, x, count, row, out, row * count)
+        _product(indptr, indices, data, x, _all, count, row, out, row * count)
 
 
 @numba.njit(cache=True, nogil=True)
-def times_rows(indptr, indices, data, x, count, out):
-    """Write the product of a CSR matrix with vectors side by side to the rows of ``out``."""
-    m = _u(indptr.size - 1)
-    target = out.reshape(-1)
-    some = np.empty(_u(_run) * count, out.dtype)
+def times_rows(indptr, indices, data, x, out):
+    """Write the product of a CSR matrix with the rows of ``x`` to the rows of ``out``.
+
+    Entries are laid side by side shortly before they are needed, in a ring that stays in the cache where the band of
+    the matrix is narrow.
+    """
+    count, n, m = _u(x.shape[0]), _u(x.shape[1]), _u(out.shape[1])
+    source, target = x.reshape(-1), out.reshape(-1)
+    size = _ring(indptr, indices, m, n)
+    ring, mask = np.empty(size * count, out.dtype), size - _u(1)
+    some, ready = np.empty(_u(_run) * count, out.dtype), _u(0)
     columns = count // _u(8) * _u(8)
     for first in range(_u(0), m, _u(_run)):
         last = min(m, first + _u(_run))
+        need = ready
+        for t in range(_u(indptr[first]), _u(indptr[last])):
+            need = max(need, _u(indices[t]) + _u(1))
+        if need > ready:
+            need = min(n, (need + _u(_run - 1)) // _u(_run) * _u(_run))
+            _join(source, count, n, ready, need, ring, mask)
+            ready = need
         for row in range(first, last):
-            _product(indptr, indices, data, x, count, row, some, (row - first) * count)
+            _product(indptr, indices, data, ring, mask, count, row, some, (row - first) * count)
         whole = first + (last - first) // _u(8) * _u(8)
         for k in range(_u(0), columns, _u(8)):
             for row in range(first, whole, _u(8)):
@@ -100,6 +121,19 @@ def times_rows(indptr, indices, data, x, count, out):
         for k in range(columns, count):
             for row in range(first, last):
                 target[k * m + row] = some[(row - first) * count + k]
+
+
+@numba.njit(cache=True, nogil=True)
+def _ring(indptr, indices, m, n):
+    """Return a power of two: entries that a ring must hold so that none is overwritten before its last use."""
+    size, ready = _u(_run), _u(0)
+    for first in range(_u(0), m, _u(_run)):
+        least = n
+        for t in range(_u(indptr[first]), _u(indptr[min(m, first + _u(_run))])):
+            least, ready = min(least, _u(indices[t])), max(ready, _u(indices[t]) + _u(1))
+        while least < n and least + size < ready + _u(_run):
+            size *= _u(2)
+    return size
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
