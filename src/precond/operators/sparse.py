@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -85,6 +86,10 @@ class SparseOperator(Operator):
         if self._adjoint is None:
             self._adjoint = self.matrix.T if not self.dtype.is_complex else self.matrix.conj().T
         return _product(self._adjoint, y)
+
+    def compiled(self) -> tuple[Any, ...] | None:
+        """Return the arrays of the matrix, where it is on the CPU."""
+        return self._parts if self.device.type == "cpu" else None
 
     def sketched(self, embedding: Embedding) -> Tensor:
         """Return ``S A``, shape ``[size, n]``, by a sparse product where the sketch is sparse."""

@@ -39,6 +39,12 @@ class TrianglesState:
         swept = two_sweeps(self.lower, self.upper, self.scales, settled(v).numpy(force=True))
         return torch.from_numpy(swept) if v.device.type == "cpu" else torch.from_numpy(swept).to(v.device)
 
+    def compiled(self) -> tuple[Array, ...]:
+        """Return the arrays of `apply`, none while it is the identity."""
+        if self.lower is None or self.upper is None or self.scales is None:
+            return ()
+        return (*self.lower, *self.upper, *self.scales)
+
     def apply_adjoint(self, v: Tensor) -> Tensor:
         """Return ``S1^H (I + L^H)^-1 S2^H (I + U^H)^-1 S3^H v``; the adjoints are formed once for each pair."""
         if self.lower is None or self.upper is None or self.scales is None:

@@ -12,7 +12,7 @@ import scipy.sparse.linalg
 import torch
 from torch import Tensor
 
-from precond.core import Map
+from precond.core import Kernel, Map
 from precond.math.sparse import rows_times_csr, unsigned
 from precond.operators import FunctionOperator
 
@@ -26,12 +26,14 @@ class System:
         precondition: The preconditioner ``M``.
         b: Right-hand side, shape ``[1, n]``.
         x0: Starting point, shape ``[1, n]``.
+        kernel: The same as compiled loops take it, for a sparse matrix.
     """
 
     operator: FunctionOperator
     precondition: Map
     b: Tensor
     x0: Tensor
+    kernel: Kernel | None
 
     @property
     def n(self) -> int:
@@ -84,13 +86,16 @@ def read_system(A: Any, b: Any, x0: Any, M: Any, shift: float = 0.0) -> System:
         raise ValueError(f"shapes of A {linear.shape} and x0 {start.shape} are incompatible")
 
     product = rowwise(linear.matvec, dtype)
+    kernel = None
     if scipy.sparse.issparse(A) and A.dtype == dtype:
         parts = unsigned(A if A.format == "csr" else scipy.sparse.csr_array(A))
         product = lambda v: torch.from_numpy(rows_times_csr(parts, v.numpy()))  # noqa: E731
+        if not shift:
+            kernel = Kernel(parts, () if psolve is None else None, lambda products, applications: None, psolve)
     matvec = product if not shift else lambda v: product(v) - shift * v
     operator = FunctionOperator(matvec, (rows, rows), dtype=torch.from_numpy(right).dtype)
     precondition = same if psolve is None else rowwise(psolve, dtype)
-    return System(operator, precondition, torch.from_numpy(right)[None], torch.from_numpy(start.ravel())[None])
+    return System(operator, precondition, torch.from_numpy(right)[None], torch.from_numpy(start.ravel())[None], kernel)
 
 
 def same(v: Tensor) -> Tensor:

@@ -224,6 +224,7 @@ def solved(
         return drive(
             iteration, operator, b, precondition, system.x0,
             claims=claims, certify=certify, max_iterations=maxiter, callback=callback,
+            kernel=None if left else system.kernel, bound=None if left else bound,
         )  # fmt: skip
 
 
