@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -242,7 +243,7 @@ class Slab:
     def usable(self, gradient: Tensor, members: Sequence[int]) -> tuple[list[int], Tensor]:
         """Return those of ``members`` whose gradient is finite in every entry, and theirs alone, stacked."""
         sums = gradient.flatten(1).sum(1)
-        if not bool(torch.isfinite(sums).all()):
+        if not all(map(math.isfinite, sums.tolist())):
             finite = torch.isfinite(gradient.flatten(1)).all(1).tolist()
             keep = [position for position, ok in enumerate(finite) if ok]
             if len(keep) < len(members):
