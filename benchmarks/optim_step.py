@@ -3,9 +3,9 @@
 Gradients are made beforehand, a few random sets that take turns, so that the step alone is timed. Every optimizer works
 on its own copy of the parameters; all take their steps in turn in one process, so that what disturbs one disturbs
 all. A step is averaged over the refresh interval. Printed: the ratio to `torch.optim.AdamW(fused=True)` in the same
-round, median and lowest to highest of the rounds; the worst step of a round over its median one, and the first step over
-the worst one of a round, both the median of the rounds, since other processes slow single steps. With one thread the
-thread's own time is read, else wall time.
+round, median and lowest to highest of the rounds; the worst step of a round over its median one, and the first step
+over the worst one of a round, both the median of the rounds, since other processes slow single steps. With one thread
+the thread's own time is read, else wall time.
 
     python benchmarks/optim_step.py                         print the table
     python benchmarks/optim_step.py --only SOAP,fused       rows whose name holds one of these, and fused AdamW

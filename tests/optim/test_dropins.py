@@ -15,6 +15,7 @@ from precond.core import BadInputError
 from precond.optim import (
     ASGO,
     DASGO,
+    KLSOAP,
     LANTON,
     MARS,
     MARSM,
@@ -55,6 +56,7 @@ NAMES = {
     DASGO: "dasgo",
     DistributedShampoo: "distributed-shampoo",
     KLShampoo: "kl-shampoo",
+    KLSOAP: "kl-soap",
     LANTON: "lanton",
     MARS: "mars-adamw",
     MARSM: "mars-m",

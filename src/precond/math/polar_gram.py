@@ -75,7 +75,9 @@ def operations(rows: int, columns: int, quintics: Sequence[Quintic], dtype: torc
     short, long = min(rows, columns), max(rows, columns)
     steps, fresh = len(quintics), len(restarts(quintics, dtype))
     ordinary = steps * (2 * short**2 * long + short**3)
-    runs = fresh + 1  # each forms one Gram matrix, multiplies X once, and extends neither R at its end nor Q at its start
+    runs = (
+        fresh + 1
+    )  # each forms one Gram matrix, multiplies X once, and extends neither R at its end nor Q at its start
     return ordinary, runs * 2 * short**2 * long + (4 * steps - 3 * runs) * short**3
 
 

@@ -87,9 +87,10 @@ def compiled(core: Core, method: Method, device: torch.device, backend: str) -> 
     """Return a core whose stages are compiled for one slab, at its first step.
 
     A preconditioner that no compiler can follow (`Traits.traceable`) leaves its core as it is, since torch would cut it
-    into a graph for each piece. Learning rates, decay and cadence are no part of them, so that they may change. Statistics that absorb some
-    gradients alone (`Cadence.statistics`) make another graph of each choice, so that stage then stays as it is. When
-    some gradients of the slab are missing, the driver takes the plain core, whose work has no fixed shapes.
+    into a graph for each piece. Learning rates, decay and cadence are no part of the stages, so that they may change.
+    Statistics that absorb some gradients alone (`Cadence.statistics`) make another graph of each choice, so that stage
+    then stays as it is. When some gradients of the slab are missing, the driver takes the plain core, whose work has no
+    fixed shapes.
 
     Args:
         core: The plain core.
