@@ -270,6 +270,7 @@ class Optimizer(torch.optim.Optimizer):
     def state_bytes(self) -> int:
         """Return the bytes that the optimizer's state takes now."""
         tensors = [tensor for slab in self._slabs for _, tensor in named_tensors(slab.state)]
+        tensors += [tensor for slab in self._slabs for tensor in slab.notes]
         tensors += [tensor for param, state in self.state.items() for tensor in remembered(param, state).values()]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 

@@ -105,6 +105,9 @@ class Slab:
         like: A tensor shaped as what is worked on of each parameter; the first parameter unless given.
         kin: The parameters whose steps drive the schedule of refreshes, wherever they are computed; these unless given.
         backend: What compiles the work between refreshes; ``None`` for nothing.
+
+    Attributes:
+        notes: Tensors that parameters' saved states hold beside what is stacked.
     """
 
     def __init__(
@@ -130,6 +133,7 @@ class Slab:
         self.state.phase.copy_(torch.tensor(offsets))
         self.offsets = list(offsets)
         self.steps = [0] * len(params)
+        self.notes: list[Tensor] = []
         self.clock = 0
         self._backend = backend
         self.follow(method)
