@@ -11,7 +11,7 @@ from precond.core import Distributor
 from precond.math.root_methods import CoupledQuintics
 from precond.optim.optimizer import Optimizer
 from precond.recipes import distributed, kronecker, one_sided
-from precond.recipes.arguments import BETAS, EPS, MOMENTUM, adjustable, rate_ratio
+from precond.recipes.arguments import BETAS, EPS, MOMENTUM, adjustable, checked_betas, rate_ratio
 from precond.recipes.grafts import Grafting
 from precond.recipes.routes import NOT_HIDDEN
 from precond.recipes.states import State
@@ -254,7 +254,7 @@ class DistributedShampoo(Optimizer):
         distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
-        b1, b2 = betas
+        b1, b2 = checked_betas(betas, 2, sums=True)
         method = adjustable(distributed.distributed_shampoo, BETAS, state=state,
             b1=b1, b2=b2, b3=beta3, eps=epsilon, graft=grafting, graft_b2=grafting_beta2, graft_eps=grafting_epsilon,
             every=precondition_frequency, start=start_preconditioning_step, block=max_preconditioner_dim,
