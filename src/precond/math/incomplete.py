@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
+from precond.math import side
+
 Array = np.ndarray[Any, Any]
 Triangle = tuple[Array, Array, Array]
 """Row pointers, columns and values of a strictly triangular CSR matrix."""
@@ -194,11 +196,13 @@ def two_sweeps(lower: Sweep, upper: Sweep, scales: tuple[Array, Array, Array], v
         lower: The strictly lower triangular ``L``.
         upper: The strictly upper triangular ``U``.
         scales: The diagonals ``S1, S2, S3``, each of length ``n``; empty ones stand for ones in ``S1`` and ``S3``.
-        v: Shape ``[batch, n]``, rows contiguous.
+        v: Shape ``[batch, n]``, rows contiguous or side by side.
 
     Returns:
-        ``S3 (I + U)^-1 S2 (I + L)^-1 S1 v``.
+        ``S3 (I + U)^-1 S2 (I + L)^-1 S1 v``, in the same order.
     """
+    if side.worthwhile(scales[1], v):
+        return side.two_sweeps((*lower, *upper, *scales), v)
     out = np.empty_like(v, order="C")
     _kernels().two_sweeps(*lower, *upper, *scales, v, out)
     return out

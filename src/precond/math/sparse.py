@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
+from precond.math import side
+
 Array = np.ndarray[Any, Any]
 
 
@@ -37,12 +39,14 @@ def rows_times_csr(parts: tuple[Array, Array, Array], x: Array) -> Array:
 
     Args:
         parts: Row pointers, columns and values, as `unsigned` returns them.
-        x: Vectors, shape ``[batch, n]``.
+        x: Vectors, shape ``[batch, n]``, as rows or side by side.
 
     Returns:
-        The products, shape ``[batch, m]``.
+        The products, shape ``[batch, m]``, in the same order.
     """
     indptr, indices, data = parts
+    if side.worthwhile(data, x):
+        return side.times(parts, x)
     dtype = data.dtype if data.dtype == x.dtype else np.result_type(data, x)
     out = np.empty((x.shape[0], indptr.size - 1), dtype)
     _kernels().rows_times_csr(indptr, indices, data, x, out)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 from torch import Tensor
 
@@ -32,6 +32,7 @@ class IC0(Preconditioner[TrianglesState]):
 
     needs: ClassVar[Need] = Need.OPERATOR | Need.ENTRIES
     scope: ClassVar[Scope] = Scope.GLOBAL
+    side_by_side: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the shift."""
@@ -67,6 +68,10 @@ class IC0(Preconditioner[TrianglesState]):
             return (indptr, indices, values), failed
 
         return factor_with_shifts(state, factor, scale, self.first_shift, "ic0")
+
+    def compiled(self, state: TrianglesState) -> tuple[Any, ...]:
+        """Return the arrays of both sweeps."""
+        return state.compiled()
 
     def apply(self, state: TrianglesState, v: Tensor, *, shift: float = 0.0) -> Tensor:
         """Solve with ``L``, then with ``L^H``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import scipy.sparse
 from torch import Tensor
@@ -38,6 +38,7 @@ class ICT(Preconditioner[TrianglesState]):
 
     needs: ClassVar[Need] = Need.OPERATOR | Need.ENTRIES
     scope: ClassVar[Scope] = Scope.GLOBAL
+    side_by_side: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -77,6 +78,10 @@ class ICT(Preconditioner[TrianglesState]):
             return threshold_cholesky(scaled, shift, self.smallest_pivot, self.drop, self.fill)
 
         return factor_with_shifts(state, factor, scale, self.first_shift, "ict")
+
+    def compiled(self, state: TrianglesState) -> tuple[Any, ...]:
+        """Return the arrays of both sweeps."""
+        return state.compiled()
 
     def apply(self, state: TrianglesState, v: Tensor, *, shift: float = 0.0) -> Tensor:
         """Solve with ``L``, then with ``L^H``."""

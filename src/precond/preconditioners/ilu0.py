@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 import scipy.sparse
@@ -40,6 +40,7 @@ class ILU0(Preconditioner[TrianglesState]):
 
     needs: ClassVar[Need] = Need.OPERATOR | Need.ENTRIES
     scope: ClassVar[Scope] = Scope.GLOBAL
+    side_by_side: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the shift."""
@@ -91,6 +92,10 @@ class ILU0(Preconditioner[TrianglesState]):
         state.shift = shift
         detail = f"ilu0: the diagonal was shifted by {shift:g} times the largest entry of each row" if shift else ""
         return Health(detail=detail)
+
+    def compiled(self, state: TrianglesState) -> tuple[Any, ...]:
+        """Return the arrays of both sweeps."""
+        return state.compiled()
 
     def apply(self, state: TrianglesState, v: Tensor, *, shift: float = 0.0) -> Tensor:
         """Solve with ``L``, then with ``U``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 from torch import Tensor
 
@@ -32,6 +32,7 @@ class SSOR(Preconditioner[TrianglesState]):
 
     needs: ClassVar[Need] = Need.OPERATOR | Need.ENTRIES
     scope: ClassVar[Scope] = Scope.GLOBAL
+    side_by_side: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the relaxation."""
@@ -58,6 +59,10 @@ class SSOR(Preconditioner[TrianglesState]):
             return Health()
         state.lower, state.upper, state.scales, zeros = relaxation(matrix, self.omega)
         return Health(detail=f"ssor: {zeros} zeros on the diagonal were replaced by one" if zeros else "")
+
+    def compiled(self, state: TrianglesState) -> tuple[Any, ...]:
+        """Return the arrays of both sweeps."""
+        return state.compiled()
 
     def apply(self, state: TrianglesState, v: Tensor, *, shift: float = 0.0) -> Tensor:
         """Sweep forth and back."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from precond.core import Evidence, IncompatibleError, Operator
 from precond.math.incomplete import Array, Sweep, adjoint_sweep, arrays, sweep, two_sweeps
+from precond.math.vectors import settled
 
 
 @dataclasses.dataclass
@@ -35,8 +36,14 @@ class TrianglesState:
         """Sweep forth and back over each row of ``v``; vectors elsewhere than on the CPU go there and come back."""
         if self.lower is None or self.upper is None or self.scales is None:
             return v
-        swept = two_sweeps(self.lower, self.upper, self.scales, v.contiguous().numpy(force=True))
+        swept = two_sweeps(self.lower, self.upper, self.scales, settled(v).numpy(force=True))
         return torch.from_numpy(swept) if v.device.type == "cpu" else torch.from_numpy(swept).to(v.device)
+
+    def compiled(self) -> tuple[Array, ...]:
+        """Return the arrays of `apply`, none while it is the identity."""
+        if self.lower is None or self.upper is None or self.scales is None:
+            return ()
+        return (*self.lower, *self.upper, *self.scales)
 
     def apply_adjoint(self, v: Tensor) -> Tensor:
         """Return ``S1^H (I + L^H)^-1 S2^H (I + U^H)^-1 S3^H v``; the adjoints are formed once for each pair."""
@@ -46,7 +53,7 @@ class TrianglesState:
             self._adjoint = (self.lower, adjoint_sweep(self.upper, 1), adjoint_sweep(self.lower, -1))
         _, lower, upper = self._adjoint
         s1, s2, s3 = (np.conj(s) for s in self.scales)
-        swept = two_sweeps(lower, upper, (s3, s2, s1), v.detach().contiguous().cpu().numpy())
+        swept = two_sweeps(lower, upper, (s3, s2, s1), settled(v.detach()).cpu().numpy())
         return torch.from_numpy(swept).to(v.device)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import ClassVar, final
 
 import torch
@@ -12,14 +12,16 @@ from torch import Tensor
 
 from precond.core import Iterate, Program, ProgramIteration, Site, Status
 from precond.programs.barrier import Barrier
+from precond.programs.elastic import Elastic
 from precond.programs.filter import Filter
 from precond.programs.jacobians import frobenius
 from precond.programs.multipliers import least_squares_multipliers
 from precond.programs.newton import Solver
 from precond.programs.regularized import Regularizer
-from precond.programs.restoration import restore, to_boundary
+from precond.programs.restoration import Restored, restore, to_boundary
 from precond.programs.scaling import Scaling
 from precond.programs.systems import newton_system
+from precond.programs.violation import Stuck
 
 SHRINK, SUPERLINEAR, ERROR = 0.2, 1.5, 10.0
 """How the barrier's weight falls: ``min(0.2 mu, mu^1.5)`` once the error is below ``10 mu``."""
@@ -31,6 +33,10 @@ SHORT, SHORTS, MUCH = 1e-2, 3, 0.1
 """After so many steps of at most this length with a violation that hardly falls, it is reduced to this share alone."""
 RELAXED = 1e-8
 """Bounds are moved outwards by this much at most, relative to their size: a feasible set without interior gets one."""
+NEAR, FLAT_ELASTIC, RELAXATIONS = 1e-6, 1e-6, 300
+"""Weight of staying near, relative size of a gradient that counts as none, and limit on iterations, of a relaxation."""
+ESCAPES = 5
+"""Points with a violation that small steps do not reduce that a run may leave."""
 WILD = 1e6
 """Multipliers above this, where the Jacobian has not full rank, are replaced by those that fit best."""
 
@@ -47,6 +53,7 @@ class _State:
         regularizer: Remembers shifts.
         stuck: Consecutive steps from points where the violation is stationary.
         short: Consecutive short steps that hardly reduced a violation.
+        escapes: Points with a stuck violation that were left.
     """
 
     site: Site
@@ -56,6 +63,7 @@ class _State:
     regularizer: Regularizer
     stuck: int = 0
     short: int = 0
+    escapes: int = 0
 
 
 @final
@@ -71,11 +79,13 @@ class InteriorPoint(ProgramIteration):
     Attributes:
         mu: First weight of the barrier.
         tau: Share of the distance to a bound that a step may take, at least.
+        nested: It reduces a violation within itself, and reduces none alone.
     """
 
     bounds: ClassVar[bool] = True
     mu: float = 0.1
     tau: float = 0.99
+    nested: bool = False
 
     def iterate(self, program: Program, x0: Tensor, tolerance: float) -> Iterator[Iterate]:
         """Yield the iterates; facts: ``step``, ``mu``, ``shift``, ``restored`` (1 when the violation was reduced)."""
@@ -85,7 +95,7 @@ class InteriorPoint(ProgramIteration):
         barrier = Barrier.around(lower, upper, self.mu)
         site = program.site(barrier.inside(x0))
         scaling = Scaling.at(site)
-        run = _Run(program, scaling, self.tau, tolerance)
+        run = _Run(program, scaling, self.tau, tolerance, self.nested)
         state = _State(site, run.multipliers(site, barrier), barrier, Filter(math.inf), Regularizer())
         run.forget(state)
         yield run.report(state, {})
@@ -114,12 +124,14 @@ class _Run:
         scaling: Factors of objective and constraints.
         tau: See `InteriorPoint`.
         tolerance: What the caller will ask for.
+        nested: See `InteriorPoint`.
     """
 
     program: Program
     scaling: Scaling
     tau: float
     tolerance: float
+    nested: bool
 
     def multipliers(self, site: Site, barrier: Barrier) -> Tensor:
         """Return least-squares multipliers, scaled."""
@@ -158,7 +170,7 @@ class _Run:
         x = site.x
         gradient = site.gradient * self.scaling.loss + barrier.gradient(x)
         if self._infeasible(state):
-            return {}, Status.FAILED_INFEASIBLE
+            return self._leave(state, {}, Status.FAILED_INFEASIBLE)
         hessian = self.program.hessian(site, self.scaling.unscale(state.multipliers))
         upper = gradient + self._pull(site, state.multipliers)
         c = site.constraints * self.scaling.rows
@@ -299,7 +311,7 @@ class _Run:
     ) -> tuple[dict[str, float], Status | None]:
         """Reduce the violation to a share of it that the filter accepts; fail where that cannot be done."""
         here = self._pair(state.site.loss, state.site.constraints, state.site.x, state.barrier)
-        if here[0] <= 1e-2 * self.tolerance:
+        if here[0] <= 1e-2 * self.tolerance or self.nested:
             return facts, Status.FAILED_LINE_SEARCH
         state.filter.add(*here)
 
@@ -307,12 +319,11 @@ class _Run:
             pair = self._pair(site.loss, site.constraints, site.x, state.barrier)
             return pair[0] <= share * here[0] and state.filter.accepts(*pair)
 
-        ended = restore(
-            self.program, state.site, self.scaling.rows, state.barrier.lower, state.barrier.upper, acceptable
-        )
-        state.site = ended.site
-        state.barrier.reset(ended.site.x)
-        state.multipliers = self.multipliers(ended.site, state.barrier)
+        lower, upper = state.barrier.lower, state.barrier.upper
+        ended = restore(self.program, state.site, self.scaling.rows, lower, upper, acceptable)
+        if not ended.accepted:
+            ended = self._relax(state, ended.site, acceptable)
+        self._start_from(state, ended.site)
         facts = {**facts, "restored": 1.0, "step": 0.0}
         if ended.accepted:
             return facts, None
@@ -320,7 +331,47 @@ class _Run:
         if left <= self.tolerance:
             self.forget(state)
             return facts, None
-        return facts, Status.FAILED_INFEASIBLE if ended.stationary else Status.FAILED_STAGNATION
+        return self._leave(state, facts, Status.FAILED_INFEASIBLE if ended.stationary else Status.FAILED_STAGNATION)
+
+    def _relax(self, state: _State, site: Site, acceptable: Callable[[Site], bool]) -> Restored:
+        """Reduce the violation by this method itself until the point is acceptable."""
+        barrier, rows = state.barrier, self.scaling.rows
+        elastic = Elastic(
+            self.program, rows, barrier.lower, barrier.upper, site.x, NEAR / site.x.abs().clamp(min=1).square()
+        )
+        mu = max(barrier.mu, float((site.constraints * rows).abs().max()))
+        inner = InteriorPoint(mu, self.tau, nested=True)
+        flat, last = False, site
+        for count, iterate in enumerate(inner.iterate(elastic, elastic.start(site), 1e-2 * self.tolerance)):
+            last = elastic.inner(iterate.site)
+            size = float((last.constraints * rows).norm())
+            if not size > 1e-2 * self.tolerance or acceptable(last):
+                return Restored(last, False, acceptable(last))
+            z = iterate.bound_multipliers
+            pull = iterate.site.stationarity(iterate.multipliers) - (0.0 if z is None else z)
+            flat = float(pull.norm()) <= FLAT_ELASTIC * size and iterate.facts.get("mu", mu) <= FLAT_ELASTIC * size
+            if flat or iterate.failure is not None or count >= RELAXATIONS:
+                break
+        return Restored(last, flat, False)
+
+    def _leave(
+        self, state: _State, facts: dict[str, float], otherwise: Status
+    ) -> tuple[dict[str, float], Status | None]:
+        """Go on from a point with a smaller violation that small steps do not find, if there is one."""
+        stuck = Stuck(self.program, state.site, self.scaling.rows, state.barrier.lower, state.barrier.upper)
+        found = stuck.way_out() if state.escapes < ESCAPES else None
+        if found is None:
+            return facts, otherwise
+        state.escapes, state.stuck, state.short = state.escapes + 1, 0, 0
+        self._start_from(state, found)
+        self.forget(state)
+        return {**facts, "step": 0.0}, None
+
+    def _start_from(self, state: _State, site: Site) -> None:
+        """Take a point that no Newton step led to, with multipliers that fit it."""
+        state.site = site
+        state.barrier.reset(site.x)
+        state.multipliers = self.multipliers(site, state.barrier)
 
     def _pair(self, loss: Tensor, constraints: Tensor, x: Tensor, barrier: Barrier) -> tuple[float, float]:
         return self.violation(constraints), self.objective(loss, x, barrier)
