@@ -109,7 +109,6 @@ class Iteration(abc.ABC):
             A generator of the progress, which does work only when asked for the next item.
         """
 
-
     def ahead(
         self, kernel: Kernel, look: Look, operator: Operator, b: Tensor, precondition: Map, x0: Tensor
     ) -> Iterator[Progress]:

@@ -89,7 +89,8 @@ class SparseOperator(Operator):
 
     def compiled(self) -> tuple[Any, ...] | None:
         """Return the arrays of the matrix, where it is on the CPU."""
-        return self._parts if self.device.type == "cpu" else None
+        plain = self.device.type == "cpu" and type(self).matvec is SparseOperator.matvec
+        return self._parts if plain else None
 
     def sketched(self, embedding: Embedding) -> Tensor:
         """Return ``S A``, shape ``[size, n]``, by a sparse product where the sketch is sparse."""
