@@ -29,7 +29,10 @@ def main() -> None:
     parser.add_argument("--members", type=int, default=256, help="systems in a batch")
     parser.add_argument("--order", type=int, default=512, help="unknowns of a system in a batch")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of which medians are taken")
-    parser.add_argument("--unknowns", type=int, default=250_000, help="unknowns of the Laplacians")
+    parser.add_argument("--unknowns", type=int, default=250_000, help="unknowns of a system whose multigrid is kept")
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=[40_000, 250_000, 1_000_000], help="unknowns of elliptic problems"
+    )
     parser.add_argument("--matrices", type=Path, help="folder of Matrix Market files")
     SECTIONS.run(parser)
 

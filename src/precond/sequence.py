@@ -58,7 +58,8 @@ class SolveSequence:
     Reuse: preconditioners of earlier matrices are kept, and the one of the nearest matrix is applied; another is set up
     when going without has cost as much (see ``solvers/shelf.py``), or when a solve does not converge.
 
-    Recycling: GCRO-DR hands on a subspace. With ``method="gcrodr"`` always; with ``method="auto"`` where it pays.
+    Recycling: GCRO-DR hands on a subspace, with ``method="gcrodr"`` and among the ways of ``method="auto"``, as long as
+    systems take fewer products with it than without, which is measured (see ``solvers/recycled.py``).
 
     Choice: with ``"auto"``, several pairs of method and preconditioner are tried, one on each of the first systems, and
     the one that has taken the fewest seconds for a digit of the residual lately, setups included, is used; `report`
