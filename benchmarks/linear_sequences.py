@@ -64,7 +64,7 @@ def unrelated(side: int, count: int) -> Iterable[System]:
 
 
 def porous(side: int, count: int) -> Iterable[System]:
-    """Yield Darcy flow: the logarithm of the permeability is a random trigonometric sum about a mean, scaled matrices."""
+    """Yield Darcy flow, scaled: the logarithm of the permeability is a random trigonometric sum about a mean."""
     generator = np.random.default_rng(0)
     centres = (np.arange(side) + 0.5) / side
     waves = np.cos(np.pi * np.outer(np.arange(6), centres))

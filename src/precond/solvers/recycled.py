@@ -16,13 +16,14 @@ _trial = 3  # systems that recycling has to show what it saves: the space gets b
 _again = 10  # systems after which what has taken more has another chance; twice as many each time it fails
 
 
-class Remembering(Iteration):
-    """A recycling iteration with its memory, as an iteration that any driver runs; it is no part: it is mutable.
+class _Remembering(Iteration):
+    """A recycling iteration with its memory, as an iteration that any driver runs.
 
     A recycled space costs products of its own, and deflation by it need not pay: where few eigenvalues stand apart, or
     where matrices have little in common, a system takes fewer products alone. So the first system is solved without
-    (there is nothing yet), the next three with what the one before left, and those that follow in the way that has taken
-    fewer products for a digit of the residual lately; the other has another chance after ten systems, then more rarely.
+    (there is nothing yet), the next three with what the one before left, and those that follow in the way that has
+    taken fewer products for a digit of the residual lately; the other has another chance after ten systems, then more
+    rarely.
 
     Args:
         inner: The iteration.
@@ -84,3 +85,7 @@ class Remembering(Iteration):
             self.recycles, self._on_trial, self._left = better, False, self._wait
         else:
             self.recycles, self._on_trial, self._left = not recycles, True, _trial
+
+
+Remembering = _Remembering
+"""The name for drivers; the class itself is no part: it is mutable."""

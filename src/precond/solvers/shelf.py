@@ -47,7 +47,8 @@ class Shelf:
     without has cost a setup more than the cheapest would since the last setup (the ski-rental
     rule: R. M. Karp, *On-line algorithms versus off-line algorithms*, 1992). In the middle of a solve a setup is made
     when that solve has cost as much as a setup and a fresh solve. Where setups did not serve for a second system, each
-    system gets its own for a while; where one costs next to nothing, always. When the shelf is full, what has not served for longest makes room.
+    system gets its own for a while; where one costs next to nothing, always. When the shelf is full, what has not
+    served for longest makes room.
 
     Args:
         part: The preconditioner.
