@@ -99,9 +99,10 @@ def sequence(options: argparse.Namespace) -> str:
         ways: dict[str, Callable[[Counted, np.ndarray], np.ndarray]] = {
             "SciPy bicgstab, our ILU(0) of the first": lambda A, b, M=M: sl.bicgstab(A, b, rtol=TOLERANCE / 2, M=M)[0],
             "SciPy splu, each": lambda A, b: sl.splu(A.matrix.tocsc()).solve(b),
-            "SciPy gcrotmk, cold": lambda A, b: sl.gcrotmk(A, b, rtol=TOLERANCE)[0],
-            "SciPy gcrotmk, our ILU(0) of the first": lambda A, b, M=M: sl.gcrotmk(A, b, rtol=TOLERANCE, M=M)[0],
         }
+        if not options.best_rivals:
+            ways["SciPy gcrotmk, cold"] = lambda A, b: sl.gcrotmk(A, b, rtol=TOLERANCE)[0]
+            ways["SciPy gcrotmk, our ILU(0) of the first"] = lambda A, b, M=M: sl.gcrotmk(A, b, rtol=TOLERANCE, M=M)[0]
         accounts = {name: in_sequence(systems, solve) for name, solve in ways.items()}
         best = min(account.seconds for account in accounts.values() if account.worst <= 2 * TOLERANCE)
         accounts["precond.SolveSequence()"], ours = our_sequence(systems)

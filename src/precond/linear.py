@@ -123,8 +123,8 @@ def lstsq(
     Args:
         A: What `solve` takes, of shape ``[m, n]``; an operator needs ``rmatvec``.
         b: One right-hand side ``[m]``, or ``k`` of them as columns ``[m, k]``; NumPy or torch.
-        method: ``"auto"``, the name of an iteration ("lsqr", "lsmr", "spir", "fossils", "sketch-precondition") or an
-            `Iteration`.
+        method: ``"auto"``, the name of an iteration ("lsqr", "lsmr", "spir", "fossils", "iterative-sketching",
+            "sketch-precondition") or an `Iteration`.
         preconditioner: ``"auto"``, a name ("sketch-qr", "jacobi") or a `Preconditioner` of ``A^H A``.
         rtol: Relative tolerance.
         atol: Absolute tolerance of the residual.
