@@ -46,7 +46,7 @@ class TrianglesState:
             self._adjoint = (self.lower, adjoint_sweep(self.upper, 1), adjoint_sweep(self.lower, -1))
         _, lower, upper = self._adjoint
         s1, s2, s3 = (np.conj(s) for s in self.scales)
-        swept = two_sweeps(lower, upper, (s3, s2, s1), v.detach().contiguous().cpu().numpy())
+        swept = two_sweeps(lower, upper, (s3, s2, s1), v.contiguous().numpy(force=True))
         return torch.from_numpy(swept).to(v.device)
 
 
