@@ -38,6 +38,7 @@ from precond.solvers.bandits import NAMED, Learner
 from precond.solvers.choose import choose_system, choose_ways
 from precond.solvers.drive import Callback
 from precond.solvers.forms import Form, read_vectors
+from precond.solvers.negative import of_negative
 from precond.solvers.setup import starting_points
 from precond.solvers.shelf import Entry, Shelf
 from precond.solvers.solve import solve_linear
@@ -58,7 +59,8 @@ class SolveSequence:
     Reuse: preconditioners of earlier matrices are kept, and the one of the nearest matrix is applied; another is set up
     when going without has cost as much (see ``solvers/shelf.py``), or when a solve does not converge.
 
-    Recycling: GCRO-DR hands on a subspace. With ``method="gcrodr"`` always; with ``method="auto"`` where it pays.
+    Recycling: GCRO-DR hands on a subspace, with ``method="gcrodr"`` and among the ways of ``method="auto"``, as long as
+    systems take fewer products with it than without, which is measured (see ``solvers/recycled.py``).
 
     Choice: with ``"auto"``, several pairs of method and preconditioner are tried, one on each of the first systems, and
     the one that has taken the fewest seconds for a digit of the residual lately, setups included, is used; `report`
@@ -300,13 +302,17 @@ class SolveSequence:
             iteration = build_iteration(method)
             if self.preconditioner == "auto" and not iteration.preconditioned:
                 part = "identity"
-            if name_of(part) not in shared:
-                shared[name_of(part)] = Shelf(build_preconditioner(part))
-            shelf = shared[name_of(part)]
+            label = name_of(part)
+            if candidate.negative and self.method != "auto":
+                continue
+            built = build_preconditioner(part)
+            if candidate.negative:
+                (iteration, built), label = of_negative(iteration, built), f"{label} of -A"
+            shelf = shared.setdefault(label, Shelf(built))
             traits = shelf.part.traits
             if iteration.symmetric_preconditioner and not (traits.symmetric and traits.definite):
                 continue
-            label = f"{name_of(method)} + {name_of(part)}{', recycling' if candidate.recycle else ''}"
+            label = f"{name_of(method)} + {label}{', recycling' if candidate.recycle else ''}"
             price = factorization_seconds(operator) if name_of(part) == "lu" and ways else 0.0
             ways.setdefault(label, Way(label, iteration, shelf, recycle=recycle, price=price))
         return list(ways.values())

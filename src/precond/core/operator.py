@@ -79,6 +79,18 @@ class Operator(abc.ABC):
         """
         return self.dense()
 
+    def approximated(self, size: int, seed: int) -> Tensor | None:
+        """Return a random dense matrix near this one, ``[n, n]``, from a sketch of the data it is made of.
+
+        Args:
+            size: Rows of the sketch.
+            seed: Equal seeds give equal matrices.
+
+        Returns:
+            The matrix, or ``None`` where that is not known to cost less than assembling.
+        """
+        return None
+
     def sketched(self, embedding: Embedding) -> Tensor:
         """Return ``S A``, shape ``[size, n]``; ``n`` products when only products are known."""
         n = self.shape[1]

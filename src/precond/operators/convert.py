@@ -107,10 +107,10 @@ def _from_linear_operator(
     dtype = working_dtype(torch.from_numpy(np.empty(0, numpy_dtype)).dtype)
 
     def matvec(x: Tensor) -> Tensor:
-        return torch.from_numpy(np.stack([np.asarray(A.matvec(row)) for row in x.numpy()])).to(dtype)
+        return torch.from_numpy(np.stack([np.asarray(A.matvec(row)) for row in x.numpy(force=True)])).to(dtype)
 
     def rmatvec(y: Tensor) -> Tensor:
-        return torch.from_numpy(np.stack([np.asarray(A.rmatvec(row)) for row in y.numpy()])).to(dtype)
+        return torch.from_numpy(np.stack([np.asarray(A.rmatvec(row)) for row in y.numpy(force=True)])).to(dtype)
 
     try:
         A.rmatvec(np.zeros(A.shape[0], numpy_dtype))

@@ -13,6 +13,7 @@ from torch import Tensor
 from precond.core import Embedding, Operator, OperatorTraits
 from precond.math.heap import keep_freed_memory
 from precond.math.sparse import asymmetry, rows_times_csr, unsigned
+from precond.math.vectors import rows
 from precond.operators.checks import DECLARED, check_finite, check_shape, refuse_symmetric, working_dtype
 
 
@@ -75,7 +76,7 @@ class SparseOperator(Operator):
         """Return ``A x`` for each row of ``x``."""
         if self._on_device is not None:
             return (self._on_device @ x.mT).mT.contiguous()
-        return torch.from_numpy(rows_times_csr(self._parts, x.numpy()))
+        return torch.from_numpy(rows_times_csr(self._parts, rows(x)))
 
     def rmatvec(self, y: Tensor) -> Tensor:
         """Return ``A^H y`` for each row of ``y``."""
@@ -122,7 +123,7 @@ class SparseOperator(Operator):
 
 def _product(matrix: scipy.sparse.csc_array, x: Tensor) -> Tensor:
     """Return the product with each row of ``x``; rows are contiguous, so one product each needs no transposition."""
-    vectors = x.numpy()
+    vectors = rows(x)
     if len(vectors) == 1:
         return torch.from_numpy(matrix @ vectors[0]).unsqueeze(0)
     out = np.empty((len(vectors), matrix.shape[0]), np.result_type(matrix.dtype, vectors.dtype))
