@@ -31,6 +31,21 @@ def beginnings(indptr, indices, bounds, begin):
 
 
 @numba.njit(cache=True, nogil=True)
+def crossing(indptr, indices, data, bounds, begin):
+    """Return the share that entries of earlier chunks have of what couples separators to others, by absolute values."""
+    across, every = 0.0, 0.0
+    for c in range(1, bounds.size - 1):
+        for row in range(bounds[c], begin[c]):
+            for t in range(indptr[row], indptr[row + 1]):
+                column, size = np.int64(indices[t]), abs(data[t])
+                if column < bounds[c]:
+                    across += size
+                if column != row:
+                    every += size
+    return across / every if every > 0 else 0.0
+
+
+@numba.njit(cache=True, nogil=True)
 def reorder(indptr, indices, data, old, new, within, p, i, x):
     """Copy a matrix with sorted columns to a new order of rows and columns; the first ``within`` are of domains."""
     k = 0
