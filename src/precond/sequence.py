@@ -39,7 +39,7 @@ from precond.solvers.choose import choose_system, choose_ways
 from precond.solvers.drive import Callback
 from precond.solvers.forms import Form, read_vectors
 from precond.solvers.negative import of_negative
-from precond.solvers.setup import starting_points
+from precond.solvers.setup import check_callback, starting_points
 from precond.solvers.shelf import Entry, Shelf
 from precond.solvers.solve import solve_linear
 from precond.solvers.warm import WarmStart
@@ -349,6 +349,7 @@ def _near_one_another(systems: Sequence[tuple[Any, Any]]) -> list[int]:
 
 
 def _shown(callback: Callback | None, form: Form) -> Callback | None:
+    check_callback(callback)
     if callback is None:
         return None
     return lambda event: callback(dataclasses.replace(event, solution=lambda: form.restore(event.solution())))
