@@ -183,7 +183,8 @@ def _iterated(
         batch.x[number] = result.x
         batch.members[number] = Member(result.status, result.certificate, result.iterations)
 
-    together = not (iteration.block or Need.ENTRIES in (iteration.needs | part.needs) or part.traits.fixed is False)
+    apart = iteration.block or iteration.row_by_row or part.traits.fixed is False
+    together = not (apart or Need.ENTRIES in (iteration.needs | part.needs))
     size = tile(batch) if together and type(part).__name__ in ("Identity", "Jacobi") else 1
     traits = OperatorTraits(symmetric, None)
     waiting: list[int] = []

@@ -285,10 +285,10 @@ class SolveSequence:
         """Return the ways to solve systems of this kind; those at hand if they are for such."""
         kind = (operator.shape, b.shape, b.dtype, b.device, operator.traits, operator.entries() is not None)
         if kind != self._for:
-            self._ways, self._for = self._all_ways(operator), kind
+            self._ways, self._for = self._all_ways(operator, len(b) > 1), kind
         return self._ways
 
-    def _all_ways(self, operator: Operator) -> list[Way]:
+    def _all_ways(self, operator: Operator, several: bool) -> list[Way]:
         if "auto" not in (self.method, self.preconditioner):
             shelf = Shelf(build_preconditioner(self.preconditioner))
             label = f"{name_of(self.method)} + {name_of(self.preconditioner)}"
@@ -308,7 +308,8 @@ class SolveSequence:
             built = build_preconditioner(part)
             if candidate.negative:
                 (iteration, built), label = of_negative(iteration, built), f"{label} of -A"
-            shelf = shared.setdefault(label, Shelf(built))
+            apart = several and iteration.row_by_row  # whose states are for one row
+            shelf = shared.setdefault((label, apart), Shelf(built))
             traits = shelf.part.traits
             if iteration.symmetric_preconditioner and not (traits.symmetric and traits.definite):
                 continue

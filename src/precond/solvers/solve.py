@@ -60,7 +60,8 @@ def solve_linear(
     check_tolerances(rtol, atol, max_iterations)
     x = starting_points(operator, b, x0)
     counted = CountedOperator(operator, work)
-    prepared = prepare(preconditioner, counted, x, work, trivial=part.trivial)
+    like = x[:1] if iteration.row_by_row else x
+    prepared = prepare(preconditioner, counted, like, work, trivial=part.trivial)
 
     bounds = torch.clamp(rtol * torch.linalg.vector_norm(b, dim=-1), min=atol).tolist()
 
