@@ -31,6 +31,7 @@ from precond.solvers.forms import Form, read_vectors
 from precond.solvers.held import Held
 from precond.solvers.lstsq import solve_least_squares
 from precond.solvers.negative import of_negative
+from precond.solvers.setup import check_callback
 from precond.solvers.solve import solve_linear
 
 
@@ -311,6 +312,7 @@ def match(rows: Tensor, operator: Operator, what: str) -> Tensor:
 
 def _in_form(callback: Callback | None, form: Form) -> Callback | None:
     """Return the callback with solutions in the form of the problem."""
+    check_callback(callback)
     if callback is None:
         return None
 

@@ -39,7 +39,7 @@ from precond.solvers.choose import choose_system, choose_ways
 from precond.solvers.drive import Callback
 from precond.solvers.forms import Form, read_vectors
 from precond.solvers.negative import of_negative
-from precond.solvers.setup import starting_points
+from precond.solvers.setup import check_callback, starting_points
 from precond.solvers.shelf import Entry, Shelf
 from precond.solvers.solve import solve_linear
 from precond.solvers.warm import WarmStart
@@ -285,10 +285,10 @@ class SolveSequence:
         """Return the ways to solve systems of this kind; those at hand if they are for such."""
         kind = (operator.shape, b.shape, b.dtype, b.device, operator.traits, operator.entries() is not None)
         if kind != self._for:
-            self._ways, self._for = self._all_ways(operator), kind
+            self._ways, self._for = self._all_ways(operator, len(b) > 1), kind
         return self._ways
 
-    def _all_ways(self, operator: Operator) -> list[Way]:
+    def _all_ways(self, operator: Operator, several: bool) -> list[Way]:
         if "auto" not in (self.method, self.preconditioner):
             shelf = Shelf(build_preconditioner(self.preconditioner))
             label = f"{name_of(self.method)} + {name_of(self.preconditioner)}"
@@ -308,7 +308,8 @@ class SolveSequence:
             built = build_preconditioner(part)
             if candidate.negative:
                 (iteration, built), label = of_negative(iteration, built), f"{label} of -A"
-            shelf = shared.setdefault(label, Shelf(built))
+            apart = several and iteration.row_by_row  # whose states are for one row
+            shelf = shared.setdefault((label, apart), Shelf(built))
             traits = shelf.part.traits
             if iteration.symmetric_preconditioner and not (traits.symmetric and traits.definite):
                 continue
@@ -349,6 +350,7 @@ def _near_one_another(systems: Sequence[tuple[Any, Any]]) -> list[int]:
 
 
 def _shown(callback: Callback | None, form: Form) -> Callback | None:
+    check_callback(callback)
     if callback is None:
         return None
     return lambda event: callback(dataclasses.replace(event, solution=lambda: form.restore(event.solution())))

@@ -14,7 +14,7 @@ from precond.core import Embedding, Operator, OperatorTraits
 from precond.math.heap import keep_freed_memory
 from precond.math.sparse import asymmetry, rows_times_csr, unsigned
 from precond.math.vectors import rows
-from precond.operators.checks import DECLARED, check_finite, check_shape, refuse_symmetric, working_dtype
+from precond.operators.checks import DECLARED, check_finite, check_shape, refuse_symmetric, torch_dtype, working_dtype
 
 
 class SparseOperator(Operator):
@@ -40,7 +40,7 @@ class SparseOperator(Operator):
         if not csr.has_canonical_format:
             csr = csr.copy()
             csr.sum_duplicates()
-        self.dtype = working_dtype(torch.from_numpy(np.empty(0, csr.dtype)).dtype)
+        self.dtype = working_dtype(torch_dtype(csr.dtype))
         self.matrix = csr.astype(torch.empty(0, dtype=self.dtype).numpy().dtype, copy=False)
         check_finite(
             self.matrix.data,

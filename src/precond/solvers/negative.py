@@ -62,7 +62,8 @@ class _OfNegative(Iteration):
 
     def __init__(self, inner: Iteration) -> None:
         self.inner = inner
-        self.needs, self.preconditioned, self.block = inner.needs, inner.preconditioned, inner.block  # type: ignore[misc]
+        self.needs, self.preconditioned = inner.needs, inner.preconditioned  # type: ignore[misc]
+        self.block, self.row_by_row = inner.block, inner.row_by_row  # type: ignore[misc]
         self.symmetric_operator = True  # type: ignore[misc]
         self.symmetric_preconditioner = inner.symmetric_preconditioner  # type: ignore[misc]
         self.fixed_preconditioner = inner.fixed_preconditioner  # type: ignore[misc]

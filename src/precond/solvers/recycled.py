@@ -38,7 +38,7 @@ class _Remembering(Iteration):
         self._begin()
         for name in (
             "needs", "square", "symmetric_operator", "definite_operator", "symmetric_preconditioner",
-            "fixed_preconditioner", "preconditioned", "block",
+            "fixed_preconditioner", "preconditioned", "block", "row_by_row",
         ):  # fmt: skip
             setattr(self, name, getattr(inner, name))
 
