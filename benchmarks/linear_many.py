@@ -21,6 +21,7 @@ from linear_measure import (
     TOLERANCE,
     applied,
     medians,
+    repeated,
     residual,
 )
 from precond.operators import as_operator
@@ -121,16 +122,6 @@ def columns(options: argparse.Namespace) -> str:
         f"the transpose, each vector contiguous. CG with IC(0) to {TOLERANCE:g}; medians."
     )
     return table(head, rows, note)
-
-
-def repeated(work: Callable[[], Any], times: int = 20) -> Callable[[], None]:
-    """Return a function that does something several times, and keeps no result, whose memory would be fresh."""
-
-    def run() -> None:
-        for _ in range(times):
-            work()
-
-    return run
 
 
 @SECTIONS.section

@@ -43,6 +43,16 @@ def medians(contestants: dict[str, Callable[[], Any]], rounds: int) -> dict[str,
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
+def repeated(work: Callable[[], Any], times: int = 20) -> Callable[[], None]:
+    """Return a function that does something several times, and keeps no result, whose memory would be fresh."""
+
+    def run() -> None:
+        for _ in range(times):
+            work()
+
+    return run
+
+
 class Counted(scipy.sparse.linalg.LinearOperator):
     """A matrix that counts its products."""
 
