@@ -87,7 +87,7 @@ def columns(options: argparse.Namespace) -> str:
         operator, n = as_operator(matrix), matrix.shape[0]
         B = np.random.default_rng(0).standard_normal((n, 16))
         C = torch.from_numpy(B)
-        X, apply = C.mT.contiguous(), applied(IC0(), matrix)
+        X, apply = C.mT.contiguous(), applied(IC0(), matrix, 16)
         tensor = torch.sparse_csr_tensor(
             *(torch.from_numpy(part) for part in (matrix.indptr, matrix.indices, matrix.data)), matrix.shape
         )

@@ -65,9 +65,9 @@ class Counted(scipy.sparse.linalg.LinearOperator):
         return self.matrix @ v.ravel()
 
 
-def applied(part: Any, matrix: scipy.sparse.csr_array) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Return how one of our preconditioners is applied, set up for a matrix."""
-    state = part.init(torch.zeros(1, matrix.shape[0], dtype=torch.float64))
+def applied(part: Any, matrix: scipy.sparse.csr_array, count: int = 1) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return how one of our preconditioners is applied, set up for a matrix and a number of vectors."""
+    state = part.init(torch.zeros(count, matrix.shape[0], dtype=torch.float64))
     part.observe(state, Evidence(operator=as_operator(matrix)))
     part.refresh(state)
     return lambda v: part.apply(state, v)
