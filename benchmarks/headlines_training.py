@@ -11,7 +11,16 @@ from headline import HEADLINES, SEEDS, TRIALS, Finding, around, headline, number
 )  # fmt: skip
 def later_digits() -> dict[str, Finding]:
     """Race on digits: the loss at the end, against AdamW tuned as carefully."""
-    names = [name for name, measure in HEADLINES.items() if measure is later_digits]
+    return _against_adamw([name for name, measure in HEADLINES.items() if measure is later_digits])
+
+
+@headline("kl-soap")
+def kl_soap_on_digits() -> dict[str, Finding]:
+    """Race on digits, as the others, by itself."""
+    return _against_adamw(["kl-soap"])
+
+
+def _against_adamw(names: list[str]) -> dict[str, Finding]:
     rows = race("digits", ["adamw", *names])
     rival = rows["adamw"]
     findings = {}
