@@ -11,16 +11,17 @@ from headline import HEADLINES, SEEDS, TRIALS, Finding, around, headline, number
 )  # fmt: skip
 def later_digits() -> dict[str, Finding]:
     """Race on digits: the loss at the end, against AdamW tuned as carefully."""
-    return _against_adamw([name for name, measure in HEADLINES.items() if measure is later_digits])
+    return against_adamw([name for name, measure in HEADLINES.items() if measure is later_digits])
 
 
 @headline("kl-soap")
-def kl_soap_on_digits() -> dict[str, Finding]:
-    """Race on digits, as the others, by itself."""
-    return _against_adamw(["kl-soap"])
+def latest_digits() -> dict[str, Finding]:
+    """Race on digits: the loss at the end, against AdamW tuned as carefully."""
+    return against_adamw(["kl-soap"])
 
 
-def _against_adamw(names: list[str]) -> dict[str, Finding]:
+def against_adamw(names: list[str]) -> dict[str, Finding]:
+    """Race them with AdamW; trials do not depend on who else is there."""
     rows = race("digits", ["adamw", *names])
     rival = rows["adamw"]
     findings = {}

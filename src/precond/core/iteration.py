@@ -91,6 +91,8 @@ class Iteration(abc.ABC):
     """Takes a preconditioner (False: it is one, and accepts the identity alone)."""
     block: ClassVar[bool] = False
     """Rows are right-hand sides of one system, which share what is found (False: rows never interact)."""
+    row_by_row: ClassVar[bool] = False
+    """Asks for products and applies the preconditioner with one row at a time, whatever the number of rows."""
 
     side_by_side: ClassVar[bool] = False
     """Keeps vectors side by side where they are given so: the batch ``[batch, n]`` as a transpose."""
@@ -108,7 +110,6 @@ class Iteration(abc.ABC):
         Returns:
             A generator of the progress, which does work only when asked for the next item.
         """
-
 
     def ahead(
         self, kernel: Kernel, look: Look, operator: Operator, b: Tensor, precondition: Map, x0: Tensor

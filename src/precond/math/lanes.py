@@ -24,7 +24,7 @@ _loose = ("contract", "nsz")
 
 def _product(width: int) -> Any:
     @intrinsic  # type: ignore[untyped-decorator]
-    def product(typing, data, indices, start, end, x, mask, count, lane, out, at):  # noqa: ARG001
+    def product(typing, data, indices, start, end, x, mask, count, lane, out, at):
         def code(context, builder, signature, arguments):
             data, indices, start, end, x, mask, count, lane, out, at = _bare(context, builder, signature, arguments)
             kind, size = _lanes(context, signature.args[4], width)
@@ -40,7 +40,7 @@ def _product(width: int) -> Any:
 
 def _solved(width: int) -> Any:
     @intrinsic  # type: ignore[untyped-decorator]
-    def solved(typing, data, indices, start, end, x, count, lane, at, first, scale, factor, beside):  # noqa: ARG001
+    def solved(typing, data, indices, start, end, x, count, lane, at, first, scale, factor, beside):
         def code(context, builder, signature, arguments):
             data, indices, start, end, x, count, lane, at, first, scale, factor, beside = _bare(
                 context, builder, signature, arguments
@@ -65,7 +65,7 @@ def _solved(width: int) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def transpose(typing, x, at, stride, out, to, step):  # noqa: ARG001
+def transpose(typing, x, at, stride, out, to, step):
     """Write a block of 8 by 8 numbers, rows ``stride`` apart from ``x[at]`` on, to columns of rows ``step`` apart."""
 
     def code(context, builder, signature, arguments):
@@ -91,7 +91,7 @@ def transpose(typing, x, at, stride, out, to, step):  # noqa: ARG001
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def add_block(typing, x, at, stride, step, y, first, after, steps, out, to, apart):  # noqa: ARG001
+def add_block(typing, x, at, stride, step, y, first, after, steps, out, to, apart):
     """Add ``sum_t x[at + r stride + t step] y[first + t after:]``, over ``t < steps``, to ``out[to + r apart:]``.
 
     For ``r`` from 0 to 7, 8 numbers each: a block of a matrix product that stays in registers.

@@ -21,6 +21,8 @@ from precond.programs.regularized import Regularizer
 SIDE = 6000
 """Side up to which a dense approximation is factorized."""
 PROBES = 16
+FIRST = 3e-4
+"""Three times the first shift that is tried."""
 
 
 @dataclasses.dataclass
@@ -32,12 +34,14 @@ class ConstraintState:
         solver: What `refresh` made of it; ``None`` stands for the identity.
         shift: Multiple of the identity that was added to the approximate Hessian, beside the operator's own.
         delta: What the second block was shifted by, beside the operator's own.
+        regularizer: Finds both, and remembers them.
     """
 
     operator: Operator | None = None
     solver: Solver | _Diagonal | None = None
     shift: float = 0.0
     delta: float = 0.0
+    regularizer: Regularizer = dataclasses.field(default_factory=lambda: Regularizer(FIRST))
 
 
 @final
@@ -51,8 +55,8 @@ class ConstraintPreconditioner(Preconditioner[ConstraintState]):
 
     ``B~`` is the sparse matrix itself where the entries of both blocks are known; up to a side of 6000 a matrix from a
     random sketch, see `precond.operators.near.near`; beyond that a diagonal, from products with random signs. ``t`` is
-    the first of 0, 1e-4, 1e-2, 1, ... that makes the factorized matrix positive definite on the null space of ``J``. Any
-    other symmetric operator is taken for a ``B`` without constraints.
+    the first of 0, 1e-4, 8e-4, ... (later from a third of the last one on) that makes the factorized matrix positive
+    definite on the null space of ``J``. Any other symmetric operator is taken for a ``B`` without constraints.
 
     Attributes:
         level: How often the effort of the sketch is doubled.
@@ -91,7 +95,7 @@ class ConstraintPreconditioner(Preconditioner[ConstraintState]):
         if sum(kkt.jacobian.shape) > SIDE and not _sparse(kkt):
             solver: Solver | _Diagonal | None = _Diagonal.of(kkt)
         else:
-            solver = Regularizer().factorize(_Regularized(self._newton(kkt), kkt.delta))
+            solver = state.regularizer.factorize(_Regularized(self._newton(kkt), kkt.delta))
         if solver is None:
             return Health(1, "constraint preconditioner: the matrix is not finite, or its constraints are dependent")
         state.solver, state.shift, state.delta = solver, solver.shift, max(0.0, solver.delta - kkt.delta)

@@ -33,7 +33,9 @@ class Directions(abc.ABC, Generic[M]):
         """Return an empty memory."""
 
     @abc.abstractmethod
-    def system(self, hessian: Operator, jacobian: Operator, size: float, memory: M, *, dense: bool) -> System | None:
+    def system(
+        self, hessian: Operator, jacobian: Operator, size: float, memory: M, work: Work, *, dense: bool
+    ) -> System | None:
         """Examine a Newton system.
 
         Args:
@@ -41,6 +43,7 @@ class Directions(abc.ABC, Generic[M]):
             jacobian: Of the constraints, ``[m, n]``.
             size: Norm of the right-hand side.
             memory: What is handed on.
+            work: The account that factorizations and refreshes are charged to.
             dense: Whether dense blocks are asked for.
 
         Returns:
@@ -89,7 +92,9 @@ class Iterated(Directions[None]):
     def memory(self) -> None:
         """Return nothing: systems are solved independently of each other."""
 
-    def system(self, hessian: Operator, jacobian: Operator, size: float, memory: None, *, dense: bool) -> System | None:
+    def system(
+        self, hessian: Operator, jacobian: Operator, size: float, memory: None, work: Work, *, dense: bool
+    ) -> System | None:
         """Choose the shift from dense blocks, unless neither the curvature nor the caller asks for them."""
         if not self.curvature.dense and not dense:
             return System(size, KKT(hessian, jacobian))

@@ -29,14 +29,18 @@ DELTA, S_VIOLATION, S_OBJECTIVE, ARMIJO = 1.0, 1.1, 2.3, 1e-4
 CORRECTIONS, CORRECTED, SHORTEST = 4, 0.99, 0.05
 FLAT, STUCK = 1e-8, 5
 """A violation is stationary where its gradient is this small beside it; so many steps from there are enough."""
-SHORT, SHORTS, MUCH = 1e-2, 3, 0.1
+SHORT, SHORTS, MUCH = 0.1, 5, 0.1
 """After so many steps of at most this length with a violation that hardly falls, it is reduced to this share alone."""
 RELAXED = 1e-8
 """Bounds are moved outwards by this much at most, relative to their size: a feasible set without interior gets one."""
-NEAR, FLAT_ELASTIC, RELAXATIONS = 1e-6, 1e-6, 300
+NEAR, FLAT_ELASTIC, RELAXATIONS = 1e-10, 1e-6, 300
 """Weight of staying near, relative size of a gradient that counts as none, and limit on iterations, of a relaxation."""
+AROUND = (0.0, 0.3, 1.0)
+"""Distances from the start, relative to its size, from which a violation that does not fall is reduced anew."""
 ESCAPES = 5
 """Points with a violation that small steps do not reduce that a run may leave."""
+INSIDE = 1e-4
+"""Distance from their bounds, relative to these, at which slacks start anew."""
 WILD = 1e6
 """Multipliers above this, where the Jacobian has not full rank, are replaced by those that fit best."""
 
@@ -46,6 +50,7 @@ class _State:
     """What changes in a run.
 
     Attributes:
+        start: Where it started, ``[n]``.
         site: The point, unscaled.
         multipliers: Of the equations, scaled.
         barrier: Of the bounds.
@@ -56,6 +61,7 @@ class _State:
         escapes: Points with a stuck violation that were left.
     """
 
+    start: Tensor
     site: Site
     multipliers: Tensor
     barrier: Barrier
@@ -96,7 +102,7 @@ class InteriorPoint(ProgramIteration):
         site = program.site(barrier.inside(x0))
         scaling = Scaling.at(site)
         run = _Run(program, scaling, self.tau, tolerance, self.nested)
-        state = _State(site, run.multipliers(site, barrier), barrier, Filter(math.inf), Regularizer())
+        state = _State(site.x, site, run.multipliers(site, barrier), barrier, Filter(math.inf), Regularizer())
         run.forget(state)
         yield run.report(state, {})
         while True:
@@ -343,14 +349,16 @@ class _Run:
         inner = InteriorPoint(mu, self.tau, nested=True)
         flat, last = False, site
         for count, iterate in enumerate(inner.iterate(elastic, elastic.start(site), 1e-2 * self.tolerance)):
-            last = elastic.inner(iterate.site)
+            before, last = last, elastic.inner(iterate.site)
             size = float((last.constraints * rows).norm())
             if not size > 1e-2 * self.tolerance or acceptable(last):
                 return Restored(last, False, acceptable(last))
-            z = iterate.bound_multipliers
-            pull = iterate.site.stationarity(iterate.multipliers) - (0.0 if z is None else z)
+            pull = self._pull(last, last.constraints * rows)
+            if iterate.bound_multipliers is not None:
+                pull = pull - iterate.bound_multipliers[: self.program.variables]
             flat = float(pull.norm()) <= FLAT_ELASTIC * size and iterate.facts.get("mu", mu) <= FLAT_ELASTIC * size
-            if flat or iterate.failure is not None or count >= RELAXATIONS:
+            still = count > 0 and torch.equal(before.x, last.x)
+            if flat or still or iterate.failure is not None or count >= RELAXATIONS:
                 break
         return Restored(last, flat, False)
 
@@ -359,7 +367,7 @@ class _Run:
     ) -> tuple[dict[str, float], Status | None]:
         """Go on from a point with a smaller violation that small steps do not find, if there is one."""
         stuck = Stuck(self.program, state.site, self.scaling.rows, state.barrier.lower, state.barrier.upper)
-        found = stuck.way_out() if state.escapes < ESCAPES else None
+        found = stuck.way_out() or self._elsewhere(state) if state.escapes < ESCAPES else None
         if found is None:
             return facts, otherwise
         state.escapes, state.stuck, state.short = state.escapes + 1, 0, 0
@@ -367,11 +375,39 @@ class _Run:
         self.forget(state)
         return {**facts, "step": 0.0}, None
 
+    def _elsewhere(self, state: _State) -> Site | None:
+        """Reduce the violation from points around the start; return one where it is a tenth of what it is here."""
+        here, barrier = self.violation(state.site.constraints), state.barrier
+        generator = torch.Generator().manual_seed(0)
+        for size in AROUND:
+            draw = torch.randn(state.start.numel(), generator=generator, dtype=torch.float64).to(state.start)
+            site = self.program.site(barrier.inside(state.start + size * (1 + state.start.abs()) * draw))
+            ended = restore(
+                self.program, site, self.scaling.rows, barrier.lower, barrier.upper,
+                lambda site: self.violation(site.constraints) <= MUCH * here,
+            )  # fmt: skip
+            if ended.accepted and bool(torch.isfinite(ended.site.gradient).all()):
+                return ended.site
+        return None
+
     def _start_from(self, state: _State, site: Site) -> None:
-        """Take a point that no Newton step led to, with multipliers that fit it."""
-        state.site = site
+        """Take a point that no Newton step led to, with slacks and multipliers that fit it."""
+        state.site = site = self._with_slacks(site, state.barrier)
         state.barrier.reset(site.x)
         state.multipliers = self.multipliers(site, state.barrier)
+
+    def _with_slacks(self, site: Site, barrier: Barrier) -> Site:
+        """Return the point with the slacks that fit it best inside of their bounds, if the violation falls by it."""
+        if self.program.slacks is None:
+            return site
+        x, _ = self.program.fitted(site.x, site.constraints)
+        x = barrier.inside(x, INSIDE)
+        n = x.numel() - len(self.program.slacks)
+        x = torch.cat([site.x[:n], x[n:]])
+        constraints = site.constraints.index_add(0, self.program.slacks, site.x[n:] - x[n:])
+        if not self.violation(constraints) < self.violation(site.constraints):
+            return site
+        return dataclasses.replace(site, x=x, constraints=constraints)
 
     def _pair(self, loss: Tensor, constraints: Tensor, x: Tensor, barrier: Barrier) -> tuple[float, float]:
         return self.violation(constraints), self.objective(loss, x, barrier)

@@ -56,7 +56,9 @@ class SketchedNewton(ProgramIteration):
             hessian = program.hessian(site, multipliers)
             right = torch.cat([site.stationarity(multipliers), site.constraints])
             size = float(right.norm())
-            system = self.directions.system(hessian, site.jacobian, size, memory, dense=self.accuracy.dense)
+            system = self.directions.system(
+                hessian, site.jacobian, size, memory, program.work, dense=self.accuracy.dense
+            )
             if system is None:
                 yield Iterate(site, multipliers, failure=Status.FAILED_SINGULAR_JACOBIAN)
                 return
@@ -66,7 +68,7 @@ class SketchedNewton(ProgramIteration):
             z, merit, state, inner = self._accept(proposals, right, slopes, system, merit, state)
             program.work.inner += inner
             step, found = self._search(program, site, multipliers, z, merit, slopes)
-            facts = {"inner": inner, "step": step, "eta1": merit.eta1, "eta2": merit.eta2, "shift": system.shift}
+            facts = {"inner": inner, "step": step, "eta1": merit.eta1, "eta2": merit.eta2, "shift": system.operator.shift}
             if found is None:
                 yield Iterate(site, multipliers, facts=facts, failure=Status.FAILED_LINE_SEARCH)
                 return

@@ -107,7 +107,7 @@ def same(v: Tensor) -> Tensor:
 
 
 def vector_map(inverse: scipy.sparse.linalg.LinearOperator) -> Callable[[Any], Any]:
-    """Return what maps a vector ``[n]`` to one of ``n`` numbers, without the checks of a vector that has been checked."""
+    """Return what maps a vector ``[n]`` to one of ``n`` numbers, and leaves out checks that have been made."""
     plain = type(inverse).matvec is scipy.sparse.linalg.LinearOperator.matvec
     return inverse._matvec if plain else inverse.matvec
 

@@ -30,6 +30,8 @@ COPY = 2**30
 """Bytes that a copy of the matrix in single precision may take."""
 WIDEST = 32
 """Columns of ``A w``, and variables beside ``w``, that are worth the derivatives of ``F`` along each."""
+NARROW = 64
+"""Columns of ``A`` below which its Gram matrix costs less than a sketch."""
 _TOLERANCE = 1e-7
 
 _PRODUCTS = {
@@ -200,6 +202,8 @@ class Split:
         for, lie within ``(1 +- (d / size)^(1/2))^2``, nearly. (M. Pilanci, M. J. Wainwright, *Newton sketch: a
         near linear-time optimization algorithm with linear-quadratic convergence*, arXiv 1505.02250.)
 
+        A matrix of few columns, or not twice as many rows as the sketch, is not sketched: the Hessian is assembled.
+
         Args:
             size: Rows of the sketch.
             seed: Equal seeds give equal matrices.
@@ -210,6 +214,9 @@ class Split:
         bent = self.bend()
         if bent is None:
             return None
+        m, d = self.features.matrix.shape
+        if d < NARROW or 2 * size >= m * len(bent.rows):
+            return self.assemble(coarse=False)
         matrix = self._frame(bent)
         rows = self.features.sketched(row_roots(torch.stack(bent.rows, dim=2)), size, seed)
         places = self.places.reshape(-1, len(bent.rows)).mT.reshape(-1)

@@ -26,7 +26,7 @@ REFIT = 5
 """Feasible iterates in a row without stationarity after which multipliers that fit better are looked for."""
 AHEAD = 1e-3
 """A finite bound counts as in the way of a fall if its variable moved by at least this share of the largest move."""
-PATIENCE = 200
+PATIENCE = 500
 """Iterations without progress that count as stagnation."""
 
 
@@ -146,7 +146,7 @@ def run_program(
     line = ProgressLine(tol, max_iterations)
     history: list[float] = []
     facts: list[dict[str, float]] = []
-    status, count, start, degenerate = Status.STOPPED_STEPS, 0, 0.0, 0
+    status, count, start, degenerate, met = Status.STOPPED_STEPS, 0, 0.0, 0, False
     try:
         for count, iterate in enumerate(iteration.iterate(program, x0, tol)):
             if observe is not None:
@@ -160,6 +160,7 @@ def run_program(
             if best is None or left.worst < BEST_SHARE * best[1].worst:
                 best = (iterate, left, count)
             line.see(count, left.worst)
+            met = met or float(program.fitted(iterate.site.x, iterate.site.constraints)[1].norm()) <= tol
             if left.feasibility <= tol and (lowest is None or iterate.site.loss < lowest[0].site.loss):
                 lowest = (iterate, left)
             if callback is not None and callback(_event(program, iterate, left, count)):
@@ -197,7 +198,7 @@ def run_program(
     site = best[0].site
     if status.group == "failed" and not bool(torch.isfinite(site.loss) & torch.isfinite(site.constraints).all()):
         status = Status.FAILED_NON_FINITE
-    if status is Status.FAILED_INFEASIBLE and lowest is not None:
+    if status is Status.FAILED_INFEASIBLE and met:
         status = Status.FAILED_STAGNATION  # the constraints can be met: a point that does was seen
     if status.group == "failed" and best[1].feasibility > tol and lowest is not None:
         best = (*lowest, count)  # of points that are no solution, one that meets the constraints is worth more

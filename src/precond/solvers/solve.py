@@ -61,7 +61,8 @@ def solve_linear(
     check_tolerances(rtol, atol, max_iterations)
     x = starting_points(operator, b, x0)
     counted = CountedOperator(operator, work)
-    prepared = prepare(preconditioner, counted, x, work, trivial=part.trivial)
+    like = x[:1] if iteration.row_by_row else x
+    prepared = prepare(preconditioner, counted, like, work, trivial=part.trivial)
     if len(b) >= FEWEST and iteration.side_by_side and operator.side_by_side and part.side_by_side:
         b, x = b.mT.contiguous().mT, x.mT.contiguous().mT
 
