@@ -168,7 +168,6 @@ class TorchProgram(Program):
         products = autograd_hessian(leaf, gradient, self.work)
         return products if self._sparse[1] is None else self._sparse[1].recover(products)
 
-
     def _of_regression(self, found: Split, x: Tensor, multipliers: Tensor) -> Operator:
         bending = self._bending(x, multipliers)
 
