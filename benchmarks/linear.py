@@ -16,6 +16,7 @@ import argparse
 from pathlib import Path
 
 import linear_many  # noqa: F401  declares its sections
+import linear_petsc  # noqa: F401
 import linear_sequences  # noqa: F401
 import linear_single  # noqa: F401
 from linear_measure import SECTIONS

@@ -68,6 +68,7 @@ class Refinement(Iteration):
         for stage in range(self.stages):
             last = stage == self.stages - 1
             g, residual = operator.normal(x, b)
+            g = g.clone()  # written to, while the operator may use its memory again
             if stage == 0:
                 yield Progress(residual, x.clone, normal=norm(g))
             d = torch.zeros_like(x)

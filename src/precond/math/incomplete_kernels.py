@@ -7,9 +7,9 @@ import numpy as np
 
 
 @numba.njit(cache=True, nogil=True)
-def incomplete_cholesky(indptr, indices, data, shift, smallest):
-    """Overwrite the lower triangle in ``data`` by its IC(0) factor; return the row that failed, or -1."""
-    for i in range(indptr.size - 1):
+def incomplete_cholesky(indptr, indices, data, shift, smallest, begin, end):
+    """Overwrite rows of the lower triangle in ``data`` by its IC(0) factor; return the row that failed, or -1."""
+    for i in range(begin, end):
         first, last = indptr[i], indptr[i + 1] - 1
         for t in range(first, last):
             k = indices[t]
@@ -168,11 +168,11 @@ def split_sweeps(indptr, indices, factors, diagonal, lp, li, lx, lb, up, ui, ux,
 
 
 @numba.njit(cache=True, nogil=True)
-def incomplete_lu(indptr, indices, data, diagonal, smallest, compensation):
-    """Overwrite ``data`` by the ILU(0) factors (unit lower, upper); return the row that failed, or -1."""
+def incomplete_lu(indptr, indices, data, diagonal, smallest, compensation, begin, end):
+    """Overwrite rows in ``data`` by the ILU(0) factors (unit lower, upper); return the row that failed, or -1."""
     n = indptr.size - 1
     place = np.full(n, -1, np.int64)  # of each column in the current row
-    for i in range(n):
+    for i in range(begin, end):
         first, last = indptr[i], indptr[i + 1]
         largest = 0.0
         for t in range(first, last):

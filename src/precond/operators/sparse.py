@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Embedding, Operator, OperatorTraits
+from precond.math.heap import keep_freed_memory
 from precond.math.sparse import asymmetry, rows_times_csr, unsigned
 from precond.math.vectors import rows
 from precond.operators.checks import DECLARED, check_finite, check_shape, refuse_symmetric, torch_dtype, working_dtype
@@ -63,7 +65,9 @@ class SparseOperator(Operator):
         if definite is None and symmetric and not bool((self.matrix.diagonal().real > 0).all()):
             definite = False
         self.traits = OperatorTraits(symmetric, definite)
+        self.side_by_side = self.device.type == "cpu" and not self.dtype.is_complex
         self._parts = unsigned(self.matrix)
+        keep_freed_memory()
         self._adjoint: scipy.sparse.csc_array | None = None
         self._double: SparseOperator | None = None
         self._norm: float | None = None
@@ -83,6 +87,11 @@ class SparseOperator(Operator):
         if self._adjoint is None:
             self._adjoint = self.matrix.T if not self.dtype.is_complex else self.matrix.conj().T
         return _product(self._adjoint, y)
+
+    def compiled(self) -> tuple[Any, ...] | None:
+        """Return the arrays of the matrix, where it is on the CPU."""
+        plain = self.device.type == "cpu" and type(self).matvec is SparseOperator.matvec
+        return self._parts if plain else None
 
     def sketched(self, embedding: Embedding) -> Tensor:
         """Return ``S A``, shape ``[size, n]``, by a sparse product where the sketch is sparse."""

@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from precond.recipes.dropins import Lion as Lion
     from precond.recipes.dropins import Muon as Muon
     from precond.recipes.dropins import Shampoo as Shampoo
+    from precond.recipes.dropins_kl import KLSOAP as KLSOAP
+    from precond.recipes.dropins_kl import KLShampoo as KLShampoo
     from precond.recipes.dropins_low_bit import Shampoo4bit as Shampoo4bit
     from precond.recipes.dropins_low_bit import Shampoo4bitCholesky as Shampoo4bitCholesky
     from precond.recipes.dropins_matrix import ASGO as ASGO
     from precond.recipes.dropins_matrix import DASGO as DASGO
     from precond.recipes.dropins_matrix import DistributedShampoo as DistributedShampoo
-    from precond.recipes.dropins_matrix import KLShampoo as KLShampoo
     from precond.recipes.dropins_matrix import ScalableShampoo as ScalableShampoo
     from precond.recipes.dropins_matrix import ShampooSquared as ShampooSquared
     from precond.recipes.dropins_momentum import LANTON as LANTON
@@ -52,9 +53,10 @@ _home = {
     "estimate_memory": "precond.memory",
     **dict.fromkeys(("SGD", "AdamW", "Adan", "LeanSOAP", "Lion", "Muon", "Shampoo", "SOAP"), "precond.recipes.dropins"),
     **dict.fromkeys(
-        ("ASGO", "DASGO", "DistributedShampoo", "KLShampoo", "ScalableShampoo", "ShampooSquared"),
+        ("ASGO", "DASGO", "DistributedShampoo", "ScalableShampoo", "ShampooSquared"),
         "precond.recipes.dropins_matrix",
     ),
+    **dict.fromkeys(("KLSOAP", "KLShampoo"), "precond.recipes.dropins_kl"),
     **dict.fromkeys(("Shampoo4bit", "Shampoo4bitCholesky"), "precond.recipes.dropins_low_bit"),
     **dict.fromkeys(("InducedMetric", "LANTON", "MARS", "MARSM", "TurboMuon"), "precond.recipes.dropins_momentum"),
     **dict.fromkeys(("PSGDLRA", "PSGDAffine", "PSGDKron", "PSGDNewton"), "precond.recipes.dropins_psgd"),
@@ -62,10 +64,41 @@ _home = {
 }
 
 __all__ = [
-    "ASGO", "DASGO", "LANTON", "MARS", "MARSM", "MFAC", "PSGDLRA", "SGD", "SOAP", "AdamW", "Adan", "DistributedShampoo",
-    "InducedMetric", "KLShampoo", "LeanSOAP", "Lion", "LowRankMFAC", "Matrices", "Muon", "Optimizer", "PSGDAffine",
-    "PSGDKron", "PSGDNewton", "ParamGroups", "ScalableShampoo", "Shampoo", "Shampoo4bit", "Shampoo4bitCholesky",
-    "ShampooSquared", "SparseMFAC", "TurboMuon", "WeightConditioning", "estimate_memory", "groups_for",
+    "ASGO",
+    "DASGO",
+    "KLSOAP",
+    "LANTON",
+    "MARS",
+    "MARSM",
+    "MFAC",
+    "PSGDLRA",
+    "SGD",
+    "SOAP",
+    "AdamW",
+    "Adan",
+    "DistributedShampoo",
+    "InducedMetric",
+    "KLShampoo",
+    "LeanSOAP",
+    "Lion",
+    "LowRankMFAC",
+    "Matrices",
+    "Muon",
+    "Optimizer",
+    "PSGDAffine",
+    "PSGDKron",
+    "PSGDNewton",
+    "ParamGroups",
+    "ScalableShampoo",
+    "Shampoo",
+    "Shampoo4bit",
+    "Shampoo4bitCholesky",
+    "ShampooSquared",
+    "SparseMFAC",
+    "TurboMuon",
+    "WeightConditioning",
+    "estimate_memory",
+    "groups_for",
     "weight_conditioning",
 ]  # fmt: skip
 

@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 _PLACE = "flat"
 """Name under which a parameter's state keeps where it lies in the vector, and how long the vector is."""
+PLACE_BYTES = 16
+"""What that takes: two numbers of 64 bits."""
 
 
 class FlatSlab(Slab):
@@ -51,6 +53,7 @@ class FlatSlab(Slab):
         self.starts = [sum(self.sizes[:i]) for i in range(len(params))]
         self._axes = flat_axes(method, total, self.dtype)
         self._places = [torch.tensor([start, total]) for start in self.starts]
+        self.notes = self._places
         self._known = self._knows(states)
 
     def _knows(self, states: Mapping[Tensor, Any]) -> bool:

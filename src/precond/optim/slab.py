@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -103,6 +105,9 @@ class Slab:
         like: A tensor shaped as what is worked on of each parameter; the first parameter unless given.
         kin: The parameters whose steps drive the schedule of refreshes, wherever they are computed; these unless given.
         backend: What compiles the work between refreshes; ``None`` for nothing.
+
+    Attributes:
+        notes: Tensors that parameters' saved states hold beside what is stacked.
     """
 
     def __init__(
@@ -128,6 +133,7 @@ class Slab:
         self.state.phase.copy_(torch.tensor(offsets))
         self.offsets = list(offsets)
         self.steps = [0] * len(params)
+        self.notes: list[Tensor] = []
         self.clock = 0
         self._backend = backend
         self.follow(method)
@@ -142,20 +148,25 @@ class Slab:
         self.plain = plain(method, self.turned, fuse=self._backend is None)
         self.core = self.plain if self._backend is None else compiled(self.plain, method, self.device, self._backend)
 
+    @functools.cached_property
+    def _named(self) -> list[tuple[str, Tensor]]:
+        """The tensors of the state by the names under which they are saved; found once, since many members ask."""
+        return [(short_name(name), tensor) for name, tensor in named_tensors(self.state)]
+
     def named_views(self, member: int) -> dict[str, Tensor]:
         """Return one parameter's state by dotted names, as views into the stacked tensors."""
-        return {short_name(name): tensor[member] for name, tensor in named_tensors(self.state)}
+        return {name: tensor[member] for name, tensor in self._named}
 
     def restore(self, member: int, values: dict[str, Tensor]) -> None:
         """Copy one parameter's saved state into the stacked tensors; values of other names are left out."""
-        for name, tensor in named_tensors(self.state):
-            value = values.get(short_name(name))
+        for name, tensor in self._named if values else []:
+            value = values.get(name)
             if value is None:
                 continue
             if value.shape != tensor.shape[1:]:
                 own = tuple(self.params[member].shape)
                 raise BadInputError(
-                    f"the state {short_name(name)!r} of a parameter of shape {own} was saved with shape "
+                    f"the state {name!r} of a parameter of shape {own} was saved with shape "
                     f"{tuple(value.shape)}, and has shape {tuple(tensor.shape[1:])} here: it belongs to another "
                     "parameter, or to other settings of the method; load it with the settings that it was saved with, "
                     "and give both optimizers the same parameters in the same order, or named ones"
@@ -242,7 +253,7 @@ class Slab:
     def usable(self, gradient: Tensor, members: Sequence[int]) -> tuple[list[int], Tensor]:
         """Return those of ``members`` whose gradient is finite in every entry, and theirs alone, stacked."""
         sums = gradient.flatten(1).sum(1)
-        if not bool(torch.isfinite(sums).all()):
+        if not all(map(math.isfinite, sums.tolist())):
             finite = torch.isfinite(gradient.flatten(1)).all(1).tolist()
             keep = [position for position, ok in enumerate(finite) if ok]
             if len(keep) < len(members):

@@ -58,6 +58,7 @@ class Prepared:
         guess: Maps right-hand sides to starting points, or to ``None``.
         inverse: Maps ``(v, shift)`` to ``(A + shift M)^-1 v`` up to a small factor, where the preconditioner can.
         metric: Maps ``v`` to ``M v``.
+        sweeps: The preconditioner as `core.Kernel` takes it.
     """
 
     apply: Map
@@ -65,6 +66,7 @@ class Prepared:
     guess: Callable[[Tensor], Tensor | None]
     inverse: Callable[[Tensor, float], Tensor] | None
     metric: Map
+    sweeps: tuple[Any, ...] | None
 
 
 def prepare(
@@ -103,4 +105,5 @@ def prepare(
         lambda b: preconditioner.guess(state, b),
         inverse if traits.equivalent and traits.shiftable else None,
         lambda v: preconditioner.metric(state, v),
+        () if trivial else preconditioner.compiled(state),
     )
