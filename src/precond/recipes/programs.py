@@ -129,8 +129,8 @@ def sketched_newton(
     inner: Proposer = "hessian-sketch",
     size: int | None = None,
     seed: int = 0,
-    start: float = 0.1,
-    order: float = 0.5,
+    start: float = 0.03,
+    order: float = 1.0,
     eta1: float = 1.0,
     eta2: float = 0.1,
 ) -> ProgramIteration:
