@@ -107,7 +107,7 @@ def large(options: argparse.Namespace) -> str:
     head = ["problem", "method", "solved", "seconds", "seconds over those of the first", "iterations",
             "gradients", "Hessian products", "inner iterations", "factorizations"]  # fmt: skip
     note = (
-        f"To {TOLERANCE:g} from the same start; medians of {ROUNDS} interleaved runs of the first two up to 300 variables, "
+        f"To {TOLERANCE:g} from the same start; medians of {ROUNDS} interleaved runs up to 300 variables, "
         "else of one. "
         "Seconds include the certificate, which assembles the Hessian up to 2000 variables, for all."
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -48,6 +48,8 @@ class Operator(abc.ABC):
     dtype: torch.dtype
     device: torch.device
     traits: OperatorTraits
+    side_by_side: bool = False
+    """Whether products are cheaper where vectors lie side by side: the batch ``[count, n]`` as a transpose."""
 
     @abc.abstractmethod
     def matvec(self, x: Tensor) -> Tensor:
@@ -127,6 +129,13 @@ class Operator(abc.ABC):
 
     def entries(self) -> scipy.sparse.csr_array | None:
         """Return the matrix in CSR form with sorted indices, or ``None`` when only products are known."""
+        return None
+
+    def compiled(self) -> tuple[Any, ...] | None:
+        """Return row pointers, columns (both unsigned) and values for loops on the CPU; ``None`` without entries there.
+
+        Columns of a row need not be sorted; nobody writes to them.
+        """
         return None
 
     def diagonal(self) -> Tensor | None:
