@@ -2,11 +2,64 @@
 
 from __future__ import annotations
 
+import abc
+import dataclasses
+from typing import Any, ClassVar
+
 import torch
 from torch import Tensor
 
-from precond.core import IncompatibleError, Operator
-from precond.math.toeplitz import diagonal_means, embedded, product
+from precond.core import Evidence, Health, IncompatibleError, Need, Operator, Preconditioner, Scope, Traits
+from precond.math.toeplitz import away_from_zero, diagonal_means, embedded, product
+
+
+@dataclasses.dataclass
+class SpectrumState:
+    """Eigenvalues in a basis with a fast transform; the identity while empty.
+
+    Attributes:
+        operator: The operator seen last.
+        inverse: Returns the reciprocal eigenvalues, shape ``[n]``.
+    """
+
+    operator: Operator | None = None
+    inverse: Any = None
+
+
+class Diagonalized(Preconditioner[SpectrumState], abc.ABC):
+    """A matrix near a Toeplitz matrix that a fast transform diagonalizes."""
+
+    needs: ClassVar[Need] = Need.OPERATOR
+    scope: ClassVar[Scope] = Scope.GLOBAL
+
+    @property
+    def traits(self) -> Traits:
+        """Symmetric and positive definite, for a symmetric matrix."""
+        return Traits()
+
+    def init(self, like: Tensor) -> SpectrumState:
+        """Start as the identity."""
+        return SpectrumState()
+
+    def observe(self, state: SpectrumState, evidence: Evidence) -> None:
+        """Take the operator."""
+        state.operator = evidence.operator
+
+    def refresh(self, state: SpectrumState) -> Health:
+        """Compute the eigenvalues; those at rounding are replaced by the smallest of the others."""
+        if state.operator is None:
+            return Health()
+        name, values = type(self).__name__.lower(), self.eigenvalues(state.operator)
+        if not bool(torch.isfinite(values).all()):
+            return Health(failures=1, detail=f"{name}: an eigenvalue is not finite; the last ones are kept")
+        values, replaced = away_from_zero(values)
+        inverse = 1 / values
+        state.inverse = lambda: inverse
+        return Health(detail=f"{name}: {replaced} vanishing eigenvalues were replaced" if replaced else "")
+
+    @abc.abstractmethod
+    def eigenvalues(self, operator: Operator) -> Tensor:
+        """Return the eigenvalues, shape ``[n]``."""
 
 
 def toeplitz_entries(operator: Operator, name: str) -> tuple[Tensor, Tensor]:
