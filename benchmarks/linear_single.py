@@ -15,12 +15,14 @@ import scipy.io
 import scipy.linalg
 import scipy.sparse
 import scipy.sparse.linalg
+import torch
 
 import precond
 import precond.scipy
 from linear_measure import (
     SECTIONS,
     TOLERANCE,
+    applied,
     inverse,
     medians,
     residual,
@@ -69,6 +71,53 @@ def cg(options: argparse.Namespace) -> str:
             ))  # fmt: skip
     head = ("unknowns", "preconditioner", "SciPy, us", "precond.scipy, us", "PyAMG, us", "SciPy / ours")
     return table(head, rows, f"5-point Laplacian, relative residual {TOLERANCE:g}, medians of {options.rounds} rounds.")
+
+
+@SECTIONS.section
+def domains(options: argparse.Namespace) -> str:
+    """IC(0) in the natural order and by domains: iterations, and an application on one thread and on two."""
+    rows = []
+    for family, side in (("poisson2d", 300), ("poisson2d", 500), ("poisson3d", 45), ("poisson3d", 63)):
+        matrix = scipy.sparse.csr_array(load(f"{family}:n={side}").matrix)
+        n = matrix.shape[0]
+        b = np.random.default_rng(0).standard_normal(n)
+        counts = [
+            precond.solve(matrix, b, method="cg", preconditioner=IC0(domains=count), rtol=TOLERANCE).iterations
+            for count in (1, 8)
+        ]
+        v = torch.from_numpy(b)[None]
+        natural, cut = (applied(IC0(domains=count), matrix) for count in (1, 8))
+        threads: dict[int, dict[str, list[float]]] = {1: {"natural": [], "cut": []}, 2: {"cut": [], "own": []}}
+        for _ in range(20 * options.rounds):
+            for name, apply in (("natural", natural), ("cut", cut)):
+                threads[1][name].append(seconds(lambda apply=apply, v=v: apply(v))[0])
+            torch.set_num_threads(2)
+            elapsed, own = seconds(lambda cut=cut, v=v: cut(v))
+            torch.set_num_threads(1)
+            threads[2]["cut"].append(elapsed)
+            threads[2]["own"].append(own)
+        least = {(count, name): min(times) for count, found in threads.items() for name, times in found.items()}
+        base = least[1, "natural"]
+        ratios = (base / least[key] for key in ((1, "cut"), (2, "cut"), (2, "own")))
+        rows.append((
+            family, f"{n}", f"{counts[0]}", f"{counts[1]}", f"{1e6 * base:.0f}", *(f"{ratio:.2f}" for ratio in ratios)
+        ))  # fmt: skip
+    head = (
+        "matrix", "unknowns", "iterations", "by 8 domains", "one application, us", "its time / by domains",
+        "on two threads", "two threads, processor time of the first",
+    )  # fmt: skip
+    note = (
+        f"CG to {TOLERANCE:g}; the least of {20 * options.rounds} applications, which take turns; the last column "
+        "is what two threads gain where nobody else wants the processor. Otherwise:"
+    )
+    return table(head, rows, note)
+
+
+def seconds(work: Callable[[], Any]) -> tuple[float, float]:
+    """Return the seconds that something takes, and the processor's for this thread."""
+    begin, own = time.perf_counter(), time.thread_time()
+    work()
+    return time.perf_counter() - begin, time.thread_time() - own
 
 
 def stopped(solve: Callable[..., tuple[np.ndarray, int]]) -> Callable[[], tuple[np.ndarray, int]]:

@@ -16,7 +16,8 @@ _loose = {"contract", "nsz"}
 @numba.njit(cache=True, nogil=True)
 def beginnings(indptr, indices, bounds, begin):
     """Write where the rows of each chunk begin from which on none is coupled to an earlier chunk, by an entry or back."""
-    begin[:] = bounds[:-1]
+    for c in range(begin.size):
+        begin[c] = bounds[c]
     for c in range(bounds.size - 1):
         for row in range(bounds[c], bounds[c + 1]):
             for t in range(indptr[row], indptr[row + 1]):
@@ -28,6 +29,21 @@ def beginnings(indptr, indices, bounds, begin):
                     while column >= bounds[other + 1]:
                         other += 1
                     begin[other] = max(begin[other], column + 1)
+
+
+@numba.njit(cache=True, nogil=True)
+def crossing(indptr, indices, data, bounds, begin):
+    """Return the share that entries of earlier chunks have of what couples separators to others, by absolute values."""
+    across, every = 0.0, 0.0
+    for c in range(1, bounds.size - 1):
+        for row in range(bounds[c], begin[c]):
+            for t in range(indptr[row], indptr[row + 1]):
+                column, size = np.int64(indices[t]), abs(data[t])
+                if column < bounds[c]:
+                    across += size
+                if column != row:
+                    every += size
+    return across / every if every > 0 else 0.0
 
 
 @numba.njit(cache=True, nogil=True)

@@ -96,21 +96,24 @@ def _taken(v: Array, order: Array) -> Array:
     return v.T[order].T if side.is_side(v) else v[:, order]
 
 
-def split(matrix: scipy.sparse.csr_array, count: int) -> Domains | None:
+def split(matrix: scipy.sparse.csr_array, count: int, strongest: float = 1.0) -> Domains | None:
     """Cut a matrix into domains.
 
     Args:
         matrix: Square.
         count: Chunks.
+        strongest: Share of what couples separators that may couple them to earlier chunks.
 
     Returns:
-        The order, or ``None`` where more than a quarter of the rows would separate.
+        The order, or ``None`` where more than a quarter of the rows would separate, or they are coupled more strongly.
     """
     n = matrix.shape[0]
     bounds = np.linspace(0, n, count + 1).astype(np.int64)
     begin = np.empty(count, np.int64)
     _kernels().beginnings(matrix.indptr, matrix.indices, bounds, begin)
     if (begin - bounds[:-1]).sum() > _most * n:
+        return None
+    if strongest < 1 and _kernels().crossing(matrix.indptr, matrix.indices, matrix.data, bounds, begin) > strongest:
         return None
     pieces = [*zip(begin, bounds[1:], strict=True), *zip(bounds[:-1], begin, strict=True)]
     old = np.concatenate([np.arange(*piece) for piece in pieces])

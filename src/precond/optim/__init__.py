@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from precond.optim.groups import groups_for as groups_for
     from precond.optim.optimizer import Optimizer as Optimizer
     from precond.optim.select import Matrices as Matrices
-    from precond.recipes.dropins import SGD as SGD
     from precond.recipes.dropins import SOAP as SOAP
-    from precond.recipes.dropins import AdamW as AdamW
-    from precond.recipes.dropins import Adan as Adan
     from precond.recipes.dropins import LeanSOAP as LeanSOAP
-    from precond.recipes.dropins import Lion as Lion
     from precond.recipes.dropins import Muon as Muon
     from precond.recipes.dropins import Shampoo as Shampoo
+    from precond.recipes.dropins_first_order import SGD as SGD
+    from precond.recipes.dropins_first_order import AdamW as AdamW
+    from precond.recipes.dropins_first_order import Adan as Adan
+    from precond.recipes.dropins_first_order import Lion as Lion
     from precond.recipes.dropins_kl import KLSOAP as KLSOAP
     from precond.recipes.dropins_kl import KLShampoo as KLShampoo
     from precond.recipes.dropins_low_bit import Shampoo4bit as Shampoo4bit
@@ -51,7 +51,8 @@ _home = {
     "weight_conditioning": "precond.optim.conditioning",
     "Optimizer": "precond.optim.optimizer",
     "estimate_memory": "precond.memory",
-    **dict.fromkeys(("SGD", "AdamW", "Adan", "LeanSOAP", "Lion", "Muon", "Shampoo", "SOAP"), "precond.recipes.dropins"),
+    **dict.fromkeys(("LeanSOAP", "Muon", "Shampoo", "SOAP"), "precond.recipes.dropins"),
+    **dict.fromkeys(("SGD", "AdamW", "Adan", "Lion"), "precond.recipes.dropins_first_order"),
     **dict.fromkeys(
         ("ASGO", "DASGO", "DistributedShampoo", "ScalableShampoo", "ShampooSquared"),
         "precond.recipes.dropins_matrix",

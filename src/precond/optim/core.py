@@ -12,10 +12,10 @@ from torch import Tensor
 
 from precond.core import Evidence, Method, Turned
 from precond.math.products import fast_products, multiplies_bfloat16
-from precond.optim.fused import adam_within
+from precond.optim.fused_within import adam_within
 
 if TYPE_CHECKING:
-    from precond.optim.slab import SlabState
+    from precond.optim.slab_state import SlabState
 
 Stage = Callable[["SlabState", Tensor, Evidence], Tensor]
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from precond.core import Evidence, IncompatibleError, Method, named_tensors
 from precond.optim.replay import Seen
-from precond.optim.slab import Slab, SlabState, allocate, short_name, slab_shape, working_dtype
+from precond.optim.slab import Slab
+from precond.optim.slab_state import SlabState, allocate, short_name, slab_shape, working_dtype
 
 logger = logging.getLogger(__name__)
 

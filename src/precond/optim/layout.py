@@ -15,7 +15,8 @@ from precond.optim.adjustable import skeleton
 from precond.optim.flat import FlatSlab
 from precond.optim.fused import fused_step
 from precond.optim.rules import Rule
-from precond.optim.slab import Slab, allocate, slab_room, slab_shape, working_dtype
+from precond.optim.slab import Slab
+from precond.optim.slab_state import allocate, slab_room, slab_shape, working_dtype
 from precond.optim.stagger import phases, refresh_cost, step_cost
 
 Key = tuple[Any, ...]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from precond.core import Method, Need, Route, Scope, named_tensors
 from precond.optim.flat import PLACE_BYTES
 from precond.optim.rules import Rule
-from precond.optim.slab import allocate, slab_shape, working_dtype
+from precond.optim.slab_state import allocate, slab_shape, working_dtype
 
 Model = nn.Module | Iterable[tuple[str, Tensor]] | Iterable[Mapping[str, Any]]
 

@@ -23,13 +23,14 @@ class IC0(IncompleteCholesky):
     starts with ``alpha = 0``; when a pivot is not positive it starts again with ``alpha = first_shift``, then twice
     that, and so on (Manteuffel). ``refresh`` reports the shift it ended with, and the next one starts from it halved.
 
-    A large matrix is cut into domains, for which the rest of the matrix is a separator, so that two threads can share
-    the work (`precond.math.domains`); results do not depend on how many do. One that falls apart badly is left whole.
+    A matrix may be cut into domains, factored independently, and what separates them, so that two threads can share the
+    work (`precond.math.domains`); results do not depend on how many do.
 
     Attributes:
         first_shift: The first ``alpha`` that is tried after a breakdown.
         smallest_pivot: Pivots of the scaled matrix must be larger than this (squares of the diagonal of ``L``).
-        domains: Domains into which the matrix is cut, 1 for none; 8 from 65 536 unknowns on where ``None``.
+        domains: Domains into which the matrix is cut, 1 for none. ``None`` cuts into 8 from 65 536 unknowns on, where
+            few rows separate, and what couples them to earlier domains is at most 0.4 of what couples them at all.
     """
 
     first_shift: float = 1e-3

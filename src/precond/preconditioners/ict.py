@@ -28,14 +28,14 @@ class ICT(IncompleteCholesky):
         fill: Additional entries of a column.
         first_shift: The first ``alpha`` that is tried after a breakdown.
         smallest_pivot: Pivots of the scaled matrix must be larger than this.
-        domains: Domains into which the matrix is cut, as for `IC0`; its sweeps alone are shared. 1 for none.
+        domains: Domains into which the matrix is cut, for its sweeps, as for `IC0`; costs more iterations than there.
     """
 
     drop: float = 1e-3
     fill: int = 10
     first_shift: float = 1e-3
     smallest_pivot: float = 1e-8
-    domains: int | None = None
+    domains: int | None = 1
 
     def __post_init__(self) -> None:
         """Check the settings."""

@@ -38,7 +38,7 @@ class ILU0(Swept):
     first_shift: float = 1e-3
     smallest_pivot: float = 1e-10
     compensation: float = 0.0
-    domains: int | None = None
+    domains: int | None = 1
 
     def __post_init__(self) -> None:
         """Check the shift."""

@@ -30,7 +30,7 @@ class SSOR(Swept):
     """
 
     omega: float = 1.0
-    domains: int | None = None
+    domains: int | None = 1
 
     def __post_init__(self) -> None:
         """Check the relaxation."""

@@ -17,8 +17,9 @@ from precond.math.vectors import settled
 from precond.preconditioners.shifts import refuse_shift
 
 LARGE = 2**16
-"""Unknowns from which on a matrix is cut into domains, unless its part says otherwise."""
+"""Unknowns from which on a matrix is cut into domains where a part leaves that open."""
 _domains = 8  # whatever the number of threads, so that results do not depend on it
+_weak = 0.4  # share of what couples separators: the stronger they are coupled across, the more iterations a cut costs
 
 
 @dataclasses.dataclass
@@ -46,7 +47,7 @@ class TrianglesState:
         """Return the entries of the operator, in the order of domains where it has one, and that order.
 
         Args:
-            domains: Domains to cut into, 1 for none; ``None`` cuts large matrices.
+            domains: Domains to cut into, 1 for none; ``None`` cuts large matrices where that costs few iterations.
 
         Returns:
             The matrix, ``None`` without an operator, and its order, ``None`` for that of the vectors.
@@ -54,8 +55,9 @@ class TrianglesState:
         matrix = None if self.operator is None else self.operator.entries()
         if matrix is None:
             return None, None
-        count = domains or (_domains if matrix.shape[0] >= LARGE else 1)
-        order = split(matrix, count) if 1 < count <= matrix.shape[0] and matrix.has_sorted_indices else None
+        count, strongest = (domains, 1.0) if domains else (_domains if matrix.shape[0] >= LARGE else 1, _weak)
+        fits = 1 < count <= matrix.shape[0] and matrix.has_sorted_indices
+        order = split(matrix, count, strongest) if fits else None
         return (matrix if order is None else order.ordered(matrix)), order
 
     def apply(self, v: Tensor) -> Tensor:

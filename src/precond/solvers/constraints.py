@@ -194,7 +194,9 @@ def _values(value: Any, x: Tensor) -> Tensor:
             )
         value = torch.as_tensor(np.asarray(value, dtype=None if np.iscomplexobj(value) else np.float64))
     if value.is_complex():
-        raise BadInputError(f"a constraint returned {value.dtype}: return real numbers, such as real and imaginary parts")
+        raise BadInputError(
+            f"a constraint returned {value.dtype}: return real numbers, such as real and imaginary parts"
+        )
     return value.reshape(-1).to(x)
 
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Operator, OperatorTraits, Program, Site, Work
+from precond.core.materialize import materialize
 from precond.operators.compressed import Compressor, Recovered
 from precond.operators.dense import DenseOperator
 from precond.operators.function import FunctionOperator
-from precond.core.materialize import materialize
 from precond.operators.hessian import Hessian, autograd_hessian, difference_hessian
 from precond.solvers.affine import Features, Split, agrees, split
 from precond.solvers.residuals import AutogradJacobian
@@ -167,7 +167,6 @@ class TorchProgram(Program):
                 gradient = gradient if found is None else found
         products = autograd_hessian(leaf, gradient, self.work)
         return products if self._sparse[1] is None else self._sparse[1].recover(products)
-
 
     def _of_regression(self, found: Split, x: Tensor, multipliers: Tensor) -> Operator:
         bending = self._bending(x, multipliers)
