@@ -25,6 +25,7 @@ import scipy.optimize
 import torch
 
 import constrained
+import constrained_large
 import precond
 from precond.problems.readers.nist import read_nist
 from sections import Sections, table
@@ -34,7 +35,9 @@ SECTIONS = Sections("smooth.py", "smooth")
 
 # ---- constraints
 
-for _section in (constrained.constrained, constrained.control, constrained.regression, constrained.sketches):
+for _section in (
+    constrained.constrained, constrained.control, constrained.regression, constrained.sketches, constrained_large.large,
+):  # fmt: skip
     SECTIONS.section(_section)
 
 

@@ -23,6 +23,7 @@ from precond.core import (
     Work,
 )
 from precond.programs.interior_point import InteriorPoint
+from precond.programs.sketched_newton import SketchedNewton
 from precond.recipes import registry
 from precond.solvers.consistent import Slopes, complaint_about_loss, complaint_about_rows
 from precond.solvers.constraints import Block, fixing, read_bounds, read_constraints
@@ -238,7 +239,8 @@ def _resolve(method: str | ProgramIteration, program: Program, start: Tensor) ->
     """Return the iteration, and what the result says about it; large programs are searched for sparsity."""
     side = program.variables + program.equations
     sparse = False
-    if side > SMALL and (method in ("auto", "interior-point") or isinstance(method, InteriorPoint)):
+    looks = method in ("auto", "interior-point", "sketched-newton")
+    if side > SMALL and (looks or isinstance(method, InteriorPoint | SketchedNewton)):
         sparse = isinstance(program, (TorchProgram, GivenProgram)) and program.compress(start)
     if isinstance(method, ProgramIteration):
         return method, type(method).__name__

@@ -10,10 +10,10 @@ from precond.core.evidence import Evidence, need
 from precond.core.extras import MissingExtraError, require
 from precond.core.filter import Filter
 from precond.core.fixed_point import FixedPointIteration, Footing, Proof, Splitting
-from precond.core.iteration import Iteration, Map, Progress, Recycling
+from precond.core.iteration import Iteration, Kernel, Look, Map, Progress, Recycling
 from precond.core.method import Method, Route, Selector
 from precond.core.objective import Objective, Point
-from precond.core.operator import Operator
+from precond.core.operator import Operator, Saddle
 from precond.core.penalty import Concave, NoConcave, Penalty, Scalars
 from precond.core.preconditioner import HEALTHY, Health, Preconditioner, Turned
 from precond.core.problem import Budget, Metric, Problem
@@ -59,8 +59,10 @@ __all__ = [
     "IncompatibleError",
     "Iterate",
     "Iteration",
+    "Kernel",
     "Kind",
     "LogUniform",
+    "Look",
     "Map",
     "Member",
     "Method",
@@ -90,6 +92,7 @@ __all__ = [
     "Result",
     "Role",
     "Route",
+    "Saddle",
     "Scalars",
     "Scope",
     "Search",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import abc
-from typing import TYPE_CHECKING
+import dataclasses
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,6 +21,23 @@ if TYPE_CHECKING:
 _columns = 64  # unit vectors that are multiplied at once
 
 
+@dataclasses.dataclass(frozen=True)
+class Saddle:
+    """The blocks of ``[[hessian + shift I, jacobian'], [jacobian, -delta I]]``.
+
+    Attributes:
+        hessian: Symmetric, ``[n, n]``.
+        jacobian: ``[m, n]``.
+        shift: Multiple of the identity in the first block.
+        delta: Multiple of the identity that is taken from the second one.
+    """
+
+    hessian: Operator
+    jacobian: Operator
+    shift: float = 0.0
+    delta: float = 0.0
+
+
 class Operator(abc.ABC):
     """A linear map from vectors of length ``n`` to vectors of length ``m``.
 
@@ -30,6 +48,8 @@ class Operator(abc.ABC):
     dtype: torch.dtype
     device: torch.device
     traits: OperatorTraits
+    side_by_side: bool = False
+    """Whether products are cheaper where vectors lie side by side: the batch ``[count, n]`` as a transpose."""
 
     @abc.abstractmethod
     def matvec(self, x: Tensor) -> Tensor:
@@ -77,6 +97,18 @@ class Operator(abc.ABC):
         """
         return self.dense()
 
+    def approximated(self, size: int, seed: int) -> Tensor | None:
+        """Return a random dense matrix near this one, ``[n, n]``, from a sketch of the data it is made of.
+
+        Args:
+            size: Rows of the sketch.
+            seed: Equal seeds give equal matrices.
+
+        Returns:
+            The matrix, or ``None`` where that is not known to cost less than assembling.
+        """
+        return None
+
     def sketched(self, embedding: Embedding) -> Tensor:
         """Return ``S A``, shape ``[size, n]``; ``n`` products when only products are known."""
         n = self.shape[1]
@@ -91,8 +123,19 @@ class Operator(abc.ABC):
         """Return an operator ``F`` with ``A = F^H F``, or ``None`` when none is at hand."""
         return None
 
+    def saddle(self) -> Saddle | None:
+        """Return the blocks of a saddle-point matrix, or ``None`` when it is none, or they are not known."""
+        return None
+
     def entries(self) -> scipy.sparse.csr_array | None:
         """Return the matrix in CSR form with sorted indices, or ``None`` when only products are known."""
+        return None
+
+    def compiled(self) -> tuple[Any, ...] | None:
+        """Return row pointers, columns (both unsigned) and values for loops on the CPU; ``None`` without entries there.
+
+        Columns of a row need not be sorted; nobody writes to them.
+        """
         return None
 
     def diagonal(self) -> Tensor | None:

@@ -11,7 +11,9 @@ from precond.krylov.minres import MINRES
 from precond.krylov.sketch_project import SketchProject
 from precond.programs.accuracy import Prescribed, Tested
 from precond.programs.augmented import AugmentedLagrangian
-from precond.programs.curvature import FrobeniusShift, LeastShift
+from precond.programs.curvature import FrobeniusShift
+from precond.programs.directions import Iterated
+from precond.programs.hessian_sketch import HessianSketch
 from precond.programs.interior_point import InteriorPoint
 from precond.programs.sketched_newton import SketchedNewton
 from precond.recipes.registry import recipe
@@ -26,6 +28,7 @@ _HONG = Paper(
 _CALL = "precond.minimize(lambda x: (x**2).sum(), torch.ones(3).double(), constraints=lambda x: x.sum()[None] - 1"
 
 Inner = Literal["sketch", "rows", "dense", "minres", "gmres"]
+Proposer = Literal["hessian-sketch", "sketch", "rows", "dense", "minres", "gmres"]
 
 
 def _inner(name: Inner, size: int | None, seed: int) -> Iteration:
@@ -37,7 +40,9 @@ def _inner(name: Inner, size: int | None, seed: int) -> Iteration:
         "gmres": GMRES(),
     }
     if name not in solvers:
-        raise BadInputError(f"inner must be one of {', '.join(solvers)}, not {name!r}")
+        raise BadInputError(
+            f"inner must be one of {', '.join(solvers)} (or 'hessian-sketch' in sketched_newton), not {name!r}"
+        )
     return solvers[name]
 
 
@@ -105,8 +110,8 @@ def adasketch_newton(
         The iteration.
     """
     return SketchedNewton(
-        _inner(inner, size, seed), Prescribed(delta, armijo, growth, order=order), FrobeniusShift(threshold),
-        eta1=eta1, eta2=eta2, growth=growth, armijo=armijo,
+        Iterated(_inner(inner, size, seed), FrobeniusShift(threshold)),
+        Prescribed(delta, armijo, growth, order=order), eta1, eta2, growth, armijo,
     )  # fmt: skip
 
 
@@ -115,17 +120,17 @@ def adasketch_newton(
     runs_on=Kind.PROGRAM,
     family="constrained",
     paper=_HONG,
-    purpose="The same with accuracies that the descent itself tests, a fraction of the inner work.",
+    purpose="Equality constraints on large regressions and dense Hessians: sketches precondition, descent accepts.",
     claim="Sharpening the accuracy with convergence makes local convergence superlinear.",
     example=f"{_CALL}, method='sketched-newton')",
 )
 def sketched_newton(
     *,
-    inner: Inner = "sketch",
+    inner: Proposer = "hessian-sketch",
     size: int | None = None,
     seed: int = 0,
-    start: float = 0.1,
-    order: float = 0.5,
+    start: float = 0.03,
+    order: float = 1.0,
     eta1: float = 1.0,
     eta2: float = 0.1,
 ) -> ProgramIteration:
@@ -139,11 +144,15 @@ def sketched_newton(
            test of descent that they are there to ensure.
         2. The Hessian is shifted by the first of ``1e-4 * 8^k`` that makes it positive definite on the tangent space,
            where the published code adds its Frobenius norm.
-        3. See `adasketch_newton` for the others.
+        3. Unless ``inner`` says so the equations are not sketched, but the Hessian: its sketch with the constraints is
+           factorized, and preconditions GMRES on the system itself, for as long as the iterates settle. The inertia
+           that tells the shift is that of the sketch. Dependent constraints are regularized then.
+        4. See `adasketch_newton` for the others.
 
     Args:
-        inner: What solves the Newton systems.
-        size: Columns of a sketch.
+        inner: What solves the Newton systems: `precond.programs.hessian_sketch.HessianSketch`, or what
+            `adasketch_newton` takes.
+        size: Columns of a sketch of the equations.
         seed: Seed of the sketches.
         start: Largest relative residual of the inner solve.
         order: Power of ``||grad L||`` that bounds it near a solution.
@@ -153,7 +162,8 @@ def sketched_newton(
     Returns:
         The iteration.
     """
-    return SketchedNewton(_inner(inner, size, seed), Tested(start, order), LeastShift(), eta1=eta1, eta2=eta2)
+    directions = HessianSketch(seed) if inner == "hessian-sketch" else Iterated(_inner(inner, size, seed))
+    return SketchedNewton(directions, Tested(start, order), eta1, eta2)
 
 
 @recipe(

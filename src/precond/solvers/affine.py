@@ -18,6 +18,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from precond.math.weighted_gram import weighted_gram
+from precond.solvers.affine_sketch import row_roots, sketched_rows
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,8 @@ COPY = 2**30
 """Bytes that a copy of the matrix in single precision may take."""
 WIDEST = 32
 """Columns of ``A w``, and variables beside ``w``, that are worth the derivatives of ``F`` along each."""
+NARROW = 64
+"""Columns of ``A`` below which its Gram matrix costs less than a sketch."""
 _TOLERANCE = 1e-7
 
 _PRODUCTS = {
@@ -85,6 +88,19 @@ class Features:
         top = weights.abs().max() if m else weights.sum()
         top = torch.where(top > 0, top, 1.0)
         return weighted_gram(rows, weights / top) * (top * norms * norms[:, None])
+
+    def sketched(self, weights: Tensor, size: int, seed: int) -> Tensor:
+        """Return ``S R`` for a sparse sketch ``S`` and the rows ``R`` that are ``weights[i, a, b] A_i`` side by side.
+
+        Args:
+            weights: Shape ``[m, k, k]``.
+            size: Rows of the sketch.
+            seed: Equal seeds give equal sketches.
+
+        Returns:
+            Shape ``[size, k d]``.
+        """
+        return sketched_rows(self.matrix if self._rows is None else self._rows, weights, size, seed)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,6 +159,13 @@ class Split:
         """Return ``F_x + A' F_z``, ``[n]``, detached."""
         return self._pull(self.by_x.detach(), self.by_z.detach())
 
+    def products(self, v: Tensor) -> Tensor:
+        """Return the Hessian's product with each row of ``v``, ``[k, n]``."""
+        if self._bent is None or self.z.ndim > 1 or self._bent.beside:
+            return torch.stack([self.product(row) for row in v])
+        u = self.features.forward(v[:, self.places].mT) * self._bent.rows[0]
+        return (v * self._bent.diagonal).index_add(1, self.places, self.features.adjoint(u).mT)
+
     def product(self, v: Tensor) -> Tensor:
         """Return the Hessian's product with ``v``, ``[n]``."""
         u = self.features.forward(v[self.places])
@@ -158,12 +181,10 @@ class Split:
             The matrix, or ``None``.
         """
         kept = self._matrix.get(coarse)
-        bent = self._bend() if kept is None else None
+        bent = self.bend() if kept is None else None
         if kept is not None or bent is None:
             return kept
-        matrix = torch.diag(bent.diagonal.double())
-        for i, column, shared in bent.beside:
-            matrix[:, i] = matrix[i] = self._pull(column, shared.reshape(self.z.shape)).double()
+        matrix = self._frame(bent)
         grids = self.places.reshape(-1, len(bent.rows))
         for a, rows in enumerate(bent.rows):
             for b in range(a + 1):
@@ -174,7 +195,42 @@ class Split:
         self._matrix[coarse] = matrix = matrix.to(self.leaf)
         return matrix
 
-    def _bend(self) -> Bent | None:
+    def approximate(self, size: int, seed: int) -> Tensor | None:
+        """Return a random matrix near the Hessian: ``A' |D| A`` by a sketch of ``|D|^(1/2) A``, the rest as it is.
+
+        Where ``F`` is convex in each row of ``A w`` the eigenvalues of the sketched part, relative to what it stands
+        for, lie within ``(1 +- (d / size)^(1/2))^2``, nearly. (M. Pilanci, M. J. Wainwright, *Newton sketch: a
+        near linear-time optimization algorithm with linear-quadratic convergence*, arXiv 1505.02250.)
+
+        A matrix of few columns, or not twice as many rows as the sketch, is not sketched: the Hessian is assembled.
+
+        Args:
+            size: Rows of the sketch.
+            seed: Equal seeds give equal matrices.
+
+        Returns:
+            The matrix, ``[n, n]``; ``None`` where ``F`` is not one function for each row and a few variables.
+        """
+        bent = self.bend()
+        if bent is None:
+            return None
+        m, d = self.features.matrix.shape
+        if d < NARROW or 2 * size >= m * len(bent.rows):
+            return self.assemble(coarse=False)
+        matrix = self._frame(bent)
+        rows = self.features.sketched(row_roots(torch.stack(bent.rows, dim=2)), size, seed)
+        places = self.places.reshape(-1, len(bent.rows)).mT.reshape(-1)
+        matrix[places[:, None], places] += weighted_gram(rows, torch.ones_like(rows[:, 0]))
+        return matrix.to(self.leaf)
+
+    def _frame(self, bent: Bent) -> Tensor:
+        """Return the part of the Hessian that does not come from rows alone, ``[n, n]``, float64."""
+        matrix = torch.diag(bent.diagonal.double())
+        for i, column, shared in bent.beside:
+            matrix[:, i] = matrix[i] = self._pull(column, shared.reshape(self.z.shape)).double()
+        return matrix
+
+    def bend(self) -> Bent | None:
         """Return the second derivatives of ``F``, confirmed by random vectors at first; ``None`` if they differ."""
         if self._bent is not None:
             return self._bent
@@ -310,7 +366,7 @@ def split(evaluate: Callable[[Tensor], Tensor], x: Tensor, known: Features | Non
 
 def agrees(found: Split, loss: Tensor, gradient: Tensor) -> bool:
     """Whether a split evaluation has the value and the gradient of the plain one, and its Hessian can be assembled."""
-    return _close(found.loss, loss) and _close(found.gradient(), gradient) and found.assemble(coarse=True) is not None
+    return _close(found.loss, loss) and _close(found.gradient(), gradient) and found.bend() is not None
 
 
 def _close(a: Tensor, b: Tensor) -> bool:

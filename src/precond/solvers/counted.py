@@ -7,7 +7,8 @@ from typing import Any
 import scipy.sparse
 from torch import Tensor
 
-from precond.core import Embedding, Map, Operator, Preconditioner, Work
+from precond.core import Embedding, Map, Operator, Preconditioner, Saddle, Work
+from precond.math.vectors import settled
 
 
 class CountedOperator(Operator):
@@ -21,6 +22,7 @@ class CountedOperator(Operator):
     def __init__(self, inner: Operator, work: Work) -> None:
         self.inner, self.work = inner, work
         self.shape, self.dtype, self.device, self.traits = inner.shape, inner.dtype, inner.device, inner.traits
+        self.side_by_side = inner.side_by_side
 
     @property
     def has_adjoint(self) -> bool:
@@ -46,6 +48,10 @@ class CountedOperator(Operator):
         """Return the dense tensor of the operator."""
         return self.inner.dense()
 
+    def approximated(self, size: int, seed: int) -> Tensor | None:
+        """Return what the operator knows of its data."""
+        return self.inner.approximated(size, seed)
+
     def sketched(self, embedding: Embedding) -> Tensor:
         """Return ``S A``; products with unit vectors count when only products are known."""
         if self.inner.dense() is None and self.inner.entries() is None:
@@ -57,6 +63,10 @@ class CountedOperator(Operator):
         root = self.inner.root()
         return None if root is None else CountedOperator(root, self.work)
 
+    def saddle(self) -> Saddle | None:
+        """Return those of the operator; their products are not counted."""
+        return self.inner.saddle()
+
     def factor(self) -> Tensor | None:
         """Return the dense factor of the operator."""
         return self.inner.factor()
@@ -64,6 +74,10 @@ class CountedOperator(Operator):
     def entries(self) -> scipy.sparse.csr_array | None:
         """Return the entries of the operator."""
         return self.inner.entries()
+
+    def compiled(self) -> tuple[Any, ...] | None:
+        """Return the arrays of the matrix; what loops do with them does not count here."""
+        return self.inner.compiled()
 
     def diagonal(self) -> Tensor | None:
         """Return the diagonal of the operator."""
@@ -98,6 +112,6 @@ def counted_identity(work: Work) -> Map:
 
     def apply(v: Tensor) -> Tensor:
         work.applies += len(v)
-        return v.contiguous()
+        return settled(v)
 
     return apply
