@@ -117,8 +117,8 @@ def columns(options: argparse.Namespace) -> str:
         "16 solves / cg of 16", "16 solves / block-cg of 16",
     )  # fmt: skip
     note = (
-        "Products of ours, of SciPy and of torch with an array of 16 columns, in units of one of ours; 'rows': with the "
-        f"transpose, each vector contiguous. CG with IC(0) to {TOLERANCE:g}; medians."
+        "Products of ours, of SciPy and of torch with an array of 16 columns, in units of one of ours; 'rows': with "
+        f"the transpose, each vector contiguous. CG with IC(0) to {TOLERANCE:g}; medians."
     )
     return table(head, rows, note)
 

@@ -90,9 +90,9 @@ def domains(options: argparse.Namespace) -> str:
         threads: dict[int, dict[str, list[float]]] = {1: {"natural": [], "cut": []}, 2: {"cut": [], "own": []}}
         for _ in range(20 * options.rounds):
             for name, apply in (("natural", natural), ("cut", cut)):
-                threads[1][name].append(seconds(lambda apply=apply: apply(v))[0])
+                threads[1][name].append(seconds(lambda apply=apply, v=v: apply(v))[0])
             torch.set_num_threads(2)
-            elapsed, own = seconds(lambda: cut(v))
+            elapsed, own = seconds(lambda cut=cut, v=v: cut(v))
             torch.set_num_threads(1)
             threads[2]["cut"].append(elapsed)
             threads[2]["own"].append(own)
@@ -107,8 +107,8 @@ def domains(options: argparse.Namespace) -> str:
         "on two threads", "two threads, processor time of the first",
     )  # fmt: skip
     note = (
-        f"CG to {TOLERANCE:g}; the least of {20 * options.rounds} applications, which take turns; the last column is what "
-        "two threads gain where nobody else wants the processor. Otherwise:"
+        f"CG to {TOLERANCE:g}; the least of {20 * options.rounds} applications, which take turns; the last column "
+        "is what two threads gain where nobody else wants the processor. Otherwise:"
     )
     return table(head, rows, note)
 

@@ -16,7 +16,8 @@ _loose = {"contract", "nsz"}
 @numba.njit(cache=True, nogil=True)
 def beginnings(indptr, indices, bounds, begin):
     """Write where the rows of each chunk begin from which on none is coupled to an earlier chunk, by an entry or back."""
-    begin[:] = bounds[:-1]
+    for c in range(begin.size):
+        begin[c] = bounds[c]
     for c in range(bounds.size - 1):
         for row in range(bounds[c], bounds[c + 1]):
             for t in range(indptr[row], indptr[row + 1]):
