@@ -232,6 +232,42 @@ def newton_cholesky(*, cap: float = 0.5, free: int = 2, c1: float = 1e-4) -> Met
     runs_on=Kind.SMOOTH,
     family="second-order",
     paper=Paper(
+        title="Identifying and attacking the saddle point problem in high-dimensional non-convex optimization",
+        authors="Yann Dauphin, Razvan Pascanu, Caglar Gulcehre, Kyunghyun Cho, Surya Ganguli, Yoshua Bengio",
+        year=2014,
+        arxiv="1406.2572",
+    ),
+    purpose="Smooth minimization where a Hessian costs little more than a gradient: regressions in tens of variables.",
+    claim="Leaves saddle points in directions of negative curvature, which Newton's method is drawn to.",
+    example="precond.minimize(lambda x: ((x - 1) ** 4).sum(), torch.zeros(9).double(), method='newton')",
+    aliases=("saddle-free-newton",),
+)
+def newton(*, c1: float = 1e-4) -> Method:
+    """Newton's method with the absolute values of the Hessian's eigenvalues, ``d = -|B|^-1 g``, at every step.
+
+    Where ``B`` is positive definite that is Newton's step, by one Cholesky factor. The step shrinks from 1 to sufficient
+    decrease.
+
+    Deviations:
+        1. The paper's ``|B|`` lives in a Krylov space of the last steps and is damped; here it is the whole matrix, and
+           eigenvalues at rounding are replaced by the smallest that counts.
+        2. Absolute values are taken of ``B`` scaled to a unit diagonal, so that scales of the variables do not matter.
+        3. A line search takes the place of the paper's choice among damping coefficients.
+
+    Args:
+        c1: Sufficient decrease.
+
+    Returns:
+        The method.
+    """
+    return Method(preconditioner=DenseCholesky(precise=True), step=Armijo(c1))
+
+
+@recipe(
+    builds=Builds.METHOD,
+    runs_on=Kind.SMOOTH,
+    family="second-order",
+    paper=Paper(
         title="The conjugate gradient method and trust regions in large scale optimization",
         authors="Trond Steihaug",
         year=1983,

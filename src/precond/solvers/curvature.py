@@ -28,7 +28,7 @@ class Curvature:
     Attributes:
         smallest: The smallest Ritz value: at least the smallest eigenvalue, equal to it where all were computed.
         largest: The largest absolute Ritz value.
-        direction: A unit vector of curvature ``smallest``, ``[1, n]``.
+        direction: A unit vector of curvature ``smallest``, ``[1, n]``, where that is negative.
         exact: All eigenvalues were computed.
         noise: Relative error of the products.
     """
@@ -60,8 +60,10 @@ def smallest_curvature(operator: Operator, like: Tensor, products: int, noise: f
     n = like.shape[1]
     matrix = operator.assembled(coarse=True) if n <= ASSEMBLED else None
     if matrix is not None and bool(torch.isfinite(matrix).all()):
-        values, vectors = torch.linalg.eigh(matrix)
-        return _curvature(values, vectors[:, 0], True, max(noise, 1e-5))
+        found = _curvature(torch.linalg.eigvalsh(matrix), like[0], True, max(noise, 1e-5))
+        return (
+            dataclasses.replace(found, direction=torch.linalg.eigh(matrix)[1][None, :, 0]) if found.negative else found
+        )
     steps = min(n, max(FEWEST, min(MOST, products // 4)))
     found = lanczos(operator.matvec, normals(torch.tensor([0]), like), steps)
     if not bool(torch.isfinite(found.diagonal).all() & torch.isfinite(found.beside).all()):

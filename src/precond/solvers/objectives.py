@@ -43,6 +43,11 @@ class TorchObjective(Objective):
         """Whether the function is known to be one of a matrix times its variables."""
         return self.affine
 
+    @property
+    def rows(self) -> int:
+        """How many rows the matrix has; 0 where there is none."""
+        return 0 if self._split is None else self._split[1].z.numel()
+
     def learn(self, x: Tensor) -> bool:
         """Find out, once, whether the function sees its variables through one matrix; counts two gradients.
 
@@ -58,19 +63,23 @@ class TorchObjective(Objective):
         Raises:
             IncompatibleError: The function is not differentiable twice.
         """
-        kept = self.point(x)
-        self.work.gradients += 1
+        self.work.gradients += 2
+        found = None
         try:
             found = split(self.evaluate, x[0], None)
-            self.affine = found is not None and agrees(found, kept.loss, kept.gradient[0])
         except Exception as error:  # whatever users' functions do when they are watched, they work unwatched
+            logger.debug("no affine structure: %s", error)
+        loss, gradient = self._differentiate(x, keep=found is None)
+        try:
+            self.affine = found is not None and agrees(found, loss, gradient[0])
+        except Exception as error:
             logger.debug("no affine structure: %s", error)
         if self.affine and found is not None:
             self._graph, self._split = None, (x, found)
             found.features.prepare()
         else:
             self.hessian(x).matvec(torch.zeros_like(x))
-        self._kept = kept
+        self._kept = Point(x, loss, gradient)
         return self.affine
 
     def point(self, x: Tensor) -> Point:
@@ -100,7 +109,7 @@ class TorchObjective(Objective):
         return self._differentiate(x, keep=self._curvature)
 
     def _differentiate(self, x: Tensor, *, keep: bool) -> tuple[Tensor, Tensor]:
-        known = None if self._split is None else self._split[1].features
+        known = None if self._split is None else self._split[1]
         self._graph = self._split = None  # frees the memory before the next graph is built
         if keep and self.affine:
             try:
@@ -122,8 +131,8 @@ class TorchObjective(Objective):
                     "fun returned a value that does not depend on x through torch operations: "
                     "compute it with torch, without .item(), .detach() or NumPy, or give jac"
                 )
-            seed = torch.ones_like(loss, requires_grad=keep)  # requiring its gradient unmasks once-only functions
-            (gradient,) = torch.autograd.grad(loss, leaf, seed, create_graph=keep, allow_unused=True)
+            seeded = loss * torch.ones_like(loss, requires_grad=True) if keep else loss  # unmasks once-only functions
+            (gradient,) = torch.autograd.grad(seeded, leaf, create_graph=keep, allow_unused=True)
         if gradient is None:
             if leaf.numel():
                 raise BadInputError("fun's value does not depend on x: it must be computed from its argument")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import logging
+import math
 import time
 from typing import Any
 
@@ -161,9 +162,8 @@ class _Bound:
         if against is not None:
             return d
         terms = d * v
-        slope = terms.sum(1)
-        limit = -1e-12 * terms.abs().sum(1)  # free of the scales of the variables
-        if bool(slope <= limit) and bool(torch.isfinite(slope)):
+        slope, size = torch.stack([terms.sum(), terms.abs().sum()]).tolist()
+        if -math.inf < slope <= -1e-12 * size:  # free of the scales of the variables
             return d
         self._stepper.replaced += 1
         return -v
