@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 
 import numpy as np
 import torch
@@ -101,4 +102,6 @@ def sparse_rows_and_columns(matrix: Tensor) -> tuple[Tensor, Tensor]:
 
 def _tensor(parts: object, shape: tuple[int, int]) -> Tensor:
     indptr, indices, data = (torch.from_numpy(getattr(parts, name)) for name in ("indptr", "indices", "data"))
-    return torch.sparse_csr_tensor(indptr, indices, data, shape, check_invariants=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls its sparse tensors a beta
+        return torch.sparse_csr_tensor(indptr, indices, data, shape, check_invariants=False)

@@ -25,9 +25,12 @@ def weighted_gram(matrix: Tensor, weights: Tensor) -> Tensor:
     for first in range(0, m, rows):
         part, w = _rows(matrix, first, min(m, first + rows)), weights[first : first + rows]
         scaled, negative = part * w.abs().sqrt().to(part.dtype)[:, None], w < 0
-        total += _square(scaled)
-        if bool(negative.any()):
-            total -= 2 * _square(scaled[negative]).double()
+        below = int(negative.sum())
+        if below < len(w):
+            total += _square(scaled)
+        if below:
+            rows_below = scaled if below == len(w) else scaled[negative]
+            total -= _square(rows_below).double() * (1 if below == len(w) else 2)
     return total
 
 

@@ -34,11 +34,11 @@ class DenseCholeskyState:
 class DenseCholesky(Preconditioner[DenseCholeskyState]):
     """``|B|^-1`` for a symmetric matrix known by products, of which there is one for all members of a batch.
 
-    The matrix is assembled where the operator knows a cheap way (unless ``precise``, to single precision, which is enough
-    to precondition products in double), and otherwise multiplied out in chunks, below a limit on memory. It is scaled to a unit
-    diagonal and factored. Where it is not positive definite its eigenvalues are replaced by their absolute values,
-    those at rounding by the smallest that counts, so that steps along negative curvature go downhill (Dauphin et al.,
-    *Identifying and attacking the saddle point problem*, 2014, arXiv 1406.2572).
+    The matrix is assembled where the operator knows a cheap way (unless ``precise``, to single precision, which is
+    enough to precondition products in double), and otherwise multiplied out in chunks, below a limit on memory. It is
+    scaled to a unit diagonal and factored. Where it is not positive definite its eigenvalues are replaced by their
+    absolute values, those at rounding by the smallest that counts, so that steps along negative curvature go downhill
+    (Dauphin et al., *Identifying and attacking the saddle point problem*, 2014, arXiv 1406.2572).
 
     Attributes:
         limit: Bytes that the matrix may take.

@@ -245,8 +245,8 @@ def newton_cholesky(*, cap: float = 0.5, free: int = 2, c1: float = 1e-4) -> Met
 def newton(*, c1: float = 1e-4) -> Method:
     """Newton's method with the absolute values of the Hessian's eigenvalues, ``d = -|B|^-1 g``, at every step.
 
-    Where ``B`` is positive definite that is Newton's step, by one Cholesky factor. The step shrinks from 1 to sufficient
-    decrease.
+    Where ``B`` is positive definite that is Newton's step, by one Cholesky factor. The step shrinks from 1 to
+    sufficient decrease.
 
     Deviations:
         1. The paper's ``|B|`` lives in a Krylov space of the last steps and is damped; here it is the whole matrix, and

@@ -132,7 +132,7 @@ class Split:
             The matrix, or ``None``.
         """
         kept = self._matrix.get(coarse)
-        bent = self._bend() if kept is None else None
+        bent = self.bend() if kept is None else None
         if kept is not None or bent is None:
             return kept
         if self.places.all:
@@ -143,17 +143,18 @@ class Split:
         matrix = torch.diag(bent.diagonal.double())
         for i, column, shared in bent.beside:
             matrix[:, i] = matrix[i] = self._pull(column, shared.reshape(self.z.shape)).double()
-        grids = self.places.index.reshape(-1, len(bent.rows))
+        grids, columns = self.places.index.reshape(-1, len(bent.rows)), len(bent.rows)
+        blocks = matrix.new_empty(columns, len(grids), columns, len(grids))
         for a, rows in enumerate(bent.rows):
             for b in range(a + 1):
-                block = self.features.gram(rows[:, b], coarse=coarse)
-                matrix[grids[:, a, None], grids[:, b]] += block
-                if a != b:
-                    matrix[grids[:, b, None], grids[:, a]] += block
+                blocks[a, :, b] = block = self.features.gram(rows[:, b], coarse=coarse)
+                blocks[b, :, a] = block
+        inside = grids.T.reshape(-1)
+        matrix[inside[:, None], inside] += blocks.reshape(len(inside), len(inside))
         self._matrix[coarse] = matrix = matrix.to(self.leaf)
         return matrix
 
-    def _bend(self) -> Bent | None:
+    def bend(self) -> Bent | None:
         """Return the second derivatives of ``F``, confirmed by random vectors at first; ``None`` if they differ."""
         if self._bent is not None:
             return self._bent
@@ -195,9 +196,9 @@ class Split:
 
     def _pull(self, by_x: Tensor, by_z: Tensor) -> Tensor:
         pulled = self.features.adjoint(by_z)
-        return (
-            by_x + pulled if self.places.all else by_x.index_add(0, self.places.index.reshape(-1), pulled.reshape(-1))
-        )
+        if self.places.all:
+            return by_x + pulled
+        return by_x.index_add(0, self.places.index.reshape(-1), pulled.reshape(-1))
 
 
 class _Watching(TorchFunctionMode):
@@ -291,7 +292,7 @@ def split(evaluate: Callable[[Tensor], Tensor], x: Tensor, known: Split | None) 
 
 def agrees(found: Split, loss: Tensor, gradient: Tensor) -> bool:
     """Whether a split evaluation has the value and the gradient of the plain one, and its Hessian can be assembled."""
-    return _close(found.loss, loss) and _close(found.gradient(), gradient) and found.assemble(coarse=True) is not None
+    return _close(found.loss, loss) and _close(found.gradient(), gradient) and found.bend() is not None
 
 
 def _close(a: Tensor, b: Tensor) -> bool:

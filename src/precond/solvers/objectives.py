@@ -15,6 +15,9 @@ from precond.solvers.affine import Split, agrees, split
 
 logger = logging.getLogger(__name__)
 
+PRODUCTS_OF_MATRICES = 56
+"""Operations of ``A' D A`` in the time of one of ``A' (D (A v))``, eight for the symmetry and the passes: measured."""
+
 
 class TorchObjective(Objective):
     """A torch function, differentiated by autograd.
@@ -47,6 +50,14 @@ class TorchObjective(Objective):
     def rows(self) -> int:
         """How many rows the matrix has; 0 where there is none."""
         return 0 if self._split is None else self._split[1].z.numel()
+
+    @property
+    def assembly(self) -> int:
+        """The quotient of operations, where there are many blocks to assemble; one is assembled as often as it helps."""
+        if self._split is None or self._split[1].places.index.ndim == 1:
+            return 0
+        places = self._split[1].places.index
+        return (places.numel() + len(places)) // PRODUCTS_OF_MATRICES
 
     def learn(self, x: Tensor) -> bool:
         """Find out, once, whether the function sees its variables through one matrix; counts two gradients.

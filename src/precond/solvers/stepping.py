@@ -93,7 +93,7 @@ class Stepper(abc.ABC):
         began, before = time.perf_counter(), work.hvps
         health = self._method.preconditioner.refresh(self._preconditioner)
         work.spend("refresh", time.perf_counter() - began)
-        self._excess, self._taken = 0, work.hvps - before
+        self._excess, self._taken = 0, max(work.hvps - before, self._objective.assembly)
         work.refreshes += 1
         work.refresh_failures += health.failures
         if health.failures:
