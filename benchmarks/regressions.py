@@ -44,9 +44,7 @@ def softmax(options: argparse.Namespace) -> str:
     return table(HEAD, rows, NOTE)
 
 
-def _data(
-    folder: Path | None, bundled: list[str], wanted: Callable[[int], bool]
-) -> Iterator[tuple[str, Array, Array]]:
+def _data(folder: Path | None, bundled: list[str], wanted: Callable[[int], bool]) -> Iterator[tuple[str, Array, Array]]:
     """Yield title, rows and labels of scikit-learn's own sets, standardized, and of the LIBSVM files of a folder."""
     from sklearn import datasets
 

@@ -15,6 +15,8 @@ LARGE = 2**16
 """Numbers from which on a matrix of zeros, mostly, is kept as a sparse one, too, and squared in single precision."""
 SPARSE = 0.2
 """Share of a matrix that counts as mostly zeros."""
+WIDE, FEW = 256, 0.1
+"""Columns from which on a product looks for zeros, and the share of others up to which it leaves them out."""
 COPY = 2**30
 """Bytes that a copy of the matrix in single precision may take."""
 
@@ -52,12 +54,23 @@ class Features:
                 self._rows, self._columns = sparse_rows_and_columns(matrix)
 
     def forward(self, w: Tensor) -> Tensor:
-        """Return ``A w``, for ``w`` of shape ``[d]`` or ``[d, k]``."""
+        """Return ``A w``, for ``w`` of shape ``[d]`` or ``[d, k]``; from the columns that count if these are few."""
+        if self._rows is None and w.ndim == 1 and w.numel() >= WIDE:
+            kept = w.nonzero()[:, 0]
+            if len(kept) <= FEW * len(w):
+                return self.matrix[:, kept] @ w[kept]
         return (self.matrix if self._rows is None else self._rows) @ w
 
     def adjoint(self, z: Tensor) -> Tensor:
         """Return ``A' z``, for ``z`` of shape ``[m]`` or ``[m, k]``."""
         return (self.matrix.t() if self._columns is None else self._columns) @ z
+
+    def block(self, index: Tensor, weights: Tensor) -> Tensor | None:
+        """Return the Gram matrix of some columns, ``[k, k]``; ``None`` of a sparse matrix."""
+        if self.matrix.layout is not torch.strided:
+            return None
+        part = self.matrix[:, index]
+        return (part * weights[:, None]).mT @ part
 
     def gram(self, weights: Tensor, *, coarse: bool) -> Tensor:
         """Return ``A' diag(w) A``, ``[d, d]``; in single precision with columns of unit norm if ``coarse``."""

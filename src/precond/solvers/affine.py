@@ -154,6 +154,12 @@ class Split:
         self._matrix[coarse] = matrix = matrix.to(self.leaf)
         return matrix
 
+    def block(self, index: Tensor) -> Tensor | None:
+        """Return some rows and the same columns of the Hessian; ``None`` where they are not those of a Gram matrix."""
+        bent = self.bend() if self.places.all else None
+        gram = None if bent is None else self.features.block(index, bent.rows[0][:, 0])
+        return gram if gram is None or bent is None else gram.add(torch.diag(bent.diagonal[index]))
+
     def bend(self) -> Bent | None:
         """Return the second derivatives of ``F``, confirmed by random vectors at first; ``None`` if they differ."""
         if self._bent is not None:

@@ -101,8 +101,7 @@ class TorchObjective(Objective):
     def hessian(self, x: Tensor) -> Operator:
         """Return the Hessian at ``x`` by double backward; counts a gradient unless ``x`` was evaluated last."""
         if self._split is not None and self._split[0] is x:
-            found = self._split[1]
-            return Hessian(found.product, found.leaf.detach(), self.work, None, lambda c: found.assemble(coarse=c))
+            return SplitHessian(self._split[1], self.work)
         if self._graph is None or self._graph[0] is not x:
             self.work.gradients += 1
             self._differentiate(x, keep=True)
@@ -160,6 +159,26 @@ class TorchObjective(Objective):
         if loss.numel() != 1 or not loss.is_floating_point():
             raise BadInputError(f"fun returned shape {tuple(loss.shape)} of {loss.dtype}: return one real number")
         return loss.reshape(())
+
+
+class SplitHessian(Hessian):
+    """The Hessian of a function that sees its variables through one matrix.
+
+    Args:
+        found: The evaluation at the point.
+        work: The account to charge.
+    """
+
+    def __init__(self, found: Split, work: Work) -> None:
+        super().__init__(found.product, found.leaf.detach(), work, None, lambda coarse: found.assemble(coarse=coarse))
+        self._found = found
+
+    def block(self, index: Tensor) -> Tensor | None:
+        """Return the entries of some rows and columns, ``[k, k]``, counted as ``k`` products, if there is a way."""
+        block = self._found.block(index)
+        if block is not None:
+            self._work.hvps += len(index)
+        return block
 
 
 class GivenObjective(Objective):
