@@ -24,6 +24,7 @@ import scipy.optimize
 import torch
 
 import constrained
+import normalized
 import precond
 import regressions
 from precond.problems.readers.nist import read_nist
@@ -40,7 +41,7 @@ for _section in (constrained.constrained, constrained.control, constrained.regre
 
 # ---- regressions
 
-for _section in (regressions.logistic, regressions.softmax):
+for _section in (regressions.logistic, regressions.softmax, normalized.gns):
     SECTIONS.section(_section)
 
 

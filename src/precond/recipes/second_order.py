@@ -5,6 +5,7 @@ from __future__ import annotations
 from precond.core import Builds, Cadence, Choice, Kind, LogUniform, Method, Paper
 from precond.krylov.cg import CG
 from precond.preconditioners.dense_cholesky import DenseCholesky
+from precond.preconditioners.dense_inverse import DenseInverse
 from precond.preconditioners.identity import Identity
 from precond.preconditioners.inverse_of import InverseOf, ShiftRelative, SquareRoot
 from precond.preconditioners.lbfgs import LBFGS
@@ -158,7 +159,7 @@ def regularized_newton(*, h: float = 5e-6, search: bool = True, fraction: float 
     name="gradient-normalized",
     aliases=("gradient-normalized-newton", "gns"),
 )
-def gradient_normalized(*, gamma: float = 1.0, fraction: float = 1e-3) -> Method:
+def gradient_normalized(*, gamma: float = 1.0, fraction: float | None = 1e-3) -> Method:
     """Newton's method regularized by gradient norm over an adaptive radius, for any approximation of the Hessian.
 
     ``x+ = x - (H + lambda I)^-1 g`` with ``lambda = ||g|| / (gamma + 1e-8)``. A trial is accepted when
@@ -167,8 +168,10 @@ def gradient_normalized(*, gamma: float = 1.0, fraction: float = 1e-3) -> Method
     ``hessp`` may be the product with any positive semidefinite approximation.
 
     Deviations:
-        1. The system is solved by conjugate gradients to a residual of ``fraction * lambda * ||d||``, where the
-           authors' code factorizes; negative curvature ends the inner solve as in Newton-CG.
+        1. Unless ``fraction`` is ``None``, the system is solved by conjugate gradients to a residual of
+           ``fraction * lambda * ||d||``, where the authors' code factorizes; negative curvature ends the inner solve as
+           in Newton-CG. With ``None`` one spectral decomposition a point serves every ``lambda``, and a ``lambda`` too
+           small for an indefinite ``H`` is raised to minus twice its least eigenvalue.
         2. Norms are Euclidean: another metric ``B = L L'`` is had by minimizing over ``z = L' x``.
         3. Where the decrease is below 1e-10 of ``|f|``, the paper's other test, ``-<g+, d> >= ||g+||^2 / (4 lambda)``,
            decides; and a step must lower the value or the norm of the gradient.
@@ -176,12 +179,13 @@ def gradient_normalized(*, gamma: float = 1.0, fraction: float = 1e-3) -> Method
 
     Args:
         gamma: First radius.
-        fraction: Residual of the inner solve beside ``lambda ||d||``.
+        fraction: Residual of the inner solve beside ``lambda ||d||``; ``None`` decomposes the matrix.
 
     Returns:
         The method.
     """
-    return Method(preconditioner=InverseOf(CG(), Identity(), ShiftRelative(fraction)), step=GradientNormalized(gamma))
+    inverse = DenseInverse() if fraction is None else InverseOf(CG(), Identity(), ShiftRelative(fraction))
+    return Method(preconditioner=inverse, step=GradientNormalized(gamma))
 
 
 @recipe(

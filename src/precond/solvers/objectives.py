@@ -53,7 +53,7 @@ class TorchObjective(Objective):
 
     @property
     def assembly(self) -> int:
-        """The quotient of operations, where there are many blocks to assemble; one is assembled as often as it helps."""
+        """The quotient of operations where there are many blocks to assemble; one is assembled as often as it helps."""
         if self._split is None or self._split[1].places.index.ndim == 1:
             return 0
         places = self._split[1].places.index
