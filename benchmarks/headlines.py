@@ -188,7 +188,13 @@ def least_squares() -> dict[str, Finding]:
     return {"lsqr": (text, {"iterations": result.iterations, "error": error})}
 
 
-for family in ("headlines_linear", "headlines_programs", "headlines_training"):
+for family in (
+    "headlines_linear",
+    "headlines_preconditioners",
+    "headlines_programs",
+    "headlines_composite",
+    "headlines_training",
+):
     importlib.import_module(family)
 
 

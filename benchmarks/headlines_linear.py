@@ -127,7 +127,7 @@ def recycled() -> dict[str, Finding]:
     return {"gcrodr": (text, {"iterations": counts["gcrodr"], "gmres": counts["gmres"]})}
 
 
-@headline("sketch-qr", "sketch-precondition", "spir", "fossils")
+@headline("sketch-qr", "sketch-precondition", "spir", "fossils", "iterative-sketching")
 def sketches() -> dict[str, Finding]:
     """Solve a tall ill-conditioned problem: errors against LSQR without a preconditioner and Householder's QR."""
     generator = torch.Generator().manual_seed(0)
@@ -144,7 +144,7 @@ def sketches() -> dict[str, Finding]:
     text = f"{where}: LSQR takes {sketched.iterations} iterations; without it {plain.iterations}"
     text += ", and converges." if plain.converged else ", and does not converge."
     findings["sketch-qr"] = (text, _pair(sketched.iterations, plain.iterations))
-    for name in ("sketch-precondition", "spir", "fossils"):
+    for name in ("sketch-precondition", "spir", "fossils", "iterative-sketching"):
         result = precond.lstsq(matrix, b, method=name)
         excess = _residual(matrix, result.x, b) / best - 1
         text = f"{where}: residual {max(excess, 0.0):.0e} above that of Householder's QR, in {result.iterations} "

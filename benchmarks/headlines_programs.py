@@ -53,3 +53,53 @@ def constrained() -> dict[str, Finding]:
         text += f"{count} iterations, {result.work.gradients} gradients." if count >= 0 else f"{result.status.name}."
         findings[name] = (text, {"iterations": count, "gradients": float(result.work.gradients)})
     return findings
+
+
+@headline("adaptive-cubic", "gradient-normalized-secant", "newton-cholesky", "trust-region-newton")
+def curved_valley() -> dict[str, Finding]:
+    """Minimize Rosenbrock's function of 20 variables from the classical start, against L-BFGS."""
+
+    def fun(x: Tensor) -> Tensor:
+        return (100 * (x[1::2] - x[::2] ** 2) ** 2 + (1 - x[::2]) ** 2).sum()
+
+    start = torch.tensor([-1.2, 1.0], dtype=torch.float64).repeat(10)
+    rival = precond.minimize(fun, start, method="lbfgs", tol=1e-8)
+    findings = {}
+    for name in (name for name, measure in HEADLINES.items() if measure is curved_valley):
+        result = precond.minimize(fun, start, method=name, tol=1e-8, max_iterations=20000)
+        count = result.iterations if result.converged else -1
+        text = "Rosenbrock's function of 20 variables from (-1.2, 1), to 1e-8: "
+        text += (
+            f"{count} iterations, {result.work.gradients} gradients and {result.work.hvps} Hessian products"
+            if (count >= 0)
+            else result.status.name
+        )
+        text += f"; L-BFGS {rival.iterations} iterations."
+        values = {"iterations": count, "gradients": result.work.gradients, "hvps": result.work.hvps}
+        findings[name] = (text, {key: float(value) for key, value in values.items()})
+    return findings
+
+
+@headline("holder-lm", "holder-region-lm", "krylov-lm")
+def singular_at_the_solution() -> dict[str, Finding]:
+    """Solve Powell's equations, whose Jacobian is singular at the solution, against Nielsen's damping."""
+
+    def residual(x: Tensor) -> Tensor:
+        rows = [x[0] + 10 * x[1], 5**0.5 * (x[2] - x[3]), (x[1] - 2 * x[2]) ** 2, 10**0.5 * (x[0] - x[3]) ** 2]
+        return torch.stack(rows)
+
+    start = torch.tensor([3.0, -1.0, 0.0, 1.0], dtype=torch.float64)
+    counts = {}
+    for name in ("levenberg-marquardt", *(name for name, m in HEADLINES.items() if m is singular_at_the_solution)):
+        norms: list[float] = []
+        precond.least_squares(
+            residual, start, method=name, tol=1e-30, max_iterations=200,
+            callback=lambda event, seen=norms: seen.append((2 * event.loss) ** 0.5),
+        )  # fmt: skip
+        counts[name] = next((k for k, norm in enumerate(norms) if norm <= 1e-8), -1)
+    rival = counts.pop("levenberg-marquardt")
+    where = "Powell's singular equations until the residual is below 1e-8"
+    return {
+        name: (f"{where}: {count} iterations, with Nielsen's damping {rival}.", {"iterations": count, "nielsen": rival})
+        for name, count in counts.items()
+    }

@@ -16,6 +16,7 @@ import argparse
 from pathlib import Path
 
 import linear_many  # noqa: F401  declares its sections
+import linear_petsc  # noqa: F401
 import linear_sequences  # noqa: F401
 import linear_single  # noqa: F401
 from linear_measure import SECTIONS
@@ -26,10 +27,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--side", type=int, default=100, help="side of the grid in sequences")
     parser.add_argument("--systems", type=int, default=50, help="systems in a sequence")
+    parser.add_argument("--best-rivals", action="store_true", help="in sequences, leave the two slowest rivals out")
     parser.add_argument("--members", type=int, default=256, help="systems in a batch")
     parser.add_argument("--order", type=int, default=512, help="unknowns of a system in a batch")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of which medians are taken")
-    parser.add_argument("--unknowns", type=int, default=250_000, help="unknowns of the Laplacians")
+    parser.add_argument("--unknowns", type=int, default=250_000, help="unknowns of a system whose multigrid is kept")
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=[40_000, 250_000, 1_000_000], help="unknowns of elliptic problems"
+    )
     parser.add_argument("--matrices", type=Path, help="folder of Matrix Market files")
     SECTIONS.run(parser)
 

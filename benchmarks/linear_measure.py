@@ -55,14 +55,19 @@ class Counted(scipy.sparse.linalg.LinearOperator):
         return self.matrix @ v.ravel()
 
 
-def inverse(part: Any, matrix: scipy.sparse.csr_array) -> scipy.sparse.linalg.LinearOperator:
-    """Return one of our preconditioners, set up for a matrix, as SciPy's solvers take it."""
-    like = torch.zeros(1, matrix.shape[0], dtype=torch.float64)
-    state = part.init(like)
+def applied(part: Any, matrix: scipy.sparse.csr_array) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return how one of our preconditioners is applied, set up for a matrix."""
+    state = part.init(torch.zeros(1, matrix.shape[0], dtype=torch.float64))
     part.observe(state, Evidence(operator=as_operator(matrix)))
     part.refresh(state)
+    return lambda v: part.apply(state, v)
+
+
+def inverse(part: Any, matrix: scipy.sparse.csr_array) -> scipy.sparse.linalg.LinearOperator:
+    """Return one of our preconditioners, set up for a matrix, as SciPy's solvers take it."""
+    apply = applied(part, matrix)
     return scipy.sparse.linalg.LinearOperator(
-        matrix.shape, matvec=lambda v: part.apply(state, torch.from_numpy(v.reshape(1, -1)))[0].numpy(), dtype=float
+        matrix.shape, matvec=lambda v: apply(torch.from_numpy(v.reshape(1, -1)))[0].numpy(), dtype=float
     )
 
 

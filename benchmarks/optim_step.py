@@ -3,12 +3,14 @@
 Gradients are made beforehand, a few random sets that take turns, so that the step alone is timed. Every optimizer works
 on its own copy of the parameters; all take their steps in turn in one process, so that what disturbs one disturbs
 all. A step is averaged over the refresh interval. Printed: the ratio to `torch.optim.AdamW(fused=True)` in the same
-round, median and lowest to highest of the rounds; the worst step over the median one; the first step over the worst
-later one. With one thread the thread's own time is read, else wall time.
+round, median and lowest to highest of the rounds; the worst step of a round over its median one, and the first step
+over the worst one of a round, both the median of the rounds, since other processes slow single steps. With one thread
+the thread's own time is read, else wall time.
 
     python benchmarks/optim_step.py                         print the table
     python benchmarks/optim_step.py --only SOAP,fused       rows whose name holds one of these, and fused AdamW
     python benchmarks/optim_step.py --cuda                  on a GPU
+    python benchmarks/optim_step.py --without-bfloat16      Muon where oneDNN is kept from instructions for bfloat16
     python benchmarks/optim_step.py --write                 write it into docs/benchmarks.md, between the marks
 
 Rivals are run when they can be imported, and listed as skipped with the reason when not:
@@ -23,8 +25,10 @@ import contextlib
 import dataclasses
 import datetime
 import importlib
+import os
 import platform
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -39,6 +43,12 @@ from precond.problems.gpt import GPT
 from precond.recipes.routes import NOT_HIDDEN
 
 NAME, PROGRAM = "step on {device}", "optim_step.py"
+WITHOUT = "step without bfloat16"
+LIMITS = {
+    "With AVX-512, but no instructions for bfloat16": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"},
+    "With AVX2 alone": {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"},
+}
+"""Environments in which PyTorch and oneDNN work as on other processors."""
 BASELINE = "torch.optim.AdamW, fused"
 EVERY = 10
 """Steps between refreshes, for every method that has them."""
@@ -179,11 +189,12 @@ class Running:
         """Return the line of the table."""
         pairs = zip(self.rounds, baseline.rounds, strict=True)
         ratios = [statistics.mean(ours) / statistics.mean(theirs) for ours, theirs in pairs]
-        steps = [seconds for interval in self.rounds for seconds in interval]
-        middle, worst = statistics.median(steps), max(steps)
+        worst = statistics.median(max(interval) / statistics.median(interval) for interval in self.rounds)
+        first = statistics.median(self.first / max(interval) for interval in self.rounds)
+        mean = statistics.mean(seconds for interval in self.rounds for seconds in interval)
         return (
             f"| {self.name} | {statistics.median(ratios):.2f} | {min(ratios):.2f} to {max(ratios):.2f} | "
-            f"{1e3 * statistics.mean(steps):.1f} | {worst / middle:.2f} | {self.first / worst:.2f} |"
+            f"{1e3 * mean:.1f} | {worst:.2f} | {first:.2f} |"
         )
 
 
@@ -252,6 +263,17 @@ def measure(contenders: list[Contender], device: str, threads: int, rounds: int,
     return "\n".join([*lines, "", about])
 
 
+def without_bfloat16(rounds: int) -> str:
+    """Measure Muon in processes that stand for processors without bfloat16, and return it as Markdown."""
+    tables = []
+    for caption, limits in LIMITS.items():
+        command = [sys.executable, __file__, "--only", "Muon", "--rounds", str(rounds)]
+        table = subprocess.run(command, env=os.environ | limits, stdout=subprocess.PIPE, text=True, check=True).stdout
+        settings = ", ".join(f"`{name}={value}`" for name, value in limits.items())
+        tables.append(f"{caption} ({settings}):\n\n{table.strip()}")
+    return "\n\n".join(tables)
+
+
 def main() -> None:
     """Print the table, or write it into the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -259,11 +281,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help=f"rounds of {EVERY} steps (default 5)")
     parser.add_argument("--only", default="", help="comma-separated parts of names")
     parser.add_argument("--cuda", action="store_true", help="measure on a GPU")
+    parser.add_argument("--without-bfloat16", action="store_true", help="Muon without instructions for bfloat16")
     parser.add_argument("--write", action="store_true", help="write the table into docs/benchmarks.md")
     options = parser.parse_args()
     if options.cuda and not torch.cuda.is_available():
         raise SystemExit("no CUDA device is at hand: nothing was measured; run without --cuda for the processor")
     device = "cuda" if options.cuda else "cpu"
+    if options.without_bfloat16:
+        text = without_bfloat16(options.rounds)
+        print(text)
+        if options.write:
+            pages.write(text, WITHOUT, PROGRAM)
+        return
     torch.set_num_threads(options.threads)
     wanted = [part.strip().lower() for part in options.only.split(",") if part.strip()]
     contenders = [c for c in CONTENDERS if c.name == BASELINE or not wanted or any(w in c.name.lower() for w in wanted)]

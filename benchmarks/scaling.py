@@ -29,7 +29,7 @@ from torch import Tensor, nn
 import pages
 from precond.core import Evidence, Method, Route, named_tensors
 from precond.optim import Optimizer
-from precond.optim.slab import turned_momentum
+from precond.optim.slab_state import turned_momentum
 from precond.problems.gpt import GPT
 from precond.recipes.matrix import lean_soap, shampoo, soap
 from precond.recipes.orthogonal import muon

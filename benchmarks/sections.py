@@ -6,6 +6,7 @@ import argparse
 import datetime
 import platform
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 import scipy
 import torch
@@ -46,10 +47,23 @@ class Sections:
             parser.error(f"no section named {', '.join(sorted(unknown))}; there are {', '.join(self.known)}")
         torch.set_num_threads(1)
         for name in options.sections or self.known:
-            text = self.known[name](options)
+            text = f"{self.known[name](options)}\n\n    {self.command(parser, options, name)}"
             print(f"\n{name}: {self.known[name].__doc__}\n\n{text}", flush=True)
             if options.write:
                 pages.write(text, self.name(name), self.program)
+
+    def command(self, parser: argparse.ArgumentParser, options: argparse.Namespace, section: str) -> str:
+        """Return the command that makes a section's table with these options; folders are left to the reader."""
+        words = ["python", f"benchmarks/{self.program}", section]
+        for key, value in vars(options).items():
+            if key in ("sections", "write") or value == parser.get_default(key):
+                continue
+            words.append(f"--{key.replace('_', '-')}")
+            if isinstance(value, Path):
+                words.append("DIR")
+            elif value is not True:
+                words += map(str, value if isinstance(value, list) else [value])
+        return " ".join([*words, "--write"])
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], note: str) -> str:

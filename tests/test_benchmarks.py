@@ -46,6 +46,19 @@ def test_both_sides_of_the_slab_benchmark_do_the_same_step() -> None:
     assert not torch.equal(as_list[0], start[0])
 
 
+def test_a_section_tells_the_command_that_makes_its_table() -> None:
+    sections = load("sections").Sections("program.py", "prefix")
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--side", type=int, default=10)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1])
+    parser.add_argument("--best-rivals", action="store_true")
+    parser.add_argument("--matrices", type=Path)
+    words = ["--sizes", "2", "3", "--best-rivals", "--matrices", "/somewhere"]
+    command = sections.command(parser, parser.parse_args(words), "one")
+    assert command == "python benchmarks/program.py one --sizes 2 3 --best-rivals --matrices DIR --write"
+    assert sections.command(parser, parser.parse_args([]), "one") == "python benchmarks/program.py one --write"
+
+
 def test_a_table_goes_between_its_marks(tmp_path: Path) -> None:
     pages = load("pages")
     page = tmp_path / "page.md"
@@ -226,7 +239,7 @@ def test_batches_columns_and_gradients_are_measured() -> None:
 
 def test_sequences_are_measured_with_residuals_recomputed() -> None:
     program = load("linear_sequences")
-    options = argparse.Namespace(side=8, systems=3, rounds=1, matrices=None)
+    options = argparse.Namespace(side=8, systems=3, rounds=1, matrices=None, best_rivals=False)
     rows = [line.split("|") for line in program.sequence(options).splitlines() if "SolveSequence" in line]
     assert len(rows) == len(program.FAMILIES)
     assert all(float(row[5]) <= 1e-8 and float(row[3]) > 0 for row in rows)

@@ -38,10 +38,13 @@ from precond.solvers.batch import Batch
 from precond.solvers.batch_adjoint import with_batch_gradient
 from precond.solvers.batch_direct import solve_directly
 from precond.solvers.batch_krylov import solve_tile, tile
-from precond.solvers.certify import RESIDUAL
+from precond.solvers.certify import RESIDUAL, excess
 from precond.solvers.drive import Callback, Event
-from precond.solvers.setup import check_tolerances
+from precond.solvers.setup import check_callback, check_tolerances
 from precond.solvers.solve import solve_linear
+
+_decomposable = 1000  # unknowns up to which a dense decomposition is within reason when a factorization failed
+_refinements = 20
 
 
 def is_batch(A: Any) -> bool:
@@ -60,13 +63,15 @@ def solve_batch(
 ) -> Result:  # fmt: skip
     """Solve many dense systems; see `precond.solve`, whose arguments these are."""
     check_tolerances(rtol, atol, max_iterations)
+    check_callback(callback)
     matrices, rows, start, restore = _read(A, b, x0)
     work, begin = Work(), time.perf_counter()
     with torch.no_grad():
         batch = Batch(matrices.detach(), rows.detach(), start.clone(), rtol, atol, work)
         watch = _Watch(batch, callback, restore)
-        if method == "auto" and preconditioner == "auto":
+        if isinstance(method, str) and isinstance(preconditioner, str) and method == preconditioner == "auto":
             label = f"{solve_directly(batch, watch)} ({len(rows)} dense systems)"
+            label += _by_pseudoinverses(batch)
         else:
             label = _iterated(batch, method, preconditioner, max_iterations, watch)
         for number in range(len(rows)):
@@ -127,6 +132,8 @@ def _read(A: Any, b: Any, x0: Any) -> tuple[Tensor, Tensor, Tensor, Any]:
         given = _tensor(x0, "x0")
         if given.shape != right.shape:
             raise BadInputError(f"x0 has shape {tuple(given.shape)}, b {tuple(right.shape)}: they must be equal")
+        if not bool(torch.isfinite(given).all()):
+            raise BadInputError("x0 has an entry that is not finite: remove it or replace it before solving")
         start = rows_of(given)
     return matrices.reshape(-1, n, n).to(dtype), rows, start, restore
 
@@ -176,7 +183,8 @@ def _iterated(
         batch.x[number] = result.x
         batch.members[number] = Member(result.status, result.certificate, result.iterations)
 
-    together = not (iteration.block or Need.ENTRIES in (iteration.needs | part.needs) or part.traits.fixed is False)
+    apart = iteration.block or iteration.row_by_row or part.traits.fixed is False
+    together = not (apart or Need.ENTRIES in (iteration.needs | part.needs))
     size = tile(batch) if together and type(part).__name__ in ("Identity", "Jacobi") else 1
     traits = OperatorTraits(symmetric, None)
     waiting: list[int] = []
@@ -192,6 +200,28 @@ def _iterated(
         if not waiting and watch(number + 1):
             break
     return f"{name_of(method)} + {name_of(named)} ({len(facts)} dense systems, {size} at a time)"
+
+
+def _by_pseudoinverses(batch: Batch) -> str:
+    """Solve members that have no factorization by their pseudoinverses, and return what to say about it."""
+    lost = [
+        number
+        for number, member in batch.members.items()
+        if member.status in (Status.FAILED_STAGNATION, Status.FAILED_BREAKDOWN)
+        and bool(torch.isfinite(batch.matrices[number]).all())
+    ]
+    if not lost or batch.matrices.shape[-1] > _decomposable:
+        return ""
+    iteration, part = build_iteration("richardson", Kind.LINEAR_SYSTEM), build_preconditioner("pseudo-inverse")
+    for number in lost:
+        result = solve_linear(
+            DenseOperator(batch.matrices[number]), batch.b[number], iteration, part, rtol=batch.rtol, atol=batch.atol,
+            max_iterations=_refinements, work=batch.work,
+        )  # fmt: skip
+        if not excess(result.certificate) > excess(batch.members[number].certificate):
+            batch.x[number] = result.x
+            batch.members[number] = Member(result.status, result.certificate, result.iterations)
+    return f"; {len(lost)} by pseudoinverses"
 
 
 def _facts(batch: Batch) -> list[OperatorTraits | None]:

@@ -25,7 +25,7 @@ from precond.core import (
 from precond.programs.interior_point import InteriorPoint
 from precond.programs.systems import DENSE as MODERATE
 from precond.recipes import registry
-from precond.solvers.check_derivatives import compare
+from precond.solvers.consistent import Slopes, complaint_about_loss, complaint_about_rows
 from precond.solvers.constraints import Block, fixing, read_bounds, read_constraints
 from precond.solvers.curvature import Curvature
 from precond.solvers.minimize import Event
@@ -63,13 +63,15 @@ def minimize_constrained(
     x0 = oracles.start
     n = x0.numel()
     blocks = [] if constraints is None else read_constraints(constraints, x0, oracles.call)
-    wrong = _wrong_jacobian(blocks, x0) if check else None
+    wrong = complaint_about_rows(blocks, x0, given=True) if check else None
     if wrong is not None:
         raise BadInputError(wrong)
     lower, upper = read_bounds(bounds, x0)
     fixed = torch.isfinite(upper - lower) & (upper - lower <= FIXED * lower.abs().clamp(min=1))
     if bool(fixed.any()):
-        blocks.append(fixing(fixed, (lower + upper) / 2))
+        values = (lower + upper) / 2
+        blocks.append(fixing(fixed, values))
+        oracles = dataclasses.replace(oracles, start=torch.where(fixed, values, x0))
         lower, upper = torch.where(fixed, -torch.inf, lower), torch.where(fixed, torch.inf, upper)
     form = Slacked.of(oracles, blocks, lower, upper)
     work = Work()
@@ -87,8 +89,9 @@ def minimize_constrained(
                 event, x=oracles.give(event.x[0, :n].clone()), gradient=oracles.give(event.gradient[0, :n].clone())
             ))  # fmt: skip
 
+    slopes = Slopes()
     outcome = run_program(
-        program, form.start, iteration, tol=tol, callback=watch,
+        program, form.start, iteration, tol=tol, callback=watch, observe=slopes.observe,
         max_iterations=MAX_ITERATIONS if max_iterations is None else max_iterations,
     )  # fmt: skip
     point, certificate = _certify(form, program, outcome.iterate, tol)
@@ -112,10 +115,12 @@ def minimize_constrained(
     elif status is Status.CONVERGED_KKT:
         logger.info("the run claimed convergence, and the certificate does not hold: %s", certificate)
         status = Status.FAILED_STAGNATION
-    note = ""
-    if status.group == "failed" and not check:
-        wrong = _wrong_jacobian(blocks, outcome.iterate.site.x[:n])
-        note = "" if wrong is None else wrong
+    if bool(fixed.any()):
+        point[:n] = torch.where(fixed, values.to(point), point[:n])
+    failed = status.group == "failed"
+    note = _complaint(oracles, blocks, slopes, outcome.iterate.site.x[:n], failed=failed and not check) or ""
+    if note and status.group == "converged":
+        status = Status.FAILED_GRADIENT
     return Result(
         oracles.finish(point[:n]), status, certificate, work, outcome.iterations,
         label, outcome.history, outcome.iterate.multipliers, note=note,
@@ -145,18 +150,16 @@ def _certificate(form: Slacked, solved: Program, iterate: Iterate, point: Tensor
         if isinstance(program, TorchProgram) and isinstance(solved, TorchProgram):
             program.share(solved)
         try:
-            if bool(form.slacked.any()):  # the distance of c(x) to its bounds is what counts, not the slack's value
+            if program.slacks is not None:  # the distance of c(x) to its bounds is what counts, not the slack's value
                 with torch.no_grad():
-                    off = form.constraints(y)[form.slacked]
-                low, high = program.lower[form.n :], program.upper[form.n :]
-                y = torch.cat([y[: form.n], (y[form.n :] + off).clamp(low, high)])
+                    y, _ = program.fitted(y, form.constraints(y))
             site = program.site(y)
         except Exception:  # users' functions may refuse a float64 point in any way
             if not double:
                 raise
             logger.debug("the problem cannot be evaluated in float64; certified in %s", iterate.site.x.dtype)
             continue
-        left = residuals(program, Iterate(site, multipliers.to(site.gradient), z))
+        left = residuals(program, Iterate(site, multipliers.to(site.gradient), z), tol)
         extra = {
             "stationarity": left.stationarity, "feasibility": left.feasibility,
             "complementarity": left.complementarity, "loss": float(site.loss),
@@ -168,13 +171,17 @@ def _certificate(form: Slacked, solved: Program, iterate: Iterate, point: Tensor
     raise AssertionError("the second round returns or raises")
 
 
-def _wrong_jacobian(blocks: list[Block], x: Tensor) -> str | None:
-    """Return a complaint where the Jacobian of some constraints disagrees with differences at ``x``."""
-    for number, block in enumerate(blocks):
-        if block.jacobian is not None and block.lower.numel():
-            wrong = compare(block.function, block.jacobian(x), x)
-            if wrong is not None:
-                return wrong.message("jac", f"constraint {number} (counted from 0)")
+def _complaint(oracles: Oracles, blocks: list[Block], slopes: Slopes, x: Tensor, *, failed: bool) -> str | None:
+    """Return what is wrong with first derivatives, at the start or at ``x``, where the steps of a run raise suspicion.
+
+    After a run that failed the Jacobians that users wrote are looked at whether suspected or not.
+    """
+    for point in (oracles.start, x):
+        wrong = complaint_about_loss(oracles, point) if slopes.loss_suspect else None
+        if wrong is None and (slopes.rows_suspect or failed):
+            wrong = complaint_about_rows(blocks, point, given=not slopes.rows_suspect)
+        if wrong is not None:
+            return wrong
     return None
 
 

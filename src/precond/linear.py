@@ -30,6 +30,8 @@ from precond.solvers.drive import Callback, Event
 from precond.solvers.forms import Form, read_vectors
 from precond.solvers.held import Held
 from precond.solvers.lstsq import solve_least_squares
+from precond.solvers.negative import of_negative
+from precond.solvers.setup import check_callback
 from precond.solvers.solve import solve_linear
 
 
@@ -122,8 +124,8 @@ def lstsq(
     Args:
         A: What `solve` takes, of shape ``[m, n]``; an operator needs ``rmatvec``.
         b: One right-hand side ``[m]``, or ``k`` of them as columns ``[m, k]``; NumPy or torch.
-        method: ``"auto"``, the name of an iteration ("lsqr", "lsmr", "spir", "fossils", "sketch-precondition") or an
-            `Iteration`.
+        method: ``"auto"``, the name of an iteration ("lsqr", "lsmr", "spir", "fossils", "iterative-sketching",
+            "sketch-precondition") or an `Iteration`.
         preconditioner: ``"auto"``, a name ("sketch-qr", "jacobi") or a `Preconditioner` of ``A^H A``.
         rtol: Relative tolerance.
         atol: Absolute tolerance of the residual.
@@ -259,6 +261,8 @@ def _attempts(
     for attempt in selection.attempts:
         if attempt.together and not _fits(attempt, method, preconditioner):
             continue
+        if attempt.negative and method != "auto":
+            continue
         first = attempt.method if method == "auto" else method
         second = attempt.preconditioner if preconditioner == "auto" else preconditioner
         iteration = build_iteration(first, kind)
@@ -270,6 +274,8 @@ def _attempts(
             part = dataclasses.replace(part, **attempt.settings)
             name += f"({', '.join(f'{key}={value:g}' for key, value in attempt.settings.items())})"
         unfit = iteration.symmetric_preconditioner and not (part.traits.symmetric and part.traits.definite)
+        if attempt.negative and not unfit:
+            (iteration, part), name = of_negative(iteration, part), f"{name} of -A"
         last = attempt is selection.attempts[-1] and not found  # the driver refuses it, and says why
         if name not in names and (last or not unfit):
             names.append(name)
@@ -306,6 +312,7 @@ def match(rows: Tensor, operator: Operator, what: str) -> Tensor:
 
 def _in_form(callback: Callback | None, form: Form) -> Callback | None:
     """Return the callback with solutions in the form of the problem."""
+    check_callback(callback)
     if callback is None:
         return None
 

@@ -38,7 +38,8 @@ from precond.solvers.bandits import NAMED, Learner
 from precond.solvers.choose import choose_system, choose_ways
 from precond.solvers.drive import Callback
 from precond.solvers.forms import Form, read_vectors
-from precond.solvers.setup import starting_points
+from precond.solvers.negative import of_negative
+from precond.solvers.setup import check_callback, starting_points
 from precond.solvers.shelf import Entry, Shelf
 from precond.solvers.solve import solve_linear
 from precond.solvers.warm import WarmStart
@@ -58,7 +59,8 @@ class SolveSequence:
     Reuse: preconditioners of earlier matrices are kept, and the one of the nearest matrix is applied; another is set up
     when going without has cost as much (see ``solvers/shelf.py``), or when a solve does not converge.
 
-    Recycling: GCRO-DR hands on a subspace. With ``method="gcrodr"`` always; with ``method="auto"`` where it pays.
+    Recycling: GCRO-DR hands on a subspace, with ``method="gcrodr"`` and among the ways of ``method="auto"``, as long as
+    systems take fewer products with it than without, which is measured (see ``solvers/recycled.py``).
 
     Choice: with ``"auto"``, several pairs of method and preconditioner are tried, one on each of the first systems, and
     the one that has taken the fewest seconds for a digit of the residual lately, setups included, is used; `report`
@@ -283,10 +285,10 @@ class SolveSequence:
         """Return the ways to solve systems of this kind; those at hand if they are for such."""
         kind = (operator.shape, b.shape, b.dtype, b.device, operator.traits, operator.entries() is not None)
         if kind != self._for:
-            self._ways, self._for = self._all_ways(operator), kind
+            self._ways, self._for = self._all_ways(operator, len(b) > 1), kind
         return self._ways
 
-    def _all_ways(self, operator: Operator) -> list[Way]:
+    def _all_ways(self, operator: Operator, several: bool) -> list[Way]:
         if "auto" not in (self.method, self.preconditioner):
             shelf = Shelf(build_preconditioner(self.preconditioner))
             label = f"{name_of(self.method)} + {name_of(self.preconditioner)}"
@@ -300,13 +302,18 @@ class SolveSequence:
             iteration = build_iteration(method)
             if self.preconditioner == "auto" and not iteration.preconditioned:
                 part = "identity"
-            if name_of(part) not in shared:
-                shared[name_of(part)] = Shelf(build_preconditioner(part))
-            shelf = shared[name_of(part)]
+            label = name_of(part)
+            if candidate.negative and self.method != "auto":
+                continue
+            built = build_preconditioner(part)
+            if candidate.negative:
+                (iteration, built), label = of_negative(iteration, built), f"{label} of -A"
+            apart = several and iteration.row_by_row  # whose states are for one row
+            shelf = shared.setdefault((label, apart), Shelf(built))
             traits = shelf.part.traits
             if iteration.symmetric_preconditioner and not (traits.symmetric and traits.definite):
                 continue
-            label = f"{name_of(method)} + {name_of(part)}{', recycling' if candidate.recycle else ''}"
+            label = f"{name_of(method)} + {label}{', recycling' if candidate.recycle else ''}"
             price = factorization_seconds(operator) if name_of(part) == "lu" and ways else 0.0
             ways.setdefault(label, Way(label, iteration, shelf, recycle=recycle, price=price))
         return list(ways.values())
@@ -343,6 +350,7 @@ def _near_one_another(systems: Sequence[tuple[Any, Any]]) -> list[int]:
 
 
 def _shown(callback: Callback | None, form: Form) -> Callback | None:
+    check_callback(callback)
     if callback is None:
         return None
     return lambda event: callback(dataclasses.replace(event, solution=lambda: form.restore(event.solution())))

@@ -221,6 +221,14 @@ def _rotate() -> list[Any]:
     ]
 
 
+def _within() -> list[Any]:
+    from precond.preconditioners.diagonal import Diagonal
+    from precond.preconditioners.kullback_leibler import KLKronecker
+    from precond.preconditioners.within import Within
+
+    return [Within(KLKronecker(), Diagonal(0.95))]
+
+
 def _deflation() -> list[Any]:
     from precond.preconditioners.deflation import Aggregates, Deflation
     from precond.preconditioners.identity import Identity
@@ -278,4 +286,5 @@ EXAMPLES: dict[str, Callable[[], list[Any]]] = {
     "Rotate": _rotate,
     "SketchQR": _sketch_qr,
     "SharedPerMatrix": _shared_per_matrix,
+    "Within": _within,
 }

@@ -105,6 +105,47 @@ def test_writes_to_none_of_its_arguments(part: Iteration) -> None:
     assert torch.equal(x0, kept_x0)
 
 
+def _buffered(apply: Map) -> Map:
+    """Return a map that writes each result to the memory of the one before."""
+    memory: dict[torch.Size, Tensor] = {}
+
+    def written(v: Tensor) -> Tensor:
+        result = apply(v)
+        return memory.setdefault(result.shape, torch.zeros_like(result)).copy_(result)
+
+    return written
+
+
+class _Buffered(Operator):
+    """An operator that writes each product to the memory of the one before."""
+
+    def __init__(self, inner: Operator) -> None:
+        self.inner = inner
+        self.shape, self.dtype, self.device, self.traits = inner.shape, inner.dtype, inner.device, inner.traits
+        self.forth, self.back = _buffered(inner.matvec), _buffered(inner.rmatvec)
+
+    def matvec(self, x: Tensor) -> Tensor:
+        return self.forth(x)
+
+    def rmatvec(self, y: Tensor) -> Tensor:
+        return self.back(y)
+
+    def entries(self):
+        return self.inner.entries()
+
+
+@every_iteration
+def test_products_and_applications_may_come_in_the_same_memory_each_time(part: Iteration) -> None:
+    matrix, operator = system(part)
+    b, x0 = random((1, matrix.shape[0]), 6), random((1, N), 7)
+    scaling = preconditioner(part, matrix)
+    fresh = itertools.islice(part.iterate(operator, b, scaling, x0), 30)
+    again = itertools.islice(part.iterate(_Buffered(operator), b, _buffered(scaling), x0), 30)
+    for one, other in zip(fresh, again, strict=True):
+        torch.testing.assert_close(one.residual, other.residual, rtol=1e-6, atol=1e-9)
+        torch.testing.assert_close(one.solution(), other.solution(), rtol=1e-6, atol=1e-9)
+
+
 @every_iteration
 def test_a_solution_stays_what_it_was(part: Iteration) -> None:
     matrix, operator = system(part)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from precond.core import BadInputError
 from precond.optim import (
     ASGO,
     DASGO,
+    KLSOAP,
     LANTON,
     MARS,
     MARSM,
@@ -55,6 +57,7 @@ NAMES = {
     DASGO: "dasgo",
     DistributedShampoo: "distributed-shampoo",
     KLShampoo: "kl-shampoo",
+    KLSOAP: "kl-soap",
     LANTON: "lanton",
     MARS: "mars-adamw",
     MARSM: "mars-m",
@@ -155,3 +158,16 @@ def test_refusals():
         AdamW(w, lr=-1.0)
     with pytest.raises(BadInputError, match="betas"):
         Adan(w, betas=(0.9, 0.99))
+
+
+@pytest.mark.parametrize("cls", NAMES)
+def test_numbers_that_cannot_be_meant_are_refused(cls) -> None:
+    taken = inspect.signature(cls).parameters
+    wrong = {"lr": -1.0, "weight_decay": -0.1, "momentum": 1.0, "eps": -1e-8, "betas": (1.0,)}
+    if cls in (DASGO, Shampoo4bit, Shampoo4bitCholesky):  # added to matrices, whose eigenvalues are raised anyway
+        wrong.pop("eps")
+    assert wrong.keys() & taken.keys()
+    for name, value in wrong.items():
+        if name in taken:
+            with pytest.raises(BadInputError):
+                cls([torch.nn.Parameter(torch.ones(2, 2))], **{name: value})

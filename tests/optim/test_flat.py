@@ -90,6 +90,8 @@ def test_memory_is_known_before(make):
     (slab,) = optimizer._slabs
     assert isinstance(slab, FlatSlab)
     assert optimizer.state_bytes() == estimate_memory(net, slab.method)
+    saved = [value for state in optimizer.state_dict()["state"].values() for value in state.values()]
+    assert optimizer.state_bytes() == sum(value.numel() * value.element_size() for value in saved)
 
 
 def test_a_parameter_without_a_gradient_stays_and_counts_as_zero():

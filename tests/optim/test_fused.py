@@ -14,6 +14,7 @@ from precond.filters.heavy_ball import HeavyBall
 from precond.filters.nesterov import Nesterov
 from precond.optim import fused as kernels
 from precond.optim import slab as slabs
+from precond.optim import slab_state as states
 from precond.optim.optimizer import Optimizer
 from precond.preconditioners.diagonal import Diagonal
 from precond.preconditioners.observing import Observing
@@ -145,7 +146,8 @@ def test_momentum_in_the_coordinates_of_the_basis_is_the_same_momentum(
     stream = with_gaps(gradients(20, SQUARE))
     within = trained(method, stream, start(SQUARE))
     assert all(slab.turned is not None for slab in within[0]._slabs)
-    monkeypatch.setattr(slabs, "turned_momentum", lambda method: None)
+    for module in (slabs, states):
+        monkeypatch.setattr(module, "turned_momentum", lambda method: None)
     outside = trained(method, stream, start(SQUARE))
     assert all(slab.turned is None for slab in outside[0]._slabs)
     torch.testing.assert_close(within[1], outside[1], rtol=1e-9, atol=1e-10)
@@ -154,9 +156,9 @@ def test_momentum_in_the_coordinates_of_the_basis_is_the_same_momentum(
 def test_a_refresh_between_observing_and_applying_keeps_the_momentum_outside() -> None:
     method = soap()
     early = dataclasses.replace(method, cadence=dataclasses.replace(method.cadence, after=False))
-    assert slabs.turned_momentum(method) is method.preconditioner
-    assert slabs.turned_momentum(early) is None
-    assert slabs.turned_momentum(dataclasses.replace(method, momentum=None)) is None
+    assert states.turned_momentum(method) is method.preconditioner
+    assert states.turned_momentum(early) is None
+    assert states.turned_momentum(dataclasses.replace(method, momentum=None)) is None
 
 
 def test_large_tensors_are_not_stacked_on_a_processor() -> None:

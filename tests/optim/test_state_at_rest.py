@@ -172,7 +172,9 @@ def test_unknown_settings_are_refused() -> None:
         Blockwise(8, block=7)
 
 
-@pytest.mark.parametrize("name", ["Shampoo", "ShampooSquared", "ScalableShampoo", "DistributedShampoo", "KLShampoo"])
+@pytest.mark.parametrize(
+    "name", ["Shampoo", "ShampooSquared", "ScalableShampoo", "DistributedShampoo", "KLShampoo", "KLSOAP"]
+)
 def test_rounded_factors_do_not_ruin_a_run(name: str) -> None:
     """Noise of rounding is no curvature: inverse roots of what is below it are bounded."""
     ends, sizes = {}, {}

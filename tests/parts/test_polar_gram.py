@@ -94,17 +94,40 @@ def test_multiplications_are_counted_as_they_are_made(monkeypatch):
                     assert made == expected
 
 
-def test_auto_takes_the_cheaper_and_half_precision_the_matrix(monkeypatch):
+def test_auto_takes_the_cheaper(monkeypatch):
     import precond.math.polar as module
 
     taken = []
     inner = module.iterate_gram
     monkeypatch.setattr(module, "iterate_gram", lambda *args: (taken.append(1), inner(*args))[1])
     polar(torch.randn(8, 32, dtype=torch.float64))
-    assert len(taken) == 1
-    polar(torch.randn(8, 8, dtype=torch.float64))
     polar(torch.randn(8, 32), dtype=torch.bfloat16)
-    assert len(taken) == 1
+    assert len(taken) == 2
+    polar(torch.randn(8, 8, dtype=torch.float64))
+    polar(torch.randn(8, 12), dtype=torch.bfloat16)
+    assert len(taken) == 2
+
+
+@pytest.mark.parametrize("name", ["muon", "five", "turbo"])
+@pytest.mark.parametrize("kind", ["gaussian", "graded", "low rank", "constant", "one row"])
+def test_bfloat16_steps_on_the_gram_matrix_lose_no_more_than_steps_with_the_matrix(name, kind):
+    """Twice the rounding at most where there is little, and no singular value above what the polynomials allow."""
+    iteration, steps = ITERATIONS[name]
+    draw = torch.Generator().manual_seed(3)
+    gaussian = torch.randn(40, 120, generator=draw, dtype=torch.float64)
+    matrix = {
+        "gaussian": gaussian,
+        "graded": graded(40, 120),
+        "low rank": gaussian[:, :4] @ gaussian[:4] + 0.01 * gaussian,
+        "constant": torch.ones_like(gaussian),
+        "one row": gaussian * (torch.arange(40) == 0)[:, None],
+    }[kind]
+    exact = polar(matrix, steps, iteration, form="matrix")
+    ours, plain = (
+        polar(matrix.float(), steps, iteration, dtype=torch.bfloat16, form=form).double() for form in ("gram", "matrix")
+    )
+    assert (ours - exact).norm() < 1.2 * (plain - exact).norm() + 0.07 * exact.norm()
+    assert torch.linalg.matrix_norm(ours, 2) < 1.25
 
 
 def test_bad_members_stay_alone_and_zero_stays_zero():

@@ -181,3 +181,15 @@ def test_conjugate_gradients_are_chosen_where_they_cost_less():
     mixed = precond.solve(np.concatenate([easy, hard]), np.concatenate([b, b[:2]]))
     assert mixed.converged
     assert mixed.method.startswith("3 by cg, 2 by factorizations")
+
+
+def test_members_without_a_factorization_are_solved_by_their_pseudoinverses():
+    vandermonde = np.vander(np.linspace(0, 1, 40))
+    singular = np.diag(np.r_[0.0, np.arange(1, 40)])
+    matrices = np.stack([vandermonde, singular, singular])
+    b = np.stack([vandermonde @ np.ones(40), np.r_[0.0, np.ones(39)], np.ones(40)])
+    result = precond.solve(matrices, b)
+    assert [member.converged for member in result.members] == [True, True, False]
+    assert result.members[2].status is Status.FAILED_INCONSISTENT
+    for a, x, side in zip(matrices[:2], result.x, b, strict=False):
+        assert np.linalg.norm(side - a @ x) <= 1.01e-8 * np.linalg.norm(side)

@@ -120,8 +120,8 @@ def test_a_solution_that_overflows_is_not_called_one():
 
 
 def test_large_elliptic_problems_get_multigrid_and_the_reason():
-    a = poisson(75)
-    result = precond.solve(a, rng.standard_normal(5625))
+    a = poisson(115)
+    result = precond.solve(a, rng.standard_normal(13225))
     assert result.converged
     assert result.method.startswith("cg + amg (")
     assert "many steps apart" in result.method

@@ -15,6 +15,7 @@ from precond.krylov import GCRODR
 from precond.operators import FunctionOperator, as_operator
 from precond.preconditioners.ilut import ILUT
 from precond.problems.load import load
+from precond.solvers.counted import CountedOperator
 from precond.solvers.shelf import Shelf
 from precond.solvers.warm import WarmStart
 from tests.papers.linear_toys import poisson
@@ -253,6 +254,23 @@ def test_recycling_takes_fewer_products_than_starting_anew():
             assert result.converged
             counts[name] = counts.get(name, 0) + result.work.matvecs
     assert counts["gcrodr"] < 0.95 * counts["fresh"]
+
+
+@pytest.mark.usefixtures("clockless")
+def test_recycling_that_does_not_pay_is_dropped():
+    """Winds from everywhere: the space of one system is a burden for the next."""
+    draw, iteration = np.random.default_rng(0), GCRODR(20, 10)
+    sequence = precond.SolveSequence(method=iteration, preconditioner="identity", warm=False)
+    memory, always, chosen = iteration.memory(), Work(), []
+    for _ in range(10):
+        name = f"convection-diffusion:n=16,peclet={draw.uniform(20, 200)},angle={draw.uniform(0, 360)}"
+        a, b = load(name).matrix, draw.standard_normal(256)
+        chosen.append(sequence.solve(a, b).work.matvecs)
+        rows = torch.from_numpy(b)[None]
+        running = iteration.recycle(memory, CountedOperator(as_operator(a), always), rows, torch.clone, 0 * rows)
+        next(step for step in running if float(step.residual) <= 1e-8 * np.linalg.norm(b))
+    assert not sequence._ways[0].iteration.recycles
+    assert sum(chosen) < 0.9 * always.matvecs
 
 
 def test_systems_may_change_in_size_kind_and_form():

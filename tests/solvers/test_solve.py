@@ -12,9 +12,11 @@ import torch
 
 import precond
 from precond.core import BadInputError, IncompatibleError, NoState, Preconditioner, Status, Traits, UnknownNameError
-from precond.krylov import CG, GMRES
+from precond.krylov import CG, GCRODR, GMRES, IDR, Chebyshev
 from precond.operators import FunctionOperator, as_operator
 from precond.preconditioners.ic0 import IC0
+from precond.preconditioners.inverse_of import InverseOf
+from precond.preconditioners.jacobi import Jacobi
 from tests.papers.linear_toys import poisson, symmetric
 
 rng = np.random.default_rng(8)
@@ -334,6 +336,14 @@ BAD = {
     "half": (dict(A=torch.eye(2, dtype=torch.float16), b=np.ones(2)), "float"),
     "negative rtol": (dict(A=np.eye(2), b=np.ones(2), rtol=-1.0), "rtol"),
     "nan rtol": (dict(A=np.eye(2), b=np.ones(2), rtol=nan), "rtol"),
+    "tolerance of words": (dict(A=np.eye(2), b=np.ones(2), rtol="small"), "are numbers"),
+    "callback": (dict(A=np.eye(2), b=np.ones(2), callback=3), "give a function"),
+    "callback of a batch": (dict(A=np.eye(2)[None], b=np.ones((1, 2)), callback=3), "give a function"),
+    "x0 of a batch": (dict(A=np.eye(2)[None], b=np.ones((1, 2)), x0=[[nan, 1.0]]), "x0 has an entry"),
+    "array as preconditioner": (dict(A=np.eye(2)[None], b=np.ones((1, 2)), preconditioner=np.eye(2)), "give a name"),
+    "long double": (dict(A=scipy.sparse.eye_array(2, dtype=np.longdouble), b=np.ones(2)), "astype"),
+    "shape of a product": (dict(A=FunctionOperator(lambda x: x[:, :1], (2, 2)), b=np.ones(2)), "returned shape"),
+    "type of a product": (dict(A=FunctionOperator(lambda x: x.numpy(), (2, 2)), b=np.ones(2)), "returned a ndarray"),
     "no tolerance": (dict(A=np.eye(2), b=np.ones(2), rtol=0.0), "both zero"),
     "limit": (dict(A=np.eye(2), b=np.ones(2), max_iterations=-1), "max_iterations"),
     "complex b": (dict(A=FunctionOperator(lambda x: x, (2, 2)), b=np.ones(2) * 1j), "complex"),
@@ -387,3 +397,17 @@ def test_does_not_write_to_its_arguments():
     precond.solve(a, b, x0=x0)
     for now, then in zip((a.data, b, x0), kept, strict=True):
         np.testing.assert_array_equal(now, then)
+
+
+@pytest.mark.parametrize("preconditioner", ["identity", "jacobi", "deflation", "ilu0"])
+@pytest.mark.parametrize("method", ["gcrodr", "idr", "chebyshev"])
+def test_methods_that_go_row_by_row_take_any_preconditioner_and_number_of_columns(method, preconditioner):
+    if method == "chebyshev" and preconditioner == "ilu0":
+        pytest.skip("needs a symmetric preconditioner")
+    result = precond.solve(A, B, method=method, preconditioner=preconditioner)
+    assert result.converged, result.message
+    assert residual(dense, B, result.x) <= 1.01e-8
+    batch = precond.solve(np.stack([dense, 2 * dense]), B.T[:2].copy(), method=method)
+    assert batch.converged, batch.message
+    inner = InverseOf({"gcrodr": GCRODR(), "idr": IDR(), "chebyshev": Chebyshev()}[method], Jacobi())
+    assert precond.solve(A, B, method="fgmres", preconditioner=inner).converged

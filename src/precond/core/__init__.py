@@ -10,7 +10,7 @@ from precond.core.evidence import Evidence, need
 from precond.core.extras import MissingExtraError, require
 from precond.core.filter import Filter
 from precond.core.fixed_point import FixedPointIteration, Footing, Proof, Splitting
-from precond.core.iteration import Iteration, Map, Progress, Recycling
+from precond.core.iteration import Iteration, Kernel, Look, Map, Progress, Recycling
 from precond.core.method import Method, Route, Selector
 from precond.core.objective import Objective, Point
 from precond.core.operator import Operator
@@ -59,8 +59,10 @@ __all__ = [
     "IncompatibleError",
     "Iterate",
     "Iteration",
+    "Kernel",
     "Kind",
     "LogUniform",
+    "Look",
     "Map",
     "Member",
     "Method",

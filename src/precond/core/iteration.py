@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Callable, Iterator
-from typing import ClassVar, Generic, TypeVar
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar, Generic, TypeVar
 
 from torch import Tensor
 
@@ -27,6 +28,7 @@ class Progress:
         normal: For least squares, the method's own estimate of ``||A^H r||``, shape ``[batch]``.
         failure: Why the iteration cannot go on; ``None`` while it can.
         solved: The iteration found the exact solution of its subspace (a lucky breakdown).
+        skipped: Residual norms of the iterations since the last progress, of one system, at which nobody looked.
     """
 
     residual: Tensor
@@ -34,6 +36,38 @@ class Progress:
     normal: Tensor | None = None
     failure: Status | None = None
     solved: bool = False
+    skipped: Sequence[float] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+    """One system as compiled loops take it, which can then make several iterations in one call.
+
+    Attributes:
+        matrix: Row pointers, columns (both unsigned) and values of the matrix, in CSR form.
+        sweeps: The preconditioner as `precond.math.incomplete.two_sweeps` takes it: the arrays of two triangles and
+            three diagonals; empty for the identity; ``None`` where only its application is known.
+        spend: Told of products and applications, which the loops do not count.
+        apply: The preconditioner for a NumPy vector ``[n]``, where that is how it was given; not told to ``spend``.
+    """
+
+    matrix: tuple[Any, ...]
+    sweeps: tuple[Any, ...] | None
+    spend: Callable[[int, int], None]
+    apply: Callable[[Any], Any] | None = None
+
+
+@dataclasses.dataclass
+class Look:
+    """When somebody wants to look at an iteration; whoever runs it writes this before each step.
+
+    Attributes:
+        level: As soon as the residual norm is not larger.
+        steps: After as many iterations at the latest.
+    """
+
+    level: float = math.inf
+    steps: int = 1
 
 
 class Iteration(abc.ABC):
@@ -57,6 +91,11 @@ class Iteration(abc.ABC):
     """Takes a preconditioner (False: it is one, and accepts the identity alone)."""
     block: ClassVar[bool] = False
     """Rows are right-hand sides of one system, which share what is found (False: rows never interact)."""
+    row_by_row: ClassVar[bool] = False
+    """Asks for products and applies the preconditioner with one row at a time, whatever the number of rows."""
+
+    side_by_side: ClassVar[bool] = False
+    """Keeps vectors side by side where they are given so: the batch ``[batch, n]`` as a transpose."""
 
     @abc.abstractmethod
     def iterate(self, operator: Operator, b: Tensor, precondition: Map, x0: Tensor) -> Iterator[Progress]:
@@ -71,6 +110,24 @@ class Iteration(abc.ABC):
         Returns:
             A generator of the progress, which does work only when asked for the next item.
         """
+
+    def ahead(
+        self, kernel: Kernel, look: Look, operator: Operator, b: Tensor, precondition: Map, x0: Tensor
+    ) -> Iterator[Progress]:
+        """Do what `iterate` does, where possible by compiled loops that yield when ``look`` says so.
+
+        Args:
+            kernel: The same system with one right-hand side, on the CPU.
+            look: When to yield; read before each stretch of iterations.
+            operator: The linear map ``A``.
+            b: Right-hand side, shape ``[1, n]``.
+            precondition: Applies ``P`` to a batch of vectors.
+            x0: Starting point, shape ``[1, n]``.
+
+        Returns:
+            A generator of the progress.
+        """
+        return self.iterate(operator, b, precondition, x0)
 
 
 class Recycling(Iteration, Generic[M]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -30,6 +30,8 @@ class Operator(abc.ABC):
     dtype: torch.dtype
     device: torch.device
     traits: OperatorTraits
+    side_by_side: bool = False
+    """Whether products are cheaper where vectors lie side by side: the batch ``[count, n]`` as a transpose."""
 
     @abc.abstractmethod
     def matvec(self, x: Tensor) -> Tensor:
@@ -77,6 +79,18 @@ class Operator(abc.ABC):
         """
         return self.dense()
 
+    def approximated(self, size: int, seed: int) -> Tensor | None:
+        """Return a random dense matrix near this one, ``[n, n]``, from a sketch of the data it is made of.
+
+        Args:
+            size: Rows of the sketch.
+            seed: Equal seeds give equal matrices.
+
+        Returns:
+            The matrix, or ``None`` where that is not known to cost less than assembling.
+        """
+        return None
+
     def sketched(self, embedding: Embedding) -> Tensor:
         """Return ``S A``, shape ``[size, n]``; ``n`` products when only products are known."""
         n = self.shape[1]
@@ -93,6 +107,13 @@ class Operator(abc.ABC):
 
     def entries(self) -> scipy.sparse.csr_array | None:
         """Return the matrix in CSR form with sorted indices, or ``None`` when only products are known."""
+        return None
+
+    def compiled(self) -> tuple[Any, ...] | None:
+        """Return row pointers, columns (both unsigned) and values for loops on the CPU; ``None`` without entries there.
+
+        Columns of a row need not be sorted; nobody writes to them.
+        """
         return None
 
     def diagonal(self) -> Tensor | None:

@@ -59,6 +59,8 @@ class Preconditioner(abc.ABC, Generic[S]):
     scope: ClassVar[Scope] = Scope.ELEMENTWISE
     trivial: ClassVar[bool] = False
     """It is the identity, so that a driver may leave it out."""
+    side_by_side: ClassVar[bool] = False
+    """Takes and returns vectors side by side as well: the batch ``[batch, n]`` as a transpose."""
 
     @property
     def traits(self) -> Traits:
@@ -93,6 +95,17 @@ class Preconditioner(abc.ABC, Generic[S]):
     @abc.abstractmethod
     def apply(self, state: S, v: Tensor, *, shift: float = 0.0) -> Tensor:
         """Return ``(B + shift M)^-1 v``, approximately; writes neither to the state nor to ``v``."""
+
+    def compiled(self, state: S) -> tuple[Any, ...] | None:
+        """Return the arrays of ``apply`` where it is a pair of triangular sweeps, as `core.Kernel` takes them.
+
+        Args:
+            state: The state, set up.
+
+        Returns:
+            Both triangles and three diagonals; empty for the identity; ``None`` for any other map.
+        """
+        return () if self.trivial else None
 
     def guess(self, state: S, b: Tensor) -> Tensor | None:
         """Return a first approximation of the solution of the system for ``b``, if the setup gives one.

@@ -47,7 +47,13 @@ class Program(abc.ABC):
         upper: Upper bounds, ``[n]``, ``inf`` where there are none.
         equations: Number ``m`` of equations.
         work: The account to charge.
+
+    Attributes:
+        slacks: Where the last ``k`` variables are slacks, their equations, ``[k]``: ``c_i(x) - s = 0``, and ``s`` occurs
+            nowhere else; ``None`` where there are none.
     """
+
+    slacks: Tensor | None = None
 
     def __init__(self, lower: Tensor, upper: Tensor, equations: int, work: Work | None = None) -> None:
         self.lower, self.upper = lower, upper
@@ -63,6 +69,15 @@ class Program(abc.ABC):
     def bounded(self) -> bool:
         """Whether any bound is finite."""
         return bool(torch.isfinite(self.lower).any() or torch.isfinite(self.upper).any())
+
+    def fitted(self, x: Tensor, constraints: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a point with the slacks within their bounds that fit it best, and the constraints there."""
+        if self.slacks is None:
+            return x, constraints
+        n = x.numel() - len(self.slacks)
+        before = x[n:]
+        after = (before + constraints[self.slacks]).clamp(self.lower[n:], self.upper[n:])
+        return torch.cat([x[:n], after]), constraints.index_add(0, self.slacks, before - after)
 
     def values(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return objective and constraints at ``x`` ``[n]``, and count one loss."""

@@ -59,6 +59,8 @@ class Traits:
         shiftable: ``apply`` accepts a ``shift`` other than zero.
         equivalent: ``apply`` is the inverse up to a small constant factor in every direction, with any shift, so that
             norms may be estimated with it.
+        traceable: ``observe`` and ``apply`` are work on tensors that a compiler can follow: no random draws, and no
+            decisions by what the tensors hold.
     """
 
     linear: bool = True
@@ -67,6 +69,7 @@ class Traits:
     fixed: bool = True
     shiftable: bool = False
     equivalent: bool = False
+    traceable: bool = True
 
 
 @dataclasses.dataclass(frozen=True)

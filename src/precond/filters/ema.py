@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Evidence, Filter, Scope
+from precond.filters.decays import check_decay
 from precond.math.averages import debias
 
 
@@ -39,6 +40,10 @@ class EMA(Filter[EMAState]):
     equivariant: ClassVar[bool] = True
     beta: float = 0.9
     debias: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the decay."""
+        check_decay("the decay of the momentum", self.beta)
 
     def init(self, like: Tensor) -> EMAState:
         """Start at zero."""

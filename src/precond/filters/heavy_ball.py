@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Evidence, Filter, Scope
+from precond.filters.decays import check_decay
 
 
 @dataclasses.dataclass
@@ -42,7 +43,8 @@ class HeavyBall(Filter[HeavyBallState]):
     nesterov: bool = False
 
     def __post_init__(self) -> None:
-        """Check what goes together."""
+        """Check the momentum, and what goes together."""
+        check_decay("the momentum", self.momentum)
         if self.nesterov and (self.momentum <= 0.0 or self.dampening != 0.0):
             raise BadInputError("Nesterov momentum needs a positive momentum and dampening=0")
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Evidence, Filter, Scope
+from precond.filters.decays import check_decay
 
 
 @dataclasses.dataclass
@@ -34,6 +35,10 @@ class Nesterov(Filter[NesterovState]):
     scope: ClassVar[Scope] = Scope.ELEMENTWISE
     equivariant: ClassVar[bool] = True
     beta: float = 0.95
+
+    def __post_init__(self) -> None:
+        """Check the decay."""
+        check_decay("the decay of the momentum", self.beta)
 
     def init(self, like: Tensor) -> NesterovState:
         """Start at zero."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Evidence, Filter, Scope
+from precond.filters.decays import check_decay
 
 
 @dataclasses.dataclass
@@ -37,6 +38,10 @@ class RunningMean(Filter[RunningMeanState]):
 
     scope: ClassVar[Scope] = Scope.ELEMENTWISE
     beta: float = 0.9
+
+    def __post_init__(self) -> None:
+        """Check the decay."""
+        check_decay("the decay of the momentum", self.beta)
 
     def init(self, like: Tensor) -> RunningMeanState:
         """Start at zero."""

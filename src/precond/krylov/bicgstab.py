@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Iteration, Map, Operator, Progress, Status
-from precond.krylov.inner import norm, numbers
+from precond.krylov.inner import Kept, norm, numbers
 from precond.math.vectors import Array, inners, move, redirect, rows, subtract
 
 
@@ -48,19 +48,20 @@ class BiCGStab(Iteration):
         rho, size = inners(r, r)
         shadow_size, vanished = size.copy(), eps**2 * size
         fresh = np.ones(len(b), dtype=bool)
+        kept, images_kept = Kept(), Kept()
         while True:
             active = size > vanished
             if not active.any():
                 yield Progress(numbers(size, residual), solution.clone, solved=True)
                 return
-            p_hat = precondition(direction)
-            v = rows(operator.matvec(p_hat))
+            p_hat = kept(precondition(direction))
+            v = rows(images_kept(operator.matvec(p_hat)))
             curvature, images = inners(shadow, v)
             broken = active & ~(abs(curvature) > eps**2 * shadow_size * images)
             alpha = _ratio(rho, curvature, active & ~broken)
             subtract(r, alpha, v)  # r is h now
-            h_hat = precondition(residual)
-            t = rows(operator.matvec(h_hat))
+            h_hat = kept(precondition(residual))
+            t = rows(images_kept(operator.matvec(h_hat)))
             product, images = inners(r, t)
             omega = _ratio(product.conj(), images * images, active)
             before = rho

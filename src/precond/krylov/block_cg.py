@@ -11,6 +11,8 @@ from torch import Tensor
 
 from precond.core import Iteration, Map, Operator, Progress, Status
 from precond.krylov.inner import norm
+from precond.math.blocks import combine, gram
+from precond.math.vectors import dots, rows
 
 _dependent = 1e-12
 
@@ -36,39 +38,62 @@ class BlockCG(Iteration):
     symmetric_operator: ClassVar[bool] = True
     definite_operator: ClassVar[bool] = True
     symmetric_preconditioner: ClassVar[bool] = True
+    side_by_side: ClassVar[bool] = True
     block: ClassVar[bool] = True
 
     def iterate(self, operator: Operator, b: Tensor, precondition: Map, x0: Tensor) -> Iterator[Progress]:
         """Yield the progress at ``x0``, then after each step; the residuals are the recurrence's, one for each row."""
         x = x0.clone()
         r = b - operator.matvec(x) if bool(x.any()) else b.clone()
-        yield Progress(norm(r), x.clone)
+        sizes = norm(r)
+        yield Progress(sizes, x.clone)
         d = orthonormal(precondition(r))
-        vanished = torch.finfo(norm(r).dtype).eps ** 2 * norm(r).max()
-        while len(d) and bool((norm(r) > vanished).any()):
+        vanished = torch.finfo(sizes.dtype).eps ** 2 * sizes.max()
+        while len(d) and bool((sizes > vanished).any()):
             q = operator.matvec(d)
-            gram = d.conj() @ q.mT
-            factor, info = torch.linalg.cholesky_ex((gram + gram.mH) / 2)
+            products = gram(d, q)
+            factor, info = torch.linalg.cholesky_ex((products + products.mH) / 2)
             if bool(info.any()):
-                yield Progress(norm(r), x.clone, failure=Status.FAILED_INDEFINITE_OPERATOR)
+                yield Progress(sizes, x.clone, failure=Status.FAILED_INDEFINITE_OPERATOR)
                 return
-            alpha = torch.cholesky_solve(d.conj() @ r.mT, factor)
-            x = x + alpha.mT @ d
-            r = r - alpha.mT @ q
-            yield Progress(norm(r), x.clone)
+            alpha = torch.cholesky_solve(gram(d, r), factor)
+            combine(d, alpha, x)
+            combine(q, -alpha, r)
+            sizes = torch.from_numpy(dots(rows(r), rows(r)) ** 0.5).to(sizes)
+            yield Progress(sizes, x.clone)
             z = precondition(r)
-            beta = torch.cholesky_solve(q.conj() @ z.mT, factor)
-            d = orthonormal(z - beta.mT @ d)
-        yield Progress(norm(r), x.clone, solved=True)
+            w = z.clone()
+            combine(d, -torch.cholesky_solve(gram(q, z), factor), w)
+            d = orthonormal(w)
+        yield Progress(sizes, x.clone, solved=True)
 
 
-def orthonormal(rows: Tensor) -> Tensor:
-    """Return an orthonormal basis of the span of the rows, fewer where they are dependent; ``[s, n] -> [k, n]``."""
-    sizes = norm(rows)
-    rows = rows[sizes > 0] / sizes[sizes > 0, None]
-    if not len(rows) or not bool(torch.isfinite(rows).all()):
-        return rows[:0]
-    q, triangle = torch.linalg.qr(rows.mT)
+def orthonormal(vectors: Tensor) -> Tensor:
+    """Return an orthonormal basis of the span of vectors, fewer where they are dependent; ``[s, n] -> [k, n]``.
+
+    By a Cholesky factor of their inner products, where that is accurate; by singular values where it is not.
+    """
+    products = gram(vectors, vectors)
+    lengths = products.diagonal().real.sqrt()
+    if bool((lengths > 0).all()) and bool(torch.isfinite(lengths).all()):
+        factor, info = torch.linalg.cholesky_ex(products / (lengths.unsqueeze(1) * lengths))
+        accurate = float(factor.diagonal().real.min()) > torch.finfo(lengths.dtype).eps ** 0.25
+        if not bool(info.any()) and accurate:
+            one = torch.eye(len(vectors), dtype=vectors.dtype, device=vectors.device)
+            inverse = torch.linalg.solve_triangular(factor, one / lengths.to(one.dtype), upper=False)
+            out = torch.zeros_like(vectors)
+            combine(vectors, inverse.mT.contiguous(), out)
+            return out
+    return _independent(vectors)
+
+
+def _independent(vectors: Tensor) -> Tensor:
+    """Return an orthonormal basis of the span of vectors, by QR and singular values."""
+    sizes = norm(vectors)
+    vectors = vectors[sizes > 0] / sizes[sizes > 0, None]
+    if not len(vectors) or not bool(torch.isfinite(vectors).all()):
+        return vectors[:0]
+    q, triangle = torch.linalg.qr(vectors.mT)
     u, values, _ = torch.linalg.svd(triangle)
     tolerance = max(_dependent, 10 * torch.finfo(values.dtype).eps) * values[0]
-    return (u[:, values > tolerance].mT @ q.mT).contiguous()
+    return (q @ u[:, values > tolerance]).contiguous().mT

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import ClassVar, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from precond.core import Iteration, Map, Operator, Progress, Status
+from precond.core import Iteration, Kernel, Look, Map, Operator, Progress, Status
 from precond.krylov.inner import column, norm, numbers
+from precond.math.conjugate import ConjugateSteps
 from precond.math.vectors import Array, dots, forward, rows, turn
+
+
+_many = 2**16  # unknowns from which on calls cost nothing, and what they do may be shared
 
 
 @final
@@ -42,32 +46,82 @@ class CG(Iteration):
     symmetric_operator: ClassVar[bool] = True
     definite_operator: ClassVar[bool] = True
     symmetric_preconditioner: ClassVar[bool] = True
+    side_by_side: ClassVar[bool] = True
 
     def iterate(self, operator: Operator, b: Tensor, precondition: Map, x0: Tensor) -> Iterator[Progress]:
         """Yield the progress at ``x0``, then after each step; the residual is the recurrence's ``||r_k||``."""
-        x = x0.clone()
-        r = b - operator.matvec(x) if bool(x.any()) else b.clone()
-        yield Progress(norm(r), x.clone)
-        z = precondition(r)
-        p = z.clone()
-        here, left, along = rows(x), rows(r), rows(p)  # the same memory, for updates in place
-        rho = dots(left, rows(z))
-        floor = torch.finfo(b.dtype).eps ** 3 * abs(rho)  # below it a row is frozen: <r, P r> is quadratic in r
-        curvature = np.empty_like(rho)
-        first = True
-        while True:
-            q = rows(operator.matvec(p))
-            norms = forward(here, left, along, q, rho, floor, curvature)
-            if norms is None:
-                stop = _examine(x, r, p, rho, curvature, rho > floor, first)
-                if stop is not None:
-                    yield stop
-                    return
-                norms = forward(here, left, along, q, rho, floor, curvature, force=True)
-            yield Progress(numbers(norms, r), x.clone)
-            z = precondition(r)
-            turn(along, rows(z), rho, norms * norms if z is r else dots(left, rows(z)), floor)
+        x, r, p = x0.clone(), b.clone(), torch.empty_like(b)
+        return _iterations(operator, precondition, _Moving(x, r, p))
+
+    def ahead(
+        self, kernel: Kernel, look: Look, operator: Operator, b: Tensor, precondition: Map, x0: Tensor
+    ) -> Iterator[Progress]:
+        """Yield the progress when ``look`` says so; steps between are made by one compiled call."""
+        if type(self).iterate is not CG.iterate or b.shape[1] >= _many:  # somebody else's, or worth two threads
+            return self.iterate(operator, b, precondition, x0)
+        steps = ConjugateSteps(kernel.matrix, kernel.sweeps, b.shape[1])
+        x, r, p = (torch.from_numpy(steps.vectors[k : k + 1]) for k in range(3))
+        x.copy_(x0)
+        r.copy_(b)
+
+        residual, spent = steps.vectors[1], 0 if kernel.sweeps is None else 1
+        apply = kernel.apply or (lambda _: rows(precondition(r))[0])
+
+        def stretch() -> list[float]:
+            waits = steps.waits
+            norms = steps.run(look.level, look.steps, lambda: apply(residual))
+            kernel.spend(len(norms), spent * max(0, len(norms) - (not waits)))
+            return norms
+
+        return _iterations(operator, precondition, _Moving(x, r, p, *steps.scalars), stretch)
+
+
+@dataclasses.dataclass
+class _Moving:
+    """What the steps move: ``x``, ``r``, ``p``, and ``<r, P r>`` with its floor and ``<p, A p>``, shape ``[batch]``."""
+
+    x: Tensor
+    r: Tensor
+    p: Tensor
+    rho: Array | None = None
+    floor: Array | None = None
+    curvature: Array | None = None
+
+
+def _iterations(
+    operator: Operator, precondition: Map, moving: _Moving, stretch: Callable[[], list[float]] = list
+) -> Iterator[Progress]:
+    """Yield the progress; ``stretch`` makes steps and returns their residuals, none where it must not go on."""
+    x, r, p = moving.x, moving.r, moving.p
+    if bool(x.any()):
+        r -= operator.matvec(x)
+    yield Progress(norm(r), x.clone)
+    z = precondition(r)
+    p.copy_(z)
+    here, left, along = rows(x), rows(r), rows(p)  # the same memory, for updates in place
+    product = dots(left, rows(z))
+    rho, floor, curvature = (
+        np.empty_like(product) if given is None else given for given in (moving.rho, moving.floor, moving.curvature)
+    )
+    rho[:], floor[:] = product, torch.finfo(x.dtype).eps ** 3 * abs(product)  # a row below it is frozen
+    first = True
+    while True:
+        if made := stretch():
             first = False
+            yield Progress(torch.tensor(made[-1:], dtype=torch.float64), x.clone, skipped=made[:-1])
+            continue
+        q = rows(operator.matvec(p))
+        norms = forward(here, left, along, q, rho, floor, curvature)
+        if norms is None:
+            stop = _examine(x, r, p, rho, curvature, rho > floor, first)
+            if stop is not None:
+                yield stop
+                return
+            norms = forward(here, left, along, q, rho, floor, curvature, force=True)
+        yield Progress(numbers(norms, r), x.clone)
+        z = precondition(r)
+        turn(along, rows(z), rho, norms * norms if z is r else dots(left, rows(z)), floor)
+        first = False
 
 
 def _examine(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Iteration, Map, Operator, Progress, Status
-from precond.krylov.inner import norm, real_inner
+from precond.krylov.inner import column, norm, ratio, real_inner
 
 _margin = 1.05  # the largest Ritz value is below the largest eigenvalue
 _probes = 20
@@ -92,32 +92,40 @@ class Chebyshev(Iteration):
 
 
 def _ritz(operator: Operator, precondition: Map, like: Tensor) -> tuple[float, float] | None:
-    """Return the outer Ritz values of ``P A``, by the Lanczos process; ``None`` where they are not positive."""
+    """Return the outer Ritz values of ``P A`` over all rows, by the Lanczos process; ``None`` if not positive.
+
+    Every row starts from the same vector; a row whose space is exhausted repeats its first Ritz value.
+    """
     generator = torch.Generator().manual_seed(0)
     v = torch.randn(1, like.shape[1], generator=generator, dtype=torch.float64).to(like.device, like.dtype)
+    v = v.expand(len(like), -1).contiguous()
     before = torch.zeros_like(v)
     z = precondition(v)
-    beta = float(real_inner(v, z).clamp(min=0).sqrt())
-    if beta == 0:
+    beta = real_inner(v, z).clamp(min=0).sqrt()
+    if not bool((beta > 0).all()):
         return None
-    v, z = v / beta, z / beta
-    diagonal, beside = list[float](), list[float]()
-    beta = 0.0
+    v, z = v / column(beta), z / column(beta)
+    diagonal, beside, alive = list[Tensor](), list[Tensor](), torch.ones_like(beta, dtype=torch.bool)
+    beta = torch.zeros_like(beta)
     for _ in range(min(_probes, like.shape[1])):
-        w = operator.matvec(z) - beta * before
-        alpha = float(real_inner(z, w))
-        w = w - alpha * v
-        diagonal.append(alpha)
+        w = operator.matvec(z) - column(beta) * before
+        alpha = real_inner(z, w)
+        w = w - column(alpha) * v
+        diagonal.append(torch.where(alive, alpha, diagonal[0] if diagonal else alpha))
         z = precondition(w)
-        squared = float(real_inner(w, z))
-        if not squared > (1e-7 * abs(alpha)) ** 2:
+        squared = real_inner(w, z)
+        alive = alive & (squared > (1e-7 * alpha).square())
+        if not bool(alive.any()):
             break
-        beta = squared**0.5
+        beta = torch.where(alive, squared, 0).sqrt()
         beside.append(beta)
-        before, v, z = v, w / beta, z / beta
-    size = len(diagonal)
-    tridiagonal = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
-    off = torch.tensor(beside[: size - 1], dtype=torch.float64)
-    values = torch.linalg.eigvalsh(tridiagonal + torch.diag(off, 1) + torch.diag(off, -1))
-    low, high = float(values[0]), float(values[-1])
+        inverse = column(ratio(torch.ones_like(beta), beta))
+        before, v, z = v, w * inverse, z * inverse
+    middle = torch.stack(diagonal, dim=-1).double()
+    if not bool(torch.isfinite(middle).all()):
+        return None
+    off = torch.stack([*beside, torch.zeros_like(beta)], dim=-1).double()[:, : len(diagonal) - 1]
+    tridiagonal = middle.diag_embed() + off.diag_embed(1) + off.diag_embed(-1)
+    values = torch.linalg.eigvalsh(tridiagonal)
+    low, high = float(values.min()), float(values.max())
     return (low, high) if low > 0 else None

@@ -140,6 +140,7 @@ class GCRODR(Recycling[Recycled]):
     keep: int = 20
 
     fixed_preconditioner: ClassVar[bool] = False
+    row_by_row: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check that a cycle has room for a step."""

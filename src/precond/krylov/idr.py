@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -42,6 +42,8 @@ class IDR(Iteration):
     """
 
     shadow: int = 4
+
+    row_by_row: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the dimension."""

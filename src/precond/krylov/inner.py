@@ -11,6 +11,26 @@ from torch import Tensor
 _short = 16384  # numbers; where the two calls cost the same, measured on one CPU thread
 
 
+class Kept:
+    """Keeps what a map returned while the map is called again, which may write to the memory that it returned before.
+
+    Results are copied until two that were alive together have been seen in memory of their own.
+    """
+
+    def __init__(self) -> None:
+        self._last: Tensor | None = None
+        self._fresh = False
+
+    def __call__(self, result: Tensor) -> Tensor:
+        """Return the result, or a copy."""
+        if self._fresh:
+            return result
+        last, self._last = self._last, result
+        if last is not None and last.untyped_storage().data_ptr() != result.untyped_storage().data_ptr():
+            self._fresh, self._last = True, None
+        return result.clone()
+
+
 def inner(x: Tensor, y: Tensor) -> Tensor:
     """Return ``x^H y`` of each row; shapes ``[batch, n], [batch, n] -> [batch]``.
 

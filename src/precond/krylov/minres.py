@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Iteration, Map, Operator, Progress, Status
-from precond.krylov.inner import column, norm, numbers
+from precond.krylov.inner import Kept, column, norm, numbers
 from precond.math.minimum_residual import Rotations, advance, lanczos
 from precond.math.vectors import Array, dots, rows
 
@@ -58,9 +58,10 @@ class MINRES(Iteration):
         z = precondition(v)
         gamma, indefinite = _dual_norm(z, v, eps)
         gamma_old = np.ones_like(gamma)
-        rotations, best = Rotations(gamma, eps), None
+        rotations, best, kept = Rotations(gamma, eps), None, Kept()
         while not indefinite:
             # Lanczos; v and v_old are kept as gamma_j v_j, z as gamma_j z_j
+            z = kept(z)
             image = rows(z)
             delta = lanczos(image, rows(operator.matvec(z)), rows(v), rows(v_old), gamma, gamma_old)
             v_old, v = v, v_old

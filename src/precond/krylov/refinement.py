@@ -13,7 +13,7 @@ from precond.core import BadInputError, Iteration, Map, Need, Operator, Progress
 from precond.krylov.inner import column, norm, ratio, real_inner
 
 Bound = Callable[[Tensor], Tensor]
-_patience = 20  # steps of a momentum method after which it must have halved its steps
+_patience = 20  # steps in which a momentum method must have made its steps ten times shorter
 
 
 @final
@@ -68,6 +68,7 @@ class Refinement(Iteration):
         for stage in range(self.stages):
             last = stage == self.stages - 1
             g, residual = operator.normal(x, b)
+            g = g.clone()  # written to, while the operator may use its memory again
             if stage == 0:
                 yield Progress(residual, x.clone, normal=norm(g))
             d = torch.zeros_like(x)
@@ -121,7 +122,8 @@ class Refinement(Iteration):
                 p.mul_(column(ratio(rho, before))).add_(z)
                 continue
             first = moved if step == 0 else first
-            turns = ~greedy & ~over & ((moved > 4 * first) | ((step == _patience) & (moved > first / 2)))
+            turns = ~greedy & ~over & ((moved > 4 * first) | ((step > 0 == step % _patience) & (moved > first / 10)))
+            first = moved if step % _patience == 0 else first
             kept = torch.where(greedy, ratio(rho, before), torch.full_like(rho, self.momentum))
             kept = torch.where(turns, 0, kept)
             greedy = greedy | turns

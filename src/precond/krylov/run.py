@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from precond.core import Iteration, Map, Operator, Progress
+from precond.core import Iteration, Kernel, Look, Map, Operator, Progress
 
 
 def run(
@@ -18,6 +18,8 @@ def run(
     *,
     stop: Callable[[Progress], bool],
     max_iterations: int,
+    kernel: Kernel | None = None,
+    look: Look | None = None,
 ) -> tuple[Progress, int]:
     """Run an iteration until it fails, is done, ``stop`` says so or the limit is reached.
 
@@ -29,11 +31,20 @@ def run(
         x0: Starting points, shape ``[batch, n]``.
         stop: Sees the progress at ``x0`` and after each iteration. It decides, so any criterion will do.
         max_iterations: Limit on iterations.
+        kernel: The system as compiled loops take it, where it has one right-hand side.
+        look: When ``stop`` wants to see the progress, if not after each iteration; ``stop`` may write it.
 
     Returns:
         The last progress, and the number of iterations done.
     """
-    for count, progress in enumerate(iteration.iterate(operator, b, precondition, x0)):
+    count, look = -1, look or Look()
+    if kernel is None:
+        steps = iteration.iterate(operator, b, precondition, x0)
+    else:
+        steps = iteration.ahead(kernel, look, operator, b, precondition, x0)
+    for progress in steps:
+        count += 1 + len(progress.skipped)
         if progress.failure is not None or stop(progress) or progress.solved or count >= max_iterations:
             break
+        look.steps = min(look.steps, max_iterations - count)
     return progress, count

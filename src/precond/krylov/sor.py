@@ -58,7 +58,7 @@ class SOR(Iteration):
         yield Progress(norm(r), x.clone)
         lower, upper, scales, _ = relaxation(matrix, self.omega, symmetric=self.symmetric)
         while bool(r.any()):
-            swept = two_sweeps(lower, upper, scales, r.contiguous().cpu().numpy())
+            swept = two_sweeps(lower, upper, scales, r.contiguous().numpy(force=True))
             x += torch.from_numpy(swept).to(x.device)
             r = b - operator.matvec(x)
             yield Progress(norm(r), x.clone)

@@ -53,13 +53,18 @@ class Features:
             if int(torch.count_nonzero(sample)) <= SPARSE * sample.numel():
                 self._rows, self._columns = sparse_rows_and_columns(matrix)
 
+    @property
+    def rows(self) -> Tensor:
+        """The matrix as products take it: sparse where it is kept so."""
+        return self.matrix if self._rows is None else self._rows
+
     def forward(self, w: Tensor) -> Tensor:
         """Return ``A w``, for ``w`` of shape ``[d]`` or ``[d, k]``; from the columns that count if these are few."""
         if self._rows is None and w.ndim == 1 and w.numel() >= WIDE:
             kept = w.nonzero()[:, 0]
             if len(kept) <= FEW * len(w):
                 return self.matrix[:, kept] @ w[kept]
-        return (self.matrix if self._rows is None else self._rows) @ w
+        return self.rows @ w
 
     def adjoint(self, z: Tensor) -> Tensor:
         """Return ``A' z``, for ``z`` of shape ``[m]`` or ``[m, k]``."""

@@ -7,11 +7,15 @@ the compiled code is cached on disk.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import scipy.sparse
+
+from precond.math import side
+from precond.math.threads import share
 
 Array = np.ndarray[Any, Any]
 Triangle = tuple[Array, Array, Array]
@@ -28,7 +32,9 @@ def _kernels() -> ModuleType:
     return incomplete_kernels
 
 
-def incomplete_cholesky(indptr: Array, indices: Array, data: Array, shift: float, smallest: float) -> tuple[Array, int]:
+def incomplete_cholesky(
+    indptr: Array, indices: Array, data: Array, shift: float, smallest: float, ends: Sequence[int] = (0,)
+) -> tuple[Array, int]:
     """Factor ``A + shift I ~ L L^H`` on the pattern of the lower triangle of ``A``: IC(0).
 
     ``l_ik = (a_ik - sum_{j<k} l_ij conj(l_kj)) / l_kk`` and ``l_ii = sqrt(a_ii + shift - sum_j |l_ij|^2)``, the sums
@@ -40,12 +46,27 @@ def incomplete_cholesky(indptr: Array, indices: Array, data: Array, shift: float
         data: Its values.
         shift: Added to each diagonal entry.
         smallest: Pivots must be larger than this.
+        ends: Zero, and where domains end: rows that do not depend on those of other domains.
 
     Returns:
         The values of ``L`` on the same pattern, and the row of the first pivot that is too small (-1 when none is).
     """
-    factor = data.copy()
-    return factor, int(_kernels().incomplete_cholesky(indptr, indices, factor, shift, smallest))
+    factor, kernel = data.copy(), _kernels().incomplete_cholesky
+    failed = _by_domains(lambda begin, end: kernel(indptr, indices, factor, shift, smallest, begin, end), indptr, ends)
+    return factor, failed
+
+
+def _by_domains(rows: Callable[[int, int], int], indptr: Array, ends: Sequence[int]) -> int:
+    """Factor the rows of domains, which threads share, then all others; return the first row that failed, or -1."""
+    failures: list[int] = []
+
+    def some(first: int, last: int) -> None:
+        failures.append(int(rows(ends[first], ends[last])))
+
+    if len(ends) > 1:
+        share(some, len(ends) - 1)
+    failures.append(int(rows(ends[-1], indptr.size - 1)))
+    return min((row for row in failures if row >= 0), default=-1)
 
 
 def threshold_cholesky(
@@ -111,7 +132,13 @@ def split_sweeps(indptr: Array, indices: Array, factors: Array, diagonal: Array)
 
 
 def incomplete_lu(
-    indptr: Array, indices: Array, data: Array, diagonal: Array, smallest: float, compensation: float = 0.0
+    indptr: Array,
+    indices: Array,
+    data: Array,
+    diagonal: Array,
+    smallest: float,
+    compensation: float = 0.0,
+    ends: Sequence[int] = (0,),
 ) -> tuple[Array, int]:
     """Factor ``A ~ L U`` on the pattern of ``A``: ILU(0), with unit diagonal in ``L``.
 
@@ -122,13 +149,17 @@ def incomplete_lu(
         diagonal: Where each row keeps its diagonal entry.
         smallest: Pivots must be larger than this, relative to the largest entry of the row of ``A``.
         compensation: Share of what each row drops that is added to its pivot, where that leaves a tenth of the pivot.
+        ends: Zero, and where domains end: rows that do not depend on those of other domains.
 
     Returns:
         The values of both factors on the same pattern, and the row of the first pivot that is too small (-1 when none
         is).
     """
-    factors = data.copy()
-    return factors, int(_kernels().incomplete_lu(indptr, indices, factors, diagonal, smallest, compensation))
+    factors, kernel = data.copy(), _kernels().incomplete_lu
+    failed = _by_domains(
+        lambda begin, end: kernel(indptr, indices, factors, diagonal, smallest, compensation, begin, end), indptr, ends
+    )
+    return factors, failed
 
 
 def sweep(triangle: Triangle, offset: int) -> Sweep:
@@ -194,11 +225,13 @@ def two_sweeps(lower: Sweep, upper: Sweep, scales: tuple[Array, Array, Array], v
         lower: The strictly lower triangular ``L``.
         upper: The strictly upper triangular ``U``.
         scales: The diagonals ``S1, S2, S3``, each of length ``n``; empty ones stand for ones in ``S1`` and ``S3``.
-        v: Shape ``[batch, n]``, rows contiguous.
+        v: Shape ``[batch, n]``, rows contiguous or side by side.
 
     Returns:
-        ``S3 (I + U)^-1 S2 (I + L)^-1 S1 v``.
+        ``S3 (I + U)^-1 S2 (I + L)^-1 S1 v``, in the same order.
     """
+    if side.worthwhile(scales[1], v):
+        return side.two_sweeps((*lower, *upper, *scales), v)
     out = np.empty_like(v, order="C")
     _kernels().two_sweeps(*lower, *upper, *scales, v, out)
     return out

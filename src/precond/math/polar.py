@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from precond.math.polar_gram import iterate_gram, operations
-from precond.math.products import fast_products, has_fast_bfloat16
+from precond.math.products import fast_products, multiplies_bfloat16
 
 Form = Literal["auto", "matrix", "gram"]
 """What Newton-Schulz steps run on: the matrices, their Gram matrices, or whichever takes fewer multiplications."""
@@ -110,8 +110,9 @@ def polar(
         floor: Added to the Frobenius norm before dividing by it, so that tiny matrices give small factors; the least
             absolute row sum with the other scaling.
         form: ``"matrix"`` steps with ``X``; ``"gram"`` steps with ``X X^T`` alone and multiplies ``X`` at the end, in
-            float16 where the other would take bfloat16; ``"auto"`` takes the one with fewer multiplications in single
-            and double precision, and ``X`` in half precision. Equal but for rounding.
+            float16 on CUDA devices and in float32 on processors where the other would take bfloat16; ``"auto"`` takes
+            the one with fewer multiplications on processors and in single and double precision, and ``X`` in half
+            precision elsewhere. Equal but for rounding.
         scale: What to multiply the factors by.
 
     Returns:
@@ -201,7 +202,8 @@ def _plan(
     if form == "gram":
         half = torch.float16 if matrices.device.type == "cuda" else torch.float32
         return (half if dtype is None and working == torch.bfloat16 else working), True
-    if form == "matrix" or working not in (torch.float32, torch.float64):
+    half = working in (torch.float16, torch.bfloat16)
+    if form == "matrix" or (half and matrices.device.type != "cpu"):
         return working, False
     ordinary, on_gram = operations(*matrices.shape[-2:], quintics, working)
     return working, on_gram < ordinary
@@ -251,7 +253,5 @@ def _scale_rows(x: Tensor, floor: Tensor) -> tuple[Tensor, Tensor]:
 def _working_dtype(x: Tensor) -> torch.dtype:
     if x.dtype == torch.float64:
         return torch.float64
-    if x.device.type == "cuda":
-        return torch.bfloat16
-    large = min(x.shape[-2:]) >= _LARGE
-    return torch.bfloat16 if large and has_fast_bfloat16(x.device) else torch.float32
+    large = x.device.type == "cuda" or min(x.shape[-2:]) >= _LARGE
+    return torch.bfloat16 if large and multiplies_bfloat16(x.device) else torch.float32

@@ -44,15 +44,16 @@ def iterate_gram(x: Tensor, quintics: Sequence[Quintic], first: Tensor | None = 
             gram.copy_(_gram(x, tall))
         torch.baddbmm(gram, gram, gram, beta=b, alpha=c, out=z)
         z.diagonal(dim1=-2, dim2=-1).add_(a)
+        polynomial = z
         if begun:
             torch.bmm(z, product, out=spare)
             product, spare = spare, product
         else:
-            product.copy_(z)
+            product, z = z, product
             begun = True
         if step + 1 < len(quintics) and step + 1 not in fresh:
-            torch.bmm(gram, z, out=spare)
-            torch.bmm(z, spare, out=gram)
+            torch.bmm(gram, polynomial, out=spare)
+            torch.bmm(polynomial, spare, out=gram)
     if not begun:
         return x * scale
     return _multiply(x, product if scale == 1.0 else product.mul_(scale), tall)
@@ -76,7 +77,7 @@ def operations(rows: int, columns: int, quintics: Sequence[Quintic], dtype: torc
     ordinary = steps * (2 * short**2 * long + short**3)
     runs = (
         fresh + 1
-    )  # each forms one Gram matrix, multiplies X once, and neither extends R at its end nor Q at its start
+    )  # each forms one Gram matrix, multiplies X once, and extends neither R at its end nor Q at its start
     return ordinary, runs * 2 * short**2 * long + (4 * steps - 3 * runs) * short**3
 
 

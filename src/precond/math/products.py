@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import time
 from collections.abc import Iterator
 
 import torch
@@ -18,6 +19,11 @@ from torch import Tensor
 _MULTIPLIES_BFLOAT16: dict[str, bool] = {}
 _LEAST_WORK = 2**21
 """Multiplications below which the dearer call of oneDNN does not pay."""
+_CLOSE = 1.3
+"""Native products take two thirds of the time, emulated ones three times as long: a bound between them decides alike
+whatever else a machine does."""
+_PROBED = 192
+"""Side of the matrices whose products are timed."""
 
 
 @contextlib.contextmanager
@@ -66,11 +72,17 @@ def onednn_is_exact() -> bool:
 
 @functools.cache
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether a processor multiplies bfloat16 in hardware, several times faster than float32."""
+    """Whether a processor multiplies bfloat16 in hardware, and faster than float32.
+
+    The instructions that it names are not enough: oneDNN may have been built or told (``ONEDNN_MAX_CPU_ISA``) to do
+    without, and then takes tens of times as long as in single precision. So one small product of each is timed, once.
+    """
     if device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
     probes = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
-    return any(probe is not None and probe() for probe in probes)
+    if not any(probe is not None and probe() for probe in probes):
+        return False
+    return _seconds_of_product(torch.bfloat16) < _CLOSE * _seconds_of_product(torch.float32)
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
@@ -78,6 +90,18 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     if device.type not in _MULTIPLIES_BFLOAT16:  # compilers look into a dictionary, not into a cache
         _MULTIPLIES_BFLOAT16[device.type] = device.type == "cuda" or has_fast_bfloat16(device)
     return _MULTIPLIES_BFLOAT16[device.type]
+
+
+def _seconds_of_product(dtype: torch.dtype) -> float:
+    """Return the least time of a few products of small matrices, once the kernel is there."""
+    factor = torch.zeros(_PROBED, _PROBED, dtype=dtype)
+    taken = []
+    with fast_products(factor, _LEAST_WORK):
+        for _ in range(4):
+            start = time.perf_counter()
+            torch.mm(factor, factor)
+            taken.append(time.perf_counter() - start)
+    return min(taken)
 
 
 def _relative_error(a: Tensor, b: Tensor) -> float:

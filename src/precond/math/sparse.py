@@ -14,7 +14,12 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
+from precond.math import side
+from precond.math.threads import share
+
 Array = np.ndarray[Any, Any]
+_alone = 2**18  # entries of a matrix up to which a second thread would cost more than it saves
+_parts = 8
 
 
 @functools.cache
@@ -37,15 +42,27 @@ def rows_times_csr(parts: tuple[Array, Array, Array], x: Array) -> Array:
 
     Args:
         parts: Row pointers, columns and values, as `unsigned` returns them.
-        x: Vectors, shape ``[batch, n]``.
+        x: Vectors, shape ``[batch, n]``, as rows or side by side.
 
     Returns:
-        The products, shape ``[batch, m]``.
+        The products, shape ``[batch, m]``, in the same order.
     """
     indptr, indices, data = parts
+    if side.worthwhile(data, x):
+        return side.times(parts, x)
     dtype = data.dtype if data.dtype == x.dtype else np.result_type(data, x)
     out = np.empty((x.shape[0], indptr.size - 1), dtype)
-    _kernels().rows_times_csr(indptr, indices, data, x, out)
+    kernel = _kernels().rows_times_csr
+    if data.size < _alone:
+        kernel(indptr, indices, data, x, out)
+        return out
+    m = indptr.size - 1
+
+    def some(first: int, last: int) -> None:
+        begin, end = first * m // _parts, last * m // _parts
+        kernel(indptr[begin : end + 1], indices, data, x, out[:, begin:end])
+
+    share(some, _parts)
     return out
 
 

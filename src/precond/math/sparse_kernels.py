@@ -18,15 +18,20 @@ def rows_times_csr(indptr, indices, data, x, out):
             for row in range(0, whole, 4):
                 _four_rows(indptr, indices, data, x, out, row, first, last)
     for row in range(whole, x.shape[0]):
-        v, y = x[row], out[row]
-        start = indptr[0]
-        for i in range(y.size):
-            total = out.dtype.type(0)
-            end = indptr[i + 1]
-            for t in range(start, end):
-                total += data[t] * v[indices[t]]
-            y[i] = total
-            start = end
+        one_times_csr(indptr, indices, data, x[row], out[row])
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"contract", "nsz"})
+def one_times_csr(indptr, indices, data, x, out):
+    """Write the product of a CSR matrix with a vector to ``out``."""
+    start = indptr[0]
+    for i in range(out.size):
+        total = out.dtype.type(0)
+        end = indptr[i + 1]
+        for t in range(start, end):
+            total += data[t] * x[indices[t]]
+        out[i] = total
+        start = end
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"contract", "nsz"}, inline="always")

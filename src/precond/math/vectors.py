@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from precond.math import side
+
 Array = np.ndarray[Any, Any]
 Rows = Array | Tensor
 """Rows ``[batch, n]`` as these functions take them: what `rows` made of a tensor, sharing its memory."""
@@ -37,10 +39,17 @@ def rows(x: Tensor) -> Rows:
         return x.detach().resolve_conj().resolve_neg().numpy()
 
 
+def settled(x: Tensor) -> Tensor:
+    """Return vectors as rows, each of them contiguous, or as they are where they lie side by side."""
+    return x if x.mT.is_contiguous() else x.contiguous()
+
+
 def dots(x: Rows, y: Rows) -> Array:
     """Return the real part of ``x^H y`` of each row, shape ``[batch]``."""
     if isinstance(x, Tensor) or isinstance(y, Tensor):
         return _numbers(torch.linalg.vecdot(_tensor(x), _tensor(y)))
+    if side.is_side(x):
+        return side.dots(x, y)
     out = np.empty(len(x))
     _kernels().dots(x, y, out)
     return out
@@ -66,7 +75,13 @@ def forward(
     Returns:
         The norms of ``r``, or ``None`` where nothing was done.
     """
-    if not (isinstance(x, Tensor) or isinstance(q, Tensor)):
+    if not (isinstance(x, Tensor) or isinstance(r, Tensor) or isinstance(p, Tensor) or isinstance(q, Tensor)):
+        if side.is_side(x):
+            curvature[:] = side.dots(p, q)
+            moving = rho > floor
+            if not (force or (moving.all() and (curvature > 0).all())):
+                return None
+            return side.advance(x, r, p, q, np.divide(rho, curvature, out=np.zeros_like(rho), where=moving))
         norms = np.empty(len(x))
         return norms if _kernels().forward(x, r, p, q, rho, floor, force, curvature, norms) else None
     x, r, p, q = (_tensor(v) for v in (x, r, p, q))
@@ -91,7 +106,11 @@ def turn(p: Rows, z: Rows, rho: Array, product: Array, floor: Array) -> None:
         floor: What ``rho`` must exceed.
     """
     if not (isinstance(p, Tensor) or isinstance(z, Tensor)):
-        _kernels().turn(p, z, rho, product, floor)
+        if side.is_side(p):
+            side.turn(p, z, np.divide(product, rho, out=np.zeros_like(rho), where=rho > floor))
+            rho[:] = product
+        else:
+            _kernels().turn(p, z, rho, product, floor)
         return
     p = _tensor(p)
     p.mul_(_column(np.divide(product, rho, out=np.zeros_like(rho), where=rho > floor), p)).add_(_tensor(z))

@@ -41,6 +41,14 @@ def check_finite(values: np.ndarray[Any, Any], place: Any) -> None:
     )
 
 
+def torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:
+    """Return torch's name of a NumPy type; refuse one that it has none for."""
+    try:
+        return torch.from_numpy(np.empty(0, dtype)).dtype
+    except TypeError as error:
+        raise BadInputError(f"a matrix of {dtype} is not supported: convert it with .astype(float)") from error
+
+
 def working_dtype(dtype: torch.dtype) -> torch.dtype:
     """Return the type to compute in: integers and booleans become float64, half precision is refused."""
     if dtype in FLOATS:

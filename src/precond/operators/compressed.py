@@ -39,11 +39,11 @@ class Recovered(Operator):
 
     def matvec(self, x: Tensor) -> Tensor:
         """Return the product with each row of ``x``."""
-        return torch.from_numpy(np.ascontiguousarray((self.matrix @ x.cpu().numpy().T).T)).to(x)
+        return torch.from_numpy(np.ascontiguousarray((self.matrix @ x.numpy(force=True).T).T)).to(x)
 
     def rmatvec(self, y: Tensor) -> Tensor:
         """Return the product of the transpose with each row of ``y``."""
-        return torch.from_numpy(np.ascontiguousarray((self._transposed @ y.cpu().numpy().T).T)).to(y)
+        return torch.from_numpy(np.ascontiguousarray((self._transposed @ y.numpy(force=True).T).T)).to(y)
 
     def entries(self) -> scipy.sparse.csr_array:
         """Return the matrix: do not write to it."""
@@ -125,5 +125,5 @@ class Compressor:
 
 def _products(operator: Operator, vectors: Array, *, adjoint: bool = False) -> Array:
     x = torch.from_numpy(vectors).to(operator.device, operator.dtype)
-    result: np.ndarray[Any, Any] = (operator.rmatvec(x) if adjoint else operator.matvec(x)).cpu().numpy()
+    result: np.ndarray[Any, Any] = (operator.rmatvec(x) if adjoint else operator.matvec(x)).numpy(force=True)
     return result

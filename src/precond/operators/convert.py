@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Operator
-from precond.operators.checks import check_shape, working_dtype
+from precond.operators.checks import check_shape, torch_dtype, working_dtype
 from precond.operators.dense import DenseOperator
 from precond.operators.function import FunctionOperator
 from precond.operators.sparse import SparseOperator
@@ -85,7 +85,7 @@ def _wider(own: torch.dtype, asked: torch.dtype) -> torch.dtype:
 def _widened(matrix: Any, dtype: torch.dtype | None) -> Any:
     if dtype is None:
         return matrix
-    own = torch.from_numpy(np.empty(0, matrix.dtype)).dtype
+    own = torch_dtype(matrix.dtype)
     return matrix.astype(torch.empty(0, dtype=_wider(own, dtype)).numpy().dtype, copy=False)
 
 
@@ -104,13 +104,13 @@ def _from_linear_operator(
 ) -> FunctionOperator:
     """Return SciPy's operator on rows of torch vectors; whether it has an adjoint is tried on a zero vector."""
     numpy_dtype = np.dtype(A.dtype if A.dtype is not None else np.float64)
-    dtype = working_dtype(torch.from_numpy(np.empty(0, numpy_dtype)).dtype)
+    dtype = working_dtype(torch_dtype(numpy_dtype))
 
     def matvec(x: Tensor) -> Tensor:
-        return torch.from_numpy(np.stack([np.asarray(A.matvec(row)) for row in x.numpy()])).to(dtype)
+        return torch.from_numpy(np.stack([np.asarray(A.matvec(row)) for row in x.numpy(force=True)])).to(dtype)
 
     def rmatvec(y: Tensor) -> Tensor:
-        return torch.from_numpy(np.stack([np.asarray(A.rmatvec(row)) for row in y.numpy()])).to(dtype)
+        return torch.from_numpy(np.stack([np.asarray(A.rmatvec(row)) for row in y.numpy(force=True)])).to(dtype)
 
     try:
         A.rmatvec(np.zeros(A.shape[0], numpy_dtype))

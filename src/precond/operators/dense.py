@@ -64,7 +64,7 @@ class DenseOperator(Operator):
     def matvec(self, x: Tensor) -> Tensor:
         """Return ``A x`` for each row of ``x``."""
         if self._half is not None and len(x) == 1:
-            return torch.from_numpy(symmetric_product(self._half, x[0].numpy())).unsqueeze(0)
+            return torch.from_numpy(symmetric_product(self._half, x[0].numpy(force=True))).unsqueeze(0)
         return x @ self.matrix.mT
 
     def rmatvec(self, y: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from precond.core import Operator, OperatorTraits
+from precond.core import BadInputError, Operator, OperatorTraits
 from precond.operators.checks import check_shape, working_dtype
 
 
@@ -51,12 +51,21 @@ class FunctionOperator(Operator):
 
     def matvec(self, x: Tensor) -> Tensor:
         """Return ``A x`` for each row of ``x``."""
-        return self._matvec(x)
+        return self._checked(self._matvec(x), (len(x), self.shape[0]), "matvec")
 
     def rmatvec(self, y: Tensor) -> Tensor:
         """Return ``A^H y`` for each row of ``y``."""
-        return super().rmatvec(y) if self._rmatvec is None else self._rmatvec(y)
+        if self._rmatvec is None:
+            return super().rmatvec(y)
+        return self._checked(self._rmatvec(y), (len(y), self.shape[1]), "rmatvec")
 
     def diagonal(self) -> Tensor | None:
         """Return the diagonal if it was given."""
         return self._diagonal
+
+    def _checked(self, product: Tensor, shape: tuple[int, int], name: str) -> Tensor:
+        """Return a product, or refuse one that is no tensor of the right shape."""
+        if isinstance(product, Tensor) and product.shape == shape:
+            return product
+        found = f"shape {tuple(product.shape)}" if isinstance(product, Tensor) else f"a {type(product).__name__}"
+        raise BadInputError(f"`{name}` returned {found}: it maps tensors of rows, here to shape {shape}")

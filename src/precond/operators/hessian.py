@@ -28,6 +28,7 @@ class Hessian(Operator):
         assemble: Returns the matrix ``[n, n]`` by other means than products, or ``None``; its argument says whether
             single precision will do.
         chunk: Vectors that ``products`` is shown at once.
+        approximate: Returns a random matrix ``[n, n]`` near this one for the size and the seed of a sketch, or ``None``.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Hessian(Operator):
         products: Callable[[Tensor], Tensor] | None = None,
         assemble: Callable[[bool], Tensor | None] | None = None,
         chunk: int = 64,
+        approximate: Callable[[int, int], Tensor | None] | None = None,
     ) -> None:
         self.shape = (like.numel(), like.numel())
         self.dtype = like.dtype
@@ -48,6 +50,11 @@ class Hessian(Operator):
         self._products = products
         self._assemble = assemble
         self._chunk = chunk
+        self._approximate = approximate
+
+    def approximated(self, size: int, seed: int) -> Tensor | None:
+        """Return a random matrix near this one where the objective knows the data that it is made of."""
+        return None if self._approximate is None else self._approximate(size, seed)
 
     def assembled(self, *, coarse: bool = False) -> Tensor | None:
         """Return the matrix where the objective knows a way to it that takes no products."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -10,8 +11,10 @@ import torch
 from torch import Tensor
 
 from precond.core import Embedding, Operator, OperatorTraits
+from precond.math.heap import keep_freed_memory
 from precond.math.sparse import asymmetry, rows_times_csr, unsigned
-from precond.operators.checks import DECLARED, check_finite, check_shape, refuse_symmetric, working_dtype
+from precond.math.vectors import rows
+from precond.operators.checks import DECLARED, check_finite, check_shape, refuse_symmetric, torch_dtype, working_dtype
 
 
 class SparseOperator(Operator):
@@ -37,7 +40,7 @@ class SparseOperator(Operator):
         if not csr.has_canonical_format:
             csr = csr.copy()
             csr.sum_duplicates()
-        self.dtype = working_dtype(torch.from_numpy(np.empty(0, csr.dtype)).dtype)
+        self.dtype = working_dtype(torch_dtype(csr.dtype))
         self.matrix = csr.astype(torch.empty(0, dtype=self.dtype).numpy().dtype, copy=False)
         check_finite(
             self.matrix.data,
@@ -62,7 +65,9 @@ class SparseOperator(Operator):
         if definite is None and symmetric and not bool((self.matrix.diagonal().real > 0).all()):
             definite = False
         self.traits = OperatorTraits(symmetric, definite)
+        self.side_by_side = self.device.type == "cpu" and not self.dtype.is_complex
         self._parts = unsigned(self.matrix)
+        keep_freed_memory()
         self._adjoint: scipy.sparse.csc_array | None = None
         self._double: SparseOperator | None = None
         self._norm: float | None = None
@@ -71,7 +76,7 @@ class SparseOperator(Operator):
         """Return ``A x`` for each row of ``x``."""
         if self._on_device is not None:
             return (self._on_device @ x.mT).mT.contiguous()
-        return torch.from_numpy(rows_times_csr(self._parts, x.numpy()))
+        return torch.from_numpy(rows_times_csr(self._parts, rows(x)))
 
     def rmatvec(self, y: Tensor) -> Tensor:
         """Return ``A^H y`` for each row of ``y``."""
@@ -82,6 +87,11 @@ class SparseOperator(Operator):
         if self._adjoint is None:
             self._adjoint = self.matrix.T if not self.dtype.is_complex else self.matrix.conj().T
         return _product(self._adjoint, y)
+
+    def compiled(self) -> tuple[Any, ...] | None:
+        """Return the arrays of the matrix, where it is on the CPU."""
+        plain = self.device.type == "cpu" and type(self).matvec is SparseOperator.matvec
+        return self._parts if plain else None
 
     def sketched(self, embedding: Embedding) -> Tensor:
         """Return ``S A``, shape ``[size, n]``, by a sparse product where the sketch is sparse."""
@@ -113,7 +123,7 @@ class SparseOperator(Operator):
 
 def _product(matrix: scipy.sparse.csc_array, x: Tensor) -> Tensor:
     """Return the product with each row of ``x``; rows are contiguous, so one product each needs no transposition."""
-    vectors = x.numpy()
+    vectors = rows(x)
     if len(vectors) == 1:
         return torch.from_numpy(matrix @ vectors[0]).unsqueeze(0)
     out = np.empty((len(vectors), matrix.shape[0]), np.result_type(matrix.dtype, vectors.dtype))

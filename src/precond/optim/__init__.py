@@ -13,20 +13,21 @@ if TYPE_CHECKING:
     from precond.optim.groups import groups_for as groups_for
     from precond.optim.optimizer import Optimizer as Optimizer
     from precond.optim.select import Matrices as Matrices
-    from precond.recipes.dropins import SGD as SGD
     from precond.recipes.dropins import SOAP as SOAP
-    from precond.recipes.dropins import AdamW as AdamW
-    from precond.recipes.dropins import Adan as Adan
     from precond.recipes.dropins import LeanSOAP as LeanSOAP
-    from precond.recipes.dropins import Lion as Lion
     from precond.recipes.dropins import Muon as Muon
     from precond.recipes.dropins import Shampoo as Shampoo
+    from precond.recipes.dropins_first_order import SGD as SGD
+    from precond.recipes.dropins_first_order import AdamW as AdamW
+    from precond.recipes.dropins_first_order import Adan as Adan
+    from precond.recipes.dropins_first_order import Lion as Lion
+    from precond.recipes.dropins_kl import KLSOAP as KLSOAP
+    from precond.recipes.dropins_kl import KLShampoo as KLShampoo
     from precond.recipes.dropins_low_bit import Shampoo4bit as Shampoo4bit
     from precond.recipes.dropins_low_bit import Shampoo4bitCholesky as Shampoo4bitCholesky
     from precond.recipes.dropins_matrix import ASGO as ASGO
     from precond.recipes.dropins_matrix import DASGO as DASGO
     from precond.recipes.dropins_matrix import DistributedShampoo as DistributedShampoo
-    from precond.recipes.dropins_matrix import KLShampoo as KLShampoo
     from precond.recipes.dropins_matrix import ScalableShampoo as ScalableShampoo
     from precond.recipes.dropins_matrix import ShampooSquared as ShampooSquared
     from precond.recipes.dropins_momentum import LANTON as LANTON
@@ -50,11 +51,13 @@ _home = {
     "weight_conditioning": "precond.optim.conditioning",
     "Optimizer": "precond.optim.optimizer",
     "estimate_memory": "precond.memory",
-    **dict.fromkeys(("SGD", "AdamW", "Adan", "LeanSOAP", "Lion", "Muon", "Shampoo", "SOAP"), "precond.recipes.dropins"),
+    **dict.fromkeys(("LeanSOAP", "Muon", "Shampoo", "SOAP"), "precond.recipes.dropins"),
+    **dict.fromkeys(("SGD", "AdamW", "Adan", "Lion"), "precond.recipes.dropins_first_order"),
     **dict.fromkeys(
-        ("ASGO", "DASGO", "DistributedShampoo", "KLShampoo", "ScalableShampoo", "ShampooSquared"),
+        ("ASGO", "DASGO", "DistributedShampoo", "ScalableShampoo", "ShampooSquared"),
         "precond.recipes.dropins_matrix",
     ),
+    **dict.fromkeys(("KLSOAP", "KLShampoo"), "precond.recipes.dropins_kl"),
     **dict.fromkeys(("Shampoo4bit", "Shampoo4bitCholesky"), "precond.recipes.dropins_low_bit"),
     **dict.fromkeys(("InducedMetric", "LANTON", "MARS", "MARSM", "TurboMuon"), "precond.recipes.dropins_momentum"),
     **dict.fromkeys(("PSGDLRA", "PSGDAffine", "PSGDKron", "PSGDNewton"), "precond.recipes.dropins_psgd"),
@@ -62,10 +65,41 @@ _home = {
 }
 
 __all__ = [
-    "ASGO", "DASGO", "LANTON", "MARS", "MARSM", "MFAC", "PSGDLRA", "SGD", "SOAP", "AdamW", "Adan", "DistributedShampoo",
-    "InducedMetric", "KLShampoo", "LeanSOAP", "Lion", "LowRankMFAC", "Matrices", "Muon", "Optimizer", "PSGDAffine",
-    "PSGDKron", "PSGDNewton", "ParamGroups", "ScalableShampoo", "Shampoo", "Shampoo4bit", "Shampoo4bitCholesky",
-    "ShampooSquared", "SparseMFAC", "TurboMuon", "WeightConditioning", "estimate_memory", "groups_for",
+    "ASGO",
+    "DASGO",
+    "KLSOAP",
+    "LANTON",
+    "MARS",
+    "MARSM",
+    "MFAC",
+    "PSGDLRA",
+    "SGD",
+    "SOAP",
+    "AdamW",
+    "Adan",
+    "DistributedShampoo",
+    "InducedMetric",
+    "KLShampoo",
+    "LeanSOAP",
+    "Lion",
+    "LowRankMFAC",
+    "Matrices",
+    "Muon",
+    "Optimizer",
+    "PSGDAffine",
+    "PSGDKron",
+    "PSGDNewton",
+    "ParamGroups",
+    "ScalableShampoo",
+    "Shampoo",
+    "Shampoo4bit",
+    "Shampoo4bitCholesky",
+    "ShampooSquared",
+    "SparseMFAC",
+    "TurboMuon",
+    "WeightConditioning",
+    "estimate_memory",
+    "groups_for",
     "weight_conditioning",
 ]  # fmt: skip
 

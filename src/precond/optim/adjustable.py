@@ -12,11 +12,13 @@ Target = str | tuple[str, ...]
 """The argument that a key of a group stands for; several, for a key that holds several numbers."""
 
 
-def checked_betas(betas: Sequence[float], count: int) -> tuple[float, ...]:
-    """Return ``count`` decays, or say what is wrong with them."""
+def checked_betas(betas: Sequence[float], count: int, *, sums: bool = False) -> tuple[float, ...]:
+    """Return ``count`` decays, or say what is wrong with them; where the last one may be 1, that stands for a sum."""
     values = tuple(float(beta) for beta in betas)
-    if len(values) != count or not all(0.0 <= beta < 1.0 for beta in values):
-        raise BadInputError(f"betas must be {count} numbers in [0, 1), not {betas!r}")
+    averages = values[:-1] if sums and values[-1:] == (1.0,) else values
+    if len(values) != count or not all(0.0 <= beta < 1.0 for beta in averages):
+        allowed = ", the last of which may be 1" if sums else ""
+        raise BadInputError(f"betas must be {count} numbers in [0, 1){allowed}, not {betas!r}")
     return values
 
 

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from precond.core import Evidence, Method, Turned
 from precond.math.products import fast_products, multiplies_bfloat16
-from precond.optim.fused import adam_within
+from precond.optim.fused_within import adam_within
 
 if TYPE_CHECKING:
-    from precond.optim.slab import SlabState
+    from precond.optim.slab_state import SlabState
 
 Stage = Callable[["SlabState", Tensor, Evidence], Tensor]
 
@@ -86,9 +86,11 @@ def _within(method: Method, turned: Any, adam: Callable[[Any, Any, Tensor], Tens
 def compiled(core: Core, method: Method, device: torch.device, backend: str) -> Core:
     """Return a core whose stages are compiled for one slab, at its first step.
 
-    Learning rates, decay and cadence are no part of them, so that they may change. Statistics that absorb some
-    gradients alone (`Cadence.statistics`) make another graph of each choice, so that stage then stays as it is. When
-    some gradients of the slab are missing, the driver takes the plain core, whose work has no fixed shapes.
+    A preconditioner that no compiler can follow (`Traits.traceable`) leaves its core as it is, since torch would cut it
+    into a graph for each piece. Learning rates, decay and cadence are no part of the stages, so that they may change.
+    Statistics that absorb some gradients alone (`Cadence.statistics`) make another graph of each choice, so that stage
+    then stays as it is. When some gradients of the slab are missing, the driver takes the plain core, whose work has no
+    fixed shapes.
 
     Args:
         core: The plain core.
@@ -99,6 +101,8 @@ def compiled(core: Core, method: Method, device: torch.device, backend: str) -> 
     Returns:
         The core.
     """
+    if not method.preconditioner.traits.traceable:
+        return core
     multiplies_bfloat16(device)  # found out once, outside of any graph
 
     def compile_(stage: Stage) -> Stage:

@@ -12,12 +12,15 @@ from torch import Tensor
 
 from precond.core import Evidence, IncompatibleError, Method, named_tensors
 from precond.optim.replay import Seen
-from precond.optim.slab import Slab, SlabState, allocate, short_name, slab_shape, working_dtype
+from precond.optim.slab import Slab
+from precond.optim.slab_state import SlabState, allocate, short_name, slab_shape, working_dtype
 
 logger = logging.getLogger(__name__)
 
 _PLACE = "flat"
 """Name under which a parameter's state keeps where it lies in the vector, and how long the vector is."""
+PLACE_BYTES = 16
+"""What that takes: two numbers of 64 bits."""
 
 
 class FlatSlab(Slab):
@@ -51,6 +54,7 @@ class FlatSlab(Slab):
         self.starts = [sum(self.sizes[:i]) for i in range(len(params))]
         self._axes = flat_axes(method, total, self.dtype)
         self._places = [torch.tensor([start, total]) for start in self.starts]
+        self.notes = self._places
         self._known = self._knows(states)
 
     def _knows(self, states: Mapping[Tensor, Any]) -> bool:

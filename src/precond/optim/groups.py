@@ -37,13 +37,16 @@ class ParamGroups(list[dict[str, Any]]):
 
     def explain(self) -> str:
         """Return a table of all tensors, those of repeated layers in one line, with rule and reason."""
-        lines: dict[tuple[str, ...], int] = {}
+        lines: dict[tuple[str, ...], list[str]] = {}
         for decision in self.decisions:
             name = re.sub(r"(?<![^.])\d+(?![^.])", "*", decision.name)
             shape = "x".join(map(str, decision.shape)) or "()"
             row = (name, shape, decision.role, decision.treatment, decision.why)
-            lines[row] = lines.get(row, 0) + 1
-        rows = [(f"{row[0]} ({n} of them)" if n > 1 else row[0], *row[1:]) for row, n in lines.items()]
+            lines.setdefault(row, []).append(decision.name)
+        rows = [
+            (f"{row[0]} ({len(names)} of them)" if len(names) > 1 else names[0], *row[1:])
+            for row, names in lines.items()
+        ]
         table = [("parameter", "shape", "role", "treated as", "why"), *rows]
         widths = [max(len(row[column]) for row in table) for column in range(4)]
         text = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4]]) for row in table]

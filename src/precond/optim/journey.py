@@ -13,7 +13,8 @@ from precond.core import Distributor, Duty, Method, Need, Shared
 from precond.optim.checks import dense
 from precond.optim.layout import Layout
 from precond.optim.replay import Seen
-from precond.optim.slab import Slab, working_dtype
+from precond.optim.slab import Slab
+from precond.optim.slab_state import working_dtype
 from precond.optim.walk import Contribution, Heading, Walk, Walker
 
 

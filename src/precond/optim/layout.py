@@ -15,7 +15,8 @@ from precond.optim.adjustable import skeleton
 from precond.optim.flat import FlatSlab
 from precond.optim.fused import fused_step
 from precond.optim.rules import Rule
-from precond.optim.slab import Slab, allocate, slab_room, slab_shape, working_dtype
+from precond.optim.slab import Slab
+from precond.optim.slab_state import allocate, slab_room, slab_shape, working_dtype
 from precond.optim.stagger import phases, refresh_cost, step_cost
 
 Key = tuple[Any, ...]
@@ -117,7 +118,7 @@ def lay_out(
             if param.numel() and trains:
                 followed[param], home[param] = rules[index].method_for(name, param), index
                 names[param] = name
-    duties = distributor.place(_tenants(followed))
+    duties = distributor.place(_tenants(followed, distributor.alone))
     for param, method in followed.items():
         _check(method, duties[param], distributor)
 
@@ -153,8 +154,8 @@ def lay_out(
     return Layout(slabs, list(followed), duties, followed, home, counts)
 
 
-def _tenants(followed: Mapping[Tensor, Method]) -> list[Tenant]:
-    """Return what a distributor must know of the parameters and their methods."""
+def _tenants(followed: Mapping[Tensor, Method], alone: bool) -> list[Tenant]:
+    """Return what a distributor must know of the parameters and their methods; to be whole matters to several only."""
     whole: dict[tuple[int, torch.Size], bool] = {}
     tenants = []
     for param, method in followed.items():
@@ -165,9 +166,9 @@ def _tenants(followed: Mapping[Tensor, Method]) -> list[Tenant]:
             )
         kind = (id(method), param.shape)
         if kind not in whole:
-            whole[kind] = _sees_whole(method, param)
-        alone = method.preconditioner.scope is Scope.ELEMENTWISE
-        cost = float(param.numel()) if alone else step_cost(tuple(param.shape), method.cadence)
+            whole[kind] = not alone and _sees_whole(method, param)
+        by_entries = method.preconditioner.scope is Scope.ELEMENTWISE
+        cost = float(param.numel()) if by_entries else step_cost(tuple(param.shape), method.cadence)
         tenants.append(Tenant(param, whole[kind], cost))
     return tenants
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from precond.core import Method, Need, Route, Scope, named_tensors
+from precond.optim.flat import PLACE_BYTES
 from precond.optim.rules import Rule
-from precond.optim.slab import allocate, slab_shape, working_dtype
+from precond.optim.slab_state import allocate, slab_shape, working_dtype
 
 Model = nn.Module | Iterable[tuple[str, Tensor]] | Iterable[Mapping[str, Any]]
 
@@ -38,6 +39,7 @@ def estimate_memory(model: Model, method: Method | Route | None = None) -> int:
             key = (id(rule), id(chosen), dtype)
             _, entries = whole.get(key, (chosen, 0))
             whole[key] = chosen, entries + param.numel()
+            total += PLACE_BYTES
         else:
             total += _bytes(chosen, slab_shape(1, param), dtype)
     total += sum(_bytes(chosen, (1, entries), dtype) for (*_, dtype), (chosen, entries) in whole.items())

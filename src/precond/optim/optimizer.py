@@ -50,8 +50,9 @@ class Optimizer(torch.optim.Optimizer):
         compile: Compile the work between refreshes with `torch.compile`, at the first steps of each slab; a string
             names the backend, ``True`` stands for ``"inductor"``. Results agree to rounding. Nothing is compiled again
             when the learning rate, the decay or the refresh interval change, or when gradients are missing; but it is
-            when a group gets another momentum. Steps that are one fused kernel already, and refreshes, are not
-            compiled.
+            when a group gets another momentum. Not compiled are steps that are one fused kernel already, refreshes,
+            states that rest in fewer bits, methods of all parameters as one vector, and preconditioners that draw or
+            decide by what tensors hold (PSGD, EFCP): there the argument changes nothing.
 
     Attributes:
         work: Counted work: applies, refreshes (with their seconds), failures, skipped gradients.
@@ -269,6 +270,7 @@ class Optimizer(torch.optim.Optimizer):
     def state_bytes(self) -> int:
         """Return the bytes that the optimizer's state takes now."""
         tensors = [tensor for slab in self._slabs for _, tensor in named_tensors(slab.state)]
+        tensors += [tensor for slab in self._slabs for tensor in slab.notes]
         tensors += [tensor for param, state in self.state.items() for tensor in remembered(param, state).values()]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 

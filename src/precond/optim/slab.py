@@ -3,93 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
+import functools
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from precond.core import BadInputError, Evidence, Health, Method, Need, Turned, map_tensors, named_tensors, put_to_rest
+from precond.core import BadInputError, Evidence, Health, Method, Need, map_tensors, named_tensors
 from precond.optim.awake import Awake
 from precond.optim.core import compiled, plain
 from precond.optim.fused import fused_step
 from precond.optim.replay import Seen, clipped
-
-_WORKING = {torch.float64: torch.float64}
-
-
-def working_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Return the dtype in which steps are computed for parameters of ``dtype``: at least float32."""
-    return _WORKING.get(dtype, torch.float32)
-
-
-@dataclasses.dataclass
-class SlabState:
-    """What rests between steps; every tensor has one leading entry per parameter.
-
-    Attributes:
-        step: Gradients absorbed by each parameter, ``[batch]``.
-        clock: Steps in which the slab took part, ``[batch]``, equal entries; schedules refreshes.
-        failures: Refreshes of each parameter that failed, so that its last good factors stayed, ``[batch]``.
-        phase: When each parameter is refreshed within the interval, ``[batch]``; kept for life, whatever joins later.
-        preconditioner: State of the preconditioner.
-        filters: States of the filters by slot.
-        rule: State of the step rule.
-        previous: The gradient of the step before, ahead of the estimator, if a part needs it.
-    """
-
-    step: Tensor
-    clock: Tensor
-    failures: Tensor
-    phase: Tensor
-    preconditioner: Any
-    filters: dict[str, Any]
-    rule: Any
-    previous: Tensor | None
-
-
-_CACHED = 2**18
-"""Entries of a slab beyond which, on a processor, stacking more tensors costs memory traffic and gains no calls."""
-
-
-def slab_room(param: Tensor) -> int | None:
-    """Return how many parameters like this one to stack at most; ``None`` for any number."""
-    return max(1, _CACHED // max(1, param.numel())) if param.device.type == "cpu" else None
-
-
-def slab_shape(batch: int, param: Tensor) -> tuple[int, ...]:
-    """Return the shape of ``batch`` stacked parameters; scalars count as vectors of length one."""
-    return (batch, *(param.shape or (1,)))
-
-
-def allocate(method: Method, like: Tensor) -> SlabState:
-    """Return the fresh state of ``method`` for parameters stacked like ``like``; works on the meta device too."""
-    turned = turned_momentum(method)
-    homes = {} if turned is None else {"momentum": turned.coordinates(like)}
-    counter = torch.zeros(like.shape[0], dtype=torch.int64, device=like.device)
-    state = SlabState(
-        step=counter,
-        clock=counter.clone(),
-        failures=counter.clone(),
-        phase=counter.clone(),
-        preconditioner=method.preconditioner.init(like),
-        filters={slot: filter_.init(homes.get(slot, like)) for slot, filter_ in method.filters.items()},
-        rule=method.step.init(like),
-        previous=torch.zeros_like(like) if Need.PREVIOUS in method.needs else None,
-    )
-    return put_to_rest(method.storage, state)
-
-
-def turned_momentum(method: Method) -> Turned[Any] | None:
-    """Return the preconditioner if the momentum is averaged in its coordinates, which saves entering them twice.
-
-    That is the same method to rounding, where the momentum commutes with turns, and where no refresh comes between
-    observing and applying.
-    """
-    preconditioner, momentum = method.preconditioner, method.momentum
-    fits = momentum is not None and momentum.equivariant and method.cadence.after
-    return preconditioner if isinstance(preconditioner, Turned) and fits else None
+from precond.optim.slab_state import (
+    SlabState,
+    allocate,
+    count_failures,
+    short_name,
+    slab_shape,
+    turned_momentum,
+    working_dtype,
+)
 
 
 class Slab:
@@ -103,6 +38,9 @@ class Slab:
         like: A tensor shaped as what is worked on of each parameter; the first parameter unless given.
         kin: The parameters whose steps drive the schedule of refreshes, wherever they are computed; these unless given.
         backend: What compiles the work between refreshes; ``None`` for nothing.
+
+    Attributes:
+        notes: Tensors that parameters' saved states hold beside what is stacked.
     """
 
     def __init__(
@@ -128,6 +66,7 @@ class Slab:
         self.state.phase.copy_(torch.tensor(offsets))
         self.offsets = list(offsets)
         self.steps = [0] * len(params)
+        self.notes: list[Tensor] = []
         self.clock = 0
         self._backend = backend
         self.follow(method)
@@ -142,20 +81,25 @@ class Slab:
         self.plain = plain(method, self.turned, fuse=self._backend is None)
         self.core = self.plain if self._backend is None else compiled(self.plain, method, self.device, self._backend)
 
+    @functools.cached_property
+    def _named(self) -> list[tuple[str, Tensor]]:
+        """The tensors of the state by the names under which they are saved; found once, since many members ask."""
+        return [(short_name(name), tensor) for name, tensor in named_tensors(self.state)]
+
     def named_views(self, member: int) -> dict[str, Tensor]:
         """Return one parameter's state by dotted names, as views into the stacked tensors."""
-        return {short_name(name): tensor[member] for name, tensor in named_tensors(self.state)}
+        return {name: tensor[member] for name, tensor in self._named}
 
     def restore(self, member: int, values: dict[str, Tensor]) -> None:
         """Copy one parameter's saved state into the stacked tensors; values of other names are left out."""
-        for name, tensor in named_tensors(self.state):
-            value = values.get(short_name(name))
+        for name, tensor in self._named if values else []:
+            value = values.get(name)
             if value is None:
                 continue
             if value.shape != tensor.shape[1:]:
                 own = tuple(self.params[member].shape)
                 raise BadInputError(
-                    f"the state {short_name(name)!r} of a parameter of shape {own} was saved with shape "
+                    f"the state {name!r} of a parameter of shape {own} was saved with shape "
                     f"{tuple(value.shape)}, and has shape {tuple(tensor.shape[1:])} here: it belongs to another "
                     "parameter, or to other settings of the method; load it with the settings that it was saved with, "
                     "and give both optimizers the same parameters in the same order, or named ones"
@@ -242,7 +186,7 @@ class Slab:
     def usable(self, gradient: Tensor, members: Sequence[int]) -> tuple[list[int], Tensor]:
         """Return those of ``members`` whose gradient is finite in every entry, and theirs alone, stacked."""
         sums = gradient.flatten(1).sum(1)
-        if not bool(torch.isfinite(sums).all()):
+        if not all(map(math.isfinite, sums.tolist())):
             finite = torch.isfinite(gradient.flatten(1)).all(1).tolist()
             keep = [position for position, ok in enumerate(finite) if ok]
             if len(keep) < len(members):
@@ -351,14 +295,3 @@ def _or_gradient(good: Sequence[bool], other: Tensor, gradient: Tensor) -> Tenso
         return other
     mask = torch.tensor(list(good), device=gradient.device)
     return torch.where(mask.view(-1, *[1] * (gradient.ndim - 1)), other, gradient)
-
-
-def count_failures(failures: Tensor, health: Health) -> None:
-    """Add one to the counters of the members that a refresh failed for; of all, if nobody told them apart."""
-    if health.failures:
-        failures.add_(1 if health.members is None else health.members.to(failures.dtype))
-
-
-def short_name(name: str) -> str:
-    """Return the name under which a tensor of a slab's state is saved."""
-    return name.removeprefix("filters.")

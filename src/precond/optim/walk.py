@@ -16,7 +16,8 @@ from precond.optim.checks import dense
 from precond.optim.core import push
 from precond.optim.fused import Moved, fits, surely_finite
 from precond.optim.replay import Seen, clipped
-from precond.optim.slab import Slab, SlabState, count_failures
+from precond.optim.slab import Slab
+from precond.optim.slab_state import SlabState, count_failures
 
 logger = logging.getLogger(__name__)
 

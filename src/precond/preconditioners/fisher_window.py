@@ -82,7 +82,7 @@ class FisherWindow(Preconditioner[FisherWindowState]):
     @property
     def traits(self) -> Traits:
         """Exact, so linear and definite; it moves at refreshes alone, and any shift takes another factor."""
-        return Traits(shiftable=True)
+        return Traits(shiftable=True, traceable=False)
 
     def init(self, like: Tensor) -> FisherWindowState:
         """Start with an empty window: the identity divided by the damping."""

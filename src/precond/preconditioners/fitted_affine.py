@@ -85,8 +85,8 @@ class FittedAffine(Preconditioner[FittedAffineState]):
 
     @property
     def traits(self) -> Traits:
-        """Symmetric, positive definite, and moving with all that is observed."""
-        return Traits(fixed=False)
+        """Symmetric, positive definite, moving with all that is observed; fitted with random draws."""
+        return Traits(fixed=False, traceable=False)
 
     def init(self, like: Tensor) -> FittedAffineState:
         """Start both factors at a multiple of the identity."""

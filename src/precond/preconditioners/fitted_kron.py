@@ -84,8 +84,8 @@ class FittedKron(Preconditioner[FittedKronState]):
 
     @property
     def traits(self) -> Traits:
-        """Symmetric, positive definite, and moving with all that is observed."""
-        return Traits(fixed=False)
+        """Symmetric, positive definite, moving with all that is observed; fitted with random draws."""
+        return Traits(fixed=False, traceable=False)
 
     @property
     def elementwise(self) -> FittedKron:

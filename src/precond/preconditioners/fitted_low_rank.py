@@ -82,8 +82,8 @@ class FittedLowRank(Preconditioner[FittedLowRankState]):
 
     @property
     def traits(self) -> Traits:
-        """Symmetric, positive definite, and moving with all that is observed."""
-        return Traits(fixed=False)
+        """Symmetric, positive definite, moving with all that is observed; fitted with random draws."""
+        return Traits(fixed=False, traceable=False)
 
     def init(self, like: Tensor) -> FittedLowRankState:
         """Start ``U`` and ``V`` at small normal numbers that are always the same."""

@@ -56,8 +56,14 @@ class Graft(Preconditioner[GraftState]):
     @property
     def traits(self) -> Traits:
         """Nonlinear, since the lengths depend on the argument; positive if the direction is."""
-        fixed = self.direction.traits.fixed and self.magnitude.traits.fixed
-        return Traits(linear=False, symmetric=False, definite=self.direction.traits.definite, fixed=fixed)
+        both = self.direction.traits, self.magnitude.traits
+        return Traits(
+            linear=False,
+            symmetric=False,
+            definite=both[0].definite,
+            fixed=all(traits.fixed for traits in both),
+            traceable=all(traits.traceable for traits in both),
+        )
 
     @property
     def elementwise(self) -> Preconditioner[Any] | None:

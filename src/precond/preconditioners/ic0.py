@@ -3,73 +3,53 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, final
+from typing import final
 
-from torch import Tensor
+import scipy.sparse
 
-from precond.core import BadInputError, Evidence, Health, IncompatibleError, Need, Preconditioner, Scope, Traits
-from precond.math.incomplete import Triangle, incomplete_cholesky, scaled_lower
-from precond.preconditioners.shifted import factor_with_shifts, unit_scale
-from precond.preconditioners.triangles import TrianglesState, operator_with_entries
+from precond.core import BadInputError
+from precond.math.domains import Domains
+from precond.math.incomplete import Array, Triangle, incomplete_cholesky, scaled_lower
+from precond.preconditioners.shifted import Factor, IncompleteCholesky
+from precond.preconditioners.triangles import check_domains
 
 
 @final
 @dataclasses.dataclass(frozen=True)
-class IC0(Preconditioner[TrianglesState]):
+class IC0(IncompleteCholesky):
     """Incomplete Cholesky on the pattern of the matrix, IC(0), of the matrix scaled to unit diagonal.
 
     With ``S = |diag(A)|^-1/2``: ``S A S + alpha I ~ L L^H``, so that ``apply(v) = S L^-H L^-1 S v``. The factorization
     starts with ``alpha = 0``; when a pivot is not positive it starts again with ``alpha = first_shift``, then twice
     that, and so on (Manteuffel). ``refresh`` reports the shift it ended with, and the next one starts from it halved.
 
+    A matrix may be cut into domains, factored independently, and what separates them, so that two threads can share the
+    work (`precond.math.domains`); results do not depend on how many do.
+
     Attributes:
         first_shift: The first ``alpha`` that is tried after a breakdown.
         smallest_pivot: Pivots of the scaled matrix must be larger than this (squares of the diagonal of ``L``).
+        domains: Domains into which the matrix is cut, 1 for none. ``None`` cuts into 8 from 65 536 unknowns on, where
+            few rows separate, and what couples them to earlier domains is at most 0.4 of what couples them at all.
     """
 
     first_shift: float = 1e-3
     smallest_pivot: float = 1e-8
-
-    needs: ClassVar[Need] = Need.OPERATOR | Need.ENTRIES
-    scope: ClassVar[Scope] = Scope.GLOBAL
+    domains: int | None = None
 
     def __post_init__(self) -> None:
-        """Check the shift."""
+        """Check the shift and the domains."""
         if not self.first_shift > 0:
             raise BadInputError(f"ic0 needs a positive first_shift, not {self.first_shift}")
+        check_domains("ic0", self.domains)
 
-    @property
-    def traits(self) -> Traits:
-        """Symmetric and positive definite, always."""
-        return Traits()
-
-    def init(self, like: Tensor) -> TrianglesState:
-        """Start as the identity."""
-        return TrianglesState()
-
-    def observe(self, state: TrianglesState, evidence: Evidence) -> None:
-        """Take the matrix; refuse one that is known not to be symmetric."""
-        operator = operator_with_entries(evidence, "ic0")
-        if operator.traits.symmetric is False:
-            raise IncompatibleError("ic0 needs a symmetric matrix, this is not: use preconditioner='ssor' or 'jacobi'")
-        state.operator = operator
-
-    def refresh(self, state: TrianglesState) -> Health:
-        """Factor the matrix, with the smallest shift of the sequence that works."""
-        matrix = None if state.operator is None else state.operator.entries()
-        if matrix is None:
-            return Health()
-        scale = unit_scale(matrix)
+    def factorization(self, matrix: scipy.sparse.csr_array, scale: Array, domains: Domains | None) -> Factor:
+        """Return what factors the lower triangle of ``S A S`` on its pattern."""
         indptr, indices, data = scaled_lower(matrix, scale)
+        ends = domains.ends if domains else [0]
 
         def factor(shift: float) -> tuple[Triangle, int]:
-            values, failed = incomplete_cholesky(indptr, indices, data, shift, self.smallest_pivot)
+            values, failed = incomplete_cholesky(indptr, indices, data, shift, self.smallest_pivot, ends)
             return (indptr, indices, values), failed
 
-        return factor_with_shifts(state, factor, scale, self.first_shift, "ic0")
-
-    def apply(self, state: TrianglesState, v: Tensor, *, shift: float = 0.0) -> Tensor:
-        """Solve with ``L``, then with ``L^H``."""
-        if shift != 0:
-            raise IncompatibleError("ic0 accepts no shift: use jacobi or identity")
-        return state.apply(v)
+        return factor

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, final
+from typing import final
 
 import scipy.sparse
-from torch import Tensor
 
-from precond.core import BadInputError, Evidence, Health, IncompatibleError, Need, Preconditioner, Scope, Traits
-from precond.math.incomplete import Triangle, threshold_cholesky
-from precond.preconditioners.shifted import factor_with_shifts, unit_scale
-from precond.preconditioners.shifts import refuse_shift
-from precond.preconditioners.triangles import TrianglesState, operator_with_entries
+from precond.core import BadInputError
+from precond.math.domains import Domains
+from precond.math.incomplete import Array, Triangle, threshold_cholesky
+from precond.preconditioners.shifted import Factor, IncompleteCholesky
+from precond.preconditioners.triangles import check_domains
 
 
 @final
 @dataclasses.dataclass(frozen=True)
-class ICT(Preconditioner[TrianglesState]):
+class ICT(IncompleteCholesky):
     """Incomplete Cholesky that keeps fill where it is large, of the matrix scaled to unit diagonal.
 
     With ``S = |diag(A)|^-1/2``: ``S A S + alpha I ~ L L^H``. Of each column, entries of at most ``drop`` times the norm
@@ -29,15 +28,14 @@ class ICT(Preconditioner[TrianglesState]):
         fill: Additional entries of a column.
         first_shift: The first ``alpha`` that is tried after a breakdown.
         smallest_pivot: Pivots of the scaled matrix must be larger than this.
+        domains: Domains into which the matrix is cut, for its sweeps, as for `IC0`; costs more iterations than there.
     """
 
     drop: float = 1e-3
     fill: int = 10
     first_shift: float = 1e-3
     smallest_pivot: float = 1e-8
-
-    needs: ClassVar[Need] = Need.OPERATOR | Need.ENTRIES
-    scope: ClassVar[Scope] = Scope.GLOBAL
+    domains: int | None = 1
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -46,29 +44,10 @@ class ICT(Preconditioner[TrianglesState]):
                 "ict needs 0 <= drop < 1, fill >= 0 and a positive first_shift, not "
                 f"{self.drop}, {self.fill} and {self.first_shift}"
             )
+        check_domains("ict", self.domains)
 
-    @property
-    def traits(self) -> Traits:
-        """Symmetric and positive definite, always."""
-        return Traits()
-
-    def init(self, like: Tensor) -> TrianglesState:
-        """Start as the identity."""
-        return TrianglesState()
-
-    def observe(self, state: TrianglesState, evidence: Evidence) -> None:
-        """Take the matrix; refuse one that is known not to be symmetric."""
-        operator = operator_with_entries(evidence, "ict")
-        if operator.traits.symmetric is False:
-            raise IncompatibleError("ict needs a symmetric matrix, this is not: use preconditioner='ilut' or 'ilu0'")
-        state.operator = operator
-
-    def refresh(self, state: TrianglesState) -> Health:
-        """Factor the matrix, with the smallest shift of the sequence that works."""
-        matrix = None if state.operator is None else state.operator.entries()
-        if matrix is None:
-            return Health()
-        scale = unit_scale(matrix)
+    def factorization(self, matrix: scipy.sparse.csr_array, scale: Array, domains: Domains | None) -> Factor:
+        """Return what factors ``S A S`` column by column; fill stays within domains and separators."""
         diagonal = scipy.sparse.diags_array(scale)
         scaled = scipy.sparse.csr_array(diagonal @ matrix @ diagonal)
         scaled.sort_indices()
@@ -76,9 +55,4 @@ class ICT(Preconditioner[TrianglesState]):
         def factor(shift: float) -> tuple[Triangle, int]:
             return threshold_cholesky(scaled, shift, self.smallest_pivot, self.drop, self.fill)
 
-        return factor_with_shifts(state, factor, scale, self.first_shift, "ict")
-
-    def apply(self, state: TrianglesState, v: Tensor, *, shift: float = 0.0) -> Tensor:
-        """Solve with ``L``, then with ``L^H``."""
-        refuse_shift(self, shift)
-        return state.apply(v)
+        return factor

@@ -16,6 +16,7 @@ class Identity(Preconditioner[NoState]):
     """The identity: ``P = I``, and ``(I + shift I)^-1`` when shifted."""
 
     trivial: ClassVar[bool] = True
+    side_by_side: ClassVar[bool] = True
 
     @property
     def traits(self) -> Traits:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, final
+from typing import final
 
 import numpy as np
 import scipy.sparse
 from torch import Tensor
 
-from precond.core import BadInputError, Evidence, Health, IncompatibleError, Need, Preconditioner, Scope, Traits
+from precond.core import BadInputError, Health, Traits
 from precond.math.incomplete import incomplete_lu, scaled_rows, split_sweeps
-from precond.preconditioners.triangles import TrianglesState, operator_with_entries
+from precond.preconditioners.triangles import Swept, TrianglesState, check_domains
 
 
 @final
 @dataclasses.dataclass(frozen=True)
-class ILU0(Preconditioner[TrianglesState]):
+class ILU0(Swept):
     """Incomplete LU on the pattern of the matrix, ILU(0), with its rows scaled to unit largest entry.
 
     ``R A + alpha diag(sign) ~ L U`` with ``R`` the scaling, ``sign`` that of the diagonal, so that
@@ -32,14 +32,13 @@ class ILU0(Preconditioner[TrianglesState]):
         first_shift: The first ``alpha`` that is tried after a breakdown.
         smallest_pivot: Pivots must be larger than this, relative to the entries of the row.
         compensation: Share of what is dropped that is added to the pivots, from 0 to 1.
+        domains: Domains into which the matrix is cut, as for `IC0`.
     """
 
     first_shift: float = 1e-3
     smallest_pivot: float = 1e-10
     compensation: float = 0.0
-
-    needs: ClassVar[Need] = Need.OPERATOR | Need.ENTRIES
-    scope: ClassVar[Scope] = Scope.GLOBAL
+    domains: int | None = 1
 
     def __post_init__(self) -> None:
         """Check the shift."""
@@ -47,23 +46,16 @@ class ILU0(Preconditioner[TrianglesState]):
             raise BadInputError(f"ilu0 needs a positive first_shift, not {self.first_shift}")
         if not 0 <= self.compensation <= 1:
             raise BadInputError(f"ilu0 needs a compensation from 0 to 1, not {self.compensation}")
+        check_domains("ilu0", self.domains)
 
     @property
     def traits(self) -> Traits:
         """Linear and fixed."""
         return Traits(symmetric=False, definite=False)
 
-    def init(self, like: Tensor) -> TrianglesState:
-        """Start as the identity."""
-        return TrianglesState()
-
-    def observe(self, state: TrianglesState, evidence: Evidence) -> None:
-        """Take the matrix."""
-        state.operator = operator_with_entries(evidence, "ilu0")
-
     def refresh(self, state: TrianglesState) -> Health:
         """Factor the matrix, with the smallest shift of the sequence that works."""
-        matrix = None if state.operator is None else state.operator.entries()
+        matrix, domains = state.matrix(self.domains)
         if matrix is None:
             return Health()
         scaled = scaled_rows(matrix)
@@ -79,8 +71,9 @@ class ILU0(Preconditioner[TrianglesState]):
             if shift:
                 data[diagonal] += (shift * sign).astype(data.dtype)
             factors, failed = incomplete_lu(
-                matrix.indptr, matrix.indices, data, diagonal, self.smallest_pivot, self.compensation
-            )
+                matrix.indptr, matrix.indices, data, diagonal, self.smallest_pivot, self.compensation,
+                domains.ends if domains else [0],
+            )  # fmt: skip
             if failed < 0 and np.isfinite(factors).all():
                 break
             shift = max(2 * shift, self.first_shift)
@@ -88,15 +81,9 @@ class ILU0(Preconditioner[TrianglesState]):
                 return Health(failures=1, detail="ilu0: no shift made the pivots large enough; the last factor is kept")
         state.lower, state.upper, inverse = split_sweeps(matrix.indptr, matrix.indices, factors, diagonal)
         state.scales = (scale, inverse, scale[:0])
-        state.shift = shift
+        state.shift, state.domains = shift, domains
         detail = f"ilu0: the diagonal was shifted by {shift:g} times the largest entry of each row" if shift else ""
         return Health(detail=detail)
-
-    def apply(self, state: TrianglesState, v: Tensor, *, shift: float = 0.0) -> Tensor:
-        """Solve with ``L``, then with ``U``."""
-        if shift != 0:
-            raise IncompatibleError("ilu0 accepts no shift: use jacobi or identity")
-        return state.apply(v)
 
     def apply_adjoint(self, state: TrianglesState, v: Tensor) -> Tensor:
         """Solve with ``U^H``, then with ``L^H``."""

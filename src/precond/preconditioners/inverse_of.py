@@ -129,7 +129,7 @@ class InverseOf(Preconditioner[InverseOfState]):
 
     def init(self, like: Tensor) -> InverseOfState:
         """Allocate the inner preconditioner's state."""
-        return InverseOfState(self.inner.init(like))
+        return InverseOfState(self.inner.init(like[:1] if self.iteration.row_by_row else like))
 
     def observe(self, state: InverseOfState, evidence: Evidence) -> None:
         """Keep the operator; the inner preconditioner observes, too."""

@@ -40,6 +40,7 @@ class Jacobi(Preconditioner[JacobiState]):
 
     needs: ClassVar[Need] = Need.OPERATOR
     scope: ClassVar[Scope] = Scope.GLOBAL
+    side_by_side: ClassVar[bool] = True
 
     @property
     def traits(self) -> Traits:

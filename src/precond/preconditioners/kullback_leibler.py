@@ -64,9 +64,10 @@ class KLKronecker(Turned[KLKroneckerState]):
 
     def __post_init__(self) -> None:
         """Check the arguments."""
-        if not (0.0 <= self.beta < 1.0 and self.start > 0 and self.gain > 0):
+        if not (0.0 <= self.beta < 1.0 and self.eps >= 0 and self.start > 0 and self.gain > 0):
             raise BadInputError(
-                f"beta must be in [0, 1), start and gain positive, not {self.beta}, {self.start} and {self.gain}"
+                f"beta must be in [0, 1), eps not negative, start and gain positive, not {self.beta}, {self.eps}, "
+                f"{self.start} and {self.gain}"
             )
 
     @property

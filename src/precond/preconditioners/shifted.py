@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -9,11 +10,62 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from precond.core import Health
+from precond.core import Evidence, Health, IncompatibleError, Traits
+from precond.math.domains import Domains
 from precond.math.incomplete import Array, Triangle, cholesky_sweeps
-from precond.preconditioners.triangles import TrianglesState
+from precond.preconditioners.triangles import Swept, TrianglesState
 
 _log = logging.getLogger(__name__)
+
+
+Factor = Callable[[float], tuple[Triangle, int]]
+"""Maps a shift to the rows of ``L``, each ending with its diagonal entry, and to the row that failed (-1: none)."""
+
+
+class IncompleteCholesky(Swept, abc.ABC):
+    """``apply(v) = S L^-H L^-1 S v`` with ``S A S + alpha I ~ L L^H`` and ``S = |diag(A)|^-1/2``."""
+
+    first_shift: float
+    """The first ``alpha`` that is tried after a breakdown."""
+    domains: int | None
+    """Domains into which the matrix is cut."""
+
+    @property
+    def traits(self) -> Traits:
+        """Symmetric and positive definite, always."""
+        return Traits()
+
+    def observe(self, state: TrianglesState, evidence: Evidence) -> None:
+        """Take the matrix; refuse one that is known not to be symmetric."""
+        super().observe(state, evidence)
+        assert state.operator is not None
+        if state.operator.traits.symmetric is False:
+            name = type(self).__name__.lower()
+            raise IncompatibleError(
+                f"{name} needs a symmetric matrix, this is not: use preconditioner='ilut', 'ilu0' or 'ssor'"
+            )
+
+    def refresh(self, state: TrianglesState) -> Health:
+        """Factor the matrix, with the smallest shift of the sequence that works."""
+        matrix, domains = state.matrix(self.domains)
+        if matrix is None:
+            return Health()
+        scale = unit_scale(matrix)
+        factor = self.factorization(matrix, scale, domains)
+        return factor_with_shifts(state, factor, scale, domains, self.first_shift, type(self).__name__.lower())
+
+    @abc.abstractmethod
+    def factorization(self, matrix: scipy.sparse.csr_array, scale: Array, domains: Domains | None) -> Factor:
+        """Return what factors ``S A S`` with a shift.
+
+        Args:
+            matrix: ``A``, with sorted columns.
+            scale: The diagonal of ``S``.
+            domains: Where domains of the matrix end, if it has any.
+
+        Returns:
+            The factorization.
+        """
 
 
 def unit_scale(matrix: scipy.sparse.csr_array) -> Array:
@@ -24,7 +76,7 @@ def unit_scale(matrix: scipy.sparse.csr_array) -> Array:
 
 
 def factor_with_shifts(
-    state: TrianglesState, factor: Callable[[float], tuple[Triangle, int]], scale: Array, first_shift: float, name: str
+    state: TrianglesState, factor: Factor, scale: Array, domains: Domains | None, first_shift: float, name: str
 ) -> Health:
     """Factor ``S A S + alpha I ~ L L^H`` with the smallest ``alpha`` of a sequence that works, and keep the sweeps.
 
@@ -33,9 +85,9 @@ def factor_with_shifts(
 
     Args:
         state: Where the sweeps and the shift are kept.
-        factor: Maps a shift to the rows of ``L``, each ending with its diagonal entry, and to the row that failed (-1:
-            none).
+        factor: Factors with a shift.
         scale: The diagonal of ``S``.
+        domains: The order of the matrix.
         first_shift: The first ``alpha`` after a breakdown.
         name: Of the factorization, for the report.
 
@@ -52,7 +104,7 @@ def factor_with_shifts(
         return Health(failures=1, detail=f"{name}: no shift made the pivots positive; the last factor is kept")
     state.lower, state.upper, between = cholesky_sweeps(lower, scale)
     state.scales = (between[:0], between, between[:0])
-    state.shift = shift
+    state.shift, state.domains = shift, domains
     if first_failure < 0 and shift == 0:
         return Health()
     _log.info("%s: pivot %d was not positive, shifted by %g", name, first_failure, shift)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, final
+from typing import final
 
 from torch import Tensor
 
-from precond.core import BadInputError, Evidence, Health, IncompatibleError, Need, Preconditioner, Scope, Traits
+from precond.core import BadInputError, Health, Traits
 from precond.math.relaxation import relaxation
-from precond.preconditioners.triangles import TrianglesState, operator_with_entries
+from precond.preconditioners.triangles import Swept, TrianglesState, check_domains
 
 
 @final
 @dataclasses.dataclass(frozen=True)
-class SSOR(Preconditioner[TrianglesState]):
+class SSOR(Swept):
     """One symmetric sweep of SOR.
 
     With ``A = L + D + U`` (strict triangles and diagonal)::
@@ -26,44 +26,31 @@ class SSOR(Preconditioner[TrianglesState]):
 
     Attributes:
         omega: Relaxation, in ``(0, 2)``; one gives symmetric Gauss-Seidel.
+        domains: Domains into which the matrix is cut, as for `IC0`: relaxed first, what separates them last.
     """
 
     omega: float = 1.0
-
-    needs: ClassVar[Need] = Need.OPERATOR | Need.ENTRIES
-    scope: ClassVar[Scope] = Scope.GLOBAL
+    domains: int | None = 1
 
     def __post_init__(self) -> None:
         """Check the relaxation."""
         if not 0 < self.omega < 2:
             raise BadInputError(f"ssor needs 0 < omega < 2, not {self.omega}")
+        check_domains("ssor", self.domains)
 
     @property
     def traits(self) -> Traits:
         """Symmetric and definite, for a symmetric matrix with a positive diagonal."""
         return Traits()
 
-    def init(self, like: Tensor) -> TrianglesState:
-        """Start as the identity."""
-        return TrianglesState()
-
-    def observe(self, state: TrianglesState, evidence: Evidence) -> None:
-        """Take the matrix."""
-        state.operator = operator_with_entries(evidence, "ssor")
-
     def refresh(self, state: TrianglesState) -> Health:
         """Keep ``omega D^-1 L`` and ``omega D^-1 U``: both triangles then have unit diagonals."""
-        matrix = None if state.operator is None else state.operator.entries()
+        matrix, domains = state.matrix(self.domains)
         if matrix is None:
             return Health()
         state.lower, state.upper, state.scales, zeros = relaxation(matrix, self.omega)
+        state.domains = domains
         return Health(detail=f"ssor: {zeros} zeros on the diagonal were replaced by one" if zeros else "")
-
-    def apply(self, state: TrianglesState, v: Tensor, *, shift: float = 0.0) -> Tensor:
-        """Sweep forth and back."""
-        if shift != 0:
-            raise IncompatibleError("ssor accepts no shift: use jacobi or identity")
-        return state.apply(v)
 
     def apply_adjoint(self, state: TrianglesState, v: Tensor) -> Tensor:
         """Sweep with the adjoint triangles, the other way round."""

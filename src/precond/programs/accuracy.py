@@ -9,6 +9,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from precond.operators.kkt import KKT
 from precond.programs.merit import ExactLagrangian
 
 
@@ -18,15 +19,19 @@ class System:
 
     Attributes:
         size: ``||grad L||``, the norm of its right-hand side.
+        operator: Its matrix.
         hessian: Dense Hessian of the Lagrangian before any shift, ``[n, n]``, or ``None`` when it is not dense.
         jacobian: Dense Jacobian, ``[m, n]``, or ``None``.
         shift: Multiple of the identity added to the Hessian.
+        estimated: Residuals that are reported of it are lower bounds.
     """
 
     size: float
+    operator: KKT
     hessian: Tensor | None = None
     jacobian: Tensor | None = None
     shift: float = 0.0
+    estimated: bool = False
 
 
 class Accuracy(abc.ABC):

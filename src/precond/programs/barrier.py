@@ -7,6 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
+DAMPING = 1e-5
 KEEP = 1e10
 """Multipliers stay within this factor of ``mu / distance``."""
 
@@ -14,6 +15,9 @@ KEEP = 1e10
 @dataclasses.dataclass
 class Barrier:
     """``-mu sum log(x - lower) - mu sum log(upper - x)``, and multipliers of the bounds.
+
+    Where a variable has one bound alone ``DAMPING mu`` times the distance to it is added, so that the variable does not
+    run away where nothing else holds it (A. Waechter, L. T. Biegler, 2006, section 3.7).
 
     Attributes:
         lower: Lower bounds, ``[n]``, ``-inf`` where there are none.
@@ -48,11 +52,17 @@ class Barrier:
         if not self.mu:
             return x.new_zeros(())
         logs = torch.where(self._has(self.lower), (x - self.lower).log(), 0).sum()
-        return -self.mu * (logs + torch.where(self._has(self.upper), (self.upper - x).log(), 0).sum())
+        logs = logs + torch.where(self._has(self.upper), (self.upper - x).log(), 0).sum()
+        away = torch.where(self._has(self.lower), x - self.lower, self.upper - x)
+        return self.mu * (DAMPING * (self._one_sided().abs() * torch.nan_to_num(away, posinf=0.0)).sum() - logs)
+
+    def _one_sided(self) -> Tensor:
+        """Return 1 where there is a lower bound alone, -1 where there is an upper one alone, and 0 elsewhere."""
+        return self._has(self.lower).to(self.lower) - self._has(self.upper).to(self.lower)
 
     def gradient(self, x: Tensor) -> Tensor:
         """Return the gradient of the barrier, ``[n]``."""
-        return self.mu / (self.upper - x) - self.mu / (x - self.lower)
+        return self.mu / (self.upper - x) - self.mu / (x - self.lower) + DAMPING * self.mu * self._one_sided()
 
     def curvature(self, x: Tensor) -> Tensor:
         """Return the primal-dual diagonal ``below / (x - lower) + above / (upper - x)``, ``[n]``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import ClassVar, final
 
 import torch
@@ -12,14 +12,16 @@ from torch import Tensor
 
 from precond.core import Iterate, Program, ProgramIteration, Site, Status
 from precond.programs.barrier import Barrier
+from precond.programs.elastic import Elastic
 from precond.programs.filter import Filter
 from precond.programs.jacobians import frobenius
 from precond.programs.multipliers import least_squares_multipliers
 from precond.programs.newton import Solver
 from precond.programs.regularized import Regularizer
-from precond.programs.restoration import restore, to_boundary
+from precond.programs.restoration import Restored, restore, to_boundary
 from precond.programs.scaling import Scaling
 from precond.programs.systems import newton_system
+from precond.programs.violation import Stuck
 
 SHRINK, SUPERLINEAR, ERROR = 0.2, 1.5, 10.0
 """How the barrier's weight falls: ``min(0.2 mu, mu^1.5)`` once the error is below ``10 mu``."""
@@ -27,10 +29,18 @@ DELTA, S_VIOLATION, S_OBJECTIVE, ARMIJO = 1.0, 1.1, 2.3, 1e-4
 CORRECTIONS, CORRECTED, SHORTEST = 4, 0.99, 0.05
 FLAT, STUCK = 1e-8, 5
 """A violation is stationary where its gradient is this small beside it; so many steps from there are enough."""
-SHORT, SHORTS, MUCH = 1e-2, 3, 0.1
+SHORT, SHORTS, MUCH = 0.1, 5, 0.1
 """After so many steps of at most this length with a violation that hardly falls, it is reduced to this share alone."""
 RELAXED = 1e-8
 """Bounds are moved outwards by this much at most, relative to their size: a feasible set without interior gets one."""
+NEAR, FLAT_ELASTIC, RELAXATIONS = 1e-10, 1e-6, 300
+"""Weight of staying near, relative size of a gradient that counts as none, and limit on iterations, of a relaxation."""
+AROUND = (0.0, 0.3, 1.0)
+"""Distances from the start, relative to its size, from which a violation that does not fall is reduced anew."""
+ESCAPES = 5
+"""Points with a violation that small steps do not reduce that a run may leave."""
+INSIDE = 1e-4
+"""Distance from their bounds, relative to these, at which slacks start anew."""
 WILD = 1e6
 """Multipliers above this, where the Jacobian has not full rank, are replaced by those that fit best."""
 
@@ -40,6 +50,7 @@ class _State:
     """What changes in a run.
 
     Attributes:
+        start: Where it started, ``[n]``.
         site: The point, unscaled.
         multipliers: Of the equations, scaled.
         barrier: Of the bounds.
@@ -47,8 +58,10 @@ class _State:
         regularizer: Remembers shifts.
         stuck: Consecutive steps from points where the violation is stationary.
         short: Consecutive short steps that hardly reduced a violation.
+        escapes: Points with a stuck violation that were left.
     """
 
+    start: Tensor
     site: Site
     multipliers: Tensor
     barrier: Barrier
@@ -56,6 +69,7 @@ class _State:
     regularizer: Regularizer
     stuck: int = 0
     short: int = 0
+    escapes: int = 0
 
 
 @final
@@ -71,11 +85,13 @@ class InteriorPoint(ProgramIteration):
     Attributes:
         mu: First weight of the barrier.
         tau: Share of the distance to a bound that a step may take, at least.
+        nested: It reduces a violation within itself, and reduces none alone.
     """
 
     bounds: ClassVar[bool] = True
     mu: float = 0.1
     tau: float = 0.99
+    nested: bool = False
 
     def iterate(self, program: Program, x0: Tensor, tolerance: float) -> Iterator[Iterate]:
         """Yield the iterates; facts: ``step``, ``mu``, ``shift``, ``restored`` (1 when the violation was reduced)."""
@@ -85,8 +101,8 @@ class InteriorPoint(ProgramIteration):
         barrier = Barrier.around(lower, upper, self.mu)
         site = program.site(barrier.inside(x0))
         scaling = Scaling.at(site)
-        run = _Run(program, scaling, self.tau, tolerance)
-        state = _State(site, run.multipliers(site, barrier), barrier, Filter(math.inf), Regularizer())
+        run = _Run(program, scaling, self.tau, tolerance, self.nested)
+        state = _State(site.x, site, run.multipliers(site, barrier), barrier, Filter(math.inf), Regularizer())
         run.forget(state)
         yield run.report(state, {})
         while True:
@@ -114,12 +130,14 @@ class _Run:
         scaling: Factors of objective and constraints.
         tau: See `InteriorPoint`.
         tolerance: What the caller will ask for.
+        nested: See `InteriorPoint`.
     """
 
     program: Program
     scaling: Scaling
     tau: float
     tolerance: float
+    nested: bool
 
     def multipliers(self, site: Site, barrier: Barrier) -> Tensor:
         """Return least-squares multipliers, scaled."""
@@ -158,7 +176,7 @@ class _Run:
         x = site.x
         gradient = site.gradient * self.scaling.loss + barrier.gradient(x)
         if self._infeasible(state):
-            return {}, Status.FAILED_INFEASIBLE
+            return self._leave(state, {}, Status.FAILED_INFEASIBLE)
         hessian = self.program.hessian(site, self.scaling.unscale(state.multipliers))
         upper = gradient + self._pull(site, state.multipliers)
         c = site.constraints * self.scaling.rows
@@ -299,7 +317,7 @@ class _Run:
     ) -> tuple[dict[str, float], Status | None]:
         """Reduce the violation to a share of it that the filter accepts; fail where that cannot be done."""
         here = self._pair(state.site.loss, state.site.constraints, state.site.x, state.barrier)
-        if here[0] <= 1e-2 * self.tolerance:
+        if here[0] <= 1e-2 * self.tolerance or self.nested:
             return facts, Status.FAILED_LINE_SEARCH
         state.filter.add(*here)
 
@@ -307,12 +325,11 @@ class _Run:
             pair = self._pair(site.loss, site.constraints, site.x, state.barrier)
             return pair[0] <= share * here[0] and state.filter.accepts(*pair)
 
-        ended = restore(
-            self.program, state.site, self.scaling.rows, state.barrier.lower, state.barrier.upper, acceptable
-        )
-        state.site = ended.site
-        state.barrier.reset(ended.site.x)
-        state.multipliers = self.multipliers(ended.site, state.barrier)
+        lower, upper = state.barrier.lower, state.barrier.upper
+        ended = restore(self.program, state.site, self.scaling.rows, lower, upper, acceptable)
+        if not ended.accepted:
+            ended = self._relax(state, ended.site, acceptable)
+        self._start_from(state, ended.site)
         facts = {**facts, "restored": 1.0, "step": 0.0}
         if ended.accepted:
             return facts, None
@@ -320,7 +337,77 @@ class _Run:
         if left <= self.tolerance:
             self.forget(state)
             return facts, None
-        return facts, Status.FAILED_INFEASIBLE if ended.stationary else Status.FAILED_STAGNATION
+        return self._leave(state, facts, Status.FAILED_INFEASIBLE if ended.stationary else Status.FAILED_STAGNATION)
+
+    def _relax(self, state: _State, site: Site, acceptable: Callable[[Site], bool]) -> Restored:
+        """Reduce the violation by this method itself until the point is acceptable."""
+        barrier, rows = state.barrier, self.scaling.rows
+        elastic = Elastic(
+            self.program, rows, barrier.lower, barrier.upper, site.x, NEAR / site.x.abs().clamp(min=1).square()
+        )
+        mu = max(barrier.mu, float((site.constraints * rows).abs().max()))
+        inner = InteriorPoint(mu, self.tau, nested=True)
+        flat, last = False, site
+        for count, iterate in enumerate(inner.iterate(elastic, elastic.start(site), 1e-2 * self.tolerance)):
+            before, last = last, elastic.inner(iterate.site)
+            size = float((last.constraints * rows).norm())
+            if not size > 1e-2 * self.tolerance or acceptable(last):
+                return Restored(last, False, acceptable(last))
+            pull = self._pull(last, last.constraints * rows)
+            if iterate.bound_multipliers is not None:
+                pull = pull - iterate.bound_multipliers[: self.program.variables]
+            flat = float(pull.norm()) <= FLAT_ELASTIC * size and iterate.facts.get("mu", mu) <= FLAT_ELASTIC * size
+            still = count > 0 and torch.equal(before.x, last.x)
+            if flat or still or iterate.failure is not None or count >= RELAXATIONS:
+                break
+        return Restored(last, flat, False)
+
+    def _leave(
+        self, state: _State, facts: dict[str, float], otherwise: Status
+    ) -> tuple[dict[str, float], Status | None]:
+        """Go on from a point with a smaller violation that small steps do not find, if there is one."""
+        stuck = Stuck(self.program, state.site, self.scaling.rows, state.barrier.lower, state.barrier.upper)
+        found = stuck.way_out() or self._elsewhere(state) if state.escapes < ESCAPES else None
+        if found is None:
+            return facts, otherwise
+        state.escapes, state.stuck, state.short = state.escapes + 1, 0, 0
+        self._start_from(state, found)
+        self.forget(state)
+        return {**facts, "step": 0.0}, None
+
+    def _elsewhere(self, state: _State) -> Site | None:
+        """Reduce the violation from points around the start; return one where it is a tenth of what it is here."""
+        here, barrier = self.violation(state.site.constraints), state.barrier
+        generator = torch.Generator().manual_seed(0)
+        for size in AROUND:
+            draw = torch.randn(state.start.numel(), generator=generator, dtype=torch.float64).to(state.start)
+            site = self.program.site(barrier.inside(state.start + size * (1 + state.start.abs()) * draw))
+            ended = restore(
+                self.program, site, self.scaling.rows, barrier.lower, barrier.upper,
+                lambda site: self.violation(site.constraints) <= MUCH * here,
+            )  # fmt: skip
+            if ended.accepted and bool(torch.isfinite(ended.site.gradient).all()):
+                return ended.site
+        return None
+
+    def _start_from(self, state: _State, site: Site) -> None:
+        """Take a point that no Newton step led to, with slacks and multipliers that fit it."""
+        state.site = site = self._with_slacks(site, state.barrier)
+        state.barrier.reset(site.x)
+        state.multipliers = self.multipliers(site, state.barrier)
+
+    def _with_slacks(self, site: Site, barrier: Barrier) -> Site:
+        """Return the point with the slacks that fit it best inside of their bounds, if the violation falls by it."""
+        if self.program.slacks is None:
+            return site
+        x, _ = self.program.fitted(site.x, site.constraints)
+        x = barrier.inside(x, INSIDE)
+        n = x.numel() - len(self.program.slacks)
+        x = torch.cat([site.x[:n], x[n:]])
+        constraints = site.constraints.index_add(0, self.program.slacks, site.x[n:] - x[n:])
+        if not self.violation(constraints) < self.violation(site.constraints):
+            return site
+        return dataclasses.replace(site, x=x, constraints=constraints)
 
     def _pair(self, loss: Tensor, constraints: Tensor, x: Tensor, barrier: Barrier) -> tuple[float, float]:
         return self.violation(constraints), self.objective(loss, x, barrier)

@@ -11,7 +11,7 @@ from torch import Tensor
 from precond.core import Program, Site
 from precond.programs.jacobians import Damped
 
-ITERATIONS = 200
+ITERATIONS = 20
 FLAT = 1e-9
 """A violation is stationary where its scaled gradient is this small beside it."""
 

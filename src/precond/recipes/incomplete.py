@@ -39,6 +39,7 @@ _MEIJERINK = Paper(
     purpose="No preconditioning: the baseline, and all that can be done with products alone.",
     claim="Costs nothing.",
     example="precond.solve(A, b, method='cg', preconditioner='identity')",
+    aliases=("none",),
 )
 def identity() -> Identity:
     """Return the identity, ``P = I``.

@@ -134,6 +134,7 @@ def lsqr() -> LSQR:
     "inner = inverse_of.InverseOf(precond.krylov.BiCGStab(), jacobi.Jacobi(), limit=5)\n"
     "precond.solve(A, b, method='fgmres', preconditioner=inner)",
     space={"restart": Choice((10, 20, 30, 50, 80))},
+    aliases=("flexible-gmres",),
 )
 def fgmres(restart: int = 30) -> FGMRES:
     """FGMRES(m): GMRES that keeps ``z_j = P_j v_j``, so that ``x + Z y`` has minimal residual for any ``P_j``.

@@ -1,32 +1,56 @@
-"""Shampoo whose factors estimate the second moment jointly: KL-Shampoo."""
+"""Shampoo and SOAP whose factors estimate the second moment jointly: KL-Shampoo, KL-SOAP."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
-from precond.core import Builds, Cadence, Choice, Kind, LogUniform, Method, Paper, Route
+from precond.core import Builds, Cadence, Choice, Kind, LogUniform, Method, Paper, Preconditioner, Route
 from precond.filters.ema import EMA
 from precond.preconditioners.blocked import Blocked
+from precond.preconditioners.diagonal import Diagonal
 from precond.preconditioners.kullback_leibler import KLKronecker
 from precond.preconditioners.merged import Merged
+from precond.preconditioners.within import Within
 from precond.recipes.registry import recipe
 from precond.recipes.routes import hidden_and_rest
 from precond.recipes.states import State, storage_of
 from precond.steps.decay import DecoupledAfter
+
+_PAPER = Paper(
+    title="Understanding and Improving Shampoo and SOAP via Kullback-Leibler Minimization",
+    authors="Wu Lin, Scott C. Lowe, Felix Dangel, Runa Eschenhagen, Zikun Xu, Roger B. Grosse",
+    year=2025,
+    arxiv="2509.03378",
+    venue="ICLR 2026",
+)
+
+
+def _hidden(
+    preconditioner: Preconditioner[Any],
+    average: EMA,
+    every: int,
+    stagger: bool,
+    merge: int | None,
+    block: int | None,
+    state: State,
+) -> Method:
+    """Return the method of matrices, which see merged axes and tiles of them."""
+    preconditioner = preconditioner if block is None else Blocked(block, preconditioner)
+    return Method(
+        momentum=average,
+        preconditioner=preconditioner if merge is None else Merged(preconditioner, merge),
+        decay=DecoupledAfter(),
+        cadence=Cadence(every=every, after=True, prime=True, stagger=stagger),
+        storage=storage_of(state),
+    )  # fmt: skip
 
 
 @recipe(
     builds=Builds.METHOD,
     runs_on=Kind.TRAINING,
     family="matrix",
-    paper=Paper(
-        title="Understanding and Improving Shampoo and SOAP via Kullback-Leibler Minimization",
-        authors="Wu Lin, Scott C. Lowe, Felix Dangel, Runa Eschenhagen, Zikun Xu, Roger B. Grosse",
-        year=2025,
-        arxiv="2509.03378",
-        venue="ICLR 2026",
-    ),
+    paper=_PAPER,
     purpose="Shampoo with factors that are fitted to each other, without grafting and without Adam's second moments.",
     claim="Matches or exceeds SOAP in pre-training, at its time per step and without Adam's memory.",
     example="precond.optim.KLShampoo(model.named_parameters(), lr=1e-3)",
@@ -77,13 +101,56 @@ def kl_shampoo(
         6. ``lr`` is ours; the published code has 1e-4, and no rule for vectors.
     """
     inner = KLKronecker(b2, eps, max_dim, start, gain)
-    hidden = Method(
-        momentum=EMA(b1, debias=False),
-        preconditioner=inner if block is None else Blocked(block, inner),
-        decay=DecoupledAfter(),
-        cadence=Cadence(every=every, after=True, prime=True, stagger=stagger),
-        storage=storage_of(state),
-    )
-    if merge is not None:
-        hidden = dataclasses.replace(hidden, preconditioner=Merged(hidden.preconditioner, merge))
+    hidden = _hidden(inner, EMA(b1, debias=False), every, stagger, merge, block, state)
     return hidden_and_rest(hidden, exclude=exclude, scale=rest_scale, b1=rest_b1, b2=rest_b2)
+
+
+@recipe(
+    builds=Builds.METHOD,
+    runs_on=Kind.TRAINING,
+    family="matrix",
+    paper=_PAPER,
+    purpose="SOAP in the bases of factors that are fitted to each other.",
+    claim="Matches or exceeds SOAP in pre-training, at its time per step.",
+    example="precond.optim.KLSOAP(model.named_parameters(), lr=3e-3)",
+    space={"lr": LogUniform(1e-3, 3e-2), "b1": Choice((0.9, 0.95)), "weight_decay": Choice((0.0, 0.01, 0.1))},
+    lr=3e-3,
+    weight_decay=0.01,
+)
+def kl_soap(
+    *,
+    b1: float = 0.95,
+    b2: float = 0.95,
+    eps: float = 1e-8,
+    every: int = 10,
+    max_dim: int = 10000,
+    merge: int | None = None,
+    block: int | None = None,
+    start: float = 0.1,
+    gain: float = 4000.0,
+    stagger: bool = True,
+    exclude: Sequence[str] = (),
+    rest_b1: float | None = None,
+    rest_b2: float | None = None,
+    rest_scale: float = 1.0,
+    state: State = "full",
+) -> Route:
+    """SOAP by minimization of the Kullback-Leibler divergence.
+
+    Factors, bases and eigenvalues are those of `kl_shampoo`; eigenvalues serve the factors alone. Instead of dividing
+    by the roots of their products, Adam runs in the bases, as in `soap`: ``G' = Q_L^T G Q_R``,
+    ``v <- b2 v + (1 - b2) G'^2``, ``w <- w - lr (sqrt(1 - b2^t) / (1 - b1^t)) Q_L [M' / (sqrt(v) + eps)] Q_R^T``,
+    then ``w <- (1 - lr decay) w``. The first gradient finds ``Q`` and takes no step.
+
+    Options and parameters left to AdamW as in `kl_shampoo`; ``rest_b1`` and ``rest_b2`` are ``b1`` and ``b2`` unless
+    given.
+
+    Deviations:
+        1. The scaling, ``eps``, decays and the learning rate are those of `soap`, which the paper compares with.
+        2. Bases turn by ``Q <- qr(S Q)`` without sorting their columns, as in `kl_shampoo`; SOAP's code sorts them.
+        3. Those of `kl_shampoo`.
+    """
+    inner = Within(KLKronecker(b2, eps, max_dim, start, gain), Diagonal(b2, eps, eps_first=True))
+    hidden = _hidden(inner, EMA(b1), every, stagger, merge, block, state)
+    rest = {"b1": b1 if rest_b1 is None else rest_b1, "b2": b2 if rest_b2 is None else rest_b2}
+    return hidden_and_rest(hidden, exclude=exclude, scale=rest_scale, eps=eps, **rest)

@@ -11,7 +11,9 @@ from precond.krylov.minres import MINRES
 from precond.krylov.sketch_project import SketchProject
 from precond.programs.accuracy import Prescribed, Tested
 from precond.programs.augmented import AugmentedLagrangian
-from precond.programs.curvature import FrobeniusShift, LeastShift
+from precond.programs.curvature import FrobeniusShift
+from precond.programs.directions import Iterated
+from precond.programs.hessian_sketch import HessianSketch
 from precond.programs.interior_point import InteriorPoint
 from precond.programs.sketched_newton import SketchedNewton
 from precond.recipes.registry import recipe
@@ -105,8 +107,8 @@ def adasketch_newton(
         The iteration.
     """
     return SketchedNewton(
-        _inner(inner, size, seed), Prescribed(delta, armijo, growth, order=order), FrobeniusShift(threshold),
-        eta1=eta1, eta2=eta2, growth=growth, armijo=armijo,
+        Iterated(_inner(inner, size, seed), FrobeniusShift(threshold)),
+        Prescribed(delta, armijo, growth, order=order), eta1, eta2, growth, armijo,
     )  # fmt: skip
 
 
@@ -153,7 +155,8 @@ def sketched_newton(
     Returns:
         The iteration.
     """
-    return SketchedNewton(_inner(inner, size, seed), Tested(start, order), LeastShift(), eta1=eta1, eta2=eta2)
+    directions = HessianSketch(seed) if inner == "hessian-sketch" else Iterated(_inner(inner, size, seed))
+    return SketchedNewton(directions, Tested(start, order), eta1, eta2)
 
 
 @recipe(

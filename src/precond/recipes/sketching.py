@@ -115,6 +115,46 @@ def fossils(momentum: float = 1 / 12) -> Refinement:
     runs_on=Kind.LEAST_SQUARES,
     family="sketching",
     paper=Paper(
+        title="Fast and forward stable randomized algorithms for linear least-squares problems",
+        authors="E. N. Epperly",
+        year=2024,
+        arxiv="2311.04362",
+        venue="SIAM Journal on Matrix Analysis and Applications 45(4)",
+    ),
+    purpose="Tall dense least squares without inner products, where a forward error like that of a direct method is "
+    "enough.",
+    claim="Forward stable; with momentum the error falls by the square root of columns over sketch rows each step.",
+    example="precond.lstsq(A, b, method='iterative-sketching')",
+    companion="sketch-qr",
+    name="iterative-sketching",
+)
+def iterative_sketching(momentum: float = 1 / 12) -> Refinement:
+    """Iterative sketching with damping and momentum, from the sketch-and-solve start.
+
+    ``x_+ = x + (1 - beta)^2 P A^H (b - A x) + beta (x - x_-)`` with ``P = (A^H S^H S A)^-1`` and ``beta = n / (rows of
+    the sketch)``: one stage of FOSSILS.
+
+    Deviations:
+        1. ``A^H (b - A x)`` is kept by a recurrence, so that ``A`` is read once a step.
+        2. It ends when a step is below four units of rounding of ``||A|| ||x|| + ||r||``; the paper looks at changes of
+           the residual. Where the backward error, estimated afterwards, is above four units of rounding, the stage is
+           run again from there, which is what FOSSILS does.
+        3. Where steps do not shrink, because the preconditioner is no sketch, it goes on by conjugate gradients.
+
+    Args:
+        momentum: ``beta``; that of a sketch with 12 rows for each column serves larger ones, too.
+
+    Returns:
+        The iteration.
+    """
+    return Refinement(momentum=momentum, stages=1)
+
+
+@recipe(
+    builds=Builds.ITERATION,
+    runs_on=Kind.LEAST_SQUARES,
+    family="sketching",
+    paper=Paper(
         title="Are sketch-and-precondition least squares solvers numerically stable?",
         authors="M. Meier, Y. Nakatsukasa, A. Townsend, M. Webb",
         year=2024,

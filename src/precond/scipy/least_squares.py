@@ -72,7 +72,8 @@ def lsqr(
         x = float(torch.linalg.vector_norm(progress.solution() + offset))
         consistent = r / size if size else np.inf
         stationary = float(progress.normal) / (anorm * r) if r else 0.0
-        flat = 1 / float(estimates.condition)
+        condition = float(estimates.condition)
+        flat = 1 / condition if condition else np.inf
         scaled = consistent / (1 + anorm * x / size) if size else np.inf
         tests = {
             7: itn_limit <= estimates.step, 6: flat <= eps, 5: stationary <= eps, 4: scaled <= eps,

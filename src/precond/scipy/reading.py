@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ import scipy.sparse.linalg
 import torch
 from torch import Tensor
 
-from precond.core import Map
+from precond.core import Kernel, Map
 from precond.math.sparse import rows_times_csr, unsigned
 from precond.operators import FunctionOperator
 
@@ -26,12 +27,14 @@ class System:
         precondition: The preconditioner ``M``.
         b: Right-hand side, shape ``[1, n]``.
         x0: Starting point, shape ``[1, n]``.
+        kernel: The same as compiled loops take it, for a sparse matrix.
     """
 
     operator: FunctionOperator
     precondition: Map
     b: Tensor
     x0: Tensor
+    kernel: Kernel | None
 
     @property
     def n(self) -> int:
@@ -55,7 +58,8 @@ def read_system(A: Any, b: Any, x0: Any, M: Any, shift: float = 0.0) -> System:
     Raises:
         ValueError: The shapes do not fit each other.
     """
-    linear = scipy.sparse.linalg.aslinearoperator(A)
+    sparse = scipy.sparse.issparse(A)
+    linear = A if sparse and A.ndim == 2 else scipy.sparse.linalg.aslinearoperator(A)
     rows, columns = linear.shape
     if rows != columns:
         raise ValueError(f"expected square matrix, but got shape={linear.shape}")
@@ -70,7 +74,7 @@ def read_system(A: Any, b: Any, x0: Any, M: Any, shift: float = 0.0) -> System:
         inverse = scipy.sparse.linalg.aslinearoperator(M)
         if inverse.shape != linear.shape:
             raise ValueError("matrix and preconditioner have different shapes")
-        psolve = inverse.matvec
+        psolve = vector_map(inverse)
 
     if x0 is None:
         start = np.zeros(rows, dtype)
@@ -83,14 +87,18 @@ def read_system(A: Any, b: Any, x0: Any, M: Any, shift: float = 0.0) -> System:
     if start.shape not in ((rows,), (rows, 1)):
         raise ValueError(f"shapes of A {linear.shape} and x0 {start.shape} are incompatible")
 
-    product = rowwise(linear.matvec, dtype)
-    if scipy.sparse.issparse(A) and A.dtype == dtype:
+    kernel = None
+    if sparse and A.dtype == dtype:
         parts = unsigned(A if A.format == "csr" else scipy.sparse.csr_array(A))
         product = lambda v: torch.from_numpy(rows_times_csr(parts, v.numpy()))  # noqa: E731
+        if not shift:
+            kernel = Kernel(parts, () if psolve is None else None, lambda products, applications: None, psolve)
+    else:
+        product = rowwise(scipy.sparse.linalg.aslinearoperator(A).matvec, dtype)
     matvec = product if not shift else lambda v: product(v) - shift * v
     operator = FunctionOperator(matvec, (rows, rows), dtype=torch.from_numpy(right).dtype)
     precondition = same if psolve is None else rowwise(psolve, dtype)
-    return System(operator, precondition, torch.from_numpy(right)[None], torch.from_numpy(start.ravel())[None])
+    return System(operator, precondition, torch.from_numpy(right)[None], torch.from_numpy(start.ravel())[None], kernel)
 
 
 def same(v: Tensor) -> Tensor:
@@ -98,6 +106,13 @@ def same(v: Tensor) -> Tensor:
     return v.contiguous()
 
 
+def vector_map(inverse: scipy.sparse.linalg.LinearOperator) -> Callable[[Any], Any]:
+    """Return what maps a vector ``[n]`` to one of ``n`` numbers, and leaves out checks that have been made."""
+    plain = type(inverse).matvec is scipy.sparse.linalg.LinearOperator.matvec
+    return inverse._matvec if plain else inverse.matvec
+
+
+@functools.cache
 def working_type(*dtypes: Any) -> np.dtype[Any]:
     """Return the common type among single and double precision, real and complex; anything else counts as double."""
     known = [np.dtype(d) if d is not None and np.dtype(d).char in "fdFD" else np.dtype(float) for d in dtypes]

@@ -224,6 +224,7 @@ def solved(
         return drive(
             iteration, operator, b, precondition, system.x0,
             claims=claims, certify=certify, max_iterations=maxiter, callback=callback,
+            kernel=None if left else system.kernel, bound=None if left else bound,
         )  # fmt: skip
 
 
@@ -255,7 +256,7 @@ def info_of(outcome: Outcome, maxiter: int) -> int:
 
 def as_array(x: torch.Tensor) -> np.ndarray[Any, Any]:
     """Return the only row as a NumPy vector of its own."""
-    return np.array(x[0].numpy())
+    return x.numpy()[0].copy()
 
 
 def _is_stationary(system: System, outcome: Outcome, rtol: float) -> bool:

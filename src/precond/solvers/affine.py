@@ -18,12 +18,16 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from precond.losses.features import Features
+from precond.math.weighted_gram import weighted_gram
 from precond.operators.hessian import along
+from precond.solvers.affine_sketch import row_roots, sketched_rows
 
 logger = logging.getLogger(__name__)
 
 WIDEST = 32
 """Columns of ``A w``, and variables beside ``w``, that are worth the derivatives of ``F`` along each."""
+NARROW = 64
+"""Columns of ``A`` below which its Gram matrix costs less than a sketch."""
 _TOLERANCE = 1e-7
 
 _PRODUCTS = {
@@ -59,6 +63,9 @@ class Places:
     def all(self) -> bool:
         """Whether ``w`` is ``x``."""
         return self.index.ndim == 1 and not self.rest and self.view[1] == (1,)
+
+
+Seen = tuple[Features, Places]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,9 +120,21 @@ class Split:
     _bent: Bent | None = None
     _matrix: dict[bool, Tensor] = dataclasses.field(default_factory=dict)
 
+    @property
+    def seen(self) -> Seen:
+        """What the next point will need of this one."""
+        return self.features, self.places
+
     def gradient(self) -> Tensor:
         """Return ``F_x + A' F_z``, ``[n]``, detached."""
         return self._pull(self.by_x.detach(), self.by_z.detach())
+
+    def products(self, v: Tensor) -> Tensor:
+        """Return the Hessian's product with each row of ``v``, ``[k, n]``."""
+        if self._bent is None or self.z.ndim > 1 or self._bent.beside:
+            return torch.stack([self.product(row) for row in v])
+        u = self.features.forward(v[:, self.places.index].mT) * self._bent.rows[0]
+        return (v * self._bent.diagonal).index_add(1, self.places.index, self.features.adjoint(u).mT)
 
     def product(self, v: Tensor) -> Tensor:
         """Return the Hessian's product with ``v``, ``[n]``."""
@@ -140,9 +159,7 @@ class Split:
             matrix.diagonal().add_(bent.diagonal)
             self._matrix[coarse] = matrix = matrix.to(self.leaf)
             return matrix
-        matrix = torch.diag(bent.diagonal.double())
-        for i, column, shared in bent.beside:
-            matrix[:, i] = matrix[i] = self._pull(column, shared.reshape(self.z.shape)).double()
+        matrix = self._frame(bent)
         grids, columns = self.places.index.reshape(-1, len(bent.rows)), len(bent.rows)
         blocks = matrix.new_empty(columns, len(grids), columns, len(grids))
         for a, rows in enumerate(bent.rows):
@@ -159,6 +176,41 @@ class Split:
         bent = self.bend() if self.places.all else None
         gram = None if bent is None else self.features.block(index, bent.rows[0][:, 0])
         return gram if gram is None or bent is None else gram.add(torch.diag(bent.diagonal[index]))
+
+    def approximate(self, size: int, seed: int) -> Tensor | None:
+        """Return a random matrix near the Hessian: ``A' |D| A`` by a sketch of ``|D|^(1/2) A``, the rest as it is.
+
+        Where ``F`` is convex in each row of ``A w`` the eigenvalues of the sketched part, relative to what it stands
+        for, lie within ``(1 +- (d / size)^(1/2))^2``, nearly. (M. Pilanci, M. J. Wainwright, *Newton sketch: a
+        near linear-time optimization algorithm with linear-quadratic convergence*, arXiv 1505.02250.)
+
+        A matrix of few columns, or not twice as many rows as the sketch, is not sketched: the Hessian is assembled.
+
+        Args:
+            size: Rows of the sketch.
+            seed: Equal seeds give equal matrices.
+
+        Returns:
+            The matrix, ``[n, n]``; ``None`` where ``F`` is not one function for each row and a few variables.
+        """
+        bent = self.bend()
+        if bent is None:
+            return None
+        m, d = self.features.matrix.shape
+        if d < NARROW or 2 * size >= m * len(bent.rows):
+            return self.assemble(coarse=False)
+        matrix = self._frame(bent)
+        rows = sketched_rows(self.features.rows, row_roots(torch.stack(bent.rows, dim=2)), size, seed)
+        places = self.places.index.reshape(-1, len(bent.rows)).mT.reshape(-1)
+        matrix[places[:, None], places] += weighted_gram(rows, torch.ones_like(rows[:, 0]))
+        return matrix.to(self.leaf)
+
+    def _frame(self, bent: Bent) -> Tensor:
+        """Return the part of the Hessian that does not come from rows alone, ``[n, n]``, float64."""
+        matrix = torch.diag(bent.diagonal.double())
+        for i, column, shared in bent.beside:
+            matrix[:, i] = matrix[i] = self._pull(column, shared.reshape(self.z.shape)).double()
+        return matrix
 
     def bend(self) -> Bent | None:
         """Return the second derivatives of ``F``, confirmed by random vectors at first; ``None`` if they differ."""
@@ -212,10 +264,10 @@ class _Watching(TorchFunctionMode):
 
     Args:
         leaf: The variables, ``[n]``.
-        known: The evaluation at the point before, if there was one.
+        known: The matrix and the places of the point before, if there was one.
     """
 
-    def __init__(self, leaf: Tensor, known: Split | None) -> None:
+    def __init__(self, leaf: Tensor, known: Seen | None) -> None:
         super().__init__()
         self.leaf, self.known = leaf, known
         self.found: list[tuple[Features, Places, Tensor]] = []
@@ -253,9 +305,9 @@ class _Watching(TorchFunctionMode):
         for features, places, z in self.found:
             if _same(features.matrix, a) and places.view == view:
                 return z.clone()
-        known = self.known
-        features = known.features if known is not None and _same(known.features.matrix, a) else Features(a)
-        places = known.places if known is not None and known.places.view == view else Places.of(view, self.leaf)
+        features, places = (None, None) if self.known is None else self.known
+        features = features if features is not None and _same(features.matrix, a) else Features(a)
+        places = places if places is not None and places.view == view else Places.of(view, self.leaf)
         z = features.forward(w.detach()).requires_grad_()
         self.found.append((features, places, z))
         return z.clone()
@@ -273,13 +325,13 @@ def _same(a: Tensor, b: Tensor) -> bool:
     return dense and a.data_ptr() == b.data_ptr() and a.shape == b.shape and a.stride() == b.stride()
 
 
-def split(evaluate: Callable[[Tensor], Tensor], x: Tensor, known: Split | None) -> Split | None:
+def split(evaluate: Callable[[Tensor], Tensor], x: Tensor, known: Seen | None) -> Split | None:
     """Evaluate a function and its gradient at ``x`` as ``F(A w, x)``.
 
     Args:
         evaluate: Maps ``[n]`` to the value, 0-d, with its graph.
         x: The point, ``[n]``.
-        known: The evaluation at the point before, if there was one.
+        known: The matrix and the places of the point before, if there was one.
 
     Returns:
         The evaluation, or ``None`` where the function multiplies no constant matrix with its variables, or several.

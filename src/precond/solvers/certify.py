@@ -6,10 +6,12 @@ import dataclasses
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from precond.core import Certificate, Map, Operator, Status
+from precond.math.vectors import dots, rows
 
 Certified = tuple[Certificate, Status]
 """A certificate, and the status that it proves where it holds."""
@@ -62,7 +64,7 @@ def certify_system(operator: Operator, b: Tensor, x: Tensor, *, rtol: float, ato
         The certificate, and ``CONVERGED_RESIDUAL``.
     """
     b, x, r = _residual(operator, b, x)
-    norms, sizes, lengths = _norm(r).tolist(), _norm(b).tolist(), _norm(x).tolist()
+    norms, sizes, lengths = _norms(r), _norms(b), _norms(x)
     certificate = residual_certificate(norms, sizes, lengths, operator.frobenius_norm(), rtol, atol)
     return certificate, Status.CONVERGED_RESIDUAL
 
@@ -253,6 +255,13 @@ def _residual(operator: Operator, b: Tensor, x: Tensor) -> tuple[Tensor, Tensor,
     operator = operator.double()
     b, x = b.to(wide), x.to(wide)
     return b, x, b - operator.matvec(x.to(operator.dtype)).to(wide)
+
+
+def _norms(x: Tensor) -> list[float]:
+    """Return the norm of each row as numbers, safely as `_norm`."""
+    vectors = rows(x)
+    norms: list[float] = np.sqrt(dots(vectors, vectors)).tolist()
+    return norms if all(_least < size < _most for size in norms) else _norm(x).tolist()
 
 
 def _norm(x: Tensor) -> Tensor:

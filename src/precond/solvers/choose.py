@@ -21,6 +21,7 @@ class Attempt:
         settings: Arguments of the preconditioner's recipe.
         patience: Iterations after which to try the next, or to give up, if the user gave no limit; zero: no such limit.
         together: Neither is taken without the other.
+        negative: Both are for ``-A x = -b``.
     """
 
     method: str
@@ -28,6 +29,7 @@ class Attempt:
     settings: Mapping[str, float] = dataclasses.field(default_factory=dict)
     patience: int = 0
     together: bool = False
+    negative: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +61,7 @@ def _last(operator: Operator) -> tuple[Attempt, ...]:
 
 
 _multigrid = Attempt("cg", "amg", patience=100)
-_large, _far = 5000, 140
+_large, _far = 5000, 220
 """Unknowns, and steps between the two farthest of them, from which a multigrid cycle pays for its setup: on five-point
 and seven-point Laplacians it then takes less time than IC(0), whose iterations grow with the distance."""
 
@@ -72,6 +74,12 @@ def _is_wide(operator: Operator) -> bool:
     return matrix is not None and diameter(matrix) >= _far
 
 
+def _is_negative(operator: Operator) -> bool:
+    """Whether a symmetric matrix may be negative definite: its diagonal is negative throughout."""
+    diagonal = operator.diagonal()
+    return bool(operator.traits.symmetric) and diagonal is not None and bool((diagonal.real < 0).all())
+
+
 def choose_system(operator: Operator) -> Selection:
     """Choose for a square system from the traits of the operator, and from its entries where it has them."""
     if operator.shape[0] != operator.shape[1]:
@@ -82,6 +90,10 @@ def choose_system(operator: Operator) -> Selection:
     cg = Attempt("cg", "ic0" if known else scaling, patience=2000)
     minres = Attempt("minres", scaling, patience=2000 if known else 0)
     last = _last(operator) if known else ()
+    if known and traits.definite is False and _is_negative(operator):
+        wide = (dataclasses.replace(_multigrid, negative=True),) if _is_wide(operator) else ()
+        attempts = (*wide, dataclasses.replace(cg, negative=True), minres, *last)
+        return Selection(attempts, "symmetric with a negative diagonal")
     if traits.symmetric and traits.definite is False:
         return Selection((minres, *last), "symmetric and not positive definite")
     if traits.symmetric:
@@ -126,11 +138,13 @@ class Candidate:
         method: Name of the iteration.
         preconditioner: Name of the preconditioner.
         recycle: Hand on what the iteration learns.
+        negative: Both are for ``-A x = -b``.
     """
 
     method: str
     preconditioner: str
     recycle: bool = False
+    negative: bool = False
 
 
 def choose_ways(operator: Operator) -> tuple[Candidate, ...]:
@@ -147,7 +161,8 @@ def choose_ways(operator: Operator) -> tuple[Candidate, ...]:
         wide = (Candidate("cg", "amg"),) if _is_wide(operator) else ()
         return (*wide, Candidate("cg", "ic0"), direct)
     if traits.symmetric:
-        return (Candidate("minres", scaling), direct)
+        negative = (Candidate("cg", "ic0", negative=True),) if _is_negative(operator) else ()
+        return (*negative, Candidate("minres", scaling), direct)
     return (
         Candidate("bicgstab", "milu0"),
         direct,

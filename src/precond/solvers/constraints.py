@@ -177,8 +177,6 @@ def _block(fun: Any, jac: Any, hess: Any, lower: Any, upper: Any, x0: Tensor, ca
 
     with torch.no_grad():
         tried = function(x0)
-    if not tried.is_floating_point():
-        raise BadInputError(f"{name} returned {tried.dtype}: return real numbers")
     low, high = _spread(lower, tried.numel(), x0, "lb"), _spread(upper, tried.numel(), x0, "ub")
     _check_order(low, high, name)
     return Block(function, None if jac is None else jacobian, low, high, None if hess is None else hessian)
@@ -194,8 +192,10 @@ def _values(value: Any, x: Tensor) -> Tensor:
                 f"a constraint returned {type(value).__name__}, and fun is a torch function: write the constraint with "
                 "torch operations, too, or give jac of fun and x0 as an array"
             )
-        value = torch.as_tensor(np.asarray(value, dtype=np.float64)).to(x)
-    return value.reshape(-1).to(x.dtype)
+        value = torch.as_tensor(np.asarray(value, dtype=None if np.iscomplexobj(value) else np.float64))
+    if value.is_complex():
+        raise BadInputError(f"a constraint returned {value.dtype}: return real numbers, such as real and imaginary parts")
+    return value.reshape(-1).to(x)
 
 
 def _product(matrix: Any, n: int, name: str) -> Function:
@@ -217,5 +217,9 @@ def _spread(value: Any, count: int, like: Tensor, name: str) -> Tensor:
 
 
 def _check_order(lower: Tensor, upper: Tensor, name: str) -> None:
-    if bool((lower > upper).any()) or bool(torch.isnan(lower).any() or torch.isnan(upper).any()):
-        raise BadInputError(f"{name}: a lower bound exceeds the upper one, or is not a number: nothing can satisfy it")
+    impossible = bool((lower > upper).any() or (lower == math.inf).any() or (upper == -math.inf).any())
+    if impossible or bool(torch.isnan(lower).any() or torch.isnan(upper).any()):
+        raise BadInputError(
+            f"{name}: a lower bound exceeds the upper one, or is +inf, an upper one -inf, or one is not a number: nothing "
+            "can satisfy it"
+        )

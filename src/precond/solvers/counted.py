@@ -8,6 +8,7 @@ import scipy.sparse
 from torch import Tensor
 
 from precond.core import Embedding, Map, Operator, Preconditioner, Work
+from precond.math.vectors import settled
 
 
 class CountedOperator(Operator):
@@ -21,6 +22,7 @@ class CountedOperator(Operator):
     def __init__(self, inner: Operator, work: Work) -> None:
         self.inner, self.work = inner, work
         self.shape, self.dtype, self.device, self.traits = inner.shape, inner.dtype, inner.device, inner.traits
+        self.side_by_side = inner.side_by_side
 
     @property
     def has_adjoint(self) -> bool:
@@ -65,6 +67,10 @@ class CountedOperator(Operator):
         """Return the entries of the operator."""
         return self.inner.entries()
 
+    def compiled(self) -> tuple[Any, ...] | None:
+        """Return the arrays of the matrix; what loops do with them does not count here."""
+        return self.inner.compiled()
+
     def diagonal(self) -> Tensor | None:
         """Return the diagonal of the operator."""
         return self.inner.diagonal()
@@ -98,6 +104,6 @@ def counted_identity(work: Work) -> Map:
 
     def apply(v: Tensor) -> Tensor:
         work.applies += len(v)
-        return v.contiguous()
+        return settled(v)
 
     return apply

@@ -10,13 +10,14 @@ from typing import Any
 
 from torch import Tensor
 
-from precond.core import Certificate, Iteration, Map, Operator, Progress, Status
+from precond.core import Certificate, Iteration, Kernel, Look, Map, Operator, Progress, Status
 from precond.krylov import run
 from precond.math.heap import keep_freed_memory
 from precond.solvers.certify import Certified, excess
 
 _log = logging.getLogger(__name__)
 _restarts = 8
+_unseen, _numbers = 256, 2**20  # iterations, and numbers that each of their vectors has in all, between two looks
 _near = 2.0
 
 
@@ -62,6 +63,8 @@ def drive(
     certify: Callable[[Tensor], Certified],
     max_iterations: int,
     callback: Callback | None = None,
+    kernel: Kernel | None = None,
+    bound: float | None = None,
 ) -> Outcome:
     """Run an iteration until a certificate holds, or until there is a reason to give up.
 
@@ -79,19 +82,23 @@ def drive(
         certify: Recomputes the certificate at a solution.
         max_iterations: Limit on iterations, over all restarts.
         callback: Called with an `Event`; a true return value stops.
+        kernel: The system as compiled loops take it, where it has one right-hand side.
+        bound: Progress claims to meet the tolerance times a factor just when its residual is at most this times it.
 
     Returns:
         The last point, or the point of the last restart if that is better, with its certificate.
     """
     keep_freed_memory()
-    watch = _Watch(claims, certify, callback)
+    pace = 1 if bound is None or callback is not None else max(1, min(_unseen, _numbers // b.shape[1]))
+    watch = _Watch(claims, certify, callback, bound, pace)
     x, before, done = x0, math.inf, 0
     for _ in range(1 + _restarts):
         watch.begin(done)
         try:
             progress, count = run(
-                iteration, operator, b, precondition, x, stop=watch, max_iterations=max_iterations - done
-            )
+                iteration, operator, b, precondition, x, stop=watch, max_iterations=max_iterations - done,
+                kernel=kernel, look=watch.look,
+            )  # fmt: skip
         except KeyboardInterrupt:
             if watch.progress is None:
                 raise
@@ -135,8 +142,11 @@ class _Watch:
         claims: Claims,
         certify: Callable[[Tensor], Certified],
         callback: Callback | None,
+        bound: float | None,
+        pace: int,
     ) -> None:
-        self.claims, self.certify, self.callback = claims, certify, callback
+        self.claims, self.certify, self.callback, self.bound, self.pace = claims, certify, callback, bound, pace
+        self.look = Look()
         self.history: list[float] = []
         self.begin(0)
 
@@ -149,7 +159,8 @@ class _Watch:
 
     def __call__(self, progress: Progress) -> bool:
         """Whether to stop here: certified, off by much, not finite, or asked to by the callback."""
-        self.progress, self.count, self.certified = progress, self.count + 1, None
+        self.progress, self.count, self.certified = progress, self.count + 1 + len(progress.skipped), None
+        self.history += progress.skipped
         residuals: list[float] = progress.residual.tolist()
         residual = (
             residuals[0] if len(residuals) == 1 else max(residuals) if math.isfinite(sum(residuals)) else math.nan
@@ -163,6 +174,7 @@ class _Watch:
             self.status = Status.FAILED_NON_FINITE
             return True
         if not self.claims(progress, residuals, self.slack):
+            self._look_later()
             return False
         x = progress.solution()
         self.certified = (x, self.certify(x))
@@ -170,4 +182,11 @@ class _Watch:
         if self.certified[1][0].holds or off > _near or self.slack < 0.1:
             return True
         self.slack *= 0.5 / off
+        self._look_later()
         return False
+
+    def _look_later(self) -> None:
+        """Say when to look next: once the claim may hold, and now and then, lest an interrupt wait for long."""
+        if self.bound is not None:
+            self.look.level = self.slack * self.bound
+        self.look.steps = self.pace

@@ -67,6 +67,10 @@ class _Held(Preconditioner[Any]):
         """Return the part's guess of a solution."""
         return self.part.guess(state, b)
 
+    def compiled(self, state: Any) -> tuple[Any, ...] | None:
+        """Return the arrays of the part."""
+        return self.part.compiled(state)
+
     def apply_adjoint(self, state: Any, v: Tensor) -> Tensor:
         """Apply the adjoint of the part."""
         return self.part.apply_adjoint(state, v)

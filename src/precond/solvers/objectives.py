@@ -119,7 +119,7 @@ class TorchObjective(Objective):
         return self._differentiate(x, keep=self._curvature)
 
     def _differentiate(self, x: Tensor, *, keep: bool) -> tuple[Tensor, Tensor]:
-        known = None if self._split is None else self._split[1]
+        known = None if self._split is None else self._split[1].seen
         self._graph = self._split = None  # frees the memory before the next graph is built
         if keep and self.affine:
             try:

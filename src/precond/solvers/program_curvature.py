@@ -16,12 +16,14 @@ from precond.solvers.curvature import ASSEMBLED, Curvature
 STEPS = 40
 DENSE = 2**27
 """Bytes that a Jacobian without entries may take here."""
+NEXT = 1e-4
+"""Variables this near to a bound, relative to their size, count as held by it."""
 
 
 def tangent_curvature(program: Program, iterate: Iterate, noise: float) -> Curvature | None:
     """Return the smallest curvature of the Lagrangian on the null space of the constraints that hold with equality.
 
-    Bounds count among these where their multiplier exceeds the distance to them. All eigenvalues are computed where the
+    Bounds count among these where their multiplier exceeds the distance to them, or that is small. All eigenvalues are computed where the
     matrices are small; else Lanczos steps on the projected Hessian give an upper bound.
 
     Args:
@@ -71,12 +73,15 @@ def tangent_curvature(program: Program, iterate: Iterate, noise: float) -> Curva
 
 
 def _free(program: Program, iterate: Iterate) -> Tensor:
-    """Return which variables are not held by a bound, ``[n]``."""
+    """Return which variables are not held by a bound, ``[n]``; next to a bound all are held, whatever the multiplier.
+
+    A weakly active bound stops a move in one direction, and negative curvature along a line that it cuts says nothing.
+    """
     x, z = iterate.site.x, iterate.bound_multipliers
     if z is None:
         return torch.ones_like(x, dtype=torch.bool)
-    distance = torch.where(z > 0, x - program.lower, program.upper - x)
-    return ~(z.abs() > distance.clamp(min=0))
+    distance = torch.minimum(x - program.lower, program.upper - x).clamp(min=0)
+    return ~((z.abs() > distance) | (distance <= NEXT * x.abs().clamp(min=1)))
 
 
 def _exact(hessian: Tensor, jacobian: Tensor, free: Tensor, noise: float) -> Curvature | None:

@@ -13,11 +13,15 @@ from precond.core import BadInputError, Operator, OperatorTraits, Program, Site,
 from precond.operators.compressed import Compressor, Recovered
 from precond.operators.dense import DenseOperator
 from precond.operators.function import FunctionOperator
+from precond.core.materialize import materialize
 from precond.operators.hessian import Hessian, autograd_hessian, difference_hessian
+from precond.solvers.affine import Seen, Split, agrees, split
 from precond.solvers.residuals import AutogradJacobian
 
 logger = logging.getLogger(__name__)
 
+REGRESSION = 2**16
+"""Numbers from which on a matrix that the objective sees its variables through is worth being known."""
 DENSE = 2**26
 """Bytes up to which a Jacobian by autograd is computed as a matrix; beyond, its products are."""
 
@@ -44,6 +48,9 @@ class TorchProgram(Program):
         self._loss, self._constraints = loss, constraints
         self._jacobian = AutogradJacobian(constraints)
         self._sparse: tuple[Compressor | None, Compressor | None] = None, None
+        self._seen: Seen | None = None
+        self._watch = self.variables**2 >= REGRESSION // 64
+        self._split: Split | None = None
 
     def compress(self, x: Tensor) -> bool:
         """Look for sparsity of the Jacobian and the Hessian near ``x``; return whether both will have their entries.
@@ -66,22 +73,51 @@ class TorchProgram(Program):
         return all(found)
 
     def share(self, other: TorchProgram) -> None:
-        """Use the patterns that another program of the same functions has found."""
+        """Use the patterns and the matrix of data that another program of the same functions has found."""
         self._sparse = other._sparse
+        self._seen, self._watch = other._seen, False
 
     def _values(self, x: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
             return self._loss(x), self._constraints(x)
 
     def _site(self, x: Tensor) -> Site:
+        loss, gradient = self._differentiate(x)
+        with torch.no_grad():
+            c = self._constraints(x)
+        return Site(x, loss, gradient, c, self._linearize(x, c))
+
+    def _differentiate(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return value and gradient of the objective; those of a regression leave its Hessian at hand."""
+        found = self._evaluate_split(x) if self._seen is not None else None
+        if found is not None:
+            return found.loss, found.gradient()
         leaf = x.detach().requires_grad_()
         with torch.enable_grad():
             loss = self._loss(leaf)
             (gradient,) = torch.autograd.grad(loss, leaf, allow_unused=True) if loss.requires_grad else (None,)
-        gradient = torch.zeros_like(x) if gradient is None else gradient
-        with torch.no_grad():
-            c = self._constraints(x)
-        return Site(x, loss.detach(), gradient, c, self._linearize(x, c))
+        loss, gradient = loss.detach(), torch.zeros_like(x) if gradient is None else gradient
+        if self._watch:
+            self._watch = False
+            found = self._evaluate_split(x)
+            large = found is not None and found.features.matrix.numel() >= REGRESSION
+            if found is not None and large and agrees(found, loss, gradient):
+                found.features.prepare()
+                self._seen = found.seen
+            else:
+                self._split = None
+        return loss, gradient
+
+    def _evaluate_split(self, x: Tensor) -> Split | None:
+        """Return the objective at ``x`` as a function of a matrix times its variables, kept for the Hessian there."""
+        self._split = None
+        try:
+            self._split = split(self._loss, x, self._seen)
+        except Exception as error:  # whatever users' functions do when they are watched, they work unwatched
+            logger.debug("no affine structure: %s", error)
+        if self._split is None:
+            self._seen = None
+        return self._split
 
     def _linearize(self, x: Tensor, c: Tensor) -> Operator:
         if self._sparse[0] is not None:
@@ -116,7 +152,12 @@ class TorchProgram(Program):
         return FunctionOperator(product, shape, rmatvec=transposed, dtype=x.dtype, device=x.device)
 
     def hessian(self, site: Site, multipliers: Tensor) -> Operator:
-        """Return the Hessian of the Lagrangian by double backward; one backward pass, then one for each product."""
+        """Return the Hessian of the Lagrangian by double backward; one backward pass, then one for each product.
+
+        That of a regression is known by its data: it can be assembled, or sketched, in one pass over them.
+        """
+        if self._split is not None and self._sparse[1] is None and torch.equal(self._split.leaf.detach(), site.x):
+            return self._of_regression(self._split, site.x, multipliers)
         leaf = site.x.detach().requires_grad_()
         with torch.enable_grad():
             lagrangian = self._loss(leaf) + multipliers @ self._constraints(leaf)
@@ -126,6 +167,33 @@ class TorchProgram(Program):
                 gradient = gradient if found is None else found
         products = autograd_hessian(leaf, gradient, self.work)
         return products if self._sparse[1] is None else self._sparse[1].recover(products)
+
+    def _of_regression(self, found: Split, x: Tensor, multipliers: Tensor) -> Operator:
+        bending = self._bending(x, multipliers)
+
+        def product(v: Tensor) -> Tensor:
+            return found.product(v) if bending is None else found.product(v) + bending.matvec(v[None])[0]
+
+        def products(v: Tensor) -> Tensor:
+            return found.products(v) if bending is None else found.products(v) + bending.matvec(v)
+
+        def completed(matrix: Tensor | None) -> Tensor | None:
+            return matrix if matrix is None or bending is None else matrix + materialize(bending)
+
+        return Hessian(
+            product, x, self.work, products, lambda coarse: completed(found.assemble(coarse=coarse)),
+            approximate=lambda size, seed: completed(found.approximate(size, seed)),
+        )  # fmt: skip
+
+    def _bending(self, x: Tensor, multipliers: Tensor) -> Hessian | None:
+        """Return the Hessian of ``lambda' c``, whose products are not counted; ``None`` where it is zero."""
+        leaf = x.detach().requires_grad_()
+        with torch.enable_grad():
+            pull = multipliers @ self._constraints(leaf)
+            if not pull.requires_grad:
+                return None
+            (gradient,) = torch.autograd.grad(pull, leaf, create_graph=True, allow_unused=True)
+        return None if gradient is None or not gradient.requires_grad else autograd_hessian(leaf, gradient, Work())
 
 
 def _batched(outputs: Tensor, inputs: Tensor, v: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 import torch
@@ -17,10 +18,20 @@ from precond.solvers.counted import counted_apply, counted_identity
 
 def check_tolerances(rtol: float, atol: float, max_iterations: int | None) -> None:
     """Refuse tolerances and limits that make no sense."""
+    if not all(isinstance(value, Real) for value in (rtol, atol, 0 if max_iterations is None else max_iterations)):
+        raise BadInputError(
+            f"tolerances and limits are numbers: got rtol={rtol!r}, atol={atol!r}, max_iterations={max_iterations!r}"
+        )
     if not (0 <= rtol < 1 and 0 <= atol < math.inf) or (rtol == 0 and atol == 0):
         raise BadInputError(f"tolerances need 0 <= rtol < 1, 0 <= atol, not both zero: got rtol={rtol}, atol={atol}")
     if max_iterations is not None and (max_iterations < 0 or max_iterations != int(max_iterations)):
         raise BadInputError(f"max_iterations must be a whole number, not negative: got {max_iterations}")
+
+
+def check_callback(callback: object) -> None:
+    """Refuse a callback that cannot be called."""
+    if callback is not None and not callable(callback):
+        raise BadInputError(f"callback is a {type(callback).__name__}: give a function of an Event, or None")
 
 
 def starting_points(operator: Operator, b: Tensor, x0: Tensor | None) -> Tensor:
@@ -47,6 +58,7 @@ class Prepared:
         guess: Maps right-hand sides to starting points, or to ``None``.
         inverse: Maps ``(v, shift)`` to ``(A + shift M)^-1 v`` up to a small factor, where the preconditioner can.
         metric: Maps ``v`` to ``M v``.
+        sweeps: The preconditioner as `core.Kernel` takes it.
     """
 
     apply: Map
@@ -54,6 +66,7 @@ class Prepared:
     guess: Callable[[Tensor], Tensor | None]
     inverse: Callable[[Tensor, float], Tensor] | None
     metric: Map
+    sweeps: tuple[Any, ...] | None
 
 
 def prepare(
@@ -92,4 +105,5 @@ def prepare(
         lambda b: preconditioner.guess(state, b),
         inverse if traits.equivalent and traits.shiftable else None,
         lambda v: preconditioner.metric(state, v),
+        () if trivial else preconditioner.compiled(state),
     )

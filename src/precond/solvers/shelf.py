@@ -17,6 +17,7 @@ _room = 6
 _remembered = 60
 _alike = 3
 _recent = 0.3  # weight of the last fresh solve in what one is known to cost
+_cheap = 0.05  # of the seconds of a fresh solve: a setup that costs less is made for each matrix
 _tries = 10  # setups in a row that served one system each, before reuse has another chance
 
 
@@ -46,7 +47,8 @@ class Shelf:
     without has cost a setup more than the cheapest would since the last setup (the ski-rental
     rule: R. M. Karp, *On-line algorithms versus off-line algorithms*, 1992). In the middle of a solve a setup is made
     when that solve has cost as much as a setup and a fresh solve. Where setups did not serve for a second system, each
-    system gets its own for a while. When the shelf is full, what has not served for longest makes room.
+    system gets its own for a while; where one costs next to nothing, always. When the shelf is full, what has not
+    served for longest makes room.
 
     Args:
         part: The preconditioner.
@@ -107,7 +109,7 @@ class Shelf:
 
     def due(self, distance: float) -> bool:
         """Whether a system at this distance from the nearest matrix should have a setup of its own."""
-        if 2 <= self.futile < _tries:
+        if 2 <= self.futile < _tries or self.setup <= _cheap * self.fresh * self.digits:
             return True
         if not self.reuses:
             return False

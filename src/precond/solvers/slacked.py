@@ -193,7 +193,15 @@ class Slacked:
         lower, upper = (b.double() if double else b for b in (self.lower, self.upper))
         equations = len(self.target)
         if gradient is None:
-            return TorchProgram(lambda y: loss(y[:n]), self.constraints, lower, upper, equations, work)
+            program: Program = TorchProgram(lambda y: loss(y[:n]), self.constraints, lower, upper, equations, work)
+        else:
+            program = self._given(gradient, lower, upper, work)
+        if bool(self.slacked.any()):
+            program.slacks = self.slacked.nonzero()[:, 0]
+        return program
+
+    def _given(self, gradient: Callable[[Tensor], Tensor], lower: Tensor, upper: Tensor, work: Work) -> Program:
+        loss, n, equations = self.oracles.loss, self.n, len(self.target)
 
         def padded(y: Tensor) -> Tensor:
             return torch.cat([gradient(y[:n]), torch.zeros_like(y[n:])])

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from precond.core import Iteration, Operator, Preconditioner, Progress, Result, Status, Work
+from precond.core import Iteration, Kernel, Operator, Preconditioner, Progress, Result, Status, Work
+from precond.math.side import FEWEST
 from precond.solvers.certify import Certified, certify_system, is_least
 from precond.solvers.compatible import check_iteration, check_preconditioner
 from precond.solvers.counted import CountedOperator
@@ -60,9 +61,19 @@ def solve_linear(
     check_tolerances(rtol, atol, max_iterations)
     x = starting_points(operator, b, x0)
     counted = CountedOperator(operator, work)
-    prepared = prepare(preconditioner, counted, x, work, trivial=part.trivial)
+    like = x[:1] if iteration.row_by_row else x
+    prepared = prepare(preconditioner, counted, like, work, trivial=part.trivial)
+    if len(b) >= FEWEST and iteration.side_by_side and operator.side_by_side and part.side_by_side:
+        b, x = b.mT.contiguous().mT, x.mT.contiguous().mT
 
     bounds = torch.clamp(rtol * torch.linalg.vector_norm(b, dim=-1), min=atol).tolist()
+
+    def spend(products: int, applications: int) -> None:
+        work.matvecs += products
+        work.applies += applications
+
+    matrix = operator.compiled() if len(b) == 1 and b.is_cpu else None
+    kernel = None if matrix is None else Kernel(matrix, prepared.sweeps, spend)
 
     def claims(progress: Progress, residuals: list[float], slack: float) -> bool:
         return all(residual <= slack * bound for residual, bound in zip(residuals, bounds, strict=True))
@@ -74,7 +85,7 @@ def solve_linear(
     limit = max(100, 10 * operator.shape[0]) if max_iterations is None else max_iterations
     outcome = drive(
         iteration, counted, b, prepared.apply, x,
-        claims=claims, certify=certify, max_iterations=limit, callback=callback,
+        claims=claims, certify=certify, max_iterations=limit, callback=callback, kernel=kernel, bound=max(bounds),
     )  # fmt: skip
     work.spend("iterate", time.perf_counter() - begin)
     method = name or f"{type(iteration).__name__} + {type(preconditioner).__name__}"

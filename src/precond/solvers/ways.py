@@ -13,6 +13,7 @@ from torch import Tensor
 
 from precond.core import Iteration, Operator, Recycling, Result, Status, Work
 from precond.solvers.drive import Callback, Event
+from precond.solvers.recycled import Remembering
 from precond.solvers.shelf import Shelf
 from precond.solvers.solve import solve_linear
 
@@ -48,7 +49,7 @@ class Way:
         self, label: str, iteration: Iteration, shelf: Shelf, *, recycle: bool = True, price: float = 0.0
     ) -> None:
         self.label, self.shelf, self.price = label, shelf, price
-        self.iteration = _Remembering(iteration) if recycle and isinstance(iteration, Recycling) else iteration
+        self.iteration = Remembering(iteration) if recycle and isinstance(iteration, Recycling) else iteration
         self.cost: float | None = None
         self.solved = 0
 
@@ -166,22 +167,3 @@ def factorization_seconds(operator: Operator) -> float:
     width = np.zeros(len(order))
     np.maximum.at(width, place[entries.row], (place[entries.row] - place[entries.col]).astype(float))
     return float((width**2).sum()) / _flops
-
-
-class _Remembering(Iteration):
-    """A recycling iteration with its memory, as an iteration that any driver runs; it is no part: it is mutable."""
-
-    def __init__(self, inner: Recycling[Any]) -> None:
-        self.inner, self.memory, self.shape = inner, inner.memory(), None
-        for name in (
-            "needs", "square", "symmetric_operator", "definite_operator", "symmetric_preconditioner",
-            "fixed_preconditioner", "preconditioned", "block",
-        ):  # fmt: skip
-            setattr(self, name, getattr(inner, name))
-
-    def iterate(self, operator: Operator, b: Tensor, precondition: Any, x0: Tensor) -> Any:
-        """Iterate with what earlier systems of this shape left."""
-        shape: Any = (b.shape, b.dtype, b.device)
-        if shape != self.shape:
-            self.memory, self.shape = self.inner.memory(), shape
-        return self.inner.recycle(self.memory, operator, b, precondition, x0)
