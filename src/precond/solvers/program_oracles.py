@@ -15,7 +15,7 @@ from precond.operators.compressed import Compressor, Recovered
 from precond.operators.dense import DenseOperator
 from precond.operators.function import FunctionOperator
 from precond.operators.hessian import Hessian, autograd_hessian, difference_hessian
-from precond.solvers.affine import Features, Split, agrees, split
+from precond.solvers.affine import Seen, Split, agrees, split
 from precond.solvers.residuals import AutogradJacobian
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class TorchProgram(Program):
         self._loss, self._constraints = loss, constraints
         self._jacobian = AutogradJacobian(constraints)
         self._sparse: tuple[Compressor | None, Compressor | None] = None, None
-        self._features: Features | None = None
+        self._seen: Seen | None = None
         self._watch = self.variables**2 >= REGRESSION // 64
         self._split: Split | None = None
 
@@ -75,7 +75,7 @@ class TorchProgram(Program):
     def share(self, other: TorchProgram) -> None:
         """Use the patterns and the matrix of data that another program of the same functions has found."""
         self._sparse = other._sparse
-        self._features, self._watch = other._features, False
+        self._seen, self._watch = other._seen, False
 
     def _values(self, x: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
@@ -89,7 +89,7 @@ class TorchProgram(Program):
 
     def _differentiate(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return value and gradient of the objective; those of a regression leave its Hessian at hand."""
-        found = self._evaluate_split(x) if self._features is not None else None
+        found = self._evaluate_split(x) if self._seen is not None else None
         if found is not None:
             return found.loss, found.gradient()
         leaf = x.detach().requires_grad_()
@@ -103,7 +103,7 @@ class TorchProgram(Program):
             large = found is not None and found.features.matrix.numel() >= REGRESSION
             if found is not None and large and agrees(found, loss, gradient):
                 found.features.prepare()
-                self._features = found.features
+                self._seen = found.seen
             else:
                 self._split = None
         return loss, gradient
@@ -112,11 +112,11 @@ class TorchProgram(Program):
         """Return the objective at ``x`` as a function of a matrix times its variables, kept for the Hessian there."""
         self._split = None
         try:
-            self._split = split(self._loss, x, self._features)
+            self._split = split(self._loss, x, self._seen)
         except Exception as error:  # whatever users' functions do when they are watched, they work unwatched
             logger.debug("no affine structure: %s", error)
         if self._split is None:
-            self._features = None
+            self._seen = None
         return self._split
 
     def _linearize(self, x: Tensor, c: Tensor) -> Operator:
