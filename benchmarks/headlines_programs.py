@@ -55,7 +55,7 @@ def constrained() -> dict[str, Finding]:
     return findings
 
 
-@headline("adaptive-cubic", "gradient-normalized-secant", "newton-cholesky", "trust-region-newton")
+@headline("adaptive-cubic", "gradient-normalized-secant", "newton", "newton-cholesky", "trust-region-newton")
 def curved_valley() -> dict[str, Finding]:
     """Minimize Rosenbrock's function of 20 variables from the classical start, against L-BFGS."""
 

@@ -4,7 +4,7 @@
     python benchmarks/smooth.py constrained --write            some, and into docs/benchmarks.md
     python benchmarks/smooth.py control regression --libsvm DIR
     python benchmarks/smooth.py nist --nist DIR                NIST's nonlinear regressions in a folder
-    python benchmarks/smooth.py logistic --libsvm DIR          every LIBSVM file of a folder
+    python benchmarks/smooth.py logistic softmax --libsvm DIR  every LIBSVM file of a folder
 
 What counts as solved is recomputed from the problem, whatever a method says of itself. Seconds are those of the
 processor on one thread.
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +25,9 @@ import torch
 
 import constrained
 import constrained_large
+import normalized
 import precond
+import regressions
 from precond.problems.readers.nist import read_nist
 from sections import Sections, table
 
@@ -38,6 +39,12 @@ SECTIONS = Sections("smooth.py", "smooth")
 for _section in (
     constrained.constrained, constrained.control, constrained.regression, constrained.sketches, constrained_large.large,
 ):  # fmt: skip
+    SECTIONS.section(_section)
+
+
+# ---- regressions
+
+for _section in (regressions.logistic, regressions.softmax, normalized.gns):
     SECTIONS.section(_section)
 
 
@@ -98,96 +105,6 @@ def _fits(residual: Callable[[Any], Any], start: np.ndarray, certified: np.ndarr
             except (ValueError, np.linalg.LinAlgError):  # a rival that raises has no digits
                 answers.append((f"SciPy {method}", 0.0, False))
     return answers
-
-
-# ---- logistic regression
-
-
-def _libsvm(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    from sklearn.datasets import load_svmlight_file
-
-    matrix, labels = load_svmlight_file(str(path))
-    return matrix.toarray(), np.where(labels == labels.max(), 1.0, -1.0)
-
-
-def _breast_cancer() -> tuple[np.ndarray, np.ndarray]:
-    from sklearn.datasets import load_breast_cancer
-
-    matrix, labels = load_breast_cancer(return_X_y=True)
-    return (matrix - matrix.mean(0)) / matrix.std(0), np.where(labels == 1, 1.0, -1.0)
-
-
-@SECTIONS.section
-def logistic(options: argparse.Namespace) -> str:
-    """Logistic regression with ``lambda = 1/n`` to a gradient of 1e-8: seconds, work, and the norm that was reached."""
-    sets = {"breast cancer": _breast_cancer()}
-    _regressions(*sets["breast cancer"])  # warms everything up
-    for path in sorted(options.libsvm.glob("*")) if options.libsvm else []:
-        if "README" not in path.name:
-            sets[path.name.removesuffix(".gz")] = _libsvm(path)
-    rows = []
-    for title, (matrix, labels) in sets.items():
-        for name, seconds, norm, work in _regressions(matrix, labels):
-            rows.append([title, name, f"{seconds:.3f}", f"{norm:.1e}", "yes" if norm <= 1e-8 else "no", work])
-    head = ["data", "method", "seconds", "gradient norm, recomputed", "as asked", "work"]
-    return table(
-        head, rows, "Tolerance 1e-8 on the Euclidean norm of the gradient, as far as a method lets one ask for it."
-    )
-
-
-def _regressions(matrix: np.ndarray, labels: np.ndarray) -> list[tuple[str, float, float, str]]:
-    n, d = matrix.shape
-    features, signs = torch.from_numpy(matrix), torch.from_numpy(labels)
-
-    def loss(w: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.softplus(-signs * (features @ w)).mean() + (w @ w) / (2 * n)
-
-    def value(w: np.ndarray) -> float:
-        return float(np.logaddexp(0, -labels * (matrix @ w)).mean() + w @ w / (2 * n))
-
-    def gradient(w: np.ndarray) -> np.ndarray:
-        return matrix.T @ (-labels / (1 + np.exp(labels * (matrix @ w)))) / n + w / n
-
-    def product(w: np.ndarray, p: np.ndarray) -> np.ndarray:
-        s = 1 / (1 + np.exp(-matrix @ w))
-        return matrix.T @ (s * (1 - s) * (matrix @ p)) / n + p / n
-
-    zero = np.zeros(d)
-    found = []
-    for method in ("auto", "newton-cg", "lbfgs", "gradient-normalized"):
-        begin = time.process_time()
-        result = precond.minimize(loss, torch.zeros(d, dtype=torch.float64), method=method, tol=1e-8)
-        seconds = time.process_time() - begin
-        work = f"{result.work.gradients} gradients, {result.work.hvps} products"
-        found.append((f"precond {method}", seconds, float(np.linalg.norm(gradient(result.x.numpy()))), work))
-    begin = time.process_time()
-    result = precond.minimize(value, zero, jac=gradient, hessp=product, method="newton-cg", tol=1e-8)
-    seconds, work = time.process_time() - begin, f"{result.work.gradients} gradients, {result.work.hvps} products"
-    found.append(("precond newton-cg, NumPy functions", seconds, float(np.linalg.norm(gradient(result.x))), work))
-    for method in ("L-BFGS-B", "Newton-CG", "trust-ncg", "trust-krylov"):
-        more: dict[str, Any] = {"options": {"gtol": 1e-8, "maxiter": 5000}}
-        if method == "L-BFGS-B":
-            more["options"] |= {"ftol": 0.0, "maxfun": 50000, "gtol": 1e-9}
-        elif method == "Newton-CG":
-            more = {"options": {"xtol": 1e-12, "maxiter": 1000}}
-        more |= {} if method == "L-BFGS-B" else {"hessp": product}
-        begin = time.process_time()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            answer = scipy.optimize.minimize(value, zero, jac=gradient, method=method, **more)
-        work = f"{answer.njev} gradients" + (f", {answer.nhev} products" if "nhev" in answer else "")
-        found.append((f"SciPy {method}", time.process_time() - begin, float(np.linalg.norm(gradient(answer.x))), work))
-    from sklearn.linear_model import LogisticRegression
-
-    for solver in ("lbfgs", "newton-cholesky"):
-        begin = time.process_time()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            model = LogisticRegression(C=1.0, fit_intercept=False, solver=solver, tol=1e-8, max_iter=5000)
-            model.fit(matrix, labels)
-        seconds = time.process_time() - begin
-        found.append((f"scikit-learn {solver}", seconds, float(np.linalg.norm(gradient(model.coef_[0]))), ""))
-    return found
 
 
 def main() -> None:

@@ -31,6 +31,7 @@ from precond.recipes import registry
 from precond.solvers.composite import run_composite
 from precond.solvers.layout import Layout
 from precond.solvers.minimize import Event
+from precond.solvers.objectives import TorchObjective
 from precond.solvers.smooth_forms import SmoothForm
 
 logger = logging.getLogger(__name__)
@@ -65,13 +66,13 @@ def minimize_composite(
     penalty = _flat(penalty, form.layout)
     penalty.check(start.numel())
     work = Work()
-    iteration, label = _resolve(method, form, work)
+    iteration, label, objective = _resolve(method, form, work)
     if iteration.separable and not penalty.separable:
         raise IncompatibleError(
             f"{label} needs a separable penalty, and {type(penalty).__name__} is none: "
             "use method='fista' or 'prox-newton'"
         )
-    problem = Composite(make(work, Need.OPERATOR in iteration.needs), penalty)
+    problem = Composite(make(work, Need.OPERATOR in iteration.needs) if objective is None else objective, penalty)
     watch = None
     if callback is not None:
 
@@ -121,40 +122,43 @@ def _inside(penalty: Penalty, x: Tensor) -> Tensor:
     return penalty.prox(x, torch.finfo(x.dtype).tiny ** 0.5)
 
 
-def _resolve(method: Any, form: SmoothForm, work: Work) -> tuple[CompositeIteration, str]:
-    """Return the iteration, and what the result says about it."""
+def _resolve(method: Any, form: SmoothForm, work: Work) -> tuple[CompositeIteration, str, Objective | None]:
+    """Return the iteration, what the result says about it, and the oracle if it has learned something."""
     if isinstance(method, CompositeIteration):
-        return method, type(method).__name__
+        return method, type(method).__name__, None
     if not isinstance(method, str):
         raise IncompatibleError(
             f"{type(method).__name__} knows no penalty: use a name such as 'prox-newton', or a CompositeIteration"
         )
-    name = label = method
+    name, label, objective = method, method, None
     if method == "auto":
-        name, reason = _choose(form, work)
+        name, reason, objective = _choose(form, work)
         label = f"{name} ({reason})"
     recipe = registry.find(name)
     if recipe.builds is not Builds.COMPOSITE:
         fitting = ", ".join(each.name for each in registry.all_recipes().values() if each.builds is Builds.COMPOSITE)
         raise IncompatibleError(f"{name!r} knows no penalty: use one of {fitting}")
-    return recipe.build(), label
+    return recipe.build(), label, objective
 
 
-def _choose(form: SmoothForm, work: Work) -> tuple[str, str]:
-    """Return the method for ``"auto"`` and the reason; asks for one Hessian product, which is counted."""
+def _choose(form: SmoothForm, work: Work) -> tuple[str, str, Objective | None]:
+    """Return the method for ``"auto"``, the reason, and the oracle if it has learned something; all is counted."""
     if not form.curvature:
-        return "fista", "auto: there is no hessp"
+        return "fista", "auto: there is no hessp", None
     if form.start.numel() == 0:
-        return "fista", "auto: there are no variables"
+        return "fista", "auto: there are no variables", None
     try:
         objective = form.objective(work, True)
         if isinstance(objective, StructuredObjective):
-            return "prox-newton", "auto: a loss with known structure"
+            return "prox-newton", "auto: a loss with known structure", objective
+        if isinstance(objective, TorchObjective):
+            reason = "a regression" if objective.learn(form.start) else "Hessian products are at hand"
+            return "prox-newton", f"auto: {reason}", objective
         objective.hessian(form.start).matvec(torch.zeros_like(form.start))
     except (RuntimeError, NotImplementedError, IncompatibleError) as error:
         logger.info("the Hessian cannot be had: %s", error)
-        return "fista", "auto: fun cannot be differentiated twice"
-    return "prox-newton", "auto: Hessian products are at hand"
+        return "fista", "auto: fun cannot be differentiated twice", None
+    return "prox-newton", "auto: Hessian products are at hand", None
 
 
 def _certify(make: Make, penalty: Penalty, x: Tensor, tol: float) -> Certificate:

@@ -63,12 +63,12 @@ def eigsh(
 ) -> Eigenpairs:
     """Find ``k`` eigenvalues at an end of the spectrum of a real symmetric or complex Hermitian matrix.
 
-    Small matrices are decomposed. The smallest eigenvalues of a matrix with a positive diagonal are found by LOBPCG with
-    a preconditioner (A. V. Knyazev, *Toward the optimal preconditioned eigensolver*, 2001), others, and what that leaves
-    undone, by the implicitly restarted Lanczos method (ARPACK); both are SciPy's.
+    Small matrices are decomposed. The smallest eigenvalues of a matrix with a positive diagonal are found by LOBPCG
+    with a preconditioner (A. V. Knyazev, *Toward the optimal preconditioned eigensolver*, 2001), others, and what that
+    leaves undone, by the implicitly restarted Lanczos method (ARPACK); both are SciPy's.
 
-    The result is converged when ``||A x - lambda x|| <= tol |lambda|`` for each pair, recomputed in double precision,
-    where a residual of ten times the precision of the matrix's type, times its largest sum of a row, is good enough. That
+    The result is converged when ``||A x - lambda x|| <= tol |lambda|`` for each pair, recomputed in double precision;
+    a residual of ten times the precision of the matrix's type, times its largest sum of a row, is good enough. That
     proves an eigenvalue within the residual of each ``lambda``, and not that none between them was missed.
 
     >>> import numpy as np
@@ -196,8 +196,8 @@ def _lanczos(operator: Operator, k: int, which: str, tol: float, limit: int | No
     """Return what ARPACK finds, which may be fewer than ``k``.
 
     A Krylov space of one vector holds one vector of each eigenspace, so others of a multiple eigenvalue are found by
-    rounding errors or not at all. Therefore what is found is deflated, and the extreme eigenvalue of the rest looked at,
-    until it is no better than what is at hand.
+    rounding errors or not at all. Therefore what is found is deflated, and the extreme eigenvalue of the rest looked
+    at, until it is no better than what is at hand.
     """
     plain = _on_columns(operator, operator.matvec)
 

@@ -276,11 +276,12 @@ class _Descent:
     def _judge(self, outcome: Outcome, last: bool) -> Tensor | None:
         """Certify a point; return where to go on if it is no minimum."""
         point = outcome.point
-        self.certificate, oracle, precise = _certify(self._form, point.x, self._tol)
+        learned = isinstance(self._objective, TorchObjective) and self._objective.affine
+        self.certificate, oracle, precise = _certify(self._form, point.x, self._tol, curvature=not learned)
         self.saddle = False
         if not self.certificate.holds or not point.x.numel():
             return None
-        if isinstance(self._objective, TorchObjective) and self._objective.affine:
+        if learned:
             oracle, precise = self._objective, point.x
         try:
             found = self._curvature(oracle, precise)
@@ -340,12 +341,12 @@ def _preconditioner(given: str | Preconditioner[Any] | None) -> Preconditioner[A
     return built
 
 
-def _certify(form: SmoothForm, x: Tensor, tol: float) -> tuple[Certificate, Objective, Tensor]:
+def _certify(form: SmoothForm, x: Tensor, tol: float, *, curvature: bool) -> tuple[Certificate, Objective, Tensor]:
     """Recompute the norm of the gradient from the problem, in float64 if its functions take it.
 
     Returns the oracle and the point in that precision, too.
     """
-    oracle = form.objective(Work(), True)
+    oracle = form.objective(Work(), curvature)
     point = None
     if x.dtype is not torch.float64:
         try:

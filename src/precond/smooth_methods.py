@@ -33,6 +33,9 @@ FACTORED = 2**26
 REGRESSION = 2000
 """Variables up to which it factors those of regressions."""
 
+CHEAP = 2**21
+"""Products of numbers that the Hessian of a regression may take to be assembled anew at every step."""
+
 Chosen = tuple[Method, str, float, Objective]
 
 
@@ -70,7 +73,7 @@ def choose_method(
             )
         if objective is None:
             objective = form.objective(work, Need.OPERATOR in built.needs)
-            if name == "newton-cholesky" and isinstance(objective, TorchObjective):
+            if name in ("newton", "newton-cholesky") and isinstance(objective, TorchObjective):
                 objective.learn(form.start)
     else:
         raise BadInputError(f"method must be a name or a Method, not {type(method).__name__}")
@@ -108,12 +111,16 @@ def _automatic(form: SmoothForm, work: Work, inner: Preconditioner[Any] | None) 
     try:
         if isinstance(objective, TorchObjective):
             assembles = objective.learn(form.start)
+        elif objective.assembles:
+            assembles = True
         else:
             objective.hessian(form.start).matvec(torch.zeros_like(form.start))
     except (RuntimeError, NotImplementedError, IncompatibleError) as error:
         logger.info("the Hessian cannot be had: %s", error)
         return "lbfgs", "auto: fun cannot be differentiated twice", None
     n = form.start.numel()
+    if inner is None and assembles and objective.rows * n * n <= CHEAP:
+        return "newton", "auto: a small regression", objective
     if inner is None and assembles and n <= REGRESSION:
         return "newton-cholesky", "auto: a regression whose Hessian takes one pass over the data", objective
     if inner is None and n * n * form.start.element_size() <= FACTORED:

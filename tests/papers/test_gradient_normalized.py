@@ -79,6 +79,15 @@ def test_the_same_radii_solves_and_points(surrogate, mu):
     assert set(np.log2(gammas) % 1) == {0.0}
 
 
+def test_decompositions_follow_dense_solves_where_conjugate_gradients_lose_them():
+    problem = LogSumExp(30, 50, 0.1, seed=3)
+    want, gammas, solves = reference(problem, problem.h, np.ones(30), 16)
+    got, result = run(problem, problem.h, np.ones(30), 16, fraction=None)
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-7)
+    assert result.work.applies == solves
+    assert len(set(gammas)) > 2
+
+
 def test_empirical_fisher_as_the_surrogate():
     problem = Logistic(lam=0.0)
 

@@ -91,6 +91,36 @@ def test_a_function_that_changes_its_mind():
     torch.testing.assert_close(objective.hessian(at).matvec(torch.eye(5, dtype=D)), 2.005 * torch.eye(5, dtype=D))
 
 
+@pytest.mark.parametrize("name", ["logistic", "powers beside", "concave", "an intercept", "softmax", "sparse"])
+def test_blocks_of_hessians(name):
+    n, fun = ASSEMBLED[name]
+    x, index = torch.linspace(-1, 1, n, dtype=D)[None], torch.tensor([0, 2, 3])
+    objective = TorchObjective(fun, curvature=True)
+    assert objective.learn(x)
+    objective.point(x)
+    block = objective.hessian(x).block(index)
+    if name in ("an intercept", "softmax", "sparse"):
+        assert block is None
+    else:
+        hessian = torch.autograd.functional.hessian(fun, x[0])
+        torch.testing.assert_close(block, hessian[index][:, index])
+        assert objective.work.hvps == 3
+
+
+def test_a_penalized_torch_function_takes_no_products_but_those_of_its_support():
+    from precond.penalties import L1
+
+    g = torch.Generator().manual_seed(2)
+    a, b = torch.randn(60, 400, dtype=D, generator=g), torch.randn(60, dtype=D, generator=g)
+    fun = lambda w: (a @ w - b).square().sum() / 120  # noqa: E731
+    plain = precond.minimize(fun, torch.zeros(400, dtype=D), penalty=L1(0.2), tol=1e-9)
+    declared = precond.minimize(precond.losses.LeastSquares(a, b), torch.zeros(400, dtype=D), penalty=L1(0.2), tol=1e-9)
+    assert plain.converged
+    assert "a regression" in plain.method
+    torch.testing.assert_close(plain.x, declared.x)
+    assert plain.work.hvps == declared.work.hvps
+
+
 @pytest.mark.parametrize("form", ["module", "dict"])
 def test_modules_and_dicts(form):
     torch.manual_seed(0)

@@ -57,6 +57,16 @@ class Objective(abc.ABC):
         """Whether Hessians can be had as matrices without products."""
         return False
 
+    @property
+    def rows(self) -> int:
+        """How many terms there are in the sum that is assembled; 0 where nothing is."""
+        return 0
+
+    @property
+    def assembly(self) -> int:
+        """How many products with a Hessian take about as long as assembling it; 0 where that is not known."""
+        return 0
+
     @abc.abstractmethod
     def hessian(self, x: Tensor) -> Operator:
         """Return the Hessian at ``x`` as an operator whose products are counted as ``hvps``."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError
+from precond.losses.features import Features
 
 
 class Design(abc.ABC):
@@ -25,6 +26,11 @@ class Design(abc.ABC):
     shape: tuple[int, int]
     dtype: torch.dtype
     device: torch.device
+
+    @property
+    @abc.abstractmethod
+    def features(self) -> Features:
+        """The matrix as regressions keep it."""
 
     @abc.abstractmethod
     def matvec(self, x: Tensor) -> Tensor:
@@ -114,6 +120,7 @@ class DenseDesign(Design):
         self.shape = (matrix.shape[0], matrix.shape[1])
         self.dtype, self.device = matrix.dtype, matrix.device
         self._matrix = matrix
+        self._features: Features | None = None
         self._columns: Tensor | None = matrix.mT if matrix.mT.is_contiguous() else None
 
     def _rows(self) -> Tensor:
@@ -122,17 +129,21 @@ class DenseDesign(Design):
             self._columns = self._matrix.mT.contiguous()
         return self._columns
 
+    @property
+    def features(self) -> Features:
+        """The matrix, and a sparse copy if it is mostly zeros."""
+        if self._features is None:
+            self._features = Features(self._matrix)
+            self._features.prepare()
+        return self._features
+
     def matvec(self, x: Tensor) -> Tensor:
-        """Return ``A x``, from the columns of the variables that are not zero if these are few."""
-        if x.ndim == 1:
-            kept = x.nonzero()[:, 0]
-            if len(kept) <= 0.1 * len(x):
-                return self._matrix[:, kept] @ x[kept]
-        return x @ self._matrix.mT
+        """Return ``A x``."""
+        return self.features.forward(x) if x.ndim == 1 else x @ self._matrix.mT
 
     def rmatvec(self, y: Tensor) -> Tensor:
         """Return ``A' y``."""
-        return y @ self._matrix
+        return self.features.adjoint(y) if y.ndim == 1 else y @ self._matrix
 
     def partial(self, block: Tensor, y: Tensor) -> Tensor:
         """Return ``A_b' y``."""
@@ -189,11 +200,19 @@ class SparseDesign(Design):
         self._transpose = scipy.sparse.csr_array(self._matrix.T)
         self._transpose.sort_indices()
         self._double: Any = None
+        self._features: Features | None = None
         self._transpose.indptr = self._transpose.indptr.astype(np.int64)
         self._transpose.indices = self._transpose.indices.astype(np.int64)
         self.shape = (int(matrix.shape[0]), int(matrix.shape[1]))
         self.dtype = torch.from_numpy(self._matrix.data[:0]).dtype
         self.device = torch.device("cpu")
+
+    @property
+    def features(self) -> Features:
+        """The matrix as a tensor of torch."""
+        if self._features is None:
+            self._features = Features.sparse(self._matrix, self._transpose)
+        return self._features
 
     def matvec(self, x: Tensor) -> Tensor:
         """Return ``A x``."""
@@ -294,7 +313,7 @@ def read_design(matrix: Any, what: str = "A") -> Design:
         tensor = tensor.double()
     if tensor.ndim != 2:
         raise BadInputError(f"{what} has shape {tuple(tensor.shape)}: give a matrix [m, n]")
-    if not bool(torch.isfinite(tensor).all()):
+    if not bool(torch.isfinite(tensor.sum())) and not bool(torch.isfinite(tensor).all()):  # a sum is one pass
         raise BadInputError(f"{what} has an entry that is not finite: remove or replace it")
     return DenseDesign(tensor)
 

@@ -11,8 +11,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from precond.core import BadInputError, Coordinates, Operator, OperatorTraits, Scalars, Work
-from precond.losses.base import Loss
+from precond.losses.base import Loss, StructuredObjective
 from precond.losses.design import Times, read_design
+
+ASSEMBLED = 2000
+"""Variables up to which Hessians are assembled."""
 
 
 class LinearModel(Loss):
@@ -64,13 +67,20 @@ class LinearModel(Loss):
     def value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return value and gradient, in the precision of the data."""
         x = x.detach().to(self.dtype)
-        z = self.design.matvec(x)
-        loss = self.scale * self.phi(z).sum() + self.ridge / 2 * x.dot(x)
-        return loss, self.scale * self.design.rmatvec(self.slope(z)) + self.ridge * x
+        return self.at(x, self.design.matvec(x))
 
     def hessian(self, x: Tensor, work: Work) -> Operator:
         """Return ``scale A' phi'' A + ridge I``."""
         return LinearHessian(self, self.curvature(self.design.matvec(x.detach().to(self.dtype))), work)
+
+    def objective(self, work: Work | None = None) -> StructuredObjective:
+        """Return an oracle that keeps the products ``A x`` of its last point."""
+        return LinearObjective(self, work)
+
+    def at(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return value and gradient at ``x``, whose products are ``z``."""
+        loss = self.scale * self.phi(z).sum() + self.ridge / 2 * x.dot(x)
+        return loss, self.scale * self.design.rmatvec(self.slope(z)) + self.ridge * x
 
     def coordinates(self, x: Tensor, work: Work) -> Coordinates:
         """Return the model with its products ``A x`` kept up to date."""
@@ -131,6 +141,40 @@ class Logistic(LinearModel):
         return s * (1 - s)
 
 
+class LinearObjective(StructuredObjective):
+    """The oracle of a linear model, which keeps the products of its last point, and keeps a matrix of zeros sparse."""
+
+    structure: LinearModel
+
+    def __init__(self, loss: LinearModel, work: Work | None = None) -> None:
+        super().__init__(loss, work)
+        self._last: tuple[Tensor, Tensor] | None = None  # x as it was given, its products
+
+    @property
+    def assembles(self) -> bool:
+        """Whether there are few enough variables for the Hessian to be worth a pass over the data."""
+        return 0 < self.structure.variables <= ASSEMBLED
+
+    @property
+    def rows(self) -> int:
+        """How many rows the matrix has."""
+        return self.structure.design.shape[0]
+
+    def hessian(self, x: Tensor) -> Operator:
+        """Return the Hessian at ``x`` ``[1, n]``."""
+        model = self.structure
+        if self._last is None or self._last[0] is not x:
+            return super().hessian(x)
+        return LinearHessian(model, model.curvature(self._last[1]), self.work)
+
+    def _value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        model, flat = self.structure, x[0].detach().to(self.structure.dtype)
+        z = model.design.matvec(flat)
+        self._last = (x, z)
+        loss, gradient = model.at(flat, z)
+        return loss, gradient[None]
+
+
 class LinearHessian(Operator):
     """``scale A' D A + ridge I``, whose blocks cost little.
 
@@ -150,9 +194,19 @@ class LinearHessian(Operator):
         """Return the product with each row of ``x``, and count one for each."""
         self._work.hvps += len(x)
         design, model = self._model.design, self._model
-        y = torch.stack([design.matvec(row) for row in x]) if len(x) else x.new_zeros(0, design.shape[0])
+        y = design.matvec(x[0])[None] if len(x) == 1 else design.matvec(x)
         y = y if self._weights is None else y * self._weights
         return model.scale * design.rmatvec(y) + model.ridge * x
+
+    def assembled(self, *, coarse: bool = False) -> Tensor | None:
+        """Return the matrix from one pass over the data where it is small; ``coarse`` allows single precision."""
+        model = self._model
+        if model.variables > ASSEMBLED or not model.variables:
+            return None
+        weights = model.b.new_ones(len(model.b)) if self._weights is None else self._weights
+        matrix = model.scale * model.design.features.gram(weights, coarse=coarse)
+        matrix.diagonal().add_(model.ridge)
+        return matrix.to(self.dtype)
 
     def block(self, index: Tensor) -> Tensor:
         """Return the entries of some rows and columns, ``[k, k]``, counted as ``k`` products."""

@@ -24,11 +24,13 @@ def weighted_gram(matrix: Tensor, weights: Tensor) -> Tensor:
     rows = max(1, BLOCK // max(1, n * matrix.element_size()))
     for first in range(0, m, rows):
         part, w = _rows(matrix, first, min(m, first + rows)), weights[first : first + rows]
-        for sign, chosen in ((1, w > 0), (-1, w < 0)):
-            if bool(chosen.all()):
-                total += sign * _square(part * w.abs().sqrt().to(part.dtype)[:, None])
-            elif bool(chosen.any()):
-                total += sign * _square(part[chosen] * w[chosen].abs().sqrt().to(part.dtype)[:, None])
+        scaled, negative = part * w.abs().sqrt().to(part.dtype)[:, None], w < 0
+        below = int(negative.sum())
+        if below < len(w):
+            total += _square(scaled)
+        if below:
+            rows_below = scaled if below == len(w) else scaled[negative]
+            total -= _square(rows_below).double() * (1 if below == len(w) else 2)
     return total
 
 

@@ -89,7 +89,9 @@ def autograd_hessian(leaf: Tensor, gradient: Tensor, work: Work) -> Hessian:
         return Hessian(torch.zeros_like, leaf, work)
 
     def product(v: Tensor) -> Tensor:
-        (hv,) = torch.autograd.grad(gradient, leaf, v, retain_graph=True, allow_unused=True)
+        with torch.enable_grad():
+            slope = along(gradient, v)
+        (hv,) = torch.autograd.grad(slope, leaf, retain_graph=True, allow_unused=True)
         return torch.zeros_like(v) if hv is None else hv
 
     def products(v: Tensor) -> Tensor:
@@ -98,6 +100,15 @@ def autograd_hessian(leaf: Tensor, gradient: Tensor, work: Work) -> Hessian:
 
     chunk = max(1, min(64, MEMORY // max(1, footprint(gradient))))
     return Hessian(product, leaf.detach(), work, products, chunk=chunk)
+
+
+def along(gradient: Tensor, v: Tensor) -> Tensor:
+    """Return ``<gradient, v>``, 0-d.
+
+    Differentiating it gives autograd the seed ``v``; handing over ``grad_outputs`` instead would make torch
+    import its symbolic shapes at the first call, which takes a second.
+    """
+    return torch.dot(gradient, v) if gradient.ndim == 1 else torch.dot(gradient.reshape(-1), v.reshape(-1))
 
 
 def footprint(gradient: Tensor) -> int:

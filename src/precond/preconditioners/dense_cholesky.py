@@ -34,17 +34,19 @@ class DenseCholeskyState:
 class DenseCholesky(Preconditioner[DenseCholeskyState]):
     """``|B|^-1`` for a symmetric matrix known by products, of which there is one for all members of a batch.
 
-    The matrix is assembled where the operator knows a cheap way (to single precision, which is enough to precondition
-    products in double), and otherwise multiplied out in chunks, below a limit on memory. It is scaled to a unit
-    diagonal and factored. Where it is not positive definite its eigenvalues are replaced by their absolute values,
-    those at rounding by the smallest that counts, so that steps along negative curvature go downhill (Dauphin et al.,
-    *Identifying and attacking the saddle point problem*, 2014, arXiv 1406.2572).
+    The matrix is assembled where the operator knows a cheap way (unless ``precise``, to single precision, which is
+    enough to precondition products in double), and otherwise multiplied out in chunks, below a limit on memory. It is
+    scaled to a unit diagonal and factored. Where it is not positive definite its eigenvalues are replaced by their
+    absolute values, those at rounding by the smallest that counts, so that steps along negative curvature go downhill
+    (Dauphin et al., *Identifying and attacking the saddle point problem*, 2014, arXiv 1406.2572).
 
     Attributes:
         limit: Bytes that the matrix may take.
+        precise: Assemble the matrix in the precision of the operator.
     """
 
     limit: int = LIMIT
+    precise: bool = False
 
     needs: ClassVar[Need] = Need.OPERATOR
     scope: ClassVar[Scope] = Scope.GLOBAL
@@ -68,7 +70,7 @@ class DenseCholesky(Preconditioner[DenseCholeskyState]):
         """Assemble and factor the operator last observed; a matrix that is not finite changes nothing."""
         if state.operator is None:
             return Health()
-        matrix = state.operator.assembled(coarse=True)
+        matrix = state.operator.assembled(coarse=not self.precise)
         if matrix is None:
             matrix = materialize(state.operator, self.limit)
             matrix = (matrix + matrix.mT) / 2

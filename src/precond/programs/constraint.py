@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, final
 
+import numpy as np
 import scipy.sparse
 import torch
 from torch import Tensor
@@ -153,10 +154,11 @@ class _Blocks:
     def newton(self, level: int, seed: int) -> Newton:
         """Return the blocks with the Hessian's entries, or a matrix near them."""
         n, like = self.hessian.shape[0], torch.empty(0, dtype=self.hessian.dtype, device=self.hessian.device)
-        if self.sparse:
-            h = scipy.sparse.csr_array(_entries(self.hessian))
-            g = scipy.sparse.csr_array((0, n) if self.jacobian is None else _entries(self.jacobian))
-            return SparseNewton(h, g, torch.full((n,), self.shift, dtype=like.dtype, device=like.device))
+        h, g = _entries(self.hessian), None if self.jacobian is None else _entries(self.jacobian)
+        if h is not None and self.sparse:
+            rows = scipy.sparse.csr_array(np.zeros((0, n))) if g is None else scipy.sparse.csr_array(g)
+            diagonal = torch.full((n,), self.shift, dtype=like.dtype, device=like.device)
+            return SparseNewton(scipy.sparse.csr_array(h), rows, diagonal)
         matrix = near(self.hessian, level, seed)
         matrix.diagonal().add_(self.shift)
         return DenseNewton(matrix, like.new_zeros(0, n) if self.jacobian is None else materialize(self.jacobian))

@@ -140,7 +140,9 @@ class Curvature:
             at = torch.searchsorted(self._block[0], places)
             return self._block[1][at][:, at]
         operator: Any = self._problem.hessian(spot.x)
-        matrix: Tensor = operator.block(places) if hasattr(operator, "block") else self._from_rows(operator, places)
+        matrix: Tensor | None = operator.block(places) if hasattr(operator, "block") else None
+        if matrix is None:
+            matrix = self._from_rows(operator, places)
         matrix = (matrix + matrix.mT) / 2
         self._block = (places, matrix)
         return matrix

@@ -67,7 +67,8 @@ def version() -> tuple[int, int]:
 
 def find(name: str) -> Recipe:
     """Return the recipe named ``name``, or say which names are near."""
-    found = match(name, all_recipes().values())
+    _import_all()
+    found = _registry.get(name) or match(name, all_recipes().values())
     if found is None:
         raise UnknownNameError("method", name, _registry)
     return found
@@ -88,6 +89,7 @@ def match(name: str, among: Iterable[Recipe]) -> Recipe | None:
     return by_name or next((recipe for recipe in known if wanted in map(_spelling, recipe.aliases)), None)
 
 
+@functools.cache
 def _spelling(name: str) -> str:
     plain = unicodedata.normalize("NFKD", name.lower())
     return "".join(letter for letter in plain if letter.isalnum())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from precond.core import Builds, Cadence, Choice, Kind, LogUniform, Method, Paper
 from precond.krylov.cg import CG
 from precond.preconditioners.dense_cholesky import DenseCholesky
+from precond.preconditioners.dense_inverse import DenseInverse
 from precond.preconditioners.identity import Identity
 from precond.preconditioners.inverse_of import InverseOf, ShiftRelative, SquareRoot
 from precond.preconditioners.lbfgs import LBFGS
@@ -158,7 +159,7 @@ def regularized_newton(*, h: float = 5e-6, search: bool = True, fraction: float 
     name="gradient-normalized",
     aliases=("gradient-normalized-newton", "gns"),
 )
-def gradient_normalized(*, gamma: float = 1.0, fraction: float = 1e-3) -> Method:
+def gradient_normalized(*, gamma: float = 1.0, fraction: float | None = 1e-3) -> Method:
     """Newton's method regularized by gradient norm over an adaptive radius, for any approximation of the Hessian.
 
     ``x+ = x - (H + lambda I)^-1 g`` with ``lambda = ||g|| / (gamma + 1e-8)``. A trial is accepted when
@@ -167,8 +168,10 @@ def gradient_normalized(*, gamma: float = 1.0, fraction: float = 1e-3) -> Method
     ``hessp`` may be the product with any positive semidefinite approximation.
 
     Deviations:
-        1. The system is solved by conjugate gradients to a residual of ``fraction * lambda * ||d||``, where the
-           authors' code factorizes; negative curvature ends the inner solve as in Newton-CG.
+        1. Unless ``fraction`` is ``None``, the system is solved by conjugate gradients to a residual of
+           ``fraction * lambda * ||d||``, where the authors' code factorizes; negative curvature ends the inner solve as
+           in Newton-CG. With ``None`` one spectral decomposition a point serves every ``lambda``, and a ``lambda`` too
+           small for an indefinite ``H`` is raised to minus twice its least eigenvalue.
         2. Norms are Euclidean: another metric ``B = L L'`` is had by minimizing over ``z = L' x``.
         3. Where the decrease is below 1e-10 of ``|f|``, the paper's other test, ``-<g+, d> >= ||g+||^2 / (4 lambda)``,
            decides; and a step must lower the value or the norm of the gradient.
@@ -176,12 +179,13 @@ def gradient_normalized(*, gamma: float = 1.0, fraction: float = 1e-3) -> Method
 
     Args:
         gamma: First radius.
-        fraction: Residual of the inner solve beside ``lambda ||d||``.
+        fraction: Residual of the inner solve beside ``lambda ||d||``; ``None`` decomposes the matrix.
 
     Returns:
         The method.
     """
-    return Method(preconditioner=InverseOf(CG(), Identity(), ShiftRelative(fraction)), step=GradientNormalized(gamma))
+    inverse = DenseInverse() if fraction is None else InverseOf(CG(), Identity(), ShiftRelative(fraction))
+    return Method(preconditioner=inverse, step=GradientNormalized(gamma))
 
 
 @recipe(
@@ -225,6 +229,42 @@ def newton_cholesky(*, cap: float = 0.5, free: int = 2, c1: float = 1e-4) -> Met
     return Method(
         preconditioner=InverseOf(CG(), DenseCholesky(), SquareRoot(cap)), step=Armijo(c1), cadence=Cadence(free=free)
     )
+
+
+@recipe(
+    builds=Builds.METHOD,
+    runs_on=Kind.SMOOTH,
+    family="second-order",
+    paper=Paper(
+        title="Identifying and attacking the saddle point problem in high-dimensional non-convex optimization",
+        authors="Yann Dauphin, Razvan Pascanu, Caglar Gulcehre, Kyunghyun Cho, Surya Ganguli, Yoshua Bengio",
+        year=2014,
+        arxiv="1406.2572",
+    ),
+    purpose="Smooth minimization where a Hessian costs little more than a gradient: regressions in tens of variables.",
+    claim="Leaves saddle points in directions of negative curvature, which Newton's method is drawn to.",
+    example="precond.minimize(lambda x: ((x - 1) ** 4).sum(), torch.zeros(9).double(), method='newton')",
+    aliases=("saddle-free-newton",),
+)
+def newton(*, c1: float = 1e-4) -> Method:
+    """Newton's method with the absolute values of the Hessian's eigenvalues, ``d = -|B|^-1 g``, at every step.
+
+    Where ``B`` is positive definite that is Newton's step, by one Cholesky factor. The step shrinks from 1 to
+    sufficient decrease.
+
+    Deviations:
+        1. The paper's ``|B|`` lives in a Krylov space of the last steps and is damped; here it is the whole matrix, and
+           eigenvalues at rounding are replaced by the smallest that counts.
+        2. Absolute values are taken of ``B`` scaled to a unit diagonal, so that scales of the variables do not matter.
+        3. A line search takes the place of the paper's choice among damping coefficients.
+
+    Args:
+        c1: Sufficient decrease.
+
+    Returns:
+        The method.
+    """
+    return Method(preconditioner=DenseCholesky(precise=True), step=Armijo(c1))
 
 
 @recipe(

@@ -17,17 +17,13 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from precond.losses.features import Features
 from precond.math.weighted_gram import weighted_gram
+from precond.operators.hessian import along
 from precond.solvers.affine_sketch import row_roots, sketched_rows
 
 logger = logging.getLogger(__name__)
 
-LARGE = 2**16
-"""Numbers from which on a matrix of zeros, mostly, is kept as a sparse one, too."""
-SPARSE = 0.15
-"""Share of a matrix that counts as mostly zeros."""
-COPY = 2**30
-"""Bytes that a copy of the matrix in single precision may take."""
 WIDEST = 32
 """Columns of ``A w``, and variables beside ``w``, that are worth the derivatives of ``F`` along each."""
 NARROW = 64
@@ -40,67 +36,36 @@ _PRODUCTS = {
 }  # fmt: skip
 
 
-@dataclasses.dataclass
-class Features:
-    """A constant matrix, with what is kept of it between points.
+@dataclasses.dataclass(frozen=True)
+class Places:
+    """Where ``w`` lies in the flat vector ``x``.
 
     Attributes:
-        matrix: ``A``, shape ``[m, d]``, dense or sparse CSR.
-        trusted: ``F`` was found to be one function for each row of ``A w``.
+        view: Shape, strides and offset of ``w`` as a view of ``x``.
+        index: The places, ``[d]`` or ``[d, k]``.
+        rest: The places of the variables outside ``w``, ascending.
+        inside: Which variables are in ``w``, as zeros and ones, ``[n]``.
     """
 
-    matrix: Tensor
-    trusted: bool = False
-    _rows: Tensor | None = None
-    _columns: Tensor | None = None
-    _coarse: tuple[Tensor, Tensor] | None = None
+    view: tuple[tuple[int, ...], tuple[int, ...], int]
+    index: Tensor
+    rest: list[int]
+    inside: Tensor
 
-    def prepare(self) -> None:
-        """Make products faster: keep a dense matrix that is mostly zero as a sparse one, too."""
-        matrix = self.matrix
-        if matrix.layout is torch.strided and matrix.device.type == "cpu" and matrix.numel() > LARGE:
-            sample = matrix[:: max(1, len(matrix) // 256)]
-            if int(torch.count_nonzero(sample)) <= SPARSE * sample.numel():
-                matrix = matrix.to_sparse_csr()
-        if matrix.layout is not torch.strided:
-            self._rows, self._columns = matrix, matrix.t().to_sparse_csr()
+    @classmethod
+    def of(cls, view: tuple[tuple[int, ...], tuple[int, ...], int], leaf: Tensor) -> Places:
+        """Find the places of a view."""
+        index = torch.arange(leaf.numel(), device=leaf.device).as_strided(*view)
+        inside = torch.zeros_like(leaf, requires_grad=False).index_fill(0, index.reshape(-1), 1.0)
+        return cls(view, index, (inside == 0).nonzero()[:, 0].tolist(), inside)
 
-    def forward(self, w: Tensor) -> Tensor:
-        """Return ``A w``, for ``w`` of shape ``[d]`` or ``[d, k]``."""
-        return (self.matrix if self._rows is None else self._rows) @ w
+    @property
+    def all(self) -> bool:
+        """Whether ``w`` is ``x``."""
+        return self.index.ndim == 1 and not self.rest and self.view[1] == (1,)
 
-    def adjoint(self, z: Tensor) -> Tensor:
-        """Return ``A' z``, for ``z`` of shape ``[m]`` or ``[m, k]``."""
-        return (self.matrix.t() if self._columns is None else self._columns) @ z
 
-    def gram(self, weights: Tensor, *, coarse: bool) -> Tensor:
-        """Return ``A' diag(w) A``, ``[d, d]``; in single precision with columns of unit norm if ``coarse``."""
-        m, d = self.matrix.shape
-        dense = self.matrix.layout is torch.strided
-        if not coarse or not dense or m * d * 4 > COPY:
-            return weighted_gram(self.matrix, weights)
-        if self._coarse is None:
-            sample = self.matrix[:: max(1, m // 1024)]  # only the scales matter
-            norms = torch.linalg.vector_norm(sample, dim=0) * (m / len(sample)) ** 0.5
-            norms = torch.where((norms > 0) & torch.isfinite(norms), norms, 1.0)
-            self._coarse = ((self.matrix / norms).float(), norms)
-        rows, norms = self._coarse
-        top = weights.abs().max() if m else weights.sum()
-        top = torch.where(top > 0, top, 1.0)
-        return weighted_gram(rows, weights / top) * (top * norms * norms[:, None])
-
-    def sketched(self, weights: Tensor, size: int, seed: int) -> Tensor:
-        """Return ``S R`` for a sparse sketch ``S`` and the rows ``R`` that are ``weights[i, a, b] A_i`` side by side.
-
-        Args:
-            weights: Shape ``[m, k, k]``.
-            size: Rows of the sketch.
-            seed: Equal seeds give equal sketches.
-
-        Returns:
-            Shape ``[size, k d]``.
-        """
-        return sketched_rows(self.matrix if self._rows is None else self._rows, weights, size, seed)
+Seen = tuple[Features, Places]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +102,7 @@ class Split:
 
     Attributes:
         features: ``A``.
-        places: Where ``w`` lies in the flat vector, shape ``[d]`` or ``[d, k]``.
+        places: Where ``w`` lies in the flat vector.
         leaf: ``x``, ``[n]``.
         z: ``A w`` as a leaf of its own, ``[m]`` or ``[m, k]``.
         loss: The value with its graph, 0-d.
@@ -146,7 +111,7 @@ class Split:
     """
 
     features: Features
-    places: Tensor
+    places: Places
     leaf: Tensor
     z: Tensor
     loss: Tensor
@@ -154,6 +119,11 @@ class Split:
     by_z: Tensor
     _bent: Bent | None = None
     _matrix: dict[bool, Tensor] = dataclasses.field(default_factory=dict)
+
+    @property
+    def seen(self) -> Seen:
+        """What the next point will need of this one."""
+        return self.features, self.places
 
     def gradient(self) -> Tensor:
         """Return ``F_x + A' F_z``, ``[n]``, detached."""
@@ -163,12 +133,12 @@ class Split:
         """Return the Hessian's product with each row of ``v``, ``[k, n]``."""
         if self._bent is None or self.z.ndim > 1 or self._bent.beside:
             return torch.stack([self.product(row) for row in v])
-        u = self.features.forward(v[:, self.places].mT) * self._bent.rows[0]
-        return (v * self._bent.diagonal).index_add(1, self.places, self.features.adjoint(u).mT)
+        u = self.features.forward(v[:, self.places.index].mT) * self._bent.rows[0]
+        return (v * self._bent.diagonal).index_add(1, self.places.index, self.features.adjoint(u).mT)
 
     def product(self, v: Tensor) -> Tensor:
         """Return the Hessian's product with ``v``, ``[n]``."""
-        u = self.features.forward(v[self.places])
+        u = self.features.forward(v if self.places.all else v[self.places.index])
         return self._pull(*(self._second(v, u) if self._bent is None else self._bent.apply(v, u)))
 
     def assemble(self, *, coarse: bool) -> Tensor | None:
@@ -184,16 +154,28 @@ class Split:
         bent = self.bend() if kept is None else None
         if kept is not None or bent is None:
             return kept
+        if self.places.all:
+            matrix = self.features.gram(bent.rows[0][:, 0], coarse=coarse)
+            matrix.diagonal().add_(bent.diagonal)
+            self._matrix[coarse] = matrix = matrix.to(self.leaf)
+            return matrix
         matrix = self._frame(bent)
-        grids = self.places.reshape(-1, len(bent.rows))
+        grids, columns = self.places.index.reshape(-1, len(bent.rows)), len(bent.rows)
+        blocks = matrix.new_empty(columns, len(grids), columns, len(grids))
         for a, rows in enumerate(bent.rows):
             for b in range(a + 1):
-                block = self.features.gram(rows[:, b], coarse=coarse)
-                matrix[grids[:, a, None], grids[:, b]] += block
-                if a != b:
-                    matrix[grids[:, b, None], grids[:, a]] += block
+                blocks[a, :, b] = block = self.features.gram(rows[:, b], coarse=coarse)
+                blocks[b, :, a] = block
+        inside = grids.T.reshape(-1)
+        matrix[inside[:, None], inside] += blocks.reshape(len(inside), len(inside))
         self._matrix[coarse] = matrix = matrix.to(self.leaf)
         return matrix
+
+    def block(self, index: Tensor) -> Tensor | None:
+        """Return some rows and the same columns of the Hessian; ``None`` where they are not those of a Gram matrix."""
+        bent = self.bend() if self.places.all else None
+        gram = None if bent is None else self.features.block(index, bent.rows[0][:, 0])
+        return gram if gram is None or bent is None else gram.add(torch.diag(bent.diagonal[index]))
 
     def approximate(self, size: int, seed: int) -> Tensor | None:
         """Return a random matrix near the Hessian: ``A' |D| A`` by a sketch of ``|D|^(1/2) A``, the rest as it is.
@@ -218,8 +200,8 @@ class Split:
         if d < NARROW or 2 * size >= m * len(bent.rows):
             return self.assemble(coarse=False)
         matrix = self._frame(bent)
-        rows = self.features.sketched(row_roots(torch.stack(bent.rows, dim=2)), size, seed)
-        places = self.places.reshape(-1, len(bent.rows)).mT.reshape(-1)
+        rows = sketched_rows(self.features.rows, row_roots(torch.stack(bent.rows, dim=2)), size, seed)
+        places = self.places.index.reshape(-1, len(bent.rows)).mT.reshape(-1)
         matrix[places[:, None], places] += weighted_gram(rows, torch.ones_like(rows[:, 0]))
         return matrix.to(self.leaf)
 
@@ -234,26 +216,23 @@ class Split:
         """Return the second derivatives of ``F``, confirmed by random vectors at first; ``None`` if they differ."""
         if self._bent is not None:
             return self._bent
-        leaf, z = self.leaf, self.z
-        outside = torch.ones_like(leaf, dtype=torch.bool)
-        outside[self.places.reshape(-1)] = False
-        rest = outside.nonzero()[:, 0].tolist()
+        leaf, z, rest = self.leaf, self.z, self.places.rest
         columns = 1 if z.ndim == 1 else z.shape[1]
         if max(columns, len(rest)) > WIDEST:
             return None
-        nothing = torch.zeros_like(leaf)
-        diagonal, shared = self._second((~outside).to(leaf), torch.ones_like(z) if z.ndim == 1 else torch.zeros_like(z))
+        diagonal, shared = self._second(self.places.inside, torch.ones_like(z) if z.ndim == 1 else torch.zeros_like(z))
         rows = [shared.reshape(-1, 1)]
         if z.ndim == 2:
+            nothing = torch.zeros_like(leaf)
             units = torch.eye(columns, dtype=z.dtype, device=z.device)
             rows = [self._second(nothing, unit.expand_as(z).contiguous())[1] for unit in units]
         beside = []
         for i in rest:
             column, shared = self._second(
-                nothing.index_fill(0, torch.tensor(i, device=leaf.device), 1.0), 0 * z.detach()
+                torch.zeros_like(leaf).index_fill(0, torch.tensor(i, device=leaf.device), 1.0), torch.zeros_like(z)
             )
             beside.append((i, column, shared.reshape(len(z), columns)))
-        bent = Bent(diagonal * ~outside, rows, beside)
+        bent = Bent(diagonal * self.places.inside if rest else diagonal, rows, beside)
         if not self.features.trusted:
             signs = torch.Generator().manual_seed(0)
             v, u = ((torch.randint(0, 2, t.shape, generator=signs) * 2 - 1).to(t) for t in (leaf, z))
@@ -268,12 +247,16 @@ class Split:
         pairs = [(g, s) for g, s in ((self.by_x, v), (self.by_z, u)) if g.requires_grad]
         if not pairs:
             return torch.zeros_like(self.leaf), torch.zeros_like(self.z)
-        outputs, seeds = zip(*pairs, strict=True)
-        by_x, by_z = torch.autograd.grad(outputs, (self.leaf, self.z), seeds, retain_graph=True, allow_unused=True)
+        with torch.enable_grad():
+            slope = along(*pairs[0]) if len(pairs) == 1 else along(*pairs[0]) + along(*pairs[1])
+        by_x, by_z = torch.autograd.grad(slope, (self.leaf, self.z), retain_graph=True, allow_unused=True)
         return _or_zero(by_x, self.leaf), _or_zero(by_z, self.z)
 
     def _pull(self, by_x: Tensor, by_z: Tensor) -> Tensor:
-        return by_x.index_add(0, self.places.reshape(-1), self.features.adjoint(by_z).reshape(-1))
+        pulled = self.features.adjoint(by_z)
+        if self.places.all:
+            return by_x + pulled
+        return by_x.index_add(0, self.places.index.reshape(-1), pulled.reshape(-1))
 
 
 class _Watching(TorchFunctionMode):
@@ -281,13 +264,13 @@ class _Watching(TorchFunctionMode):
 
     Args:
         leaf: The variables, ``[n]``.
-        known: The matrix of the point before, if there was one.
+        known: The matrix and the places of the point before, if there was one.
     """
 
-    def __init__(self, leaf: Tensor, known: Features | None) -> None:
+    def __init__(self, leaf: Tensor, known: Seen | None) -> None:
         super().__init__()
         self.leaf, self.known = leaf, known
-        self.found: list[tuple[Features, Tensor, Tensor]] = []
+        self.found: list[tuple[Features, Places, Tensor]] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Replace a product with the variables; pass everything else on."""
@@ -318,12 +301,13 @@ class _Watching(TorchFunctionMode):
         )
 
     def _product(self, a: Tensor, w: Tensor) -> Tensor:
-        n, offset = self.leaf.numel(), w.storage_offset() - self.leaf.storage_offset()
-        places = torch.arange(n, device=w.device).as_strided(w.shape, w.stride(), offset)
-        for features, there, z in self.found:
-            if _same(features.matrix, a) and torch.equal(there, places):
+        view = (tuple(w.shape), w.stride(), w.storage_offset() - self.leaf.storage_offset())
+        for features, places, z in self.found:
+            if _same(features.matrix, a) and places.view == view:
                 return z.clone()
-        features = self.known if self.known is not None and _same(self.known.matrix, a) else Features(a)
+        features, places = (None, None) if self.known is None else self.known
+        features = features if features is not None and _same(features.matrix, a) else Features(a)
+        places = places if places is not None and places.view == view else Places.of(view, self.leaf)
         z = features.forward(w.detach()).requires_grad_()
         self.found.append((features, places, z))
         return z.clone()
@@ -341,13 +325,13 @@ def _same(a: Tensor, b: Tensor) -> bool:
     return dense and a.data_ptr() == b.data_ptr() and a.shape == b.shape and a.stride() == b.stride()
 
 
-def split(evaluate: Callable[[Tensor], Tensor], x: Tensor, known: Features | None) -> Split | None:
+def split(evaluate: Callable[[Tensor], Tensor], x: Tensor, known: Seen | None) -> Split | None:
     """Evaluate a function and its gradient at ``x`` as ``F(A w, x)``.
 
     Args:
         evaluate: Maps ``[n]`` to the value, 0-d, with its graph.
         x: The point, ``[n]``.
-        known: The matrix of the point before, if there was one.
+        known: The matrix and the places of the point before, if there was one.
 
     Returns:
         The evaluation, or ``None`` where the function multiplies no constant matrix with its variables, or several.

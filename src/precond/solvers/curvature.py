@@ -16,6 +16,8 @@ logger = logging.getLogger(__name__)
 
 ASSEMBLED = 2000
 """Side of a matrix whose eigenvalues are computed rather than estimated, where products need not build it."""
+SMALL = 300
+"""Side up to which all eigenvalues are computed even of a definite matrix."""
 FEWEST, MOST = 10, 20
 """Lanczos steps, at least and at most."""
 _reductions = 60
@@ -28,7 +30,7 @@ class Curvature:
     Attributes:
         smallest: The smallest Ritz value: at least the smallest eigenvalue, equal to it where all were computed.
         largest: The largest absolute Ritz value.
-        direction: A unit vector of curvature ``smallest``, ``[1, n]``.
+        direction: A unit vector of curvature ``smallest``, ``[1, n]``, where that is negative.
         exact: All eigenvalues were computed.
         noise: Relative error of the products.
     """
@@ -60,8 +62,13 @@ def smallest_curvature(operator: Operator, like: Tensor, products: int, noise: f
     n = like.shape[1]
     matrix = operator.assembled(coarse=True) if n <= ASSEMBLED else None
     if matrix is not None and bool(torch.isfinite(matrix).all()):
-        values, vectors = torch.linalg.eigh(matrix)
-        return _curvature(values, vectors[:, 0], True, max(noise, 1e-5))
+        noise = max(noise, 1e-5)
+        if n > SMALL and (known := _definite(matrix, like, noise)) is not None:
+            return known
+        found = _curvature(torch.linalg.eigvalsh(matrix), like[0], True, noise)
+        if not found.negative:
+            return found
+        return dataclasses.replace(found, direction=torch.linalg.eigh(matrix)[1][None, :, 0])
     steps = min(n, max(FEWEST, min(MOST, products // 4)))
     found = lanczos(operator.matvec, normals(torch.tensor([0]), like), steps)
     if not bool(torch.isfinite(found.diagonal).all() & torch.isfinite(found.beside).all()):
@@ -73,6 +80,21 @@ def smallest_curvature(operator: Operator, like: Tensor, products: int, noise: f
     ).ritz()
     direction = found.basis[0, :kept].mT @ vectors[0, :, 0]
     return _curvature(values[0], direction, bool(ended) or steps == n, noise)
+
+
+def _definite(matrix: Tensor, like: Tensor, noise: float) -> Curvature | None:
+    """Return the extreme eigenvalues of a matrix that has a Cholesky factor; ``None`` if it has none.
+
+    Lanczos with the factor finds the smallest from the side where it is isolated.
+    """
+    factor, info = torch.linalg.cholesky_ex(matrix)
+    if int(info):
+        return None
+    start = normals(torch.tensor([0]), like)
+    top = lanczos(lambda v: v @ matrix, start, MOST).ritz()[0][0]
+    inverse = lanczos(lambda v: torch.cholesky_solve(v.mT, factor).mT, start, MOST).ritz()[0][0]
+    smallest = 1 / inverse.max().clamp(min=torch.finfo(matrix.dtype).tiny)
+    return Curvature(float(smallest), float(top.max()), torch.zeros_like(like), False, noise)
 
 
 def _curvature(values: Tensor, vector: Tensor, exact: bool, noise: float) -> Curvature:

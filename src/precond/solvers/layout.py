@@ -66,5 +66,6 @@ class Layout:
     def restore(self, flat: Tensor) -> Tensor | dict[str, Tensor]:
         """Return views of a flat vector ``[n]`` in the form that the layout was made of."""
         if self.shapes.keys() == {""}:
-            return flat.view(self.shapes[""])
+            shape = self.shapes[""]
+            return flat if shape == flat.shape else flat.view(shape)
         return self.named(flat)

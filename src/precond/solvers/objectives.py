@@ -15,6 +15,9 @@ from precond.solvers.affine import Split, agrees, split
 
 logger = logging.getLogger(__name__)
 
+PRODUCTS_OF_MATRICES = 56
+"""Operations of ``A' D A`` in the time of one of ``A' (D (A v))``, eight for the symmetry and the passes: measured."""
+
 
 class TorchObjective(Objective):
     """A torch function, differentiated by autograd.
@@ -43,6 +46,19 @@ class TorchObjective(Objective):
         """Whether the function is known to be one of a matrix times its variables."""
         return self.affine
 
+    @property
+    def rows(self) -> int:
+        """How many rows the matrix has; 0 where there is none."""
+        return 0 if self._split is None else self._split[1].z.numel()
+
+    @property
+    def assembly(self) -> int:
+        """The quotient of operations where there are many blocks to assemble; one is assembled as often as it helps."""
+        if self._split is None or self._split[1].places.index.ndim == 1:
+            return 0
+        places = self._split[1].places.index
+        return (places.numel() + len(places)) // PRODUCTS_OF_MATRICES
+
     def learn(self, x: Tensor) -> bool:
         """Find out, once, whether the function sees its variables through one matrix; counts two gradients.
 
@@ -58,19 +74,23 @@ class TorchObjective(Objective):
         Raises:
             IncompatibleError: The function is not differentiable twice.
         """
-        kept = self.point(x)
-        self.work.gradients += 1
+        self.work.gradients += 2
+        found = None
         try:
             found = split(self.evaluate, x[0], None)
-            self.affine = found is not None and agrees(found, kept.loss, kept.gradient[0])
         except Exception as error:  # whatever users' functions do when they are watched, they work unwatched
+            logger.debug("no affine structure: %s", error)
+        loss, gradient = self._differentiate(x, keep=found is None)
+        try:
+            self.affine = found is not None and agrees(found, loss, gradient[0])
+        except Exception as error:
             logger.debug("no affine structure: %s", error)
         if self.affine and found is not None:
             self._graph, self._split = None, (x, found)
             found.features.prepare()
         else:
             self.hessian(x).matvec(torch.zeros_like(x))
-        self._kept = kept
+        self._kept = Point(x, loss, gradient)
         return self.affine
 
     def point(self, x: Tensor) -> Point:
@@ -81,8 +101,7 @@ class TorchObjective(Objective):
     def hessian(self, x: Tensor) -> Operator:
         """Return the Hessian at ``x`` by double backward; counts a gradient unless ``x`` was evaluated last."""
         if self._split is not None and self._split[0] is x:
-            found = self._split[1]
-            return Hessian(found.product, found.leaf.detach(), self.work, None, lambda c: found.assemble(coarse=c))
+            return SplitHessian(self._split[1], self.work)
         if self._graph is None or self._graph[0] is not x:
             self.work.gradients += 1
             self._differentiate(x, keep=True)
@@ -100,7 +119,7 @@ class TorchObjective(Objective):
         return self._differentiate(x, keep=self._curvature)
 
     def _differentiate(self, x: Tensor, *, keep: bool) -> tuple[Tensor, Tensor]:
-        known = None if self._split is None else self._split[1].features
+        known = None if self._split is None else self._split[1].seen
         self._graph = self._split = None  # frees the memory before the next graph is built
         if keep and self.affine:
             try:
@@ -122,8 +141,8 @@ class TorchObjective(Objective):
                     "fun returned a value that does not depend on x through torch operations: "
                     "compute it with torch, without .item(), .detach() or NumPy, or give jac"
                 )
-            seed = torch.ones_like(loss, requires_grad=keep)  # requiring its gradient unmasks once-only functions
-            (gradient,) = torch.autograd.grad(loss, leaf, seed, create_graph=keep, allow_unused=True)
+            seeded = loss * torch.ones_like(loss, requires_grad=True) if keep else loss  # unmasks once-only functions
+            (gradient,) = torch.autograd.grad(seeded, leaf, create_graph=keep, allow_unused=True)
         if gradient is None:
             if leaf.numel():
                 raise BadInputError("fun's value does not depend on x: it must be computed from its argument")
@@ -140,6 +159,26 @@ class TorchObjective(Objective):
         if loss.numel() != 1 or not loss.is_floating_point():
             raise BadInputError(f"fun returned shape {tuple(loss.shape)} of {loss.dtype}: return one real number")
         return loss.reshape(())
+
+
+class SplitHessian(Hessian):
+    """The Hessian of a function that sees its variables through one matrix.
+
+    Args:
+        found: The evaluation at the point.
+        work: The account to charge.
+    """
+
+    def __init__(self, found: Split, work: Work) -> None:
+        super().__init__(found.product, found.leaf.detach(), work, None, lambda coarse: found.assemble(coarse=coarse))
+        self._found = found
+
+    def block(self, index: Tensor) -> Tensor | None:
+        """Return the entries of some rows and columns, ``[k, k]``, counted as ``k`` products, if there is a way."""
+        block = self._found.block(index)
+        if block is not None:
+            self._work.hvps += len(index)
+        return block
 
 
 class GivenObjective(Objective):

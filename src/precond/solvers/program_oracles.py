@@ -15,7 +15,7 @@ from precond.operators.compressed import Compressor, Recovered
 from precond.operators.dense import DenseOperator
 from precond.operators.function import FunctionOperator
 from precond.operators.hessian import Hessian, autograd_hessian, difference_hessian
-from precond.solvers.affine import Features, Split, agrees, split
+from precond.solvers.affine import Seen, Split, agrees, split
 from precond.solvers.residuals import AutogradJacobian
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class TorchProgram(Program):
         self._loss, self._constraints = loss, constraints
         self._jacobian = AutogradJacobian(constraints)
         self._sparse: tuple[Compressor | None, Compressor | None] = None, None
-        self._features: Features | None = None
+        self._seen: Seen | None = None
         self._watch = self.variables**2 >= REGRESSION // 64
         self._split: Split | None = None
 
@@ -66,16 +66,16 @@ class TorchProgram(Program):
             site = self._site(y)
             if bool(torch.isfinite(site.loss) and torch.isfinite(site.constraints).all()):
                 break
-        jacobian = self._products(y, site.constraints)
         weights = torch.randn(self.equations, generator=generator, dtype=torch.float64).to(x)
-        found = first.learn(jacobian), second.learn(self.hessian(site, weights))
-        self._sparse = (first if found[0] else None, second if found[1] else None)
-        return all(found)
+        found = second.learn(self.hessian(site, weights))
+        known = self.equations > 0 and first.learn(self._products(y, site.constraints))
+        self._sparse = (first if known else None, second if found else None)
+        return found and (known or self.equations == 0)
 
     def share(self, other: TorchProgram) -> None:
         """Use the patterns and the matrix of data that another program of the same functions has found."""
         self._sparse = other._sparse
-        self._features, self._watch = other._features, False
+        self._seen, self._watch = other._seen, False
 
     def _values(self, x: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
@@ -89,7 +89,7 @@ class TorchProgram(Program):
 
     def _differentiate(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return value and gradient of the objective; those of a regression leave its Hessian at hand."""
-        found = self._evaluate_split(x) if self._features is not None else None
+        found = self._evaluate_split(x) if self._seen is not None else None
         if found is not None:
             return found.loss, found.gradient()
         leaf = x.detach().requires_grad_()
@@ -103,7 +103,7 @@ class TorchProgram(Program):
             large = found is not None and found.features.matrix.numel() >= REGRESSION
             if found is not None and large and agrees(found, loss, gradient):
                 found.features.prepare()
-                self._features = found.features
+                self._seen = found.seen
             else:
                 self._split = None
         return loss, gradient
@@ -112,14 +112,17 @@ class TorchProgram(Program):
         """Return the objective at ``x`` as a function of a matrix times its variables, kept for the Hessian there."""
         self._split = None
         try:
-            self._split = split(self._loss, x, self._features)
+            self._split = split(self._loss, x, self._seen)
         except Exception as error:  # whatever users' functions do when they are watched, they work unwatched
             logger.debug("no affine structure: %s", error)
         if self._split is None:
-            self._features = None
+            self._seen = None
         return self._split
 
     def _linearize(self, x: Tensor, c: Tensor) -> Operator:
+        if not self.equations:
+            empty = x.new_zeros(0, len(x))
+            return _Matrix(empty) if self._sparse[1] is None else _Sparse(scipy.sparse.csr_array(empty.shape), x)
         if self._sparse[0] is not None:
             return self._sparse[0].recover(self._products(x, c))
         if c.numel() * x.numel() * x.element_size() <= DENSE:
@@ -238,6 +241,8 @@ class GivenProgram(Program):
         self._curvature, self.exact, self._rough = curvature, exact, rough
         self._pattern: Compressor | None = None
 
+    dense = 1000  # products with users' Hessians come one by one
+
     def compress(self, x: Tensor) -> bool:
         """Look for sparsity of the Hessian near ``x``; return whether it and the Jacobian will have their entries."""
         if not self.exact or not scipy.sparse.issparse(self._jacobian(x)):
@@ -310,6 +315,4 @@ class _Sparse(Recovered):
     """A sparse Jacobian, of which neither symmetry nor finiteness is looked at."""
 
     def __init__(self, matrix: scipy.sparse.csr_array, like: Tensor) -> None:
-        super().__init__(
-            matrix, FunctionOperator(torch.clone, tuple(matrix.shape), dtype=like.dtype, device=like.device)
-        )
+        super().__init__(matrix, _Matrix(like.new_zeros(0, matrix.shape[1])))

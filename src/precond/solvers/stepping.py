@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import logging
+import math
 import time
 from typing import Any
 
@@ -92,7 +93,7 @@ class Stepper(abc.ABC):
         began, before = time.perf_counter(), work.hvps
         health = self._method.preconditioner.refresh(self._preconditioner)
         work.spend("refresh", time.perf_counter() - began)
-        self._excess, self._taken = 0, work.hvps - before
+        self._excess, self._taken = 0, max(work.hvps - before, self._objective.assembly)
         work.refreshes += 1
         work.refresh_failures += health.failures
         if health.failures:
@@ -161,9 +162,8 @@ class _Bound:
         if against is not None:
             return d
         terms = d * v
-        slope = terms.sum(1)
-        limit = -1e-12 * terms.abs().sum(1)  # free of the scales of the variables
-        if bool(slope <= limit) and bool(torch.isfinite(slope)):
+        slope, size = torch.stack([terms.sum(), terms.abs().sum()]).tolist()
+        if -math.inf < slope <= -1e-12 * size:  # free of the scales of the variables
             return d
         self._stepper.replaced += 1
         return -v

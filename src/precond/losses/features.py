@@ -1,0 +1,125 @@
+"""The constant matrix of a regression, with what is kept of it between points."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from precond.math.weighted_gram import weighted_gram
+
+LARGE = 2**16
+"""Numbers from which on a matrix of zeros, mostly, is kept as a sparse one, too, and squared in single precision."""
+SPARSE = 0.2
+"""Share of a matrix that counts as mostly zeros."""
+WIDE, FEW = 256, 0.1
+"""Columns from which on a product looks for zeros, and the share of others up to which it leaves them out."""
+COPY = 2**30
+"""Bytes that a copy of the matrix in single precision may take."""
+
+
+@dataclasses.dataclass
+class Features:
+    """A constant matrix.
+
+    Attributes:
+        matrix: ``A``, shape ``[m, d]``, dense or sparse CSR.
+        trusted: The function that sees ``A w`` was found to be one function for each row of it.
+    """
+
+    matrix: Tensor
+    trusted: bool = False
+    _rows: Tensor | None = None
+    _columns: Tensor | None = None
+    _coarse: tuple[Tensor, Tensor] | None = None
+
+    @classmethod
+    def sparse(cls, rows: object, columns: object) -> Features:
+        """Take a sparse matrix of SciPy and its transpose, both in CSR form."""
+        m, n = rows.shape  # type: ignore[attr-defined]
+        matrix = _tensor(rows, (m, n))
+        return cls(matrix, _rows=matrix, _columns=_tensor(columns, (n, m)))
+
+    def prepare(self) -> None:
+        """Make products faster: keep a dense matrix that is mostly zero as a sparse one, too."""
+        matrix = self.matrix
+        if matrix.layout is not torch.strided:
+            self._rows, self._columns = matrix, matrix.t().to_sparse_csr()
+        elif matrix.device.type == "cpu" and matrix.numel() > LARGE:
+            sample = matrix[:: max(1, len(matrix) // 256)]
+            if int(torch.count_nonzero(sample)) <= SPARSE * sample.numel():
+                self._rows, self._columns = sparse_rows_and_columns(matrix)
+
+    @property
+    def rows(self) -> Tensor:
+        """The matrix as products take it: sparse where it is kept so."""
+        return self.matrix if self._rows is None else self._rows
+
+    def forward(self, w: Tensor) -> Tensor:
+        """Return ``A w``, for ``w`` of shape ``[d]`` or ``[d, k]``; from the columns that count if these are few."""
+        if self._rows is None and w.ndim == 1 and w.numel() >= WIDE:
+            kept = w.nonzero()[:, 0]
+            if len(kept) <= FEW * len(w):
+                return self.matrix[:, kept] @ w[kept]
+        return self.rows @ w
+
+    def adjoint(self, z: Tensor) -> Tensor:
+        """Return ``A' z``, for ``z`` of shape ``[m]`` or ``[m, k]``."""
+        return (self.matrix.t() if self._columns is None else self._columns) @ z
+
+    def block(self, index: Tensor, weights: Tensor) -> Tensor | None:
+        """Return the Gram matrix of some columns, ``[k, k]``; ``None`` of a sparse matrix."""
+        if self.matrix.layout is not torch.strided:
+            return None
+        part = self.matrix[:, index]
+        return (part * weights[:, None]).mT @ part
+
+    def gram(self, weights: Tensor, *, coarse: bool) -> Tensor:
+        """Return ``A' diag(w) A``, ``[d, d]``; in single precision with columns of unit norm if ``coarse``."""
+        m, d = self.matrix.shape
+        dense = self.matrix.layout is torch.strided
+        if not coarse or not dense or m * d * 4 > COPY or m * d <= LARGE:
+            return weighted_gram(self.matrix, weights)
+        if self._coarse is None:
+            sample = self.matrix[:: max(1, m // 1024)]  # only the scales matter
+            norms = torch.linalg.vector_norm(sample, dim=0) * (m / len(sample)) ** 0.5
+            norms = torch.where((norms > 0) & torch.isfinite(norms), norms, 1.0)
+            self._coarse = ((self.matrix / norms).float(), norms)
+        rows, norms = self._coarse
+        top = weights.abs().max() if m else weights.sum()
+        top = torch.where(top > 0, top, 1.0)
+        return weighted_gram(rows, weights / top) * (top * norms * norms[:, None])
+
+
+def sparse_rows_and_columns(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a dense matrix on the CPU as two sparse ones in CSR form: itself, and its transpose.
+
+    One pass finds the entries; torch's own conversions take five times as long, and as long again for the transpose.
+
+    Args:
+        matrix: Shape ``[m, n]``.
+
+    Returns:
+        The matrix and its transpose.
+    """
+    import scipy.sparse
+
+    array = matrix.detach().numpy()
+    m, n = array.shape
+    flat = np.flatnonzero(array != 0)
+    kind = np.int32 if max(len(flat), m, n) < 2**31 else np.int64
+    rows = flat // n
+    starts = np.searchsorted(flat, np.arange(m + 1) * n).astype(kind)
+    found = scipy.sparse.csr_array((array.reshape(-1)[flat], (flat - rows * n).astype(kind), starts), shape=(m, n))
+    turned = found.tocsc()
+    return _tensor(found, (m, n)), _tensor(turned, (n, m))
+
+
+def _tensor(parts: object, shape: tuple[int, int]) -> Tensor:
+    indptr, indices, data = (torch.from_numpy(getattr(parts, name)) for name in ("indptr", "indices", "data"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls its sparse tensors a beta
+        return torch.sparse_csr_tensor(indptr, indices, data, shape, check_invariants=False)

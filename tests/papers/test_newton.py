@@ -1,0 +1,65 @@
+"""Newton's method with absolute eigenvalues: against written-out steps, and away from a saddle point."""
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+import precond
+from precond.recipes.second_order import newton
+
+
+def saddle(x):
+    return (x[0] ** 2 - 1) ** 2 / 4 + (x[0] * x[1]) ** 2 / 2 + 2 * x[1] ** 2 + x[0] * x[1] / 10
+
+
+def reference(x, steps):
+    """Steps of the paper from numbers: eigenvalues by their absolute values, halving until sufficient decrease."""
+    f = lambda x: (x[0] ** 2 - 1) ** 2 / 4 + (x[0] * x[1]) ** 2 / 2 + 2 * x[1] ** 2 + x[0] * x[1] / 10  # noqa: E731
+    points = [x]
+    for _ in range(steps):
+        a, b = x
+        g = np.array([a * (a * a - 1) + a * b * b + b / 10, a * a * b + 4 * b + a / 10])
+        h = np.array([[3 * a * a - 1 + b * b, 2 * a * b + 0.1], [2 * a * b + 0.1, a * a + 4]])
+        unit = np.sqrt(np.abs(np.diag(h)))  # first to unit diagonal, so that scales of variables do not matter
+        values, vectors = np.linalg.eigh(h / np.outer(unit, unit))
+        d = -(vectors @ ((vectors.T @ (g / unit)) / np.abs(values))) / unit
+        assert f(x + d) <= f(x) + 1e-4 * (g @ d)  # no step of this run is shortened
+        x = x + d
+        points.append(x)
+    return np.array(points)
+
+
+def test_steps_take_absolute_eigenvalues():
+    got = []
+    precond.minimize(
+        saddle, torch.tensor([0.35, 0.3]).double(), method=newton(), tol=0.0, max_iterations=5,
+        callback=lambda event: got.append(event.x.numpy()),
+    )  # fmt: skip
+    np.testing.assert_allclose(got, reference(np.array([0.35, 0.3]), 5), rtol=1e-6, atol=1e-9)
+
+
+def test_headline_repelled_by_a_saddle_point_to_which_newton_is_drawn():
+    x0 = torch.tensor([0.2, 0.1]).double()
+    result = precond.minimize(saddle, x0, method="saddle-free-newton", tol=1e-10)
+    assert result.converged
+    assert result.certificate.extra["smallest curvature"] > 1
+    x = x0.clone()
+    for _ in range(20):
+        g, h = torch.func.grad(saddle)(x), torch.func.hessian(saddle)(x)
+        x = x - torch.linalg.solve(h, g)
+    assert float(torch.linalg.eigvalsh(torch.func.hessian(saddle)(x))[0]) < 0
+
+
+def test_small_regressions_are_solved_by_it():
+    g = torch.Generator().manual_seed(0)
+    a = torch.randn(200, 4, dtype=torch.float64, generator=g)
+    b = torch.sign(torch.randn(200, dtype=torch.float64, generator=g))
+    plain = precond.minimize(
+        lambda w: functional.softplus(-b * (a @ w)).mean() + w @ w / 400, torch.zeros(4).double(), tol=1e-10
+    )
+    declared = precond.minimize(precond.losses.Logistic(a, b, ridge=1 / 200), torch.zeros(4).double(), tol=1e-10)
+    for result in (plain, declared):
+        assert result.converged
+        assert result.method.startswith("newton (")
+        assert result.work.hvps == 0
+    torch.testing.assert_close(plain.x, declared.x)
