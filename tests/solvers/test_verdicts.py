@@ -22,8 +22,9 @@ def zeros(n):
 
 def test_nearly_parallel_constraints_are_not_called_infeasible() -> None:
     result = precond.minimize(
-        square, zeros(2), constraints=lambda x: torch.stack([x[0] + x[1] - 1, x[0] + (1 + 1e-8) * x[1] - 1 - 1e-5])
-    )
+        square, zeros(2), constraints=lambda x: torch.stack([x[0] + x[1] - 1, x[0] + (1 + 1e-8) * x[1] - 1 - 1e-5]),
+        max_iterations=15,
+    )  # fmt: skip
     assert result.status is not Status.FAILED_INFEASIBLE
     assert abs(float(result.x.sum()) - 1) < 1e-6
     assert abs(float(result.x[1]) - 1000) < 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import ClassVar, final
 
 import torch
@@ -12,13 +12,13 @@ from torch import Tensor
 
 from precond.core import Iterate, Program, ProgramIteration, Site, Status
 from precond.programs.barrier import Barrier
-from precond.programs.elastic import Elastic
 from precond.programs.filter import Filter
 from precond.programs.jacobians import frobenius
 from precond.programs.multipliers import least_squares_multipliers
 from precond.programs.newton import Solver
 from precond.programs.regularized import Regularizer
-from precond.programs.restoration import Restored, restore, to_boundary
+from precond.programs.relaxation import around, relax
+from precond.programs.restoration import restore, to_boundary
 from precond.programs.scaling import Scaling
 from precond.programs.systems import newton_system
 from precond.programs.violation import Stuck
@@ -33,10 +33,6 @@ SHORT, SHORTS, MUCH = 1e-2, 3, 0.1
 """After so many steps of at most this length with a violation that hardly falls, it is reduced to this share alone."""
 RELAXED = 1e-8
 """Bounds are moved outwards by this much at most, relative to their size: a feasible set without interior gets one."""
-NEAR, FLAT_ELASTIC, RELAXATIONS = 1e-10, 1e-6, 300
-"""Weight of staying near, relative size of a gradient that counts as none, and limit on iterations, of a relaxation."""
-AROUND = (0.0, 0.3, 1.0)
-"""Distances from the start, relative to its size, from which a violation that does not fall is reduced anew."""
 ESCAPES = 5
 """Points with a violation that small steps do not reduce that a run may leave."""
 INSIDE = 1e-4
@@ -335,7 +331,11 @@ class _Run:
         lower, upper = state.barrier.lower, state.barrier.upper
         ended = restore(self.program, state.site, self.scaling.rows, lower, upper, acceptable)
         if not ended.accepted:
-            ended = self._relax(state, ended.site, acceptable)
+            mu = max(state.barrier.mu, float((ended.site.constraints * self.scaling.rows).abs().max()))
+            ended = relax(
+                InteriorPoint(mu, self.tau, nested=True), self.program, ended.site, self.scaling.rows, lower, upper,
+                1e-2 * self.tolerance, acceptable,
+            )  # fmt: skip
         self._start_from(state, ended.site)
         facts = {**facts, "restored": 1.0, "step": 0.0}
         if ended.accepted:
@@ -346,56 +346,21 @@ class _Run:
             return facts, None
         return self._leave(state, facts, Status.FAILED_INFEASIBLE if ended.stationary else Status.FAILED_STAGNATION)
 
-    def _relax(self, state: _State, site: Site, acceptable: Callable[[Site], bool]) -> Restored:
-        """Reduce the violation by this method itself until the point is acceptable."""
-        barrier, rows = state.barrier, self.scaling.rows
-        elastic = Elastic(
-            self.program, rows, barrier.lower, barrier.upper, site.x, NEAR / site.x.abs().clamp(min=1).square()
-        )
-        mu = max(barrier.mu, float((site.constraints * rows).abs().max()))
-        inner = InteriorPoint(mu, self.tau, nested=True)
-        flat, last = False, site
-        for count, iterate in enumerate(inner.iterate(elastic, elastic.start(site), 1e-2 * self.tolerance)):
-            before, last = last, elastic.inner(iterate.site)
-            size = float((last.constraints * rows).norm())
-            if not size > 1e-2 * self.tolerance or acceptable(last):
-                return Restored(last, False, acceptable(last))
-            pull = self._pull(last, last.constraints * rows)
-            if iterate.bound_multipliers is not None:
-                pull = pull - iterate.bound_multipliers[: self.program.variables]
-            flat = float(pull.norm()) <= FLAT_ELASTIC * size and iterate.facts.get("mu", mu) <= FLAT_ELASTIC * size
-            still = count > 0 and torch.equal(before.x, last.x)
-            if flat or still or iterate.failure is not None or count >= RELAXATIONS:
-                break
-        return Restored(last, flat, False)
-
     def _leave(
         self, state: _State, facts: dict[str, float], otherwise: Status
     ) -> tuple[dict[str, float], Status | None]:
         """Go on from a point with a smaller violation that small steps do not find, if there is one."""
-        stuck = Stuck(self.program, state.site, self.scaling.rows, state.barrier.lower, state.barrier.upper)
-        found = stuck.way_out() or self._elsewhere(state) if state.escapes < ESCAPES else None
+        rows, lower, upper = self.scaling.rows, state.barrier.lower, state.barrier.upper
+        found = None
+        if state.escapes < ESCAPES:
+            found = Stuck(self.program, state.site, rows, lower, upper).way_out()
+            found = found or around(self.program, state.start, state.site, rows, state.barrier)
         if found is None:
             return facts, otherwise
         state.escapes, state.stuck, state.short = state.escapes + 1, 0, 0
         self._start_from(state, found)
         self.forget(state)
         return {**facts, "step": 0.0}, None
-
-    def _elsewhere(self, state: _State) -> Site | None:
-        """Reduce the violation from points around the start; return one where it is a tenth of what it is here."""
-        here, barrier = self.violation(state.site.constraints), state.barrier
-        generator = torch.Generator().manual_seed(0)
-        for size in AROUND:
-            draw = torch.randn(state.start.numel(), generator=generator, dtype=torch.float64).to(state.start)
-            site = self.program.site(barrier.inside(state.start + size * (1 + state.start.abs()) * draw))
-            ended = restore(
-                self.program, site, self.scaling.rows, barrier.lower, barrier.upper,
-                lambda site: self.violation(site.constraints) <= MUCH * here,
-            )  # fmt: skip
-            if ended.accepted and bool(torch.isfinite(ended.site.gradient).all()):
-                return ended.site
-        return None
 
     def _start_from(self, state: _State, site: Site) -> None:
         """Take a point that no Newton step led to, with slacks and multipliers that fit it."""
