@@ -26,6 +26,7 @@ from precond.problems import elliptic_control
 from precond.problems.classical import ALL
 from precond.programs.accuracy import Tested
 from precond.programs.curvature import Convex
+from precond.programs.directions import Iterated
 from precond.programs.sketched_newton import SketchedNewton
 from precond.recipes.programs import adasketch_newton, sketched_newton
 from precond.solvers.program_oracles import TorchProgram
@@ -250,7 +251,8 @@ def constrained(options: argparse.Namespace) -> str:
     contestants = {
         "precond auto (interior-point)": ours("auto"),
         "precond adasketch-newton, exact inner solves": ours(adasketch_newton(inner="dense")),
-        "precond sketched-newton, random sketches inside": ours("sketched-newton"),
+        "precond sketched-newton": ours("sketched-newton"),
+        "precond sketched-newton, random sketches of the equations": ours(sketched_newton(inner="sketch")),
         "precond sketched-newton, MINRES inside": ours(sketched_newton(inner="minres")),
         "precond augmented-lagrangian": ours("augmented-lagrangian"),
         "SciPy trust-constr, exact Hessians": scipys("trust-constr"),
@@ -317,9 +319,9 @@ def regression(options: argparse.Namespace) -> str:
         raise SystemExit("the section regression needs --libsvm DIR, a folder of LIBSVM files")
     contestants = {
         "precond auto": ours("auto"),
+        "precond sketched-newton": ours("sketched-newton"),
         "precond sketched-newton, exact inner solves": ours(sketched_newton(inner="dense")),
-        "precond sketched-newton, random sketches": ours("sketched-newton"),
-        "precond sketched-newton, MINRES": ours(sketched_newton(inner="minres")),
+        "precond adasketch-newton, exact inner solves": ours(adasketch_newton(inner="dense")),
         "SciPy trust-constr, exact Hessians": scipys("trust-constr"),
         "SciPy SLSQP": scipys("SLSQP"),
     }
@@ -366,7 +368,7 @@ def sketches(options: argparse.Namespace) -> str:
             "32 equations at random": (SketchProject(32, "rows"), 32),
         }  # fmt: skip
         for name, (inner, size) in inners.items():
-            method = SketchedNewton(inner, Tested(), Convex(), singular=1e-8)
+            method = SketchedNewton(Iterated(inner, Convex(), singular=1e-8), Tested())
             found, seconds, solved = measured(ours(method), case)
             assert found is not None
             assert found.inner is not None

@@ -21,6 +21,7 @@ from linear_measure import (
     TOLERANCE,
     applied,
     medians,
+    repeated,
     residual,
 )
 from precond.operators import as_operator
@@ -86,7 +87,7 @@ def columns(options: argparse.Namespace) -> str:
         operator, n = as_operator(matrix), matrix.shape[0]
         B = np.random.default_rng(0).standard_normal((n, 16))
         C = torch.from_numpy(B)
-        X, apply = C.mT.contiguous(), applied(IC0(), matrix)
+        X, apply = C.mT.contiguous(), applied(IC0(), matrix, 16)
         tensor = torch.sparse_csr_tensor(
             *(torch.from_numpy(part) for part in (matrix.indptr, matrix.indices, matrix.data)), matrix.shape
         )
@@ -117,20 +118,10 @@ def columns(options: argparse.Namespace) -> str:
         "16 solves / cg of 16", "16 solves / block-cg of 16",
     )  # fmt: skip
     note = (
-        "Products of ours, of SciPy and of torch with an array of 16 columns, in units of one of ours; 'rows': with the "
-        f"transpose, each vector contiguous. CG with IC(0) to {TOLERANCE:g}; medians."
+        "Products of ours, of SciPy and of torch with an array of 16 columns, in units of one of ours; 'rows': with "
+        f"the transpose, each vector contiguous. CG with IC(0) to {TOLERANCE:g}; medians."
     )
     return table(head, rows, note)
-
-
-def repeated(work: Callable[[], Any], times: int = 20) -> Callable[[], None]:
-    """Return a function that does something several times, and keeps no result, whose memory would be fresh."""
-
-    def run() -> None:
-        for _ in range(times):
-            work()
-
-    return run
 
 
 @SECTIONS.section

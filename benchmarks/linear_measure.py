@@ -43,6 +43,16 @@ def medians(contestants: dict[str, Callable[[], Any]], rounds: int) -> dict[str,
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
+def repeated(work: Callable[[], Any], times: int = 20) -> Callable[[], None]:
+    """Return a function that does something several times, and keeps no result, whose memory would be fresh."""
+
+    def run() -> None:
+        for _ in range(times):
+            work()
+
+    return run
+
+
 class Counted(scipy.sparse.linalg.LinearOperator):
     """A matrix that counts its products."""
 
@@ -55,9 +65,9 @@ class Counted(scipy.sparse.linalg.LinearOperator):
         return self.matrix @ v.ravel()
 
 
-def applied(part: Any, matrix: scipy.sparse.csr_array) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Return how one of our preconditioners is applied, set up for a matrix."""
-    state = part.init(torch.zeros(1, matrix.shape[0], dtype=torch.float64))
+def applied(part: Any, matrix: scipy.sparse.csr_array, count: int = 1) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return how one of our preconditioners is applied, set up for a matrix and a number of vectors."""
+    state = part.init(torch.zeros(count, matrix.shape[0], dtype=torch.float64))
     part.observe(state, Evidence(operator=as_operator(matrix)))
     part.refresh(state)
     return lambda v: part.apply(state, v)

@@ -24,6 +24,7 @@ import scipy.optimize
 import torch
 
 import constrained
+import constrained_large
 import normalized
 import precond
 import regressions
@@ -35,7 +36,9 @@ SECTIONS = Sections("smooth.py", "smooth")
 
 # ---- constraints
 
-for _section in (constrained.constrained, constrained.control, constrained.regression, constrained.sketches):
+for _section in (
+    constrained.constrained, constrained.control, constrained.regression, constrained.sketches, constrained_large.large,
+):  # fmt: skip
     SECTIONS.section(_section)
 
 

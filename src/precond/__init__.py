@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from precond.eigenvalues import eigsh as eigsh
     from precond.fixed_points import fixed_point as fixed_point
     from precond.linear import lstsq as lstsq
     from precond.linear import solve as solve
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _functions = {
+    "eigsh": "precond.eigenvalues",
     "solve": "precond.linear",
     "lstsq": "precond.linear",
     "ReducedBasis": "precond.reduced",
@@ -34,7 +36,7 @@ _packages = (
 )  # fmt: skip
 
 __all__ = [
-    "ReducedBasis", "SolveSequence", "__version__", "estimate_memory", "fixed_point", "least_squares", "lstsq",
+    "ReducedBasis", "SolveSequence", "__version__", "eigsh", "estimate_memory", "fixed_point", "least_squares", "lstsq",
     "minimize", "solve",
 ]  # fmt: skip
 

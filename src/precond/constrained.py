@@ -23,7 +23,7 @@ from precond.core import (
     Work,
 )
 from precond.programs.interior_point import InteriorPoint
-from precond.programs.systems import DENSE as MODERATE
+from precond.programs.sketched_newton import SketchedNewton
 from precond.recipes import registry
 from precond.solvers.consistent import Slopes, complaint_about_loss, complaint_about_rows
 from precond.solvers.constraints import Block, fixing, read_bounds, read_constraints
@@ -62,8 +62,12 @@ def minimize_constrained(
     """
     x0 = oracles.start
     n = x0.numel()
-    blocks = [] if constraints is None else read_constraints(constraints, x0, oracles.call)
-    wrong = complaint_about_rows(blocks, x0, given=True) if check else None
+    blocks = (
+        []
+        if constraints is None
+        else read_constraints(constraints, x0, oracles.call, by_differences=oracles.gradient is not None)
+    )
+    wrong = complaint_about_rows(blocks, x0) if check else None
     if wrong is not None:
         raise BadInputError(wrong)
     lower, upper = read_bounds(bounds, x0)
@@ -178,8 +182,10 @@ def _complaint(oracles: Oracles, blocks: list[Block], slopes: Slopes, x: Tensor,
     """
     for point in (oracles.start, x):
         wrong = complaint_about_loss(oracles, point) if slopes.loss_suspect else None
-        if wrong is None and (slopes.rows_suspect or failed):
-            wrong = complaint_about_rows(blocks, point, given=not slopes.rows_suspect)
+        if wrong is None and slopes.suspects:
+            wrong = complaint_about_rows(blocks, point, slopes.suspects)
+        if wrong is None and failed:
+            wrong = complaint_about_rows(blocks, point)
         if wrong is not None:
             return wrong
     return None
@@ -233,7 +239,8 @@ def _resolve(method: str | ProgramIteration, program: Program, start: Tensor) ->
     """Return the iteration, and what the result says about it; large programs are searched for sparsity."""
     side = program.variables + program.equations
     sparse = False
-    if side > SMALL and (method in ("auto", "interior-point") or isinstance(method, InteriorPoint)):
+    looks = method in ("auto", "interior-point", "sketched-newton")
+    if side > SMALL and (looks or isinstance(method, InteriorPoint | SketchedNewton)):
         sparse = isinstance(program, (TorchProgram, GivenProgram)) and program.compress(start)
     if isinstance(method, ProgramIteration):
         return method, type(method).__name__
@@ -246,7 +253,7 @@ def _resolve(method: str | ProgramIteration, program: Program, start: Tensor) ->
         name = "interior-point"
         if sparse:
             label = "interior-point (auto: a sparse Newton system)"
-        elif side <= MODERATE:
+        elif side <= program.dense:
             label = "interior-point (auto: a Newton system that fits into memory)"
         elif program.bounded or program.equations * program.variables * 8 <= DENSE:
             label = "interior-point (auto: conjugate gradients on the null space of the constraints)"

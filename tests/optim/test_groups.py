@@ -247,6 +247,12 @@ def test_it_prints_why_and_logs_it(capsys: pytest.CaptureFixture[str], caplog: p
     assert known == {id(p) for p in model.parameters() if p.requires_grad}
 
 
+def test_a_star_stands_for_several_layers_only() -> None:
+    table = str(groups_for(nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 4), nn.Linear(4, 2)), verbose=False))
+    assert "0.weight  " in table
+    assert "*.bias (2 of them)" in table
+
+
 def test_rates_and_decay_of_the_groups() -> None:
     groups = groups_for(Language(), soap(), fallback=adamw(), lr=1e-2, fallback_lr=1e-3, verbose=False)
     for group in groups:

@@ -98,7 +98,7 @@ def test_ends_in_full_steps_at_known_optima_whatever_the_seed(name: str, seed: i
     oracle, x = program(problem)
     exact = run_program(oracle, x, adasketch_newton(inner="dense"), tol=1e-4, max_iterations=50)
     oracle, x = program(problem)
-    outcome = run_program(oracle, x, sketched_newton(seed=seed), tol=1e-5, max_iterations=50)
+    outcome = run_program(oracle, x, sketched_newton(inner="sketch", seed=seed), tol=1e-5, max_iterations=50)
     for found in (exact, outcome):
         assert found.status.group == "converged"
         assert found.facts[-1]["step"] == 1.0
@@ -118,7 +118,7 @@ def test_the_prescribed_accuracy_makes_the_path_independent_of_the_sketches() ->
 
 def test_tested_accuracy_needs_a_fraction_of_the_sketches() -> None:
     inner = []
-    for method in (adasketch_newton(), sketched_newton()):
+    for method in (adasketch_newton(), sketched_newton(inner="sketch", start=0.1, order=0.5)):
         oracle, x = program(ALL["hs79"])
         outcome = run_program(oracle, x, method, tol=1e-6, max_iterations=30)
         assert outcome.status.group == "converged"
@@ -128,7 +128,7 @@ def test_tested_accuracy_needs_a_fraction_of_the_sketches() -> None:
 
 def test_converges_superlinearly_with_growing_accuracy() -> None:
     oracle, x = program(ALL["hs79"])
-    outcome = run_program(oracle, x, sketched_newton(order=0.5), tol=1e-11, max_iterations=30)
+    outcome = run_program(oracle, x, sketched_newton(inner="sketch", order=0.5), tol=1e-11, max_iterations=30)
     errors = [e for e in outcome.history if 1e-11 < e < 1e-1]
     orders = [math.log(b) / math.log(a) for a, b in itertools.pairwise(errors)]
     assert outcome.status.group == "converged"

@@ -10,7 +10,7 @@ from precond.problems.classical import ALL
 from precond.recipes.programs import sketched_newton
 
 
-@pytest.mark.parametrize("inner", ["sketch", "rows", "dense", "minres", "gmres"])
+@pytest.mark.parametrize("inner", ["hessian-sketch", "sketch", "rows", "dense", "minres", "gmres"])
 def test_any_inner_solver_reaches_the_same_point(inner: str) -> None:
     problem = ALL["hs79"]
     start = torch.tensor(problem.start, dtype=torch.float64)

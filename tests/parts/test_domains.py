@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -81,7 +83,7 @@ def test_domains_do_not_touch_each_other():
         assert order is not None
         inner = order.ordered(matrix).toarray()
         ends = order.ends
-        for a, b in zip(ends[:-1], ends[1:], strict=True):
+        for a, b in itertools.pairwise(ends):
             assert not inner[a:b, b : ends[-1]].any()
             assert not inner[b : ends[-1], a:b].any()
 

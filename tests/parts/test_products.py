@@ -46,6 +46,20 @@ def test_other_devices_have_no_fast_bfloat16_of_a_processor() -> None:
     assert not has_fast_bfloat16(torch.device("meta"))
 
 
+@pytest.mark.parametrize(("ratio", "fast"), [(0.6, True), (3.0, False)])
+def test_bfloat16_counts_as_fast_only_where_a_product_shows_it(
+    ratio: float, fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Instructions alone do not count: oneDNN may have been told to do without them."""
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr(products, "_seconds_of_product", lambda dtype: ratio if dtype == torch.bfloat16 else 1.0)
+    has_fast_bfloat16.cache_clear()
+    try:
+        assert has_fast_bfloat16(torch.device("cpu")) is (fast and torch.backends.mkldnn.is_available())
+    finally:
+        has_fast_bfloat16.cache_clear()
+
+
 @pytest.mark.parametrize("n", [40, 512, 530])
 @pytest.mark.parametrize("mode", [0, 1])
 def test_half_of_a_gram_matrix_is_completed(n: int, mode: int) -> None:

@@ -15,9 +15,11 @@ from precond.operators.compressed import Compressor
 from precond.operators.function import FunctionOperator
 from precond.problems import elliptic_control
 from precond.problems.classical import ALL
+from precond.programs.directions import Iterated
 from precond.programs.newton import SparseNewton
 from precond.programs.projected import ProjectedNewton
 from precond.programs.regularized import Regularizer
+from precond.programs.sketched_newton import SketchedNewton
 from precond.recipes.programs import adasketch_newton
 
 F64 = torch.float64
@@ -193,6 +195,8 @@ def test_sketches_next_to_a_singular_system_are_bounded() -> None:
 
 def test_the_exact_inner_solver_counts_its_factors() -> None:
     method = adasketch_newton(inner="dense")
-    assert isinstance(method.inner, Dense)
+    assert isinstance(method, SketchedNewton)
+    assert isinstance(method.directions, Iterated)
+    assert isinstance(method.directions.inner, Dense)
     result = precond.minimize(lambda x: x @ x, torch.ones(2, dtype=F64), constraints=lambda x: x[:1] - 1, method=method)
     assert result.work.factorizations > 0

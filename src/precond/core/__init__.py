@@ -13,7 +13,7 @@ from precond.core.fixed_point import FixedPointIteration, Footing, Proof, Splitt
 from precond.core.iteration import Iteration, Kernel, Look, Map, Progress, Recycling
 from precond.core.method import Method, Route, Selector
 from precond.core.objective import Objective, Point
-from precond.core.operator import Operator
+from precond.core.operator import Operator, Saddle
 from precond.core.penalty import Concave, NoConcave, Penalty, Scalars
 from precond.core.preconditioner import HEALTHY, Health, Preconditioner, Turned
 from precond.core.problem import Budget, Metric, Problem
@@ -92,6 +92,7 @@ __all__ = [
     "Result",
     "Role",
     "Route",
+    "Saddle",
     "Scalars",
     "Scope",
     "Search",

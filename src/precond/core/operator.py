@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,23 @@ if TYPE_CHECKING:
     from precond.core.sketch import Embedding
 
 _columns = 64  # unit vectors that are multiplied at once
+
+
+@dataclasses.dataclass(frozen=True)
+class Saddle:
+    """The blocks of ``[[hessian + shift I, jacobian'], [jacobian, -delta I]]``.
+
+    Attributes:
+        hessian: Symmetric, ``[n, n]``.
+        jacobian: ``[m, n]``.
+        shift: Multiple of the identity in the first block.
+        delta: Multiple of the identity that is taken from the second one.
+    """
+
+    hessian: Operator
+    jacobian: Operator
+    shift: float = 0.0
+    delta: float = 0.0
 
 
 class Operator(abc.ABC):
@@ -103,6 +121,10 @@ class Operator(abc.ABC):
 
     def root(self) -> Operator | None:
         """Return an operator ``F`` with ``A = F^H F``, or ``None`` when none is at hand."""
+        return None
+
+    def saddle(self) -> Saddle | None:
+        """Return the blocks of a saddle-point matrix, or ``None`` when it is none, or they are not known."""
         return None
 
     def entries(self) -> scipy.sparse.csr_array | None:

@@ -49,11 +49,13 @@ class Program(abc.ABC):
         work: The account to charge.
 
     Attributes:
-        slacks: Where the last ``k`` variables are slacks, their equations, ``[k]``: ``c_i(x) - s = 0``, and ``s`` occurs
-            nowhere else; ``None`` where there are none.
+        slacks: Where the last ``k`` variables are slacks, their equations, ``[k]``: ``c_i(x) - s = 0``, and ``s``
+            occurs nowhere else; ``None`` where there are none.
+        dense: Side ``n + m`` up to which a Newton system without entries is worth making dense.
     """
 
     slacks: Tensor | None = None
+    dense: int = 3000
 
     def __init__(self, lower: Tensor, upper: Tensor, equations: int, work: Work | None = None) -> None:
         self.lower, self.upper = lower, upper

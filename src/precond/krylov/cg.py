@@ -15,7 +15,6 @@ from precond.krylov.inner import column, norm, numbers
 from precond.math.conjugate import ConjugateSteps
 from precond.math.vectors import Array, dots, forward, rows, turn
 
-
 _many = 2**16  # unknowns from which on calls cost nothing, and what they do may be shared
 
 

@@ -19,7 +19,8 @@ def extend(basis, w, j, rounding, alive, h, before, after):
             squares += v[i].real * v[i].real + v[i].imag * v[i].imag
         before[row] = np.sqrt(squares)
         last = before[row]
-        h[row, : j + 1] = 0
+        for k in range(j + 1):
+            h[row, k] = 0
         for _ in range(2):
             for k in range(j + 1):
                 u, total = basis[row, k], h.dtype.type(0)
@@ -60,7 +61,8 @@ def rotate(h, after, tiny, j, c, s, triangle, right, residual):
             pivot = 1.0
         else:
             c[row, j], s[row, j] = h[row, j] / pivot, after[row] / pivot
-        triangle[row, :j, j] = h[row, :j]
+        for k in range(j):  # a slice would take seconds to compile
+            triangle[row, k, j] = h[row, k]
         triangle[row, j, j] = pivot
         right[row, j + 1] = -s[row, j] * right[row, j]
         right[row, j] = np.conj(c[row, j]) * right[row, j]

@@ -9,7 +9,7 @@ from precond.math.incomplete_kernels import two_sweeps
 from precond.math.sparse_kernels import one_times_csr
 from precond.math.vector_kernels import dots, forward, turn
 
-# rows of `vectors`: x, r, p, A p, P r; rows of `numbers`: <r, P r>, its floor, <p, A p>, ||r||, whether p is to be turned
+# Rows of `vectors`: x, r, p, A p, P r. Rows of `numbers`: <r, P r>, its floor, <p, A p>, ||r||, whether to turn p.
 
 
 @numba.njit(cache=True, nogil=True)

@@ -1,7 +1,7 @@
 """The loops behind `precond.math.domains`, compiled by numba; import that module, not this one.
 
-``ranges`` has a row ``(first, last, shift)`` for each domain, then for each separator: place ``i`` of the new order, with
-``first <= i < last``, is place ``i + shift`` of the old one (unsigned, modulo ``2^64``).
+``ranges`` has a row ``(first, last, shift)`` for each domain, then for each separator: place ``i`` of the new order,
+with ``first <= i < last``, is place ``i + shift`` of the old one (unsigned, modulo ``2^64``).
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ _loose = {"contract", "nsz"}
 
 @numba.njit(cache=True, nogil=True)
 def beginnings(indptr, indices, bounds, begin):
-    """Write where the rows of each chunk begin from which on none is coupled to an earlier chunk, by an entry or back."""
-    begin[:] = bounds[:-1]
+    """Write where the rows of each chunk begin from which on none is coupled to an earlier chunk, or that one to it."""
+    for c in range(begin.size):
+        begin[c] = bounds[c]
     for c in range(bounds.size - 1):
         for row in range(bounds[c], bounds[c + 1]):
             for t in range(indptr[row], indptr[row + 1]):

@@ -72,7 +72,7 @@ class Domains:
             What `two_sweeps` returns of them, in the old order.
         """
         if side.worthwhile(scales[1], v):
-            return _taken(two_sweeps(lower, upper, scales, _taken(v, self.old)), self.new)
+            return self._moved(two_sweeps(lower, upper, scales, self._moved(v)), back=True)
         kernels, count, every = _kernels(), self.count, len(self.ranges)
         s1, s2, s3 = scales
         out, y = np.empty(v.shape, v.dtype), np.empty(v.shape[1], v.dtype)
@@ -90,10 +90,13 @@ class Domains:
             share(back, count)
         return out
 
-
-def _taken(v: Array, order: Array) -> Array:
-    """Return vectors in another order of entries, as they lie."""
-    return v.T[order].T if side.is_side(v) else v[:, order]
+    def _moved(self, v: Array, *, back: bool = False) -> Array:
+        """Return vectors in the new order, or back in the old one, as they lie."""
+        out = np.empty_like(v)
+        for first, last, shift in self.ranges.view(np.int64).tolist():
+            here, there = slice(first, last), slice(first + shift, last + shift)
+            out[:, there if back else here] = v[:, here if back else there]
+        return out
 
 
 def split(matrix: scipy.sparse.csr_array, count: int, strongest: float = 1.0) -> Domains | None:

@@ -47,7 +47,7 @@ def threshold_cholesky(indptr, indices, data, shift, smallest, drop, extra, lp, 
     n = indptr.size - 1
     work = np.zeros(n, data.dtype)
     inside = np.zeros(n, np.bool_)
-    touched = np.empty(n, np.int64)
+    touched, sizes = np.empty(n, np.int64), np.empty(n)
     link, head = np.full(n, -1, np.int64), np.full(n, -1, np.int64)
     place = np.zeros(n, np.int64)
     k = 0
@@ -97,22 +97,39 @@ def threshold_cholesky(indptr, indices, data, shift, smallest, drop, extra, lp, 
             if abs(work[i]) > bound:
                 touched[kept] = i
                 kept += 1
-        rows = touched[:kept]
         if kept > stored + extra:
-            sizes = np.empty(kept)
             for t in range(kept):
-                sizes[t] = -abs(work[rows[t]])
-            rows = rows[np.argsort(sizes)[: stored + extra]]
-        rows = np.sort(rows)
-        for t in range(rows.size):
-            li[k], lx[k] = rows[t], work[rows[t]] / root
+                sizes[t] = -abs(work[touched[t]])
+            _sort(sizes, touched, kept)
+            kept = stored + extra
+        for t in range(kept):
+            sizes[t] = touched[t]
+        _sort(sizes, touched, kept)
+        for t in range(kept):
+            li[k], lx[k] = touched[t], work[touched[t]] / root
             k += 1
         lp[j + 1] = k
-        if rows.size:
+        if kept:
             place[j] = lp[j] + 1
-            link[j] = head[rows[0]]
-            head[rows[0]] = j
+            link[j] = head[touched[0]]
+            head[touched[0]] = j
     return -1
+
+
+@numba.njit(cache=True, nogil=True)
+def _sort(keys, values, count):
+    """Sort numbers with their keys by these (D. L. Shell, 1959): compiles in a tenth of the time of NumPy's."""
+    gap = 1
+    while 3 * gap < count:
+        gap = 3 * gap + 1
+    while gap > 0:
+        for i in range(gap, count):
+            key, value, j = keys[i], values[i], i
+            while j >= gap and keys[j - gap] > key:
+                keys[j], values[j] = keys[j - gap], values[j - gap]
+                j -= gap
+            keys[j], values[j] = key, value
+        gap //= 3
 
 
 _least_share = 0.1  # of a pivot, that compensation must leave; else that row gets none

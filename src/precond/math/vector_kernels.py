@@ -96,7 +96,8 @@ def redirect(p, r, beta, omega, v):
         along, rest, image = p[row], r[row], v[row]
         b, w = p.dtype.type(beta[row]), p.dtype.type(omega[row])
         if b == 0:  # begins again, whatever the direction was
-            along[:] = rest
+            for i in range(along.size):
+                along[i] = rest[i]
             continue
         for i in range(along.size):
             along[i] = rest[i] + b * (along[i] - w * image[i])

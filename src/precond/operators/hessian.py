@@ -28,7 +28,7 @@ class Hessian(Operator):
         assemble: Returns the matrix ``[n, n]`` by other means than products, or ``None``; its argument says whether
             single precision will do.
         chunk: Vectors that ``products`` is shown at once.
-        approximate: Returns a random matrix ``[n, n]`` near this one for the size and the seed of a sketch, or ``None``.
+        approximate: Returns a random matrix near this one, ``[n, n]``, for size and seed of a sketch, or ``None``.
     """
 
     def __init__(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from precond.core import Operator, OperatorTraits
+from precond.core import Operator, OperatorTraits, Saddle
 
 
 class KKT(Operator):
@@ -24,6 +24,10 @@ class KKT(Operator):
         self.shape = (n + m, n + m)
         self.dtype, self.device = jacobian.dtype, jacobian.device
         self.traits = OperatorTraits(symmetric=True)
+
+    def saddle(self) -> Saddle:
+        """Return the blocks."""
+        return Saddle(self.hessian, self.jacobian, self.shift, self.delta)
 
     def matvec(self, x: Tensor) -> Tensor:
         """Return the product with each row ``(u, v)`` of ``x``: ``(B u + shift u + G' v, G u - delta v)``."""

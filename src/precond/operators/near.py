@@ -15,6 +15,8 @@ SHARE = 8
 LEAST = 64
 """Dimensions of a subspace, at least."""
 PROBES = 8
+TINY = 1e-10
+"""Eigenvalues of ``T`` below this share of the largest are raised to it."""
 
 
 def near(operator: Operator, level: int = 0, seed: int = 0) -> Tensor:
@@ -47,11 +49,12 @@ def near(operator: Operator, level: int = 0, seed: int = 0) -> Tensor:
 
 
 def subspace(operator: Operator, rank: int, seed: int = 0) -> Tensor:
-    """Return ``A Q Q' + Q Q' A - Q Q' A Q Q' + tau (I - Q Q')`` for an orthonormal ``Q`` near the range of ``A``.
+    """Return ``A Q T^-1 Q'A + tau (I - Q Q')``, ``T = Q'A Q``, for an orthonormal ``Q`` near the range of ``A``.
 
     It agrees with ``A`` in all products with ``Q``, which is had from products with random vectors (N. Halko, P. G.
-    Martinsson, J. A. Tropp, *Finding structure with randomness*, arXiv 0909.4061); elsewhere it has the mean curvature
-    ``tau``, estimated from eight products.
+    Martinsson, J. A. Tropp, *Finding structure with randomness*, arXiv 0909.4061), and has the inertia of ``T`` and
+    ``tau I`` together: definite where ``A`` is. The mean curvature ``tau`` of the rest, ``A - A Q T^-1 Q'A``, is
+    estimated from eight products.
 
     Args:
         operator: Symmetric, ``[n, n]``; definite or not.
@@ -67,12 +70,18 @@ def subspace(operator: Operator, rank: int, seed: int = 0) -> Tensor:
     q = torch.linalg.qr(_products(operator, drawn).mT).Q
     image = _products(operator, q.mT.contiguous()).mT
     core = q.mT @ image
+    if not bool(torch.isfinite(core).all()):
+        return torch.full((n, n), torch.nan, dtype=q.dtype, device=q.device)
+    values, vectors = torch.linalg.eigh((core + core.mT) / 2)
+    least = TINY * float(values.abs().max())
+    values = torch.where(values.abs() > least, values, least if least > 0 else 1.0)
+    half = image @ vectors
     signs = (torch.randint(0, 2, (PROBES, n), generator=generator) * 2 - 1).to(q)
     rest = signs - (signs @ q) @ q.mT
     size = float(rest.square().sum())
-    tail = float((rest * operator.matvec(rest)).sum()) / size if size > 1e-12 * n else 0.0
-    half = (image - q @ (core + tail * torch.eye(len(core), dtype=q.dtype, device=q.device)) / 2) @ q.mT
-    matrix = half + half.mT
+    curved = float((rest * operator.matvec(rest)).sum() - ((rest @ half).square() / values).sum())
+    tail = curved / size if size > TINY * n else 0.0
+    matrix = (half / values) @ half.mT - tail * (q @ q.mT)
     matrix.diagonal().add_(tail)
     return matrix
 

@@ -29,8 +29,9 @@ class IC0(IncompleteCholesky):
     Attributes:
         first_shift: The first ``alpha`` that is tried after a breakdown.
         smallest_pivot: Pivots of the scaled matrix must be larger than this (squares of the diagonal of ``L``).
-        domains: Domains into which the matrix is cut, 1 for none. ``None`` cuts into 8 from 65 536 unknowns on, where
-            few rows separate, and what couples them to earlier domains is at most 0.4 of what couples them at all.
+        domains: Domains into which the matrix is cut, 1 for none. ``None`` cuts into 8 from 65 536 unknowns on, for a
+            single right-hand side, where few rows separate, and what couples them to earlier domains is at most 0.4 of
+            what couples them at all.
     """
 
     first_shift: float = 1e-3

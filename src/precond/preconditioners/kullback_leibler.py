@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from precond.core import HEALTHY, BadInputError, Evidence, Health, Need, Role, Scope, Traits, Turned, need, rests_as
-from precond.math.eigen import safe_eigh
-from precond.math.modes import add_gram, complete, mode_products
+from precond.math.eigen import gram_eigenvectors, safe_eigh
+from precond.math.modes import add_gram, complete, mode_products, unfolding
 from precond.math.orthogonal import orthogonal
 from precond.math.products import fast_products
 from precond.preconditioners.diagonal import Diagonal
@@ -106,10 +106,11 @@ class KLKronecker(Turned[KLKroneckerState]):
                 continue
             add_gram(factor, gradient, mode, beta=self.beta, alpha=self._weight(gradient, mode))
             complete(factor)
-            values, vectors, failed = safe_eigh(factor)
+            vectors, failed = _first_basis(factor, unfolding(gradient, mode))
             bad = failed[:, None, None]
-            factor.copy_(torch.where(bad, factor, torch.diag_embed(values.flip(-1))))
-            basis.copy_(torch.where(bad, basis, vectors.flip(-1)))
+            values = (vectors * torch.bmm(factor, vectors)).sum(-2)
+            factor.copy_(torch.where(bad, factor, torch.diag_embed(values)))
+            basis.copy_(torch.where(bad, basis, vectors))
             health += Health.of(failed, f"no eigendecomposition of the factor of mode {mode}")
         return health
 
@@ -172,6 +173,18 @@ class KLKronecker(Turned[KLKroneckerState]):
     def _weight(self, v: Tensor, mode: int) -> float:
         """Return the weight of a new Gram matrix: a mean over the other modes, in a moving average."""
         return (1.0 - self.beta) * v.shape[mode + 1] / math.prod(v.shape[1:])
+
+
+def _first_basis(factor: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the eigenvectors of the Gram matrices of one gradient, largest eigenvalue first, and who failed.
+
+    Where the gradient has fewer columns than rows it is not the factor that is decomposed: rounding would choose the
+    basis of its null space, and processes that add up a gradient in another order would go other ways.
+    """
+    if rows.shape[-1] < rows.shape[-2]:
+        return gram_eigenvectors(rows.to(factor.dtype))
+    _, vectors, failed = safe_eigh(factor)
+    return vectors.flip(-1), failed
 
 
 def _along(values: Tensor, mode: int, ndim: int) -> Tensor:

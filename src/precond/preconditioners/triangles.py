@@ -33,6 +33,7 @@ class TrianglesState:
         scales: The diagonals ``S1, S2, S3``; empty ones stand for ones.
         shift: Shift of the last factorization, in units of the diagonal; the next one starts from it.
         domains: The order of rows and columns in which all these are, if not that of the vectors.
+        several: Vectors come several at a time, whose way into another order and back costs more than domains save.
     """
 
     operator: Operator | None = None
@@ -41,6 +42,7 @@ class TrianglesState:
     scales: tuple[Array, Array, Array] | None = None
     shift: float = 0.0
     domains: Domains | None = None
+    several: bool = False
     _adjoint: tuple[Sweep, Sweep, Sweep] | None = None
 
     def matrix(self, domains: int | None) -> tuple[scipy.sparse.csr_array | None, Domains | None]:
@@ -55,7 +57,8 @@ class TrianglesState:
         matrix = None if self.operator is None else self.operator.entries()
         if matrix is None:
             return None, None
-        count, strongest = (domains, 1.0) if domains else (_domains if matrix.shape[0] >= LARGE else 1, _weak)
+        pays = matrix.shape[0] >= LARGE and not self.several
+        count, strongest = (domains, 1.0) if domains else (_domains if pays else 1, _weak)
         fits = 1 < count <= matrix.shape[0] and matrix.has_sorted_indices
         order = split(matrix, count, strongest) if fits else None
         return (matrix if order is None else order.ordered(matrix)), order
@@ -98,7 +101,7 @@ class Swept(Preconditioner[TrianglesState]):
 
     def init(self, like: Tensor) -> TrianglesState:
         """Start as the identity."""
-        return TrianglesState()
+        return TrianglesState(several=len(like) > 1)
 
     def observe(self, state: TrianglesState, evidence: Evidence) -> None:
         """Take the matrix."""

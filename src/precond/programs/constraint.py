@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, final
 
+import numpy as np
 import scipy.sparse
 import torch
 from torch import Tensor
 
-from precond.core import Evidence, Health, IncompatibleError, Need, Operator, Preconditioner, Scope, Traits
+from precond.core import Evidence, Health, IncompatibleError, Need, Operator, Preconditioner, Saddle, Scope, Traits
 from precond.core.materialize import LIMIT, fits, materialize
-from precond.operators.kkt import KKT
 from precond.operators.near import near
 from precond.preconditioners.shifts import refuse_shift
 from precond.programs.newton import DenseNewton, Newton, Solver, SparseNewton
@@ -91,14 +91,16 @@ class ConstraintPreconditioner(Preconditioner[ConstraintState]):
         """Approximate and factorize; on failure the last factors are kept."""
         if state.operator is None:
             return Health()
-        kkt = state.operator if isinstance(state.operator, KKT) else _unconstrained(state.operator)
-        if sum(kkt.jacobian.shape) > SIDE and not _sparse(kkt):
-            solver: Solver | _Diagonal | None = _Diagonal.of(kkt)
+        saddle = state.operator.saddle()
+        blocks = _Blocks(state.operator, None, 0.0, 0.0) if saddle is None else _Blocks.of(saddle)
+        own = blocks.delta
+        if state.operator.shape[0] > SIDE and not blocks.sparse:
+            solver: Solver | _Diagonal | None = blocks.diagonal()
         else:
-            solver = state.regularizer.factorize(_Regularized(self._newton(kkt), kkt.delta))
+            solver = state.regularizer.factorize(_Regularized(blocks.newton(self.level, self.seed), own))
         if solver is None:
             return Health(1, "constraint preconditioner: the matrix is not finite, or its constraints are dependent")
-        state.solver, state.shift, state.delta = solver, solver.shift, max(0.0, solver.delta - kkt.delta)
+        state.solver, state.shift, state.delta = solver, solver.shift, max(0.0, solver.delta - own)
         return Health(detail=f"shift {state.shift:g}" if state.shift else "")
 
     def apply(self, state: ConstraintState, v: Tensor, *, shift: float = 0.0) -> Tensor:
@@ -106,16 +108,6 @@ class ConstraintPreconditioner(Preconditioner[ConstraintState]):
         refuse_shift(self, shift)
         solver = state.solver
         return v.clone() if solver is None else torch.stack([solver.solve(row) for row in v]) if len(v) else v.clone()
-
-    def _newton(self, kkt: KKT) -> Newton:
-        n = kkt.hessian.shape[0]
-        h, g = kkt.hessian.entries(), kkt.jacobian.entries()
-        if h is not None and g is not None:
-            diagonal = torch.full((n,), kkt.shift, dtype=kkt.dtype, device=kkt.device)
-            return SparseNewton(scipy.sparse.csr_array(h), scipy.sparse.csr_array(g), diagonal)
-        matrix = near(kkt.hessian, self.level, self.seed)
-        matrix.diagonal().add_(kkt.shift)
-        return DenseNewton(matrix, materialize(kkt.jacobian))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,45 +127,64 @@ class _Regularized(Newton):
         return self.inside.attempt(shift, self.own + delta)
 
 
-def _sparse(kkt: KKT) -> bool:
-    return kkt.hessian.entries() is not None and kkt.jacobian.entries() is not None
+def _entries(operator: Operator) -> scipy.sparse.csr_array | None:
+    """Return the entries of a matrix that is kept as a sparse one."""
+    return None if operator.dense() is not None else operator.entries()
 
 
-def _unconstrained(operator: Operator) -> KKT:
-    from precond.operators.dense import DenseOperator
+@dataclasses.dataclass(frozen=True)
+class _Blocks:
+    """The blocks of the system; no Jacobian where there are no constraints."""
 
-    nothing = torch.zeros(0, operator.shape[0], dtype=operator.dtype, device=operator.device)
-    return KKT(operator, DenseOperator(nothing, symmetric=False))
+    hessian: Operator
+    jacobian: Operator | None
+    shift: float
+    delta: float
+
+    @classmethod
+    def of(cls, saddle: Saddle) -> _Blocks:
+        return cls(saddle.hessian, saddle.jacobian if saddle.jacobian.shape[0] else None, saddle.shift, saddle.delta)
+
+    @property
+    def sparse(self) -> bool:
+        """Whether all entries are known, and few."""
+        jacobian = self.jacobian
+        return _entries(self.hessian) is not None and (jacobian is None or _entries(jacobian) is not None)
+
+    def newton(self, level: int, seed: int) -> Newton:
+        """Return the blocks with the Hessian's entries, or a matrix near them."""
+        n, like = self.hessian.shape[0], torch.empty(0, dtype=self.hessian.dtype, device=self.hessian.device)
+        h, g = _entries(self.hessian), None if self.jacobian is None else _entries(self.jacobian)
+        if h is not None and self.sparse:
+            rows = scipy.sparse.csr_array(np.zeros((0, n))) if g is None else scipy.sparse.csr_array(g)
+            diagonal = torch.full((n,), self.shift, dtype=like.dtype, device=like.device)
+            return SparseNewton(scipy.sparse.csr_array(h), rows, diagonal)
+        matrix = near(self.hessian, level, seed)
+        matrix.diagonal().add_(self.shift)
+        return DenseNewton(matrix, like.new_zeros(0, n) if self.jacobian is None else materialize(self.jacobian))
+
+    def diagonal(self) -> _Diagonal | None:
+        """Return factors with a diagonal Hessian; ``None`` where the Jacobian's entries would be too many."""
+        n, rows = self.hessian.shape[0], None if self.jacobian is None else _entries(self.jacobian)
+        if rows is None and self.jacobian is not None and not fits(self.jacobian, LIMIT // 4):
+            return None
+        drawn = torch.randint(0, 2, (PROBES, n), generator=torch.Generator().manual_seed(0)) * 2 - 1
+        signs = drawn.to(self.hessian.device, self.hessian.dtype)
+        found = (signs * self.hessian.matvec(signs)).mean(0) + self.shift
+        level = float(found.abs().mean())
+        diagonal = found.abs().clamp(min=1e-3 * level if level > 0 else 1.0)
+        dense = signs.new_zeros(0, n) if self.jacobian is None else materialize(self.jacobian) if rows is None else rows
+        constraints = Constraints(dense, diagonal, self.delta)
+        return _Diagonal(constraints) if constraints.usable and bool(torch.isfinite(diagonal).all()) else None
 
 
 @dataclasses.dataclass(frozen=True)
 class _Diagonal:
-    """The preconditioner with a diagonal ``B~``.
-
-    Attributes:
-        constraints: Its factors.
-        shift: What was added to the diagonal.
-        delta: What was added to the second block.
-    """
+    """The preconditioner with a diagonal ``B~``, and without shifts of its own."""
 
     constraints: Constraints
     shift: float = 0.0
     delta: float = 0.0
-
-    @classmethod
-    def of(cls, kkt: KKT) -> _Diagonal | None:
-        """Return it for an operator; ``None`` where the Jacobian has no entries and is too large for dense ones."""
-        jacobian = kkt.jacobian.entries()
-        if jacobian is None and not fits(kkt.jacobian, LIMIT // 4):
-            return None
-        n = kkt.hessian.shape[0]
-        signs = torch.randint(0, 2, (PROBES, n), generator=torch.Generator().manual_seed(0)) * 2 - 1
-        rows = signs.to(kkt.device, kkt.dtype)
-        found = (rows * kkt.hessian.matvec(rows)).mean(0) + kkt.shift
-        level = float(found.abs().mean())
-        diagonal = found.abs().clamp(min=1e-3 * level if level > 0 else 1.0)
-        constraints = Constraints(materialize(kkt.jacobian) if jacobian is None else jacobian, diagonal, kkt.delta)
-        return cls(constraints) if constraints.usable else None
 
     def solve(self, b: Tensor) -> Tensor:
         """Return the solution for ``[n + m]``."""

@@ -89,9 +89,7 @@ class Elastic(Program):
         def transposed(v: Tensor) -> Tensor:
             return torch.cat([jacobian.rmatvec(v * self.rows), -v], dim=1)
 
-        return FunctionOperator(
-            product, (m, n + m), rmatvec=transposed, dtype=self.rows.dtype, device=self.rows.device
-        )
+        return FunctionOperator(product, (m, n + m), rmatvec=transposed, dtype=self.rows.dtype, device=self.rows.device)
 
     def hessian(self, site: Site, multipliers: Tensor) -> Operator:
         """Return ``diag(sum_i l_i r_i hess c_i + diag(w), I)``."""
@@ -109,9 +107,7 @@ class Elastic(Program):
             x = v[:, :n].contiguous()
             return beside * v + torch.cat([bent.matvec(x) - own.matvec(x), torch.zeros_like(v[:, n:])], dim=1)
 
-        return FunctionOperator(
-            product, (n + m, n + m), dtype=self.rows.dtype, device=self.rows.device, symmetric=True
-        )
+        return FunctionOperator(product, (n + m, n + m), dtype=self.rows.dtype, device=self.rows.device, symmetric=True)
 
     def _like(self, shape: tuple[int, int]) -> Operator:
         return FunctionOperator(torch.clone, shape, dtype=self.rows.dtype, device=self.rows.device)

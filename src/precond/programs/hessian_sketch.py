@@ -55,7 +55,7 @@ class Sketched:
 @final
 @dataclasses.dataclass(frozen=True)
 class HessianSketch(Directions[Sketched]):
-    """GMRES on ``[[H + t I, J'], [J, -delta I]]``, preconditioned by that matrix with a random ``H~`` in place of ``H``.
+    """GMRES on ``[[H + t I, J'], [J, -delta I]]``, preconditioned by this matrix with a random ``H~`` instead of ``H``.
 
     A sketch costs a fraction of the matrix, and is factorized once for several systems: it is made anew where the
     right-hand side has not shrunk to half, the last one needed a shift, or has converged half as fast as in the

@@ -29,7 +29,7 @@ DELTA, S_VIOLATION, S_OBJECTIVE, ARMIJO = 1.0, 1.1, 2.3, 1e-4
 CORRECTIONS, CORRECTED, SHORTEST = 4, 0.99, 0.05
 FLAT, STUCK = 1e-8, 5
 """A violation is stationary where its gradient is this small beside it; so many steps from there are enough."""
-SHORT, SHORTS, MUCH = 0.1, 5, 0.1
+SHORT, SHORTS, MUCH = 1e-2, 3, 0.1
 """After so many steps of at most this length with a violation that hardly falls, it is reduced to this share alone."""
 RELAXED = 1e-8
 """Bounds are moved outwards by this much at most, relative to their size: a feasible set without interior gets one."""
@@ -181,8 +181,9 @@ class _Run:
         upper = gradient + self._pull(site, state.multipliers)
         c = site.constraints * self.scaling.rows
         system = newton_system(
-            hessian, site.jacobian, barrier.curvature(x), self.scaling.rows, self.scaling.loss, -torch.cat([upper, c])
-        )
+            hessian, site.jacobian, barrier.curvature(x), self.scaling.rows, self.scaling.loss, -torch.cat([upper, c]),
+            self.program.dense,
+        )  # fmt: skip
         solver = state.regularizer.factorize(system)
         self.program.work.factorizations += state.regularizer.attempts
         self.program.work.inner += system.inner
@@ -318,7 +319,13 @@ class _Run:
         """Reduce the violation to a share of it that the filter accepts; fail where that cannot be done."""
         here = self._pair(state.site.loss, state.site.constraints, state.site.x, state.barrier)
         if here[0] <= 1e-2 * self.tolerance or self.nested:
-            return facts, Status.FAILED_LINE_SEARCH
+            least = self.tolerance / 100
+            if self.nested or not state.barrier.mu > least:
+                return facts, Status.FAILED_LINE_SEARCH
+            # rounding hides what this barrier problem has left to gain: go on to the next
+            state.barrier.mu = max(least, min(SHRINK * state.barrier.mu, state.barrier.mu**SUPERLINEAR))
+            self.forget(state)
+            return {**facts, "step": 0.0}, None
         state.filter.add(*here)
 
         def acceptable(site: Site) -> bool:

@@ -68,7 +68,13 @@ class SketchedNewton(ProgramIteration):
             z, merit, state, inner = self._accept(proposals, right, slopes, system, merit, state)
             program.work.inner += inner
             step, found = self._search(program, site, multipliers, z, merit, slopes)
-            facts = {"inner": inner, "step": step, "eta1": merit.eta1, "eta2": merit.eta2, "shift": system.operator.shift}
+            facts = {
+                "inner": inner,
+                "step": step,
+                "eta1": merit.eta1,
+                "eta2": merit.eta2,
+                "shift": system.operator.shift,
+            }
             if found is None:
                 yield Iterate(site, multipliers, facts=facts, failure=Status.FAILED_LINE_SEARCH)
                 return
@@ -76,7 +82,12 @@ class SketchedNewton(ProgramIteration):
             yield Iterate(site, multipliers, facts=facts)
 
     def _accept(
-        self, proposals: Iterator[Progress], right: Tensor, slopes: Slopes, system: System, merit: ExactLagrangian,
+        self,
+        proposals: Iterator[Progress],
+        right: Tensor,
+        slopes: Slopes,
+        system: System,
+        merit: ExactLagrangian,
         state: float,
     ) -> tuple[Tensor, ExactLagrangian, float, int]:
         """Let proposals improve until the merit accepts one; return it with the penalties it took."""

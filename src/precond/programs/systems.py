@@ -10,12 +10,9 @@ from precond.core.materialize import LIMIT, materialize
 from precond.programs.newton import DenseNewton, Newton, SparseNewton
 from precond.programs.projected import ProjectedNewton, entries_or_dense
 
-DENSE = 3000
-"""Side up to which a system without entries is made dense: a few seconds of factorization."""
-
 
 def newton_system(
-    hessian: Operator, jacobian: Operator, diagonal: Tensor, rows: Tensor, loss: float, right: Tensor
+    hessian: Operator, jacobian: Operator, diagonal: Tensor, rows: Tensor, loss: float, right: Tensor, dense: int
 ) -> Newton:
     """Return the system of the scaled problem in the form that its operators allow.
 
@@ -26,6 +23,7 @@ def newton_system(
         rows: Factors of the constraints, ``[m]``.
         loss: Factor of the Hessian.
         right: The first right-hand side that it will be solved for, ``[n + m]``.
+        dense: Side up to which a system without entries is made dense.
 
     Returns:
         The system: sparse where both have entries; dense where it is small; else the Hessian by products, with the
@@ -38,7 +36,7 @@ def newton_system(
     if h is not None and g is not None:
         scaled = scipy.sparse.diags_array(rows.cpu().numpy()) @ g
         return SparseNewton(h * loss, scipy.sparse.csr_array(scaled), diagonal)
-    if hessian.shape[0] + jacobian.shape[0] <= DENSE:
+    if hessian.shape[0] + jacobian.shape[0] <= dense:
         matrix = materialize(hessian) * loss
         return DenseNewton((matrix + matrix.mT) / 2 + diagonal.diag(), materialize(jacobian) * rows[:, None])
     return ProjectedNewton(hessian, entries_or_dense(jacobian, rows, LIMIT // 4), diagonal, loss, right)

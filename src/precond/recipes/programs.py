@@ -28,6 +28,7 @@ _HONG = Paper(
 _CALL = "precond.minimize(lambda x: (x**2).sum(), torch.ones(3).double(), constraints=lambda x: x.sum()[None] - 1"
 
 Inner = Literal["sketch", "rows", "dense", "minres", "gmres"]
+Proposer = Literal["hessian-sketch", "sketch", "rows", "dense", "minres", "gmres"]
 
 
 def _inner(name: Inner, size: int | None, seed: int) -> Iteration:
@@ -39,7 +40,9 @@ def _inner(name: Inner, size: int | None, seed: int) -> Iteration:
         "gmres": GMRES(),
     }
     if name not in solvers:
-        raise BadInputError(f"inner must be one of {', '.join(solvers)}, not {name!r}")
+        raise BadInputError(
+            f"inner must be one of {', '.join(solvers)} (or 'hessian-sketch' in sketched_newton), not {name!r}"
+        )
     return solvers[name]
 
 
@@ -90,6 +93,9 @@ def adasketch_newton(
            (``inner="rows"`` is that, with uniform rows).
         5. The eigenvalue test of step 1 reads the inertia of a factorization, not an eigendecomposition of ``Z' H Z``.
         6. Sketches act on the equilibrated system, which converges in far fewer; its residual is measured unscaled.
+        7. A system that 2000 sketches have not solved well enough is factorized; the published code sketches on, up to
+           a hundred thousand times.
+        8. The line search forgives ten units of rounding of the merit, and gives up below steps of 1e-14.
 
     Args:
         inner: What solves the Newton systems: Gaussian sketches, sampled rows, or a deterministic solver.
@@ -117,17 +123,17 @@ def adasketch_newton(
     runs_on=Kind.PROGRAM,
     family="constrained",
     paper=_HONG,
-    purpose="The same with accuracies that the descent itself tests, a fraction of the inner work.",
+    purpose="Equality constraints on large regressions and dense Hessians: sketches precondition, descent accepts.",
     claim="Sharpening the accuracy with convergence makes local convergence superlinear.",
     example=f"{_CALL}, method='sketched-newton')",
 )
 def sketched_newton(
     *,
-    inner: Inner = "sketch",
+    inner: Proposer = "hessian-sketch",
     size: int | None = None,
     seed: int = 0,
-    start: float = 0.1,
-    order: float = 0.5,
+    start: float = 0.03,
+    order: float = 1.0,
     eta1: float = 1.0,
     eta2: float = 0.1,
 ) -> ProgramIteration:
@@ -141,11 +147,15 @@ def sketched_newton(
            test of descent that they are there to ensure.
         2. The Hessian is shifted by the first of ``1e-4 * 8^k`` that makes it positive definite on the tangent space,
            where the published code adds its Frobenius norm.
-        3. See `adasketch_newton` for the others.
+        3. Unless ``inner`` says so the equations are not sketched, but the Hessian: its sketch with the constraints is
+           factorized, and preconditions GMRES on the system itself, for as long as the iterates settle. The inertia
+           that tells the shift is that of the sketch. Dependent constraints are regularized then.
+        4. See `adasketch_newton` for the others.
 
     Args:
-        inner: What solves the Newton systems.
-        size: Columns of a sketch.
+        inner: What solves the Newton systems: `precond.programs.hessian_sketch.HessianSketch`, or what
+            `adasketch_newton` takes.
+        size: Columns of a sketch of the equations.
         seed: Seed of the sketches.
         start: Largest relative residual of the inner solve.
         order: Power of ``||grad L||`` that bounds it near a solution.

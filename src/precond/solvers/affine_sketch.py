@@ -21,7 +21,7 @@ def row_roots(blocks: Tensor) -> Tensor:
 
 
 def sketched_rows(matrix: Tensor, roots: Tensor, size: int, seed: int) -> Tensor:
-    """Return ``S B`` where ``B`` has, for each ``i`` and ``a``, the row ``(roots[i, a, 0] A_i, roots[i, a, 1] A_i, ..)``.
+    """Return ``S B`` where ``B`` has, for each ``i`` and ``a``, the row ``(roots[i, a, 0] A_i, ..)``.
 
     Args:
         matrix: ``A``, shape ``[m, d]``, dense or sparse CSR.

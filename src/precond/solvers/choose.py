@@ -111,6 +111,13 @@ def choose_system(operator: Operator) -> Selection:
     return Selection((Attempt("gmres", scaling),), "not known to be symmetric, known by products")
 
 
+def choose_eigenvalues(operator: Operator) -> str:
+    """Return the name of a preconditioner for the smallest eigenvalues of a symmetric matrix."""
+    if operator.entries() is None or operator.traits.definite is False:
+        return "identity"
+    return "amg" if _is_wide(operator) else "ic0"
+
+
 def choose_least_squares(operator: Operator) -> Selection:
     """Choose for a least-squares problem.
 

@@ -1,4 +1,4 @@
-"""Whether first derivatives are those of the functions: suspicions from the steps of a run, confirmed by differences."""
+"""Whether derivatives are those of the functions: suspicions from the steps of a run, confirmed by differences."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ from precond.solvers.slacked import Oracles
 
 OFF = 0.05
 """Relative error of a slope from which on a derivative is suspected."""
-SEEN = 1e4
+SEEN = 1e6
 """A change of a value tells something if it is this many rounding errors."""
+SUSPECTS = 4
+"""Constraints that are looked at where more are suspected."""
 
 
 @dataclasses.dataclass
 class Slopes:
     """Compares changes of the objective and of each constraint with the trapezoidal rule.
 
-    Its error falls with the cube of the step if the derivatives are right, so the last steps whose change is not lost in
-    rounding decide. They raise a suspicion, which differences must confirm.
+    Its error falls with the cube of the step if the derivatives are right, so the last steps whose change is not lost
+    in rounding decide. They raise a suspicion, which differences must confirm.
 
     Attributes:
         before: The point before.
@@ -36,6 +38,7 @@ class Slopes:
     before: Site | None = None
     loss_off: Tensor | None = None
     rows_off: Tensor | None = None
+    _seen: Tensor | None = None
 
     def observe(self, site: Site) -> None:
         """Absorb the next point."""
@@ -43,12 +46,30 @@ class Slopes:
         if before is None or before.x is site.x:
             return
         d = site.x - before.x
-        off = _off(before.loss, site.loss, before.gradient @ d, site.gradient @ d)
-        self.loss_off = _shifted(self.loss_off, off[None])
+        values = [each.loss[None] for each in (before, site)]
+        slopes = [(each.gradient @ d)[None] for each in (before, site)]
         if _cheap(before.jacobian) and _cheap(site.jacobian):
-            slopes = [each.jacobian.matvec(d[None])[0] for each in (before, site)]
-            rows = _off(before.constraints, site.constraints, *slopes)
-            self.rows_off = _shifted(self.rows_off, rows)
+            values = [torch.cat([v, each.constraints]) for v, each in zip(values, (before, site), strict=True)]
+            slopes = [
+                torch.cat([s, each.jacobian.matvec(d[None])[0]]) for s, each in zip(slopes, (before, site), strict=True)
+            ]
+        elif self.rows_off is not None:
+            return  # the form of the Jacobian has changed on the way
+        off = self._off(*values, *slopes)
+        self.loss_off = _shifted(self.loss_off, off[:1])
+        self.rows_off = _shifted(self.rows_off, off[1:])
+
+    def _off(self, before: Tensor, after: Tensor, slope_before: Tensor, slope_after: Tensor) -> Tensor:
+        """Return the relative errors of the trapezoidal rule; not a number where a change tells nothing."""
+        change, size = after - before, slope_before.abs() + slope_after.abs()
+        largest = torch.maximum(change.abs(), size)
+        level = torch.maximum(torch.maximum(before.abs(), after.abs()), largest)
+        if self._seen is not None and len(self._seen) == len(level):
+            level = torch.maximum(level, self._seen)  # a small value may be the difference of larger ones
+        self._seen = level
+        error = (change - (slope_before + slope_after) / 2).abs() / largest
+        telling = largest > SEEN * torch.finfo(before.dtype).eps * level
+        return torch.where(telling, error, torch.nan)
 
     @property
     def loss_suspect(self) -> bool:
@@ -56,24 +77,18 @@ class Slopes:
         return self.loss_off is not None and bool((self.loss_off > OFF).any())
 
     @property
-    def rows_suspect(self) -> bool:
-        """Whether the Jacobian of the constraints is."""
-        return self.rows_off is not None and bool((self.rows_off > OFF).any())
+    def suspects(self) -> list[int]:
+        """The constraints whose Jacobian is suspected most, at most `SUSPECTS`."""
+        if self.rows_off is None or not self.rows_off.numel():
+            return []
+        worst, places = self.rows_off.amax(0).sort(descending=True)
+        return places[worst > OFF][:SUSPECTS].tolist()
 
 
 def _shifted(known: Tensor | None, new: Tensor) -> Tensor:
     """Return the last two numbers of each column that are numbers."""
-    known = new.new_zeros(2, len(new)) if known is None else known
+    known = new.new_zeros(2, len(new)) if known is None or known.shape[1] != len(new) else known
     return torch.where(torch.isnan(new), known, torch.stack([known[1], new]))
-
-
-def _off(before: Tensor, after: Tensor, slope_before: Tensor, slope_after: Tensor) -> Tensor:
-    """Return the relative errors of the trapezoidal rule; not a number where a change tells nothing."""
-    change, size = after - before, slope_before.abs() + slope_after.abs()
-    rounding = torch.finfo(before.dtype).eps * torch.maximum(before.abs(), after.abs())
-    largest = torch.maximum(change.abs(), size)
-    error = (change - (slope_before + slope_after) / 2).abs() / largest
-    return torch.where(largest > SEEN * rounding.clamp(min=torch.finfo(before.dtype).tiny), error, torch.nan)
 
 
 def _cheap(jacobian: Operator) -> bool:
@@ -92,26 +107,37 @@ def complaint_about_loss(oracles: Oracles, x: Tensor) -> str | None:
     return _advice(dataclasses.replace(wrong, place=wrong.place[1:]).message(name, "fun"), oracles.gradient is None)
 
 
-def complaint_about_rows(blocks: list[Block], x: Tensor, *, given: bool = False) -> str | None:
+def complaint_about_rows(blocks: list[Block], x: Tensor, suspects: list[int] | None = None) -> str | None:
     """Return a complaint where the Jacobian of some constraints disagrees with differences at ``x``.
 
     Args:
         blocks: The constraints.
         x: The point, ``[n]``.
-        given: Look at Jacobians that users wrote alone.
+        suspects: The constraints that are looked at, numbered through the blocks; ``None`` for all of those whose
+            Jacobians users wrote.
 
     Returns:
         The complaint.
     """
+    first = 0
     for number, block in enumerate(blocks):
-        torch_function = block.jacobian is None
-        if not block.lower.numel() or (torch_function and given):
+        count = block.lower.numel()
+        chosen = [i - first for i in suspects or () if first <= i < first + count]
+        first += count
+        by_user = block.jacobian is not None and not block.differences
+        if not count or not (chosen if suspects is not None else by_user):
             continue
-        rows = _autograd(block.function, x) if block.jacobian is None else block.jacobian(x)
-        wrong = None if rows is None else compare(lambda y, f=block.function: _plain(f, y), rows, x)  # type: ignore[misc]
+        places = list(range(count)) if suspects is None else chosen
+
+        def rows(y: Tensor, block: Block = block, places: list[int] = places) -> Tensor:
+            return block.function(y)[places]
+
+        given = _autograd(rows, x) if block.jacobian is None else block.jacobian(x)[places]
+        wrong = compare(lambda y, rows=rows: _plain(rows, y), given, x)  # type: ignore[misc]
         if wrong is not None:
-            name = "the Jacobian by autograd" if torch_function else "jac"
-            return _advice(wrong.message(name, f"constraint {number} (counted from 0)"), torch_function)
+            wrong = dataclasses.replace(wrong, place=(places[wrong.place[0]], *wrong.place[1:]))
+            name = "jac" if by_user else "the Jacobian by autograd"
+            return _advice(wrong.message(name, f"constraint {number} (counted from 0)"), not by_user)
     return None
 
 

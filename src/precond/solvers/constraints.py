@@ -15,6 +15,7 @@ from torch import Tensor
 
 from precond.core import BadInputError
 from precond.operators.constant import sparse_times
+from precond.solvers.sparse_differences import sparse_differences
 
 Function = Callable[[Tensor], Tensor]
 Rows = Tensor | scipy.sparse.csr_array
@@ -31,6 +32,7 @@ class Block:
             differentiated.
         lower: ``[k]``.
         upper: ``[k]``; equal to ``lower`` for equations.
+        differences: The Jacobian is one of differences.
         hessian: Maps the variables and weights ``[k]`` to the product of ``sum_i v_i hess c_i`` with a vector ``[n]``;
             ``None`` when it is to be differentiated.
     """
@@ -40,6 +42,7 @@ class Block:
     lower: Tensor
     upper: Tensor
     hessian: Callable[[Tensor, Tensor], Function] | None = None
+    differences: bool = False
 
     @property
     def equations(self) -> Tensor:
@@ -47,7 +50,7 @@ class Block:
         return self.lower == self.upper
 
 
-def read_constraints(constraints: Any, x0: Tensor, call: Call) -> list[Block]:
+def read_constraints(constraints: Any, x0: Tensor, call: Call, *, by_differences: bool = False) -> list[Block]:
     """Return the constraints as blocks.
 
     Args:
@@ -56,6 +59,8 @@ def read_constraints(constraints: Any, x0: Tensor, call: Call) -> list[Block]:
             and perhaps ``jac``, ``hess`` (of ``x`` and weights) and ``args``; or several of these in a list or tuple.
         x0: The starting point, ``[n]``, where functions are tried.
         call: Calls a user's function at flat variables.
+        by_differences: Functions without a Jacobian are differentiated by differences, for which a
+            ``finite_diff_jac_sparsity`` is used.
 
     Returns:
         The blocks, in the given order.
@@ -64,7 +69,8 @@ def read_constraints(constraints: Any, x0: Tensor, call: Call) -> list[Block]:
         BadInputError: Something is none of these, or a function returns what cannot be used.
     """
     if isinstance(constraints, Sequence) and not isinstance(constraints, (str, bytes)):
-        return [block for each in constraints for block in read_constraints(each, x0, call)]
+        each = (read_constraints(one, x0, call, by_differences=by_differences) for one in constraints)
+        return [block for blocks in each for block in blocks]
     if isinstance(constraints, Mapping):
         return [_from_mapping(constraints, x0, call)]
     if hasattr(constraints, "A") and hasattr(constraints, "lb"):
@@ -72,7 +78,12 @@ def read_constraints(constraints: Any, x0: Tensor, call: Call) -> list[Block]:
     if hasattr(constraints, "fun") and hasattr(constraints, "lb"):
         jac, hess = (f if callable(f) else None for f in (constraints.jac, getattr(constraints, "hess", None)))
         name = "fun of the NonlinearConstraint"
-        return [_block(constraints.fun, jac, hess, constraints.lb, constraints.ub, x0, call, name)]
+        block = _block(constraints.fun, jac, hess, constraints.lb, constraints.ub, x0, call, name)
+        pattern = getattr(constraints, "finite_diff_jac_sparsity", None)
+        if pattern is None or jac is not None or not by_differences:
+            return [block]
+        shown = sparse_differences(pattern, block.function, (block.lower.numel(), x0.numel()))
+        return [dataclasses.replace(block, jacobian=shown, differences=True)]
     if callable(constraints):
         return [_block(constraints, None, None, 0.0, 0.0, x0, call, "constraints")]
     raise BadInputError(
@@ -194,7 +205,7 @@ def _values(value: Any, x: Tensor) -> Tensor:
             )
         value = torch.as_tensor(np.asarray(value, dtype=None if np.iscomplexobj(value) else np.float64))
     if value.is_complex():
-        raise BadInputError(f"a constraint returned {value.dtype}: return real numbers, such as real and imaginary parts")
+        raise BadInputError(f"a constraint returned {value.dtype}: return real numbers, as by torch.view_as_real")
     return value.reshape(-1).to(x)
 
 
@@ -220,6 +231,6 @@ def _check_order(lower: Tensor, upper: Tensor, name: str) -> None:
     impossible = bool((lower > upper).any() or (lower == math.inf).any() or (upper == -math.inf).any())
     if impossible or bool(torch.isnan(lower).any() or torch.isnan(upper).any()):
         raise BadInputError(
-            f"{name}: a lower bound exceeds the upper one, or is +inf, an upper one -inf, or one is not a number: nothing "
-            "can satisfy it"
+            f"{name}: a lower bound exceeds the upper one, or is +inf, an upper one -inf, or one is not a number: "
+            "nothing can satisfy it"
         )

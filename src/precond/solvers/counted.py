@@ -7,7 +7,7 @@ from typing import Any
 import scipy.sparse
 from torch import Tensor
 
-from precond.core import Embedding, Map, Operator, Preconditioner, Work
+from precond.core import Embedding, Map, Operator, Preconditioner, Saddle, Work
 from precond.math.vectors import settled
 
 
@@ -48,6 +48,10 @@ class CountedOperator(Operator):
         """Return the dense tensor of the operator."""
         return self.inner.dense()
 
+    def approximated(self, size: int, seed: int) -> Tensor | None:
+        """Return what the operator knows of its data."""
+        return self.inner.approximated(size, seed)
+
     def sketched(self, embedding: Embedding) -> Tensor:
         """Return ``S A``; products with unit vectors count when only products are known."""
         if self.inner.dense() is None and self.inner.entries() is None:
@@ -58,6 +62,10 @@ class CountedOperator(Operator):
         """Return the factor of the operator, counted too."""
         root = self.inner.root()
         return None if root is None else CountedOperator(root, self.work)
+
+    def saddle(self) -> Saddle | None:
+        """Return those of the operator; their products are not counted."""
+        return self.inner.saddle()
 
     def factor(self) -> Tensor | None:
         """Return the dense factor of the operator."""

@@ -13,6 +13,8 @@ from precond.core import (
     Evidence,
     Health,
     Iteration,
+    Kernel,
+    Look,
     Map,
     Need,
     Operator,
@@ -72,6 +74,14 @@ class _OfNegative(Iteration):
         """Iterate with ``-A`` and ``-b``, whose residuals are as large."""
         return self.inner.iterate(NegativeOperator(operator), -b, precondition, x0)
 
+    def ahead(
+        self, kernel: Kernel, look: Look, operator: Operator, b: Tensor, precondition: Map, x0: Tensor
+    ) -> Iterator[Progress]:
+        """Iterate with ``-A`` and ``-b``, by compiled loops where the iteration has some."""
+        *pattern, values = kernel.matrix
+        negative = dataclasses.replace(kernel, matrix=(*pattern, -values))
+        return self.inner.ahead(negative, look, NegativeOperator(operator), -b, precondition, x0)
+
 
 class _PartOfNegative(Preconditioner[Any]):
     """A preconditioner that is fed with ``-A``.
@@ -114,6 +124,10 @@ class _PartOfNegative(Preconditioner[Any]):
     def apply(self, state: Any, v: Tensor, *, shift: float = 0.0) -> Tensor:
         """Apply the part."""
         return self.inner.apply(state, v, shift=shift)
+
+    def compiled(self, state: Any) -> tuple[Any, ...] | None:
+        """Return the part's arrays."""
+        return self.inner.compiled(state)
 
 
 def of_negative(iteration: Iteration, part: Preconditioner[Any]) -> tuple[Iteration, Preconditioner[Any]]:

@@ -23,8 +23,8 @@ NEXT = 1e-4
 def tangent_curvature(program: Program, iterate: Iterate, noise: float) -> Curvature | None:
     """Return the smallest curvature of the Lagrangian on the null space of the constraints that hold with equality.
 
-    Bounds count among these where their multiplier exceeds the distance to them, or that is small. All eigenvalues are computed where the
-    matrices are small; else Lanczos steps on the projected Hessian give an upper bound.
+    Bounds count among these where their multiplier exceeds the distance to them, or that is small. All eigenvalues are
+    computed where the matrices are small; else Lanczos steps on the projected Hessian give an upper bound.
 
     Args:
         program: The oracle.

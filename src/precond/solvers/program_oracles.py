@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Operator, OperatorTraits, Program, Site, Work
+from precond.core.materialize import materialize
 from precond.operators.compressed import Compressor, Recovered
 from precond.operators.dense import DenseOperator
 from precond.operators.function import FunctionOperator
-from precond.core.materialize import materialize
 from precond.operators.hessian import Hessian, autograd_hessian, difference_hessian
 from precond.solvers.affine import Seen, Split, agrees, split
 from precond.solvers.residuals import AutogradJacobian
@@ -66,11 +66,11 @@ class TorchProgram(Program):
             site = self._site(y)
             if bool(torch.isfinite(site.loss) and torch.isfinite(site.constraints).all()):
                 break
-        jacobian = self._products(y, site.constraints)
         weights = torch.randn(self.equations, generator=generator, dtype=torch.float64).to(x)
-        found = first.learn(jacobian), second.learn(self.hessian(site, weights))
-        self._sparse = (first if found[0] else None, second if found[1] else None)
-        return all(found)
+        found = second.learn(self.hessian(site, weights))
+        known = self.equations > 0 and first.learn(self._products(y, site.constraints))
+        self._sparse = (first if known else None, second if found else None)
+        return found and (known or self.equations == 0)
 
     def share(self, other: TorchProgram) -> None:
         """Use the patterns and the matrix of data that another program of the same functions has found."""
@@ -120,6 +120,9 @@ class TorchProgram(Program):
         return self._split
 
     def _linearize(self, x: Tensor, c: Tensor) -> Operator:
+        if not self.equations:
+            empty = x.new_zeros(0, len(x))
+            return _Matrix(empty) if self._sparse[1] is None else _Sparse(scipy.sparse.csr_array(empty.shape), x)
         if self._sparse[0] is not None:
             return self._sparse[0].recover(self._products(x, c))
         if c.numel() * x.numel() * x.element_size() <= DENSE:
@@ -238,6 +241,8 @@ class GivenProgram(Program):
         self._curvature, self.exact, self._rough = curvature, exact, rough
         self._pattern: Compressor | None = None
 
+    dense = 1000  # products with users' Hessians come one by one
+
     def compress(self, x: Tensor) -> bool:
         """Look for sparsity of the Hessian near ``x``; return whether it and the Jacobian will have their entries."""
         if not self.exact or not scipy.sparse.issparse(self._jacobian(x)):
@@ -310,6 +315,4 @@ class _Sparse(Recovered):
     """A sparse Jacobian, of which neither symmetry nor finiteness is looked at."""
 
     def __init__(self, matrix: scipy.sparse.csr_array, like: Tensor) -> None:
-        super().__init__(
-            matrix, FunctionOperator(torch.clone, tuple(matrix.shape), dtype=like.dtype, device=like.device)
-        )
+        super().__init__(matrix, _Matrix(like.new_zeros(0, matrix.shape[1])))

@@ -208,7 +208,7 @@ def run_program(
 def _refitted(program: Program, iterate: Iterate, left: Residuals, tol: float) -> tuple[Iterate, Residuals]:
     """Return the iterate with multipliers that fit it best, if they do so within the tolerance.
 
-    Where the Jacobian loses its rank at the solution multipliers have no limit, and those of Newton's method lag behind.
+    Where the Jacobian loses its rank at the solution multipliers have no limit, and those of Newton's method lag.
     """
     site, z = iterate.site, iterate.bound_multipliers
     gradient = site.gradient if z is None else site.gradient - z

@@ -185,7 +185,7 @@ class Slacked:
     @property
     def rough(self) -> bool:
         """Whether gradients of the Lagrangian hold differences where its Hessian is asked for."""
-        return any(block.jacobian is None and block.hessian is None for block in self.blocks)
+        return any((block.jacobian is None or block.differences) and block.hessian is None for block in self.blocks)
 
     def program(self, work: Work, *, double: bool = False) -> Program:
         """Return the oracle; in double precision if asked and the functions allow it."""

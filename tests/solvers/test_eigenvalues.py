@@ -1,0 +1,84 @@
+"""``precond.eigsh`` against dense decompositions and exact spectra: certified, or said not to be."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse
+import scipy.sparse.linalg
+import torch
+
+import precond
+from precond.core import BadInputError, IncompatibleError, UnknownNameError
+from tests.papers.linear_toys import poisson
+
+SIDE = 25
+A = poisson(SIDE)
+line = 2 - 2 * np.cos(np.pi * np.arange(1, SIDE + 1) / (SIDE + 1))
+EXACT = np.sort(np.add.outer(line, line), axis=None) * (A.diagonal()[0] / 4)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.complex128])
+@pytest.mark.parametrize("preconditioner", ["auto", "jacobi", "amg", "identity"])
+def test_finds_the_smallest(preconditioner, kind):
+    a, tol = A.astype(kind), 1e-4 if kind is np.float32 else 1e-8
+    if kind is np.complex128:
+        unitary = scipy.sparse.diags_array(np.exp(1j * np.arange(SIDE**2)))
+        a = unitary @ a @ unitary.conj()
+    result = precond.eigsh(a, 5, preconditioner=preconditioner, tol=tol)
+    assert result.converged, result.message
+    np.testing.assert_allclose(result.values, EXACT[:5], rtol=tol)
+    assert result.values.dtype == np.zeros(1, kind).real.dtype
+    assert result.x.dtype == kind
+    residuals = np.linalg.norm(a @ result.x - result.x * result.values, axis=0)
+    assert (residuals <= 2 * tol * np.abs(result.values)).all()
+    np.testing.assert_allclose(result.x.conj().T @ result.x, np.eye(5), atol=1e-5)
+    named = preconditioner not in ("auto", "identity")
+    assert not named or preconditioner in result.method or "Lanczos" in result.method
+
+
+@pytest.mark.parametrize(("which", "want"), [("LA", EXACT[-3:]), ("LM", EXACT[-3:])])
+def test_finds_the_largest(which, want):
+    for a in (A, torch.from_numpy(A.toarray()), scipy.sparse.linalg.aslinearoperator(A)):
+        result = precond.eigsh(a, 3, which=which)
+        assert result.converged, result.message
+        np.testing.assert_allclose(result.values, want, rtol=1e-10)
+        assert isinstance(result.x, torch.Tensor) == isinstance(a, torch.Tensor)
+
+
+def test_indefinite_singular_and_small_matrices():
+    shifted = scipy.sparse.csr_array(A - 3 * EXACT[0] * scipy.sparse.eye_array(SIDE**2))
+    np.testing.assert_allclose(precond.eigsh(shifted, 3).values, EXACT[:3] - 3 * EXACT[0], rtol=1e-8)
+    laplacian = scipy.sparse.csgraph.laplacian(-(A - scipy.sparse.diags_array(A.diagonal())))
+    result = precond.eigsh(laplacian, 2)
+    assert result.converged, result.message
+    assert abs(result.values[0]) < 1e-12 < result.values[1]
+    np.testing.assert_array_equal(precond.eigsh(np.diag([3.0, -5.0, 1.0]), 2, which="LM").values, [-5, 3])
+    np.testing.assert_array_equal(precond.eigsh(np.zeros((3, 3)), 3).values, np.zeros(3))
+
+
+def test_what_is_not_reached_is_not_called_converged():
+    result = precond.eigsh(A, 5, preconditioner="identity", tol=1e-10, max_iterations=1)
+    assert not result.converged
+    assert not result.certificate.holds or len(result.values) < 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (dict(k=0), BadInputError),
+        (dict(k=2.0), BadInputError),
+        (dict(which="SM"), BadInputError),
+        (dict(tol=0.0), BadInputError),
+        (dict(max_iterations=0), BadInputError),
+        (dict(preconditioner="ilu0"), IncompatibleError),
+        (dict(preconditioner="jacoby"), UnknownNameError),
+        (dict(which="LA", preconditioner="ic0"), IncompatibleError),
+        (dict(A=A[:5]), IncompatibleError),
+        (dict(A=np.triu(np.ones((4, 4)))), IncompatibleError),
+        (dict(A=scipy.sparse.linalg.aslinearoperator(np.triu(np.ones((600, 600))))), BadInputError),
+    ],
+)
+def test_bad_input_is_refused(arguments, error):
+    with pytest.raises(error):
+        precond.eigsh(**{"A": A, "k": 3, **arguments})
