@@ -617,3 +617,13 @@ def test_gradients_are_clipped_before_any_part_sees_them() -> None:
     search = dataclasses.replace(registry.find("lbfgs").build(), clip=1.0)
     with pytest.raises(IncompatibleError, match="clip=None"):
         precond.minimize(lambda x: x.square().sum(), start, method=search)
+
+
+def test_a_cycle_of_rounding_is_stagnation():
+    """A point of less gradient whose value is one unit of rounding higher does not make the others progress."""
+    g = torch.Generator().manual_seed(0)
+    a = torch.randn(60, 4, generator=g, dtype=torch.float64)
+    b = torch.randn(60, generator=g, dtype=torch.float64)
+    result = precond.minimize(lambda w: 1e12 * ((a @ w - b) ** 2).mean(), torch.zeros(4, dtype=torch.float64), tol=1e-6)
+    assert result.status.name == "FAILED_STAGNATION"
+    assert result.iterations < 100

@@ -153,7 +153,7 @@ class _Watch:
         self.history: list[float] = []
         self.idle = 0
         self._eps = torch.finfo(start.x.dtype).eps
-        self._best_loss = self._best_norm = self._lowest_norm = math.inf
+        self._best_loss = self._best_norm = self._lowest_loss = self._lowest_norm = math.inf
         self._bound = math.inf
 
     @property
@@ -175,8 +175,8 @@ class _Watch:
             self._bound = max(1.0, abs(self.loss)) / self._eps**2
         if not self.finite:
             return
-        self.idle = 0 if self.loss < self._best_loss or self.norm < self._lowest_norm else self.idle + 1
-        self._lowest_norm = min(self._lowest_norm, self.norm)
+        self.idle = 0 if self.loss < self._lowest_loss or self.norm < self._lowest_norm else self.idle + 1
+        self._lowest_loss, self._lowest_norm = min(self._lowest_loss, self.loss), min(self._lowest_norm, self.norm)
         noise = 10 * self._eps * abs(self._best_loss) if math.isfinite(self._best_loss) else 0.0
         level = self.loss <= self._best_loss + noise and self.norm <= self._best_norm
         if level or self.loss < self._best_loss - noise:
