@@ -194,7 +194,9 @@ def interior_point(*, mu: float = 0.1, tau: float = 0.99) -> ProgramIteration:
     filter Newton method for equality constraints.
 
     Deviations:
-        1. The violation is reduced by scaled Levenberg-Marquardt steps; the paper solves another problem.
+        1. The violation is reduced by scaled Levenberg-Marquardt steps, and by this method, with its square as the
+           objective, where these stall; the paper minimizes its sum of absolute values. Before a point counts as
+           infeasible long, curved and random steps are tried.
         2. Systems are equilibrated before their inertia is read, and the second block is shifted wherever this
            alone makes the inertia right.
         3. Bounds are relaxed by a tenth of the tolerance at most, all together; the limit on the violation is 1e4 times
@@ -204,6 +206,7 @@ def interior_point(*, mu: float = 0.1, tau: float = 0.99) -> ProgramIteration:
         5. After three short steps that hardly reduce the violation it is reduced first, to a tenth.
         6. The weight of the barrier falls below a hundredth of the tolerance where complementarity asks for it.
         7. Near a solution, where values differ by rounding alone, a step that shrinks the residuals is accepted.
+        8. Where no step is accepted at a feasible point the next barrier problem is tried.
 
     Args:
         mu: First weight of the barrier.
