@@ -180,10 +180,11 @@ def _complaint(oracles: Oracles, blocks: list[Block], slopes: Slopes, x: Tensor,
 
     After a run that failed the Jacobians that users wrote are looked at whether suspected or not.
     """
+    by_differences = oracles.gradient is not None
     for point in (oracles.start, x):
         wrong = complaint_about_loss(oracles, point) if slopes.loss_suspect else None
         if wrong is None and slopes.suspects:
-            wrong = complaint_about_rows(blocks, point, slopes.suspects)
+            wrong = complaint_about_rows(blocks, point, slopes.suspects, by_differences=by_differences)
         if wrong is None and failed:
             wrong = complaint_about_rows(blocks, point)
         if wrong is not None:

@@ -107,7 +107,9 @@ def complaint_about_loss(oracles: Oracles, x: Tensor) -> str | None:
     return _advice(dataclasses.replace(wrong, place=wrong.place[1:]).message(name, "fun"), oracles.gradient is None)
 
 
-def complaint_about_rows(blocks: list[Block], x: Tensor, suspects: list[int] | None = None) -> str | None:
+def complaint_about_rows(
+    blocks: list[Block], x: Tensor, suspects: list[int] | None = None, *, by_differences: bool = False
+) -> str | None:
     """Return a complaint where the Jacobian of some constraints disagrees with differences at ``x``.
 
     Args:
@@ -115,6 +117,7 @@ def complaint_about_rows(blocks: list[Block], x: Tensor, suspects: list[int] | N
         x: The point, ``[n]``.
         suspects: The constraints that are looked at, numbered through the blocks; ``None`` for all of those whose
             Jacobians users wrote.
+        by_differences: Functions without a Jacobian were differentiated by differences, which says nothing of them.
 
     Returns:
         The complaint.
@@ -125,6 +128,8 @@ def complaint_about_rows(blocks: list[Block], x: Tensor, suspects: list[int] | N
         chosen = [i - first for i in suspects or () if first <= i < first + count]
         first += count
         by_user = block.jacobian is not None and not block.differences
+        if block.differences or (by_differences and block.jacobian is None):
+            continue
         if not count or not (chosen if suspects is not None else by_user):
             continue
         places = list(range(count)) if suspects is None else chosen
