@@ -94,7 +94,9 @@ def test_what_is_not_taken_is_refused() -> None:
     with pytest.warns(theirs.OptimizeWarning, match="without effect here: maxcor"):
         found = ours.minimize(theirs.rosen, START, options={"gtol": 1e-9, "maxcor": 3}, jac=theirs.rosen_der)
     assert np.linalg.norm(theirs.rosen_der(found.x)) <= 1e-9
-    with pytest.raises(UnknownNameError):
+    with pytest.raises(UnknownNameError, match="newton-cg"):
+        ours.minimize(theirs.rosen, START, method="newton-gc")
+    with pytest.raises(IncompatibleError, match="uses no derivatives"):
         ours.minimize(theirs.rosen, START, method="Nelder-Mead")
     with pytest.raises(IncompatibleError, match="robust"):
         ours.least_squares(lambda x: x, START, loss="soft_l1")

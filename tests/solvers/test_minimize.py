@@ -110,6 +110,15 @@ def test_dict_of_tensors():
     assert max(float(v.abs().max()) for v in result.x.values()) < 1e-5
 
 
+def test_a_module_that_draws_is_refused_until_it_is_in_eval_mode():
+    model = nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.5)).double()
+    x = torch.eye(3, dtype=torch.float64)
+    loss = lambda m: (m(x) - 1).square().mean()  # noqa: E731
+    with pytest.raises(BadInputError, match=r"1 \(Dropout\) drops entries.*model.eval"):
+        precond.minimize(loss, model)
+    assert precond.minimize(loss, model.eval()).converged
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_module_is_optimized_in_place(method):
     torch.manual_seed(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from typing import Any, ClassVar
 
@@ -10,7 +11,7 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
-from precond.core import BadInputError, Evidence, IncompatibleError, Need, Operator, Preconditioner, Scope
+from precond.core import BadInputError, Evidence, Health, IncompatibleError, Need, Operator, Preconditioner, Scope
 from precond.math.domains import Domains, split
 from precond.math.incomplete import Array, Sweep, adjoint_sweep, arrays, sweep, two_sweeps
 from precond.math.vectors import settled
@@ -92,7 +93,7 @@ class TrianglesState:
         return swept if v.is_cpu else swept.to(v.device)
 
 
-class Swept(Preconditioner[TrianglesState]):
+class Swept(Preconditioner[TrianglesState], abc.ABC):
     """A preconditioner that is applied by a pair of triangular sweeps."""
 
     needs: ClassVar[Need] = Need.OPERATOR | Need.ENTRIES
@@ -106,6 +107,10 @@ class Swept(Preconditioner[TrianglesState]):
     def observe(self, state: TrianglesState, evidence: Evidence) -> None:
         """Take the matrix."""
         state.operator = operator_with_entries(evidence, type(self).__name__.lower())
+
+    @abc.abstractmethod
+    def refresh(self, state: TrianglesState) -> Health:
+        """Make the triangles of the matrix."""
 
     def compiled(self, state: TrianglesState) -> tuple[Any, ...] | None:
         """Return the arrays of both sweeps."""

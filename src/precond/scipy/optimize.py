@@ -23,6 +23,7 @@ NEAREST = {
     "dogleg": "newton-cholesky", "slsqp": "auto", "trust-constr": "auto",
 }  # fmt: skip
 """The nearest methods of this library by SciPy's names, in lower case."""
+DERIVATIVE_FREE = {"nelder-mead", "powell", "cobyla", "cobyqa"}
 STATUS = {"converged": 0, "stopped": 1, "failed": 2}
 
 
@@ -106,6 +107,11 @@ def _method(name: str | None, constrained: bool) -> str:
     """Return the name of a method of this library."""
     if name is None:
         return "auto"
+    if name.lower() in DERIVATIVE_FREE:
+        raise IncompatibleError(
+            f"{name} uses no derivatives, and every method here does: leave `method` out (a missing jac is taken by "
+            "differences), or call scipy.optimize.minimize"
+        )
     known = NEAREST.get(name.lower())
     if known is None:
         return name

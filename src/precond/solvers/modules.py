@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from precond.core import BadInputError
 from precond.solvers.layout import Layout
 
+_DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+
 
 @dataclasses.dataclass(frozen=True)
 class ModuleVariables:
@@ -29,7 +31,13 @@ class ModuleVariables:
 
     @classmethod
     def of(cls, model: nn.Module) -> ModuleVariables:
-        """Collect them; refuse a module that has none."""
+        """Collect them; refuse a module that has none, or that draws a new function at every call."""
+        for name, part in model.named_modules():
+            if isinstance(part, _DROPOUT) and part.training and part.p > 0:
+                raise BadInputError(
+                    f"{name or 'the module'} ({type(part).__name__}) drops entries at random, so that no point is a "
+                    "minimum: call model.eval() first, or train with an optimizer of precond.optim"
+                )
         parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         if not parameters:
             raise BadInputError("the module has no parameter that requires a gradient: nothing can be optimized")
