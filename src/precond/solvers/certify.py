@@ -20,11 +20,11 @@ ShiftedInverse = Callable[[Tensor, float], Tensor]
 
 
 _least, _most = 1e-140, 1e140  # norms between which no square of a number that matters is lost
-_orthogonal = 1e-9
+_orthogonal = 5e-9
 
 
 def is_least(operator: Operator, b: Tensor, x: Tensor) -> bool:
-    """Whether no vector has a much smaller residual: ``||A^H r|| <= 1e-9 ||A||_F ||r||`` for some right-hand side.
+    """Whether no vector has a much smaller residual: ``||A^H r|| <= 5e-9 ||A||_F ||r||`` for some right-hand side.
 
     With a residual that is not small this says that the matrix is singular, to that precision, and the system
     inconsistent. Costs two products; false where the adjoint or the norm of the matrix is not known.
