@@ -19,7 +19,7 @@ from precond.recipes.programs import adasketch_newton, sketched_newton
 from precond.solvers.program_oracles import TorchProgram
 from precond.solvers.programs import run_program
 
-CARD = ("hs7", "hs28", "hs42", "hs48", "hs79")
+PUBLISHED = ("hs7", "hs28", "hs42", "hs48", "hs79")
 
 
 def program(problem: Classical) -> tuple[Program, torch.Tensor]:
@@ -91,7 +91,7 @@ def test_follows_the_recursion_with_exact_solves(name: str, steps: int) -> None:
         assert (ours.facts["step"], ours.facts["eta1"], ours.facts["eta2"]) == pytest.approx((alpha, eta1, eta2))
 
 
-@pytest.mark.parametrize("name", CARD)
+@pytest.mark.parametrize("name", PUBLISHED)
 @pytest.mark.parametrize("seed", range(2))
 def test_ends_in_full_steps_at_known_optima_whatever_the_seed(name: str, seed: int) -> None:
     problem = ALL[name]
