@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from conformance_case import SHAPES, Broken, Maker, Squares, case, same, take_st
 
 def _resumed(
     make: Maker,
-    through: Callable[[object], object],
+    through: Callable[[Any], Any],
     order: Sequence[str] | None = None,
     between: Callable[[Squares], None] | None = None,
 ) -> None:
@@ -31,7 +32,7 @@ def _resumed(
             param.copy_(weights[name])
     if between is not None:
         between(again)
-    again.optimizer.load_state_dict(saved)  # type: ignore[arg-type]
+    again.optimizer.load_state_dict(saved)
     if between is not None:
         for param in again.params.values():
             param.data = param.data.float()
@@ -41,7 +42,7 @@ def _resumed(
     same(run.snapshot(), again.snapshot())
 
 
-def _through_disk(state: object) -> object:
+def _through_disk(state: Any) -> Any:
     buffer = io.BytesIO()
     torch.save(state, buffer)
     buffer.seek(0)
@@ -74,7 +75,7 @@ def moved(make: Maker) -> None:
         for param in run.params.values():
             param.data = param.data.cuda() if torch.cuda.is_available() else param.data.double()
 
-    def back_home(state: object) -> object:
+    def back_home(state: Any) -> Any:
         return copy.deepcopy(state)
 
     if torch.cuda.is_available():

@@ -13,13 +13,13 @@ itself.
 from __future__ import annotations
 
 import argparse
+import importlib
 from pathlib import Path
 
-import linear_many  # noqa: F401  declares its sections
-import linear_petsc  # noqa: F401
-import linear_sequences  # noqa: F401
-import linear_single  # noqa: F401
 from linear_measure import SECTIONS
+
+for family in ("many", "petsc", "sequences", "single"):
+    importlib.import_module(f"linear_{family}")  # declares its sections
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Penalty
-from precond.penalties.separable import Weights, check_weights
+from precond.penalties.separable import Weights, check_weights, length
 
 
 @final
@@ -46,8 +46,9 @@ class GroupL1(Penalty):
         if len(units) != n:
             raise BadInputError(f"GroupL1 has {len(units)} memberships and there are {n} variables: give {n}")
         count = int(units.max()) + 1 if n else 0
-        if np.ndim(self.lam) and len(self.lam) < count:  # type: ignore[arg-type]
-            raise BadInputError(f"GroupL1 has {len(self.lam)} weights and {count} groups: give {count}, or one")  # type: ignore[arg-type]
+        given = length(self.lam)
+        if given is not None and given < count:
+            raise BadInputError(f"GroupL1 has {given} weights and {count} groups: give {count}, or one")
 
     def units(self, n: int) -> Tensor:
         """Return the group of each variable."""

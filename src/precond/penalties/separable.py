@@ -52,15 +52,15 @@ class Sparsifier(Separable):
 
     def check(self, n: int) -> None:
         """Check the number of weights."""
-        length = _length(self.lam)
-        if length is not None and length != n:
+        given = length(self.lam)
+        if given not in (None, n):
             raise BadInputError(
-                f"{type(self).__name__} has {length} weights and there are {n} variables: give {n}, or one"
+                f"{type(self).__name__} has {given} weights and there are {n} variables: give {n}, or one"
             )
 
     def at(self, index: Tensor) -> Penalty:
         """Return the penalty of some variables."""
-        if _length(self.lam) is None:
+        if length(self.lam) is None:
             return self
         return dataclasses.replace(self, lam=torch.as_tensor(self.lam, dtype=torch.float64)[index.cpu()])  # type: ignore[type-var]
 
@@ -94,8 +94,9 @@ def check_weights(lam: Weights, name: str) -> None:
         raise BadInputError(f"{name}: lam must be finite and not negative, not {lam!r}")
 
 
-def _length(lam: Weights) -> int | None:
-    return None if np.ndim(lam) == 0 else len(lam)  # type: ignore[arg-type]
+def length(numbers: Weights) -> int | None:
+    """Return how many numbers there are; ``None`` for one that stands for all."""
+    return int(np.shape(numbers)[0]) if np.ndim(numbers) else None
 
 
 def soft(x: Tensor, threshold: Tensor | float) -> Tensor:

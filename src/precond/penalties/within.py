@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError, IncompatibleError, Penalty, Scalars
-from precond.penalties.separable import Separable, Weights
+from precond.penalties.separable import Separable, Weights, length
 from precond.penalties.zero import Zero
 
 
@@ -49,12 +49,14 @@ class Within(Separable):
     def check(self, n: int) -> None:
         """Check the numbers of bounds and weights."""
         for name, bound in (("lower", self.lower), ("upper", self.upper)):
-            if np.ndim(bound) and len(bound) != n:  # type: ignore[arg-type]
-                raise BadInputError(f"there are {len(bound)} {name} bounds for {n} variables: give {n}, or one")  # type: ignore[arg-type]
+            given = length(bound)
+            if given not in (None, n):
+                raise BadInputError(f"there are {given} {name} bounds for {n} variables: give {n}, or one")
         self.penalty.check(n)
 
     def _bounds(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return tuple(torch.as_tensor(b, dtype=x.dtype, device=x.device) for b in (self.lower, self.upper))  # type: ignore[return-value]
+        like = {"dtype": x.dtype, "device": x.device}
+        return torch.as_tensor(self.lower, **like), torch.as_tensor(self.upper, **like)
 
     def value(self, x: Tensor) -> Tensor:
         """Return the penalty inside, infinity outside."""

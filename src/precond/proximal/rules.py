@@ -10,7 +10,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from precond.core import BadInputError, Coordinates, Penalty
+from precond.core import BadInputError, Coordinates, Penalty, Scalars
 from precond.proximal.partitions import Neighbours, Partition
 
 Choose = Callable[[Tensor | None, Tensor | None], Tensor]
@@ -232,7 +232,7 @@ def _model_values(
     return change + (scalar_values(scalars, x + d) - scalar_values(scalars, x)).to(x)
 
 
-def scalar_values(scalars, x: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
+def scalar_values(scalars: Scalars, x: Tensor) -> Tensor:
     """Return the values of the functions of one variable each, ``[n]``; see `Scalars`."""
     t, w, a = x.detach().cpu().double().abs(), scalars.weight, scalars.shape
     scad = torch.where(
