@@ -370,7 +370,7 @@ def test_tensors_are_read_but_not_where_they_require_a_gradient(name):
 def test_what_is_no_matrix_is_named_with_the_remedy(name):
     for arguments in (("matrix", B), (A, B, None, "preconditioner"), (as_operator(A), B)):
         rest = {"x0": arguments[2], "M": arguments[3]} if len(arguments) > 2 else {}
-        with pytest.raises(ValueError, match="give a SciPy|use precond"):
+        with pytest.raises(ValueError, match=r"give a SciPy|use precond"):
             getattr(ours, name)(*arguments[:2], **rest)
     with pytest.raises(ValueError, match="whole number"):
         getattr(ours, name)(A, B, maxiter=1.5)

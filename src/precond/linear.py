@@ -69,8 +69,8 @@ def solve(
             "ilut", "amg", "ruge-stuben", "schwarz", "circulant", "tau", "lu", "pseudo-inverse") or a `Preconditioner`.
         rtol: Relative tolerance.
         atol: Absolute tolerance.
-        max_iterations: Limit on iterations; ``None`` means ten times the size, at least 100. Of a member of a batch that is
-            factorized: on solves with the factors, as many as help if not given.
+        max_iterations: Limit on iterations; ``None`` means ten times the size, at least 100. For a member of a batch
+            that is factorized, a limit on solves with the factors; ``None`` means as many as help.
         x0: Starting point, shaped like ``b``; ``None`` means zero.
         callback: Called at the start and after each iteration with an `Event`; a true return value stops. For a batch
             called when members are done, with their number.

@@ -120,15 +120,15 @@ def as_linear(value: Any, what: str) -> scipy.sparse.linalg.LinearOperator:
     """Return SciPy's operator of a matrix; refuse what has none."""
     if isinstance(value, (Operator, Preconditioner)):
         raise BadInputError(
-            f"{what} is precond's {type(value).__name__}, which SciPy's functions do not know: use precond.solve, which "
-            "takes both operators and preconditioners"
+            f"{what} is precond's {type(value).__name__}, which SciPy's functions do not know: use precond.solve, "
+            "which takes both operators and preconditioners"
         )
     try:
         return scipy.sparse.linalg.aslinearoperator(value)
     except TypeError as error:
         raise BadInputError(
-            f"cannot read {what} from {type(value).__name__}: give a SciPy sparse matrix, a dense array or tensor, or a "
-            "LinearOperator"
+            f"cannot read {what} from {type(value).__name__}: give a SciPy sparse matrix, a dense array or tensor, "
+            "or a LinearOperator"
         ) from error
 
 
