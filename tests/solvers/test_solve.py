@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-
 import warnings
 
 import numpy as np
@@ -334,10 +333,10 @@ BAD = {
     "sparse b": (dict(A=np.eye(3), b=scipy.sparse.csr_array(np.ones((3, 1)))), "dense"),
     "text": (dict(A="matrix", b=np.ones(3)), "cannot read a matrix"),
     "ragged": (dict(A=[[1, 2], [3]], b=np.ones(2)), "cannot read A"),
-    "long double": (dict(A=np.eye(3, dtype=np.longdouble), b=np.ones(3)), r"A\.astype\(float\)"),
+    "long double, dense": (dict(A=np.eye(3, dtype=np.longdouble), b=np.ones(3)), r"A\.astype\(float\)"),
     "objects": (dict(A=np.eye(3), b=np.ones(3, object)), r"b\.astype\(float\)"),
     "masked": (dict(A=np.ma.masked_array(np.eye(3), mask=np.eye(3) > 0), b=np.ones(3)), "masked"),
-    "text": (dict(A=np.eye(3), b=["1", "2", "3"]), "array of numbers"),
+    "digits": (dict(A=np.eye(3), b=["1", "2", "3"]), "array of numbers"),
     "tensors with gradients in a list": (dict(A=[torch.ones(2).requires_grad_()] * 2, b=np.ones(2)), "cannot read A"),
     "words": (dict(A=np.eye(2), b=["a", "b"]), "cannot read b"),
     "half": (dict(A=torch.eye(2, dtype=torch.float16), b=np.ones(2)), "float"),
