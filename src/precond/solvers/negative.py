@@ -49,6 +49,11 @@ class NegativeOperator(Operator):
             self._entries = -matrix
         return self._entries
 
+    @property
+    def has_entries(self) -> bool:
+        """Whether the operator has entries."""
+        return self.inner.has_entries
+
     def diagonal(self) -> Tensor | None:
         """Return the diagonal of ``-A``."""
         diagonal = self.inner.diagonal()
