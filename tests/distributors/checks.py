@@ -27,6 +27,7 @@ from precond.preconditioners.polar import Polar
 from precond.recipes import first_order, matrix, orthogonal, psgd, variance_reduced
 from precond.recipes.registry import all_recipes
 from precond.steps.decay import Coupled
+from precond.steps.noise_adaptive import NoiseAdaptive
 from tests.distributors.models import build, distance, network, sharded, train, whole
 
 METHODS = {
@@ -98,10 +99,12 @@ def coupled_decay(folder: Path) -> None:
 
 
 def joint_clipping(folder: Path) -> None:
-    """The norm of all gradients is that of all processes' parts, each counted once."""
-    make = functools.partial(Optimizer, method=first_order.adan(clip=0.05), lr=3e-3, weight_decay=0.1)
-    for how in SEVERAL:
-        assert gap(how, make, 4) < 1e-9, how
+    """The norm of all gradients is that of all processes' parts, each counted once; so is that of all estimates."""
+    twice = Method(preconditioner=Polar(), step=NoiseAdaptive(), clip_estimates=0.05)  # two numbers to agree on
+    for method in (first_order.adan(clip=0.05), variance_reduced.mars_adamw(clip=0.05, clip_together=True), twice):
+        make = functools.partial(Optimizer, method=method, lr=3e-3, weight_decay=0.1)
+        for how in SEVERAL:
+            assert gap(how, make, 4) < 1e-9, how
 
 
 def one_owner(folder: Path) -> None:

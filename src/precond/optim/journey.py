@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from precond.core import Distributor, Duty, Method, Need, Shared
+from precond.core import Distributor, Duty, Method, Need
 from precond.optim.checks import dense
 from precond.optim.layout import Layout
 from precond.optim.replay import Seen
@@ -56,7 +56,9 @@ class Journey:
             if contribution is not None:  # the slab waits for what the others contribute
                 waiting.setdefault((slab.group, id(slab.method)), []).append((walk, contribution))
         for key, params in layout.agreeing.items():
-            self._agree(params, waiting.get(key, []))
+            walks = waiting.get(key, [])
+            for _ in range(layout.methods[params[0]].agreements):
+                walks = self._agree(params, walks)
         self._deliver()
 
     def _rush(self) -> tuple[Sequence[Slab], Sequence[Tensor]]:
@@ -115,19 +117,19 @@ class Journey:
 
     # --- agreeing -----------------------------------------------------------------------------------------------
 
-    def _agree(self, params: Sequence[Tensor], walks: Sequence[tuple[Walk, Contribution]]) -> None:
-        """Combine what parameters contribute, also in other processes, and let their slabs finish the step."""
+    def _agree(
+        self, params: Sequence[Tensor], walks: Sequence[tuple[Walk, Contribution]]
+    ) -> list[tuple[Walk, Contribution]]:
+        """Combine what parameters contribute, also in other processes; return the slabs that then contribute again."""
         duties = self.layout.duties
         owned = [param for param in params if duties[param] is not Duty.HOLDER]
         parts = [given.values.double() for _, given in walks if duties[given.params[0]] is Duty.HOLDER]
         parts += self._pool(owned, [given for _, given in walks if duties[given.params[0]] is not Duty.HOLDER])
         if not walks:
-            return
-        rule = self.layout.methods[params[0]].step
-        assert isinstance(rule, Shared)
-        combined = rule.combine(torch.cat([part.to(parts[0].device) for part in parts]))
-        for walk, given in walks:
-            self._follow(walk, combined.to(given.values))
+            return []
+        combined = walks[0][1].combine(torch.cat([part.to(parts[0].device) for part in parts]))
+        further = [(walk, self._follow(walk, combined.to(given.values))) for walk, given in walks]
+        return [(walk, contribution) for walk, contribution in further if contribution is not None]
 
     def _pool(self, owned: Sequence[Tensor], given: Sequence[Contribution]) -> list[Tensor]:
         """Return what the owners of some parameters contribute, in the same order in all processes."""
