@@ -391,6 +391,31 @@ def test_a_false_claim_of_symmetry_is_refused():
     assert as_operator(nearly).traits.symmetric
 
 
+@pytest.mark.parametrize("kind", [np.float64, np.float32, np.complex128])
+def test_rounding_does_not_make_a_matrix_nonsymmetric(kind):
+    x = rng.standard_normal((200, 200)).astype(kind)
+    if kind is np.complex128:
+        x = x + 1j * rng.standard_normal((200, 200))
+    scales = np.geomspace(1, 1e6, 200).astype(x.real.dtype)
+    gram = (x * 3) @ (x.conj().T / 3) + np.eye(200, dtype=kind)  # rounded differently on both sides of the diagonal
+    gram = scales[:, None] * gram * scales
+    assert (gram != gram.conj().T).any()
+    for matrix in (gram, torch.from_numpy(gram), scipy.sparse.csr_array(gram)):
+        assert as_operator(matrix).traits.symmetric
+    gram[0, 1] += 1e-4 * abs(gram[0, 0] * gram[1, 1]) ** 0.5
+    for matrix in (gram, torch.from_numpy(gram), scipy.sparse.csr_array(gram)):
+        assert not as_operator(matrix).traits.symmetric
+    with pytest.raises(IncompatibleError, match=r"\(A \+ A\^H\) / 2"):
+        precond.solve(gram, np.ones(200, kind), method="cg")
+
+
+def test_a_matrix_that_is_declared_symmetric_is_multiplied_as_it_is():
+    a = np.eye(100) * 2 + np.triu(np.full((100, 100), 1e-7))
+    operator = as_operator(a, symmetric=True)
+    v = rng.standard_normal(100)
+    np.testing.assert_allclose(operator.matvec(torch.from_numpy(v[None]))[0].numpy(), a @ v, rtol=1e-14, atol=1e-14)
+
+
 def test_does_not_write_to_its_arguments():
     a, b, x0 = A.copy(), B.copy(), exact.copy() + 1
     kept = a.data.copy(), b.copy(), x0.copy()

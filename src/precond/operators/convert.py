@@ -48,7 +48,7 @@ def as_operator(
         check_shape(tuple(A.shape))
         if A.layout == torch.strided:
             return DenseOperator(A if dtype is None else A.to(_wider(A.dtype, dtype)), **traits)
-        return SparseOperator(_widened(_from_torch(A), dtype), device=A.device, **traits)
+        return SparseOperator(_widened(from_torch(A), dtype), device=A.device, **traits)
     if scipy.sparse.issparse(A):
         return SparseOperator(_widened(A, dtype), **traits)
     if isinstance(A, scipy.sparse.linalg.LinearOperator):
@@ -89,7 +89,7 @@ def _widened(matrix: Any, dtype: torch.dtype | None) -> Any:
     return matrix.astype(torch.empty(0, dtype=_wider(own, dtype)).numpy().dtype, copy=False)
 
 
-def _from_torch(A: Tensor) -> scipy.sparse.csr_array:
+def from_torch(A: Tensor) -> scipy.sparse.csr_array:
     """Return a sparse torch matrix as CSR, sharing memory where the layout allows."""
     if A.layout == torch.sparse_csr and A.device.type == "cpu":
         parts = (A.values().numpy(), A.col_indices().numpy(), A.crow_indices().numpy())
