@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from precond.core import Distributor, Duty, Method, Need
+from precond.core import Distributor, Duty, Method
 from precond.optim.checks import dense
 from precond.optim.layout import Layout
-from precond.optim.replay import Seen
+from precond.optim.replay import Further, Seen
 from precond.optim.slab import Slab
 from precond.optim.slab_state import working_dtype
 from precond.optim.walk import Contribution, Heading, Walk, Walker
@@ -77,23 +77,25 @@ class Journey:
         agreed = distributor.agree(params)
         self.walker.leave_out(agreed.dropped)
         self._held = {param: distributor.held(param) for param in agreed.parts}
-        lookback = None if seen.lookback is None else {param: _held(v) for param, v in seen.lookback.items()}
+        further = {need: _held_parts(found) for need, found in seen.further.items()}
         if layout.clips:
             norm = distributor.norm({param: dense(part) for param, part in agreed.parts.items()})
-            before = None if lookback is None else distributor.norm(lookback)
-            seen = dataclasses.replace(seen, norm=norm, lookback_norm=before)
+            seen = dataclasses.replace(seen, norm=norm)
+            further = {
+                need: Further(found.gradients, distributor.norm(found.gradients)) for need, found in further.items()
+            }
         away = {param: part for param, part in agreed.parts.items() if layout.duties[param] is not Duty.HOLDER}
         if not away:
-            return dataclasses.replace(seen, gradients=agreed.parts, weights=self._held, lookback=lookback)
+            return dataclasses.replace(seen, gradients=agreed.parts, weights=self._held, further=further)
         here = {param: part for param, part in agreed.parts.items() if param not in away}
         weights = {param: self._held[param] for param in here}
         read = {param: self._held[param] for param in away if self._reads_weights(param)}
         weights |= distributor.whole(read) if read else {}
-        if lookback is not None:
-            wanted = {param: lookback[param] for param in away if Need.LOOKBACK in layout.methods[param].needs}
-            lookback |= distributor.whole(wanted)
+        for need, found in further.items():
+            wanted = {param: found.gradients[param] for param in away if need in layout.methods[param].needs}
+            further[need] = Further({**found.gradients, **distributor.whole(wanted)}, found.norm)
         gradients = here | distributor.whole(away)
-        return dataclasses.replace(seen, gradients=gradients, weights=weights, lookback=lookback)
+        return dataclasses.replace(seen, gradients=gradients, weights=weights, further=further)
 
     def _reads_weights(self, param: Tensor) -> bool:
         decay = self.layout.methods[param].decay
@@ -203,9 +205,10 @@ class Journey:
                 slab.pass_by()
 
 
-def _held(tensor: Tensor) -> Tensor:
-    """Return what this process holds of a tensor."""
-    return tensor.to_local() if hasattr(tensor, "device_mesh") else tensor
+def _held_parts(found: Further) -> Further:
+    """Return what this process holds of gradients, which may be sharded."""
+    parts = {param: v.to_local() if hasattr(v, "device_mesh") else v for param, v in found.gradients.items()}
+    return Further(parts, found.norm)
 
 
 def move(weights: list[Tensor], updates: list[Tensor], rate: float | Tensor, method: Method, decay: float) -> None:

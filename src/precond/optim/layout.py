@@ -12,6 +12,7 @@ from torch import Tensor
 
 from precond.core import Distributor, Duty, IncompatibleError, Method, Need, Scope, Tenant, named_tensors
 from precond.optim.adjustable import skeleton
+from precond.optim.checks import AGAIN
 from precond.optim.flat import FlatSlab
 from precond.optim.fused import fused_step
 from precond.optim.rules import Rule
@@ -179,7 +180,7 @@ def _sees_whole(method: Method, param: Tensor) -> bool:
         return False  # every process has all parameters, and takes them as one vector
     if method.scope is not Scope.ELEMENTWISE or method.agreements:
         return True
-    if method.needs & (Need.LOOKBACK | Need.PROBE):  # what is not finite is left out by whoever sees all of it
+    if method.needs & AGAIN:  # what is not finite is left out by whoever sees all of it
         return True
     shape = slab_shape(1, param)
     state = allocate(method, torch.empty(shape, device="meta"))

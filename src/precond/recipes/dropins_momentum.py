@@ -180,6 +180,8 @@ class LANTON(Optimizer):
         ns_steps: Newton-Schulz iterations; 0 for the exact polar factor.
         sign_lr: Learning rate of the rest; it keeps its ratio to ``lr`` under a schedule.
         exclude: Shell patterns of names that are not hidden.
+        independent: Take the noise from another batch at the same weights, rather than from the step before: needs
+            ``step(closure)`` with a closure that draws a batch whenever it is called.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
@@ -194,13 +196,14 @@ class LANTON(Optimizer):
         ns_steps: int = 5,
         sign_lr: float = 3e-4,
         exclude: Sequence[str] = NOT_HIDDEN,
+        independent: bool = False,
         distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
         momentum, beta = checked_betas(betas, 2)
         method = adjustable(noise_adaptive.lanton, {"betas": ("momentum", "beta")},
             momentum=momentum, alpha=alpha, beta=beta, steps=ns_steps, noise_steps=ns_steps, exclude=exclude,
-            sign_scale=rate_ratio("sign_lr", sign_lr, lr),
+            sign_scale=rate_ratio("sign_lr", sign_lr, lr), independent=independent,
         )  # fmt: skip
         super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
