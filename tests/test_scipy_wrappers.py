@@ -417,3 +417,12 @@ def test_gmres_ends_when_the_true_residual_is_small_though_the_preconditioned_is
         assert np.linalg.norm(b - a @ x) <= 1e-5 * np.linalg.norm(b)
         products[module] = len(count)
     assert products[ours] <= 1.2 * products[theirs]
+
+
+@square
+def test_an_interrupt_is_not_kept_from_the_caller(name):
+    def interrupt(x):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        call(ours, name, MATRIX[name], B, callback=interrupt)

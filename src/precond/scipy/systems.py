@@ -227,11 +227,14 @@ def solved(
         return missing <= 1 or lost
 
     with torch.no_grad():
-        return drive(
+        outcome = drive(
             iteration, system.operator, system.b, system.precondition, system.x0,
             claims=claims, certify=certify, max_iterations=maxiter, callback=callback,
             kernel=None if left else system.kernel, bound=None if left else bound,
         )  # fmt: skip
+    if outcome.status is Status.STOPPED_INTERRUPT:  # which SciPy's functions do not return from
+        raise KeyboardInterrupt
+    return outcome
 
 
 def each(callback: Callable[[np.ndarray[Any, Any]], object] | None) -> Callable[[Event], object] | None:
