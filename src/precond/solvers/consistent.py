@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import torch
@@ -138,7 +139,7 @@ def complaint_about_rows(
             return block.function(y)[places]
 
         given = _autograd(rows, x) if block.jacobian is None else block.jacobian(x)[places]
-        wrong = compare(lambda y, rows=rows: _plain(rows, y), given, x)  # type: ignore[misc]
+        wrong = compare(functools.partial(_plain, rows), given, x)
         if wrong is not None:
             wrong = dataclasses.replace(wrong, place=(places[wrong.place[0]], *wrong.place[1:]))
             name = "jac" if by_user else "the Jacobian by autograd"

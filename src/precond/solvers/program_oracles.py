@@ -290,7 +290,11 @@ class GivenProgram(Program):
             return rest(y)
 
         eps = torch.finfo(x.dtype).eps
-        differences = difference_hessian(gradient_at, x, gradient_at(x), Work(), eps**0.375 if self._rough else None)
+        inside = x.clamp(self.lower, self.upper)
+        differences = difference_hessian(
+            gradient_at, inside, gradient_at(inside), Work(), eps**0.375 if self._rough else None,
+            (self.lower, self.upper),
+        )  # fmt: skip
         return Hessian(lambda v: _sum(known, v) + differences.matvec(v[None])[0], x, self.work)
 
 

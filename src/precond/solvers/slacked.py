@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -97,9 +98,18 @@ class Slacked:
         """Number of variables without slacks."""
         return self.oracles.start.numel()
 
+    def variables(self, y: Tensor) -> Tensor:
+        """Return what users' functions see of ``(x, s)``: never a point outside of the bounds, ``[n]``.
+
+        Methods may go beyond a bound by a little; the derivatives there are those at the bound.
+        """
+        x, lower, upper = y[: self.n], self.lower[: self.n].to(y), self.upper[: self.n].to(y)
+        inside = x.detach().clamp(lower, upper)
+        return x if torch.equal(inside, x.detach()) else inside + (x - x.detach())
+
     def constraints(self, y: Tensor) -> Tensor:
         """Return the equations ``[m]`` at ``(x, s)``."""
-        x, s = y[: self.n], y[self.n :]
+        x, s = self.variables(y), y[self.n :]
         values = [block.function(x) for block in self.blocks]
         stacked = torch.cat(values) if values else y.new_zeros(0)
         places = self.slacked.nonzero()[:, 0]
@@ -107,13 +117,13 @@ class Slacked:
 
     def jacobian(self, y: Tensor) -> Rows:
         """Return the Jacobian of the equations, ``[m, n + k]``; sparse for large problems that have sparse parts."""
-        x = y[: self.n]
+        x = self.variables(y)
         rows: list[Rows] = []
         for block in self.blocks:
             if block.jacobian is not None:
                 rows.append(block.jacobian(x))
             else:
-                rows.append(DifferenceJacobian(near=float("inf")).at(block.function, x, block.function(x)))
+                rows.append(self._differences.at(block.function, x, block.function(x)))
         for block, part in zip(self.blocks, rows, strict=True):
             if tuple(part.shape) != (len(block.lower), self.n):
                 raise BadInputError(
@@ -158,7 +168,7 @@ class Slacked:
         """
         known: list[Product] = []
         left: list[Scalar] = []
-        x, n = y[: self.n], self.n
+        x, n = self.variables(y), self.n
         gradient, hessian = self.oracles.gradient, self.oracles.hessian
         assert gradient is not None
         if hessian is None:
@@ -169,13 +179,29 @@ class Slacked:
             if block.hessian is not None:
                 known.append(block.hessian(x, weights))
             else:
-                left.append(functools.partial(_weighted, block, weights))
+                left.append(functools.partial(self._weighted, block, weights))
 
         def padded(part: Scalar) -> Scalar:
             return lambda v: torch.cat([part(v[:n]), torch.zeros_like(v[n:])])
 
-        rest = padded(lambda at: torch.stack([part(at) for part in left]).sum(0))
+        inside = self.lower[:n].to(y), self.upper[:n].to(y)
+        rest = padded(lambda at: torch.stack([part(at.clamp(*inside)) for part in left]).sum(0))
         return [padded(product) for product in known], rest if left else None
+
+    @functools.cached_property
+    def _differences(self) -> DifferenceJacobian:
+        return DifferenceJacobian(math.inf, (self.lower[: self.n], self.upper[: self.n]))
+
+    def _weighted(self, block: Block, weights: Tensor, x: Tensor) -> Tensor:
+        """Return ``J' v`` of some constraints at ``x``."""
+        rows: Rows
+        if block.jacobian is None:
+            rows = self._differences.at(block.function, x, block.function(x))
+        else:
+            rows = block.jacobian(x)
+        if isinstance(rows, Tensor):
+            return weights @ rows
+        return torch.from_numpy(rows.T @ weights.cpu().double().numpy()).to(x)
 
     @property
     def exact(self) -> bool:
@@ -189,11 +215,13 @@ class Slacked:
 
     def program(self, work: Work, *, double: bool = False) -> Program:
         """Return the oracle; in double precision if asked and the functions allow it."""
-        loss, gradient, n = self.oracles.loss, self.oracles.gradient, self.n
+        loss, gradient = self.oracles.loss, self.oracles.gradient
         lower, upper = (b.double() if double else b for b in (self.lower, self.upper))
         equations = len(self.target)
         if gradient is None:
-            program: Program = TorchProgram(lambda y: loss(y[:n]), self.constraints, lower, upper, equations, work)
+            program: Program = TorchProgram(
+                lambda y: loss(self.variables(y)), self.constraints, lower, upper, equations, work
+            )
         else:
             program = self._given(gradient, lower, upper, work)
         if bool(self.slacked.any()):
@@ -204,24 +232,13 @@ class Slacked:
         loss, n, equations = self.oracles.loss, self.n, len(self.target)
 
         def padded(y: Tensor) -> Tensor:
-            return torch.cat([gradient(y[:n]), torch.zeros_like(y[n:])])
+            return torch.cat([gradient(self.variables(y)), torch.zeros_like(y[n:])])
 
         return GivenProgram(
-            lambda y: loss(y[:n]), padded, self.constraints, self.jacobian, lower, upper, equations, work,
+            lambda y: loss(self.variables(y)), padded, self.constraints, self.jacobian, lower, upper, equations, work,
             curvature=self.curvature, exact=self.exact, rough=self.rough,
         )  # fmt: skip
 
 
 def _dense(rows: Rows, like: Tensor) -> Tensor:
     return rows.to(like) if isinstance(rows, Tensor) else torch.from_numpy(rows.toarray()).to(like)
-
-
-def _weighted(block: Block, weights: Tensor, x: Tensor) -> Tensor:
-    """Return ``J' v`` of some constraints at ``x``."""
-    if block.jacobian is None:
-        rows: Rows = DifferenceJacobian(near=float("inf")).at(block.function, x, block.function(x))
-    else:
-        rows = block.jacobian(x)
-    if isinstance(rows, Tensor):
-        return weights @ rows
-    return torch.from_numpy(rows.T @ weights.cpu().double().numpy()).to(x)
