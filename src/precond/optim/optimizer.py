@@ -231,7 +231,8 @@ class Optimizer(torch.optim.Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load what ``state_dict`` saved, in the precision it was saved in.
 
-        Parameters are matched by name when both sides were given named parameters, else by position.
+        Parameters are matched by name when both sides were given named parameters; by position where there are no
+        names, or other ones.
 
         Args:
             state_dict: What `state_dict` returned.
@@ -281,11 +282,16 @@ class Optimizer(torch.optim.Optimizer):
 
 
 def _matched_by_name(saved: dict[str, Any], groups: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the saved dict with each group's parameters in this optimizer's order, when both have names."""
+    """Return the saved dict with each group's parameters in this optimizer's order, when both have names.
+
+    Those of names that only one of them has (a wrapper's prefix, the other name of a tied weight) stay in their order.
+    """
     result = {**saved, "param_groups": [dict(group) for group in saved["param_groups"]]}
     for theirs, ours in zip(result["param_groups"], groups, strict=False):
         names, wanted = theirs.get("param_names"), ours.get("param_names")
-        if names and wanted and names != wanted and sorted(names) == sorted(wanted):
+        if names and wanted and names != wanted and len(names) == len(wanted):
             key = dict(zip(names, theirs["params"], strict=True))
-            theirs["params"], theirs["param_names"] = [key[name] for name in wanted], list(wanted)
+            others = iter([key[name] for name in names if name not in set(wanted)])
+            theirs["params"] = [key[name] if name in key else next(others) for name in wanted]
+            theirs["param_names"] = list(wanted)
     return result
