@@ -13,8 +13,8 @@ import precond
 from precond.krylov import CG, BlockCG
 from precond.math import side
 from precond.math.blocks import combine, gram
-from precond.math.incomplete import two_sweeps
 from precond.math.sparse import rows_times_csr, unsigned
+from precond.math.sweeps import two_sweeps
 from precond.operators import as_operator
 from precond.preconditioners.ic0 import IC0
 from tests.papers.linear_toys import poisson

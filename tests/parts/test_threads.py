@@ -14,14 +14,15 @@ import torch
 from precond.math.threads import share
 
 
-@pytest.fixture(autouse=True)
-def _two_threads():
+@pytest.fixture(autouse=True, params=[2])
+def _threads(request):
     before = torch.get_num_threads()
-    torch.set_num_threads(2)
+    torch.set_num_threads(request.param)
     yield
     torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("_threads", [1, 2, 3], indirect=True)
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 7, 8])
 def test_each_part_is_done_once(count):
     done = []

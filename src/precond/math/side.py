@@ -40,7 +40,7 @@ def available() -> bool:
     parts = np.array([0, 2], np.uint32), np.array([0, 1], np.uint32), np.array([2.0, -1.0])
     try:
         _kernels().times(*parts, row.T.reshape(-1), np.uint64(count), out)
-    except Exception as error:  # noqa: BLE001: whatever an unknown compiler raises
+    except Exception as error:  # whatever an unknown compiler raises
         _log.warning("vectors are kept as rows, since the loops for vectors side by side do not compile: %s", error)
         return False
     return bool((out == 2 * row[:, 0] - row[:, 1]).all())
@@ -97,7 +97,7 @@ def times(parts: tuple[Array, Array, Array], x: Array) -> Array:
 
 
 def two_sweeps(sweeps: tuple[Array, ...], v: Array) -> Array:
-    """Do what `precond.math.incomplete.two_sweeps` does, in the order of ``v``.
+    """Do what `precond.math.sweeps.two_sweeps` does, in the order of ``v``.
 
     Args:
         sweeps: The arrays of both triangles, and the three diagonals.
