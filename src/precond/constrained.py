@@ -28,11 +28,12 @@ from precond.recipes import registry
 from precond.solvers.consistent import Slopes, complaint_about_loss, complaint_about_rows
 from precond.solvers.constraints import Block, fixing, read_bounds, read_constraints
 from precond.solvers.curvature import Curvature
+from precond.solvers.given_program import GivenProgram
 from precond.solvers.minimize import Event
 from precond.solvers.program_curvature import tangent_curvature
-from precond.solvers.program_oracles import GivenProgram, TorchProgram
 from precond.solvers.programs import ProgramOutcome, residuals, run_program
 from precond.solvers.slacked import SMALL, Oracles, Slacked
+from precond.solvers.torch_program import TorchProgram
 
 logger = logging.getLogger(__name__)
 

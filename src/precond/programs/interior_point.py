@@ -110,6 +110,7 @@ class InteriorPoint(ProgramIteration):
         step = FilterSearch(scaled, state, solver, upper, gradient, share).run()
         if step is None:
             return recovery.restore(state, facts)
+        state.restored = 0
         before, after = scaled.violation(site.constraints), scaled.violation(step.site.constraints)
         state.short = state.short + 1 if step.length <= SHORT and after > max(0.9 * before, scaled.tolerance) else 0
         steps = barrier.steps(site.x, step.d)

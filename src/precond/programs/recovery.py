@@ -14,6 +14,8 @@ from precond.programs.violation import Stuck
 
 FLAT, STUCK = 1e-8, 5
 """A violation is stationary where its gradient is this small beside it; so many steps from there are enough."""
+ENOUGH, MORE = 0.9, 0.1
+"""Share of the violation that may be left by a restoration, and its factor for one that follows another."""
 ESCAPES = 5
 """Points with a violation that small steps do not reduce that a run may leave."""
 INSIDE = 1e-4
@@ -48,7 +50,7 @@ class Recovery:
         state.stuck = state.stuck + 1 if flat else 0
         return state.stuck > STUCK
 
-    def restore(self, state: State, facts: dict[str, float], share: float = 0.9) -> Outcome:
+    def restore(self, state: State, facts: dict[str, float], share: float = ENOUGH) -> Outcome:
         """Reduce the violation to a share of it that the filter accepts; fail where that cannot be done.
 
         Args:
@@ -70,10 +72,12 @@ class Recovery:
             scaled.forget(state)
             return {**facts, "step": 0.0}, None
         state.filter.add(*here)
+        share *= MORE**state.restored
+        state.restored += 1
 
         def acceptable(site: Site) -> bool:
             pair = scaled.pair(site.loss, site.constraints, site.x, barrier)
-            return pair[0] <= share * here[0] and state.filter.accepts(*pair)
+            return pair[0] <= max(share * here[0], 1e-2 * tolerance) and state.filter.accepts(*pair)
 
         rows, lower, upper = scaled.scaling.rows, barrier.lower, barrier.upper
         ended = restore(scaled.program, state.site, rows, lower, upper, acceptable)

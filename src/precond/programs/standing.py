@@ -29,6 +29,7 @@ class State:
         regularizer: Remembers shifts.
         stuck: Consecutive steps from points where the violation is stationary.
         short: Consecutive short steps that hardly reduced a violation.
+        restored: Consecutive steps for which none was acceptable, and the violation was reduced alone.
         escapes: Points with a stuck violation that were left.
     """
 
@@ -40,6 +41,7 @@ class State:
     regularizer: Regularizer
     stuck: int = 0
     short: int = 0
+    restored: int = 0
     escapes: int = 0
 
 

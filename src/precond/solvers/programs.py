@@ -152,6 +152,8 @@ def run_program(
             if observe is not None:
                 observe(iterate.site)
             left = residuals(program, iterate, tol)
+            if left.feasibility <= tol < left.worst:
+                iterate, left = _released(program, iterate, left, tol)
             degenerate = degenerate + 1 if left.feasibility <= tol < left.stationarity else 0
             if degenerate and degenerate % REFIT == 0:
                 iterate, left = _refitted(program, iterate, left, tol)
@@ -203,6 +205,22 @@ def run_program(
     if status.group == "failed" and best[1].feasibility > tol and lowest is not None:
         best = (*lowest, count)  # of points that are no solution, one that meets the constraints is worth more
     return ProgramOutcome(best[0], best[1], status, count, history, facts)
+
+
+def _released(program: Program, iterate: Iterate, left: Residuals, tol: float) -> tuple[Iterate, Residuals]:
+    """Return the iterate without multipliers, if the objective alone is stationary there: for it no constraint counts.
+
+    So it is with equations that are to be solved and nothing to be minimized.
+    """
+    site, z = iterate.site, iterate.bound_multipliers
+    if not float(torch.linalg.vector_norm(site.gradient)) <= tol:
+        return iterate, left
+    nothing = None if z is None else torch.zeros_like(z)
+    other = dataclasses.replace(
+        iterate, multipliers=torch.zeros_like(iterate.multipliers), bound_multipliers=nothing
+    )  # fmt: skip
+    better = residuals(program, other, tol)
+    return (other, better) if better.worst <= tol else (iterate, left)
 
 
 def _refitted(program: Program, iterate: Iterate, left: Residuals, tol: float) -> tuple[Iterate, Residuals]:

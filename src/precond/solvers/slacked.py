@@ -15,8 +15,9 @@ from torch import Tensor
 
 from precond.core import BadInputError, Program, Work
 from precond.solvers.constraints import Block, Rows
-from precond.solvers.program_oracles import GivenProgram, Product, Scalar, TorchProgram
+from precond.solvers.given_program import GivenProgram, Product, Scalar
 from precond.solvers.residuals import DifferenceJacobian
+from precond.solvers.torch_program import TorchProgram
 
 SMALL = 1000
 """Newton systems up to this side are dense; for larger ones sparsity is looked for."""
@@ -98,18 +99,9 @@ class Slacked:
         """Number of variables without slacks."""
         return self.oracles.start.numel()
 
-    def variables(self, y: Tensor) -> Tensor:
-        """Return what users' functions see of ``(x, s)``: never a point outside of the bounds, ``[n]``.
-
-        Methods may go beyond a bound by a little; the derivatives there are those at the bound.
-        """
-        x, lower, upper = y[: self.n], self.lower[: self.n].to(y), self.upper[: self.n].to(y)
-        inside = x.detach().clamp(lower, upper)
-        return x if torch.equal(inside, x.detach()) else inside + (x - x.detach())
-
     def constraints(self, y: Tensor) -> Tensor:
         """Return the equations ``[m]`` at ``(x, s)``."""
-        x, s = self.variables(y), y[self.n :]
+        x, s = y[: self.n], y[self.n :]
         values = [block.function(x) for block in self.blocks]
         stacked = torch.cat(values) if values else y.new_zeros(0)
         places = self.slacked.nonzero()[:, 0]
@@ -117,7 +109,7 @@ class Slacked:
 
     def jacobian(self, y: Tensor) -> Rows:
         """Return the Jacobian of the equations, ``[m, n + k]``; sparse for large problems that have sparse parts."""
-        x = self.variables(y)
+        x = y[: self.n]
         rows: list[Rows] = []
         for block in self.blocks:
             if block.jacobian is not None:
@@ -168,7 +160,7 @@ class Slacked:
         """
         known: list[Product] = []
         left: list[Scalar] = []
-        x, n = self.variables(y), self.n
+        x, n = y[: self.n], self.n
         gradient, hessian = self.oracles.gradient, self.oracles.hessian
         assert gradient is not None
         if hessian is None:
@@ -220,7 +212,7 @@ class Slacked:
         equations = len(self.target)
         if gradient is None:
             program: Program = TorchProgram(
-                lambda y: loss(self.variables(y)), self.constraints, lower, upper, equations, work
+                lambda y: loss(y[: self.n]), self.constraints, lower, upper, equations, work
             )
         else:
             program = self._given(gradient, lower, upper, work)
@@ -232,10 +224,10 @@ class Slacked:
         loss, n, equations = self.oracles.loss, self.n, len(self.target)
 
         def padded(y: Tensor) -> Tensor:
-            return torch.cat([gradient(self.variables(y)), torch.zeros_like(y[n:])])
+            return torch.cat([gradient(y[: self.n]), torch.zeros_like(y[n:])])
 
         return GivenProgram(
-            lambda y: loss(self.variables(y)), padded, self.constraints, self.jacobian, lower, upper, equations, work,
+            lambda y: loss(y[: self.n]), padded, self.constraints, self.jacobian, lower, upper, equations, work,
             curvature=self.curvature, exact=self.exact, rough=self.rough,
         )  # fmt: skip
 
