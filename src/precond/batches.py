@@ -25,7 +25,7 @@ from precond.core import (
     Status,
     Work,
 )  # fmt: skip
-from precond.operators.checks import working_dtype
+from precond.operators.checks import as_tensor, working_dtype
 from precond.operators.dense import DenseOperator
 from precond.recipes.named import (
     build_iteration,
@@ -52,7 +52,7 @@ def is_batch(A: Any) -> bool:
     if isinstance(A, (list, tuple)):
         try:
             return np.ndim(A) > 2
-        except ValueError:  # ragged, or of tensors
+        except (ValueError, RuntimeError):  # ragged, or of tensors
             return False
     return isinstance(A, (Tensor, np.ndarray)) and A.ndim > 2
 
@@ -139,10 +139,7 @@ def _read(A: Any, b: Any, x0: Any) -> tuple[Tensor, Tensor, Tensor, Any]:
 
 
 def _tensor(value: Any, what: str) -> Tensor:
-    try:
-        tensor = value if isinstance(value, Tensor) else torch.as_tensor(np.ascontiguousarray(value))
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise BadInputError(f"cannot read {what} from {type(value).__name__}: give an array of numbers") from error
+    tensor = value if isinstance(value, Tensor) else as_tensor(value, what)
     return tensor.to(working_dtype(tensor.dtype))
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Operator
-from precond.operators.checks import check_shape, torch_dtype, working_dtype
+from precond.operators.checks import as_tensor, check_shape, torch_dtype, working_dtype
 from precond.operators.dense import DenseOperator
 from precond.operators.function import FunctionOperator
 from precond.operators.sparse import SparseOperator
@@ -53,15 +53,12 @@ def as_operator(
         return SparseOperator(_widened(A, dtype), **traits)
     if isinstance(A, scipy.sparse.linalg.LinearOperator):
         return _from_linear_operator(A, symmetric, definite)
-    try:
-        array = np.asarray(A)
-        tensor = torch.as_tensor(np.ascontiguousarray(array) if array.ndim else array)
-    except (TypeError, ValueError) as error:
+    if A is None or isinstance(A, str) or callable(A):
         raise BadInputError(
             f"cannot read a matrix from {type(A).__name__}: give a torch tensor, a NumPy array, a SciPy sparse "
             "matrix, a LinearOperator or a precond Operator"
-        ) from error
-    return as_operator(tensor, dtype=dtype, **traits)
+        )
+    return as_operator(as_tensor(A, "A"), dtype=dtype, **traits)
 
 
 def _declared(operator: Operator, symmetric: bool | None, definite: bool | None) -> Operator:
