@@ -123,7 +123,8 @@ def minimize_constrained(
     if bool(fixed.any()):
         point[:n] = torch.where(fixed, values.to(point), point[:n])
     failed = status.group == "failed"
-    note = _complaint(oracles, blocks, slopes, outcome.iterate.site.x[:n], failed=failed and not check) or ""
+    end = outcome.iterate.site.x[:n].clamp(form.lower[:n], form.upper[:n])
+    note = _complaint(oracles, blocks, slopes, end, failed=failed and not check) or ""
     if note and status.group == "converged":
         status = Status.FAILED_GRADIENT
     return Result(
@@ -182,14 +183,19 @@ def _complaint(oracles: Oracles, blocks: list[Block], slopes: Slopes, x: Tensor,
     After a run that failed the Jacobians that users wrote are looked at whether suspected or not.
     """
     by_differences = oracles.gradient is not None
-    for point in (oracles.start, x):
-        wrong = complaint_about_loss(oracles, point) if slopes.loss_suspect else None
-        if wrong is None and slopes.suspects:
-            wrong = complaint_about_rows(blocks, point, slopes.suspects, by_differences=by_differences)
-        if wrong is None and failed:
-            wrong = complaint_about_rows(blocks, point)
-        if wrong is not None:
-            return wrong
+    try:
+        for point in (oracles.start, x):
+            wrong = complaint_about_loss(oracles, point) if slopes.loss_suspect else None
+            if wrong is None and slopes.suspects:
+                wrong = complaint_about_rows(blocks, point, slopes.suspects, by_differences=by_differences)
+            if wrong is None and failed:
+                wrong = complaint_about_rows(blocks, point)
+            if wrong is not None:
+                return wrong
+    except KeyboardInterrupt:  # the run is over, and its result stands
+        logger.info("the comparison of derivatives with differences was interrupted")
+    except Exception as error:  # users' functions may refuse a point in any way
+        logger.info("derivatives cannot be compared with differences: %s", error)
     return None
 
 

@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 class OracleProgram(Program):
     """A program of users' functions, which may be defined within the bounds alone.
 
-    Methods go beyond bounds by a little. Where the functions raise there, or have no finite values, those at the
-    nearest point within the bounds are taken.
+    Methods go beyond bounds by a little. Where the functions raise there, or have no finite values, those at the bound
+    are taken, or if need be as far within it, for derivatives may be infinite at a bound; second ones always there.
     """
 
     def __init__(self, lower: Tensor, upper: Tensor, equations: int, work: Work | None = None) -> None:
@@ -29,33 +29,36 @@ class OracleProgram(Program):
         self._moved: tuple[Tensor, Tensor] | None = None
 
     def _values(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        inside = x.clamp(self.lower, self.upper)
-        if torch.equal(inside, x):
-            return self._values_at(x)
-        try:
-            loss, constraints = self._values_at(x)
-        except Exception as error:  # users' functions may refuse a point in any way
-            logger.debug("evaluated within the bounds: %s", error)
-            return self._values_at(inside)
-        return (loss, constraints) if _finite(loss, constraints) else self._values_at(inside)
+        for y in self._instead(x):
+            try:
+                found = self._values_at(y)
+                if _finite(*found):
+                    return found
+            except Exception as error:  # users' functions may refuse a point in any way
+                logger.debug("evaluated nearer to the bounds: %s", error)
+        return self._values_at(x)
 
     def _site(self, x: Tensor) -> Site:
-        inside = x.clamp(self.lower, self.upper)
-        if not torch.equal(inside, x):
+        for y in (places := self._instead(x)):
             try:
-                site = self._site_at(x)
+                site = self._site_at(y)
                 if _finite(site.loss, site.constraints, site.gradient):
-                    return site
+                    self._moved = None if y is x else (x, places[-1])
+                    return dataclasses.replace(site, x=x)
             except Exception as error:  # as above
-                logger.debug("evaluated within the bounds: %s", error)
-            self._moved = x, inside
-            return dataclasses.replace(self._site_at(inside), x=x)
+                logger.debug("evaluated nearer to the bounds: %s", error)
         return self._site_at(x)
 
+    def _instead(self, x: Tensor) -> list[Tensor]:
+        """Return where to evaluate in turn where ``x`` lies beyond a bound; nothing where it does not."""
+        at = x.clamp(self.lower, self.upper)
+        return [] if torch.equal(at, x) else [x, at, (2 * at - x).clamp(self.lower, self.upper)]
+
     def hessian(self, site: Site, multipliers: Tensor) -> Operator:
-        """Return the Hessian of the Lagrangian, where first derivatives were evaluated."""
-        moved = self._moved is not None and torch.equal(self._moved[0], site.x)
-        return self._hessian_at(self._moved[1] if moved and self._moved is not None else site.x, multipliers)
+        """Return the Hessian of the Lagrangian; within the bounds where first derivatives could not be had beyond."""
+        moved = self._moved
+        x = site.x if moved is None or not torch.equal(moved[0], site.x) else moved[1]
+        return self._hessian_at(x, multipliers)
 
     @abc.abstractmethod
     def _values_at(self, x: Tensor) -> tuple[Tensor, Tensor]: ...

@@ -26,6 +26,8 @@ REFIT = 5
 """Feasible iterates in a row without stationarity after which multipliers that fit better are looked for."""
 AHEAD = 1e-3
 """A finite bound counts as in the way of a fall if its variable moved by at least this share of the largest move."""
+STILL = 20
+"""Iterations in a row that move no variable by more than ten units in its last place that count so, too."""
 PATIENCE = 500
 """Iterations without progress that count as stagnation."""
 
@@ -146,7 +148,8 @@ def run_program(
     line = ProgressLine(tol, max_iterations)
     history: list[float] = []
     facts: list[dict[str, float]] = []
-    status, count, start, degenerate, met = Status.STOPPED_STEPS, 0, 0.0, 0, False
+    status, count, start, degenerate, met, still = Status.STOPPED_STEPS, 0, 0.0, 0, False, 0
+    before: Tensor | None = None
     try:
         for count, iterate in enumerate(iteration.iterate(program, x0, tol)):
             if observe is not None:
@@ -183,7 +186,9 @@ def run_program(
             if fallen and _falls_on(program, x0, iterate, tol):
                 best, status = (iterate, left, count), Status.FAILED_UNBOUNDED
                 break
-            if count - best[2] > PATIENCE:
+            still = still + 1 if before is not None and _stays(before, iterate.site.x) else 0
+            before = iterate.site.x
+            if count - best[2] > PATIENCE or still > STILL:
                 status = Status.FAILED_STAGNATION
                 break
             if count >= max_iterations:
@@ -205,6 +210,11 @@ def run_program(
     if status.group == "failed" and best[1].feasibility > tol and lowest is not None:
         best = (*lowest, count)  # of points that are no solution, one that meets the constraints is worth more
     return ProgramOutcome(best[0], best[1], status, count, history, facts)
+
+
+def _stays(before: Tensor, x: Tensor) -> bool:
+    """Whether rounding is all that an iteration has changed."""
+    return bool(((x - before).abs() <= 10 * torch.finfo(x.dtype).eps * (1 + x.abs())).all())
 
 
 def _released(program: Program, iterate: Iterate, left: Residuals, tol: float) -> tuple[Iterate, Residuals]:
