@@ -78,7 +78,7 @@ def fixed_point(
     Raises:
         BadInputError: An argument cannot be used; the message says what would do.
     """
-    check_tolerance(tol, max_iterations)
+    check_tolerance(tol, max_iterations, callback)
     if not callable(operator):
         raise BadInputError(f"operator must be callable, not {type(operator).__name__}")
     if isinstance(operator, Splitting):

@@ -122,7 +122,7 @@ def minimize(
         >>> result.converged
         True
     """
-    check_tolerance(tol, max_iterations)
+    check_tolerance(tol, max_iterations, callback)
     fun, x0 = _of_problem(fun, x0)
     args = tuple(args) if isinstance(args, (tuple, list)) else (args,)
     wanted = [a for a in args if isinstance(a, Tensor) and a.requires_grad and torch.is_grad_enabled()]
@@ -163,15 +163,19 @@ def minimize(
     descent = Descent(form, objective, chosen, rate, tol, callback)
     outcome = descent.run(MAX_ITERATIONS if max_iterations is None else max_iterations)
     certificate, status, note = descent.certificate, outcome.status, descent.note
-    if certificate.holds:
+    if descent.interrupted:
+        status = Status.STOPPED_INTERRUPT
+    elif certificate.holds:
         status = Status.CONVERGED_SADDLE if descent.saddle else Status.CONVERGED_GRADIENT
     elif status is Status.CONVERGED_GRADIENT:
         logger.info("the run claimed convergence, and the certificate does not hold: %s", certificate)
         status = Status.FAILED_STAGNATION
     if jac and not note and status is Status.FAILED_LINE_SEARCH:
         note = suspicion(form, outcome.point.x) or ""
-    elif jac and not note and status.group == "converged" and misleading(form):
-        status, note = Status.FAILED_GRADIENT, suspicion(form, form.start) or ""
+    elif jac and not note and status.group == "converged":
+        wrong = misleading(form, outcome.point.x, tol)
+        if wrong is not None:
+            status, note = Status.FAILED_GRADIENT, wrong
     flat = outcome.point.x[0]
     if wanted:
         flat = with_gradient(flat, lambda x, *more: form.call(lambda v: fun(v, *more), x), args, inner)

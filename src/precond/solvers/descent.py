@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 from collections.abc import Callable
 
 import torch
@@ -37,6 +38,7 @@ class Descent:
     Attributes:
         certificate: What was recomputed at the last point.
         note: What else was found out there.
+        interrupted: The last point was not certified, as the user interrupted that.
         saddle: The last point is none of a minimum.
     """
 
@@ -47,7 +49,7 @@ class Descent:
         self._form, self._objective, self._method, self._rate = form, objective, method, rate
         self._tol, self._callback = tol, callback
         self._done = 0
-        self.saddle, self.note = False, ""
+        self.saddle, self.interrupted, self.note = False, False, ""
 
     def run(self, limit: int) -> Outcome:
         """Descend until a minimum, or until there is a reason to stop; at most ``limit`` iterations."""
@@ -83,7 +85,13 @@ class Descent:
         """Certify a point; return where to go on if it is no minimum."""
         point = outcome.point
         learned = isinstance(self._objective, TorchObjective) and self._objective.affine
-        self.certificate, found, oracle, precise = _certify(self._form, point, self._tol, curvature=not learned)
+        try:
+            self.certificate, found, oracle, precise = _certify(self._form, point, self._tol, curvature=not learned)
+        except KeyboardInterrupt:
+            extra = {"loss": float(point.loss)}
+            self.certificate = Certificate("||grad f||_2, not recomputed", math.nan, float(self._tol), extra)
+            self.interrupted, self.saddle = True, False
+            return None
         self.saddle, self.note = False, found.note
         differences = isinstance(oracle, GivenObjective) and not oracle.exact
         if not self.certificate.holds or not point.x.numel() or (differences and found.spread):

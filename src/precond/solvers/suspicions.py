@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Work
-from precond.solvers.check_derivatives import compare, wrong_slope
+from precond.solvers.check_derivatives import compare, slope_remains, wrong_slope
 from precond.solvers.smooth_forms import SmoothForm
 
 
@@ -27,10 +27,22 @@ def refuse_wrong_derivatives(form: SmoothForm, products: bool) -> None:
         raise BadInputError(complaint)
 
 
-def misleading(form: SmoothForm) -> bool:
-    """Whether the user's gradient at the start is not that of the function, as one slope tells."""
-    oracle, x = form.objective(Work(), False), form.start
-    return wrong_slope(lambda y: oracle.value(y[None])[None], oracle.point(x).gradient[0], x[0])
+def misleading(form: SmoothForm, x: Tensor, tol: float) -> str | None:
+    """Return a complaint where the user's gradient at the start or at the solution is not that of the function.
+
+    Two slopes tell: the one along the gradient at the start, and one along a random direction at the solution, where
+    the gradient is said to vanish. Each costs four evaluations, which are not counted.
+    """
+    oracle, start = form.objective(Work(), False), form.start
+
+    def value(y: Tensor) -> Tensor:
+        return oracle.value(y[None])[None]
+
+    if wrong_slope(value, oracle.point(start).gradient[0], start[0]):
+        return suspicion(form, start) or ""
+    if x.numel() and slope_remains(value, x[0], 10 * tol):
+        return suspicion(form, x)
+    return None
 
 
 def suspicion(form: SmoothForm, x: Tensor) -> str | None:
