@@ -85,5 +85,9 @@ def check_closure(needs: Need) -> None:
 
 def check_rate(name: str, value: float | Tensor) -> None:
     """Refuse a learning rate or decay that is negative or not finite."""
-    if not 0.0 <= float(value) < float("inf"):
-        raise BadInputError(f"{name} must be finite and not negative, not {float(value)}")
+    try:
+        number = float(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise BadInputError(f"{name} must be a number, not {value!r}") from None
+    if not 0.0 <= number < float("inf"):
+        raise BadInputError(f"{name} must be finite and not negative, not {number}")
