@@ -185,10 +185,10 @@ class Optimizer(torch.optim.Optimizer):
         """
         if closure is None:
             check_closure(self._needs)
-        elif (scale := getattr(self, "grad_scale", None)) is not None:  # a GradScaler sets these for the step
-            if float(self.found_inf):  # type: ignore[attr-defined]
+        elif hasattr(self, "found_inf"):  # a GradScaler sets this and the scale for the step
+            if float(self.found_inf):
                 return None
-            closure = unscaled(closure, self._params(), scale)
+            closure = unscaled(closure, self._params(), self.grad_scale)
         replay = None if closure is None else Replay(closure, self._params(), self.work, again=self.replays)
         layout = self._current_layout()
         seen = self._see(replay, layout.slabs)
@@ -204,7 +204,7 @@ class Optimizer(torch.optim.Optimizer):
     @property
     def _step_supports_amp_scaling(self) -> bool:
         """Whether `torch.amp.GradScaler` is to leave the gradients scaled: where the closure computes them anew."""
-        return self.replays
+        return bool((Need.LOOKBACK | Need.PROBE | Need.LOSS) & self._needs)
 
     def _see(self, replay: Replay | None, slabs: list[Slab]) -> Seen:
         """Return what the methods need beside gradients, and remember what the next step will need."""
