@@ -55,7 +55,10 @@ def test_indefinite_singular_and_small_matrices():
     assert result.converged, result.message
     assert abs(result.values[0]) < 1e-12 < result.values[1]
     np.testing.assert_array_equal(precond.eigsh(np.diag([3.0, -5.0, 1.0]), 2, which="LM").values, [-5, 3])
-    np.testing.assert_array_equal(precond.eigsh(np.zeros((3, 3)), 3).values, np.zeros(3))
+    for zero in (np.zeros((3, 3)), scipy.sparse.csr_array((600, 600))):
+        nothing = precond.eigsh(zero, 3)
+        assert nothing.converged
+        np.testing.assert_array_equal(nothing.values, np.zeros(3))
 
 
 def test_a_residual_at_rounding_is_good_enough_and_no_larger_one():

@@ -147,7 +147,7 @@ def choose_least_squares(operator: Operator) -> Selection:
     """Choose for a least-squares problem.
 
     A sketch costs about ``20 n^3`` operations and ``12 n^2`` numbers beside one reading of the matrix, so columns are
-    limited; wide matrices have many solutions, of which LSQR finds the one of least norm.
+    limited; wide matrices have many solutions, of which LSQR without a preconditioner finds the one of least norm.
     """
     rows, columns = operator.shape
     sketched = Attempt("spir", "sketch-qr", together=True)
@@ -159,6 +159,9 @@ def choose_least_squares(operator: Operator) -> Selection:
         return Selection((Attempt("lsqr", "identity"),), "known by products")
     jacobi = Attempt("lsqr", "jacobi", patience=max(100, 2 * columns))
     alone = dataclasses.replace(jacobi, patience=0)
+    if rows < columns:
+        plain = Attempt("lsqr", "identity", patience=max(100, 4 * rows))
+        return Selection((plain, alone), "wide: the solution of least norm")
     return Selection((jacobi, sketched) if small else (alone,), "entries give the norms of the columns")
 
 
