@@ -92,14 +92,19 @@ def autograd_hessian(leaf: Tensor, gradient: Tensor, work: Work) -> Hessian:
         with torch.enable_grad():
             slope = along(gradient, v)
         (hv,) = torch.autograd.grad(slope, leaf, retain_graph=True, allow_unused=True)
-        return torch.zeros_like(v) if hv is None else hv
+        return or_zero(hv, v)
 
     def products(v: Tensor) -> Tensor:
         (hv,) = torch.autograd.grad(gradient, leaf, v, retain_graph=True, allow_unused=True, is_grads_batched=True)
-        return torch.zeros_like(v) if hv is None else hv
+        return or_zero(hv, v)
 
     chunk = max(1, min(64, MEMORY // max(1, footprint(gradient))))
     return Hessian(product, leaf.detach(), work, products, chunk=chunk)
+
+
+def or_zero(found: Tensor | None, like: Tensor) -> Tensor:
+    """Return a derivative, zeros where there is none, or where torch has zeros without memory for it (of signs)."""
+    return torch.zeros_like(like) if found is None or found._is_zerotensor() else found
 
 
 def along(gradient: Tensor, v: Tensor) -> Tensor:

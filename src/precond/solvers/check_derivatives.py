@@ -11,6 +11,8 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
+from precond.math.draws import normals
+
 logger = logging.getLogger(__name__)
 
 ENTRIES = 200
@@ -68,6 +70,23 @@ def wrong_slope(function: Function, gradient: Tensor, x: Tensor) -> bool:
     given = gradient.dot(d).reshape(1, 1)
     found = compare(lambda t: function(x + t * d), given, x.new_zeros(1), power=1 / 4)
     return found is not None and found.error > 0.05
+
+
+def slope_remains(function: Function, x: Tensor, tol: float) -> bool:
+    """Whether a function clearly has a slope at ``x``, along one random direction; four evaluations.
+
+    Args:
+        function: Maps ``[n]`` to a value, ``[1]``.
+        x: The point, ``[n]``.
+        tol: The slope that does not matter, along a unit vector.
+
+    Returns:
+        Whether differences are sure of a larger one.
+    """
+    d = normals(torch.tensor([1]), x[None])[0]
+    d = d / d.norm() * max(1.0, float(x.norm()))
+    found = compare(lambda t: function(x + t * d), x.new_zeros(1, 1), x.new_zeros(1))
+    return found is not None and abs(found.found) > tol * float(d.norm())
 
 
 def compare(
