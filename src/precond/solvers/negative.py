@@ -69,6 +69,7 @@ class _OfNegative(Iteration):
 
     def __init__(self, inner: Iteration) -> None:
         self.inner = inner
+        # of a class elsewhere, here those of the inner iteration
         self.needs, self.preconditioned = inner.needs, inner.preconditioned  # type: ignore[misc]
         self.block, self.row_by_row = inner.block, inner.row_by_row  # type: ignore[misc]
         self.symmetric_operator = True  # type: ignore[misc]
