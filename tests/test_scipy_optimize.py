@@ -180,6 +180,7 @@ def test_jacobians_in_every_form_of_scipy(form: object, loss: str) -> None:
     assert found.success
     assert len(seen) > 1
     np.testing.assert_allclose(found.x, dense.x, rtol=1e-6)
+    np.testing.assert_allclose(found.jac.toarray() if scipy.sparse.issparse(found.jac) else found.jac, dense.jac, 1e-5)
 
 
 def test_the_mask_of_bounds_that_hold() -> None:
