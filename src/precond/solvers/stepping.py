@@ -116,8 +116,10 @@ class SearchStepper(Stepper):
     monotone = True
 
     def __init__(self, method: Method, rule: Search[Any], objective: Objective, like: Tensor) -> None:
-        if method.clip is not None:
-            raise IncompatibleError("a search follows the gradient itself: build the method with clip=None")
+        if method.clip is not None or method.clip_estimates is not None:
+            raise IncompatibleError(
+                "a search follows the gradient itself: build the method with clip=None and clip_estimates=None"
+            )
         if method.filters:
             raise IncompatibleError(f"a search follows the gradient itself: leave {', '.join(method.filters)} empty")
         if rule.shifts and not method.preconditioner.traits.shiftable:
@@ -192,11 +194,9 @@ class FactorStepper(Stepper):
         """Move by the learning rate."""
         self._step += 1
         preconditioner, start = self._method.preconditioner, point
-        if self._method.clip is not None:
-            norm = torch.linalg.vector_norm(point.gradient).clamp(min=self._method.clip)
-            point = dataclasses.replace(point, gradient=point.gradient * (self._method.clip / norm))
+        point = dataclasses.replace(point, gradient=_clipped(point.gradient, self._method.clip))
         evidence = self._evidence(point)
-        signal = self._push("estimator", point.gradient, evidence)
+        signal = _clipped(self._push("estimator", point.gradient, evidence), self._method.clip_estimates)
         evidence = dataclasses.replace(evidence, gradient=signal)
         self._previous = point
         if self._step == 1 and self._method.cadence.prime:
@@ -212,6 +212,10 @@ class FactorStepper(Stepper):
     def _push(self, slot: str, v: Tensor, evidence: Evidence) -> Tensor:
         filter_ = self._method.filters.get(slot)
         return v if filter_ is None else filter_.push(self._filters[slot], v, evidence)
+
+
+def _clipped(v: Tensor, limit: float | None) -> Tensor:
+    return v if limit is None else v * (limit / torch.linalg.vector_norm(v).clamp(min=limit))
 
 
 def stepper(method: Method, objective: Objective, like: Tensor, lr: float) -> Stepper:
