@@ -9,9 +9,10 @@ import logging
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import precond
+from precond import optim
 from precond.core import (
     BadInputError,
     Cadence,
@@ -332,6 +333,48 @@ def test_works_under_a_grad_scaler_and_skips_overflow() -> None:
     scaler.update()
     assert torch.allclose(w.detach(), torch.full((2,), 0.9))
     assert scaler.get_scale() == 2.0
+
+
+def test_a_closure_under_a_grad_scaler_gives_the_loss_and_gradients_without_the_scale() -> None:
+    def trained(scaler: torch.amp.GradScaler, backward_again: bool) -> Tensor:
+        w = nn.Parameter(torch.tensor([1.0, 2.0]))
+        optimizer = optim.InducedMetric([w], embedding="log", lr=0.1)
+        for k in range(4):
+
+            def evaluate(k: int = k) -> Tensor:
+                optimizer.zero_grad()
+                loss = ((w - k) ** 2).sum() * (torch.inf if scaler.is_enabled() and k == 2 else 1.0)
+                scaler.scale(loss).backward()
+                return loss
+
+            if scaler.is_enabled() or k != 2:
+                loss = evaluate()
+                scaler.step(optimizer, evaluate if backward_again else lambda loss=loss: loss)
+                scaler.update()
+        return w.detach()
+
+    expected = trained(torch.amp.GradScaler("cpu", enabled=False), True)
+    for backward_again in (True, False):
+        torch.testing.assert_close(trained(torch.amp.GradScaler("cpu", init_scale=256.0), backward_again), expected)
+
+
+def test_a_closure_does_not_scale_gradients_again_that_were_unscaled() -> None:
+    w = nn.Parameter(torch.ones(2))
+    optimizer, scaler = optim.InducedMetric([w], embedding="log", lr=0.1), torch.amp.GradScaler("cpu", init_scale=4.0)
+
+    def evaluate() -> Tensor:
+        optimizer.zero_grad()
+        scaler.scale(w.square().sum()).backward()
+        return w.square().sum()
+
+    loss = evaluate()
+    scaler.unscale_(optimizer)
+    scaler.step(optimizer, lambda: loss)
+    scaler.update()
+    evaluate()
+    scaler.unscale_(optimizer)
+    with pytest.raises(IncompatibleError, match="unscale_"):
+        scaler.step(optimizer, evaluate)
 
 
 def test_step_hooks_and_zero_grad() -> None:

@@ -185,10 +185,10 @@ class Optimizer(torch.optim.Optimizer):
         """
         if closure is None:
             check_closure(self._needs)
-        elif (scale := getattr(self, "grad_scale", None)) is not None:  # a GradScaler sets these for the step
-            if float(self.found_inf):  # type: ignore[attr-defined]
+        elif hasattr(self, "found_inf"):  # a GradScaler sets this and the scale for the step
+            if float(self.found_inf):
                 return None
-            closure = unscaled(closure, self._params(), scale)
+            closure = unscaled(closure, self._params(), self.grad_scale)
         replay = None if closure is None else Replay(closure, self._params(), self.work, again=self.replays)
         layout = self._current_layout()
         seen = self._see(replay, layout.slabs)
@@ -204,7 +204,7 @@ class Optimizer(torch.optim.Optimizer):
     @property
     def _step_supports_amp_scaling(self) -> bool:
         """Whether `torch.amp.GradScaler` is to leave the gradients scaled: where the closure computes them anew."""
-        return self.replays
+        return bool((Need.LOOKBACK | Need.PROBE | Need.LOSS) & self._needs)
 
     def _see(self, replay: Replay | None, slabs: list[Slab]) -> Seen:
         """Return what the methods need beside gradients, and remember what the next step will need."""
@@ -231,7 +231,8 @@ class Optimizer(torch.optim.Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load what ``state_dict`` saved, in the precision it was saved in.
 
-        Parameters are matched by name when both sides were given named parameters, else by position.
+        Parameters are matched by name when both sides were given named parameters; by position where there are no
+        names, or other ones.
 
         Args:
             state_dict: What `state_dict` returned.
@@ -281,11 +282,16 @@ class Optimizer(torch.optim.Optimizer):
 
 
 def _matched_by_name(saved: dict[str, Any], groups: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the saved dict with each group's parameters in this optimizer's order, when both have names."""
+    """Return the saved dict with each group's parameters in this optimizer's order, when both have names.
+
+    Those of names that only one of them has (a wrapper's prefix, the other name of a tied weight) stay in their order.
+    """
     result = {**saved, "param_groups": [dict(group) for group in saved["param_groups"]]}
     for theirs, ours in zip(result["param_groups"], groups, strict=False):
         names, wanted = theirs.get("param_names"), ours.get("param_names")
-        if names and wanted and names != wanted and sorted(names) == sorted(wanted):
+        if names and wanted and names != wanted and len(names) == len(wanted):
             key = dict(zip(names, theirs["params"], strict=True))
-            theirs["params"], theirs["param_names"] = [key[name] for name in wanted], list(wanted)
+            others = iter([key[name] for name in names if name not in set(wanted)])
+            theirs["params"] = [key[name] if name in key else next(others) for name in wanted]
+            theirs["param_names"] = list(wanted)
     return result

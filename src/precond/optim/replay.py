@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from precond.core import Need, Work
+from precond.core import IncompatibleError, Need, Work
 
 _WEIGHTS = "lookback.weights"
 """Name under which a parameter's state keeps its weights of the step before."""
@@ -144,13 +144,14 @@ class Replay:
             _set_random_states(after)
 
 
-def unscaled(closure: Callable[[], Any], params: Iterable[Tensor], scale: Tensor) -> Callable[[], Any]:
+def unscaled(closure: Callable[[], Any], params: Iterable[Tensor], scale: Tensor | None) -> Callable[[], Any]:
     """Return a closure that divides the gradients which another one leaves by a scale.
 
     Args:
-        closure: Scales the loss before it calls ``backward``.
+        closure: Scales the loss before it calls ``backward``, or returns a loss whose gradients are there already.
         params: The parameters whose gradients are scaled.
-        scale: By how much.
+        scale: By how much; ``None`` where the gradients that are there have been divided, which the closure must
+            leave as they are, since the scale is not known any more.
 
     Returns:
         The closure.
@@ -158,10 +159,18 @@ def unscaled(closure: Callable[[], Any], params: Iterable[Tensor], scale: Tensor
     params = list(params)
 
     def evaluate() -> Any:
+        before = [(param.grad, 0 if param.grad is None else param.grad._version) for param in params]
         value = closure()
-        for param in params:
-            if param.grad is not None:
+        for param, (gradient, version) in zip(params, before, strict=True):
+            if param.grad is None:
+                continue
+            if scale is not None:
                 param.grad.div_(scale.to(param.grad.device))
+            elif param.grad is not gradient or param.grad._version != version:
+                raise IncompatibleError(
+                    "the closure computed scaled gradients after scaler.unscale_(optimizer): leave that call out, and "
+                    "clip inside of the closure or by the method"
+                )
         return value
 
     return evaluate

@@ -48,7 +48,8 @@ class Stepper(abc.ABC):
             raise IncompatibleError(f"minimize cannot provide {missing}: use method='lbfgs' or 'newton-cg'")
         self.replaced = 0
         self._method, self._objective, self._like = method, objective, like
-        self._needs = method.needs
+        needs = method.needs
+        self._secant, self._operator, self._probe = Need.SECANT in needs, Need.OPERATOR in needs, Need.PROBE in needs
         self._step = 0
         self._reset()
 
@@ -65,13 +66,13 @@ class Stepper(abc.ABC):
             self._excess, self._taken = 0, 2 * self._like.shape[1]
 
     def _evidence(self, point: Point) -> Evidence:
-        needs, previous = self._needs, self._previous
+        previous = self._previous
         secant = None
-        if Need.SECANT in needs and previous is not None:
+        if self._secant and previous is not None:
             secant = (point.x - previous.x, point.gradient - previous.gradient)
-        operator = self._objective.hessian(point.x) if needs & (Need.OPERATOR | Need.PROBE) else None
+        operator = self._objective.hessian(point.x) if self._operator or self._probe else None
         probe = None
-        if Need.PROBE in needs and operator is not None:
+        if self._probe and operator is not None:
             v = normals(torch.tensor([self._step]), point.x)
             probe = (v, operator.matvec(v))
         return Evidence(
@@ -80,7 +81,7 @@ class Stepper(abc.ABC):
             loss=point.loss,
             probe=probe,
             secant=secant,
-            operator=operator if Need.OPERATOR in needs else None,
+            operator=operator if self._operator else None,
         )
 
     def _refresh(self, *, after: bool) -> None:
@@ -98,6 +99,11 @@ class Stepper(abc.ABC):
         work.refresh_failures += health.failures
         if health.failures:
             logger.warning("a refresh failed and the last good factor stays: %s", health.detail)
+
+    @property
+    def _free(self) -> int:
+        """Products of a step that call for no refresh: none where a refresh is made of products, and has that price."""
+        return self._method.cadence.free or 0 if self._objective.assembles else 0
 
     def _apply(self, v: Tensor, shift: float = 0.0) -> Tensor:
         self._objective.work.applies += 1
@@ -147,7 +153,7 @@ class SearchStepper(Stepper):
 
         direction, before = _Bound(self, point.gradient), self._objective.work.hvps
         advance = self._search.advance(self._rule, point, direction, self._objective)
-        self._excess += max(0, self._objective.work.hvps - before - (self._method.cadence.free or 0))
+        self._excess += max(0, self._objective.work.hvps - before - self._free)
         self._refresh(after=True)
         return advance
 
