@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 import pickle
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -171,3 +173,34 @@ def test_numbers_that_cannot_be_meant_are_refused(cls) -> None:
         if name in taken:
             with pytest.raises(BadInputError):
                 cls([torch.nn.Parameter(torch.ones(2, 2))], **{name: value})
+
+
+NUMBERS = [
+    (cls, key)
+    for cls in (getattr(precond.optim, name) for name in precond.optim.__all__)
+    if isinstance(cls, type) and issubclass(cls, Optimizer) and cls is not Optimizer
+    for key, parameter in inspect.signature(cls).parameters.items()
+    if isinstance(parameter.default, int | float) and not isinstance(parameter.default, bool)
+]
+
+
+@pytest.mark.parametrize(("cls", "key"), NUMBERS, ids=lambda v: v if isinstance(v, str) else v.__name__)
+def test_what_is_no_number_is_refused_before_the_first_step(cls: Any, key: str) -> None:
+    for value in ("fast", math.nan):
+        with pytest.raises(ValueError, match=r"number|must|a share"):
+            cls([torch.nn.Parameter(torch.ones(3, 2))], **{key: value})
+
+
+def test_numbers_mean_what_they_say() -> None:
+    weight = torch.nn.Parameter(torch.ones(3, 2))
+    for value, said in ((2.5, "every of soap must be a whole number"), (True, "whole number"), (None, "not None")):
+        with pytest.raises(BadInputError, match=said):
+            SOAP([weight], precondition_frequency=value)
+    SOAP([weight], max_precond_dim=1e4)
+    SOAP([weight], max_precond_dim=math.inf)
+    with pytest.raises(BadInputError, match="lr_1d"):
+        MARS([weight], lr_1d=-1.0)
+    with pytest.raises(BadInputError, match="betas"):
+        AdamW([weight], betas=(0.9, "slow"))
+    with pytest.raises(BadInputError, match="identity"):
+        PSGDKron([weight], preconditioner_init_scale=-1.0)

@@ -8,7 +8,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from precond.core import Evidence, Filter, Role, rests_as
+from precond.core import BadInputError, Evidence, Filter, Role, rests_as
 from precond.math.averages import debias
 
 
@@ -44,6 +44,13 @@ class Adam(Filter[AdamState]):
     b1: float = 0.9
     b2: float = 0.999
     eps: float = 1e-8
+
+    def __post_init__(self) -> None:
+        """Check the decays and what is added."""
+        if not (0.0 <= self.b1 < 1.0 and 0.0 <= self.b2 < 1.0 and self.eps >= 0.0):
+            raise BadInputError(
+                f"decays must be in [0, 1) and eps not negative, not {self.b1}, {self.b2} and {self.eps}"
+            )
 
     def init(self, like: Tensor) -> AdamState:
         """Start at zero."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from precond.math.incomplete_kernels import two_sweeps
 from precond.math.sparse_kernels import one_times_csr
+from precond.math.sweep_kernels import two_sweeps
 from precond.math.vector_kernels import dots, forward, turn
 
 # Rows of `vectors`: x, r, p, A p, P r. Rows of `numbers`: <r, P r>, its floor, <p, A p>, ||r||, whether to turn p.

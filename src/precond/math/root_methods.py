@@ -138,6 +138,11 @@ class CoupledQuintics(InverseRoot):
 
     steps: int = 10
 
+    def __post_init__(self) -> None:
+        """Check the number of iterations."""
+        if not isinstance(self.steps, int) or self.steps < 0:
+            raise ValueError(f"the iterations of a root must be a whole number, not negative, not {self.steps!r}")
+
     def __call__(self, matrices: Tensor, p: float, basis: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return roots and failures."""
         if p != 2:

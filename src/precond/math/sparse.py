@@ -67,7 +67,7 @@ def rows_times_csr(parts: tuple[Array, Array, Array], x: Array) -> Array:
 
 
 def asymmetry(matrix: scipy.sparse.csr_array, limit: float = math.inf) -> float:
-    """Return the largest ``|a_ij - conj(a_ji)| / |a_ij|`` of a sparse matrix, infinite when it is not square.
+    """Return the asymmetry, see `precond.math.dense.Facts`; infinite where the matrix is not square or its pattern not.
 
     Args:
         matrix: With sorted indices and no duplicates.

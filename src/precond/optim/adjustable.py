@@ -14,7 +14,10 @@ Target = str | tuple[str, ...]
 
 def checked_betas(betas: Sequence[float], count: int, *, sums: bool = False) -> tuple[float, ...]:
     """Return ``count`` decays, or say what is wrong with them; where the last one may be 1, that stands for a sum."""
-    values = tuple(float(beta) for beta in betas)
+    try:
+        values = tuple(float(beta) for beta in betas)
+    except (TypeError, ValueError):
+        raise BadInputError(f"betas must be {count} numbers, not {betas!r}") from None
     averages = values[:-1] if sums and values[-1:] == (1.0,) else values
     if len(values) != count or not all(0.0 <= beta < 1.0 for beta in averages):
         allowed = ", the last of which may be 1" if sums else ""

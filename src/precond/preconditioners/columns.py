@@ -8,7 +8,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from precond.core import Evidence, Need, Preconditioner, Role, Scope, Traits, need, rests_as
+from precond.core import BadInputError, Evidence, Need, Preconditioner, Role, Scope, Traits, need, rests_as
 from precond.preconditioners.diagonal import Diagonal
 
 
@@ -41,6 +41,11 @@ class Columns(Preconditioner[ColumnsState]):
     scope: ClassVar[Scope] = Scope.MATRIX
     beta: float = 0.95
     eps: float = 1e-8
+
+    def __post_init__(self) -> None:
+        """Check the decay and what is added."""
+        if not (0.0 <= self.beta < 1.0 and self.eps >= 0.0):
+            raise BadInputError(f"beta must be in [0, 1) and eps not negative, not {self.beta} and {self.eps}")
 
     @property
     def traits(self) -> Traits:

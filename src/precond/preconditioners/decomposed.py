@@ -68,8 +68,11 @@ class Decomposed(Preconditioner[DecomposedState]):
 
     def __post_init__(self) -> None:
         """Check the arguments."""
-        if self.every < 1 or not self.eps > 0:
-            raise BadInputError(f"every must be at least 1 and eps positive, not {self.every} and {self.eps}")
+        if self.every < 1 or not self.eps > 0 or not 0.0 <= self.beta < 1.0:
+            raise BadInputError(
+                "every must be at least 1, eps positive and beta in [0, 1), "
+                f"not {self.every}, {self.eps} and {self.beta}"
+            )
 
     @property
     def traits(self) -> Traits:

@@ -75,7 +75,7 @@ class FittedKron(Preconditioner[FittedKronState]):
 
     def __post_init__(self) -> None:
         """Check the step size and the criterion."""
-        check_fit(self.lr, self.criterion)
+        check_fit(self.lr, self.criterion, self.init_scale)
 
     @property
     def needs(self) -> Need:

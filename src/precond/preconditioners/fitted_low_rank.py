@@ -77,7 +77,7 @@ class FittedLowRank(Preconditioner[FittedLowRankState]):
         """Check rank, step size and criterion."""
         if self.rank < 0:
             raise BadInputError(f"the rank must not be negative, but is {self.rank}")
-        check_fit(self.lr, self.criterion)
+        check_fit(self.lr, self.criterion, self.init_scale)
 
     @property
     def needs(self) -> Need:

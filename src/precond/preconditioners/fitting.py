@@ -15,8 +15,10 @@ Criterion = Literal["whitening", "newton"]
 random vectors, towards ``|H|^-1``."""
 
 
-def check_fit(lr: float, criterion: str) -> None:
-    """Refuse step sizes that leave the group, and criteria that there are not."""
+def check_fit(lr: float, criterion: str, init_scale: float | None) -> None:
+    """Refuse step sizes that leave the group, criteria that there are not, and starts that are not positive."""
+    if init_scale is not None and not 0.0 < init_scale < float("inf"):
+        raise BadInputError(f"the fit must start from a positive multiple of the identity, not {init_scale}")
     if not 0.0 < lr < 1.0:
         raise BadInputError(f"the step size of the fit must be in (0, 1), not {lr}")
     if criterion not in ("whitening", "newton"):

@@ -106,7 +106,9 @@ class Kronecker(Preconditioner[KroneckerState]):
     half: bool = False
 
     def __post_init__(self) -> None:
-        """Check the length of a block."""
+        """Check the length of a block, the decay and what is added."""
+        if not (self.eps >= 0.0 and 0.0 <= self.beta <= 1.0):
+            raise BadInputError(f"eps must not be negative and beta in [0, 1], not {self.eps} and {self.beta}")
         if self.block is not None and self.block < 1:
             raise BadInputError(f"the side of a block must be at least 1, not {self.block}")
 

@@ -8,7 +8,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from precond.core import Evidence, Health, Need, Preconditioner, Role, Scope, need, rests_as
+from precond.core import BadInputError, Evidence, Health, Need, Preconditioner, Role, Scope, need, rests_as
 from precond.math.modes import add_gram, complete
 from precond.math.root_methods import Eigen, InverseRoot
 from precond.preconditioners.diagonal import Diagonal
@@ -47,6 +47,11 @@ class OneSided(Preconditioner[OneSidedState]):
     scope: ClassVar[Scope] = Scope.MATRIX
     beta: float = 0.8
     root: InverseRoot = Eigen()
+
+    def __post_init__(self) -> None:
+        """Check the decay."""
+        if not 0.0 <= self.beta <= 1.0:
+            raise BadInputError(f"beta must be in [0, 1], not {self.beta}")
 
     @property
     def elementwise(self) -> Diagonal:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from precond.core import BadInputError
 from precond.optim.adjustable import Target, adjustable, checked_betas
+from precond.optim.checks import check_rate
 
 BETAS: Mapping[str, Target] = {"betas": ("b1", "b2")}
 """What groups may have of their own, in methods with two decays."""
@@ -21,6 +22,8 @@ __all__ = ["BETAS", "EPS", "MOMENTUM", "adjustable", "checked_betas", "rate_rati
 
 def rate_ratio(name: str, rate: float, lr: float | Tensor) -> float:
     """Return ``rate / lr``, for a learning rate that keeps its ratio to ``lr`` under a schedule."""
+    check_rate(name, rate)
+    check_rate("lr", lr)
     if not float(lr) > 0:
         raise BadInputError(f"lr must be positive, not {lr}: {name} is kept as a multiple of it")
     return rate / float(lr)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from precond.core import Builds, Kind, Paper, PrecondError, Range, Recipe, UnknownNameError
+from precond.recipes.checked import numbers_checked
 
 _registry: dict[str, Recipe] = {}
 _declared = [0]  # how many times a recipe was declared
@@ -34,7 +35,7 @@ def recipe(
 ) -> Callable[[F], F]:
     """Declare the decorated function as a recipe; see `Recipe` for the fields.
 
-    The name is the function's, with hyphens, unless given.
+    The name is the function's, with hyphens, unless given. Arguments that should be numbers are checked to be numbers.
     """
     kinds = runs_on if isinstance(runs_on, frozenset) else frozenset({runs_on})
 
@@ -42,6 +43,7 @@ def recipe(
         known = name or build.__name__.replace("_", "-")
         if known in _registry and _registry[known].build.__module__ != build.__module__:
             raise PrecondError(f"two recipes are named {known!r}: give one of them a name")
+        build = numbers_checked(build)
         _declared[0] += 1
         _registry[known] = Recipe(
             name=known, build=build, builds=builds, runs_on=kinds, family=family, paper=paper, purpose=purpose,

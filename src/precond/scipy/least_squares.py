@@ -15,7 +15,7 @@ from precond.krylov import LSMR, LSQR, run
 from precond.krylov.lsmr import LSMRProgress
 from precond.krylov.lsqr import Estimates
 from precond.operators import FunctionOperator
-from precond.scipy.reading import rowwise, working_type
+from precond.scipy.reading import as_linear, plain, rowwise, working_type
 
 Answer = tuple[np.ndarray[Any, Any], int, int, float, float, float, float, float, float, np.ndarray[Any, Any]]
 
@@ -190,7 +190,8 @@ def _read(
     A: Any, b: Any, x0: Any, damp: float
 ) -> tuple[scipy.sparse.linalg.LinearOperator, FunctionOperator, Tensor, np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Return ``A``, the damped operator with the residual at the start as its right-hand side, ``b`` and the start."""
-    linear = scipy.sparse.linalg.aslinearoperator(A)
+    A, b, x0 = plain(A, "A"), plain(b, "b"), plain(x0, "x0")
+    linear = as_linear(A, "A")
     m, n = linear.shape
     right = np.atleast_1d(np.asarray(b)).squeeze()
     right = right.reshape(-1) if right.ndim == 0 else right

@@ -13,9 +13,10 @@ import scipy.sparse.linalg
 import torch
 from torch import Tensor
 
-from precond.core import Kernel, Map
+from precond.core import BadInputError, Kernel, Map, Operator, Preconditioner
 from precond.math.sparse import rows_times_csr, unsigned
 from precond.operators import FunctionOperator
+from precond.operators.convert import from_torch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,9 +58,11 @@ def read_system(A: Any, b: Any, x0: Any, M: Any, shift: float = 0.0) -> System:
 
     Raises:
         ValueError: The shapes do not fit each other.
+        BadInputError: One of them is none of these, or a tensor that requires a gradient.
     """
+    A, b, x0, M = plain(A, "A"), plain(b, "b"), plain(x0, "x0"), plain(M, "M")
     sparse = scipy.sparse.issparse(A)
-    linear = A if sparse and A.ndim == 2 else scipy.sparse.linalg.aslinearoperator(A)
+    linear = A if sparse and A.ndim == 2 else as_linear(A, "A")
     rows, columns = linear.shape
     if rows != columns:
         raise ValueError(f"expected square matrix, but got shape={linear.shape}")
@@ -71,7 +74,7 @@ def read_system(A: Any, b: Any, x0: Any, M: Any, shift: float = 0.0) -> System:
 
     psolve: Callable[[Any], Any] | None = getattr(A, "psolve", None)
     if M is not None:
-        inverse = scipy.sparse.linalg.aslinearoperator(M)
+        inverse = as_linear(M, "M")
         if inverse.shape != linear.shape:
             raise ValueError("matrix and preconditioner have different shapes")
         psolve = vector_map(inverse)
@@ -94,11 +97,39 @@ def read_system(A: Any, b: Any, x0: Any, M: Any, shift: float = 0.0) -> System:
         if not shift:
             kernel = Kernel(parts, () if psolve is None else None, lambda products, applications: None, psolve)
     else:
-        product = rowwise(scipy.sparse.linalg.aslinearoperator(A).matvec, dtype)
+        product = rowwise(as_linear(A, "A").matvec, dtype)
     matvec = product if not shift else lambda v: product(v) - shift * v
     operator = FunctionOperator(matvec, (rows, rows), dtype=torch.from_numpy(right).dtype)
     precondition = same if psolve is None else rowwise(psolve, dtype)
     return System(operator, precondition, torch.from_numpy(right)[None], torch.from_numpy(start.ravel())[None], kernel)
+
+
+def plain(value: Any, what: str) -> Any:
+    """Return a torch tensor as NumPy or SciPy hold it; anything else as it is."""
+    if not isinstance(value, Tensor):
+        return value
+    if value.requires_grad:
+        raise BadInputError(
+            f"{what} requires a gradient, which does not flow through the functions of precond.scipy: use "
+            f"precond.solve or precond.lstsq, or give {what}.detach()"
+        )
+    return value.numpy(force=True) if value.layout == torch.strided else from_torch(value)
+
+
+def as_linear(value: Any, what: str) -> scipy.sparse.linalg.LinearOperator:
+    """Return SciPy's operator of a matrix; refuse what has none."""
+    if isinstance(value, (Operator, Preconditioner)):
+        raise BadInputError(
+            f"{what} is precond's {type(value).__name__}, which SciPy's functions do not know: use precond.solve, "
+            "which takes both operators and preconditioners"
+        )
+    try:
+        return scipy.sparse.linalg.aslinearoperator(value)
+    except TypeError as error:
+        raise BadInputError(
+            f"cannot read {what} from {type(value).__name__}: give a SciPy sparse matrix, a dense array or tensor, "
+            "or a LinearOperator"
+        ) from error
 
 
 def same(v: Tensor) -> Tensor:

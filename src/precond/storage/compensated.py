@@ -9,7 +9,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from precond.core import Resting, Role, Storage
+from precond.core import BadInputError, Resting, Role, Storage
 from precond.math.codes import Code, linear_square
 from precond.math.packing import pack_lower, unpack_lower
 from precond.storage.blocks import Blocks
@@ -70,6 +70,11 @@ class Compensated(Storage):
     block: int = 64
     least: int = 4096
     decay: float = 0.95
+
+    def __post_init__(self) -> None:
+        """Check the decay and the length of a block."""
+        if not (0.0 <= self.decay <= 1.0 and self.block >= 1):
+            raise BadInputError(f"decay must be in [0, 1] and a block positive, not {self.decay} and {self.block}")
 
     def rest(self, working: Tensor, role: Role) -> Tensor | Resting:
         """Return diagonal, codes and a zero error of triangular factors."""
