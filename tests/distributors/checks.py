@@ -25,7 +25,7 @@ from precond.distributors.boxes import box_at
 from precond.filters.ema import EMA
 from precond.optim.optimizer import Optimizer
 from precond.preconditioners.polar import Polar
-from precond.recipes import first_order, matrix, noise_adaptive, orthogonal, psgd, variance_reduced
+from precond.recipes import first_order, induced_metric, matrix, noise_adaptive, orthogonal, psgd, variance_reduced
 from precond.recipes.registry import all_recipes
 from precond.steps.decay import Coupled
 from precond.steps.noise_adaptive import NoiseAdaptive
@@ -106,6 +106,18 @@ def joint_clipping(folder: Path) -> None:
         make = functools.partial(Optimizer, method=method, lr=3e-3, weight_decay=0.1)
         for how in SEVERAL:
             assert gap(how, make, 4) < 1e-9, how
+
+
+def joint_loss(folder: Path) -> None:
+    """A method that reads the loss reads the mean of all processes' losses, or refuses everywhere."""
+    make = functools.partial(Optimizer, method=induced_metric.induced_metric(embedding="log"), lr=0.1)
+    for how in SEVERAL:
+        assert gap(how, make, 4) < 1e-9, how
+    model, optimizer = build("sharded", make)
+    for param in model.parameters():
+        param.grad = torch.ones_like(param)
+    with pytest.raises(IncompatibleError, match="loss"):
+        optimizer.step(lambda: None if dist.get_rank() == 1 else torch.ones(()))
 
 
 def one_owner(folder: Path) -> None:

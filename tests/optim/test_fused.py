@@ -144,6 +144,7 @@ def test_momentum_in_the_coordinates_of_the_basis_is_the_same_momentum(
 ) -> None:
     method = dataclasses.replace(recipe, momentum=momentum)
     stream = with_gaps(gradients(20, SQUARE))
+    stream[4][1] = None  # from here on its neighbour in the slab is older
     within = trained(method, stream, start(SQUARE))
     assert all(slab.turned is not None for slab in within[0]._slabs)
     for module in (slabs, states):

@@ -74,6 +74,24 @@ def test_momentum_can_be_cycled_and_differ_between_groups(name: str) -> None:
         make([{"params": list(one.parameters()), key: bad}], lr=1e-3)
 
 
+@pytest.mark.parametrize("name", ["SOAP", "LANTON"])
+def test_a_number_that_changes_is_followed_by_every_form_of_the_method(name: str) -> None:
+    """By what is treated entry by entry, too, and by methods whose parameters agree on one number."""
+    ends = []
+    for after in ("as it was", "changed"):
+        net = _net()
+        optimizer = getattr(optim, name)(optim.groups_for(net, verbose=False), lr=1e-2)
+        middle = _follow(optimizer, net, 2)
+        if after == "changed":
+            for group in optimizer.param_groups:
+                key = "betas" if "betas" in group else "momentum"
+                group[key] = (0.3, 0.4) if key == "betas" else 0.3
+        ends.append(_follow(optimizer, net, 3))
+        assert not any(torch.equal(a, b) for a, b in zip(middle, ends[-1], strict=True))
+    same = [torch.equal(a, b) for a, b in zip(*ends, strict=True)]
+    assert not any(same) if name == "SOAP" else not all(same)  # signs of averages may agree
+
+
 def test_states_of_others_are_refused_or_reported(caplog: pytest.LogCaptureFixture) -> None:
     """A state of other shapes cannot be loaded; one that lacks what the method keeps says so."""
     wide, tall = nn.Linear(4, 5), nn.Linear(5, 4)

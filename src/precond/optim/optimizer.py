@@ -188,7 +188,7 @@ class Optimizer(torch.optim.Optimizer):
         elif hasattr(self, "found_inf"):  # a GradScaler sets this and the scale for the step
             if float(self.found_inf):
                 return None
-            closure = unscaled(closure, self._params(), self.grad_scale)
+            closure = unscaled(closure, self._params(), getattr(self, "grad_scale", None))
         replay = None if closure is None else Replay(closure, self._params(), self.work, again=self.replays)
         layout = self._current_layout()
         seen = self._see(replay, layout.slabs)
