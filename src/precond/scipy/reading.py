@@ -27,14 +27,14 @@ class System:
         precondition: The preconditioner ``M``.
         b: Right-hand side, shape ``[1, n]``.
         x0: Starting point, shape ``[1, n]``.
-        kernel: The same as compiled loops take it, for a sparse matrix.
+        kernel: The same as compiled loops take it.
     """
 
     operator: FunctionOperator
     precondition: Map
     b: Tensor
     x0: Tensor
-    kernel: Kernel | None
+    kernel: Kernel
 
     @property
     def n(self) -> int:
@@ -74,7 +74,7 @@ def read_system(A: Any, b: Any, x0: Any, M: Any, shift: float = 0.0) -> System:
         inverse = scipy.sparse.linalg.aslinearoperator(M)
         if inverse.shape != linear.shape:
             raise ValueError("matrix and preconditioner have different shapes")
-        psolve = vector_map(inverse)
+        psolve = vector_map(M, inverse)
 
     if x0 is None:
         start = np.zeros(rows, dtype)
@@ -87,15 +87,18 @@ def read_system(A: Any, b: Any, x0: Any, M: Any, shift: float = 0.0) -> System:
     if start.shape not in ((rows,), (rows, 1)):
         raise ValueError(f"shapes of A {linear.shape} and x0 {start.shape} are incompatible")
 
-    kernel = None
+    matrix, product_of_one = None, None
     if sparse and A.dtype == dtype:
-        parts = unsigned(A if A.format == "csr" else scipy.sparse.csr_array(A))
+        matrix = parts = unsigned(A if A.format == "csr" else scipy.sparse.csr_array(A))
         product = lambda v: torch.from_numpy(rows_times_csr(parts, v.numpy()))  # noqa: E731
-        if not shift:
-            kernel = Kernel(parts, () if psolve is None else None, lambda products, applications: None, psolve)
     else:
-        product = rowwise(scipy.sparse.linalg.aslinearoperator(A).matvec, dtype)
-    matvec = product if not shift else lambda v: product(v) - shift * v
+        product_of_one = vector_map(A, linear)
+        product = rowwise(product_of_one, dtype)
+    matvec = product
+    if shift:
+        matvec, matrix, product_of_one = lambda v: product(v) - shift * v, None, None
+    sweeps = () if psolve is None else None
+    kernel = Kernel(matrix, sweeps, lambda products, applications: None, psolve, product_of_one)
     operator = FunctionOperator(matvec, (rows, rows), dtype=torch.from_numpy(right).dtype)
     precondition = same if psolve is None else rowwise(psolve, dtype)
     return System(operator, precondition, torch.from_numpy(right)[None], torch.from_numpy(start.ravel())[None], kernel)
@@ -106,10 +109,26 @@ def same(v: Tensor) -> Tensor:
     return v.contiguous()
 
 
-def vector_map(inverse: scipy.sparse.linalg.LinearOperator) -> Callable[[Any], Any]:
-    """Return what maps a vector ``[n]`` to one of ``n`` numbers, and leaves out checks that have been made."""
-    plain = type(inverse).matvec is scipy.sparse.linalg.LinearOperator.matvec
-    return inverse._matvec if plain else inverse.matvec
+def vector_map(A: Any, linear: scipy.sparse.linalg.LinearOperator) -> Callable[[Any], Any]:
+    """Return what maps a vector ``[n]`` to one of ``n`` numbers, and leaves out checks that have been made.
+
+    Args:
+        A: A matrix, or anything that SciPy takes for one.
+        linear: What SciPy takes it for.
+
+    Returns:
+        The map.
+    """
+    if isinstance(A, np.ndarray) and not isinstance(A, np.matrix):
+        return A.dot
+    if scipy.sparse.issparse(A):
+        if A.format != "csr" or A.dtype.char not in "fdFD":
+            return A.dot
+        parts = unsigned(A)
+        return lambda v: rows_times_csr(parts, v[None])[0]
+    plain = type(linear).matvec is scipy.sparse.linalg.LinearOperator.matvec
+    apply = linear._matvec if plain else linear.matvec
+    return lambda v: np.reshape(apply(v), -1)
 
 
 @functools.cache

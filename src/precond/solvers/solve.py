@@ -72,8 +72,7 @@ def solve_linear(
         work.matvecs += products
         work.applies += applications
 
-    matrix = operator.compiled() if len(b) == 1 and b.is_cpu else None
-    kernel = None if matrix is None else Kernel(matrix, prepared.sweeps, spend)
+    kernel = Kernel(operator.compiled(), prepared.sweeps, spend) if len(b) == 1 and b.is_cpu else None
 
     def claims(progress: Progress, residuals: list[float], slack: float) -> bool:
         return all(residual <= slack * bound for residual, bound in zip(residuals, bounds, strict=True))
