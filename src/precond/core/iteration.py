@@ -51,6 +51,7 @@ class Kernel:
         spend: Told of products and applications, which the loops do not count.
         apply: The preconditioner for a NumPy vector ``[n]``, where that is how it was given; not told to ``spend``.
         product: The same of the matrix.
+        adjoint: The same of its adjoint, for least squares.
     """
 
     matrix: tuple[Any, ...] | None
@@ -58,6 +59,7 @@ class Kernel:
     spend: Callable[[int, int], None]
     apply: Callable[[Any], Any] | None = None
     product: Callable[[Any], Any] | None = None
+    adjoint: Callable[[Any], Any] | None = None
 
 
 @dataclasses.dataclass

@@ -13,7 +13,6 @@ from torch import Tensor
 from precond.core import Iteration, Kernel, Look, Map, Operator, Progress, Status
 from precond.krylov.inner import Kept, norm, numbers
 from precond.krylov.stretches import begun, progressing, vector
-from precond.math.stretch import OWN
 from precond.math.vectors import Array, inners, move, redirect, rows, subtract
 
 
@@ -92,7 +91,7 @@ class BiCGStab(Iteration):
         x, r = vector(steps, 0), vector(steps, 1)
 
         def ending() -> Progress:
-            failed = bool(steps.numbers[OWN + 6])
+            failed = bool(steps.numbers[steps.loops.FAILED])
             return Progress(norm(r), x.clone, failure=Status.FAILED_BREAKDOWN if failed else None, solved=not failed)
 
         return progressing(steps, kernel, look, ending)

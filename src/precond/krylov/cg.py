@@ -14,7 +14,6 @@ from torch import Tensor
 from precond.core import Iteration, Kernel, Look, Map, Operator, Progress, Status
 from precond.krylov.inner import column, norm, numbers
 from precond.krylov.stretches import begun, progressing, vector
-from precond.math.stretch import OWN
 from precond.math.vectors import Array, dots, forward, rows, turn
 
 
@@ -59,7 +58,7 @@ class CG(Iteration):
         x, r, p = (vector(steps, row) for row in (0, 1, 2))
 
         def ending() -> Progress:
-            rho, floor, curvature, made = (steps.numbers[OWN + k : OWN + k + 1] for k in range(4))
+            rho, floor, curvature, made = np.split(steps.numbers[steps.loops.RHO :][:4], 4)
             stop = _examine(x, r, p, rho, curvature, rho > floor, not made.any())
             return stop or Progress(torch.full((1,), math.nan), x.clone)
 

@@ -14,7 +14,6 @@ from precond.core import Iteration, Kernel, Look, Map, Operator, Progress, Statu
 from precond.krylov.inner import Kept, column, norm, numbers
 from precond.krylov.stretches import begun, progressing, vector
 from precond.math.minimum_residual import Rotations, advance, lanczos
-from precond.math.stretch import OWN
 from precond.math.vectors import Array, dots, rows
 
 
@@ -94,7 +93,7 @@ class MINRES(Iteration):
         x, r = vector(steps, 0), vector(steps, 1)
 
         def ending() -> Progress:
-            why = int(steps.numbers[OWN])
+            why = int(steps.numbers[steps.loops.WHY])
             return Progress(norm(r), x.clone, failure=_endings.get(why), solved=why not in _endings)
 
         return progressing(steps, kernel, look, ending)

@@ -31,9 +31,8 @@ def begun(
     Returns:
         The iteration.
     """
-    matrix = kernel.matrix or kernel.product or single(operator.matvec)
-    inverse = kernel.apply or single(precondition) if kernel.sweeps is None else kernel.sweeps
-    steps = Stretch(name, b, matrix, inverse)
+    forward = kernel.matrix or kernel.product or single(operator.matvec)
+    steps = Stretch(name, operator.shape, x0.numpy().dtype, forward, _inverse(kernel, precondition))
     x, r = vector(steps, 0), vector(steps, 1)
     x.copy_(x0)
     r.copy_(b)
@@ -58,22 +57,55 @@ def progressing(
     """
     x = vector(steps, 0)
     yield Progress(norm(vector(steps, 1)), x.clone)
-    products = applications = 0
     while not steps.ended:
-        norms = steps.run(look.level, look.steps)
-        now, applied = steps.spent
-        kernel.spend(
-            0 if kernel.matrix is None else now - products, 0 if kernel.sweeps is None else applied - applications
-        )
-        products, applications = now, applied
+        norms = stretch(steps, kernel, look)
         if norms:
-            yield Progress(torch.tensor(norms[-1:], dtype=torch.float64), x.clone, skipped=norms[:-1])
+            yield Progress(scalar(norms[-1]), x.clone, skipped=norms[:-1])
     yield ending()
+
+
+def bidiagonalizing(
+    name: str, kernel: Kernel, operator: Operator, b: Tensor, precondition: Map, x0: Tensor
+) -> Stretch:
+    """Return an iteration on a bidiagonalization that has made no step; see `begun`.
+
+    Its first step is that to the start, after which ``||A^H r||`` is known.
+    """
+    m, n = operator.shape
+    forward = kernel.matrix or kernel.product or single(operator.matvec)
+    backward = kernel.adjoint or single(operator.rmatvec)
+    steps = Stretch(name, (m, n), x0.numpy().dtype, forward, _inverse(kernel, precondition), backward)
+    x, u = vector(steps, 0)[:, :n], vector(steps, 1)[:, :m]
+    x.copy_(x0)
+    u.copy_(b)
+    if bool(x.any()):
+        u -= operator.matvec(x)
+    return steps
+
+
+def stretch(steps: Stretch, kernel: Kernel, look: Look) -> list[float]:
+    """Make iterations until ``look`` says so; tell the kernel of what nobody else has counted."""
+    before = steps.spent
+    norms = steps.run(look.level, look.steps)
+    now = steps.spent
+    products = 0 if kernel.matrix is None else now[0] - before[0]
+    kernel.spend(products, 0 if kernel.sweeps is None else now[1] - before[1])
+    return norms
+
+
+def scalar(value: float) -> Tensor:
+    """Return a number as progress holds it, shape ``[1]``."""
+    return torch.tensor((value,), dtype=torch.float64)
 
 
 def vector(steps: Stretch, row: int) -> Tensor:
     """Return a vector of the iteration, shape ``[1, n]``, the same memory."""
     return torch.from_numpy(steps.vectors[row : row + 1])
+
+
+def _inverse(kernel: Kernel, precondition: Map) -> Any:
+    """Return the preconditioner as `Stretch` takes it."""
+    return kernel.sweeps if kernel.sweeps is not None else kernel.apply or single(precondition)
 
 
 def single(function: Map) -> Callable[[np.ndarray[Any, Any]], Any]:

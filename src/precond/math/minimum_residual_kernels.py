@@ -85,11 +85,11 @@ def rotate(delta, gamma, gamma_next, table, factors, eps):
     return (1 if singular or behind else 0) + (2 if less else 0) + (4 if exhausted_all else 0)
 
 
-ROWS, NUMBERS, REAL = 10, 23, True
+ROWS, NUMBERS, REAL = 10, 24, True
 X, R, V, W, Z, Q, BEST = 0, 1, 2, 4, 6, 8, 9
 """Rows of vectors; of ``v``, ``w`` and ``z`` there are two each, which take turns."""
-WHY, TURN, GAMMA, GAMMA_OLD, GAMMA_NEXT, DELTA, PLACE, FACTORS, TABLE = *range(OWN, OWN + 8), OWN + 13
-"""Why it ended, which rows are the last, the scalars of `lanczos`, room for a norm, and what `rotate` keeps; ``x, r``
+WHY, TURN, KEPT, GAMMA, GAMMA_OLD, GAMMA_NEXT, DELTA, PLACE, FACTORS, TABLE = *range(OWN, OWN + 9), OWN + 14
+"""Why it ended, which rows are the last, whether a best iterate is kept, the scalars of `lanczos`, room for a norm, and what `rotate` keeps; ``x, r``
 are given, others zero."""
 INDEFINITE, STUCK, SOLVED = 1, 2, 3
 
@@ -130,12 +130,12 @@ def step(vectors, numbers, plain):
     indefinite = numbers[WHY] > 0
     told = rotate(delta, gamma, gamma_next, table, factors, numbers[EPS])
     if told & 1:
-        if np.isfinite(table[7, 0]):
+        if numbers[KEPT] > 0:
             vectors[X] = vectors[BEST]
         numbers[WHY] = STUCK
         return ENDED
     if told & 2:
-        vectors[BEST] = vectors[X]
+        vectors[BEST], numbers[KEPT] = vectors[X], 1
     advance(
         vectors[X : X + 1], vectors[R : R + 1], vectors[W + new : W + new + 1], vectors[W + last : W + last + 1],
         vectors[z : z + 1], vectors[V + new : V + new + 1], factors, numbers[PLACE : PLACE + 1],

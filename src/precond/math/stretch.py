@@ -8,21 +8,17 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import numpy as np
-import torch
-
 from precond.math.incomplete import two_sweeps
 from precond.math.sparse import rows_times_csr
 
 Array = np.ndarray[Any, Any]
-Wish = Callable[[Array], Array]
 _many = 2**16  # unknowns from which on calls cost nothing, and products may be shared by threads
 _ended, _stepped, _product, _applied, _adjoint = range(5)  # as in `stretch_kernels`
-_norm, _products, _applications, _level, _eps, OWN = range(1, 7)
+_norm, _products, _applications, _level, _eps, _own = range(1, 7)
 
 
 @functools.cache
@@ -37,30 +33,38 @@ class Stretch:
     Args:
         name: The iteration: a module ``precond.math.{name}_kernels`` with ``step`` and ``run``; ``ROWS``, the number of
             its vectors, ``x`` first; ``NUMBERS``, that of its own numbers; and ``REAL``, whether these always are.
-        like: A vector of the system, shape ``[1, n]``.
+        shape: Rows and columns of the matrix.
+        dtype: Type of the vectors.
         matrix: Row pointers, columns (both unsigned) and values of a matrix, or its product with a vector ``[n]``.
         inverse: The preconditioner: the arrays of two sweeps, empty for the identity; or what it makes of a vector.
-        adjoint: The product with the adjoint, where the iteration needs it.
+        adjoint: The product with the adjoint, where the iteration needs it, whose first numbers are then rows and columns.
 
     Attributes:
         vectors: Shape ``[rows, n]``; what callers write to it before the first stretch is what iterations begin with.
         numbers: What iterations know: see `precond.math.stretch_kernels`.
+        loops: The module of the iteration, which names its vectors and numbers.
         ended: Whether the iteration cannot go on, or must not.
     """
 
-    def __init__(self, name: str, like: torch.Tensor, matrix: Any, inverse: Any, adjoint: Any = None) -> None:
-        n, dtype, kernels = like.shape[1], _numpy(like.dtype), _kernels(name)
-        self.vectors = np.zeros((kernels.ROWS, n), dtype)
-        self.numbers = np.zeros(OWN + kernels.NUMBERS, float if kernels.REAL else np.result_type(dtype, float))
+    def __init__(
+        self, name: str, shape: tuple[int, int], dtype: Any, matrix: Any, inverse: Any, adjoint: Any = None
+    ) -> None:
+        (m, n), kernels = shape, _kernels(name)
+        self.vectors = np.zeros((kernels.ROWS, max(m, n)), dtype)
+        self.numbers = np.zeros(_own + kernels.NUMBERS, float if kernels.REAL else np.result_type(dtype, float))
         self.numbers[_eps] = np.finfo(dtype).eps
-        self.ended, self._plain = False, inverse == ()
-        self._step, self._run = kernels.step, kernels.run
+        if adjoint is not None:
+            self.numbers[_own : _own + 2] = m, n
+        self.loops, self.ended, self._plain = kernels, False, inverse == ()
+        self._step, self._run = kernels.step, getattr(kernels, "run", None)
         self._arrays: tuple[Array, ...] | None = None
-        if isinstance(matrix, tuple) and isinstance(inverse, tuple) and n < _many:
+        if self._run is not None and isinstance(matrix, tuple) and isinstance(inverse, tuple) and n < _many:
             self._arrays = (*matrix, *(inverse or _no_sweeps(dtype)))
-        self._grants = {_product: _times(matrix), _applied: inverse, _adjoint: adjoint}
-        if isinstance(inverse, tuple) and inverse:
-            self._grants[_applied] = _swept(inverse)
+        high, wide = list(self.vectors[:, :m]), list(self.vectors[:, :n])
+        self._grants = {
+            _product: (_times(matrix), wide, high), _applied: (_swept(inverse), wide, wide),
+            _adjoint: (adjoint, high, wide),
+        }  # fmt: skip
 
     def run(self, level: float, most: int) -> list[float]:
         """Make iterations until the norm of the residual is at most ``level``; return these norms, ``most`` at most.
@@ -79,11 +83,11 @@ class Stretch:
             return norms[:done].tolist()
         found: list[float] = []
         step, vectors, numbers, plain, grants = self._step, self.vectors, self.numbers, self._plain, self._grants
-        rows = list(vectors)
         while len(found) < most:
             told = step(vectors, numbers, plain)
             if told > _adjoint:
-                rows[told >> 9][:] = grants[told & 7](rows[told >> 3 & 63])
+                grant, sources, targets = grants[told & 7]
+                targets[told >> 9][:] = grant(sources[told >> 3 & 63])
             elif told == _ended:
                 self.ended = True
                 break
@@ -99,20 +103,17 @@ class Stretch:
         return int(self.numbers[_products].real), int(self.numbers[_applications].real)
 
 
-@functools.cache
-def _numpy(dtype: torch.dtype) -> np.dtype[Any]:
-    return torch.empty(0, dtype=dtype).numpy().dtype
-
-
-def _times(matrix: Any) -> Wish:
+def _times(matrix: Any) -> Any:
     """Return the product with a vector."""
     return (lambda v: rows_times_csr(matrix, v[None])[0]) if isinstance(matrix, tuple) else matrix
 
 
-def _swept(sweeps: tuple[Array, ...]) -> Wish:
-    """Return what two sweeps make of a vector."""
-    lower, upper, scales = sweeps[:4], sweeps[4:8], sweeps[8:]
-    return lambda v: two_sweeps(lower, upper, scales, v[None])[0]  # type: ignore[arg-type]  # eleven arrays
+def _swept(inverse: Any) -> Any:
+    """Return what a preconditioner makes of a vector."""
+    if not isinstance(inverse, tuple) or not inverse:
+        return inverse
+    lower, upper, scales = inverse[:4], inverse[4:8], inverse[8:]
+    return lambda v: two_sweeps(lower, upper, scales, v[None])[0]
 
 
 @functools.cache

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Kernel, Map
-from precond.math.sparse import rows_times_csr, unsigned
+from precond.math.sparse import csr_adjoint_times, rows_times_csr, unsigned
 from precond.operators import FunctionOperator
 
 
@@ -129,6 +129,19 @@ def vector_map(A: Any, linear: scipy.sparse.linalg.LinearOperator) -> Callable[[
     plain = type(linear).matvec is scipy.sparse.linalg.LinearOperator.matvec
     apply = linear._matvec if plain else linear.matvec
     return lambda v: np.reshape(apply(v), -1)
+
+
+def adjoint_map(A: Any, linear: scipy.sparse.linalg.LinearOperator) -> Callable[[Any], Any]:
+    """Return the same of the adjoint; see `vector_map`."""
+    if isinstance(A, np.ndarray) and not isinstance(A, np.matrix):
+        transposed = A.T if A.dtype.kind != "c" else A.conj().T
+        return transposed.dot
+    if scipy.sparse.issparse(A):
+        if A.format != "csr" or A.dtype.char not in "fdFD":
+            return (A.T if A.dtype.kind != "c" else A.conj().T).dot
+        parts, columns = unsigned(A), A.shape[1]
+        return lambda u: csr_adjoint_times(parts, columns, u)
+    return lambda u: np.reshape(linear.rmatvec(u), -1)
 
 
 @functools.cache
