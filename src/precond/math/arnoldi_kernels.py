@@ -67,3 +67,14 @@ def rotate(h, after, tiny, j, c, s, triangle, right, residual):
         right[row, j + 1] = -s[row, j] * right[row, j]
         right[row, j] = np.conj(c[row, j]) * right[row, j]
         residual[row] = abs(right[row, j + 1])
+
+
+@_compiled
+def substitute(triangle, y):
+    """Replace each ``y`` by the solution of the leading triangular system, from the last unknown on."""
+    for row in range(y.shape[0]):
+        for k in range(y.shape[1] - 1, -1, -1):
+            total = y[row, k]
+            for i in range(k + 1, y.shape[1]):
+                total -= triangle[row, k, i] * y[row, i]
+            y[row, k] = total / triangle[row, k, k]

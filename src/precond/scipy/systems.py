@@ -208,8 +208,12 @@ def solved(
             lambda v: system.precondition(system.operator.matvec(v)), operator.shape, dtype=operator.dtype
         )
 
+    found: list[tuple[torch.Tensor, Certified]] = []  # the last
+
     def certify(x: torch.Tensor) -> Certified:
-        return certify_system(system.operator, system.b, x, rtol=rtol, atol=atol)
+        if not (found and found[0][0] is x):
+            found[:] = [(x, certify_system(system.operator, system.b, x, rtol=rtol, atol=atol))]
+        return found[0][1]
 
     def claims(progress: Progress, residuals: list[float], slack: float) -> bool:
         nonlocal bound
