@@ -25,7 +25,7 @@ def _kernels() -> ModuleType:
 def extend(basis: Tensor, w: Tensor, j: int, alive: Array, h: Array) -> tuple[Array, Array]:
     """Make ``w`` orthogonal to the first ``j + 1`` vectors of each row, and append it to them, normalized.
 
-    By Gram-Schmidt, modified on the CPU and classical elsewhere, a second time where less than 0.7 is left (L. Giraud,
+    By Gram-Schmidt, modified for each four vectors on the CPU and classical elsewhere, a second time where less than 0.7 is left (L. Giraud,
     J. Langou, M. Rozloznik, J. van den Eshof, 2005: twice is enough).
 
     Args:
