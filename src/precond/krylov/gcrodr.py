@@ -130,7 +130,7 @@ class GCRODR(Recycling[Recycled]):
     (M. L. Parks, E. de Sturler, G. Mackey, D. D. Johnson, S. Maiti, *Recycling Krylov subspaces for sequences of linear
     systems*, 2006.) ``Z`` is kept, so the preconditioner may change in every step, as in L. M. Carvalho, S. Gratton,
     R. Lago, X. Vasseur, *A flexible generalized conjugate residual method with inner orthogonalization and deflated
-    restarting*, 2011. A vector is orthogonalized twice when the first projection leaves less than 0.7 of it.
+    restarting*, 2011. A vector is orthogonalized twice when the first projection leaves less than a tenth of it.
 
     Each row of ``b`` is a system of its own, with a space of its own.
 
@@ -234,7 +234,12 @@ class _Step:
 
 def _least(ghat: Matrix, overlap: Matrix, keep: int) -> Matrix:
     """Return coefficients (as columns) of the harmonic Ritz vectors with the least values, real where ``ghat`` is."""
-    inverse = np.linalg.lstsq(ghat, overlap, rcond=None)[0]  # its eigenvalues are the reciprocals
+    q, r = np.linalg.qr(ghat)
+    sizes = np.abs(r.diagonal())
+    if sizes.min() > _dependent * sizes.max():
+        inverse = np.linalg.solve(r, q.conj().T @ overlap)  # its eigenvalues are the reciprocals
+    else:
+        inverse = np.linalg.lstsq(ghat, overlap, rcond=None)[0]
     values, vectors = np.linalg.eig(inverse)
     order = np.argsort(-np.abs(values), kind="stable")
     keep = min(keep, len(order))

@@ -56,7 +56,7 @@ def extend(basis, w, j, rounding, alive, h, before, after):
             for i in range(v.size):
                 squares += v[i].real * v[i].real + v[i].imag * v[i].imag
             after[row] = np.sqrt(squares)
-            if not after[row] < 0.7 * last:
+            if not after[row] < 0.1 * last:
                 break
             last = after[row]
         alive[row] = alive[row] and after[row] > rounding * before[row]
