@@ -29,7 +29,7 @@ from precond.programs.curvature import Convex
 from precond.programs.directions import Iterated
 from precond.programs.sketched_newton import SketchedNewton
 from precond.recipes.programs import adasketch_newton, sketched_newton
-from precond.solvers.program_oracles import TorchProgram
+from precond.solvers.torch_program import TorchProgram
 from sections import table
 
 TOLERANCE = 1e-6

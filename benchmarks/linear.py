@@ -18,7 +18,7 @@ from pathlib import Path
 
 from linear_measure import SECTIONS
 
-for family in ("many", "petsc", "sequences", "single", "wrappers"):
+for family in ("many", "petsc", "sequences", "single", "tall", "wrappers"):
     importlib.import_module(f"linear_{family}")  # declares its sections
 
 
@@ -35,6 +35,8 @@ def main() -> None:
     parser.add_argument(
         "--sizes", type=int, nargs="+", default=[40_000, 250_000, 1_000_000], help="unknowns of elliptic problems"
     )
+    parser.add_argument("--rows", type=int, default=200_000, help="rows of tall least squares")
+    parser.add_argument("--columns", type=int, default=200, help="columns of tall least squares")
     parser.add_argument("--matrices", type=Path, help="folder of Matrix Market files")
     SECTIONS.run(parser)
 

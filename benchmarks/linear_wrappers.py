@@ -77,10 +77,8 @@ def calls(solver: str, matrix: Any, b: np.ndarray, M: Any) -> dict[str, Callable
         options: dict[str, Any] = {"atol": _tolerance, "btol": _tolerance, limit: _limits[solver]}
     else:
         options = {"rtol": _tolerance, "maxiter": _limits[solver], "M": M}
-    return {
-        label: lambda solve=getattr(module, solver): solve(matrix, b, **options)
-        for label, module in (("SciPy", sl), ("ours", precond.scipy))
-    }
+    theirs, ours = getattr(sl, solver), getattr(precond.scipy, solver)
+    return {"SciPy": lambda: theirs(matrix, b, **options), "ours": lambda: ours(matrix, b, **options)}
 
 
 class Products(sl.LinearOperator):
@@ -99,7 +97,9 @@ class Products(sl.LinearOperator):
         return self.matrix.T @ v.ravel()
 
 
-def compared(solver: str, matrix: Any, M: Any, rounds: int) -> tuple[dict[str, float], dict[str, int], dict[str, float]]:
+def compared(
+    solver: str, matrix: Any, M: Any, rounds: int
+) -> tuple[dict[str, float], dict[str, int], dict[str, float]]:
     """Return seconds, products and residuals of SciPy's solver and of ours."""
     b = np.random.default_rng(0).standard_normal(matrix.shape[0])
     seen: dict[str, int] = {}
@@ -142,8 +142,8 @@ def wrappers(options: argparse.Namespace) -> str:
         "SciPy's residual", "ours", "SciPy / ours",
     )  # fmt: skip
     note = (
-        f"Tolerance {_tolerance:g}, or {_limits['gmres']} cycles of GMRES and GCROT, {_limits['bicgstab']} iterations of "
-        f"BiCGStab; whole calls, medians of {options.rounds} rounds; {slower} of {len(rows)} below 1. Residuals are "
+        f"Tolerance {_tolerance:g}, or {_limits['gmres']} cycles of GMRES and GCROT, {_limits['bicgstab']} iterations "
+        f"of BiCGStab; whole calls, medians of {options.rounds} rounds; {slower} of {len(rows)} below 1. Residuals are "
         "recomputed (least squares: of the normal equations), and relative to the right-hand side."
     )
     return table(head, rows, note)

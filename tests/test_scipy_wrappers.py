@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import scipy.sparse
 import scipy.sparse.linalg as theirs
+import torch
 
 import precond.scipy as ours
+from precond.operators import as_operator
 from tests.papers.linear_toys import poisson
 
 rng = np.random.default_rng(1)
@@ -348,3 +350,79 @@ def test_gcrotmk_looks_at_the_start_of_a_cycle_and_keeps_what_it_was_given():
         size = len(CU)
         module.gcrotmk(SKEWED, B, CU=CU, discard_C=True, rtol=1e-3)
         assert len(CU) >= size > 0
+
+
+@pytest.mark.parametrize("name", [*NAMES, "lsqr", "lsmr"])
+def test_tensors_are_read_but_not_where_they_require_a_gradient(name):
+    a = torch.from_numpy(MATRIX.get(name, A).toarray())
+    b = torch.from_numpy(B)
+    expected = getattr(ours, name)(a.numpy(), B)[0]
+    for matrix in (a, a.to_sparse_csr(), a.to_sparse_coo()):
+        x = getattr(ours, name)(matrix, b, x0=torch.zeros(N, dtype=torch.float64))[0]
+        assert isinstance(x, np.ndarray)
+        np.testing.assert_allclose(x, expected, rtol=1e-6, atol=1e-8)
+    for matrix, right in ((a.clone().requires_grad_(), b), (a, b.clone().requires_grad_())):
+        with pytest.raises(ValueError, match=r"precond\.solve"):
+            getattr(ours, name)(matrix, right)
+
+
+@square
+def test_what_is_no_matrix_is_named_with_the_remedy(name):
+    for arguments in (("matrix", B), (A, B, None, "preconditioner"), (as_operator(A), B)):
+        rest = {"x0": arguments[2], "M": arguments[3]} if len(arguments) > 2 else {}
+        with pytest.raises(ValueError, match=r"give a SciPy|use precond"):
+            getattr(ours, name)(*arguments[:2], **rest)
+    with pytest.raises(ValueError, match="whole number"):
+        getattr(ours, name)(A, B, maxiter=1.5)
+
+
+@square
+def test_no_iterations_allowed_is_no_convergence(name):
+    x, info = getattr(ours, name)(MATRIX[name], B, maxiter=0)
+    assert info > 0
+    assert not x.any()
+
+
+@square
+def test_a_preconditioner_in_single_precision_costs_no_accuracy(name):
+    factors = theirs.splu(scipy.sparse.csc_array(MATRIX[name]))
+    calls = []
+
+    def coarse(v):
+        calls.append(v)
+        return factors.solve(np.asarray(v, float)).astype(np.float32)
+
+    if name == "minres":  # which needs a symmetric map
+        coarse = lambda v: (JACOBI @ v).astype(np.float32)  # noqa: E731
+    M = theirs.LinearOperator(A.shape, coarse, dtype=np.float32)
+    x, info = getattr(ours, name)(MATRIX[name], B, rtol=1e-12, M=M)
+    assert info == 0
+    assert x.dtype == np.float64
+    assert np.linalg.norm(B - MATRIX[name] @ x) <= 1e-12 * np.linalg.norm(B)
+    assert len(calls) < 20
+
+
+def test_gmres_ends_when_the_true_residual_is_small_though_the_preconditioned_is_not():
+    laplacian = scipy.sparse.diags_array([-np.ones(299), np.full(300, 2.0), -np.ones(299)], offsets=[-1, 0, 1])
+    a = scipy.sparse.csr_array(scipy.sparse.diags_array(1 + 9 * np.random.default_rng(3).random(300)) @ laplacian)
+    b = np.cos(np.pi * np.arange(300))  # which M, near the inverse of a Laplacian, makes shorter than anything
+    factors = theirs.splu(scipy.sparse.csc_array(laplacian + 1e-4 * scipy.sparse.eye_array(300)))
+    M = theirs.LinearOperator(a.shape, factors.solve, dtype=float)
+    products = {}
+    for module in (ours, theirs):
+        count = []
+        counting = theirs.LinearOperator(a.shape, lambda v, c=count: (c.append(1), a @ v)[1], dtype=float)
+        x, info = module.gmres(counting, b, M=M, rtol=1e-5, restart=20, maxiter=40)
+        assert info == 0
+        assert np.linalg.norm(b - a @ x) <= 1e-5 * np.linalg.norm(b)
+        products[module] = len(count)
+    assert products[ours] <= 1.2 * products[theirs]
+
+
+@square
+def test_an_interrupt_is_not_kept_from_the_caller(name):
+    def interrupt(x):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        call(ours, name, MATRIX[name], B, callback=interrupt)

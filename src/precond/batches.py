@@ -25,7 +25,7 @@ from precond.core import (
     Status,
     Work,
 )  # fmt: skip
-from precond.operators.checks import working_dtype
+from precond.operators.checks import as_tensor, working_dtype
 from precond.operators.dense import DenseOperator
 from precond.recipes.named import (
     build_iteration,
@@ -52,7 +52,7 @@ def is_batch(A: Any) -> bool:
     if isinstance(A, (list, tuple)):
         try:
             return np.ndim(A) > 2
-        except ValueError:  # ragged, or of tensors
+        except (ValueError, RuntimeError):  # ragged, or of tensors
             return False
     return isinstance(A, (Tensor, np.ndarray)) and A.ndim > 2
 
@@ -70,8 +70,8 @@ def solve_batch(
         batch = Batch(matrices.detach(), rows.detach(), start.clone(), rtol, atol, work)
         watch = _Watch(batch, callback, restore)
         if isinstance(method, str) and isinstance(preconditioner, str) and method == preconditioner == "auto":
-            label = f"{solve_directly(batch, watch)} ({len(rows)} dense systems)"
-            label += _by_pseudoinverses(batch)
+            label = f"{solve_directly(batch, watch, max_iterations)} ({len(rows)} dense systems)"
+            label += _by_pseudoinverses(batch, max_iterations)
         else:
             label = _iterated(batch, method, preconditioner, max_iterations, watch)
         for number in range(len(rows)):
@@ -139,10 +139,7 @@ def _read(A: Any, b: Any, x0: Any) -> tuple[Tensor, Tensor, Tensor, Any]:
 
 
 def _tensor(value: Any, what: str) -> Tensor:
-    try:
-        tensor = value if isinstance(value, Tensor) else torch.as_tensor(np.ascontiguousarray(value))
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise BadInputError(f"cannot read {what} from {type(value).__name__}: give an array of numbers") from error
+    tensor = value if isinstance(value, Tensor) else as_tensor(value, what)
     return tensor.to(working_dtype(tensor.dtype))
 
 
@@ -164,7 +161,8 @@ def _iterated(
     for number, known in enumerate(facts):
         if known is not None and iteration.symmetric_operator and not known.symmetric:
             raise IncompatibleError(
-                f"{type(iteration).__name__} needs symmetric matrices, member {number} is not: use method='gmres'"
+                f"{type(iteration).__name__} needs symmetric matrices, member {number} is not: use method='gmres', or "
+                "give (A + A^H) / 2"
             )
 
     def alone(number: int) -> None:
@@ -202,7 +200,7 @@ def _iterated(
     return f"{name_of(method)} + {name_of(named)} ({len(facts)} dense systems, {size} at a time)"
 
 
-def _by_pseudoinverses(batch: Batch) -> str:
+def _by_pseudoinverses(batch: Batch, limit: int | None) -> str:
     """Solve members that have no factorization by their pseudoinverses, and return what to say about it."""
     lost = [
         number
@@ -216,7 +214,7 @@ def _by_pseudoinverses(batch: Batch) -> str:
     for number in lost:
         result = solve_linear(
             DenseOperator(batch.matrices[number]), batch.b[number], iteration, part, rtol=batch.rtol, atol=batch.atol,
-            max_iterations=_refinements, work=batch.work,
+            max_iterations=_refinements if limit is None else min(_refinements, limit), work=batch.work,
         )  # fmt: skip
         if not excess(result.certificate) > excess(batch.members[number].certificate):
             batch.x[number] = result.x

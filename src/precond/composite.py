@@ -22,6 +22,7 @@ from precond.core import (
     Objective,
     Penalty,
     Result,
+    Spot,
     Status,
     Work,
 )
@@ -32,6 +33,7 @@ from precond.solvers.composite import run_composite
 from precond.solvers.layout import Layout
 from precond.solvers.minimize import Event
 from precond.solvers.objectives import TorchObjective
+from precond.solvers.repeated import repeated
 from precond.solvers.smooth_forms import SmoothForm
 
 logger = logging.getLogger(__name__)
@@ -85,14 +87,16 @@ def minimize_composite(
         problem, _inside(penalty, start), iteration, tol=tol, callback=watch,
         max_iterations=MAX_ITERATIONS if max_iterations is None else max_iterations,
     )  # fmt: skip
-    certificate = _certify(make, penalty, outcome.spot.x, tol)
+    certificate, note = _certify(make, penalty, outcome.spot, tol)
     status = outcome.status
     if certificate.holds:
         status = Status.CONVERGED_STATIONARY
     elif status is Status.CONVERGED_STATIONARY:
         logger.info("the run claimed convergence, and the certificate does not hold: %s", certificate)
         status = Status.FAILED_STAGNATION
-    return Result(form.finish(outcome.spot.x), status, certificate, work, outcome.iterations, label, outcome.history)
+    return Result(
+        form.finish(outcome.spot.x), status, certificate, work, outcome.iterations, label, outcome.history, note=note
+    )
 
 
 def _flat(penalty: Any, layout: Layout) -> Penalty:
@@ -161,9 +165,12 @@ def _choose(form: SmoothForm, work: Work) -> tuple[str, str, Objective | None]:
     return "prox-newton", "auto: Hessian products are at hand", None
 
 
-def _certify(make: Make, penalty: Penalty, x: Tensor, tol: float) -> Certificate:
-    """Recompute the distance to stationarity from the problem, in float64 if its functions take it."""
-    problem = Composite(make(Work(), False), penalty)
+def _certify(make: Make, penalty: Penalty, seen: Spot, tol: float) -> tuple[Certificate, str]:
+    """Recompute the distance to stationarity from the problem, in float64 if its functions take it.
+
+    Returns what there is to note, too.
+    """
+    problem, x = Composite(make(Work(), False), penalty), seen.x
     spot = None
     if x.dtype is not torch.float64:
         try:
@@ -176,5 +183,8 @@ def _certify(make: Make, penalty: Penalty, x: Tensor, tol: float) -> Certificate
         "objective": float(spot.total), "loss": float(spot.loss), "support": float(penalty.support(spot.x).sum()),
     }  # fmt: skip
     precision = str(spot.gradient.dtype).removeprefix("torch.")
-    value = float(torch.linalg.vector_norm(spot.slack.double()))
-    return Certificate(f"distance of -grad f to the subdifferential ({precision})", value, float(tol), extra)
+    found = repeated(
+        spot.slack, seen.slack if x.dtype is spot.x.dtype else None, lambda: problem.spot(spot.x).slack, tol
+    )
+    quantity = f"distance of -grad f to the subdifferential ({precision})"
+    return Certificate(quantity, found.norm, float(tol), extra), found.note

@@ -28,11 +28,12 @@ from precond.recipes import registry
 from precond.solvers.consistent import Slopes, complaint_about_loss, complaint_about_rows
 from precond.solvers.constraints import Block, fixing, read_bounds, read_constraints
 from precond.solvers.curvature import Curvature
+from precond.solvers.given_program import GivenProgram
 from precond.solvers.minimize import Event
 from precond.solvers.program_curvature import tangent_curvature
-from precond.solvers.program_oracles import GivenProgram, TorchProgram
 from precond.solvers.programs import ProgramOutcome, residuals, run_program
 from precond.solvers.slacked import SMALL, Oracles, Slacked
+from precond.solvers.torch_program import TorchProgram
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +123,8 @@ def minimize_constrained(
     if bool(fixed.any()):
         point[:n] = torch.where(fixed, values.to(point), point[:n])
     failed = status.group == "failed"
-    note = _complaint(oracles, blocks, slopes, outcome.iterate.site.x[:n], failed=failed and not check) or ""
+    end = outcome.iterate.site.x[:n].clamp(form.lower[:n], form.upper[:n])
+    note = _complaint(oracles, blocks, slopes, end, failed=failed and not check) or ""
     if note and status.group == "converged":
         status = Status.FAILED_GRADIENT
     return Result(
@@ -181,14 +183,19 @@ def _complaint(oracles: Oracles, blocks: list[Block], slopes: Slopes, x: Tensor,
     After a run that failed the Jacobians that users wrote are looked at whether suspected or not.
     """
     by_differences = oracles.gradient is not None
-    for point in (oracles.start, x):
-        wrong = complaint_about_loss(oracles, point) if slopes.loss_suspect else None
-        if wrong is None and slopes.suspects:
-            wrong = complaint_about_rows(blocks, point, slopes.suspects, by_differences=by_differences)
-        if wrong is None and failed:
-            wrong = complaint_about_rows(blocks, point)
-        if wrong is not None:
-            return wrong
+    try:
+        for point in (oracles.start, x):
+            wrong = complaint_about_loss(oracles, point) if slopes.loss_suspect else None
+            if wrong is None and slopes.suspects:
+                wrong = complaint_about_rows(blocks, point, slopes.suspects, by_differences=by_differences)
+            if wrong is None and failed:
+                wrong = complaint_about_rows(blocks, point)
+            if wrong is not None:
+                return wrong
+    except KeyboardInterrupt:  # the run is over, and its result stands
+        logger.info("the comparison of derivatives with differences was interrupted")
+    except Exception as error:  # users' functions may refuse a point in any way
+        logger.info("derivatives cannot be compared with differences: %s", error)
     return None
 
 

@@ -44,6 +44,8 @@ _rounding = 10.0  # times the precision and the matrix's largest sum of a row: n
 class Eigenpairs(Result):
     """Eigenvalues with their vectors.
 
+    ``iterations`` is ``work.matvecs // k``: products, ``k`` at a time, which different methods can be compared by.
+
     Attributes:
         values: The eigenvalues in ascending order, shape ``[k]``; ``x`` holds the vectors as columns ``[n, k]``.
     """

@@ -28,6 +28,7 @@ from precond.core import (
 from precond.recipes import registry
 from precond.solvers.layout import Layout
 from precond.solvers.minimize import Event, check_tolerance
+from precond.solvers.repeated import repeated
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ def fixed_point(
     Raises:
         BadInputError: An argument cannot be used; the message says what would do.
     """
-    check_tolerance(tol, max_iterations)
+    check_tolerance(tol, max_iterations, callback)
     if not callable(operator):
         raise BadInputError(f"operator must be callable, not {type(operator).__name__}")
     if isinstance(operator, Splitting):
@@ -96,7 +97,7 @@ def fixed_point(
     iteration, label = _resolve(method)
     run = _Run(operator, layout, layout.flatten(value), give, tol, prove)
     status = run.go(iteration, max_iterations, callback)
-    certificate = run.certify(tol)
+    certificate, note = run.certify(tol)
     if run.proof is not None:
         certificate = run.proof.certificate
     elif certificate.holds:
@@ -108,7 +109,7 @@ def fixed_point(
         x = operator.solution(run.best)
     return Result(
         x, status, certificate, run.work, max(len(run.history) - 1, 0), label, run.history,
-        None if run.proof is None else run.proof.multipliers,
+        None if run.proof is None else run.proof.multipliers, note=note,
     )  # fmt: skip
 
 
@@ -137,6 +138,7 @@ class _Run:
         self.history: list[float] = []
         self.work = Work()
         self.best, self.proof = start, None
+        self._residual: Tensor | None = None
         self._operator, self._layout, self._start, self._give = operator, layout, start, give
         self._tol, self._prove = tol, prove
         self._smallest, self._idle, self._next = math.inf, 0, EVERY
@@ -157,11 +159,15 @@ class _Run:
             self.work.spend("total", time.perf_counter() - began)
         return Status.FAILED_STAGNATION
 
-    def certify(self, tol: float) -> Certificate:
-        """Recompute the residual of the best point."""
-        norm = float((self.best - self._evaluate(self.best)).double().norm())
+    def certify(self, tol: float) -> tuple[Certificate, str]:
+        """Recompute the residual of the best point; return what there is to note, too."""
+
+        def residual() -> Tensor:
+            return self.best - self._evaluate(self.best)
+
+        found = repeated(residual(), self._residual, residual, tol)
         precision = str(self.best.dtype).removeprefix("torch.")
-        return Certificate(f"||x - T(x)||_2 ({precision})", norm, float(tol))
+        return Certificate(f"||x - T(x)||_2 ({precision})", found.norm, float(tol)), found.note
 
     def _look(self, footing: Footing, count: int, limit: int) -> Status | None:
         norm = float(footing.residual.norm())
@@ -171,7 +177,7 @@ class _Run:
         self._idle += 1
         if norm < self._smallest:
             self._idle = 0
-            self._smallest, self.best = norm, footing.x
+            self._smallest, self.best, self._residual = norm, footing.x, footing.residual
         if norm <= self._tol:
             return Status.CONVERGED_FIXED_POINT
         if self._prove is not None and count >= self._next:

@@ -69,9 +69,11 @@ def solve(
             "ilut", "amg", "ruge-stuben", "schwarz", "circulant", "tau", "lu", "pseudo-inverse") or a `Preconditioner`.
         rtol: Relative tolerance.
         atol: Absolute tolerance.
-        max_iterations: Limit on iterations; ``None`` means ten times the size, at least 100.
+        max_iterations: Limit on iterations; ``None`` means ten times the size, at least 100. For a member of a batch
+            that is factorized, a limit on solves with the factors; ``None`` means as many as help.
         x0: Starting point, shaped like ``b``; ``None`` means zero.
-        callback: Called at the start and after each iteration with an `Event`; a true return value stops.
+        callback: Called at the start and after each iteration with an `Event`; a true return value stops. For a batch
+            called when members are done, with their number.
 
     Returns:
         The result; ``x`` is shaped like ``b``, NumPy or torch as ``b`` is.

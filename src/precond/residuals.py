@@ -129,7 +129,7 @@ def least_squares(
         >>> fit.converged
         True
     """
-    check_tolerance(tol, max_iterations)
+    check_tolerance(tol, max_iterations, callback)
     residual, x0 = _of_problem(residual, x0)
     args = tuple(args) if isinstance(args, (tuple, list)) else (args,)
     wanted = [a for a in args if isinstance(a, Tensor) and a.requires_grad and torch.is_grad_enabled()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -16,12 +15,10 @@ from precond.constrained import minimize_constrained
 from precond.core import (
     BadInputError,
     Builds,
-    Certificate,
     CompositeIteration,
     IncompatibleError,
     Kind,
     Method,
-    Objective,
     Penalty,
     Preconditioner,
     Problem,
@@ -32,22 +29,19 @@ from precond.core import (
 )
 from precond.recipes import registry
 from precond.smooth_methods import choose_method
-from precond.solvers.check_derivatives import compare, wrong_slope
-from precond.solvers.curvature import Curvature, escape, smallest_curvature
+from precond.solvers.descent import Descent
 from precond.solvers.implicit import with_gradient
-from precond.solvers.minimize import Event, Outcome, check_tolerance, run
-from precond.solvers.objectives import GivenObjective, TorchObjective
-from precond.solvers.progress_line import ProgressLine
+from precond.solvers.minimize import Event, check_tolerance
+from precond.solvers.objectives import TorchObjective
 from precond.solvers.slacked import Oracles
 from precond.solvers.smooth_forms import SmoothForm
+from precond.solvers.suspicions import misleading, refuse_wrong_derivatives, suspicion
 
 __all__ = ["Event", "minimize"]
 
 logger = logging.getLogger(__name__)
 
 MAX_ITERATIONS = 10_000
-ESCAPES = 10
-"""Saddle points that a run may leave."""
 
 
 def minimize(
@@ -128,7 +122,7 @@ def minimize(
         >>> result.converged
         True
     """
-    check_tolerance(tol, max_iterations)
+    check_tolerance(tol, max_iterations, callback)
     fun, x0 = _of_problem(fun, x0)
     args = tuple(args) if isinstance(args, (tuple, list)) else (args,)
     wanted = [a for a in args if isinstance(a, Tensor) and a.requires_grad and torch.is_grad_enabled()]
@@ -154,7 +148,7 @@ def minimize(
         if preconditioner is not None:
             raise BadInputError("methods for constraints precondition their own systems: leave preconditioner out")
         if check_gradients and jac:
-            _refuse_wrong_derivatives(form, hessp is not None)
+            refuse_wrong_derivatives(form, hessp is not None)
         return minimize_constrained(
             _oracles(form), constraints, bounds, method=method, tol=tol, max_iterations=max_iterations,
             callback=callback, check=check_gradients,
@@ -162,22 +156,26 @@ def minimize(
     if isinstance(method, ProgramIteration):
         raise IncompatibleError("this method is for problems with constraints: use method='auto'")
     if check_gradients and jac:
-        _refuse_wrong_derivatives(form, hessp is not None)
+        refuse_wrong_derivatives(form, hessp is not None)
     inner = _preconditioner(preconditioner)
     work = Work()
     chosen, name, rate, objective = choose_method(method, form, lr, work, inner, tol)
-    descent = _Descent(form, objective, chosen, rate, tol, callback)
+    descent = Descent(form, objective, chosen, rate, tol, callback)
     outcome = descent.run(MAX_ITERATIONS if max_iterations is None else max_iterations)
-    certificate, status, note = descent.certificate, outcome.status, ""
-    if certificate.holds:
+    certificate, status, note = descent.certificate, outcome.status, descent.note
+    if descent.interrupted:
+        status = Status.STOPPED_INTERRUPT
+    elif certificate.holds:
         status = Status.CONVERGED_SADDLE if descent.saddle else Status.CONVERGED_GRADIENT
     elif status is Status.CONVERGED_GRADIENT:
         logger.info("the run claimed convergence, and the certificate does not hold: %s", certificate)
         status = Status.FAILED_STAGNATION
-    if jac and status is Status.FAILED_LINE_SEARCH:
-        note = _suspicion(form, outcome.point.x) or ""
-    elif jac and status.group == "converged" and _misleading(form):
-        status, note = Status.FAILED_GRADIENT, _suspicion(form, form.start) or ""
+    if jac and not note and status is Status.FAILED_LINE_SEARCH:
+        note = suspicion(form, outcome.point.x) or ""
+    elif jac and not note and status.group == "converged":
+        wrong = misleading(form, outcome.point.x, tol)
+        if wrong is not None:
+            status, note = Status.FAILED_GRADIENT, wrong
     flat = outcome.point.x[0]
     if wanted:
         flat = with_gradient(flat, lambda x, *more: form.call(lambda v: fun(v, *more), x), args, inner)
@@ -218,97 +216,6 @@ def _bound(function: Any, args: tuple[Any, ...]) -> Any:
     return (lambda *given: function(*given, *args)) if args and callable(function) else function
 
 
-class _Descent:
-    """Runs of one method, each from below the saddle point that the one before ended at.
-
-    Args:
-        form: The problem.
-        objective: Its oracle.
-        method: What to iterate.
-        rate: Learning rate.
-        tol: Bound on the norm of the gradient.
-        callback: The user's.
-
-    Attributes:
-        certificate: What was recomputed at the last point.
-        saddle: The last point is none of a minimum.
-    """
-
-    def __init__(
-        self, form: SmoothForm, objective: Objective, method: Method, rate: float, tol: float,
-        callback: Callable[[Event], object] | None,
-    ) -> None:  # fmt: skip
-        self._form, self._objective, self._method, self._rate = form, objective, method, rate
-        self._tol, self._callback = tol, callback
-        self._done = 0
-        self.saddle = False
-
-    def run(self, limit: int) -> Outcome:
-        """Descend until a minimum, or until there is a reason to stop; at most ``limit`` iterations."""
-        line = ProgressLine(self._tol, limit)
-        start, history = self._form.start, list[float]()
-        try:
-            for last in (*(False,) * ESCAPES, True):
-                outcome = run(
-                    self._objective, start, self._method, tol=self._tol, lr=self._rate,
-                    max_iterations=limit - self._done, callback=None if self._callback is None else self._watch,
-                    progress=lambda count, norm: line.see(self._done + count, norm),
-                )  # fmt: skip
-                history += outcome.history
-                self._done += outcome.iterations
-                outcome = dataclasses.replace(outcome, iterations=self._done, history=history)
-                lower = self._judge(outcome, last or self._done >= limit)
-                if lower is None:
-                    break
-                start = lower
-        finally:
-            line.end()
-        return outcome
-
-    def _watch(self, event: Event) -> object:
-        assert self._callback is not None
-        give = self._form.give
-        return self._callback(dataclasses.replace(
-            event, iteration=self._done + event.iteration, x=give(event.x[0].clone()),
-            gradient=give(event.gradient[0].clone()),
-        ))  # fmt: skip
-
-    def _judge(self, outcome: Outcome, last: bool) -> Tensor | None:
-        """Certify a point; return where to go on if it is no minimum."""
-        point = outcome.point
-        learned = isinstance(self._objective, TorchObjective) and self._objective.affine
-        self.certificate, oracle, precise = _certify(self._form, point.x, self._tol, curvature=not learned)
-        self.saddle = False
-        if not self.certificate.holds or not point.x.numel():
-            return None
-        if learned:
-            oracle, precise = self._objective, point.x
-        try:
-            found = self._curvature(oracle, precise)
-        except KeyboardInterrupt:
-            return None
-        except Exception as error:  # users' functions may not be differentiable twice, in many ways
-            logger.info("the curvature at the solution is not known: %s", error)
-            return None
-        self.certificate.extra["smallest curvature"] = found.smallest
-        self.certificate.extra["largest curvature"] = found.largest
-        self.saddle = found.negative
-        if not self.saddle or last or outcome.status is not Status.CONVERGED_GRADIENT:
-            return None
-        below = escape(self._objective, point, dataclasses.replace(found, direction=found.direction.to(point.x)))
-        return None if below is None else below.x
-
-    def _curvature(self, oracle: Objective, x: Tensor) -> Curvature:
-        work = self._objective.work
-        eps = torch.finfo(x.dtype).eps
-        differences = isinstance(oracle, GivenObjective) and not oracle.exact
-        spent, oracle.work = oracle.work, work
-        try:
-            return smallest_curvature(oracle.hessian(x), x, work.hvps, eps ** (1 / 3 if differences else 1 / 2))
-        finally:
-            oracle.work = spent
-
-
 def _oracles(form: SmoothForm) -> Oracles:
     """Return the functions for a problem with constraints."""
     objective = form.objective(Work(), False)
@@ -339,52 +246,3 @@ def _preconditioner(given: str | Preconditioner[Any] | None) -> Preconditioner[A
         raise IncompatibleError(f"{given!r} builds no preconditioner: use 'nystrom', or a Preconditioner")
     built: Preconditioner[Any] = recipe.build()
     return built
-
-
-def _certify(form: SmoothForm, x: Tensor, tol: float, *, curvature: bool) -> tuple[Certificate, Objective, Tensor]:
-    """Recompute the norm of the gradient from the problem, in float64 if its functions take it.
-
-    Returns the oracle and the point in that precision, too.
-    """
-    oracle = form.objective(Work(), curvature)
-    point = None
-    if x.dtype is not torch.float64:
-        try:
-            point = oracle.point(x.double())
-        except Exception:  # users' functions may hold float32 data and refuse a float64 point in any way
-            logger.debug("the problem cannot be evaluated in float64; certified in %s", x.dtype)
-    if point is None:
-        point = oracle.point(x)
-    norm = float(point.gradient.double().norm())
-    precision = str(point.gradient.dtype).removeprefix("torch.")
-    quantity = f"||grad f||_2 ({precision})"
-    return Certificate(quantity, norm, float(tol), {"loss": float(point.loss)}), oracle, point.x
-
-
-def _refuse_wrong_derivatives(form: SmoothForm, products: bool) -> None:
-    """Raise `BadInputError` where the user's derivatives at the start disagree with differences."""
-    complaint = _suspicion(form, form.start)
-    if complaint is None and products and form.start.numel():
-        oracle = form.objective(Work(), True)
-        x = form.start
-        v = torch.ones_like(x) / x.shape[1] ** 0.5
-        given = oracle.hessian(x).matvec(v)[0]
-        found = compare(lambda t: oracle.point(x + t * v).gradient[0], given[:, None], x.new_zeros(1))
-        if found is not None:
-            complaint = found.message("hessp", "jac").replace(f", {found.place[1]}]", "]")
-    if complaint is not None:
-        raise BadInputError(complaint)
-
-
-def _misleading(form: SmoothForm) -> bool:
-    """Whether the user's gradient at the start is not that of the function, as one slope tells."""
-    oracle, x = form.objective(Work(), False), form.start
-    return wrong_slope(lambda y: oracle.value(y[None])[None], oracle.point(x).gradient[0], x[0])
-
-
-def _suspicion(form: SmoothForm, x: Tensor) -> str | None:
-    """Return what is wrong with the user's gradient at ``x``, if differences tell."""
-    oracle = form.objective(Work(), False)
-    given = oracle.point(x).gradient
-    found = compare(lambda y: oracle.value(y[None])[None], given, x[0])
-    return None if found is None else dataclasses.replace(found, place=found.place[1:]).message("jac", "fun")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -24,9 +25,10 @@ from precond.distributors.boxes import box_at
 from precond.filters.ema import EMA
 from precond.optim.optimizer import Optimizer
 from precond.preconditioners.polar import Polar
-from precond.recipes import first_order, matrix, orthogonal, psgd, variance_reduced
+from precond.recipes import first_order, matrix, noise_adaptive, orthogonal, psgd, variance_reduced
 from precond.recipes.registry import all_recipes
 from precond.steps.decay import Coupled
+from precond.steps.noise_adaptive import NoiseAdaptive
 from tests.distributors.models import build, distance, network, sharded, train, whole
 
 METHODS = {
@@ -98,10 +100,12 @@ def coupled_decay(folder: Path) -> None:
 
 
 def joint_clipping(folder: Path) -> None:
-    """The norm of all gradients is that of all processes' parts, each counted once."""
-    make = functools.partial(Optimizer, method=first_order.adan(clip=0.05), lr=3e-3, weight_decay=0.1)
-    for how in SEVERAL:
-        assert gap(how, make, 4) < 1e-9, how
+    """The norm of all gradients is that of all processes' parts, each counted once; so is that of all estimates."""
+    twice = Method(preconditioner=Polar(), step=NoiseAdaptive(), clip_estimates=0.05)  # two numbers to agree on
+    for method in (first_order.adan(clip=0.05), variance_reduced.mars_adamw(clip=0.05, clip_together=True), twice):
+        make = functools.partial(Optimizer, method=method, lr=3e-3, weight_decay=0.1)
+        for how in SEVERAL:
+            assert gap(how, make, 4) < 1e-9, how
 
 
 def one_owner(folder: Path) -> None:
@@ -363,6 +367,26 @@ def look_back(folder: Path) -> None:
     make = functools.partial(Optimizer, method=variance_reduced.mars_m(exact=True), lr=3e-3, weight_decay=0.1)
     for how in SEVERAL:
         assert gap(how, make, 4) < 1e-9, how
+
+
+def another_batch(folder: Path) -> None:
+    """So does LANTON where the noise comes from a second batch, here one with other gradients in each layer."""
+
+    def second() -> Callable[[nn.Module, int], None]:
+        calls = itertools.count()
+
+        def tamper(model: nn.Module, step: int) -> None:
+            if next(calls) % 2:
+                for place, param in enumerate(model.parameters()):
+                    param.grad.mul_(1.0 + 10.0 * place)
+
+        return tamper
+
+    method = noise_adaptive.lanton(independent=True, alpha=0.1)
+    make = functools.partial(Optimizer, method=method, lr=0.02)
+    for how in SEVERAL:
+        assert gap(how, make, 4, tamper=second(), expected=second()) < 1e-9, how
+        assert gap(how, make, 4, tamper=second()) > 1e-4, "the second batch changes nothing"
 
 
 def page_runs(folder: Path) -> None:

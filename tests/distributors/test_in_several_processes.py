@@ -8,7 +8,8 @@ from tests.distributors.crew import failures
 
 
 def test_processes_train_as_one_does(tmp_path: Path) -> None:
-    two = "trajectories,equal_gradients,one_owner,bytes_are_counted,coupled_decay,joint_clipping,look_back,page_runs"
+    two = "trajectories,equal_gradients,one_owner,bytes_are_counted,coupled_decay,joint_clipping,look_back"
+    two += ",another_batch,page_runs"
     four = "trajectories,one_owner,bytes_are_counted,boxes,hybrid,tensor_parallel"
     assert failures([f"2:{two}", f"4:{four}"], tmp_path) == []
 

@@ -75,7 +75,7 @@ def evidence(batch: int, shape: tuple[int, ...], seed: int, dtype: torch.dtype =
     hv = torch.stack([(h @ x.flatten()).view(shape) for h, x in zip(hessians, v, strict=True)])
     return Evidence(
         gradient, previous, loss=gradient.new_tensor(2.0), probe=(v, hv), secant=(s, y), operator=operator,
-        lookback=0.5 * (gradient + previous),
+        lookback=0.5 * (gradient + previous), another=0.9 * gradient - 0.1 * previous,
     )  # fmt: skip
 
 
@@ -94,6 +94,7 @@ def member(record: Evidence, index: int) -> Evidence:
         previous=record.previous[take],
         probe=tuple(v[take] for v in record.probe),
         lookback=record.lookback[take],
+        another=record.another[take],
         secant=tuple(v[take] for v in record.secant),
     )
 
@@ -132,6 +133,7 @@ def tensors_of(record: Evidence) -> dict[str, Tensor]:
         "v": record.probe[0].clone(),
         "hv": record.probe[1].clone(),
         "lookback": record.lookback.clone(),
+        "another": record.another.clone(),
         "s": record.secant[0].clone(),
         "y": record.secant[1].clone(),
     }

@@ -21,6 +21,7 @@ from precond.optim.rules import ENTRIES, MATRICES
 from precond.recipes.first_order import adamw
 from precond.recipes.matrix import soap
 from precond.recipes.orthogonal import muon
+from precond.recipes.psgd import psgd_lra
 from precond.recipes.registry import all_recipes
 
 TRAINERS = {name: recipe for name, recipe in all_recipes().items() if Kind.TRAINING in recipe.runs_on}
@@ -167,6 +168,15 @@ def test_fused_projections_are_cut_where_that_makes_squares_or_as_told() -> None
         decide(model, fused={"kv.*": 3})
 
 
+def test_learned_inputs_are_embeddings_and_layers_are_not() -> None:
+    model = nn.Module()
+    for name, shape in {"register_tokens": (1, 4, 8), "query_tokens": (1, 9, 8), "soft_prompt": (5, 8)}.items():
+        model.register_parameter(name, nn.Parameter(torch.zeros(shape)))
+    assert {role for role, _ in roles_of(model).values()} == {"embedding"}
+    model = nn.ModuleDict({"prompt_encoder": Conv1D(), "tokens_to_keys": nn.Linear(8, 8)})
+    assert roles_of(model)["prompt_encoder.weight"] == roles_of(model)["tokens_to_keys.weight"] == ("hidden", Stack())
+
+
 def test_one_can_overrule() -> None:
     roles = roles_of(Language(), roles={"h.0.*fc*": "embedding", "wpe*": "hidden"})
     assert roles["h.0.c_fc.weight"] == ("embedding", None)
@@ -217,6 +227,12 @@ def test_other_refusals() -> None:
         groups_for(nn.LazyLinear(3))
     with pytest.raises(BadInputError, match="nothing to train"):
         groups_for(nn.Linear(2, 2).requires_grad_(False))
+    with pytest.raises(BadInputError, match="Module, not list"):
+        groups_for(list(nn.Linear(2, 2).parameters()))
+    with pytest.raises(BadInputError, match="is called 'weigth'"):
+        groups_for(nn.Linear(2, 2), roles={"weigth": "hidden"})
+    with pytest.raises(BadInputError, match=r"is called 'qkv\.\*'"):
+        groups_for(nn.Linear(2, 2), fused={"qkv.*": 2})
     with pytest.raises(BadInputError, match="fallback"):
         groups_for(nn.Linear(2, 2), fallback="adamw")
     with pytest.raises(BadInputError, match="unknown role 'heads'"):
@@ -329,7 +345,7 @@ def test_every_recipe_trains_with_groups_and_resumes(name: str) -> None:
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), again.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("method", [soap(), muon(), adamw()], ids=["soap", "muon", "adamw"])
+@pytest.mark.parametrize("method", [soap(), muon(), adamw(), psgd_lra()], ids=["soap", "muon", "adamw", "psgd-lra"])
 def test_memory_of_groups_is_exact(method: Method | Route) -> None:
     model = Language()
     optimizer = Optimizer(groups_for(model, verbose=False), method)

@@ -59,5 +59,33 @@ def test_a_resumed_run_is_the_same_run(name: str) -> None:
         assert bool(param.isfinite().all())
 
 
+def _tied(*, head_first: bool) -> tuple[dict[str, nn.Parameter], optim.Optimizer]:
+    generator = torch.Generator().manual_seed(0)
+    drawn = {n: nn.Parameter(torch.randn(3, 3, generator=generator)) for n in ("wte", "a", "b")}
+    named = {"head": drawn["wte"], "b": drawn["b"], "a": drawn["a"]} if head_first else drawn
+    return drawn, optim.AdamW(named.items(), lr=1e-2)
+
+
+def test_a_tied_weight_is_known_by_either_of_its_names_wherever_the_others_stand() -> None:
+    """A model that lists its parameters in another order gives a tied weight the name of the other layer."""
+
+    def step(params: dict[str, nn.Parameter], optimizer: optim.Optimizer, k: int) -> None:
+        for i, name in enumerate(sorted(params)):
+            params[name].grad = torch.full((3, 3), float(k + i))
+        optimizer.step()
+
+    params, optimizer = _tied(head_first=False)
+    others, resumed = _tied(head_first=True)
+    step(params, optimizer, 1)
+    resumed.load_state_dict(optimizer.state_dict())
+    with torch.no_grad():
+        for name, param in params.items():
+            others[name].copy_(param)
+    for k in range(2, 5):
+        step(params, optimizer, k)
+        step(others, resumed, k)
+    assert all(torch.equal(others[name], param) for name, param in params.items())
+
+
 def test_there_are_classes() -> None:
     assert len(CLASSES) >= 15

@@ -16,8 +16,8 @@ from precond.operators import as_operator
 from precond.problems.classical import ALL, Classical
 from precond.programs.merit import ExactLagrangian, Slopes
 from precond.recipes.programs import adasketch_newton, sketched_newton
-from precond.solvers.program_oracles import TorchProgram
 from precond.solvers.programs import run_program
+from precond.solvers.torch_program import TorchProgram
 
 PUBLISHED = ("hs7", "hs28", "hs42", "hs48", "hs79")
 

@@ -75,3 +75,26 @@ def test_what_does_not_fit_is_refused():
         Within(Diagonal(), Diagonal())
     with pytest.raises(IncompatibleError, match="elementwise"):
         Within(KLKronecker(), Kronecker())
+
+
+def test_vectors_and_excluded_names_get_adamw_with_settings_of_their_own():
+    """The decays and ``eps`` of the matrices, at a learning rate that keeps its ratio."""
+    shapes, names = ((4,), (3, 3)), ("bias", "embed.weight")
+    stream = gradients(12, shapes)
+
+    def make(params):
+        optimizer = KLSOAP(
+            list(zip(names, params, strict=True)), lr=0.02, betas=(0.8, 0.9), eps=0.01, adamw_lr=0.005,
+            exclude=("embed*",), weight_decay=0.1,
+        )  # fmt: skip
+        optimizer.param_groups[0]["lr"] *= 2.0
+        return optimizer
+
+    expected = []
+    for i, w in enumerate(start(shapes)):
+        w, m, v = w.detach().numpy().copy(), 0.0, 0.0
+        for t, given in enumerate(stream, start=1):
+            m, v = 0.8 * m + 0.2 * given[i], 0.9 * v + 0.1 * given[i] ** 2
+            w = w - 0.01 * 0.1 * w - 0.01 * (m / (1 - 0.8**t)) / (np.sqrt(v / (1 - 0.9**t)) + 0.01)
+        expected.append(w)
+    assert_close(run(make, stream, start(shapes)), expected, 1e-11)

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from precond.core import BadInputError, Evidence
-from precond.optim import LANTON
+from precond.core import BadInputError, Evidence, IncompatibleError
+from precond.optim import LANTON, Optimizer
+from precond.recipes.noise_adaptive import lanton
+from precond.recipes.variance_reduced import mars_m
 from precond.steps.noise_adaptive import NoiseAdaptive
 from tests.papers.networks import SHAPES, assert_close, gradients, run, start
 
@@ -90,3 +92,88 @@ def test_noisier_layers_move_less_and_groups_are_not_compared():
     assert vector > 0, "the noisiest vector is the quietest of its own group"
     with pytest.raises(BadInputError, match="operator"):
         NoiseAdaptive(geometry="spectral")
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_noise_against_another_batch_equals_a_plain_loop(weight_decay):
+    """The paper's second option: two batches at the same weights, of which the first is followed."""
+    rng = np.random.default_rng(4)
+    batches = [rng.standard_normal(4) for _ in range(20)]
+    curvatures = [10.0 ** rng.uniform(-1, 1, shape) for shape in SHAPES]
+    lr, beta1, beta2, alpha, sign_lr = 0.02, 0.9, 0.8, 3.0, 0.01
+
+    def forces(i, batch):
+        return np.cos(np.arange(np.prod(SHAPES[i], dtype=int)) * batch[i % 4] + batch[0]).reshape(SHAPES[i])
+
+    params, upcoming = start(), iter(batches)
+    optimizer = LANTON(
+        list(zip(NAMES, params, strict=True)), lr=lr, betas=(beta1, beta2), alpha=alpha, sign_lr=sign_lr, ns_steps=0,
+        weight_decay=weight_decay, independent=True,
+    )  # fmt: skip
+
+    def closure():
+        batch = next(upcoming)
+        optimizer.zero_grad()
+        parts = [
+            (0.5 * torch.tensor(c) * p**2 + torch.tensor(forces(i, batch)) * p).sum()
+            for i, (p, c) in enumerate(zip(params, curvatures, strict=True))
+        ]
+        loss = torch.stack(parts).sum()
+        loss.backward()
+        return loss
+
+    for _ in range(10):
+        optimizer.step(closure)
+
+    ws = [w.detach().numpy().copy() for w in start()]
+    groups = [group(i, w.shape) for i, w in enumerate(ws)]
+    averages, noise = [np.zeros(w.shape) for w in ws], [0.0] * len(ws)
+    for t in range(10):
+        quiet, directions = [], []
+        for i, (w, c, kind) in enumerate(zip(ws, curvatures, groups, strict=True)):
+            one, two = (c * w + forces(i, batch) for batch in batches[2 * t : 2 * t + 2])
+            averages[i] = beta1 * averages[i] + (1 - beta1) * one
+            if kind == "hidden":
+                rows = one.shape[0]
+                scale = np.sqrt(rows / (one.size / rows))
+                dual = scale * np.linalg.norm((one - two).reshape(rows, -1), "nuc")
+                directions.append(lr * scale * polar(averages[i].reshape(rows, -1)).reshape(one.shape))
+            else:
+                dual = np.abs(one - two).sum()
+                directions.append(sign_lr * np.sign(averages[i]))
+            noise[i] = beta2 * noise[i] + (1 - beta2) * dual**2
+            quiet.append(alpha / np.sqrt(alpha**2 + noise[i]))
+        for i, kind in enumerate(groups):
+            most = max(a for a, other in zip(quiet, groups, strict=True) if other == kind)
+            ws[i] = (1 - lr * weight_decay) * ws[i] - np.sqrt(quiet[i] / most) * directions[i]
+    assert_close([p.detach().numpy() for p in params], ws, 1e-10)
+    assert next(upcoming, None) is None, "two batches are drawn a step"
+
+
+def test_two_batches_need_a_closure_that_draws_them():
+    params = start()
+    with pytest.raises(IncompatibleError, match="two batches"):
+        LANTON(params, independent=True).step()
+    with pytest.raises(IncompatibleError, match="no closure"):
+        Optimizer(
+            [
+                {"params": params[:1], "method": lanton(independent=True)},
+                {"params": params[1:], "method": mars_m(exact=True)},
+            ]
+        )
+
+
+def test_the_second_batch_is_drawn_with_further_random_numbers():
+    """The same draws would give the same batch, and no noise."""
+    torch.manual_seed(0)
+    weight = torch.nn.Parameter(torch.ones(3, 4))
+    optimizer = LANTON([weight], independent=True)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (weight @ torch.randn(4, 5)).square().mean()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    assert float(optimizer.state[weight]["rule.noise"]) > 0.0

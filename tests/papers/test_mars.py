@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -38,10 +40,14 @@ def flat(w):
 def reference(w, stream, lr, kind, gamma=0.025, from_zero=False, weight_decay=0.0, lr_1d=3e-3, beta=0.95):
     if w.ndim < 2:
         return adamw(w, stream, lr_1d, 0.9, 0.95, weight_decay=weight_decay)
-    stream = corrected(stream, gamma, beta, from_zero)
+    return descended(w, corrected(stream, gamma, beta, from_zero), lr, kind, beta, weight_decay)
+
+
+def descended(w, stream, lr, kind, beta=0.95, weight_decay=0.0):
+    """What the four methods make of corrected gradients of a matrix."""
     if kind == "mars-adamw":
         return adamw(w, stream, lr, beta, 0.99, weight_decay=weight_decay)
-    m, rows, columns = np.zeros_like(w), *flat(w).shape
+    m, (rows, columns) = np.zeros_like(w), flat(w).shape
     for c in stream:
         m = beta * m + (1 - beta) * c
         if kind == "mars-lion":
@@ -231,3 +237,28 @@ def test_vectors_may_be_corrected_too(kind):
     assert not torch.equal(ends[0], ends[2])
     with pytest.raises(BadInputError, match="optimize_1d"):
         MARS([weight], mars_type="mars-shampoo", optimize_1d=True)
+
+
+@pytest.mark.parametrize("kind", ["mars-adamw", "mars-lion", "mars-shampoo", "mars-m"])
+def test_corrected_gradients_are_clipped_as_one_vector(kind):
+    """As the paper has it: one norm for all matrices, so that none changes its weight against the others."""
+    stream, gamma, lr, beta = with_gaps(gradients(12)), 0.4, 0.02, 0.95
+    options = {"gamma": gamma, "weight_decay": 0.0, "clip_together": True}
+    make = MARSM if kind == "mars-m" else functools.partial(MARS, mars_type=kind, lr_1d=lr)
+    ours = run(lambda ps: make(ps, lr=lr, **options), stream, start())
+    matrices = [i for i, w in enumerate(start()) if w.ndim > 1]
+    clipped, before, largest = [[None] * len(given) for given in stream], {}, 0.0
+    for t, given in enumerate(stream):
+        there = [i for i in matrices if given[i] is not None]
+        estimates = {i: given[i] + gamma * beta / (1 - beta) * (given[i] - before.get(i, given[i])) for i in there}
+        before |= {i: given[i] for i in there}
+        norm = np.sqrt(sum(float(np.sum(c**2)) for c in estimates.values()))
+        largest = max(largest, norm)
+        for i, c in estimates.items():
+            clipped[t][i] = c / max(1.0, norm)
+    assert largest > 2.0, "nothing was clipped"
+    for i, w in enumerate(start()):
+        w, given = w.detach().numpy().copy(), clipped if i in matrices else stream
+        own = [gs[i] for gs in given if gs[i] is not None]
+        theirs = descended(w, own, lr, kind) if i in matrices else adamw(w, own, lr, 0.9, 0.95)
+        assert_close([ours[i]], [theirs], 1e-11)

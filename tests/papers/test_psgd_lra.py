@@ -9,6 +9,7 @@ import torch
 from precond.core import BadInputError, Evidence
 from precond.math.draws import normals
 from precond.optim import PSGDLRA
+from precond.preconditioners import fitted_low_rank
 from precond.preconditioners.fitted_low_rank import FittedLowRank
 from tests.papers.networks import assert_close, gradients, run, start
 
@@ -67,8 +68,10 @@ class Dense:
         self.u, self.v = u - u @ (e - e @ e / 2), v + v @ (e + e @ e / 2)
 
 
+@pytest.mark.parametrize("rows", [4, 2**16])  # multiplied at once
 @pytest.mark.parametrize("criterion", ["whitening", "newton"])
-def test_a_fit_equals_dense_matrices(criterion):
+def test_a_fit_equals_dense_matrices(criterion, rows, monkeypatch):
+    monkeypatch.setattr(fitted_low_rank, "_ROWS", rows)
     n, rng = 9, np.random.default_rng(0)
     hessian = rng.standard_normal((n, n))
     part = FittedLowRank(3, criterion=criterion)

@@ -12,7 +12,6 @@ import torch
 import precond
 from precond.core import BadInputError, Evidence
 from precond.math.domains import split
-from precond.math.threads import share
 from precond.operators import as_operator
 from precond.preconditioners.ic0 import IC0
 from precond.preconditioners.ict import ICT
@@ -120,15 +119,3 @@ def test_solves_by_domains():
 def test_refuses_a_number_that_makes_no_sense(part):
     with pytest.raises(BadInputError, match="at least one domain"):
         part(domains=0)
-
-
-@pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("count", [1, 2, 3, 8])
-def test_shared_parts_are_each_done_once(threads, count):
-    before, done = torch.get_num_threads(), []
-    torch.set_num_threads(threads)
-    try:
-        share(lambda first, last: done.extend(range(first, last)), count)
-    finally:
-        torch.set_num_threads(before)
-    assert sorted(done) == list(range(count))

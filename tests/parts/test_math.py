@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from precond.math import eigen
 from precond.math.averages import debias
-from precond.math.eigen import inf_norm, power_qr, safe_eigh
+from precond.math.eigen import all_eigenvectors, gram_eigenvectors, inf_norm, power_qr, safe_eigh
 from precond.math.modes import add_gram, mode_products
 from precond.math.polar import polar, polar_exact
 from precond.math.roots import inverse_root, low_rank_inverse_root
@@ -211,6 +211,26 @@ def test_a_member_that_is_not_finite_costs_the_batch_no_second_attempt(monkeypat
     monkeypatch.setattr(torch.linalg, "eigh", lambda matrices: calls.append(len(matrices)) or real(matrices))
     assert safe_eigh(a)[2].tolist() == [False, True, False]
     assert calls == [3]
+
+
+@pytest.mark.parametrize("shape", [(9, 9), (9, 5), (600, 4)])
+def test_rounding_errors_do_not_choose_the_basis_of_a_null_space(shape):
+    """As in a gradient that has fewer samples than rows, or comes out of a narrow layer, summed in two orders."""
+    n, k = shape
+    generator = torch.Generator().manual_seed(0)
+    low = torch.randn(2, n, 3, generator=generator).double() @ torch.randn(2, 3, k, generator=generator).double()
+    low[1] = 0.0
+    other = low * (1.0 + 1e-16 * torch.randn(low.shape, generator=generator).double()) + 1e-17
+    found = []
+    for rows in (low, other):
+        vectors, failed = gram_eigenvectors(rows) if k < n else all_eigenvectors(rows @ rows.mT)
+        assert not failed.any()
+        torch.testing.assert_close(vectors.mT @ vectors, torch.eye(n).double().expand(2, n, n))
+        left = torch.linalg.matrix_norm(rows - vectors[..., :3] @ (vectors[..., :3].mT @ rows))
+        assert float(left.max()) < 1e-12 * n
+        found.append(vectors[0])
+    one, two = found
+    torch.testing.assert_close(one * (one * two).sum(0).sign(), two, rtol=0.0, atol=1e-10)
 
 
 def test_power_qr_keeps_the_order_of_a_member_whose_product_overflows():

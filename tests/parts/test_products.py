@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 
 import pytest
 import torch
@@ -46,18 +47,52 @@ def test_other_devices_have_no_fast_bfloat16_of_a_processor() -> None:
     assert not has_fast_bfloat16(torch.device("meta"))
 
 
-@pytest.mark.parametrize(("ratio", "fast"), [(0.6, True), (3.0, False)])
-def test_bfloat16_counts_as_fast_only_where_a_product_shows_it(
-    ratio: float, fast: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Instructions alone do not count: oneDNN may have been told to do without them."""
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
-    monkeypatch.setattr(products, "_seconds_of_product", lambda dtype: ratio if dtype == torch.bfloat16 else 1.0)
+def fast_bfloat16(monkeypatch: pytest.MonkeyPatch, able: bool = True, **environment: str) -> bool:
+    """What is said of a processor with instructions for bfloat16, or without, in an environment."""
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: able, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    for name in ("PRECOND_BFLOAT16", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
     has_fast_bfloat16.cache_clear()
     try:
-        assert has_fast_bfloat16(torch.device("cpu")) is (fast and torch.backends.mkldnn.is_available())
+        return has_fast_bfloat16(torch.device("cpu"))
     finally:
         has_fast_bfloat16.cache_clear()
+
+
+def test_bfloat16_counts_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert fast_bfloat16(monkeypatch)
+    assert not fast_bfloat16(monkeypatch, able=False)
+
+
+@pytest.mark.parametrize("name", ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"])
+def test_what_onednn_may_use_counts(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without its instructions products of bfloat16 take many times as long as those of float32."""
+    for limit in ("AVX512_CORE", "avx512_core_vnni", "AVX2_VNNI_2"):
+        assert not fast_bfloat16(monkeypatch, **{name: limit})
+    for limit in ("AVX512_CORE_BF16", "AVX512_CORE_AMX", "DEFAULT", ""):
+        assert fast_bfloat16(monkeypatch, **{name: limit})
+
+
+def test_runs_on_several_kinds_of_machines_can_do_without_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not fast_bfloat16(monkeypatch, PRECOND_BFLOAT16="0")
+    assert fast_bfloat16(monkeypatch, PRECOND_BFLOAT16="1")
+
+
+def test_how_busy_a_machine_is_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes of one run, and a run that is resumed, must take the same products: clocks are not looked at."""
+
+    def forbidden() -> float:
+        raise AssertionError("a clock was read")
+
+    for clock in ("perf_counter", "monotonic", "time", "process_time", "perf_counter_ns"):
+        monkeypatch.setattr(time, clock, forbidden)
+    fast_bfloat16(monkeypatch)
+    onednn_is_exact.cache_clear()
+    onednn_is_exact()
 
 
 @pytest.mark.parametrize("n", [40, 512, 530])

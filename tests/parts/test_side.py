@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import types
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -11,9 +13,10 @@ import precond
 from precond.krylov import CG, BlockCG
 from precond.math import side
 from precond.math.blocks import combine, gram
-from precond.math.incomplete import two_sweeps
 from precond.math.sparse import rows_times_csr, unsigned
+from precond.math.sweeps import two_sweeps
 from precond.operators import as_operator
+from precond.preconditioners.ic0 import IC0
 from tests.papers.linear_toys import poisson
 
 rng = np.random.default_rng(3)
@@ -23,6 +26,10 @@ COUNTS = [1, 2, 4, 5, 8, 13, 16, 31]
 def beside(x: np.ndarray) -> np.ndarray:
     """Return the same batch with its vectors side by side."""
     return np.asfortranarray(x)
+
+
+def test_the_loops_compile_here():
+    assert side.available()
 
 
 @pytest.mark.parametrize("count", COUNTS)
@@ -81,6 +88,47 @@ def test_iterations_keep_what_they_are_given(method, preconditioner, count):
     exact = precond.solve(matrix, matrix @ start, method=method, preconditioner=preconditioner, x0=start)
     assert exact.converged
     assert exact.iterations == 0
+
+
+def test_matrices_without_entries_and_with_long_indices():
+    for count in COUNTS:
+        x = rng.standard_normal((count, 70))
+        empty = scipy.sparse.csr_array((66, 70))
+        assert not rows_times_csr(unsigned(empty), beside(x)).any()
+        assert not rows_times_csr(unsigned(empty), x).any()
+        csr = scipy.sparse.csr_array(scipy.sparse.random_array((66, 70), density=0.1, rng=rng))
+        long = csr.indptr.astype(np.uint64), csr.indices.astype(np.uint64), csr.data
+        for vectors in (x, beside(x)):
+            np.testing.assert_allclose(rows_times_csr(long, vectors), (csr @ x.T).T, atol=1e-13)
+    nothing, some = torch.empty(20, 0, dtype=torch.float64).mT, torch.ones(20, 8, dtype=torch.float64).mT
+    assert gram(nothing, some).shape == (0, 8)
+    out = some.clone()
+    combine(nothing, torch.empty(0, 8, dtype=torch.float64), out)
+    torch.testing.assert_close(out, some)
+
+
+@pytest.fixture
+def _no_loops(monkeypatch):
+    def fail(*arguments):
+        raise AttributeError("this compiler has no such vectors")
+
+    side.available.cache_clear()
+    names = ("join", "part", "times", "times_rows", "two_sweeps", "dots", "advance", "turn", "gram", "combine")
+    monkeypatch.setattr(side, "_kernels", lambda: types.SimpleNamespace(**dict.fromkeys(names, fail)))
+    yield
+    side.available.cache_clear()
+
+
+@pytest.mark.usefixtures("_no_loops")
+@pytest.mark.parametrize("method", [CG(), BlockCG()])
+@pytest.mark.parametrize("preconditioner", ["identity", "ic0", IC0(domains=2)])
+def test_without_the_loops_vectors_stay_rows(method, preconditioner, caplog):
+    matrix, b = poisson(15), np.asfortranarray(rng.standard_normal((225, 9)))
+    for right in (b, np.ascontiguousarray(b)):
+        result = precond.solve(matrix, right, method=method, preconditioner=preconditioner)
+        assert result.converged
+        np.testing.assert_allclose(matrix @ result.x, b, atol=1e-6)
+    assert sum("rows" in record.message for record in caplog.records) == 1
 
 
 def test_complex_systems_stay_rows():

@@ -61,7 +61,11 @@ def both(iteration, matrix, part, known, start, dtype=float, steps=12, look=None
     return found
 
 
-KNOWN = [(False, "nothing"), (False, "matrix"), *((True, k) for k in ("nothing", "matrix", "inverse", "matrix, inverse"))]
+KNOWN = [
+    (False, "nothing"),
+    (False, "matrix"),
+    *((True, k) for k in ("nothing", "matrix", "inverse", "matrix, inverse")),
+]
 CASES = [(name, *case) for name, case in itertools.product(SYSTEMS, KNOWN) if SYSTEMS[name][2] or case == KNOWN[0]]
 SQUARE = [name for name, (iteration, _, _) in SYSTEMS.items() if iteration.square]
 

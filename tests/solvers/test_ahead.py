@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -56,6 +58,28 @@ def test_a_callback_sees_every_iterate():
 def test_a_callback_stops_it():
     result = precond.solve(A, B, method="cg", preconditioner="ic0", callback=lambda event: event.iteration == 3)
     assert (result.status, result.iterations) == (Status.STOPPED_USER, 3)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers that send signals")
+@pytest.mark.parametrize("preconditioner", ["identity", "ic0"])
+def test_an_interrupt_returns_what_was_reached(preconditioner):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    a, b = poisson(150), rng.standard_normal(22500)
+    options = {"method": "cg", "preconditioner": preconditioner, "rtol": 1e-300, "max_iterations": 10**6}
+    precond.solve(a, b, **options | {"max_iterations": 3})  # compiles
+    handler = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        result = precond.solve(a, b, **options)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+    assert result.status is Status.STOPPED_INTERRUPT
+    left = np.linalg.norm(b - a @ result.x) / np.linalg.norm(b)
+    np.testing.assert_allclose(result.certificate.value, left, rtol=1e-6)
+    assert left < 1
 
 
 @pytest.mark.parametrize("beside", [2.0, 1.0, -3.0])

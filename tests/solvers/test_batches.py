@@ -157,6 +157,31 @@ def test_a_callback_stops():
     assert not result.converged
 
 
+@pytest.mark.parametrize("method", ["auto", "cg"])
+@pytest.mark.parametrize("n", [4, 40, 120])
+def test_a_limit_on_iterations_holds_for_every_way(method, n):
+    a, b = definite(3, n), rng.standard_normal((3, n))
+    x0 = rng.standard_normal((3, n))
+    x0[1] = np.linalg.solve(a[1], b[1])
+    result = precond.solve(a, b, method=method, max_iterations=0, x0=x0)
+    np.testing.assert_array_equal(result.x, x0)
+    assert [member.converged for member in result.members] == [False, True, False]
+    assert result.status is Status.STOPPED_STEPS
+    assert result.iterations == 0
+    assert precond.solve(a, b, method=method, max_iterations=1, rtol=1e-15).iterations <= 1
+
+
+def test_factors_are_applied_as_often_as_allowed():
+    a, b = definite(2, 120, condition=1e5), rng.standard_normal((2, 120))  # in single precision at first
+    asked = {"rtol": 1e-9}
+    steps = precond.solve(a, b, **asked).iterations
+    assert steps > 1
+    short = precond.solve(a, b, max_iterations=steps - 1, **asked)
+    assert short.iterations == steps - 1
+    assert short.status is Status.STOPPED_STEPS
+    assert precond.solve(a, b, max_iterations=steps, **asked).converged
+
+
 @pytest.mark.parametrize(("method", "n"), [("auto", 4), ("auto", 40), ("minres", 4)])
 def test_gradients(method, n):
     a = torch.from_numpy(definite(3, n, condition=3.0)).requires_grad_()

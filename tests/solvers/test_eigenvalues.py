@@ -30,6 +30,7 @@ def test_finds_the_smallest(preconditioner, kind):
     np.testing.assert_allclose(result.values, EXACT[:5], rtol=tol)
     assert result.values.dtype == np.zeros(1, kind).real.dtype
     assert result.x.dtype == kind
+    assert result.iterations == result.work.matvecs // 5
     residuals = np.linalg.norm(a @ result.x - result.x * result.values, axis=0)
     assert (residuals <= 2 * tol * np.abs(result.values)).all()
     np.testing.assert_allclose(result.x.conj().T @ result.x, np.eye(5), atol=1e-5)

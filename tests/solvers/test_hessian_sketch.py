@@ -25,7 +25,7 @@ from precond.programs.constraint import ConstraintPreconditioner
 from precond.programs.directions import Directions
 from precond.programs.sketched_newton import SketchedNewton
 from precond.recipes.programs import sketched_newton
-from precond.solvers.program_oracles import TorchProgram
+from precond.solvers.torch_program import TorchProgram
 
 F64 = torch.float64
 Function = Callable[[Tensor], Tensor]

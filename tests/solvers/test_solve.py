@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 
 import numpy as np
 import pytest
@@ -331,7 +332,12 @@ BAD = {
     "cube b": (dict(A=np.eye(3), b=np.ones((3, 1, 1))), r"columns \[n, k\]"),
     "sparse b": (dict(A=np.eye(3), b=scipy.sparse.csr_array(np.ones((3, 1)))), "dense"),
     "text": (dict(A="matrix", b=np.ones(3)), "cannot read a matrix"),
-    "ragged": (dict(A=[[1, 2], [3]], b=np.ones(2)), "cannot read a matrix"),
+    "ragged": (dict(A=[[1, 2], [3]], b=np.ones(2)), "cannot read A"),
+    "long double, dense": (dict(A=np.eye(3, dtype=np.longdouble), b=np.ones(3)), r"A\.astype\(float\)"),
+    "objects": (dict(A=np.eye(3), b=np.ones(3, object)), r"b\.astype\(float\)"),
+    "masked": (dict(A=np.ma.masked_array(np.eye(3), mask=np.eye(3) > 0), b=np.ones(3)), "masked"),
+    "digits": (dict(A=np.eye(3), b=["1", "2", "3"]), "array of numbers"),
+    "tensors with gradients in a list": (dict(A=[torch.ones(2).requires_grad_()] * 2, b=np.ones(2)), "cannot read A"),
     "words": (dict(A=np.eye(2), b=["a", "b"]), "cannot read b"),
     "half": (dict(A=torch.eye(2, dtype=torch.float16), b=np.ones(2)), "float"),
     "negative rtol": (dict(A=np.eye(2), b=np.ones(2), rtol=-1.0), "rtol"),
@@ -389,6 +395,44 @@ def test_a_false_claim_of_symmetry_is_refused():
             as_operator(matrix, symmetric=True)
     nearly = dense * (1 + 1e-16 * rng.standard_normal((36, 36)))
     assert as_operator(nearly).traits.symmetric
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32, np.complex128])
+def test_rounding_does_not_make_a_matrix_nonsymmetric(kind):
+    x = rng.standard_normal((200, 200)).astype(kind)
+    if kind is np.complex128:
+        x = x + 1j * rng.standard_normal((200, 200))
+    scales = np.geomspace(1, 1e6, 200).astype(x.real.dtype)
+    gram = (x * 3) @ (x.conj().T / 3) + np.eye(200, dtype=kind)  # rounded differently on both sides of the diagonal
+    gram = scales[:, None] * gram * scales
+    assert (gram != gram.conj().T).any()
+    for matrix in (gram, torch.from_numpy(gram), scipy.sparse.csr_array(gram)):
+        assert as_operator(matrix).traits.symmetric
+    gram[0, 1] += 1e-4 * abs(gram[0, 0] * gram[1, 1]) ** 0.5
+    for matrix in (gram, torch.from_numpy(gram), scipy.sparse.csr_array(gram)):
+        assert not as_operator(matrix).traits.symmetric
+    with pytest.raises(IncompatibleError, match=r"\(A \+ A\^H\) / 2"):
+        precond.solve(gram, np.ones(200, kind), method="cg")
+
+
+def test_a_matrix_that_is_declared_symmetric_is_multiplied_as_it_is():
+    a = np.eye(100) * 2 + np.triu(np.full((100, 100), 1e-7))
+    operator = as_operator(a, symmetric=True)
+    v = rng.standard_normal(100)
+    np.testing.assert_allclose(operator.matvec(torch.from_numpy(v[None]))[0].numpy(), a @ v, rtol=1e-14, atol=1e-14)
+
+
+def test_read_only_and_swapped_arrays_are_read_without_a_word():
+    frozen = dense.copy(), B.copy()
+    for array in frozen:
+        array.setflags(write=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for a, b in (frozen, (dense.astype(">f8"), B.astype(">f8"))):
+            result = precond.solve(a, b)
+            assert result.converged
+            assert result.x.dtype == np.float64
+            np.testing.assert_allclose(dense @ result.x, B, atol=1e-6)
 
 
 def test_does_not_write_to_its_arguments():

@@ -34,6 +34,7 @@ WORDS = {
     Need.ADJOINT: "products with the transposed matrix",
     Need.ROOT: "the matrix of a least-squares problem",
     Need.REPLAY: "a closure that evaluates the objective again",
+    Need.ANOTHER: "the gradient of another batch at the same weights (a closure that draws a batch, evaluated twice)",
     Need.LOOKBACK: "the gradient of the same batch at the weights of the step before (a closure, evaluated twice)",
 }
 """Each need in the words of the catalogue."""

@@ -19,9 +19,9 @@ class Cadence:
             The first refresh of each slab is never delayed.
         statistics: Steps between gradients that costly statistics absorb (`Evidence.counted`); the first always counts.
         start: The step of the first refresh, where it comes before the step; nothing is refreshed earlier.
-        free: Where steps solve systems by products with the Hessian: products that a step may take for nothing. A
-            refresh waits until the products beyond them are as many as those that the last refresh took. ``None``
-            never waits.
+        free: Where steps solve systems by products with the Hessian: products that a step may take for nothing where
+            a refresh takes none (it is one pass over data). A refresh waits until the products beyond them are as
+            many as those that the last refresh took. ``None`` never waits.
     """
 
     every: int = 1

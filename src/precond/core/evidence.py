@@ -29,6 +29,7 @@ class Evidence:
             batch; ``None`` for all. Cheap statistics absorb everything.
         operator: The matrix of the system, or the Hessian at this point.
         lookback: The gradient of this step's batch at the weights of the step before (at the first step: this step's).
+        another: The gradient of another batch here.
     """
 
     gradient: Tensor | None = None
@@ -39,14 +40,15 @@ class Evidence:
     counted: Sequence[int] | None = None
     operator: Operator | None = None
     lookback: Tensor | None = None
+    another: Tensor | None = None
 
     def reshaped(self, reshape: Callable[[Tensor], Tensor]) -> Evidence:
         """Return the record with every vector in another layout, for parts that show an inner part other shapes.
 
         The operator stays as it is.
         """
-        gradient, previous, lookback = (
-            None if v is None else reshape(v) for v in (self.gradient, self.previous, self.lookback)
+        gradient, previous, lookback, another = (
+            None if v is None else reshape(v) for v in (self.gradient, self.previous, self.lookback, self.another)
         )
         probe, secant = (
             None if pair is None else (reshape(pair[0]), reshape(pair[1])) for pair in (self.probe, self.secant)
@@ -56,8 +58,9 @@ class Evidence:
             pieces = len(gradient) // max(1, len(self.gradient))  # those of one member follow one another
             counted = [member * pieces + piece for member in counted for piece in range(pieces)]
         return dataclasses.replace(
-            self, gradient=gradient, previous=previous, lookback=lookback, probe=probe, secant=secant, counted=counted
-        )
+            self, gradient=gradient, previous=previous, probe=probe, secant=secant, counted=counted, lookback=lookback,
+            another=another,
+        )  # fmt: skip
 
 
 def need(value: Tensor | None, what: str) -> Tensor:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from precond.core.errors import IncompatibleError
 from precond.core.operator import Operator
+
+if TYPE_CHECKING:
+    import scipy.sparse
 
 LIMIT = 2**31
 """Bytes that a matrix may take, unless told otherwise."""
@@ -18,6 +23,11 @@ def fits(operator: Operator, limit: int = LIMIT) -> bool:
     """Whether the dense matrix stays within ``limit`` bytes."""
     m, n = operator.shape
     return m * n * torch.empty((), dtype=operator.dtype).element_size() <= limit
+
+
+def sparse_entries(operator: Operator) -> scipy.sparse.csr_array | None:
+    """Return the entries of a matrix that is kept as a sparse one; ``None`` for dense matrices and mere products."""
+    return None if operator.dense() is not None else operator.entries()
 
 
 def materialize(operator: Operator, limit: int = LIMIT) -> Tensor:

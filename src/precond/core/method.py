@@ -15,7 +15,7 @@ from precond.core.decay import Decay
 from precond.core.errors import BadInputError
 from precond.core.filter import Filter
 from precond.core.preconditioner import Preconditioner
-from precond.core.step import Constant, StepRule
+from precond.core.step import Constant, Shared, StepRule
 from precond.core.storage import Full, Storage
 from precond.core.traits import Need, Scope
 
@@ -38,6 +38,8 @@ class Method:
         storage: How state rests between steps.
         clip: Largest norm of the gradients of all parameters together; longer ones are scaled down before any part
             sees them.
+        clip_estimates: Largest norm of the estimator's output of all parameters of a group that follow this method,
+            together; longer ones are scaled down before the preconditioner sees them.
     """
 
     preconditioner: Preconditioner[Any]
@@ -49,11 +51,13 @@ class Method:
     cadence: Cadence = Cadence()
     storage: Storage = Full()
     clip: float | None = None
+    clip_estimates: float | None = None
 
     def __post_init__(self) -> None:
-        """Check the largest norm."""
-        if self.clip is not None and not self.clip > 0:
-            raise BadInputError(f"gradients must be clipped to a positive norm, not {self.clip}")
+        """Check the largest norms."""
+        for limit in (self.clip, self.clip_estimates):
+            if limit is not None and not limit > 0:
+                raise BadInputError(f"gradients must be clipped to a positive norm, not {limit}")
 
     @property
     def filters(self) -> dict[str, Filter[Any]]:
@@ -68,6 +72,11 @@ class Method:
         for filter_ in self.filters.values():
             needs |= filter_.needs
         return needs
+
+    @property
+    def agreements(self) -> int:
+        """How often in a step the parameters of a group must agree on a number."""
+        return (self.clip_estimates is not None) + isinstance(self.step, Shared)
 
     @property
     def scope(self) -> Scope:

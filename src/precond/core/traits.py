@@ -30,6 +30,8 @@ class Need(enum.Flag):
     """Evaluations of the objective at other points than the current one (a closure)."""
     LOOKBACK = enum.auto()
     """The gradient of this step's batch at the weights of the step before (a closure, evaluated twice)."""
+    ANOTHER = enum.auto()
+    """The gradient at the current point of another batch (a closure that draws a batch, evaluated twice)."""
     RESIDUAL = enum.auto()
     """An objective that is a sum of squares and knows its residuals."""
     ROOT = enum.auto()

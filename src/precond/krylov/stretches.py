@@ -15,9 +15,7 @@ from precond.math.stretch import Stretch
 from precond.math.vectors import rows
 
 
-def begun(
-    name: str, kernel: Kernel, operator: Operator, b: Tensor, precondition: Map, x0: Tensor
-) -> Stretch:
+def begun(name: str, kernel: Kernel, operator: Operator, b: Tensor, precondition: Map, x0: Tensor) -> Stretch:
     """Return an iteration that has made no step, with ``x_0`` and ``b - A x_0`` as its first vectors.
 
     Args:
@@ -41,9 +39,7 @@ def begun(
     return steps
 
 
-def progressing(
-    steps: Stretch, kernel: Kernel, look: Look, ending: Callable[[], Progress]
-) -> Iterator[Progress]:
+def progressing(steps: Stretch, kernel: Kernel, look: Look, ending: Callable[[], Progress]) -> Iterator[Progress]:
     """Yield the progress at the start, when ``look`` says so, and in the end what ``ending`` makes of it.
 
     Args:
@@ -64,9 +60,7 @@ def progressing(
     yield ending()
 
 
-def bidiagonalizing(
-    name: str, kernel: Kernel, operator: Operator, b: Tensor, precondition: Map, x0: Tensor
-) -> Stretch:
+def bidiagonalizing(name: str, kernel: Kernel, operator: Operator, b: Tensor, precondition: Map, x0: Tensor) -> Stretch:
     """Return an iteration on a bidiagonalization that has made no step; see `begun`.
 
     Its first step is that to the start, after which ``||A^H r||`` is known.

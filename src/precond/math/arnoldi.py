@@ -25,8 +25,8 @@ def _kernels() -> ModuleType:
 def extend(basis: Tensor, w: Tensor, j: int, alive: Array, h: Array) -> tuple[Array, Array]:
     """Make ``w`` orthogonal to the first ``j + 1`` vectors of each row, and append it to them, normalized.
 
-    By Gram-Schmidt, modified for each four vectors on the CPU and classical elsewhere, a second time where less than 0.1
-    is left: so at most a digit of orthogonality is lost (H. Rutishauser's criterion; twice is enough: L. Giraud, J.
+    By Gram-Schmidt, modified for each four vectors on the CPU and classical elsewhere, a second time where less than
+    0.1 is left: so at most a digit of orthogonality is lost (H. Rutishauser's criterion; twice is enough: L. Giraud, J.
     Langou, M. Rozloznik, J. van den Eshof, 2005).
 
     Args:

@@ -10,7 +10,15 @@ import numba
 import numpy as np
 
 from precond.math.stretch_kernels import (
-    ADJOINT, APPLIED, EPS, OWN, PRODUCT, STAGE, length, real_inner, wish,
+    ADJOINT,
+    APPLIED,
+    EPS,
+    OWN,
+    PRODUCT,
+    STAGE,
+    length,
+    real_inner,
+    wish,
 )  # fmt: skip
 
 X, U, V, P, IMAGE, W = range(6)

@@ -28,6 +28,7 @@ def combine(x: Tensor, factors: Tensor, out: Tensor) -> None:
 
 
 def _compiled(x: Tensor, y: Tensor) -> bool:
-    """Whether both are real, of one type, on the CPU, and side by side."""
+    """Whether both are real, of one type, on the CPU, and side by side, and there are loops for them."""
     fit = x.is_cpu and y.is_cpu and x.dtype == y.dtype and not x.is_complex()
-    return fit and x.mT.is_contiguous() and y.mT.is_contiguous()
+    lie = x.mT.is_contiguous() and y.mT.is_contiguous()
+    return fit and lie and x.numel() > 0 < y.numel() and side.available()

@@ -1,4 +1,4 @@
-"""Conjugate gradients for `precond.math.stretch`, compiled by numba; the mathematics are those of `precond.krylov.CG`."""
+"""CG for `precond.math.stretch`, compiled by numba; the mathematics are those of `precond.krylov.CG`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,19 @@ import numba
 import numpy as np
 
 from precond.math.stretch_kernels import (
-    APPLIED, ENDED, EPS, LEVEL, NORM, OWN, PRODUCT, STAGE, STEPPED, granted, reached, real_inner, wish,
+    APPLIED,
+    ENDED,
+    EPS,
+    LEVEL,
+    NORM,
+    OWN,
+    PRODUCT,
+    STAGE,
+    STEPPED,
+    granted,
+    reached,
+    real_inner,
+    wish,
 )  # fmt: skip
 from precond.math.vector_kernels import forward, turn
 

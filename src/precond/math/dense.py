@@ -37,7 +37,8 @@ class Facts:
 
     Attributes:
         norm: Frobenius norm; not finite where an entry is not, or where its square overflows.
-        asymmetry: Largest ``|a_ij - conj(a_ji)| / |a_ij|``; infinite where it is not square.
+        asymmetry: Largest ``|a_ij - conj(a_ji)| / max(|a_ij|, |a_ii a_jj|^1/2)``, whose second scale is that of
+            rounding errors in products such as ``X X^T``; infinite where it is not square.
         positive: Whether all diagonal entries are positive.
     """
 

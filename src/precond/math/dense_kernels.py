@@ -11,12 +11,15 @@ _tile = 8  # entries of a cache line, so that mirrored tiles fit however long th
 
 @numba.njit(cache=True, nogil=True, fastmath=_loose)
 def examine(a, limit):
-    """Return the sum of ``|a_ij|^2`` and the largest ``|a_ij - conj(a_ji)| / |a_ij|``, reading the matrix once.
+    """Return the sum of ``|a_ij|^2`` and the asymmetry, see `precond.math.dense.Facts`, reading the matrix once.
 
     The second is infinite for a matrix that is not square; beyond ``limit`` it is not searched any further.
     """
     m, n = a.shape
     squares = 0.0
+    roots = np.empty(min(m, n))
+    for i in range(min(m, n)):
+        roots[i] = np.sqrt(abs(a[i, i]))
     worst = 0.0 if m == n else np.inf
     for i0 in range(0, m, _tile):
         i1 = min(m, i0 + _tile)
@@ -39,6 +42,6 @@ def examine(a, limit):
                 for j in range(j0, min(j0 + _tile, i + 1)):
                     gap = abs(a[i, j] - np.conj(a[j, i]))
                     if gap > 0:
-                        least = min(abs(a[i, j]), abs(a[j, i]))
-                        worst = max(worst, gap / least if least > 0 else np.inf)
+                        scale = max(min(abs(a[i, j]), abs(a[j, i])), roots[i] * roots[j])
+                        worst = max(worst, gap / scale if scale > 0 else np.inf)
     return squares, worst

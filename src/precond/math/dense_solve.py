@@ -30,7 +30,9 @@ class Solved:
     singular: bool
 
 
-def solve_dense(a: Array, b: Array, x: Array, bounds: Array, *, definite: bool) -> Solved:
+def solve_dense(
+    a: Array, b: Array, x: Array, bounds: Array, *, definite: bool, limit: int | None = None
+) -> Solved:  # fmt: skip
     """Solve ``A x = b`` for one dense matrix and write to ``x``.
 
     ``x <- x + F^-1 (b - A x)`` while the residual halves and is above its bound, with factors ``F`` of ``A``: in single
@@ -45,12 +47,13 @@ def solve_dense(a: Array, b: Array, x: Array, bounds: Array, *, definite: bool) 
         x: Starting points, shape ``[k, n]``; written in place.
         bounds: What each residual is to be at most, shape ``[k]``.
         definite: Whether to begin with Cholesky.
+        limit: Of solves with factors; as many as help where not given.
 
     Returns:
         How it ended.
     """
     best = np.linalg.norm(b - x @ a.T, axis=1) if x.any() else np.linalg.norm(b, axis=1)
-    if (best <= bounds).all():
+    if limit == 0 or (best <= bounds).all():
         return Solved(best, 0, 0, singular=False)
     steps = factorizations = 0
     usable = False
@@ -73,7 +76,7 @@ def solve_dense(a: Array, b: Array, x: Array, bounds: Array, *, definite: bool) 
             halved = bool((after < size / 2).any()) and bool(np.isfinite(after).all())
             if np.isfinite(after).all() and _worst(after, bounds) < _worst(best, bounds):
                 best, x[:] = after, better
-            if (best <= bounds).all():
+            if steps == limit or (best <= bounds).all():
                 return Solved(best, steps, factorizations, singular=False)
             if not halved:
                 break

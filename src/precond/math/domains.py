@@ -16,7 +16,7 @@ import numpy as np
 import scipy.sparse
 
 from precond.math import side
-from precond.math.incomplete import Array, Sweep, two_sweeps
+from precond.math.sweeps import Array, Sweep, two_sweeps
 from precond.math.threads import share
 
 _most = 0.25  # share of the rows that may separate
@@ -63,7 +63,7 @@ class Domains:
         """Sweep forth and back with triangles of the new order, for vectors of the old one.
 
         Args:
-            lower: As for `precond.math.incomplete.two_sweeps`.
+            lower: As for `precond.math.sweeps.two_sweeps`.
             upper: As there.
             scales: As there.
             v: Shape ``[batch, n]``, rows contiguous or side by side.

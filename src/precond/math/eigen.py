@@ -49,10 +49,44 @@ def safe_eigh(matrices: Tensor, last: tuple[Tensor, Tensor] | None = None) -> tu
     return values, vectors, failed
 
 
+def all_eigenvectors(matrices: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the eigenvectors of positive semidefinite matrices as `safe_eigh` finds them, null spaces settled.
+
+    Args:
+        matrices: Shape ``[batch, n, n]``.
+
+    Returns:
+        Eigenvectors ``[batch, n, n]`` in columns, largest eigenvalue first, and a mask ``[batch]`` of members that
+        failed; theirs are the identity.
+    """
+    values, vectors, failed = safe_eigh(matrices)
+    return _settled(vectors.flip(-1), values.flip(-1)), failed
+
+
+def _settled(vectors: Tensor, values: Tensor) -> Tensor:
+    """Return eigenvectors, largest eigenvalue first, with a null space that depends on the others alone.
+
+    Rounding errors choose a basis of a null space, so that runs which differ by rounding would part where a basis is
+    all that matters. The reflections that reduce the other vectors give one that moves no more than these do.
+    """
+    null = _is_rounding(values)
+    if not bool(null.any()):
+        return vectors
+    null = null.unsqueeze(-2)
+    return torch.where(null, orthogonal(torch.where(null, 0.0, vectors)), vectors)
+
+
+def _is_rounding(lengths: Tensor) -> Tensor:
+    """Whether nothing but rounding errors can be left of some of the lengths of a member, ``[batch, n]``."""
+    least = 2.0 * lengths.shape[-1] ** 0.5 * torch.finfo(lengths.dtype).eps
+    return lengths <= least * lengths.amax(-1, keepdim=True)
+
+
 def gram_eigenvectors(vectors: Tensor) -> tuple[Tensor, Tensor]:
     """Return all eigenvectors of ``V V^T`` for matrices with fewer columns than rows, without forming the product.
 
-    With ``V = Q R`` they are those of the small ``R R^T``, turned by ``Q``; the null space gets the rest of ``Q``.
+    With ``V = Q R`` they are those of the small ``R R^T``, turned by ``Q``; the null space gets the rest of ``Q``, or
+    is settled as in `all_eigenvectors` where the columns are dependent.
 
     Args:
         vectors: Shape ``[batch, n, k]`` with ``k <= n``.
@@ -67,8 +101,10 @@ def gram_eigenvectors(vectors: Tensor) -> tuple[Tensor, Tensor]:
     q = orthogonal(vectors)
     with fast_products(vectors, vectors.numel() * k):
         r = torch.bmm(q[..., :k].mT, vectors)
-        _, small, failed = safe_eigh(torch.bmm(r, r.mT))
+        values, small, failed = safe_eigh(torch.bmm(r, r.mT))
         q[..., :k] = torch.bmm(q[..., :k], small.flip(-1))
+    if bool(_is_rounding(values).any()):
+        q = _settled(q, torch.nn.functional.pad(values.flip(-1), (0, n - k)))
     failed = failed | ~finite | ~q.sum((-2, -1)).isfinite()
     identity = torch.eye(n, dtype=q.dtype, device=q.device)
     return torch.where(failed[:, None, None], identity, q), failed
@@ -163,7 +199,7 @@ def power_qr(matrices: Tensor, basis: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     product = product.gather(-1, columns)
     turned = orthogonal(product)
     lengths = (turned * product).sum(-2).abs()  # what is left of each column beside those before it
-    null = lengths <= 2.0 * product.shape[-1] ** 0.5 * torch.finfo(product.dtype).eps * lengths.amax(-1, keepdim=True)
+    null = _is_rounding(lengths)
     if bool(null.any()):
         turned = orthogonal(torch.where(null[:, None], basis.gather(-1, columns), product))
     broken = failed | ~turned.sum((-2, -1)).isfinite()

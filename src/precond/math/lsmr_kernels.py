@@ -6,8 +6,25 @@ import numba
 import numpy as np
 
 from precond.math.bidiagonal_kernels import (
-    ALPHA, BEGUN, BETA, CONDITION, INDEFINITE, LENGTH, MATRIX, MORE, NORMAL, OWN, P, SOLVED, V, W, WHY, WIDTH, X,
-    bidiagonal, over,
+    ALPHA,
+    BEGUN,
+    BETA,
+    CONDITION,
+    INDEFINITE,
+    LENGTH,
+    MATRIX,
+    MORE,
+    NORMAL,
+    OWN,
+    SOLVED,
+    WHY,
+    WIDTH,
+    P,
+    V,
+    W,
+    X,
+    bidiagonal,
+    over,
 )  # fmt: skip
 from precond.math.stretch_kernels import ENDED, EPS, STAGE, length, reached
 
@@ -89,7 +106,7 @@ def _residual(numbers, c, s, thetabar, rhobar, zeta_old, zeta):
 
 @numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
 def _followed(x, hbar, h, v, back, along, turn):
-    """Replace ``hbar`` by ``h + back hbar``, add ``along hbar`` to ``x``, replace ``h`` by ``v + turn h``: ``||x||^2``."""
+    """Replace ``hbar`` by ``h + back hbar``, ``x`` by ``x + along hbar``, ``h`` by ``v + turn h``; return ``||x||^2``."""
     a, f, g, squares = x.dtype.type(back), x.dtype.type(along), x.dtype.type(turn), 0.0
     for i in range(x.size):
         direction = h[i] + a * hbar[i]

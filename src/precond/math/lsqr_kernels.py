@@ -6,8 +6,26 @@ import numba
 import numpy as np
 
 from precond.math.bidiagonal_kernels import (
-    ALPHA, BEGUN, BETA, CONDITION, DIAGONAL, INDEFINITE, LENGTH, MATRIX, MORE, NORMAL, OWN, P, SOLVED, V, W, WHY, WIDTH,
-    X, bidiagonal, over,
+    ALPHA,
+    BEGUN,
+    BETA,
+    CONDITION,
+    DIAGONAL,
+    INDEFINITE,
+    LENGTH,
+    MATRIX,
+    MORE,
+    NORMAL,
+    OWN,
+    SOLVED,
+    WHY,
+    WIDTH,
+    P,
+    V,
+    W,
+    X,
+    bidiagonal,
+    over,
 )  # fmt: skip
 from precond.math.stretch_kernels import ENDED, STAGE, reached
 

@@ -6,7 +6,20 @@ import numba
 import numpy as np
 
 from precond.math.stretch_kernels import (
-    APPLIED, ENDED, EPS, LEVEL, NORM, OWN, PRODUCT, STAGE, STEPPED, granted, length, reached, real_inner, wish,
+    APPLIED,
+    ENDED,
+    EPS,
+    LEVEL,
+    NORM,
+    OWN,
+    PRODUCT,
+    STAGE,
+    STEPPED,
+    granted,
+    length,
+    reached,
+    real_inner,
+    wish,
 )  # fmt: skip
 
 _loose = {"reassoc", "contract", "nsz"}  # sums may be reordered; infinities and NaN stay what they are
@@ -89,8 +102,8 @@ ROWS, NUMBERS, REAL = 10, 24, True
 X, R, V, W, Z, Q, BEST = 0, 1, 2, 4, 6, 8, 9
 """Rows of vectors; of ``v``, ``w`` and ``z`` there are two each, which take turns."""
 WHY, TURN, KEPT, GAMMA, GAMMA_OLD, GAMMA_NEXT, DELTA, PLACE, FACTORS, TABLE = *range(OWN, OWN + 9), OWN + 14
-"""Why it ended, which rows are the last, whether a best iterate is kept, the scalars of `lanczos`, room for a norm, and what `rotate` keeps; ``x, r``
-are given, others zero."""
+"""Why it ended, which rows are the last, whether a best iterate is kept, the scalars of `lanczos`, room for a norm,
+and what `rotate` keeps; ``x, r`` are given, others zero."""
 INDEFINITE, STUCK, SOLVED = 1, 2, 3
 
 

@@ -131,10 +131,8 @@ def polar(
     x = x.to(dtype).reshape(-1, *matrices.shape[-2:]).contiguous()
     if norms is not None:
         x = x.clone() if x.data_ptr() == matrices.data_ptr() else x
-        for member, norm in zip(
-            x.unbind(0), norms, strict=True
-        ):  # by numbers, since those do not promote half precision
-            member.mul_(1.0 / (iteration.margin * norm + floor))
+        factors = [1.0 / (iteration.margin * norm + floor) for norm in norms]
+        torch._foreach_mul_(list(x.unbind(0)), factors)  # by numbers, since those do not promote half precision
     if first is not None:
         first = first.reshape(-1, *first.shape[-2:]).to(dtype)
     with fast_products(x, x.numel() * min(x.shape[1:])):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import time
+import os
 from collections.abc import Iterator
 
 import torch
@@ -19,11 +19,12 @@ from torch import Tensor
 _MULTIPLIES_BFLOAT16: dict[str, bool] = {}
 _LEAST_WORK = 2**21
 """Multiplications below which the dearer call of oneDNN does not pay."""
-_CLOSE = 1.3
-"""Native products take two thirds of the time, emulated ones three times as long: a bound between them decides alike
-whatever else a machine does."""
-_PROBED = 192
-"""Side of the matrices whose products are timed."""
+_SWITCH = "PRECOND_BFLOAT16"
+"""Environment variable; ``0`` keeps processors from multiplying in bfloat16."""
+_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
+"""Environment variables that keep oneDNN from instructions which the processor has; the first that is set counts."""
+_WITHOUT_BFLOAT16 = {"sse41", "avx", "avx2", "avx2_vnni", "avx2_vnni_2", "avx512_core", "avx512_core_vnni"}
+"""Their values that leave no products of bfloat16."""
 
 
 @contextlib.contextmanager
@@ -72,17 +73,20 @@ def onednn_is_exact() -> bool:
 
 @functools.cache
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether a processor multiplies bfloat16 in hardware, and faster than float32.
+    """Whether a processor multiplies bfloat16 by instructions of its own, and oneDNN may use them.
 
-    The instructions that it names are not enough: oneDNN may have been built or told (``ONEDNN_MAX_CPU_ISA``) to do
-    without, and then takes tens of times as long as in single precision. So one small product of each is timed, once.
+    Nothing is timed, so that all processes on machines of one kind answer alike, however busy these are: sharded runs
+    and resumed ones then take the same steps. Without such instructions oneDNN takes three to forty times as long as in
+    single precision. ``PRECOND_BFLOAT16=0`` in the environment answers no everywhere, for runs that several kinds of
+    machines share.
     """
-    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available() or os.environ.get(_SWITCH, "").strip() == "0":
+        return False
+    limit = next((os.environ[name] for name in _LIMITS if os.environ.get(name)), "")
+    if limit.lower() in _WITHOUT_BFLOAT16:
         return False
     probes = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
-    if not any(probe is not None and probe() for probe in probes):
-        return False
-    return _seconds_of_product(torch.bfloat16) < _CLOSE * _seconds_of_product(torch.float32)
+    return any(probe is not None and probe() for probe in probes)
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
@@ -90,18 +94,6 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     if device.type not in _MULTIPLIES_BFLOAT16:  # compilers look into a dictionary, not into a cache
         _MULTIPLIES_BFLOAT16[device.type] = device.type == "cuda" or has_fast_bfloat16(device)
     return _MULTIPLIES_BFLOAT16[device.type]
-
-
-def _seconds_of_product(dtype: torch.dtype) -> float:
-    """Return the least time of a few products of small matrices, once the kernel is there."""
-    factor = torch.zeros(_PROBED, _PROBED, dtype=dtype)
-    taken = []
-    with fast_products(factor, _LEAST_WORK):
-        for _ in range(4):
-            start = time.perf_counter()
-            torch.mm(factor, factor)
-            taken.append(time.perf_counter() - start)
-    return min(taken)
 
 
 def _relative_error(a: Tensor, b: Tensor) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse
 
-from precond.math.incomplete import Array, Sweep, arrays, sweep
+from precond.math.sweeps import Array, Sweep, arrays, sweep
 
 
 def relaxation(

@@ -2,18 +2,21 @@
 
 A batch ``[count, n]`` of that order in memory is the transpose of an array ``[n, count]``, as users hold right-hand
 sides. A matrix then meets all vectors at once, and one multiply-add of the processor serves several of them, where
-rows of a batch would each wait for entries from all over the vector. Real numbers on the CPU alone.
+rows of a batch would each wait for entries from all over the vector. Real numbers on the CPU alone, and only where the
+compiler at hand makes loops of them that work; everywhere else vectors stay rows.
 """
 
 from __future__ import annotations
 
 import functools
+import logging
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 Array = np.ndarray[Any, Any]
+_log = logging.getLogger(__name__)
 FEWEST = 4
 """Vectors from which on it pays to lay them side by side, and back."""
 
@@ -26,14 +29,32 @@ def _kernels() -> ModuleType:
     return side_kernels
 
 
+@functools.cache
+def available() -> bool:
+    """Whether the loops compile here and are right: tried once, on a product with vectors of all widths.
+
+    They are written in the compiler's own language (`precond.math.lanes`), which other versions may speak differently.
+    """
+    count, row = 15, np.arange(30.0).reshape(15, 2)
+    out = np.empty(count)
+    parts = np.array([0, 2], np.uint32), np.array([0, 1], np.uint32), np.array([2.0, -1.0])
+    try:
+        _kernels().times(*parts, row.T.reshape(-1), np.uint64(count), out)
+    except Exception as error:  # whatever an unknown compiler raises
+        _log.warning("vectors are kept as rows, since the loops for vectors side by side do not compile: %s", error)
+        return False
+    return bool((out == 2 * row[:, 0] - row[:, 1]).all())
+
+
 def is_side(x: Array) -> bool:
-    """Whether the vectors of a batch ``[count, n]`` lie side by side."""
-    return len(x) > 1 and x.flags.f_contiguous and not x.flags.c_contiguous
+    """Whether the vectors of a batch ``[count, n]`` lie side by side, and there are loops for them."""
+    return len(x) > 1 and x.flags.f_contiguous and not x.flags.c_contiguous and available()
 
 
 def worthwhile(data: Array, x: Array) -> bool:
     """Whether a matrix with these values should meet the vectors of a batch side by side, wherever they lie now."""
-    return len(x) > 1 and data.dtype == x.dtype and x.dtype.kind == "f" and (is_side(x) or len(x) >= FEWEST)
+    fit = len(x) > 1 and data.dtype == x.dtype and x.dtype.kind == "f"
+    return fit and (is_side(x) or (len(x) >= FEWEST and available()))
 
 
 def flat(x: Array) -> Array:
@@ -76,7 +97,7 @@ def times(parts: tuple[Array, Array, Array], x: Array) -> Array:
 
 
 def two_sweeps(sweeps: tuple[Array, ...], v: Array) -> Array:
-    """Do what `precond.math.incomplete.two_sweeps` does, in the order of ``v``.
+    """Do what `precond.math.sweeps.two_sweeps` does, in the order of ``v``.
 
     Args:
         sweeps: The arrays of both triangles, and the three diagonals.

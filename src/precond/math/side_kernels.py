@@ -156,7 +156,7 @@ def _solved(p, i, x, row, y, count, first, scale, factor, before):
 
 @numba.njit(cache=True, nogil=True)
 def two_sweeps(lp, li, lx, lb, up, ui, ux, ub, s1, s2, s3, v, count, out):
-    """Do what `precond.math.incomplete_kernels.two_sweeps` does, for vectors side by side."""
+    """Do what `precond.math.sweep_kernels.two_sweeps` does, for vectors side by side."""
     n, one = _u(s2.size), out.dtype.type(1)
     for k in range(count):
         out[k] = s1[0] * v[k] if s1.size else v[k]

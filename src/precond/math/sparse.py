@@ -74,7 +74,7 @@ def csr_adjoint_times(parts: tuple[Array, Array, Array], columns: int, u: Array)
 
 
 def asymmetry(matrix: scipy.sparse.csr_array, limit: float = math.inf) -> float:
-    """Return the largest ``|a_ij - conj(a_ji)| / |a_ij|`` of a sparse matrix, infinite when it is not square.
+    """Return the asymmetry, see `precond.math.dense.Facts`; infinite where the matrix is not square or its pattern not.
 
     Args:
         matrix: With sorted indices and no duplicates.

@@ -65,14 +65,26 @@ def _four_rows(indptr, indices, data, x, out, row, first, last):
 
 
 @numba.njit(cache=True, nogil=True)
+def _roots(indptr, indices, data):
+    """Return ``|a_ii|^1/2``."""
+    roots = np.zeros(indptr.size - 1)
+    for i in range(roots.size):
+        for t in range(indptr[i], indptr[i + 1]):
+            if indices[t] == i:
+                roots[i] = np.sqrt(abs(data[t]))
+    return roots
+
+
+@numba.njit(cache=True, nogil=True)
 def asymmetry(indptr, indices, data, limit):
-    """Return the largest ``|a_ij - conj(a_ji)| / |a_ij|`` of a square CSR matrix with sorted columns.
+    """Return the asymmetry, see `precond.math.dense.Facts`, of a square CSR matrix with sorted columns.
 
     Rows are walked once, with a place in each that moves on when its mirror image has been met. An entry without one
     counts as infinite, unless it is zero; beyond ``limit`` the first value found is returned.
     """
     n = indptr.size - 1
     place = indptr[:-1].copy()
+    roots = np.empty(0)
     worst = 0.0
     for i in range(n):
         end = indptr[i + 1]
@@ -100,7 +112,12 @@ def asymmetry(indptr, indices, data, limit):
             gap = abs(a - np.conj(b))
             if gap > 0:
                 least = min(abs(a), abs(b))
-                worst = max(worst, gap / least if least > 0 else np.inf)
+                if least > 0:
+                    if roots.size == 0:
+                        roots = _roots(indptr, indices, data)
+                    worst = max(worst, gap / max(least, roots[i] * roots[j]))
+                else:
+                    worst = np.inf
                 if worst > limit:
                     return worst
     return worst

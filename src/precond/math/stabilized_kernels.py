@@ -6,7 +6,20 @@ import numba
 import numpy as np
 
 from precond.math.stretch_kernels import (
-    APPLIED, ENDED, EPS, LEVEL, NORM, OWN, PRODUCT, STAGE, STEPPED, granted, inner, length, reached, wish,
+    APPLIED,
+    ENDED,
+    EPS,
+    LEVEL,
+    NORM,
+    OWN,
+    PRODUCT,
+    STAGE,
+    STEPPED,
+    granted,
+    inner,
+    length,
+    reached,
+    wish,
 )  # fmt: skip
 from precond.math.vector_kernels import move, redirect
 

@@ -12,8 +12,9 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from precond.math.incomplete import two_sweeps
+
 from precond.math.sparse import rows_times_csr
+from precond.math.sweeps import two_sweeps
 
 Array = np.ndarray[Any, Any]
 _many = 2**16  # unknowns from which on calls cost nothing, and products may be shared by threads
@@ -37,7 +38,8 @@ class Stretch:
         dtype: Type of the vectors.
         matrix: Row pointers, columns (both unsigned) and values of a matrix, or its product with a vector ``[n]``.
         inverse: The preconditioner: the arrays of two sweeps, empty for the identity; or what it makes of a vector.
-        adjoint: The product with the adjoint, where the iteration needs it, whose first numbers are then rows and columns.
+        adjoint: The product with the adjoint, where the iteration needs it; rows and columns are then the first of its
+            own numbers.
 
     Attributes:
         vectors: Shape ``[rows, n]``; what callers write to it before the first stretch is what iterations begin with.

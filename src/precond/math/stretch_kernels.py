@@ -15,8 +15,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from precond.math.incomplete_kernels import two_sweeps
 from precond.math.sparse_kernels import one_times_csr
+from precond.math.sweep_kernels import two_sweeps
 
 ENDED, STEPPED, PRODUCT, APPLIED, ADJOINT = range(5)
 STAGE, NORM, PRODUCTS, APPLICATIONS, LEVEL, EPS, OWN = range(7)

@@ -20,18 +20,25 @@ def weighted_gram(matrix: Tensor, weights: Tensor) -> Tensor:
         Shape ``[n, n]``, symmetric, float64.
     """
     m, n = matrix.shape
-    total = torch.zeros(n, n, dtype=torch.float64, device=matrix.device)
     rows = max(1, BLOCK // max(1, n * matrix.element_size()))
+    total = None
     for first in range(0, m, rows):
-        part, w = _rows(matrix, first, min(m, first + rows)), weights[first : first + rows]
-        scaled, negative = part * w.abs().sqrt().to(part.dtype)[:, None], w < 0
-        below = int(negative.sum())
-        if below < len(w):
-            total += _square(scaled)
-        if below:
-            rows_below = scaled if below == len(w) else scaled[negative]
-            total -= _square(rows_below).double() * (1 if below == len(w) else 2)
-    return total
+        part = _rows(matrix, first, min(m, first + rows))
+        found = _signed_square(part, weights if rows >= m else weights[first : first + rows])
+        total = found if total is None else total.add_(found)
+    return torch.zeros(n, n, dtype=torch.float64, device=matrix.device) if total is None else total
+
+
+def _signed_square(part: Tensor, w: Tensor) -> Tensor:
+    """Return ``R' diag(w) R`` in float64 from squares of rows with positive and with negative weights."""
+    low = float(w.min())
+    if not low < 0:
+        return _square(part * w.sqrt().to(part.dtype)[:, None]).double()
+    negative = w < 0
+    scaled = part * w.abs().sqrt().to(part.dtype)[:, None]
+    if bool(negative.all()):
+        return -_square(scaled).double()
+    return _square(scaled).double() - 2 * _square(scaled[negative]).double()
 
 
 def _rows(matrix: Tensor, first: int, last: int) -> Tensor:

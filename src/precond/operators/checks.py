@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -41,11 +42,43 @@ def check_finite(values: np.ndarray[Any, Any], place: Any) -> None:
     )
 
 
+def as_tensor(value: Any, what: str) -> torch.Tensor:
+    """Return what NumPy can read as a tensor, sharing its memory where that lies as torch has it.
+
+    Args:
+        value: An array, or what NumPy makes one of. It may be read-only: nothing here writes to what users give.
+        what: Its name in messages.
+
+    Returns:
+        The tensor, of the same type.
+
+    Raises:
+        BadInputError: NumPy makes nothing of it, or something that torch has no type for.
+    """
+    kind = type(value).__name__
+    if np.ma.is_masked(value):
+        raise BadInputError(f"{what} has masked entries: give numbers for them, as by {what}.filled(0)")
+    try:
+        array = np.asarray(value)
+        array = np.ascontiguousarray(array, array.dtype.newbyteorder("=")) if array.ndim else array
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise BadInputError(f"cannot read {what} from {kind}: give an array of numbers") from error
+    try:
+        with warnings.catch_warnings():
+            if not array.flags.writeable:
+                warnings.simplefilter("ignore")
+            return torch.as_tensor(array)
+    except TypeError as error:
+        if not hasattr(value, "astype") or array.dtype.kind not in "Ofc":
+            raise BadInputError(f"cannot read {what} from {kind}: give an array of numbers") from error
+        raise BadInputError(f"cannot read {what} of {array.dtype}: convert it with {what}.astype(float)") from error
+
+
 def torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:
     """Return torch's name of a NumPy type; refuse one that it has none for."""
     try:
         return torch.from_numpy(np.empty(0, dtype)).dtype
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise BadInputError(f"a matrix of {dtype} is not supported: convert it with .astype(float)") from error
 
 

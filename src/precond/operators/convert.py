@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Operator
-from precond.operators.checks import check_shape, torch_dtype, working_dtype
+from precond.operators.checks import as_tensor, check_shape, torch_dtype, working_dtype
 from precond.operators.dense import DenseOperator
 from precond.operators.function import FunctionOperator
 from precond.operators.sparse import SparseOperator
@@ -48,20 +48,17 @@ def as_operator(
         check_shape(tuple(A.shape))
         if A.layout == torch.strided:
             return DenseOperator(A if dtype is None else A.to(_wider(A.dtype, dtype)), **traits)
-        return SparseOperator(_widened(_from_torch(A), dtype), device=A.device, **traits)
+        return SparseOperator(_widened(from_torch(A), dtype), device=A.device, **traits)
     if scipy.sparse.issparse(A):
         return SparseOperator(_widened(A, dtype), **traits)
     if isinstance(A, scipy.sparse.linalg.LinearOperator):
         return _from_linear_operator(A, symmetric, definite)
-    try:
-        array = np.asarray(A)
-        tensor = torch.as_tensor(np.ascontiguousarray(array) if array.ndim else array)
-    except (TypeError, ValueError) as error:
+    if A is None or isinstance(A, str) or callable(A):
         raise BadInputError(
             f"cannot read a matrix from {type(A).__name__}: give a torch tensor, a NumPy array, a SciPy sparse "
             "matrix, a LinearOperator or a precond Operator"
-        ) from error
-    return as_operator(tensor, dtype=dtype, **traits)
+        )
+    return as_operator(as_tensor(A, "A"), dtype=dtype, **traits)
 
 
 def _declared(operator: Operator, symmetric: bool | None, definite: bool | None) -> Operator:
@@ -89,7 +86,7 @@ def _widened(matrix: Any, dtype: torch.dtype | None) -> Any:
     return matrix.astype(torch.empty(0, dtype=_wider(own, dtype)).numpy().dtype, copy=False)
 
 
-def _from_torch(A: Tensor) -> scipy.sparse.csr_array:
+def from_torch(A: Tensor) -> scipy.sparse.csr_array:
     """Return a sparse torch matrix as CSR, sharing memory where the layout allows."""
     if A.layout == torch.sparse_csr and A.device.type == "cpu":
         parts = (A.values().numpy(), A.col_indices().numpy(), A.crow_indices().numpy())

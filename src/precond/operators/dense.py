@@ -40,18 +40,19 @@ class DenseOperator(Operator):
         found = self._asymmetry()
         if symmetric and found > DECLARED:
             refuse_symmetric(found)
+        but_for_rounding = found <= 4 * torch.finfo(self.dtype).eps
         if symmetric is None:
-            symmetric = found <= 4 * torch.finfo(self.dtype).eps
+            symmetric = but_for_rounding
         if definite is None and symmetric and not bool((matrix.diagonal().real > 0).all()):
             definite = False
         self.traits = OperatorTraits(symmetric, definite)
-        one_half = self.traits.symmetric and self.device.type == "cpu" and not self.dtype.is_complex
+        one_half = symmetric and but_for_rounding and self.device.type == "cpu" and not self.dtype.is_complex
         self._half = self.matrix.contiguous().numpy() if one_half and self.shape[0] >= _worthwhile else None
         self._entries: scipy.sparse.csr_array | None = None
         self._double: DenseOperator | None = None
 
     def _asymmetry(self) -> float:
-        """Return the largest ``|a_ij - conj(a_ji)| / |a_ij|``; infinite when not square."""
+        """Return the asymmetry as `precond.math.dense.Facts` has it; infinite when not square."""
         if self.shape[0] != self.shape[1]:
             return float("inf")
         if self.device.type == "cpu":
@@ -59,7 +60,9 @@ class DenseOperator(Operator):
         gap = (self.matrix - self.matrix.mH).abs()
         if not bool(gap.any()):
             return 0.0
-        return float(torch.where(gap == 0, 0, gap / self.matrix.abs()).max())
+        roots = self.matrix.diagonal().abs().sqrt()
+        size = torch.maximum(torch.minimum(self.matrix.abs(), self.matrix.mT.abs()), roots[:, None] * roots)
+        return float(torch.where(gap == 0, 0, gap / size).max())
 
     def matvec(self, x: Tensor) -> Tensor:
         """Return ``A x`` for each row of ``x``."""

@@ -92,14 +92,19 @@ def autograd_hessian(leaf: Tensor, gradient: Tensor, work: Work) -> Hessian:
         with torch.enable_grad():
             slope = along(gradient, v)
         (hv,) = torch.autograd.grad(slope, leaf, retain_graph=True, allow_unused=True)
-        return torch.zeros_like(v) if hv is None else hv
+        return or_zero(hv, v)
 
     def products(v: Tensor) -> Tensor:
         (hv,) = torch.autograd.grad(gradient, leaf, v, retain_graph=True, allow_unused=True, is_grads_batched=True)
-        return torch.zeros_like(v) if hv is None else hv
+        return or_zero(hv, v)
 
     chunk = max(1, min(64, MEMORY // max(1, footprint(gradient))))
     return Hessian(product, leaf.detach(), work, products, chunk=chunk)
+
+
+def or_zero(found: Tensor | None, like: Tensor) -> Tensor:
+    """Return a derivative, zeros where there is none, or where torch has zeros without memory for it (of signs)."""
+    return torch.zeros_like(like) if found is None or found._is_zerotensor() else found
 
 
 def along(gradient: Tensor, v: Tensor) -> Tensor:
@@ -152,8 +157,9 @@ def check_twice_differentiable(gradient: Tensor) -> None:
 
 
 def difference_hessian(
-    gradient_at: Callable[[Tensor], Tensor], x: Tensor, gradient: Tensor, work: Work, increment: float | None = None
-) -> Hessian:
+    gradient_at: Callable[[Tensor], Tensor], x: Tensor, gradient: Tensor, work: Work, increment: float | None = None,
+    bounds: tuple[Tensor, Tensor] | None = None,
+) -> Hessian:  # fmt: skip
     """Return the Hessian by forward differences, ``(g(x + h v) - g(x)) / h``; each product costs a gradient.
 
     The increment is ``h = 2 sqrt(eps) (1 + ||x||) / ||v||`` (Nocedal & Wright, Numerical Optimization, 2006, eq. 7.10).
@@ -164,6 +170,7 @@ def difference_hessian(
         gradient: The gradient at ``x``, ``[n]``.
         work: The account that ``hvps`` are charged to; ``gradient_at`` charges its own gradients.
         increment: Relative increment in place of ``2 sqrt(eps)``, for gradients with more noise than rounding.
+        bounds: Least and largest entries of points, ``[n]`` each: where ``x + h v`` leaves them ``x - h v`` is used.
 
     Returns:
         The operator.
@@ -175,6 +182,12 @@ def difference_hessian(
         if not norm > 0:
             return torch.zeros_like(v)
         h = scale / norm
+        if bounds is not None and not _within(x + h * v, bounds) and _within(x - h * v, bounds):
+            h = -h
         return (gradient_at(x + h * v) - gradient) / h
 
     return Hessian(product, x, work)
+
+
+def _within(x: Tensor, bounds: tuple[Tensor, Tensor]) -> bool:
+    return bool(((x >= bounds[0]) & (x <= bounds[1])).all())

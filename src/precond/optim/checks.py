@@ -8,7 +8,10 @@ from torch import Tensor
 from precond.core import BadInputError, Factor, IncompatibleError, Method, Need, Shared
 
 _SCALED = ". Under a GradScaler call the closure once, then scaler.step(optimizer, closure)"
-_PROVIDED = Need.GRADIENT | Need.PREVIOUS | Need.LOSS | Need.LOOKBACK | Need.PROBE
+_SAME_BATCH = Need.LOOKBACK | Need.PROBE
+AGAIN = _SAME_BATCH | Need.ANOTHER
+"""What takes more than one evaluation a step."""
+_PROVIDED = Need.GRADIENT | Need.PREVIOUS | Need.LOSS | AGAIN
 
 
 def dense(gradient: Tensor) -> Tensor:
@@ -49,6 +52,15 @@ def check_method(method: Method) -> None:
         )
 
 
+def check_batches(needs: Need) -> None:
+    """Refuse methods of which one evaluates a batch again and another one the next batch: there is one closure."""
+    if Need.ANOTHER in needs and needs & _SAME_BATCH:
+        raise IncompatibleError(
+            "of the methods of one optimizer, one evaluates the same batch twice in a step and one two batches, which "
+            "no closure can do: give their parameters to two optimizers, or take the forms that need gradients alone"
+        )
+
+
 def check_closure(needs: Need) -> None:
     """Refuse a step without a closure if the methods need one."""
     if Need.LOOKBACK in needs:
@@ -56,6 +68,12 @@ def check_closure(needs: Need) -> None:
             "this method evaluates each batch twice, at the current weights and at those of the step before: call "
             "step(closure) with a closure that zeroes the gradients, evaluates one and the same batch whenever it is "
             "called, calls backward and returns the loss; the approximate forms (exact=False) need none" + _SCALED
+        )
+    if Need.ANOTHER in needs:
+        raise IncompatibleError(
+            "this method takes the gradients of two batches at the same weights: call step(closure) with a closure "
+            "that draws a batch whenever it is called, zeroes the gradients, evaluates it, calls backward and returns "
+            "the loss; the forms that compare with the step before (independent=False) need none" + _SCALED
         )
     if Need.PROBE in needs:
         raise IncompatibleError(

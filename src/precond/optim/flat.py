@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from precond.core import Evidence, IncompatibleError, Method, named_tensors
-from precond.optim.replay import Seen
+from precond.core import IncompatibleError, Method, named_tensors
 from precond.optim.slab import Slab
 from precond.optim.slab_state import SlabState, allocate, short_name, slab_shape, working_dtype
 
@@ -149,23 +148,8 @@ class FlatSlab(Slab):
         with super().working(None) as state:
             yield state
 
-    def evidence(
-        self, state: SlabState, gradient: Tensor, members: Sequence[int], seen: Seen, decay: Tensor | None = None
-    ) -> Evidence:
-        """Return what this step's gradient tells, with all that the parts need beside it."""
-        previous = state.previous if self.steps[0] > 0 or state.previous is None else gradient
-        lookback = None
-        if seen.lookback is not None:
-            lookback = self.gather([seen.lookback[self.params[i]] for i in members], members)
-            lookback = lookback if decay is None else lookback + decay
-            lookback = lookback if bool(torch.isfinite(lookback).all()) else gradient
-        return Evidence(
-            gradient=gradient,
-            previous=previous,
-            loss=seen.loss,
-            probe=self._probed(members, seen),
-            lookback=gradient if lookback is None else lookback,
-        )
+    def _begun(self, members: Sequence[int]) -> list[bool]:
+        return super()._begun([0])
 
     def _piece(self, vector: Tensor, member: int) -> Tensor:
         return vector[0].narrow(0, self.starts[member], self.sizes[member])

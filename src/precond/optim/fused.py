@@ -77,7 +77,9 @@ class Fused:
 
 def fused_step(method: Method) -> Fused | None:
     """Return the fused step of a method, if there is one."""
-    if method.estimator is not None or method.smoothing is not None or method.clip is not None:
+    if method.estimator is not None or method.smoothing is not None:
+        return None
+    if method.clip is not None or method.clip_estimates is not None:
         return None
     if method.storage.encodes:
         return None

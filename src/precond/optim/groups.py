@@ -107,8 +107,11 @@ def groups_for(
         The groups, by role; frozen parameters are left out. ``print(groups)`` shows the table again.
 
     Raises:
-        BadInputError: A parameter is a flat shard, has no shape yet, or nothing requires a gradient.
+        BadInputError: A parameter is a flat shard, has no shape yet, or nothing requires a gradient; or a pattern meets
+            no name.
     """
+    if not isinstance(model, nn.Module):
+        raise BadInputError(f"groups_for reads a network, a torch.nn.Module, not {type(model).__name__}")
     for what, given in (("method", method), ("fallback", fallback)):
         if given is not None and not isinstance(given, Method | Route):
             raise BadInputError(f"{what} must be a Method or a Route, not {type(given).__name__}: see precond.recipes")

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from precond.core import Distributor, Duty, Method, Need, Shared
+from precond.core import Distributor, Duty, Method
 from precond.optim.checks import dense
 from precond.optim.layout import Layout
-from precond.optim.replay import Seen
+from precond.optim.replay import Further, Seen
 from precond.optim.slab import Slab
 from precond.optim.slab_state import working_dtype
 from precond.optim.walk import Contribution, Heading, Walk, Walker
@@ -56,7 +56,9 @@ class Journey:
             if contribution is not None:  # the slab waits for what the others contribute
                 waiting.setdefault((slab.group, id(slab.method)), []).append((walk, contribution))
         for key, params in layout.agreeing.items():
-            self._agree(params, waiting.get(key, []))
+            walks = waiting.get(key, [])
+            for _ in range(layout.methods[params[0]].agreements):
+                walks = self._agree(params, walks)
         self._deliver()
 
     def _rush(self) -> tuple[Sequence[Slab], Sequence[Tensor]]:
@@ -75,23 +77,25 @@ class Journey:
         agreed = distributor.agree(params)
         self.walker.leave_out(agreed.dropped)
         self._held = {param: distributor.held(param) for param in agreed.parts}
-        lookback = None if seen.lookback is None else {param: _held(v) for param, v in seen.lookback.items()}
+        further = {need: _held_parts(found) for need, found in seen.further.items()}
         if layout.clips:
             norm = distributor.norm({param: dense(part) for param, part in agreed.parts.items()})
-            before = None if lookback is None else distributor.norm(lookback)
-            seen = dataclasses.replace(seen, norm=norm, lookback_norm=before)
+            seen = dataclasses.replace(seen, norm=norm)
+            further = {
+                need: Further(found.gradients, distributor.norm(found.gradients)) for need, found in further.items()
+            }
         away = {param: part for param, part in agreed.parts.items() if layout.duties[param] is not Duty.HOLDER}
         if not away:
-            return dataclasses.replace(seen, gradients=agreed.parts, weights=self._held, lookback=lookback)
+            return dataclasses.replace(seen, gradients=agreed.parts, weights=self._held, further=further)
         here = {param: part for param, part in agreed.parts.items() if param not in away}
         weights = {param: self._held[param] for param in here}
         read = {param: self._held[param] for param in away if self._reads_weights(param)}
         weights |= distributor.whole(read) if read else {}
-        if lookback is not None:
-            wanted = {param: lookback[param] for param in away if Need.LOOKBACK in layout.methods[param].needs}
-            lookback |= distributor.whole(wanted)
+        for need, found in further.items():
+            wanted = {param: found.gradients[param] for param in away if need in layout.methods[param].needs}
+            further[need] = Further({**found.gradients, **distributor.whole(wanted)}, found.norm)
         gradients = here | distributor.whole(away)
-        return dataclasses.replace(seen, gradients=gradients, weights=weights, lookback=lookback)
+        return dataclasses.replace(seen, gradients=gradients, weights=weights, further=further)
 
     def _reads_weights(self, param: Tensor) -> bool:
         decay = self.layout.methods[param].decay
@@ -115,19 +119,19 @@ class Journey:
 
     # --- agreeing -----------------------------------------------------------------------------------------------
 
-    def _agree(self, params: Sequence[Tensor], walks: Sequence[tuple[Walk, Contribution]]) -> None:
-        """Combine what parameters contribute, also in other processes, and let their slabs finish the step."""
+    def _agree(
+        self, params: Sequence[Tensor], walks: Sequence[tuple[Walk, Contribution]]
+    ) -> list[tuple[Walk, Contribution]]:
+        """Combine what parameters contribute, also in other processes; return the slabs that then contribute again."""
         duties = self.layout.duties
         owned = [param for param in params if duties[param] is not Duty.HOLDER]
         parts = [given.values.double() for _, given in walks if duties[given.params[0]] is Duty.HOLDER]
         parts += self._pool(owned, [given for _, given in walks if duties[given.params[0]] is not Duty.HOLDER])
         if not walks:
-            return
-        rule = self.layout.methods[params[0]].step
-        assert isinstance(rule, Shared)
-        combined = rule.combine(torch.cat([part.to(parts[0].device) for part in parts]))
-        for walk, given in walks:
-            self._follow(walk, combined.to(given.values))
+            return []
+        combined = walks[0][1].combine(torch.cat([part.to(parts[0].device) for part in parts]))
+        further = [(walk, self._follow(walk, combined.to(given.values))) for walk, given in walks]
+        return [(walk, contribution) for walk, contribution in further if contribution is not None]
 
     def _pool(self, owned: Sequence[Tensor], given: Sequence[Contribution]) -> list[Tensor]:
         """Return what the owners of some parameters contribute, in the same order in all processes."""
@@ -201,9 +205,10 @@ class Journey:
                 slab.pass_by()
 
 
-def _held(tensor: Tensor) -> Tensor:
-    """Return what this process holds of a tensor."""
-    return tensor.to_local() if hasattr(tensor, "device_mesh") else tensor
+def _held_parts(found: Further) -> Further:
+    """Return what this process holds of gradients, which may be sharded."""
+    parts = {param: v.to_local() if hasattr(v, "device_mesh") else v for param, v in found.gradients.items()}
+    return Further(parts, found.norm)
 
 
 def move(weights: list[Tensor], updates: list[Tensor], rate: float | Tensor, method: Method, decay: float) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from precond.core import Distributor, Duty, IncompatibleError, Method, Need, Scope, Shared, Tenant, named_tensors
+from precond.core import Distributor, Duty, IncompatibleError, Method, Need, Scope, Tenant, named_tensors
 from precond.optim.adjustable import skeleton
+from precond.optim.checks import AGAIN
 from precond.optim.flat import FlatSlab
 from precond.optim.fused import fused_step
 from precond.optim.rules import Rule
@@ -49,10 +50,10 @@ class Layout:
 
     @functools.cached_property
     def agreeing(self) -> dict[tuple[int, int], list[Tensor]]:
-        """The parameters that agree on one number, by group and method, in the same order in all processes."""
+        """The parameters that agree on a number, by group and method, in the same order in all processes."""
         result: dict[tuple[int, int], list[Tensor]] = {}
         for param, method in self.methods.items():
-            if isinstance(method.step, Shared):
+            if method.agreements:
                 result.setdefault((self.groups[param], id(method)), []).append(param)
         return result
 
@@ -177,9 +178,9 @@ def _sees_whole(method: Method, param: Tensor) -> bool:
     """Whether a step cannot be taken part by part: entries interact, or the state cannot be cut along with them."""
     if method.preconditioner.scope is Scope.GLOBAL:
         return False  # every process has all parameters, and takes them as one vector
-    if method.scope is not Scope.ELEMENTWISE or isinstance(method.step, Shared):
+    if method.scope is not Scope.ELEMENTWISE or method.agreements:
         return True
-    if method.needs & (Need.LOOKBACK | Need.PROBE):  # what is not finite is left out by whoever sees all of it
+    if method.needs & AGAIN:  # what is not finite is left out by whoever sees all of it
         return True
     shape = slab_shape(1, param)
     state = allocate(method, torch.empty(shape, device="meta"))
@@ -195,7 +196,7 @@ def _check(method: Method, duty: Duty, distributor: Distributor) -> None:
             "together: let each of several copies compute everything (distributor=Local()), or take a method that "
             "needs gradients alone"
         )
-    if isinstance(method.step, Shared):
+    if method.agreements:
         distributor.check_united()
 
 

@@ -28,15 +28,15 @@ def estimate_memory(model: Model, method: Method | Route | None = None) -> int:
         Bytes, equal to ``Optimizer.state_bytes()`` once every parameter has had a gradient.
     """
     total, weights, needs = 0, 0, Need.NOTHING
-    whole: dict[tuple[int, int, torch.dtype], tuple[Method, int]] = {}
-    for name, param, rule in _ruled(model, method):
+    whole: dict[tuple[int, int, torch.device, torch.dtype], tuple[Method, int]] = {}
+    for home, name, param, rule in _ruled(model, method):
         if not param.requires_grad or not param.numel():
             continue
         chosen, dtype = rule.method_for(name, param), working_dtype(param.dtype)
         needs |= chosen.needs
         weights += param.numel() * param.element_size()
         if chosen.preconditioner.scope is Scope.GLOBAL:
-            key = (id(rule), id(chosen), dtype)
+            key = (home, id(chosen), param.device, dtype)
             _, entries = whole.get(key, (chosen, 0))
             whole[key] = chosen, entries + param.numel()
             total += PLACE_BYTES
@@ -46,15 +46,15 @@ def estimate_memory(model: Model, method: Method | Route | None = None) -> int:
     return total + (weights if Need.LOOKBACK in needs else 0)
 
 
-def _ruled(model: Model, method: Method | Route | None) -> Iterator[tuple[str, Tensor, Rule]]:
-    """Yield name, parameter and the rule that it falls under."""
+def _ruled(model: Model, method: Method | Route | None) -> Iterator[tuple[int, str, Tensor, Rule]]:
+    """Yield the number of the group, name, parameter and the rule that it falls under."""
     entries: list[Any] = list(model.named_parameters() if isinstance(model, nn.Module) else model)
     groups = entries if entries and isinstance(entries[0], Mapping) else [{"params": entries}]
-    for group in groups:
+    for home, group in enumerate(groups):
         rule = Rule.of(group, method)
         for entry in group["params"]:
             name, param = entry if isinstance(entry, tuple) else ("", entry)
-            yield name, param, rule
+            yield home, name, param, rule
 
 
 def _bytes(method: Method, shape: tuple[int, ...], dtype: torch.dtype) -> int:

@@ -13,11 +13,11 @@ from precond.core import BadInputError, Distributor, Method, Need, Route, Work, 
 from precond.distributors.choose import choose
 from precond.math.heap import keep_freed_memory
 from precond.optim.adjustable import Adjustable
-from precond.optim.checks import check_closure, check_method, check_parameter, check_rate
+from precond.optim.checks import AGAIN, check_batches, check_closure, check_method, check_parameter, check_rate
 from precond.optim.journey import Journey
 from precond.optim.layout import Layout, lay_out, named
 from precond.optim.probe import probed
-from precond.optim.replay import Replay, Seen, looked_back, remember, remembered, unscaled
+from precond.optim.replay import Further, Replay, Seen, looked_back, remember, remembered, unscaled
 from precond.optim.rules import Rule
 from precond.optim.slab import Slab
 from precond.optim.walk import Walker
@@ -101,6 +101,7 @@ class Optimizer(torch.optim.Optimizer):
                 check_parameter(name, param)
                 chosen = rule.method_for(name, param)
                 check_method(chosen)
+                check_batches(self._needs | chosen.needs)
                 self._needs |= chosen.needs
         except Exception:
             self.param_groups.pop()
@@ -197,8 +198,8 @@ class Optimizer(torch.optim.Optimizer):
 
     @property
     def replays(self) -> bool:
-        """Whether a step calls its closure more than once, and so needs one that evaluates the same batch each time."""
-        return bool((Need.LOOKBACK | Need.PROBE) & self._needs)
+        """Whether a step calls its closure more than once: for the same batch, or for another (`Need.ANOTHER`)."""
+        return bool(AGAIN & self._needs)
 
     @property
     def _step_supports_amp_scaling(self) -> bool:
@@ -207,16 +208,20 @@ class Optimizer(torch.optim.Optimizer):
 
     def _see(self, replay: Replay | None, slabs: list[Slab]) -> Seen:
         """Return what the methods need beside gradients, and remember what the next step will need."""
-        lookback = probe = loss = None
+        probe = loss = None
+        further: dict[Need, Further] = {}
         if replay is not None:
             loss = None if replay.value is None else torch.as_tensor(replay.value).detach()
             if Need.LOOKBACK in self._needs:
-                lookback = looked_back(replay, self.state)
+                before = looked_back(replay, self.state)
+                further |= {} if before is None else {Need.LOOKBACK: Further(before)}
                 remember(self.state)
+            if Need.ANOTHER in self._needs:
+                further[Need.ANOTHER] = Further(replay.another())
             if Need.PROBE in self._needs:
                 probe = probed(replay, slabs, self.param_groups)
                 self.work.hvps += 1
-        return Seen(loss=loss, lookback=lookback, probe=probe)
+        return Seen(loss=loss, probe=probe, further=further)
 
     def _params(self) -> list[Tensor]:
         return [param for group in self.param_groups for param in group["params"]]
@@ -226,7 +231,8 @@ class Optimizer(torch.optim.Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load what ``state_dict`` saved, in the precision it was saved in.
 
-        Parameters are matched by name when both sides were given named parameters, else by position.
+        Parameters are matched by name when both sides were given named parameters; by position where there are no
+        names, or other ones.
 
         Args:
             state_dict: What `state_dict` returned.
@@ -276,11 +282,16 @@ class Optimizer(torch.optim.Optimizer):
 
 
 def _matched_by_name(saved: dict[str, Any], groups: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the saved dict with each group's parameters in this optimizer's order, when both have names."""
+    """Return the saved dict with each group's parameters in this optimizer's order, when both have names.
+
+    Those of names that only one of them has (a wrapper's prefix, the other name of a tied weight) stay in their order.
+    """
     result = {**saved, "param_groups": [dict(group) for group in saved["param_groups"]]}
     for theirs, ours in zip(result["param_groups"], groups, strict=False):
         names, wanted = theirs.get("param_names"), ours.get("param_names")
-        if names and wanted and names != wanted and sorted(names) == sorted(wanted):
+        if names and wanted and names != wanted and len(names) == len(wanted):
             key = dict(zip(names, theirs["params"], strict=True))
-            theirs["params"], theirs["param_names"] = [key[name] for name in wanted], list(wanted)
+            others = iter([key[name] for name in names if name not in set(wanted)])
+            theirs["params"] = [key[name] if name in key else next(others) for name in wanted]
+            theirs["param_names"] = list(wanted)
     return result

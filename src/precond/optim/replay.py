@@ -10,10 +10,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from precond.core import Work
+from precond.core import Need, Work
 
 _WEIGHTS = "lookback.weights"
 """Name under which a parameter's state keeps its weights of the step before."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Further:
+    """Gradients of a second evaluation in a step.
+
+    Attributes:
+        gradients: What is worked on here of each gradient.
+        norm: The norm of the gradients of all parameters together, 0-d; ``None`` where no method clips.
+    """
+
+    gradients: Mapping[Tensor, Tensor]
+    norm: Tensor | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,19 +38,17 @@ class Seen:
         weights: What is worked on here of the parameters themselves, where it is at hand.
         loss: The value of the loss at the current weights, 0-d.
         probe: A random vector and its product with the Hessian for each parameter; ``None`` where no method needs it.
-        lookback: The gradient of each parameter on this batch at the weights of the step before; ``None`` where no
-            method needs it and in the first step.
         norm: The norm of the gradients of all parameters together, 0-d; ``None`` where no method clips.
-        lookback_norm: That of the gradients in ``lookback``.
+        further: What second evaluations found, by the need that asked for it; without those on this batch at the
+            weights of the step before (`Need.LOOKBACK`) in the first step.
     """
 
     gradients: Mapping[Tensor, Tensor] = dataclasses.field(default_factory=dict)
     weights: Mapping[Tensor, Tensor] = dataclasses.field(default_factory=dict)
     loss: Tensor | None = None
-    lookback: Mapping[Tensor, Tensor] | None = None
     probe: Mapping[Tensor, tuple[Tensor, Tensor]] | None = None
     norm: Tensor | None = None
-    lookback_norm: Tensor | None = None
+    further: Mapping[Need, Further] = dataclasses.field(default_factory=dict)
 
 
 def clipped(gradient: Tensor, limit: float | None, norm: Tensor | None) -> Tensor:
@@ -50,17 +61,17 @@ def clipped(gradient: Tensor, limit: float | None, norm: Tensor | None) -> Tenso
 class Replay:
     """The batch of one step, as its closure evaluates it.
 
-    Whatever a replay does is undone afterwards, even where the closure raises: weights, gradients and random number
-    generators are as the evaluation at the current weights left them. Each replay starts with the random numbers that
-    this evaluation started with, so that dropout draws the same masks. What the closure changes beyond that (running
-    statistics of batch norm, counters of its own) is changed by every evaluation; drawing the next batch inside of the
-    closure makes a replay meaningless.
+    Whatever a further evaluation does is undone afterwards, even where the closure raises: weights and gradients, and
+    with `gradients` random number generators, are as the evaluation at the current weights left them. `gradients` draws
+    the random numbers anew that this evaluation drew, so that dropout masks agree. What the closure changes beyond that
+    (running statistics of batch norm, counters of its own) is changed by every evaluation; a closure that draws the
+    next batch itself is for `another` alone.
 
     Args:
         closure: Zeroes the gradients, evaluates the model, calls ``backward`` and returns the loss.
         params: Every parameter of the optimizer.
         work: Where evaluations are counted.
-        again: Whether `gradients` will be asked for.
+        again: Whether a further evaluation will be asked for.
 
     Attributes:
         value: What the closure returned at the current weights.
@@ -82,13 +93,25 @@ class Replay:
         Returns:
             Copies of the gradients by parameter; zero where the closure left none.
         """
-        with torch.no_grad(), self._undone(list(weights)):
+        with torch.no_grad(), self._same_draws(), self._undone(list(weights)):
             for param, other in weights.items():
                 param.copy_(other)
-            self._evaluate()
-            return {
-                param: torch.zeros_like(param) if param.grad is None else param.grad.clone() for param in self._params
-            }
+            return self._further()
+
+    def another(self) -> dict[Tensor, Tensor]:
+        """Return the gradients, at the current weights, of the batch that the closure evaluates next.
+
+        Nothing is repeated: random numbers go on from where the first evaluation left them.
+
+        Returns:
+            Copies of the gradients by parameter; zero where the closure left none.
+        """
+        with torch.no_grad(), self._undone([]):
+            return self._further()
+
+    def _further(self) -> dict[Tensor, Tensor]:
+        self._evaluate()
+        return {param: torch.zeros_like(param) if param.grad is None else param.grad.clone() for param in self._params}
 
     def _evaluate(self) -> Any:
         self._work.gradients += 1
@@ -97,13 +120,11 @@ class Replay:
 
     @contextlib.contextmanager
     def _undone(self, moved: list[Tensor]) -> Iterator[None]:
-        """Undo within the context: gradients, random numbers, and the weights of ``moved``."""
+        """Undo within the context: gradients, and the weights of ``moved``."""
         weights = [param.clone() for param in moved]
         grads = [(param, param.grad, None if param.grad is None else param.grad.clone()) for param in self._params]
-        after = _random_states(self._params)
         for param in self._params:
             param.grad = None
-        _set_random_states(self._before)
         try:
             yield
         finally:
@@ -111,6 +132,15 @@ class Replay:
                 param.copy_(weight)
             for param, grad, values in grads:  # views of buckets are written by every backward pass
                 param.grad = grad if grad is None or values is None else grad.copy_(values)
+
+    @contextlib.contextmanager
+    def _same_draws(self) -> Iterator[None]:
+        """Draw within the context what the first evaluation drew, and go on afterwards from where that ended."""
+        after = _random_states(self._params)
+        _set_random_states(self._before)
+        try:
+            yield
+        finally:
             _set_random_states(after)
 
 

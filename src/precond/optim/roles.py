@@ -28,7 +28,7 @@ _INTERLEAVED = "*query_key_value*"
 
 _NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 _GATES = {nn.LSTM: 4, nn.LSTMCell: 4, nn.GRU: 3, nn.GRUCell: 3}
-_EMBEDDING_NAME = re.compile(r"embed|(^|[._])(pos|wte|wpe|tok|token|cls_token|mask_token)([._]|$)")
+_EMBEDDING_NAME = re.compile(r"embed|(^|[._])(pos|wte|wpe|tok|token|cls_token|mask_token)([._]|$)|(tokens|prompts?)$")
 _POSITION_NAME = re.compile(r"(^|[._])(wpe|pos)|position")
 _NUMBERS_NAME = re.compile(r"(^|[._])(a_log|log_a|d_skip|dt_bias)([._]|$)")
 """Tables of separate numbers, such as the decays of state spaces."""
@@ -87,8 +87,13 @@ def decide(
         One decision per parameter, in the order of ``model.named_parameters()``.
 
     Raises:
-        BadInputError: A parameter is a shard that was flattened, or not there yet, or a role is not known.
+        BadInputError: A parameter is a shard that was flattened, or not there yet, a role is not known, or a pattern
+            meets no name.
     """
+    names = [name for name, _ in model.named_parameters()]
+    for pattern in [*(roles or {}), *(fused or {})]:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise BadInputError(f"no parameter of the model is called {pattern!r}: see model.named_parameters()")
     places = _places(model)
     vocabularies = _vocabularies(model)
     heads = _heads(model, vocabularies)

@@ -265,12 +265,19 @@ class Slab:
         """
         previous = state.previous
         if previous is not None:
-            previous = _or_gradient([self.steps[i] > 0 for i in members], previous, gradient)
-        lookback = None
-        if Need.LOOKBACK in self.method.needs:
-            lookback = self._looked_back(gradient, members, seen, decay)
-        probe = self._probed(members, seen)
-        return Evidence(gradient=gradient, previous=previous, loss=seen.loss, probe=probe, lookback=lookback)
+            previous = _or_gradient(self._begun(members), previous, gradient)
+        return Evidence(
+            gradient=gradient,
+            previous=previous,
+            loss=seen.loss,
+            probe=self._probed(members, seen),
+            lookback=self._further(Need.LOOKBACK, gradient, members, seen, decay),
+            another=self._further(Need.ANOTHER, gradient, members, seen, decay),
+        )
+
+    def _begun(self, members: Sequence[int]) -> list[bool]:
+        """Return which of a working batch have absorbed a gradient before this step's."""
+        return [self.steps[i] > 0 for i in members]
 
     def _probed(self, members: Sequence[int], seen: Seen) -> tuple[Tensor, Tensor] | None:
         """Return the probes of the members and what the Hessian makes of them."""
@@ -279,14 +286,19 @@ class Slab:
         pairs = [seen.probe[self.params[i]] for i in members]
         return self.gather([v for v, _ in pairs], members), self.gather([hv for _, hv in pairs], members)
 
-    def _looked_back(self, gradient: Tensor, members: Sequence[int], seen: Seen, decay: Tensor | None) -> Tensor:
-        """Return the gradient at the weights of the step before; this step's where there is none, or a bad one."""
-        if seen.lookback is None:
+    def _further(
+        self, need: Need, gradient: Tensor, members: Sequence[int], seen: Seen, decay: Tensor | None
+    ) -> Tensor | None:
+        """Return the gradient of a second evaluation that the method needs; this step's where it is lacking, or bad."""
+        if need not in self.method.needs:
+            return None
+        if need not in seen.further:
             return gradient
-        lookback = self.gather([seen.lookback[self.params[i]] for i in members], members)
-        lookback = clipped(lookback, self.method.clip, seen.lookback_norm)
-        lookback = lookback if decay is None else lookback + decay
-        return _or_gradient(lookback.flatten(1).isfinite().all(1).tolist(), lookback, gradient)
+        found = seen.further[need]
+        other = self.gather([found.gradients[self.params[i]] for i in members], members)
+        other = clipped(other, self.method.clip, found.norm)
+        other = other if decay is None else other + decay
+        return _or_gradient(other.flatten(1).isfinite().all(1).tolist(), other, gradient)
 
 
 def _or_gradient(good: Sequence[bool], other: Tensor, gradient: Tensor) -> Tensor:

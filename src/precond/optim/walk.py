@@ -6,12 +6,14 @@ import dataclasses
 import functools
 import logging
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from precond.core import Health, IncompatibleError, Need, RefreshError, Shared, Work
+from precond.math.norms import member_norm
 from precond.optim.checks import dense
 from precond.optim.core import push
 from precond.optim.fused import Moved, fits, surely_finite
@@ -22,8 +24,9 @@ from precond.optim.slab_state import SlabState, count_failures
 logger = logging.getLogger(__name__)
 
 Walk = Generator["Contribution", Tensor, "Heading | None"]
-"""The step of one slab, which returns where its members go. For step rules on which parameters agree (`Shared`) it
-stops once: it yields what each member contributes, and is to be sent what the contributions of all combine to."""
+"""The step of one slab, which returns where its members go. Wherever parameters must agree on a number
+(`Method.agreements`) it stops: it yields what each member contributes, and is to be sent what the contributions of all
+combine to."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,10 +36,12 @@ class Contribution:
     Attributes:
         params: The parameters.
         values: What each contributes, ``[members]``.
+        combine: Makes the number of the contributions of all.
     """
 
     params: list[Tensor]
     values: Tensor
+    combine: Callable[[Tensor], Tensor]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,6 +166,10 @@ class Walker:
             added = None if gradient is raw else gradient - raw
         evidence = slab.evidence(state, gradient, members, seen, added)
         signal = push(method.estimator, state, "estimator", gradient, evidence)
+        if method.clip_estimates is not None:
+            norms = member_norm(signal).flatten()
+            norm = yield Contribution(params, norms, torch.linalg.vector_norm)
+            signal = clipped(signal, method.clip_estimates, norm)
         evidence = dataclasses.replace(evidence, gradient=signal, counted=slab.counted(members))
         core = slab.core if state is slab.state else slab.plain
         signal = core.absorb(state, signal, evidence)
@@ -174,7 +183,8 @@ class Walker:
 
         if isinstance(method.step, Shared):
             apply = functools.partial(method.preconditioner.apply, state.preconditioner)
-            combined = yield Contribution(params, method.step.contribute(state.rule, evidence, apply))
+            given = method.step.contribute(state.rule, evidence, apply)
+            combined = yield Contribution(params, given, method.step.combine)
             factors = method.step.share(state.rule, evidence, combined)
             one_each = factors.ndim == 1
             scale: Tensor | float = factors.view(-1, *(1,) * (direction.ndim - 1)) if one_each else factors

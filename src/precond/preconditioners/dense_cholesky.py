@@ -74,14 +74,14 @@ class DenseCholesky(Preconditioner[DenseCholeskyState]):
         if matrix is None:
             matrix = materialize(state.operator, self.limit)
             matrix = (matrix + matrix.mT) / 2
-        if not bool(torch.isfinite(matrix).all()):
-            return Health(len(state.scale), "the matrix is not finite")
         diagonal = matrix.diagonal().abs()
         largest = diagonal.max() if len(diagonal) else diagonal.sum()
         scale = torch.where(diagonal > torch.finfo(matrix.dtype).tiny * largest, diagonal, 1.0).sqrt()
-        scaled = matrix / scale / scale[:, None]
+        scaled = matrix / (scale * scale[:, None])
         factor, info = torch.linalg.cholesky_ex(scaled)
-        if bool(info) or not bool((factor.diagonal().square() > 1e-7).all()):
+        if bool(info) or not bool((factor.diagonal() > 3e-4).all()):
+            if not bool(torch.isfinite(matrix).all()):
+                return Health(len(state.scale), "the matrix is not finite")
             values, vectors, failed = safe_eigh(scaled[None])
             if bool(failed):
                 return Health(len(state.scale), "the eigendecomposition failed")

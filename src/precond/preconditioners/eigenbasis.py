@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from precond.core import HEALTHY, BadInputError, Evidence, Health, Need, Role, need, rests_as
-from precond.math.eigen import gram_eigenvectors, off_diagonal_mass, power_qr, safe_eigh
+from precond.math.eigen import all_eigenvectors, gram_eigenvectors, off_diagonal_mass, power_qr
 from precond.math.modes import add_gram, block_rows, by_block, complete, mode_products, unfolding
 from precond.math.products import fast_products
 from precond.math.shapes import block_lengths, factor_shapes
@@ -178,8 +178,7 @@ def _eigenvectors(factor: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor]:
     if rows is not None and rows.shape[-1] < rows.shape[-2]:
         return gram_eigenvectors(rows.to(factor.dtype))
     complete(factor)
-    _, vectors, failed = safe_eigh(by_block(factor))
-    return vectors.flip(-1), failed
+    return all_eigenvectors(by_block(factor))
 
 
 def _whole(order: Tensor, basis: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from precond.core import HEALTHY, BadInputError, Evidence, Health, Need, Preconditioner, Scope, Traits
+from precond.math.products import fast_products
 from precond.preconditioners.fitting import (
     Criterion,
     check_fit,
@@ -20,6 +21,9 @@ from precond.preconditioners.fitting import (
     starting_scale,
 )
 from precond.preconditioners.shifts import refuse_shift
+
+_ROWS = 2**16
+"""Rows of a tall matrix that are multiplied at once: of ten columns, they fit in a cache."""
 
 
 @dataclasses.dataclass
@@ -93,9 +97,11 @@ class FittedLowRank(Preconditioner[FittedLowRankState]):
         def small(seed: int) -> Tensor:
             if like.is_meta or not rank:
                 return torch.empty(batch, n, rank, dtype=dtype, device=like.device)
-            draw = torch.randn(n, rank, generator=torch.Generator().manual_seed(seed)).double()
-            draw = (0.1**0.5 / torch.linalg.vector_norm(draw)) * draw
-            return draw.to(like.device, dtype).repeat(batch, 1, 1)
+            draw = torch.randn(n, rank, generator=torch.Generator().manual_seed(seed))
+            draw = draw.to(dtype)
+            norms = torch.stack([torch.linalg.vector_norm(rows) for rows in draw.split(_ROWS)])  # sums that round less
+            draw = draw.mul_(0.1**0.5 / float(norms.double().norm())).to(like.device).unsqueeze(0)
+            return draw if batch == 1 else draw.repeat(batch, 1, 1)
 
         return FittedLowRankState(
             u=small(0),
@@ -129,7 +135,7 @@ class FittedLowRank(Preconditioner[FittedLowRankState]):
         """Bring ``U^T U`` and ``V^T V`` nearer; ``U V^T`` changes in the fourth order of their distance."""
         if not state.u.shape[2]:
             return HEALTHY
-        uu, vv = torch.bmm(state.u.mT, state.u), torch.bmm(state.v.mT, state.v)
+        uu, vv = _gram(state.u, state.u), _gram(state.v, state.v)
         trace_u, trace_v = (x.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None] for x in (uu, vv))
         rho = (trace_u / trace_v).pow(0.25)
         rho = torch.where(rho.isfinite() & (rho > 0), rho, 1.0)
@@ -138,8 +144,8 @@ class FittedLowRank(Preconditioner[FittedLowRankState]):
         e = torch.where(total > 0, 0.1 * (uu - vv) / total, 0.0)
         half = 0.5 * torch.bmm(e, e)
         eye = torch.eye(e.shape[-1], dtype=e.dtype, device=e.device)
-        state.u.copy_(torch.bmm(state.u, (eye - e + half) / rho))
-        state.v.copy_(torch.bmm(state.v, (eye + e + half) * rho))
+        _mix_columns(state.u, (eye - e + half) / rho)
+        _mix_columns(state.v, (eye + e + half) * rho)
         return HEALTHY
 
     def _fit(self, state: FittedLowRankState, w: Tensor, h: Tensor) -> None:
@@ -149,7 +155,7 @@ class FittedLowRank(Preconditioner[FittedLowRankState]):
         ph = d * _plus(v, u, a)
         b = w / d
         if low:
-            small = torch.bmm(v.mT, u)
+            small = _gram(v, u)
             small.diagonal(dim1=-2, dim2=-1).add_(1.0)  # I + V^T U
             b = b - _mv(v, _solve(small.mT, _mv(u.mT, b)))  # Q^-T w
             pw = (b - _mv(u, _solve(small, _mv(v.mT, b)))) / d
@@ -201,6 +207,19 @@ def _finite(x: Tensor) -> Tensor:
 def _plus(u: Tensor, v: Tensor, x: Tensor) -> Tensor:
     """Return ``(I + U V^T) x``."""
     return x + _mv(u, _mv(v.mT, x)) if u.shape[2] else x
+
+
+def _gram(u: Tensor, v: Tensor) -> Tensor:
+    """Return ``U^T V``."""
+    with fast_products(u, u.numel() * v.shape[2]):
+        return torch.bmm(u.mT, v)
+
+
+def _mix_columns(u: Tensor, small: Tensor) -> None:
+    """Replace ``U`` by ``U K`` in place, some rows at a time, so that nothing as large as ``U`` is allocated."""
+    with fast_products(u, u[:, :_ROWS].numel() * u.shape[2]):
+        for rows in u.split(_ROWS, dim=1):
+            rows.copy_(torch.bmm(rows, small))
 
 
 def _mv(matrices: Tensor, vectors: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ import scipy.sparse
 
 from precond.core import BadInputError
 from precond.math.domains import Domains
-from precond.math.incomplete import Array, Triangle, threshold_cholesky
+from precond.math.incomplete import threshold_cholesky
+from precond.math.sweeps import Array, Triangle
 from precond.preconditioners.shifted import Factor, IncompleteCholesky
 from precond.preconditioners.triangles import check_domains
 

@@ -89,8 +89,8 @@ class InverseOfState:
 class InverseOf(Preconditioner[InverseOfState]):
     """``(B + shift I)^-1`` by an inner linear iteration, started at zero and stopped by a forcing rule.
 
-    Where the iteration meets negative curvature (or breaks down) the iterate so far is the answer, and the argument
-    itself when there is none yet.
+    Where the iteration meets negative curvature (or breaks down) the iterate so far is the answer, and that of the
+    inner preconditioner when there is none yet.
 
     Attributes:
         iteration: The inner iteration.
@@ -169,7 +169,8 @@ class InverseOf(Preconditioner[InverseOfState]):
             if last:
                 break
             done = done | accurate
-        return torch.where((answer != 0).any(1, keepdim=True), answer, v)
+        found = (answer != 0).any(1, keepdim=True)
+        return answer if bool(found.all()) else torch.where(found, answer, precondition(v))
 
 
 class _Shifted(Operator):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from precond.core import HEALTHY, BadInputError, Evidence, Health, Need, Role, Scope, Traits, Turned, need, rests_as
-from precond.math.eigen import gram_eigenvectors, safe_eigh
+from precond.math.eigen import all_eigenvectors, gram_eigenvectors
 from precond.math.modes import add_gram, complete, mode_products, unfolding
 from precond.math.orthogonal import orthogonal
 from precond.math.products import fast_products
@@ -183,8 +183,7 @@ def _first_basis(factor: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """
     if rows.shape[-1] < rows.shape[-2]:
         return gram_eigenvectors(rows.to(factor.dtype))
-    _, vectors, failed = safe_eigh(factor)
-    return vectors.flip(-1), failed
+    return all_eigenvectors(factor)
 
 
 def _along(values: Tensor, mode: int, ndim: int) -> Tensor:

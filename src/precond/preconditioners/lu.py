@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from precond.core import Evidence, Health, IncompatibleError, Need, Operator, Preconditioner, Scope, Traits
-from precond.math.incomplete import Triangle, arrays, permuted_sweeps, transposed
 from precond.math.scaling import equilibrated, has_empty_lines
+from precond.math.sweeps import Triangle, arrays, permuted_sweeps, transposed
 from precond.preconditioners.triangles import operator_with_entries
 
 _log = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from precond.core import (
     Scope,
     Traits,
 )
-from precond.core.materialize import materialize
+from precond.core.materialize import materialize, sparse_entries
 from precond.preconditioners.shifts import refuse_shift
 
 
@@ -84,7 +84,7 @@ class PseudoInverse(Preconditioner[PseudoInverseState]):
         """Decompose the matrix."""
         if state.operator is None:
             return Health()
-        entries = None if state.operator.dense() is not None else state.operator.entries()
+        entries = sparse_entries(state.operator)
         matrix = materialize(state.operator) if entries is None else torch.from_numpy(entries.toarray())
         matrix = matrix.to(state.operator.device)
         largest = matrix.abs().amax(dim=0)

@@ -12,7 +12,7 @@ import scipy.sparse
 
 from precond.core import Evidence, Health, IncompatibleError, Traits
 from precond.math.domains import Domains
-from precond.math.incomplete import Array, Triangle, cholesky_sweeps
+from precond.math.sweeps import Array, Triangle, cholesky_sweeps
 from precond.preconditioners.triangles import Swept, TrianglesState
 
 _log = logging.getLogger(__name__)

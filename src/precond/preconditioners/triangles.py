@@ -13,7 +13,7 @@ from torch import Tensor
 
 from precond.core import BadInputError, Evidence, Health, IncompatibleError, Need, Operator, Preconditioner, Scope
 from precond.math.domains import Domains, split
-from precond.math.incomplete import Array, Sweep, adjoint_sweep, arrays, sweep, two_sweeps
+from precond.math.sweeps import Array, Sweep, adjoint_sweep, arrays, sweep, two_sweeps
 from precond.math.vectors import settled
 from precond.preconditioners.shifts import refuse_shift
 

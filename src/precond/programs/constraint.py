@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Evidence, Health, IncompatibleError, Need, Operator, Preconditioner, Saddle, Scope, Traits
-from precond.core.materialize import LIMIT, fits, materialize
+from precond.core.materialize import LIMIT, fits, materialize, sparse_entries
 from precond.operators.near import near
 from precond.preconditioners.shifts import refuse_shift
 from precond.programs.newton import DenseNewton, Newton, Solver, SparseNewton
@@ -127,11 +127,6 @@ class _Regularized(Newton):
         return self.inside.attempt(shift, self.own + delta)
 
 
-def _entries(operator: Operator) -> scipy.sparse.csr_array | None:
-    """Return the entries of a matrix that is kept as a sparse one."""
-    return None if operator.dense() is not None else operator.entries()
-
-
 @dataclasses.dataclass(frozen=True)
 class _Blocks:
     """The blocks of the system; no Jacobian where there are no constraints."""
@@ -149,12 +144,12 @@ class _Blocks:
     def sparse(self) -> bool:
         """Whether all entries are known, and few."""
         jacobian = self.jacobian
-        return _entries(self.hessian) is not None and (jacobian is None or _entries(jacobian) is not None)
+        return sparse_entries(self.hessian) is not None and (jacobian is None or sparse_entries(jacobian) is not None)
 
     def newton(self, level: int, seed: int) -> Newton:
         """Return the blocks with the Hessian's entries, or a matrix near them."""
         n, like = self.hessian.shape[0], torch.empty(0, dtype=self.hessian.dtype, device=self.hessian.device)
-        h, g = _entries(self.hessian), None if self.jacobian is None else _entries(self.jacobian)
+        h, g = sparse_entries(self.hessian), None if self.jacobian is None else sparse_entries(self.jacobian)
         if h is not None and self.sparse:
             rows = scipy.sparse.csr_array(np.zeros((0, n))) if g is None else scipy.sparse.csr_array(g)
             diagonal = torch.full((n,), self.shift, dtype=like.dtype, device=like.device)
@@ -165,7 +160,7 @@ class _Blocks:
 
     def diagonal(self) -> _Diagonal | None:
         """Return factors with a diagonal Hessian; ``None`` where the Jacobian's entries would be too many."""
-        n, rows = self.hessian.shape[0], None if self.jacobian is None else _entries(self.jacobian)
+        n, rows = self.hessian.shape[0], None if self.jacobian is None else sparse_entries(self.jacobian)
         if rows is None and self.jacobian is not None and not fits(self.jacobian, LIMIT // 4):
             return None
         drawn = torch.randint(0, 2, (PROBES, n), generator=torch.Generator().manual_seed(0)) * 2 - 1

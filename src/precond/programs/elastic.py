@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Operator, Program, Site
-from precond.core.materialize import fits, materialize
+from precond.core.materialize import fits, materialize, sparse_entries
 from precond.operators.compressed import Recovered
 from precond.operators.dense import DenseOperator
 from precond.operators.function import FunctionOperator
@@ -74,7 +74,7 @@ class Elastic(Program):
     def _beside(self, jacobian: Operator) -> Operator:
         """Return ``[R J, -I]``."""
         m, n = jacobian.shape
-        entries = jacobian.entries()
+        entries = sparse_entries(jacobian)
         if entries is not None:
             scaled = scipy.sparse.diags_array(self.rows.cpu().numpy()) @ entries
             whole = scipy.sparse.csr_array(scipy.sparse.hstack([scaled, -scipy.sparse.eye_array(m)]))
@@ -97,7 +97,7 @@ class Elastic(Program):
         bent = self.program.hessian(inner, multipliers * self.rows)
         own = self.program.hessian(inner, torch.zeros_like(multipliers))
         beside = torch.cat([self.weight, torch.ones_like(multipliers)])
-        entries = bent.entries(), own.entries()
+        entries = sparse_entries(bent), sparse_entries(own)
         if entries[0] is not None and entries[1] is not None:
             padded = scipy.sparse.block_diag([entries[0] - entries[1], scipy.sparse.csr_array((m, m))])
             whole = scipy.sparse.csr_array(padded + scipy.sparse.diags_array(np.asarray(beside.cpu())))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Operator
-from precond.core.materialize import fits, materialize
+from precond.core.materialize import fits, materialize, sparse_entries
 from precond.krylov.cg import CG
 from precond.krylov.run import run
 from precond.operators.function import FunctionOperator
@@ -25,7 +25,7 @@ PROBES = 8
 
 def frobenius(jacobian: Operator, rows: Tensor) -> float:
     """Return the Frobenius norm of ``diag(rows) J``, estimated where only products are known."""
-    matrix = jacobian.entries()
+    matrix = sparse_entries(jacobian)
     if matrix is not None:
         return float(np.linalg.norm((scipy.sparse.diags_array(rows.cpu().numpy()) @ matrix).data))
     if fits(jacobian, DENSE):
@@ -35,7 +35,7 @@ def frobenius(jacobian: Operator, rows: Tensor) -> float:
 
 def largest_entries(jacobian: Operator) -> Tensor:
     """Return the largest ``|J_ij|`` of each row, ``[m]``; norms of rows, estimated, where only products are known."""
-    matrix = jacobian.entries()
+    matrix = sparse_entries(jacobian)
     m = jacobian.shape[0]
     if matrix is not None:
         largest = abs(matrix).max(axis=1).toarray().ravel() if min(matrix.shape) else np.zeros(m)
@@ -61,7 +61,7 @@ class Damped(abc.ABC):
     @staticmethod
     def of(jacobian: Operator, rows: Tensor, distance: Tensor) -> Damped:
         """Return them for ``diag(rows) J`` and ``D = diag(distance)`` in the form that the Jacobian allows."""
-        matrix = jacobian.entries()
+        matrix = sparse_entries(jacobian)
         if matrix is not None:
             by_row, by_column = (scipy.sparse.diags_array(v.cpu().numpy()) for v in (rows, distance))
             return SparseDamped(scipy.sparse.csr_array(by_row @ matrix @ by_column), distance)

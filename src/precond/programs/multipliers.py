@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Site
-from precond.core.materialize import fits, materialize
+from precond.core.materialize import fits, materialize, sparse_entries
 from precond.krylov.lsmr import LSMR
 from precond.krylov.run import run
 from precond.operators.function import FunctionOperator
@@ -35,7 +35,7 @@ def least_squares_multipliers(site: Site, gradient: Tensor | None = None, larges
     m = site.constraints.numel()
     if m == 0 or gradient.numel() == 0 or not bool(torch.isfinite(gradient).all()):
         return torch.zeros_like(site.constraints)
-    matrix = site.jacobian.entries()
+    matrix = sparse_entries(site.jacobian)
     if matrix is not None:
         if not np.isfinite(matrix.data).all():
             return torch.zeros_like(site.constraints)

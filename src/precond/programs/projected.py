@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Operator
-from precond.core.materialize import materialize
+from precond.core.materialize import materialize, sparse_entries
 from precond.programs.newton import Newton, Solver, SparseNewton
 
 PROBES = 10
@@ -201,7 +201,7 @@ def entries_or_dense(jacobian: Operator, rows: Tensor, limit: int) -> scipy.spar
     Returns:
         The matrix.
     """
-    matrix = jacobian.entries()
+    matrix = sparse_entries(jacobian)
     if matrix is not None:
         return scipy.sparse.csr_array(scipy.sparse.diags_array(np.asarray(rows.cpu())) @ matrix)
     return materialize(jacobian, limit) * rows[:, None]

@@ -21,6 +21,8 @@ DISTANCES = (0.0, 0.3, 1.0)
 """Distances from the start, relative to its size, from which a violation that does not fall is reduced anew."""
 MUCH = 0.1
 """Share of the violation that is worth starting anew from such a point."""
+SLOW = 0.02
+"""Two steps from such a point that gain less than this share of ``||c||^2`` end the attempt."""
 
 
 def relax(
@@ -69,7 +71,7 @@ def around(program: Program, start: Tensor, site: Site, rows: Tensor, barrier: B
         first = program.site(barrier.inside(start + size * (1 + start.abs()) * draw))
         ended = restore(
             program, first, rows, barrier.lower, barrier.upper,
-            lambda point: float((point.constraints * rows).abs().sum()) <= MUCH * here,
+            lambda point: float((point.constraints * rows).abs().sum()) <= MUCH * here, SLOW,
         )  # fmt: skip
         if ended.accepted and bool(torch.isfinite(ended.site.gradient).all()):
             return ended.site

@@ -32,8 +32,9 @@ class Restored:
 
 
 def restore(
-    program: Program, site: Site, rows: Tensor, lower: Tensor, upper: Tensor, acceptable: Callable[[Site], bool]
-) -> Restored:
+    program: Program, site: Site, rows: Tensor, lower: Tensor, upper: Tensor, acceptable: Callable[[Site], bool],
+    slow: float = 0.0,
+) -> Restored:  # fmt: skip
     """Reduce the scaled violation by Levenberg-Marquardt steps inside the bounds until the caller accepts.
 
     ``(J'J + nu D^-2) d = -J'c`` with ``D`` the distances to the bounds, at most 1: variables next to a bound move
@@ -46,11 +47,12 @@ def restore(
         lower: Lower bounds, ``[n]``.
         upper: Upper bounds, ``[n]``.
         acceptable: Decides whether a point will do.
+        slow: Two steps in a row that reduce ``||c||^2`` by less than this share of it end the restoration.
 
     Returns:
         Where it ended.
     """
-    nu = 1e-4
+    nu, slowly = 1e-4, 0
     for _ in range(ITERATIONS):
         c = site.constraints * rows
         distance = torch.minimum(site.x - lower, upper - site.x).clamp(max=1.0)
@@ -78,6 +80,9 @@ def restore(
             return Restored(site, True, False)
         if acceptable(site):
             return Restored(site, False, True)
+        slowly = slowly + 1 if gained <= slow * half else 0
+        if slowly == 2 and slow:
+            break
     return Restored(site, False, False)
 
 

@@ -6,7 +6,7 @@ import scipy.sparse
 from torch import Tensor
 
 from precond.core import Operator
-from precond.core.materialize import LIMIT, materialize
+from precond.core.materialize import LIMIT, materialize, sparse_entries
 from precond.programs.newton import DenseNewton, Newton, SparseNewton
 from precond.programs.projected import ProjectedNewton, entries_or_dense
 
@@ -32,7 +32,7 @@ def newton_system(
     Raises:
         IncompatibleError: The Jacobian has no entries, and a dense one would take more than the limit on memory.
     """
-    h, g = hessian.entries(), jacobian.entries()
+    h, g = sparse_entries(hessian), sparse_entries(jacobian)
     if h is not None and g is not None:
         scaled = scipy.sparse.diags_array(rows.cpu().numpy()) @ g
         return SparseNewton(h * loss, scipy.sparse.csr_array(scaled), diagonal)

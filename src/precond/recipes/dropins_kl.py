@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from precond.core import Distributor
+from precond.core import Distributor, Route
+from precond.optim.adjustable import Adjustable
 from precond.optim.optimizer import Optimizer
 from precond.recipes import kullback_leibler
 from precond.recipes.arguments import BETAS, EPS, adjustable, checked_betas, rate_ratio
 from precond.recipes.states import State
+
+
+def _method(
+    build: Callable[..., Route], lr: float, betas: tuple[float, float], eps: float, every: int, max_dim: int,
+    start: float, gain: float, block: int | None, adamw_lr: float | None, exclude: Sequence[str], state: State,
+) -> Adjustable:  # fmt: skip
+    """Return either recipe, whose groups may have decays and ``eps`` of their own."""
+    b1, b2 = checked_betas(betas, 2)
+    rest_scale = 1.0 if adamw_lr is None else rate_ratio("adamw_lr", adamw_lr, lr)
+    return adjustable(
+        build, BETAS | EPS, state=state, b1=b1, b2=b2, eps=eps, every=every, max_dim=max_dim, start=start, gain=gain,
+        block=block, exclude=exclude, rest_scale=rest_scale,
+    )  # fmt: skip
 
 
 class KLShampoo(Optimizer):
@@ -51,11 +65,9 @@ class KLShampoo(Optimizer):
         distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
-        b1, b2 = checked_betas(betas, 2)
-        method = adjustable(kullback_leibler.kl_shampoo, BETAS | EPS, state=state,
-            b1=b1, b2=b2, eps=eps, every=precondition_frequency, max_dim=max_precond_dim, start=init_factor,
-            gain=max_clamp_value, block=block_size, exclude=exclude,
-            rest_scale=1.0 if adamw_lr is None else rate_ratio("adamw_lr", adamw_lr, lr),
+        method = _method(
+            kullback_leibler.kl_shampoo, lr, betas, eps, precondition_frequency, max_precond_dim, init_factor,
+            max_clamp_value, block_size, adamw_lr, exclude, state,
         )  # fmt: skip
         super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
@@ -99,10 +111,8 @@ class KLSOAP(Optimizer):
         distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
-        b1, b2 = checked_betas(betas, 2)
-        method = adjustable(kullback_leibler.kl_soap, BETAS | EPS, state=state,
-            b1=b1, b2=b2, eps=eps, every=precondition_frequency, max_dim=max_precond_dim, start=init_factor,
-            gain=max_clamp_value, block=block_size, exclude=exclude,
-            rest_scale=1.0 if adamw_lr is None else rate_ratio("adamw_lr", adamw_lr, lr),
+        method = _method(
+            kullback_leibler.kl_soap, lr, betas, eps, precondition_frequency, max_precond_dim, init_factor,
+            max_clamp_value, block_size, adamw_lr, exclude, state,
         )  # fmt: skip
         super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)

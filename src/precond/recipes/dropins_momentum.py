@@ -76,6 +76,7 @@ class MARS(Optimizer):
         from_zero: Take the gradient before the first for zero, as the published code does.
         is_approx: Compare with the gradient of the batch before; False evaluates each batch again at the weights of the
             step before, and needs ``step(closure)``.
+        clip_together: Clip the corrected gradients of a group as one vector, rather than each tensor.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
@@ -94,13 +95,14 @@ class MARS(Optimizer):
         optimize_1d: bool = False,
         from_zero: bool = False,
         is_approx: bool = True,
+        clip_together: bool = False,
         distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
         (b1, b2), (rest_b1, rest_b2) = checked_betas(betas, 2), checked_betas(betas_1d, 2)
         common: dict[str, Any] = {
             "b1": b1, "gamma": gamma, "from_zero": from_zero, "exact": not is_approx, "rest_b1": rest_b1,
-            "rest_b2": rest_b2, "rest_scale": rate_ratio("lr_1d", lr_1d, lr),
+            "rest_b2": rest_b2, "rest_scale": rate_ratio("lr_1d", lr_1d, lr), "clip_together": clip_together,
         }  # fmt: skip
         method: Adjustable
         if mars_type == "mars-adamw":
@@ -135,6 +137,7 @@ class MARSM(Optimizer):
             step before, and needs ``step(closure)``.
         exclude: Shell patterns of names that are not hidden.
         efficient: Without clipping, and without a copy of a gradient.
+        clip_together: Clip the corrected gradients of a group as one vector, rather than each tensor.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
@@ -152,13 +155,14 @@ class MARSM(Optimizer):
         is_approx: bool = True,
         exclude: Sequence[str] = NOT_HIDDEN,
         efficient: bool = False,
+        clip_together: bool = False,
         distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
         rest_b1, rest_b2 = checked_betas(adamw_betas, 2)
         method = adjustable(variance_reduced.mars_m, MOMENTUM,
             momentum=momentum, gamma=gamma, steps=ns_steps, from_zero=from_zero, exact=not is_approx, exclude=exclude,
-            rest_b1=rest_b1, rest_b2=rest_b2, efficient=efficient,
+            rest_b1=rest_b1, rest_b2=rest_b2, efficient=efficient, clip_together=clip_together,
         )  # fmt: skip
         super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
@@ -176,6 +180,8 @@ class LANTON(Optimizer):
         ns_steps: Newton-Schulz iterations; 0 for the exact polar factor.
         sign_lr: Learning rate of the rest; it keeps its ratio to ``lr`` under a schedule.
         exclude: Shell patterns of names that are not hidden.
+        independent: Take the noise from another batch at the same weights, rather than from the step before: needs
+            ``step(closure)`` with a closure that draws a batch whenever it is called.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
@@ -190,13 +196,14 @@ class LANTON(Optimizer):
         ns_steps: int = 5,
         sign_lr: float = 3e-4,
         exclude: Sequence[str] = NOT_HIDDEN,
+        independent: bool = False,
         distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
         momentum, beta = checked_betas(betas, 2)
         method = adjustable(noise_adaptive.lanton, {"betas": ("momentum", "beta")},
             momentum=momentum, alpha=alpha, beta=beta, steps=ns_steps, noise_steps=ns_steps, exclude=exclude,
-            sign_scale=rate_ratio("sign_lr", sign_lr, lr),
+            sign_scale=rate_ratio("sign_lr", sign_lr, lr), independent=independent,
         )  # fmt: skip
         super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 

@@ -27,14 +27,9 @@ _PAPER = Paper(
 
 
 def _hidden(
-    preconditioner: Preconditioner[Any],
-    average: EMA,
-    every: int,
-    stagger: bool,
-    merge: int | None,
-    block: int | None,
+    preconditioner: Preconditioner[Any], average: EMA, every: int, stagger: bool, merge: int | None, block: int | None,
     state: State,
-) -> Method:
+) -> Method:  # fmt: skip
     """Return the method of matrices, which see merged axes and tiles of them."""
     preconditioner = preconditioner if block is None else Blocked(block, preconditioner)
     return Method(
@@ -43,7 +38,7 @@ def _hidden(
         decay=DecoupledAfter(),
         cadence=Cadence(every=every, after=True, prime=True, stagger=stagger),
         storage=storage_of(state),
-    )  # fmt: skip
+    )
 
 
 @recipe(

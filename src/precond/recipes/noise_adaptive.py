@@ -41,6 +41,7 @@ def lanton(
     noise_steps: int = 5,
     exclude: Sequence[str] = NOT_HIDDEN,
     sign_scale: float = 0.015,
+    independent: bool = False,
 ) -> Route:
     """Layer-wise noise-adaptive learning rates with operator norms.
 
@@ -53,23 +54,25 @@ def lanton(
     sum of absolute entries. Their learning rate is ``sign_scale`` times that of hidden matrices. Tensors with more than
     two axes are flattened to ``(out, -1)``.
 
+    That is the paper's first option. With ``independent``, its second one, the noise is that of ``G`` against the
+    gradient of another batch at the same weights: call ``step(closure)`` with a closure that draws a batch whenever it
+    is called; it is called twice a step, and the first gradient is the one that is followed.
+
     Deviations:
-        1. The noise comes from successive gradients (the paper's first option); its second option draws another batch
-           at the same weights.
-        2. The nuclear norm is ``<D, polar(D)>`` by ``noise_steps`` Newton-Schulz iterations, good to a few percent.
-        3. Defaults, the ratio of learning rates, and the geometry of vectors are ours: no code is published.
+        1. The nuclear norm is ``<D, polar(D)>`` by ``noise_steps`` Newton-Schulz iterations, good to a few percent.
+        2. Defaults, the ratio of learning rates, and the geometry of vectors are ours: no code is published.
     """
     hidden = Method(
         momentum=EMA(momentum, debias=False),
         preconditioner=Polar(steps, "operator"),
-        step=NoiseAdaptive(alpha, beta, "operator", noise_steps),
+        step=NoiseAdaptive(alpha, beta, "operator", noise_steps, independent),
         decay=Decoupled(),
     )
     table, vectors = (
         Method(
             momentum=EMA(momentum, debias=False),
             preconditioner=Sign(sign_scale),
-            step=NoiseAdaptive(alpha, beta, "entries"),
+            step=NoiseAdaptive(alpha, beta, "entries", independent=independent),
             decay=Decoupled(),
         )
         for _ in range(2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from precond.core import BadInputError, Builds, Choice, Filter, Kind, LogUniform, Method, Paper, Route
+from precond.core import BadInputError, Builds, Choice, Kind, LogUniform, Method, Paper, Route
 from precond.filters.chain import Chain
 from precond.filters.clip import ClipNorm
 from precond.filters.ema import EMA
@@ -31,9 +31,14 @@ _CLAIM = (
 _GAMMA = Choice((0.0, 0.01, 0.025, 0.05, 0.1))
 
 
-def _estimator(gamma: float, beta: float, clip: float | None, from_zero: bool, exact: bool) -> Filter[Any]:
+def _corrected(
+    gamma: float, beta: float, clip: float | None, together: bool, from_zero: bool, exact: bool
+) -> dict[str, Any]:
+    """Return the slots of a method that correct gradients, and clip each tensor or all of them together."""
     correction = Mars(gamma, beta, from_zero, exact)
-    return correction if clip is None else Chain((correction, ClipNorm(clip)))
+    if clip is None or together:
+        return {"estimator": correction, "clip_estimates": clip}
+    return {"estimator": Chain((correction, ClipNorm(clip)))}
 
 
 @recipe(
@@ -56,6 +61,7 @@ def mars_adamw(
     clip: float | None = 1.0,
     from_zero: bool = False,
     exact: bool = False,
+    clip_together: bool = False,
     optimize_1d: bool = False,
     exclude: Sequence[str] = (),
     rest_b1: float = 0.9,
@@ -69,21 +75,23 @@ def mars_adamw(
 
     Vectors, and parameters whose name matches ``exclude``, get plain AdamW with decays ``rest_b1``, ``rest_b2`` and
     ``rest_scale`` times the learning rate; with ``optimize_1d`` vectors are no exception. ``clip=None`` leaves the
-    correction unclipped. ``from_zero`` takes the
-    gradient before the first for zero, as the published code does; the paper starts without a correction.
+    correction unclipped. ``from_zero`` takes the gradient before the first for zero, as the published code does; the
+    paper starts without a correction.
 
     ``g_previous`` is the gradient of the step before, of another batch (the paper's approximate form). With ``exact``
     it is the gradient of this batch at the weights of the step before, the paper's Algorithm 1, which costs a second
     gradient and a copy of the weights: call ``step(closure)`` with a closure that evaluates the same batch each time.
 
     Deviations:
-        1. Clipping is by tensor, as in the published code; the paper clips the vector of all parameters.
+        1. Clipping is by tensor, as in the published code; with ``clip_together`` the corrected gradients of a group
+           are clipped as one vector. The paper clips the vector of all parameters, here vectors and groups have rules
+           of their own.
         2. Tensors with more than two axes are corrected too; the published code leaves them to AdamW.
         3. One weight decay for all parameters; the published code has another one, 0.1, for vectors: give them a
            parameter group of their own.
     """
     hidden = Method(
-        estimator=_estimator(gamma, b1, clip, from_zero, exact),
+        **_corrected(gamma, b1, clip, clip_together, from_zero, exact),
         momentum=EMA(b1),
         preconditioner=Diagonal(b2, eps),
         decay=Decoupled(),
@@ -111,6 +119,7 @@ def mars_lion(
     clip: float | None = 1.0,
     from_zero: bool = False,
     exact: bool = False,
+    clip_together: bool = False,
     optimize_1d: bool = False,
     exclude: Sequence[str] = (),
     rest_b1: float = 0.9,
@@ -127,7 +136,7 @@ def mars_lion(
         2. The default learning rate is ours: a tenth of that of `mars_adamw`. The published code has one for all.
     """
     hidden = Method(
-        estimator=_estimator(gamma, b1, clip, from_zero, exact),
+        **_corrected(gamma, b1, clip, clip_together, from_zero, exact),
         momentum=EMA(b1, debias=False),
         preconditioner=Sign(),
         decay=Decoupled(),
@@ -154,6 +163,7 @@ def mars_shampoo(
     steps: int = 5,
     from_zero: bool = False,
     exact: bool = False,
+    clip_together: bool = False,
     exclude: Sequence[str] = (),
     rest_b1: float = 0.9,
     rest_b2: float = 0.95,
@@ -173,7 +183,7 @@ def mars_shampoo(
            published code has 3e-3 for all.
     """
     hidden = Method(
-        estimator=_estimator(gamma, b1, clip, from_zero, exact),
+        **_corrected(gamma, b1, clip, clip_together, from_zero, exact),
         momentum=EMA(b1, debias=False),
         preconditioner=Polar(steps),
         decay=Decoupled(),
@@ -207,6 +217,7 @@ def mars_m(
     steps: int = 5,
     from_zero: bool = False,
     exact: bool = False,
+    clip_together: bool = False,
     efficient: bool = False,
     exclude: Sequence[str] = NOT_HIDDEN,
     rest_b1: float = 0.9,
@@ -217,7 +228,8 @@ def mars_m(
     ``c = g + gamma beta / (1 - beta) (g - g_previous)``, ``c <- c / max(1, ||c|| / clip)``,
     ``m <- beta m + (1 - beta) c``, ``w <- (1 - lr decay) w - 0.2 lr sqrt(max(rows, columns)) polar(m)``, with Muon's
     ``steps`` Newton-Schulz iterations for the polar factor and without Nesterov momentum. Vectors, and parameters whose
-    name matches ``exclude``, get AdamW with the same learning rate. ``exact`` as in `mars_adamw`.
+    name matches ``exclude``, get AdamW with the same learning rate. ``exact`` and ``clip_together`` as in
+    `mars_adamw`.
     ``efficient`` is the published variant without clipping that keeps no gradient: ``m`` is then
     ``gamma g + (1 - gamma) average(g)``, to which the approximate correction from zero amounts.
 
@@ -228,7 +240,7 @@ def mars_m(
     if efficient and exact:
         raise BadInputError("the exact correction needs a second gradient: choose exact or efficient")
     hidden = Method(
-        estimator=None if efficient else _estimator(gamma, momentum, clip, from_zero, exact),
+        **({} if efficient else _corrected(gamma, momentum, clip, clip_together, from_zero, exact)),
         momentum=QuasiHyperbolic(gamma, momentum) if efficient else EMA(momentum, debias=False),
         preconditioner=Polar(steps, "rms"),
         decay=Decoupled(),

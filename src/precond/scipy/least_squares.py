@@ -13,7 +13,7 @@ import scipy.sparse
 import scipy.sparse.linalg
 
 from precond.math.stretch import Stretch
-from precond.scipy.reading import adjoint_map, vector_map, working_type
+from precond.scipy.reading import adjoint_map, as_linear, plain, vector_map, working_type
 
 Answer = tuple[np.ndarray[Any, Any], int, int, float, float, float, float, float, float, np.ndarray[Any, Any]]
 
@@ -212,7 +212,8 @@ class _Problem:
 
 def _read(A: Any, b: Any, x0: Any, damp: float) -> _Problem:
     """Return the problem; refuse shapes that do not fit."""
-    linear = A if scipy.sparse.issparse(A) and A.ndim == 2 else scipy.sparse.linalg.aslinearoperator(A)
+    A, b, x0 = plain(A, "A"), plain(b, "b"), plain(x0, "x0")
+    linear = A if scipy.sparse.issparse(A) and A.ndim == 2 else as_linear(A, "A")
     m, n = linear.shape
     right = np.atleast_1d(np.asarray(b)).squeeze()
     right = right.reshape(-1) if right.ndim == 0 else right

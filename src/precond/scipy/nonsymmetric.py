@@ -13,7 +13,7 @@ from precond.core import Iteration, Map, Operator, Progress
 from precond.krylov import GCRODR, BiCGStab
 from precond.krylov.gcrodr import Cycle, Directions, Recycled
 from precond.scipy.reading import read_system
-from precond.scipy.systems import as_array, checked, each, info_of, solved
+from precond.scipy.systems import as_array, checked, each, info_of, solved, whole
 from precond.solvers.drive import Event
 
 Vector = np.ndarray[Any, Any]
@@ -57,7 +57,7 @@ def bicgstab(
     atol = checked("bicgstab", atol)
     if not system.b.any():
         return as_array(system.b), 0
-    limit = 10 * system.n if maxiter is None else maxiter
+    limit = whole("bicgstab", maxiter, 10 * system.n)
     outcome = solved(BiCGStab(), system, rtol, atol, limit, each(callback))
     return as_array(outcome.x), info_of(outcome, limit)
 
@@ -118,7 +118,8 @@ def gcrotmk(
     inner = min(m, system.n)
     memory = _given(given, system.b, keep)
     first = inner + keep  # the first cycle has room for the directions that are still to be found
-    limit = maxiter * inner + keep
+    maxiter = whole("gcrotmk", maxiter, 1000)
+    limit = maxiter * inner + keep if maxiter > 0 else 0
     calls, last = 0, -1
 
     def watch(event: Event) -> None:
@@ -138,7 +139,7 @@ def gcrotmk(
         CU[:] = _kept(memory, keep, discard_C) or [(None if discard_C else c, u) for c, u in given]
     code = info_of(outcome, limit)
     cycles = 1 + max(0, -(-(outcome.iterations - first) // inner)) if outcome.iterations else 0
-    return as_array(outcome.x), maxiter if cycles >= maxiter or (code and outcome.iterations >= limit) else code
+    return as_array(outcome.x), max(1, maxiter) if cycles >= maxiter or (code and outcome.iterations >= limit) else code
 
 
 def _given(pairs: list[tuple[Vector | None, Vector]], b: Tensor, keep: int) -> Recycled:

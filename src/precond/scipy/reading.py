@@ -13,9 +13,10 @@ import scipy.sparse.linalg
 import torch
 from torch import Tensor
 
-from precond.core import Kernel, Map
+from precond.core import BadInputError, Kernel, Map, Operator, Preconditioner
 from precond.math.sparse import csr_adjoint_times, rows_times_csr, unsigned
 from precond.operators import FunctionOperator
+from precond.operators.convert import from_torch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,9 +58,11 @@ def read_system(A: Any, b: Any, x0: Any, M: Any, shift: float = 0.0) -> System:
 
     Raises:
         ValueError: The shapes do not fit each other.
+        BadInputError: One of them is none of these, or a tensor that requires a gradient.
     """
+    A, b, x0, M = plain(A, "A"), plain(b, "b"), plain(x0, "x0"), plain(M, "M")
     sparse = scipy.sparse.issparse(A)
-    linear = A if sparse and A.ndim == 2 else scipy.sparse.linalg.aslinearoperator(A)
+    linear = A if sparse and A.ndim == 2 else as_linear(A, "A")
     rows, columns = linear.shape
     if rows != columns:
         raise ValueError(f"expected square matrix, but got shape={linear.shape}")
@@ -71,7 +74,7 @@ def read_system(A: Any, b: Any, x0: Any, M: Any, shift: float = 0.0) -> System:
 
     psolve: Callable[[Any], Any] | None = getattr(A, "psolve", None)
     if M is not None:
-        inverse = scipy.sparse.linalg.aslinearoperator(M)
+        inverse = as_linear(M, "M")
         if inverse.shape != linear.shape:
             raise ValueError("matrix and preconditioner have different shapes")
         psolve = vector_map(M, inverse)
@@ -104,6 +107,34 @@ def read_system(A: Any, b: Any, x0: Any, M: Any, shift: float = 0.0) -> System:
     return System(operator, precondition, torch.from_numpy(right)[None], torch.from_numpy(start.ravel())[None], kernel)
 
 
+def plain(value: Any, what: str) -> Any:
+    """Return a torch tensor as NumPy or SciPy hold it; anything else as it is."""
+    if not isinstance(value, Tensor):
+        return value
+    if value.requires_grad:
+        raise BadInputError(
+            f"{what} requires a gradient, which does not flow through the functions of precond.scipy: use "
+            f"precond.solve or precond.lstsq, or give {what}.detach()"
+        )
+    return value.numpy(force=True) if value.layout == torch.strided else from_torch(value)
+
+
+def as_linear(value: Any, what: str) -> scipy.sparse.linalg.LinearOperator:
+    """Return SciPy's operator of a matrix; refuse what has none."""
+    if isinstance(value, (Operator, Preconditioner)):
+        raise BadInputError(
+            f"{what} is precond's {type(value).__name__}, which SciPy's functions do not know: use precond.solve, "
+            "which takes both operators and preconditioners"
+        )
+    try:
+        return scipy.sparse.linalg.aslinearoperator(value)
+    except TypeError as error:
+        raise BadInputError(
+            f"cannot read {what} from {type(value).__name__}: give a SciPy sparse matrix, a dense array or tensor, "
+            "or a LinearOperator"
+        ) from error
+
+
 def same(v: Tensor) -> Tensor:
     """Return what the identity makes of vectors, without a copy."""
     return v.contiguous()
@@ -126,8 +157,8 @@ def vector_map(A: Any, linear: scipy.sparse.linalg.LinearOperator) -> Callable[[
             return A.dot
         parts = unsigned(A)
         return lambda v: rows_times_csr(parts, v[None])[0]
-    plain = type(linear).matvec is scipy.sparse.linalg.LinearOperator.matvec
-    apply = linear._matvec if plain else linear.matvec
+    direct = type(linear).matvec is scipy.sparse.linalg.LinearOperator.matvec
+    apply = linear._matvec if direct else linear.matvec
     return lambda v: np.reshape(apply(v), -1)
 
 

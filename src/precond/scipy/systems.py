@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import operator
 import sys
 import warnings
 from collections.abc import Callable
@@ -10,10 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from precond.core import Iteration, Progress, Status
+from precond.core import BadInputError, Iteration, Progress, Status
 from precond.krylov import CG, GMRES, MINRES
-from precond.operators import FunctionOperator
-from precond.scipy.reading import System, read_system, same
+from precond.scipy.left import LeftGMRES, LeftProgress
+from precond.scipy.reading import System, read_system
 from precond.solvers.certify import Certified, certify_system, estimated_frobenius_norm, excess
 from precond.solvers.drive import Event, Outcome, drive
 
@@ -54,7 +56,7 @@ def cg(
     system = read_system(A, b, x0, M)
     if not system.b.any():
         return as_array(system.b), 0
-    limit = 10 * system.n if maxiter is None else maxiter
+    limit = whole("cg", maxiter, 10 * system.n)
     outcome = solved(CG(), system, rtol, checked("cg", atol), limit, each(callback))
     return as_array(outcome.x), info_of(outcome, limit)
 
@@ -98,7 +100,7 @@ def minres(
         return as_array(system.b), 0
     if check:
         _check_symmetric(system)
-    limit = 5 * system.n if maxiter is None else maxiter
+    limit = whole("minres", maxiter, 5 * system.n)
     outcome = solved(MINRES(), system, rtol, 0.0, limit, each(callback))
     if outcome.status is Status.FAILED_INDEFINITE_PRECONDITIONER:
         raise ValueError("indefinite preconditioner")
@@ -163,7 +165,7 @@ def gmres(
     if not system.b.any():
         return as_array(system.b), 0
     cycle = min(20 if restart is None else restart, system.n)
-    limit = 10 * system.n if maxiter is None else maxiter
+    limit = whole("gmres", maxiter, 10 * system.n)
     steps = limit if callback is not None and kind == "legacy" else limit * cycle
     size = float(torch.linalg.vector_norm(system.b))
     last = 0
@@ -178,11 +180,13 @@ def gmres(
             last = event.iteration
             callback(as_array(event.solution()))
 
-    outcome = solved(GMRES(restart=cycle), system, rtol, atol, steps, watch, left=M is not None)
+    left = M is not None
+    iteration = LeftGMRES(restart=cycle) if left else GMRES(restart=cycle)
+    outcome = solved(iteration, system, rtol, atol, steps, watch, left=left)
     if callback is not None and kind == "x" and outcome.iterations > last:
         callback(as_array(outcome.x))
     code = info_of(outcome, steps)
-    return as_array(outcome.x), limit if code and outcome.iterations >= steps else code
+    return as_array(outcome.x), max(1, limit) if code and outcome.iterations >= steps else code
 
 
 def solved(
@@ -196,17 +200,14 @@ def solved(
 ) -> Outcome:
     """Run the iteration until the recomputed residual is small enough.
 
-    From the left, the iteration solves ``M A x = M b`` and its own residual is ``M r``. The bound for that is scaled by
-    ``||M b|| / ||b||`` at first, then by what the last recomputed residual showed to be missing.
+    From the left, the residual of the iteration is ``M r``. The bound for that is scaled by
+    ``||M b|| / ||b||`` at first, then by what the last recomputed residual showed to be missing. Where that does not
+    halve from one to the next, the iteration has lost sight of it, and begins again from where it is.
     """
-    operator, b, precondition = system.operator, system.b, system.precondition
-    bound = max(rtol * float(torch.linalg.vector_norm(b)), atol)
+    size = float(torch.linalg.vector_norm(system.b))
+    bound = asked = max(rtol * size, atol)
     if left:
-        b, precondition = system.precondition(b), same
-        bound *= float(torch.linalg.vector_norm(b) / torch.linalg.vector_norm(system.b))
-        operator = FunctionOperator(
-            lambda v: system.precondition(system.operator.matvec(v)), operator.shape, dtype=operator.dtype
-        )
+        bound *= float(torch.linalg.vector_norm(system.precondition(system.b))) / size
 
     found: list[tuple[torch.Tensor, Certified]] = []  # the last
 
@@ -215,21 +216,29 @@ def solved(
             found[:] = [(x, certify_system(system.operator, system.b, x, rtol=rtol, atol=atol))]
         return found[0][1]
 
+    first, last = bound, math.inf
+
     def claims(progress: Progress, residuals: list[float], slack: float) -> bool:
-        nonlocal bound
+        nonlocal bound, last
         own = residuals[0]
+        if isinstance(progress, LeftProgress) and progress.began <= slack * asked:
+            return True
         if own > slack * bound or not left:
             return own <= slack * bound
         missing = excess(certify(progress.solution())[0])
-        bound = min(bound, 0.5 * own / max(missing, 1))
-        return missing <= 1
+        lost = missing > last / 2
+        bound, last = (first, math.inf) if lost else (min(bound, 0.5 * own / max(missing, 1)), missing)
+        return missing <= 1 or lost
 
     with torch.no_grad():
-        return drive(
-            iteration, operator, b, precondition, system.x0,
+        outcome = drive(
+            iteration, system.operator, system.b, system.precondition, system.x0,
             claims=claims, certify=certify, max_iterations=maxiter, callback=callback,
             kernel=None if left else system.kernel, bound=None if left else bound,
         )  # fmt: skip
+    if outcome.status is Status.STOPPED_INTERRUPT:  # which SciPy's functions do not return from
+        raise KeyboardInterrupt
+    return outcome
 
 
 def each(callback: Callable[[np.ndarray[Any, Any]], object] | None) -> Callable[[Event], object] | None:
@@ -249,6 +258,14 @@ def checked(name: str, atol: Any) -> float:
     if isinstance(atol, str) or atol is None or atol < 0:
         raise ValueError(f"{name} called with invalid `atol`={atol}: give a real, non-negative number")
     return float(atol)
+
+
+def whole(name: str, maxiter: Any, default: int) -> int:
+    """Return a limit on iterations, or the default for ``None``; refuse what is not a whole number."""
+    try:
+        return default if maxiter is None else operator.index(maxiter)
+    except TypeError as error:
+        raise BadInputError(f"{name} called with maxiter={maxiter!r}: give a whole number, or None") from error
 
 
 def info_of(outcome: Outcome, maxiter: int) -> int:

@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from precond.losses.features import Features
 from precond.math.weighted_gram import weighted_gram
-from precond.operators.hessian import along
+from precond.operators.hessian import along, or_zero
 from precond.solvers.affine_sketch import row_roots, sketched_rows
 
 logger = logging.getLogger(__name__)
@@ -250,7 +250,7 @@ class Split:
         with torch.enable_grad():
             slope = along(*pairs[0]) if len(pairs) == 1 else along(*pairs[0]) + along(*pairs[1])
         by_x, by_z = torch.autograd.grad(slope, (self.leaf, self.z), retain_graph=True, allow_unused=True)
-        return _or_zero(by_x, self.leaf), _or_zero(by_z, self.z)
+        return or_zero(by_x, self.leaf), or_zero(by_z, self.z)
 
     def _pull(self, by_x: Tensor, by_z: Tensor) -> Tensor:
         pulled = self.features.adjoint(by_z)
@@ -345,7 +345,7 @@ def split(evaluate: Callable[[Tensor], Tensor], x: Tensor, known: Seen | None) -
             return None
         features, places, z = watching.found[0]
         by_x, by_z = torch.autograd.grad(loss, (leaf, z), create_graph=True, allow_unused=True)
-    return Split(features, places, leaf, z, loss.detach(), _or_zero(by_x, leaf), _or_zero(by_z, z))
+    return Split(features, places, leaf, z, loss.detach(), or_zero(by_x, leaf), or_zero(by_z, z))
 
 
 def agrees(found: Split, loss: Tensor, gradient: Tensor) -> bool:
@@ -357,7 +357,3 @@ def _close(a: Tensor, b: Tensor) -> bool:
     size = torch.maximum(a.abs().max(), b.abs().max()) if a.numel() else a.sum()
     tolerance = max(_TOLERANCE, 100 * torch.finfo(a.dtype).eps)
     return bool((a - b).abs().max() <= tolerance * size) if a.numel() else True
-
-
-def _or_zero(value: Tensor | None, like: Tensor) -> Tensor:
-    return torch.zeros_like(like) if value is None else value

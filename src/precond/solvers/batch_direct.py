@@ -24,7 +24,7 @@ _rounds = 3
 Stop = Callable[[int], bool]
 
 
-def solve_directly(batch: Batch, stop: Stop) -> str:
+def solve_directly(batch: Batch, stop: Stop, max_iterations: int | None = None) -> str:
     """Solve each member by a factorization in place of an iteration, or by conjugate gradients where they cost less.
 
     Conjugate gradients are tried on the first symmetric member with a positive diagonal, for as many iterations as cost
@@ -33,14 +33,16 @@ def solve_directly(batch: Batch, stop: Stop) -> str:
     Args:
         batch: The systems; solutions and outcomes are written to it.
         stop: Asked after each member or group of members with the number of those done; true to leave the others.
+        max_iterations: Limit on solves with factors, and on iterations of conjugate gradients, for each member.
 
     Returns:
         What was done, in words.
     """
     if batch.matrices.device.type != "cpu" or batch.matrices.shape[-1] <= _tiny:
-        return _together(batch, stop)
+        return _together(batch, stop, max_iterations)
     order = batch.matrices.shape[-1]
     limit = int(order / (6 * _dear)) if batch.b.shape[1] == 1 and batch.matrices.dtype == torch.float64 else 0
+    limit = limit if max_iterations is None or limit <= max_iterations else 0
     iterated = factorized = 0
     for number in range(len(batch.b)):
         matrix = batch.matrices[number].resolve_conj().contiguous().numpy()
@@ -54,7 +56,7 @@ def solve_directly(batch: Batch, stop: Stop) -> str:
                 continue
             limit = 0
         factorized += 1
-        _by_factors(batch, number, matrix, facts, definite)
+        _by_factors(batch, number, matrix, facts, definite, max_iterations)
         if stop(number + 1):
             break
     words = [f"{iterated} by cg" if iterated else "", f"{factorized} by factorizations" if factorized else ""]
@@ -88,7 +90,9 @@ def _by_cg(batch: Batch, number: int, matrix: np.ndarray, facts: Facts, limit: i
     return not failed
 
 
-def _by_factors(batch: Batch, number: int, matrix: np.ndarray, facts: Facts, definite: bool) -> None:
+def _by_factors(
+    batch: Batch, number: int, matrix: np.ndarray, facts: Facts, definite: bool, limit: int | None
+) -> None:  # fmt: skip
     """Solve one member by factors and refinement."""
     b, x = batch.b[number], batch.x[number]
     finite = math.isfinite(facts.norm) or bool(np.isfinite(matrix).all())
@@ -97,11 +101,12 @@ def _by_factors(batch: Batch, number: int, matrix: np.ndarray, facts: Facts, def
         return
     x[~b.any(dim=-1)] = 0
     with np.errstate(all="ignore"):
-        solved = solve_dense(matrix, b.numpy(), x.numpy(), batch.bounds(b).numpy(), definite=definite)
+        solved = solve_dense(matrix, b.numpy(), x.numpy(), batch.bounds(b).numpy(), definite=definite, limit=limit)
     batch.work.matvecs += len(b) * (solved.steps + 1)
     batch.work.applies += len(b) * solved.steps
     batch.work.refreshes += solved.factorizations
     failure = Status.FAILED_BREAKDOWN if solved.singular else Status.FAILED_STAGNATION
+    failure = Status.STOPPED_STEPS if solved.steps == limit else failure
     if torch.promote_types(b.dtype, torch.float64) != b.dtype or not math.isfinite(facts.norm):
         batch.judge([number], [solved.steps], [failure])
         return
@@ -111,9 +116,10 @@ def _by_factors(batch: Batch, number: int, matrix: np.ndarray, facts: Facts, def
     batch.note([number], [solved.steps], [failure], lengths[0], residuals, lengths[1], scale)
 
 
-def _together(batch: Batch, stop: Stop) -> str:
+def _together(batch: Batch, stop: Stop, limit: int | None) -> str:
     """Factorize many members by one call: small ones, or those on another device."""
     members, order = len(batch.b), batch.matrices.shape[-1]
+    rounds = _rounds if limit is None else min(_rounds, limit)
     size = max(1, _numbers // order**2)
     for first in range(0, members, size):
         numbers = torch.arange(first, min(members, first + size))
@@ -123,12 +129,13 @@ def _together(batch: Batch, stop: Stop) -> str:
         matrices = torch.where(finite[:, None, None], matrices, torch.eye(order).to(matrices))
         b = torch.where(finite[:, None, None], b, 0)
         x = torch.where(finite[:, None, None] & b.any(dim=-1, keepdim=True), x, 0)
-        singular, steps = _refined(matrices, b, x, batch.bounds(b))
+        singular, steps = _refined(matrices, b, x, batch.bounds(b), rounds)
         batch.x[numbers] = x
-        batch.work.matvecs += b.shape[0] * b.shape[1] * (_rounds + 1)
-        batch.work.applies += b.shape[0] * b.shape[1] * _rounds
+        batch.work.matvecs += b.shape[0] * b.shape[1] * (rounds + 1)
+        batch.work.applies += b.shape[0] * b.shape[1] * rounds
         batch.work.refreshes += len(numbers)
         failures = [Status.FAILED_BREAKDOWN if s else Status.FAILED_STAGNATION for s in singular.tolist()]
+        failures = [Status.STOPPED_STEPS if n == limit else f for n, f in zip(steps, failures, strict=True)]
         good = [i for i, ok in enumerate(finite.tolist()) if ok]
         if good:
             batch.judge([first + i for i in good], [steps[i] for i in good], [failures[i] for i in good])
@@ -140,13 +147,13 @@ def _together(batch: Batch, stop: Stop) -> str:
     return f"{members} by factorizations"
 
 
-def _refined(matrices: Tensor, b: Tensor, x: Tensor, bounds: Tensor) -> tuple[Tensor, list[int]]:
+def _refined(matrices: Tensor, b: Tensor, x: Tensor, bounds: Tensor, rounds: int) -> tuple[Tensor, list[int]]:
     """Solve by LU and refine members while their residuals fall; write to ``x``, return the singular and the steps."""
     factors, pivots, info = torch.linalg.lu_factor_ex(matrices)
     r = b - x @ matrices.mT
     norms = torch.linalg.vector_norm(r, dim=-1)
     steps = torch.zeros(len(b), dtype=torch.int64, device=b.device)
-    for _ in range(_rounds):
+    for _ in range(rounds):
         active = (norms > bounds).any(-1)
         if not bool(active.any()):
             break

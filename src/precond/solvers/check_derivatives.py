@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Callable
 
@@ -10,10 +11,19 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
+from precond.math.draws import normals
+
+logger = logging.getLogger(__name__)
+
 ENTRIES = 200
 """Entries of a gradient, or columns of a Jacobian, that are compared."""
 RIGHT = 1e-4
 """Relative difference from which on a derivative counts as wrong."""
+POWERS = (2 / 3, 1 / 2, 1 / 3, 1 / 4, 1 / 6)
+"""Powers of the unit of rounding, of which increments are made that confirm a disagreement."""
+CANDIDATES = 4
+"""Entries of a column that are furthest off, of which one must be confirmed."""
+SINGLE = torch.finfo(torch.float32).eps
 
 Function = Callable[[Tensor], Tensor]
 
@@ -62,10 +72,31 @@ def wrong_slope(function: Function, gradient: Tensor, x: Tensor) -> bool:
     return found is not None and found.error > 0.05
 
 
+def slope_remains(function: Function, x: Tensor, tol: float) -> bool:
+    """Whether a function clearly has a slope at ``x``, along one random direction; four evaluations.
+
+    Args:
+        function: Maps ``[n]`` to a value, ``[1]``.
+        x: The point, ``[n]``.
+        tol: The slope that does not matter, along a unit vector.
+
+    Returns:
+        Whether differences are sure of a larger one.
+    """
+    d = normals(torch.tensor([1]), x[None])[0]
+    d = d / d.norm() * max(1.0, float(x.norm()))
+    found = compare(lambda t: function(x + t * d), x.new_zeros(1, 1), x.new_zeros(1))
+    return found is not None and abs(found.found) > tol * float(d.norm())
+
+
 def compare(
     function: Function, given: Tensor | scipy.sparse.csr_array, x: Tensor, *, power: float = 1 / 3
 ) -> Mismatch | None:
     """Compare a derivative with central differences along some variables.
+
+    A disagreement is confirmed by differences over increments of five sizes, of which none may support what is given:
+    noise, kinks, and values that oscillate or were rounded to less precision do not count against it. Points where the
+    function raises tell nothing.
 
     Args:
         function: Maps ``[n]`` to ``[m]``.
@@ -82,31 +113,96 @@ def compare(
         chosen = torch.randperm(n, generator=torch.Generator().manual_seed(0))[:ENTRIES].tolist()
     worst: Mismatch | None = None
     by_column = given if isinstance(given, Tensor) else scipy.sparse.csc_array(given)
+    probe = _Probe.at(function, given.shape[0], x)
     for i in chosen:
-        coarse, fine, rounding = _difference(function, x, i, power)
+        fine, uncertain, rounding = probe.slopes(i, power)
         column = by_column[:, [i]]
         column = (column if isinstance(column, Tensor) else torch.from_numpy(column.toarray())).to(x)[:, 0]
-        uncertain = 10 * (coarse - fine).abs() + 10 * rounding
         off = (column - fine).abs()
         size = torch.maximum(torch.maximum(column.abs(), fine.abs()), rounding)
         error = torch.where(off > uncertain, off / size, 0.0)
         error = torch.where(torch.isfinite(fine) & ~torch.isfinite(column), math.inf, error)
         error = torch.where(torch.isfinite(fine), error, 0.0)
-        row = int(error.argmax())
-        if float(error[row]) > max(RIGHT, 0.0 if worst is None else worst.error):
-            worst = Mismatch((row, i), float(column[row]), float(fine[row]), float(error[row]))
+        least = max(RIGHT, 0.0 if worst is None else worst.error)
+        for row in error.topk(min(CANDIDATES, len(error))).indices.tolist():
+            if float(error[row]) > least and probe.confirms(i, row, float(column[row]), float(fine[row])):
+                worst = Mismatch((row, i), float(column[row]), float(fine[row]), float(error[row]))
+                break
     return worst
 
 
-def _difference(function: Function, x: Tensor, i: int, power: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Return central differences with two increments, and the rounding error of the second."""
-    eps = torch.finfo(x.dtype).eps
-    h = eps**power * max(1.0, abs(float(x[i])))
-    found = []
-    for step in (2 * h, h):
-        ahead, behind = x.clone(), x.clone()
+@dataclasses.dataclass(frozen=True)
+class _Probe:
+    """Differences of a function around a point.
+
+    Attributes:
+        function: Maps ``[n]`` to ``[m]``.
+        count: ``m``.
+        x: The point, ``[n]``.
+        middle: The values there, ``[m]``.
+    """
+
+    function: Function
+    count: int
+    x: Tensor
+    middle: Tensor
+
+    @classmethod
+    def at(cls, function: Function, count: int, x: Tensor) -> _Probe:
+        """Return what takes differences around ``x``."""
+        return dataclasses.replace(found := cls(function, count, x, x), middle=found.value(x))
+
+    def value(self, y: Tensor) -> Tensor:
+        """Return the values at a point, not numbers where the function raises."""
+        try:
+            return self.function(y)
+        except Exception as error:  # users' functions may refuse a point in any way
+            logger.debug("no differences: %s", error)
+            return y.new_full((self.count,), math.nan)
+
+    def slopes(self, i: int, power: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Return central differences along a variable, how uncertain they are, and their rounding error, ``[m]``.
+
+        Differences to both sides, over two increments, tell how far the slope jumps at ``x``, if it does.
+        """
+        h = self._increment(i, power)
+        (coarse, bend, _), (fine, finer_bend, rounding) = self._central(i, 2 * h), self._central(i, h)
+        jump = (2 * finer_bend - bend).abs()
+        return fine, 10 * (coarse - fine).abs() + 10 * rounding + jump, rounding
+
+    def confirms(self, i: int, row: int, given: float, found: float) -> bool:
+        """Whether differences over other increments agree that an entry is ``found``, and not ``given``.
+
+        Those whose rounding hides the disagreement are left out. None may lie nearer to ``given`` than to ``found``,
+        and three neighbours, or all if there are fewer, must agree.
+        """
+        if not math.isfinite(given):
+            return True
+        gap, slopes = abs(given - found), []
+        for power in POWERS:
+            slope, _, rounding = (float(part[row]) for part in self._central(i, self._increment(i, power)))
+            if math.isfinite(slope) and 20 * rounding < gap:
+                slopes.append(slope)
+        supported = any(abs(slope - given) <= gap / 2 for slope in slopes)
+        width = min(3, len(slopes))
+        neighbours = (slopes[first : first + width] for first in range(len(slopes) - width + 1) if width)
+        return not supported and any(max(part) - min(part) <= gap / 4 for part in neighbours)
+
+    def _increment(self, i: int, power: float) -> float:
+        return float(torch.finfo(self.x.dtype).eps ** power) * max(1.0, abs(float(self.x[i])))
+
+    def _central(self, i: int, step: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the central difference, the one ahead less the one behind, and the rounding error of both."""
+        ahead, behind = self.x.clone(), self.x.clone()
         ahead[i] += step
         behind[i] -= step
-        up, down = function(ahead), function(behind)
-        found.append((up - down) / (ahead[i] - behind[i]))
-    return found[0], found[1], eps * torch.maximum(up.abs(), down.abs()) / h
+        up, down = self.value(ahead), self.value(behind)
+        width = ahead[i] - behind[i]
+        size = torch.maximum(up.abs(), down.abs())
+        eps = torch.where(_single(up) & _single(down), SINGLE, torch.finfo(self.x.dtype).eps)
+        return (up - down) / width, 2 * (up + down - 2 * self.middle) / width, eps * size / step
+
+
+def _single(values: Tensor) -> Tensor:
+    """Whether values hold no more than single precision, which functions often compute in within."""
+    return values == values.float().to(values)

@@ -25,7 +25,9 @@ def check_iteration(operator: Operator, iteration: Iteration) -> None:
     if iteration.square and operator.shape[0] != operator.shape[1]:
         raise IncompatibleError(f"{name} solves square systems, the matrix is {operator.shape}: use precond.lstsq")
     if iteration.symmetric_operator and traits.symmetric is False:
-        raise IncompatibleError(f"{name} needs a symmetric matrix, this is not: use method='gmres'")
+        raise IncompatibleError(
+            f"{name} needs a symmetric matrix, this is not: use method='gmres', or give (A + A^H) / 2 if it should be"
+        )
     if iteration.definite_operator and traits.definite is False:
         raise IncompatibleError(
             f"{name} needs a positive definite matrix, this is not (a diagonal entry is not positive, or it was "

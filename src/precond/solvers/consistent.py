@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import torch
@@ -10,8 +11,8 @@ from torch import Tensor
 
 from precond.core import Operator, Site
 from precond.operators.dense import DenseOperator
-from precond.solvers.check_derivatives import compare
-from precond.solvers.constraints import Block
+from precond.solvers.check_derivatives import Mismatch, compare
+from precond.solvers.constraints import Block, Rows
 from precond.solvers.slacked import Oracles
 
 OFF = 0.05
@@ -101,7 +102,7 @@ def complaint_about_loss(oracles: Oracles, x: Tensor) -> str | None:
         given, name = oracles.gradient(x), "jac"
     else:
         given, name = _autograd(lambda y: oracles.loss(y).reshape(1), x), "the gradient by autograd"
-    wrong = compare(lambda y: _plain(oracles.loss, y).reshape(1), given.reshape(1, -1), x)
+    wrong = _compare(lambda y: _plain(oracles.loss, y).reshape(1), given.reshape(1, -1), x)
     if wrong is None:
         return None
     return _advice(dataclasses.replace(wrong, place=wrong.place[1:]).message(name, "fun"), oracles.gradient is None)
@@ -138,12 +139,22 @@ def complaint_about_rows(
             return block.function(y)[places]
 
         given = _autograd(rows, x) if block.jacobian is None else block.jacobian(x)[places]
-        wrong = compare(lambda y, rows=rows: _plain(rows, y), given, x)  # type: ignore[misc]
+        wrong = _compare(functools.partial(_plain, rows), given, x)
         if wrong is not None:
             wrong = dataclasses.replace(wrong, place=(places[wrong.place[0]], *wrong.place[1:]))
             name = "jac" if by_user else "the Jacobian by autograd"
             return _advice(wrong.message(name, f"constraint {number} (counted from 0)"), not by_user)
     return None
+
+
+def _compare(function: Callable[[Tensor], Tensor], given: Rows, x: Tensor) -> Mismatch | None:
+    """Return the entry of a derivative that is wrong, where a few evaluations along one direction say that one is."""
+    draw = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(x)
+    d = draw * x.abs().clamp(min=1)
+    slope = given @ d if isinstance(given, Tensor) else torch.from_numpy(given @ d.cpu().double().numpy()).to(x)
+    if compare(lambda t: function(x + t * d), slope[:, None], x.new_zeros(1)) is None:
+        return None
+    return compare(function, given, x)
 
 
 def _advice(message: str, torch_function: bool) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from precond.core import BadInputError
+from precond.operators.checks import as_tensor
 
 _float_of = {torch.float32: torch.float32, torch.complex64: torch.complex64, torch.complex128: torch.complex128}
 
@@ -48,10 +48,7 @@ def read_vectors(value: Any, what: str) -> tuple[Tensor, Form]:
     numpy = not isinstance(value, Tensor)
     if hasattr(value, "toarray") or (isinstance(value, Tensor) and value.layout != torch.strided):
         raise BadInputError(f"{what} is sparse: give it dense, for example {what}.toarray() or {what}.to_dense()")
-    try:
-        tensor = torch.as_tensor(np.ascontiguousarray(value) if numpy and np.ndim(value) else value).detach()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise BadInputError(f"cannot read {what} from {type(value).__name__}: give an array of numbers") from error
+    tensor = as_tensor(value, what) if numpy else value.detach()
     if tensor.dtype in (torch.float16, torch.bfloat16):
         raise BadInputError(f"{what} is in {tensor.dtype}: convert with .float() or .double()")
     tensor = tensor.to(_float_of.get(tensor.dtype, torch.float64))

@@ -41,7 +41,9 @@ class Layout:
             if not isinstance(tensor, Tensor):
                 raise BadInputError(f"{where} is {type(tensor).__name__}: make every value of the dict a tensor")
             if tensor.dtype not in (torch.float32, torch.float64):
-                raise BadInputError(f"{where} has dtype {tensor.dtype}: convert it, for example with x0.double()")
+                raise BadInputError(
+                    f"{where} has dtype {tensor.dtype}: convert it, with x0.double() or x0.astype(float)"
+                )
             if not bool(torch.isfinite(tensor).all()):
                 raise BadInputError(f"{where} holds NaN or infinity: start from finite values")
         kinds = {(tensor.dtype, tensor.device) for tensor in named.values()}

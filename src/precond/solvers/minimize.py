@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+import numbers
 import time
 from collections.abc import Callable
 from typing import Any
@@ -183,9 +184,11 @@ class _Watch:
             self.best, self._best_loss, self._best_norm = point, self.loss, self.norm
 
 
-def check_tolerance(tol: float, max_iterations: int | None) -> None:
-    """Refuse tolerances and limits that cannot be met or counted."""
-    if not (isinstance(tol, (int, float)) and tol >= 0):
+def check_tolerance(tol: float, max_iterations: int | None, callback: Any = None) -> None:
+    """Refuse tolerances and limits that cannot be met or counted, and callbacks that cannot be called."""
+    if isinstance(tol, bool) or not (isinstance(tol, numbers.Real) and tol >= 0):
         raise BadInputError(f"tol must be a number that is not negative, not {tol!r}")
-    if max_iterations is not None and (not isinstance(max_iterations, int) or max_iterations < 0):
+    if max_iterations is not None and not (isinstance(max_iterations, numbers.Integral) and max_iterations >= 0):
         raise BadInputError(f"max_iterations must be a whole number that is not negative, not {max_iterations!r}")
+    if callback is not None and not callable(callback):
+        raise BadInputError(f"callback must be callable, not {type(callback).__name__}")

@@ -135,6 +135,8 @@ class TorchObjective(Objective):
         with torch.enable_grad():
             loss = self.evaluate(leaf)
             if not loss.requires_grad:
+                if torch.is_inference_mode_enabled():
+                    raise BadInputError("autograd is off inside of torch.inference_mode: leave it, or give jac")
                 if leaf.numel() == 0:
                     return loss.detach(), torch.zeros_like(x)
                 raise BadInputError(
@@ -153,7 +155,12 @@ class TorchObjective(Objective):
 
     def evaluate(self, x: Tensor) -> Tensor:
         """Return the function at ``x`` ``[n]``, 0-d, with its graph, checked and uncounted."""
-        loss = self._fun(x)
+        try:
+            loss = self._fun(x)
+        except RuntimeError as error:
+            if "leaf Variable that requires grad" in str(error):
+                raise BadInputError(f"fun writes to its argument ({error}): begin with x = x.clone()") from error
+            raise
         if not isinstance(loss, Tensor):
             raise BadInputError(f"fun returned {type(loss).__name__}: return a torch tensor, or give jac (NumPy form)")
         if loss.numel() != 1 or not loss.is_floating_point():
@@ -220,29 +227,46 @@ class GivenObjective(Objective):
 
     def _value(self, x: Tensor) -> Tensor:
         loss = self._fun(self._give(x[0].clone()))
-        return self._number(loss[0] if self._jac is True else loss, x)
+        return self._number(_pair(loss)[0] if self._jac is True else loss, x)
 
     def _value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         given = self._give(x[0].clone())  # a copy: users' functions may write to their argument
         if callable(self._jac):
-            loss, gradient = self._fun(given), self._jac(given)
+            loss, gradient = self._fun(given), self._jac(self._give(x[0].clone()))
         else:
-            loss, gradient = self._fun(given)
+            loss, gradient = _pair(self._fun(given))
         return self._number(loss, x), self._vector(gradient, "jac", x[0])[None]
 
     @staticmethod
     def _number(loss: Any, x: Tensor) -> Tensor:
         exact = torch.float64 if isinstance(loss, (int, float)) else None  # torch reads Python's numbers in single
-        loss = torch.as_tensor(loss, dtype=exact, device=x.device).detach()
+        try:
+            loss = torch.as_tensor(loss, dtype=exact, device=x.device).detach()
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise BadInputError(f"fun returned {type(loss).__name__}: return one real number") from error
         if loss.numel() != 1 or loss.is_complex():
             raise BadInputError(f"fun returned shape {tuple(loss.shape)} of {loss.dtype}: return one real number")
         return loss.reshape(()).to(torch.promote_types(loss.dtype, x.dtype))
 
     @staticmethod
     def _vector(value: Any, name: str, like: Tensor) -> Tensor:
-        value = torch.as_tensor(value).detach().to(like)
+        try:
+            value = torch.as_tensor(value).detach().to(like)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise BadInputError(
+                f"{name} returned {type(value).__name__}: it must return {like.numel()} numbers like x"
+            ) from error
         if value.numel() != like.numel():
             raise BadInputError(
                 f"{name} returned shape {tuple(value.shape)}: it must have {like.numel()} entries like x"
             )
         return value.reshape(-1).clone()
+
+
+def _pair(returned: Any) -> Any:
+    """Return value and gradient from a function that returns both."""
+    if not isinstance(returned, (tuple, list)) or len(returned) != 2:
+        raise BadInputError(
+            f"fun returned {type(returned).__name__}: with jac=True it returns the value and the gradient"
+        )
+    return returned

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Iterate, Program
-from precond.core.materialize import fits, materialize
+from precond.core.materialize import fits, materialize, sparse_entries
 from precond.math.draws import normals
 from precond.math.lanczos import lanczos
 from precond.programs.projected import Constraints
@@ -41,7 +41,7 @@ def tangent_curvature(program: Program, iterate: Iterate, noise: float) -> Curva
     hessian = program.hessian(site, iterate.multipliers)
     if site.x.numel() <= ASSEMBLED:
         return _exact(materialize(hessian), materialize(site.jacobian), free, noise)
-    entries = site.jacobian.entries()
+    entries = sparse_entries(site.jacobian)
     mask = free.to(site.x)
     rows: scipy.sparse.csr_array | Tensor
     if entries is not None:

@@ -26,6 +26,8 @@ REFIT = 5
 """Feasible iterates in a row without stationarity after which multipliers that fit better are looked for."""
 AHEAD = 1e-3
 """A finite bound counts as in the way of a fall if its variable moved by at least this share of the largest move."""
+STILL = 20
+"""Iterations in a row that move no variable by more than ten units in its last place that count so, too."""
 PATIENCE = 500
 """Iterations without progress that count as stagnation."""
 
@@ -146,12 +148,15 @@ def run_program(
     line = ProgressLine(tol, max_iterations)
     history: list[float] = []
     facts: list[dict[str, float]] = []
-    status, count, start, degenerate, met = Status.STOPPED_STEPS, 0, 0.0, 0, False
+    status, count, start, degenerate, met, still = Status.STOPPED_STEPS, 0, 0.0, 0, False, 0
+    before: Tensor | None = None
     try:
         for count, iterate in enumerate(iteration.iterate(program, x0, tol)):
             if observe is not None:
                 observe(iterate.site)
             left = residuals(program, iterate, tol)
+            if left.feasibility <= tol < left.worst:
+                iterate, left = _released(program, iterate, left, tol)
             degenerate = degenerate + 1 if left.feasibility <= tol < left.stationarity else 0
             if degenerate and degenerate % REFIT == 0:
                 iterate, left = _refitted(program, iterate, left, tol)
@@ -181,7 +186,9 @@ def run_program(
             if fallen and _falls_on(program, x0, iterate, tol):
                 best, status = (iterate, left, count), Status.FAILED_UNBOUNDED
                 break
-            if count - best[2] > PATIENCE:
+            still = still + 1 if before is not None and _stays(before, iterate.site.x) else 0
+            before = iterate.site.x
+            if count - best[2] > PATIENCE or still > STILL:
                 status = Status.FAILED_STAGNATION
                 break
             if count >= max_iterations:
@@ -203,6 +210,27 @@ def run_program(
     if status.group == "failed" and best[1].feasibility > tol and lowest is not None:
         best = (*lowest, count)  # of points that are no solution, one that meets the constraints is worth more
     return ProgramOutcome(best[0], best[1], status, count, history, facts)
+
+
+def _stays(before: Tensor, x: Tensor) -> bool:
+    """Whether rounding is all that an iteration has changed."""
+    return bool(((x - before).abs() <= 10 * torch.finfo(x.dtype).eps * (1 + x.abs())).all())
+
+
+def _released(program: Program, iterate: Iterate, left: Residuals, tol: float) -> tuple[Iterate, Residuals]:
+    """Return the iterate without multipliers, if the objective alone is stationary there: for it no constraint counts.
+
+    So it is with equations that are to be solved and nothing to be minimized.
+    """
+    site, z = iterate.site, iterate.bound_multipliers
+    if not float(torch.linalg.vector_norm(site.gradient)) <= tol:
+        return iterate, left
+    nothing = None if z is None else torch.zeros_like(z)
+    other = dataclasses.replace(
+        iterate, multipliers=torch.zeros_like(iterate.multipliers), bound_multipliers=nothing
+    )  # fmt: skip
+    better = residuals(program, other, tol)
+    return (other, better) if better.worst <= tol else (iterate, left)
 
 
 def _refitted(program: Program, iterate: Iterate, left: Residuals, tol: float) -> tuple[Iterate, Residuals]:

@@ -19,6 +19,10 @@ logger = logging.getLogger(__name__)
 MEMORY = 2**28
 """Bytes that the directions of one chunk of a Jacobian by autograd may take."""
 
+CENTRAL = ((-2, 1.0), (-1, -8.0), (1, 8.0), (2, -1.0))
+ONE_SIDED = ((0, -25.0), (1, 48.0), (2, -36.0), (3, 16.0), (4, -3.0))
+"""Multiples of the increment and weights, over 12, of differences of fourth order."""
+
 Residual = Callable[[Tensor], Tensor]
 
 
@@ -123,10 +127,12 @@ class DifferenceJacobian(Jacobian):
 
     Args:
         near: The cosine from which on the fourth order is used; infinity means always.
+        bounds: Least and largest variables, ``[n]`` each, that differences of fourth order keep to: next to a bound
+            they are one-sided.
     """
 
-    def __init__(self, near: float = 1e-2) -> None:
-        self._near = near
+    def __init__(self, near: float = 1e-2, bounds: tuple[Tensor, Tensor] | None = None) -> None:
+        self._near, self._bounds = near, bounds
         self._fine = near == math.inf
 
     def at(self, residual: Residual, x: Tensor, r: Tensor) -> Tensor:
@@ -157,8 +163,13 @@ class DifferenceJacobian(Jacobian):
         h = self._increments(x, 2 / 9)
         columns = []
         for i, increment in enumerate(h.tolist()):
-            total = torch.zeros_like(r)
-            for multiple, weight in ((-2, 1.0), (-1, -8.0), (1, 8.0), (2, -1.0)):
+            total, stencil = torch.zeros_like(r), CENTRAL
+            if self._bounds is not None:
+                ahead, behind = float(self._bounds[1][i] - x[i]), float(x[i] - self._bounds[0][i])
+                if min(ahead, behind) < 2 * increment:
+                    side = 1 if ahead >= behind else -1
+                    increment, stencil = side * min(increment, max(ahead, behind) / 4), ONE_SIDED
+            for multiple, weight in stencil:
                 moved = x.clone()
                 moved[i] += multiple * increment
                 total = total + weight * residual(moved)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,8 +15,9 @@ from torch import Tensor
 
 from precond.core import BadInputError, Program, Work
 from precond.solvers.constraints import Block, Rows
-from precond.solvers.program_oracles import GivenProgram, Product, Scalar, TorchProgram
+from precond.solvers.given_program import GivenProgram, Product, Scalar
 from precond.solvers.residuals import DifferenceJacobian
+from precond.solvers.torch_program import TorchProgram
 
 SMALL = 1000
 """Newton systems up to this side are dense; for larger ones sparsity is looked for."""
@@ -113,7 +115,7 @@ class Slacked:
             if block.jacobian is not None:
                 rows.append(block.jacobian(x))
             else:
-                rows.append(DifferenceJacobian(near=float("inf")).at(block.function, x, block.function(x)))
+                rows.append(self._differences.at(block.function, x, block.function(x)))
         for block, part in zip(self.blocks, rows, strict=True):
             if tuple(part.shape) != (len(block.lower), self.n):
                 raise BadInputError(
@@ -169,13 +171,29 @@ class Slacked:
             if block.hessian is not None:
                 known.append(block.hessian(x, weights))
             else:
-                left.append(functools.partial(_weighted, block, weights))
+                left.append(functools.partial(self._weighted, block, weights))
 
         def padded(part: Scalar) -> Scalar:
             return lambda v: torch.cat([part(v[:n]), torch.zeros_like(v[n:])])
 
-        rest = padded(lambda at: torch.stack([part(at) for part in left]).sum(0))
+        inside = self.lower[:n].to(y), self.upper[:n].to(y)
+        rest = padded(lambda at: torch.stack([part(at.clamp(*inside)) for part in left]).sum(0))
         return [padded(product) for product in known], rest if left else None
+
+    @functools.cached_property
+    def _differences(self) -> DifferenceJacobian:
+        return DifferenceJacobian(math.inf, (self.lower[: self.n], self.upper[: self.n]))
+
+    def _weighted(self, block: Block, weights: Tensor, x: Tensor) -> Tensor:
+        """Return ``J' v`` of some constraints at ``x``."""
+        rows: Rows
+        if block.jacobian is None:
+            rows = self._differences.at(block.function, x, block.function(x))
+        else:
+            rows = block.jacobian(x)
+        if isinstance(rows, Tensor):
+            return weights @ rows
+        return torch.from_numpy(rows.T @ weights.cpu().double().numpy()).to(x)
 
     @property
     def exact(self) -> bool:
@@ -189,11 +207,13 @@ class Slacked:
 
     def program(self, work: Work, *, double: bool = False) -> Program:
         """Return the oracle; in double precision if asked and the functions allow it."""
-        loss, gradient, n = self.oracles.loss, self.oracles.gradient, self.n
+        loss, gradient = self.oracles.loss, self.oracles.gradient
         lower, upper = (b.double() if double else b for b in (self.lower, self.upper))
         equations = len(self.target)
         if gradient is None:
-            program: Program = TorchProgram(lambda y: loss(y[:n]), self.constraints, lower, upper, equations, work)
+            program: Program = TorchProgram(
+                lambda y: loss(y[: self.n]), self.constraints, lower, upper, equations, work
+            )
         else:
             program = self._given(gradient, lower, upper, work)
         if bool(self.slacked.any()):
@@ -204,24 +224,13 @@ class Slacked:
         loss, n, equations = self.oracles.loss, self.n, len(self.target)
 
         def padded(y: Tensor) -> Tensor:
-            return torch.cat([gradient(y[:n]), torch.zeros_like(y[n:])])
+            return torch.cat([gradient(y[: self.n]), torch.zeros_like(y[n:])])
 
         return GivenProgram(
-            lambda y: loss(y[:n]), padded, self.constraints, self.jacobian, lower, upper, equations, work,
+            lambda y: loss(y[: self.n]), padded, self.constraints, self.jacobian, lower, upper, equations, work,
             curvature=self.curvature, exact=self.exact, rough=self.rough,
         )  # fmt: skip
 
 
 def _dense(rows: Rows, like: Tensor) -> Tensor:
     return rows.to(like) if isinstance(rows, Tensor) else torch.from_numpy(rows.toarray()).to(like)
-
-
-def _weighted(block: Block, weights: Tensor, x: Tensor) -> Tensor:
-    """Return ``J' v`` of some constraints at ``x``."""
-    if block.jacobian is None:
-        rows: Rows = DifferenceJacobian(near=float("inf")).at(block.function, x, block.function(x))
-    else:
-        rows = block.jacobian(x)
-    if isinstance(rows, Tensor):
-        return weights @ rows
-    return torch.from_numpy(rows.T @ weights.cpu().double().numpy()).to(x)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Iteration, Kernel, Operator, Preconditioner, Progress, Result, Status, Work
-from precond.math.side import FEWEST
+from precond.math.side import FEWEST, available
 from precond.solvers.certify import Certified, certify_system, is_least
 from precond.solvers.compatible import check_iteration, check_preconditioner
 from precond.solvers.counted import CountedOperator
@@ -63,7 +63,8 @@ def solve_linear(
     counted = CountedOperator(operator, work)
     like = x[:1] if iteration.row_by_row else x
     prepared = prepare(preconditioner, counted, like, work, trivial=part.trivial)
-    if len(b) >= FEWEST and iteration.side_by_side and operator.side_by_side and part.side_by_side:
+    all_sides = iteration.side_by_side and operator.side_by_side and part.side_by_side
+    if len(b) >= FEWEST and all_sides and available():
         b, x = b.mT.contiguous().mT, x.mT.contiguous().mT
 
     bounds = torch.clamp(rtol * torch.linalg.vector_norm(b, dim=-1), min=atol).tolist()

@@ -48,7 +48,8 @@ class Stepper(abc.ABC):
             raise IncompatibleError(f"minimize cannot provide {missing}: use method='lbfgs' or 'newton-cg'")
         self.replaced = 0
         self._method, self._objective, self._like = method, objective, like
-        self._needs = method.needs
+        needs = method.needs
+        self._secant, self._operator, self._probe = Need.SECANT in needs, Need.OPERATOR in needs, Need.PROBE in needs
         self._step = 0
         self._reset()
 
@@ -65,13 +66,13 @@ class Stepper(abc.ABC):
             self._excess, self._taken = 0, 2 * self._like.shape[1]
 
     def _evidence(self, point: Point) -> Evidence:
-        needs, previous = self._needs, self._previous
+        previous = self._previous
         secant = None
-        if Need.SECANT in needs and previous is not None:
+        if self._secant and previous is not None:
             secant = (point.x - previous.x, point.gradient - previous.gradient)
-        operator = self._objective.hessian(point.x) if needs & (Need.OPERATOR | Need.PROBE) else None
+        operator = self._objective.hessian(point.x) if self._operator or self._probe else None
         probe = None
-        if Need.PROBE in needs and operator is not None:
+        if self._probe and operator is not None:
             v = normals(torch.tensor([self._step]), point.x)
             probe = (v, operator.matvec(v))
         return Evidence(
@@ -80,7 +81,7 @@ class Stepper(abc.ABC):
             loss=point.loss,
             probe=probe,
             secant=secant,
-            operator=operator if Need.OPERATOR in needs else None,
+            operator=operator if self._operator else None,
         )
 
     def _refresh(self, *, after: bool) -> None:
@@ -99,6 +100,11 @@ class Stepper(abc.ABC):
         if health.failures:
             logger.warning("a refresh failed and the last good factor stays: %s", health.detail)
 
+    @property
+    def _free(self) -> int:
+        """Products of a step that call for no refresh: none where a refresh is made of products, and has that price."""
+        return self._method.cadence.free or 0 if self._objective.assembles else 0
+
     def _apply(self, v: Tensor, shift: float = 0.0) -> Tensor:
         self._objective.work.applies += 1
         return self._method.preconditioner.apply(self._preconditioner, v, shift=shift)
@@ -110,8 +116,10 @@ class SearchStepper(Stepper):
     monotone = True
 
     def __init__(self, method: Method, rule: Search[Any], objective: Objective, like: Tensor) -> None:
-        if method.clip is not None:
-            raise IncompatibleError("a search follows the gradient itself: build the method with clip=None")
+        if method.clip is not None or method.clip_estimates is not None:
+            raise IncompatibleError(
+                "a search follows the gradient itself: build the method with clip=None and clip_estimates=None"
+            )
         if method.filters:
             raise IncompatibleError(f"a search follows the gradient itself: leave {', '.join(method.filters)} empty")
         if rule.shifts and not method.preconditioner.traits.shiftable:
@@ -145,7 +153,7 @@ class SearchStepper(Stepper):
 
         direction, before = _Bound(self, point.gradient), self._objective.work.hvps
         advance = self._search.advance(self._rule, point, direction, self._objective)
-        self._excess += max(0, self._objective.work.hvps - before - (self._method.cadence.free or 0))
+        self._excess += max(0, self._objective.work.hvps - before - self._free)
         self._refresh(after=True)
         return advance
 
@@ -186,11 +194,9 @@ class FactorStepper(Stepper):
         """Move by the learning rate."""
         self._step += 1
         preconditioner, start = self._method.preconditioner, point
-        if self._method.clip is not None:
-            norm = torch.linalg.vector_norm(point.gradient).clamp(min=self._method.clip)
-            point = dataclasses.replace(point, gradient=point.gradient * (self._method.clip / norm))
+        point = dataclasses.replace(point, gradient=_clipped(point.gradient, self._method.clip))
         evidence = self._evidence(point)
-        signal = self._push("estimator", point.gradient, evidence)
+        signal = _clipped(self._push("estimator", point.gradient, evidence), self._method.clip_estimates)
         evidence = dataclasses.replace(evidence, gradient=signal)
         self._previous = point
         if self._step == 1 and self._method.cadence.prime:
@@ -206,6 +212,10 @@ class FactorStepper(Stepper):
     def _push(self, slot: str, v: Tensor, evidence: Evidence) -> Tensor:
         filter_ = self._method.filters.get(slot)
         return v if filter_ is None else filter_.push(self._filters[slot], v, evidence)
+
+
+def _clipped(v: Tensor, limit: float | None) -> Tensor:
+    return v if limit is None else v * (limit / torch.linalg.vector_norm(v).clamp(min=limit))
 
 
 def stepper(method: Method, objective: Objective, like: Tensor, lr: float) -> Stepper:

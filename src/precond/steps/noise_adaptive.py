@@ -20,7 +20,7 @@ class NoiseAdaptiveState:
     """State of `NoiseAdaptive`.
 
     Attributes:
-        noise: Average of squared dual norms of the differences of successive gradients, ``[batch]``.
+        noise: Average of squared dual norms of the differences of two gradients, ``[batch]``.
     """
 
     noise: Tensor
@@ -31,8 +31,9 @@ class NoiseAdaptiveState:
 class NoiseAdaptive(Shared[NoiseAdaptiveState]):
     """The factor ``sqrt(a / max a)`` with ``a = alpha / sqrt(alpha^2 + H)``, where the maximum is over all parameters.
 
-    ``H <- beta H + (1 - beta) ||g - g_previous||^2``, in the norm dual to the one in which the method descends. The
-    quietest parameter keeps the learning rate.
+    ``H <- beta H + (1 - beta) ||g - g_other||^2``, in the norm dual to the one in which the method descends. The
+    quietest parameter keeps the learning rate. The other gradient is that of the step before, which moves with the
+    weights too, or that of another batch at the same weights, which costs a second evaluation.
 
     Source: LANTON (arXiv 2510.14009).
 
@@ -43,12 +44,14 @@ class NoiseAdaptive(Shared[NoiseAdaptiveState]):
             ``sqrt(rows / columns)`` times the nuclear norm; ``"entries"`` for the largest entry, whose dual is the sum
             of absolute entries.
         steps: Newton-Schulz iterations for the nuclear norm; 0 takes singular values.
+        independent: Whether the other gradient is that of another batch.
     """
 
     alpha: float = 1.0
     beta: float = 0.9
     geometry: Geometry = "operator"
     steps: int = 5
+    independent: bool = False
 
     def __post_init__(self) -> None:
         """Check the arguments."""
@@ -59,8 +62,8 @@ class NoiseAdaptive(Shared[NoiseAdaptiveState]):
 
     @property
     def needs(self) -> Need:
-        """The gradients of this step and of the one before."""
-        return Need.GRADIENT | Need.PREVIOUS
+        """The gradient of this step and the other one."""
+        return Need.GRADIENT | (Need.ANOTHER if self.independent else Need.PREVIOUS)
 
     def init(self, like: Tensor) -> NoiseAdaptiveState:
         """Start at zero."""
@@ -70,7 +73,8 @@ class NoiseAdaptive(Shared[NoiseAdaptiveState]):
         self, state: NoiseAdaptiveState, evidence: Evidence, precondition: Callable[[Tensor], Tensor]
     ) -> Tensor:
         """Absorb the difference of two gradients and return ``a``."""
-        difference = need(evidence.gradient, "gradient") - need(evidence.previous, "previous")
+        other = need(evidence.another, "another") if self.independent else need(evidence.previous, "previous")
+        difference = need(evidence.gradient, "gradient") - other
         state.noise.lerp_(self._dual_norm(difference).square(), 1.0 - self.beta)
         return self._quiet(state)
 

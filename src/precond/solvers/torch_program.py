@@ -1,4 +1,4 @@
-"""Oracles of nonlinear programs: torch functions by autograd, or functions with derivatives of their own."""
+"""Nonlinear programs of torch functions, differentiated by autograd."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
-from precond.core import BadInputError, Operator, OperatorTraits, Program, Site, Work
+from precond.core import Operator, Site, Work
 from precond.core.materialize import materialize
-from precond.operators.compressed import Compressor, Recovered
-from precond.operators.dense import DenseOperator
+from precond.operators.compressed import Compressor
 from precond.operators.function import FunctionOperator
-from precond.operators.hessian import Hessian, autograd_hessian, difference_hessian
+from precond.operators.hessian import Hessian, autograd_hessian
 from precond.solvers.affine import Seen, Split, agrees, split
+from precond.solvers.oracle_program import MatrixJacobian, OracleProgram, SparseJacobian
 from precond.solvers.residuals import AutogradJacobian
 
 logger = logging.getLogger(__name__)
@@ -26,10 +26,9 @@ DENSE = 2**26
 """Bytes up to which a Jacobian by autograd is computed as a matrix; beyond, its products are."""
 
 Scalar = Callable[[Tensor], Tensor]
-Product = Callable[[Tensor], Tensor]
 
 
-class TorchProgram(Program):
+class TorchProgram(OracleProgram):
     """Objective and constraints as torch functions of a flat vector.
 
     Args:
@@ -77,11 +76,11 @@ class TorchProgram(Program):
         self._sparse = other._sparse
         self._seen, self._watch = other._seen, False
 
-    def _values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _values_at(self, x: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
             return self._loss(x), self._constraints(x)
 
-    def _site(self, x: Tensor) -> Site:
+    def _site_at(self, x: Tensor) -> Site:
         loss, gradient = self._differentiate(x)
         with torch.no_grad():
             c = self._constraints(x)
@@ -122,12 +121,16 @@ class TorchProgram(Program):
     def _linearize(self, x: Tensor, c: Tensor) -> Operator:
         if not self.equations:
             empty = x.new_zeros(0, len(x))
-            return _Matrix(empty) if self._sparse[1] is None else _Sparse(scipy.sparse.csr_array(empty.shape), x)
+            return (
+                MatrixJacobian(empty)
+                if self._sparse[1] is None
+                else SparseJacobian(scipy.sparse.csr_array(empty.shape), x)
+            )
         if self._sparse[0] is not None:
             return self._sparse[0].recover(self._products(x, c))
         if c.numel() * x.numel() * x.element_size() <= DENSE:
             rows = self._jacobian.at(self._constraints, x, c) if c.numel() else x.new_zeros(0, x.numel())
-            return _Matrix(rows)
+            return MatrixJacobian(rows)
         return self._products(x, c)
 
     def _products(self, x: Tensor, c: Tensor) -> Operator:
@@ -154,17 +157,17 @@ class TorchProgram(Program):
 
         return FunctionOperator(product, shape, rmatvec=transposed, dtype=x.dtype, device=x.device)
 
-    def hessian(self, site: Site, multipliers: Tensor) -> Operator:
+    def _hessian_at(self, x: Tensor, multipliers: Tensor) -> Operator:
         """Return the Hessian of the Lagrangian by double backward; one backward pass, then one for each product.
 
         That of a regression is known by its data: it can be assembled, or sketched, in one pass over them.
         """
-        if self._split is not None and self._sparse[1] is None and torch.equal(self._split.leaf.detach(), site.x):
-            return self._of_regression(self._split, site.x, multipliers)
-        leaf = site.x.detach().requires_grad_()
+        if self._split is not None and self._sparse[1] is None and torch.equal(self._split.leaf.detach(), x):
+            return self._of_regression(self._split, x, multipliers)
+        leaf = x.detach().requires_grad_()
         with torch.enable_grad():
             lagrangian = self._loss(leaf) + multipliers @ self._constraints(leaf)
-            gradient = torch.zeros_like(site.x)
+            gradient = torch.zeros_like(x)
             if lagrangian.requires_grad:
                 found = torch.autograd.grad(lagrangian, leaf, create_graph=True, allow_unused=True)[0]
                 gradient = gradient if found is None else found
@@ -208,111 +211,3 @@ def _batched(outputs: Tensor, inputs: Tensor, v: Tensor) -> Tensor:
             logger.info("products with the Jacobian are taken one by one: %s", error)
     rows = [torch.autograd.grad(outputs, inputs, row, retain_graph=True)[0] for row in v]
     return torch.stack(rows) if rows else v.new_zeros(0, inputs.numel())
-
-
-class GivenProgram(Program):
-    """Objective and constraints with derivatives of their own, as functions of a flat tensor.
-
-    Args:
-        loss: Maps ``[n]`` to 0-d.
-        gradient: Maps ``[n]`` to ``[n]``.
-        constraints: Maps ``[n]`` to ``[m]``.
-        jacobian: Maps ``[n]`` to ``[m, n]``, dense or sparse.
-        lower: Lower bounds, ``[n]``.
-        upper: Upper bounds, ``[n]``.
-        equations: ``m``.
-        work: The account to charge; gradients and Jacobians in differences for Hessian products are charged, too.
-        curvature: Maps a point and multipliers to products with the known parts of the Lagrangian's Hessian, and the
-            gradient of the rest as a function of a point, which is differentiated by differences; ``None`` where
-            nothing is left.
-        exact: Whether nothing is left.
-        rough: The gradient of the rest holds differences itself.
-    """
-
-    def __init__(
-        self, loss: Scalar, gradient: Scalar, constraints: Scalar,
-        jacobian: Callable[[Tensor], Tensor | scipy.sparse.csr_array], lower: Tensor, upper: Tensor, equations: int,
-        work: Work | None = None, *,
-        curvature: Callable[[Tensor, Tensor], tuple[list[Product], Scalar | None]], exact: bool = False,
-        rough: bool = False,
-    ) -> None:  # fmt: skip
-        super().__init__(lower, upper, equations, work)
-        self._loss, self._gradient, self._constraints, self._jacobian = loss, gradient, constraints, jacobian
-        self._curvature, self.exact, self._rough = curvature, exact, rough
-        self._pattern: Compressor | None = None
-
-    dense = 1000  # products with users' Hessians come one by one
-
-    def compress(self, x: Tensor) -> bool:
-        """Look for sparsity of the Hessian near ``x``; return whether it and the Jacobian will have their entries."""
-        if not self.exact or not scipy.sparse.issparse(self._jacobian(x)):
-            return False
-        generator = torch.Generator().manual_seed(0)
-        draw = torch.rand(x.shape, generator=generator, dtype=torch.float64).to(x) - 0.5
-        weights = torch.randn(self.equations, generator=generator, dtype=torch.float64).to(x)
-        found = Compressor(symmetric=True)
-        for size in (0.1, 1e-4, 0.0):
-            y = (x + size * (1 + x.abs()) * draw).clamp(self.lower, self.upper)
-            hessian = self._hessian(y, weights)
-            if bool(torch.isfinite(hessian.matvec(draw[None])).all()):
-                break
-        self._pattern = found if found.learn(hessian) else None
-        return self._pattern is not None
-
-    def _values(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self._loss(x), self._constraints(x)
-
-    def _site(self, x: Tensor) -> Site:
-        gradient, c, rows = self._gradient(x), self._constraints(x), self._jacobian(x)
-        if gradient.shape != x.shape:
-            raise BadInputError(f"jac returned shape {tuple(gradient.shape)}: it must have {x.numel()} entries like x")
-        if tuple(rows.shape) != (c.numel(), x.numel()):
-            raise BadInputError(
-                f"a constraint's jac returned shape {tuple(rows.shape)}: it must be [{c.numel()}, {x.numel()}], a row "
-                "for each constraint"
-            )
-        jacobian = _Matrix(rows) if isinstance(rows, Tensor) else _Sparse(rows, x)
-        return Site(x, self._loss(x), gradient, c, jacobian)
-
-    def hessian(self, site: Site, multipliers: Tensor) -> Operator:
-        """Return the Hessian of the Lagrangian from the user's products, what they lack by differences of gradients."""
-        products = self._hessian(site.x, multipliers)
-        return products if self._pattern is None else self._pattern.recover(products)
-
-    def _hessian(self, x: Tensor, multipliers: Tensor) -> Operator:
-        known, rest = self._curvature(x, multipliers)
-        if rest is None:
-            return Hessian(lambda v: _sum(known, v), x, self.work)
-
-        def gradient_at(y: Tensor) -> Tensor:
-            self.work.gradients += 1
-            self.work.jacobians += 1
-            return rest(y)
-
-        eps = torch.finfo(x.dtype).eps
-        differences = difference_hessian(gradient_at, x, gradient_at(x), Work(), eps**0.375 if self._rough else None)
-        return Hessian(lambda v: _sum(known, v) + differences.matvec(v[None])[0], x, self.work)
-
-
-def _sum(products: list[Product], v: Tensor) -> Tensor:
-    return torch.stack([product(v) for product in products]).sum(0) if products else torch.zeros_like(v)
-
-
-class _Matrix(DenseOperator):
-    """A Jacobian, of which neither symmetry nor finiteness is looked at."""
-
-    def __init__(self, matrix: Tensor) -> None:
-        self.matrix = matrix.detach()
-        self.shape = (matrix.shape[0], matrix.shape[1])
-        self.dtype, self.device = matrix.dtype, matrix.device
-        self.traits = OperatorTraits(symmetric=False)
-        self._half = None
-        self._entries = None
-        self._double = None
-
-
-class _Sparse(Recovered):
-    """A sparse Jacobian, of which neither symmetry nor finiteness is looked at."""
-
-    def __init__(self, matrix: scipy.sparse.csr_array, like: Tensor) -> None:
-        super().__init__(matrix, _Matrix(like.new_zeros(0, matrix.shape[1])))

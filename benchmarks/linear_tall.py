@@ -1,38 +1,28 @@
-"""Measures tall dense least squares, ours and LAPACK's, by time and by backward error.
+"""Tall dense least squares, ours and LAPACK's: time and backward error.
 
 Matrices have singular values from one down to ``1 / condition``, geometrically spaced, and normal singular vectors;
-right-hand sides are ``A x + r`` with ``||x|| = 1``, ``r`` orthogonal to the range and ``||r|| = 1e-3``. All methods
-solve the same problem in turn in one process, in float64; with one thread the thread's own time is read, else wall
-time. Backward errors are recomputed for everyone by the estimate of Karlson and Walden from a Householder QR of the
-matrix, in units of rounding (2^-53), relative to the norm of the matrix; errors in the matrix and the right-hand side
-count.
-
-    python benchmarks/least_squares.py                      print the table
-    python benchmarks/least_squares.py --rows 20000         a smaller problem
-    python benchmarks/least_squares.py --write              write it into docs/benchmarks.md, between the marks
+right-hand sides are ``A x + r`` with ``||x|| = 1``, ``r`` orthogonal to the range and ``||r|| = 1e-3``. Backward errors
+are recomputed for everyone by the estimate of Karlson and Walden from a Householder QR of the matrix, in units of
+rounding (2^-53), relative to the norm of the matrix; errors in the matrix and the right-hand side count.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import datetime
-import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable
 
-import scipy
 import scipy.linalg
 import scipy.sparse.linalg
 import torch
 from torch import Tensor
 
-import pages
 import precond
+from linear_measure import SECTIONS
+from sections import table
 
-NAME, PROGRAM = "least squares on {device}", "least_squares.py"
 CONDITIONS = (1e6, 1e10, 1e12)
 RESIDUAL = 1e-3
 BASELINE = "torch gels (QR)"
@@ -100,65 +90,41 @@ def backward_error(a: Tensor, b: Tensor, x: Tensor, triangle: Tensor) -> float:
     return float(error / size) * 2.0**53
 
 
-def measure(rows: int, columns: int, rounds: int, threads: int, conditions: tuple[float, ...] = CONDITIONS) -> str:
-    """Measure everything and return it as Markdown."""
-    clock = time.thread_time if threads == 1 else time.perf_counter
+@SECTIONS.section
+def tall(options: argparse.Namespace) -> str:
+    """Tall dense least squares: seconds as a part of LAPACK's QR, and backward errors in units of rounding."""
     small = problem(3000, 100, 10.0)  # compiles, or loads what was compiled
     for contender in CONTENDERS:
         contender.solve(*small)
-    lines = []
-    for condition in conditions:
-        a, b = problem(rows, columns, condition)
+    rows = []
+    for condition in CONDITIONS:
+        a, b = problem(options.rows, options.columns, condition)
         triangle = torch.linalg.qr(a, mode="r").R
         seconds: dict[str, list[float]] = {contender.name: [] for contender in CONTENDERS}
         errors: dict[str, float] = {}
-        for number in range(rounds):
+        for number in range(options.rounds):
             for contender in CONTENDERS:
                 if number > 0 and contender.once:
                     continue
-                print(
-                    f"\r{condition:.0e}, round {number + 1}: {contender.name:<50}", end="", file=sys.stderr, flush=True
-                )
-                begin = clock()
+                begin = time.process_time()
                 x = contender.solve(a, b)
-                seconds[contender.name].append(clock() - begin)
+                seconds[contender.name].append(time.process_time() - begin)
                 errors[contender.name] = backward_error(a, b, x, triangle)
-        lines += [_row(condition, name, times, seconds[BASELINE], errors[name]) for name, times in seconds.items()]
-    print(file=sys.stderr)
-    about = (
-        f"{rows:,} x {columns}, {rounds} rounds (slow ones once); {threads} thread(s) of {platform.machine()}, torch "
-        f"{torch.__version__}, SciPy {scipy.__version__}, {datetime.date.today()}."
+        rows += [_row(condition, name, times, seconds[BASELINE], errors[name]) for name, times in seconds.items()]
+    return table(
+        ("condition", "method", "time / gels, median", "lowest to highest", "seconds", "backward error, units"),
+        rows,
+        f"{options.rows:,} x {options.columns}, {options.rounds} rounds (slow ones once).",
     )
-    head = [
-        "| condition | method | time / gels, median | lowest to highest | seconds | backward error, units |",
-        "|---|---|---|---|---|---|",
-    ]
-    return "\n".join([*head, *lines, "", about])
 
 
-def _row(condition: float, name: str, times: list[float], baseline: list[float], error: float) -> str:
+def _row(condition: float, name: str, times: list[float], baseline: list[float], error: float) -> tuple[str, ...]:
     ratios = [ours / theirs for ours, theirs in zip(times, baseline, strict=False)]
     return (
-        f"| {condition:.0e} | {name} | {statistics.median(ratios):.2f} | {min(ratios):.2f} to {max(ratios):.2f} | "
-        f"{statistics.median(times):.2f} | {error:.2g} |"
+        f"{condition:.0e}",
+        name,
+        f"{statistics.median(ratios):.2f}",
+        f"{min(ratios):.2f} to {max(ratios):.2f}",
+        f"{statistics.median(times):.2f}",
+        f"{error:.2g}",
     )
-
-
-def main() -> None:
-    """Print the table, or write it into the page."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=200_000)
-    parser.add_argument("--columns", type=int, default=200)
-    parser.add_argument("--rounds", type=int, default=3, help="rounds in which all take turns (default 3)")
-    parser.add_argument("--threads", type=int, default=1, help="threads of the processor (default 1)")
-    parser.add_argument("--write", action="store_true", help="write the table into docs/benchmarks.md")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    text = measure(options.rows, options.columns, options.rounds, options.threads)
-    print(text)
-    if options.write:
-        pages.write(text, NAME.format(device="cpu"), PROGRAM)
-
-
-if __name__ == "__main__":
-    main()

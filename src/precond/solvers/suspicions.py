@@ -1,0 +1,53 @@
+"""Whether the derivatives that come with a smooth problem are those of its function, compared at a point."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from precond.core import BadInputError, Work
+from precond.solvers.check_derivatives import compare, slope_remains, wrong_slope
+from precond.solvers.smooth_forms import SmoothForm
+
+
+def refuse_wrong_derivatives(form: SmoothForm, products: bool) -> None:
+    """Raise `BadInputError` where the user's derivatives at the start disagree with differences."""
+    complaint = suspicion(form, form.start)
+    if complaint is None and products and form.start.numel():
+        oracle = form.objective(Work(), True)
+        x = form.start
+        v = torch.ones_like(x) / x.shape[1] ** 0.5
+        given = oracle.hessian(x).matvec(v)[0]
+        found = compare(lambda t: oracle.point(x + t * v).gradient[0], given[:, None], x.new_zeros(1))
+        if found is not None:
+            complaint = found.message("hessp", "jac").replace(f", {found.place[1]}]", "]")
+    if complaint is not None:
+        raise BadInputError(complaint)
+
+
+def misleading(form: SmoothForm, x: Tensor, tol: float) -> str | None:
+    """Return a complaint where the user's gradient at the start or at the solution is not that of the function.
+
+    Two slopes tell: the one along the gradient at the start, and one along a random direction at the solution, where
+    the gradient is said to vanish. Each costs four evaluations, which are not counted.
+    """
+    oracle, start = form.objective(Work(), False), form.start
+
+    def value(y: Tensor) -> Tensor:
+        return oracle.value(y[None])[None]
+
+    if wrong_slope(value, oracle.point(start).gradient[0], start[0]):
+        return suspicion(form, start) or ""
+    if x.numel() and slope_remains(value, x[0], 10 * tol):
+        return suspicion(form, x)
+    return None
+
+
+def suspicion(form: SmoothForm, x: Tensor) -> str | None:
+    """Return what is wrong with the user's gradient at ``x``, if differences tell."""
+    oracle = form.objective(Work(), False)
+    given = oracle.point(x).gradient
+    found = compare(lambda y: oracle.value(y[None])[None], given, x[0])
+    return None if found is None else dataclasses.replace(found, place=found.place[1:]).message("jac", "fun")

@@ -1,0 +1,107 @@
+"""Functions that are fine are not blamed: neither their derivatives, nor by calling them where they are not defined."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import precond
+from precond.core import Status
+from precond.solvers.check_derivatives import compare
+
+
+def start(*values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def test_a_solution_at_a_kink_of_the_objective() -> None:
+    result = precond.minimize(
+        lambda x: torch.relu(x[0] - 1) + (x[1] - 2) ** 2, start(5.0, 0.0), constraints=lambda x: x[:1] - 1
+    )
+    assert result.status is Status.CONVERGED_KKT, result.message
+
+
+@pytest.mark.parametrize("frequency", [1e6, 1e-10])
+def test_a_function_that_oscillates_faster_than_differences_see(frequency: float) -> None:
+    far = 1e10 if frequency < 1 else 1.0
+    result = precond.minimize(
+        lambda x: torch.sin(max(frequency, 1.0) * x).sum(), start(far, 2 * far),
+        constraints=lambda x: x[:1] - x[1:] - 3,
+    )  # fmt: skip
+    assert result.status is not Status.FAILED_GRADIENT, result.message
+
+
+def test_single_precision_within_a_function_is_no_wrong_gradient() -> None:
+    result = precond.minimize(
+        lambda x: ((x.float() - 1) ** 2 * 1e6).sum().double() + 1e6, start(5.0, 3.0),
+        constraints=lambda x: (x.float().prod() * 1e6).double()[None] - 2e6, max_iterations=30,
+    )  # fmt: skip
+    assert result.note == ""
+
+
+@pytest.mark.parametrize("level", [1e-10, 1e-8, 1e-6])
+def test_noise_confirms_nothing(level: float) -> None:
+    draws = np.random.default_rng(0)
+    x = start(1.0, 2.0, 3.0)
+
+    def noisy(y):
+        return (y**2).sum()[None] + level * draws.standard_normal()
+
+    assert all(compare(noisy, 2 * x[None], x) is None for _ in range(50))
+    assert compare(noisy, 2 * x[None] * start(1.0, 1.0, -1.0), x).place == (0, 2)
+
+
+def test_functions_that_raise_outside_of_their_bounds() -> None:
+    def domain(x):
+        if (x < 0).any():
+            raise ValueError("not defined")
+
+    def fun(x):
+        domain(x)
+        return float((x**2).sum() - x.sum())
+
+    def product(x):
+        domain(x)
+        return x[0] * x[1]
+
+    result = precond.minimize(
+        fun, np.array([1.0, 2.0]), jac=lambda x: 2 * x - 1, constraints={"type": "eq", "fun": product},
+        bounds=[(0, 5)] * 2,
+    )  # fmt: skip
+    assert result.converged, result.message
+    assert sorted(result.x) == pytest.approx([0, 0.5], abs=1e-6)
+
+
+def test_a_function_without_values_outside_of_its_bounds() -> None:
+    result = precond.minimize(
+        lambda x: 3 * x[0] + (x[1] - 2) ** 2, start(0.5, 0.5), constraints=lambda x: x[:1] ** 1.5 + x[1:] - 1,
+        bounds=[(0, None)] * 2,
+    )  # fmt: skip
+    assert result.converged, result.message
+    assert result.x.tolist() == pytest.approx([0, 1], abs=1e-6)
+
+
+def test_a_search_for_wrong_derivatives_does_not_raise() -> None:
+    result = precond.minimize(
+        lambda x: (x**2).sum(), np.array([1e-7, 0.5]), jac=lambda x: 2 * x, bounds=[(1e-9, 1)] * 2,
+        constraints={"type": "eq", "fun": lambda x: math.log(x[0]) - 30, "jac": lambda x: np.array([1 / x[0], 0])},
+    )  # fmt: skip
+    assert result.status is Status.FAILED_INFEASIBLE
+
+
+def test_equations_alone_stop_where_they_hold() -> None:
+    result = precond.minimize(
+        lambda x: 0 * x.sum(), start(3.0, 3.0), bounds=[(-100, 100)] * 2,
+        constraints=lambda x: torch.stack([x[0] ** 2 - x[1], x[1] ** 2 - 2 * x[0]]),
+    )  # fmt: skip
+    assert result.converged, result.message
+    assert result.iterations < 8
+
+
+def test_rounding_alone_is_not_iterated_on() -> None:
+    result = precond.minimize(
+        lambda x: 1e20 * ((x - 1) ** 2).sum(), start(3.0, 4.0), constraints=lambda x: 1e15 * (x.prod()[None] - 2)
+    )
+    assert not result.converged
+    assert result.iterations < 60
