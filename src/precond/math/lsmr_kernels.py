@@ -106,7 +106,7 @@ def _residual(numbers, c, s, thetabar, rhobar, zeta_old, zeta):
 
 @numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
 def _followed(x, hbar, h, v, back, along, turn):
-    """Replace ``hbar`` by ``h + back hbar``, ``x`` by ``x + along hbar``, ``h`` by ``v + turn h``; return ``||x||^2``."""
+    """Replace ``hbar`` by ``h + back hbar``, add ``along hbar`` to ``x``, replace ``h`` by ``v + turn h``."""
     a, f, g, squares = x.dtype.type(back), x.dtype.type(along), x.dtype.type(turn), 0.0
     for i in range(x.size):
         direction = h[i] + a * hbar[i]
