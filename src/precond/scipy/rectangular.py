@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 import scipy.sparse.linalg
-import torch
-from torch import Tensor
 
-from precond.core import Progress
-from precond.krylov import LSMR, LSQR, run
-from precond.krylov.lsmr import LSMRProgress
-from precond.krylov.lsqr import Estimates
-from precond.operators import FunctionOperator
-from precond.scipy.reading import as_linear, plain, rowwise, working_type
+from precond.math.stretch import Stretch
+from precond.scipy.reading import adjoint_map, as_linear, plain, vector_map, working_type
 
 Answer = tuple[np.ndarray[Any, Any], int, int, float, float, float, float, float, float, np.ndarray[Any, Any]]
 
@@ -57,48 +55,43 @@ def lsqr(
     Raises:
         ValueError: Shapes that do not fit.
     """
-    linear, operator, rows, right, start = _read(A, b, x0, damp)
-    m, n = linear.shape
-    size, eps = float(np.linalg.norm(right)), float(np.finfo(start.dtype).eps)
-    offset = torch.from_numpy(start)[None]
-    codes: list[int] = []
-
-    def stop(progress: Progress) -> bool:
-        estimates = getattr(progress, "estimates", None)
-        if estimates is None:  # at the start
-            codes[:] = [0] if float(progress.normal) == 0 else []
-            return bool(codes)
-        r, anorm = float(progress.residual), float(estimates.matrix_norm)
-        x = float(torch.linalg.vector_norm(progress.solution() + offset))
-        consistent = r / size if size else np.inf
-        stationary = float(progress.normal) / (anorm * r) if r else 0.0
-        condition = float(estimates.condition)
-        flat = 1 / condition if condition else np.inf
-        scaled = consistent / (1 + anorm * x / size) if size else np.inf
-        tests = {
-            7: itn_limit <= estimates.step, 6: flat <= eps, 5: stationary <= eps, 4: scaled <= eps,
-            3: conlim > 0 and flat <= 1 / conlim, 2: stationary <= atol,
-            1: consistent <= btol + (atol * anorm * x / size if size else 0),
-        }  # fmt: skip
-        codes[:] = [code for code, holds in tests.items() if holds][-1:]
-        return bool(codes)
-
-    itn_limit = 2 * n if iter_lim is None else iter_lim
-    with torch.no_grad():
-        progress, itn = run(
-            LSQR(estimates=True), operator, rows, torch.clone, torch.zeros(1, n, dtype=rows.dtype),
-            stop=stop, max_iterations=itn_limit,
+    problem = _read(A, b, x0, damp)
+    m, n = problem.shape
+    start, eps, size = problem.start, float(np.finfo(problem.start.dtype).eps), float(np.linalg.norm(problem.right))
+    limit = 2 * n if iter_lim is None else iter_lim
+    steps = problem.bidiagonalizing("lsqr")
+    known, at, step = steps.numbers, steps.loops, steps.vectors[steps.loops.X, :n]
+    known[at.ESTIMATES] = calc_var
+    istop, itn, length = 0, -1, 0.0
+    while norms := steps.run(math.inf, 1):
+        itn += 1
+        r, normal = norms[0], known.item(at.NORMAL)
+        if itn == 0:
+            if normal == 0 or limit == 0:
+                istop = 0 if normal == 0 else 7
+                break
+            continue
+        anorm, condition = known.item(at.MATRIX), known.item(at.CONDITION)
+        length = known.item(at.LENGTH) if x0 is None else float(np.linalg.norm(start + step))
+        consistent = r / size if size else math.inf
+        stationary = normal / (anorm * r) if r else 0.0
+        flat = 1 / condition if condition else math.inf
+        scaled = consistent / (1 + anorm * length / size) if size else math.inf
+        istop = _first(
+            consistent <= btol + (atol * anorm * length / size if size else 0), stationary <= atol,
+            conlim > 0 and flat <= 1 / conlim, scaled <= eps, stationary <= eps, flat <= eps, itn >= limit,
         )  # fmt: skip
-    istop = codes[0] if codes else (7 if itn >= itn_limit else 2)
-    step = progress.solution()[0].numpy()
+        if istop:
+            break
+    else:
+        istop = 2
     x = start + step
-    remaining = right - linear.matvec(x)
+    remaining = problem.right - problem.forward(x)
     r1 = float(np.linalg.norm(remaining))
     r2 = float(np.hypot(r1, damp * np.linalg.norm(step)))
-    gradient = float(np.linalg.norm(linear.rmatvec(remaining) - damp**2 * step))
-    known = getattr(progress, "estimates", None) or Estimates(0, torch.zeros(1), torch.zeros(1), torch.zeros(1, n))
-    anorm, acond = float(known.matrix_norm), float(known.condition)
-    variances = known.variances[0].numpy() if calc_var else np.zeros(n)
+    gradient = float(np.linalg.norm(problem.backward(remaining) - damp**2 * step))
+    anorm, acond = float(known[at.MATRIX]), float(known[at.CONDITION])
+    variances = steps.vectors[at.VARIANCES, :n].real.copy() if calc_var else np.zeros(n)
     if show:
         sys.stdout.write(
             f"lsqr: {m} x {n}, {itn} iterations, istop = {istop}, r1norm = {r1:.2e}, acond = {acond:.1e}\n"
@@ -140,45 +133,37 @@ def lsmr(
     Raises:
         ValueError: Shapes that do not fit.
     """
-    linear, operator, rows, right, start = _read(A, b, x0, damp)
-    m, n = linear.shape
-    size, eps = float(np.linalg.norm(right)), float(np.finfo(start.dtype).eps)
+    problem = _read(A, b, x0, damp)
+    m, n = problem.shape
+    start, eps, size = problem.start, float(np.finfo(problem.start.dtype).eps), float(np.linalg.norm(problem.right))
     if size == 0:
         return np.zeros_like(start), 0, 0, 0.0, 0.0, 0.0, 1.0, 0.0
     limit = min(m, n) if maxiter is None else maxiter
-    offset, code, itn = torch.from_numpy(start)[None], 0, -1
-    anorm, acond = 0.0, 1.0
-
-    def stop(progress: Progress) -> bool:
-        nonlocal code, itn, anorm, acond
+    steps = problem.bidiagonalizing("lsmr")
+    known, at, step = steps.numbers, steps.loops, steps.vectors[steps.loops.X, :n]
+    code, itn, anorm, acond = 0, -1, 0.0, 1.0
+    while norms := steps.run(math.inf, 1):
         itn += 1
-        if not isinstance(progress, LSMRProgress):  # at the start
-            return float(progress.normal) == 0
-        r, own = float(progress.residual), float(progress.own)
-        anorm = float(np.sqrt(max(0.0, float(progress.matrix_norm) ** 2 - itn * damp**2)))
-        acond = float(progress.condition)
-        x = float(torch.linalg.vector_norm(progress.solution() + offset))
-        consistent = r / size
-        stationary = own / (anorm * r) if anorm * r else np.inf
-        scaled = consistent / (1 + anorm * x / size)
-        tests = {
-            7: itn >= limit, 6: 1 / acond <= eps, 5: stationary <= eps, 4: scaled <= eps,
-            3: conlim > 0 and 1 / acond <= 1 / conlim, 2: stationary <= atol,
-            1: consistent <= btol + atol * anorm * x / size,
-        }  # fmt: skip
-        code = next((code for code in sorted(tests) if tests[code]), 0)
-        return code > 0
-
-    with torch.no_grad():
-        progress, _ = run(
-            LSMR(), operator, rows, torch.clone, torch.zeros(1, n, dtype=rows.dtype),
-            stop=stop, max_iterations=max(limit, 1),
+        if itn == 0:
+            if known.item(at.NORMAL) == 0 or limit == 0:
+                break
+            continue
+        r, own = norms[0], known.item(at.OWN_NORM)
+        anorm = math.sqrt(max(0.0, known.item(at.MATRIX) ** 2 - itn * damp**2))
+        acond = known.item(at.CONDITION)
+        length = known.item(at.LENGTH) if x0 is None else float(np.linalg.norm(start + step))
+        consistent, flat = r / size, 1 / acond if acond else math.inf
+        stationary = own / (anorm * r) if anorm * r else math.inf
+        code = _first(
+            consistent <= btol + atol * anorm * length / size, stationary <= atol, conlim > 0 and flat <= 1 / conlim,
+            consistent / (1 + anorm * length / size) <= eps, stationary <= eps, flat <= eps, itn >= limit,
         )  # fmt: skip
-    step = progress.solution()[0].numpy()
+        if code:
+            break
     x = start + step
-    remaining = right - linear.matvec(x)
+    remaining = problem.right - problem.forward(x)
     normr = float(np.hypot(np.linalg.norm(remaining), damp * np.linalg.norm(step)))
-    normar = float(np.linalg.norm(linear.rmatvec(remaining) - damp**2 * step))
+    normar = float(np.linalg.norm(problem.backward(remaining) - damp**2 * step))
     if show:
         sys.stdout.write(
             f"lsmr: {m} x {n}, {itn} iterations, istop = {code}, normr = {normr:.2e}, conda = {acond:.1e}\n"
@@ -186,12 +171,49 @@ def lsmr(
     return x, code, itn, normr, normar, anorm, acond, float(np.linalg.norm(x))
 
 
-def _read(
-    A: Any, b: Any, x0: Any, damp: float
-) -> tuple[scipy.sparse.linalg.LinearOperator, FunctionOperator, Tensor, np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Return ``A``, the damped operator with the residual at the start as its right-hand side, ``b`` and the start."""
+def _first(*tests: bool) -> int:
+    """Return the number of the first test that holds, as SciPy numbers the reasons to stop; 0 where none does."""
+    return tests.index(True) + 1 if True in tests else 0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Problem:
+    """A least-squares problem as its arrays.
+
+    Attributes:
+        shape: Rows and columns of ``A``.
+        forward: ``A`` times a vector.
+        backward: ``A^H`` times a vector.
+        right: The right-hand side, shape ``[m]``.
+        start: Starting point, shape ``[n]``; gives the type.
+        damp: Damping.
+    """
+
+    shape: tuple[int, int]
+    forward: Callable[[Any], Any]
+    backward: Callable[[Any], Any]
+    right: np.ndarray[Any, Any]
+    start: np.ndarray[Any, Any]
+    damp: float
+
+    def bidiagonalizing(self, name: str) -> Stretch:
+        """Return an iteration for the damped problem that starts at zero, from the residual of the starting point."""
+        (m, n), damp, forward, backward = self.shape, self.damp, self.forward, self.backward
+        if damp:
+            height = m + n
+            product = lambda v: np.concatenate([forward(v), damp * v])  # noqa: E731  # two of a kind
+            adjoint = lambda u: backward(u[:m]) + damp * u[m:]  # noqa: E731
+        else:
+            height, product, adjoint = m, forward, backward
+        steps = Stretch(name, (height, n), self.start.dtype, product, (), adjoint)
+        steps.vectors[1, :m] = self.right - forward(self.start) if self.start.any() else self.right
+        return steps
+
+
+def _read(A: Any, b: Any, x0: Any, damp: float) -> _Problem:
+    """Return the problem; refuse shapes that do not fit."""
     A, b, x0 = plain(A, "A"), plain(b, "b"), plain(x0, "x0")
-    linear = as_linear(A, "A")
+    linear = A if scipy.sparse.issparse(A) and A.ndim == 2 else as_linear(A, "A")
     m, n = linear.shape
     right = np.atleast_1d(np.asarray(b)).squeeze()
     right = right.reshape(-1) if right.ndim == 0 else right
@@ -201,24 +223,4 @@ def _read(
     start = np.zeros(n, dtype) if x0 is None else np.array(x0, dtype).reshape(-1)
     if start.shape != (n,):
         raise ValueError(f"shapes of A {linear.shape} and x0 {np.shape(x0)} are incompatible")
-    operator = _damped(linear, damp, dtype)
-    residual = right - linear.matvec(start) if x0 is not None else right
-    rows = torch.from_numpy(np.concatenate([residual, np.zeros(n if damp else 0)]).astype(dtype))[None]
-    return linear, operator, rows, right, start
-
-
-def _damped(linear: scipy.sparse.linalg.LinearOperator, damp: float, dtype: np.dtype[Any]) -> FunctionOperator:
-    """Return ``A`` with ``damp I`` under it."""
-    m, n = linear.shape
-    forward, backward = rowwise(linear.matvec, dtype), rowwise(linear.rmatvec, dtype)
-    working = torch.from_numpy(np.empty(0, dtype)).dtype
-    if not damp:
-        return FunctionOperator(forward, (m, n), rmatvec=backward, dtype=working)
-
-    def matvec(v: Tensor) -> Tensor:
-        return torch.cat([forward(v), damp * v], dim=1)
-
-    def rmatvec(u: Tensor) -> Tensor:
-        return backward(u[:, :m].contiguous()) + damp * u[:, m:]
-
-    return FunctionOperator(matvec, (m + n, n), rmatvec=rmatvec, dtype=working)
+    return _Problem((m, n), vector_map(A, linear), adjoint_map(A, linear), right, start, damp)

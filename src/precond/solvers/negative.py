@@ -84,8 +84,10 @@ class _OfNegative(Iteration):
         self, kernel: Kernel, look: Look, operator: Operator, b: Tensor, precondition: Map, x0: Tensor
     ) -> Iterator[Progress]:
         """Iterate with ``-A`` and ``-b``, by compiled loops where the iteration has some."""
-        *pattern, values = kernel.matrix
-        negative = dataclasses.replace(kernel, matrix=(*pattern, -values))
+        matrix = None if kernel.matrix is None else (*kernel.matrix[:-1], -kernel.matrix[-1])
+        product = kernel.product
+        opposite = None if product is None else lambda v: -product(v)
+        negative = dataclasses.replace(kernel, matrix=matrix, product=opposite)
         return self.inner.ahead(negative, look, NegativeOperator(operator), -b, precondition, x0)
 
 
