@@ -30,7 +30,7 @@ from precond.programs.directions import Iterated
 from precond.programs.sketched_newton import SketchedNewton
 from precond.recipes.programs import adasketch_newton, sketched_newton
 from precond.solvers.torch_program import TorchProgram
-from sections import table
+from sections import NoData, table
 
 TOLERANCE = 1e-6
 LIMIT = 500
@@ -317,7 +317,7 @@ def regression(options: argparse.Namespace) -> str:
     files = sorted(options.libsvm.glob("*")) if options.libsvm else []
     files = [path for path in files if "README" not in path.name]
     if not files:
-        raise SystemExit("the section regression needs --libsvm DIR, a folder of LIBSVM files")
+        raise NoData("the section regression needs --libsvm DIR, a folder of LIBSVM files")
     contestants = {
         "precond auto": ours("auto"),
         "precond sketched-newton": ours("sketched-newton"),

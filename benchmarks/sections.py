@@ -16,6 +16,10 @@ import pages
 Section = Callable[[argparse.Namespace], str]
 
 
+class NoData(Exception):
+    """A section measures files of a folder, and none was given; the message says what to give."""
+
+
 class Sections:
     """The sections of one program, each a function from the options to Markdown.
 
@@ -47,7 +51,14 @@ class Sections:
             parser.error(f"no section named {', '.join(sorted(unknown))}; there are {', '.join(self.known)}")
         torch.set_num_threads(1)
         for name in options.sections or self.known:
-            text = f"{self.known[name](options)}\n\n    {self.command(parser, options, name)}"
+            try:
+                measured = self.known[name](options)
+            except NoData as missing:
+                if options.sections:
+                    parser.error(str(missing))
+                print(f"\n{name}: skipped; {missing}", flush=True)
+                continue
+            text = f"{measured}\n\n    {self.command(parser, options, name)}"
             print(f"\n{name}: {self.known[name].__doc__}\n\n{text}", flush=True)
             if options.write:
                 pages.write(text, self.name(name), self.program)

@@ -1,10 +1,11 @@
-"""Compares smooth, least-squares and constrained minimization with SciPy and scikit-learn, in one run.
+"""Compares smooth, least-squares, sparse and constrained minimization with SciPy, scikit-learn and others, in one run.
 
     python benchmarks/smooth.py                                every section, printed
     python benchmarks/smooth.py constrained --write            some, and into docs/benchmarks.md
     python benchmarks/smooth.py control regression --libsvm DIR
     python benchmarks/smooth.py nist --nist DIR                NIST's nonlinear regressions in a folder
     python benchmarks/smooth.py logistic softmax --libsvm DIR  every LIBSVM file of a folder
+    python benchmarks/smooth.py penalties blocks               sparse regression, and rules of block descent
 
 What counts as solved is recomputed from the problem, whatever a method says of itself. Seconds are those of the
 processor on one thread.
@@ -28,8 +29,9 @@ import constrained_large
 import normalized
 import precond
 import regressions
+import sparse
 from precond.problems.readers.nist import read_nist
-from sections import Sections, table
+from sections import NoData, Sections, table
 
 SECTIONS = Sections("smooth.py", "smooth")
 
@@ -48,6 +50,12 @@ for _section in (regressions.logistic, regressions.softmax, normalized.gns):
     SECTIONS.section(_section)
 
 
+# ---- sparse regression
+
+for _section in (sparse.penalties, sparse.blocks):
+    SECTIONS.section(_section)
+
+
 # ---- least squares
 
 
@@ -61,9 +69,7 @@ def nist(options: argparse.Namespace) -> str:
     """NIST's nonlinear regressions from both starts at default settings: digits of the certified parameters."""
     files = sorted(options.nist.glob("*.dat*")) if options.nist else []
     if not files:
-        raise SystemExit(
-            "the section nist needs --nist DIR, a folder of NIST StRD files (itl.nist.gov/div898/strd/nls)"
-        )
+        raise NoData("the section nist needs --nist DIR, a folder of NIST StRD files (itl.nist.gov/div898/strd/nls)")
     tallies: dict[str, list[tuple[float, bool]]] = {}
     for path in files:
         regression = read_nist(path)

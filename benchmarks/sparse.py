@@ -1,11 +1,8 @@
-"""Compares sparse regression with skglm, and the rules of block coordinate descent with one another.
-
-    python benchmarks/sparse.py                            both sections, printed
-    python benchmarks/sparse.py penalties --write          SCAD and MCP, into docs/benchmarks.md
-    python benchmarks/sparse.py blocks --libsvm DIR        the rules, on a9a of a folder as well
+"""Sparse regression beside skglm, and rules of block coordinate descent beside one another: sections of `smooth.py`.
 
 Distances to stationarity are recomputed from the problem for everybody. Seconds are those of the processor on one
-thread; a first fit is one in a fresh interpreter with nothing compiled, imports of the library itself apart.
+thread; a first fit is one in a fresh interpreter with nothing compiled, imports of the library itself apart: this file,
+called with what to fit.
 """
 
 from __future__ import annotations
@@ -19,7 +16,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,9 +31,8 @@ from precond.proximal.descent import BlockDescent
 from precond.proximal.partitions import Sorted
 from precond.proximal.rules import Cyclic, Fixed, Random, Rule, Variable
 from precond.proximal.updates import MatrixBound, ScalarBound
-from sections import Sections, table
+from sections import table
 
-SECTIONS = Sections("sparse.py", "sparse")
 REPEATS = 3
 
 
@@ -104,7 +99,7 @@ def _first(fit: str, name: str, m: int, n: int, rho: float) -> dict[str, float]:
     """Return the processor's seconds of a first fit and the least of some more, in an interpreter of its own."""
     with tempfile.TemporaryDirectory() as empty:
         env = {**os.environ, "NUMBA_CACHE_DIR": empty, "OMP_NUM_THREADS": "1"}
-        words = [sys.executable, "-W", "ignore", __file__, "--one", json.dumps([fit, name, m, n, rho])]
+        words = [sys.executable, "-W", "ignore", __file__, json.dumps([fit, name, m, n, rho])]
         done = subprocess.run(words, env=env, capture_output=True, text=True, check=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -129,7 +124,6 @@ def one(text: str) -> None:
     }))  # fmt: skip
 
 
-@SECTIONS.section
 def penalties(options: argparse.Namespace) -> str:
     """SCAD and MCP: the first fit, later ones, and what came out."""
     m, n = 1000, 5000
@@ -164,15 +158,14 @@ UPDATES = {"scalar": ScalarBound(), "matrix": MatrixBound()}
 LOOKS = (50, 150, 500)
 
 
-@SECTIONS.section
 def blocks(options: argparse.Namespace) -> str:
     """Rules of block coordinate descent: how far the objective is from its minimum after so many updates."""
     rng = np.random.default_rng(0)
     a = rng.normal(size=(400, 800)) * (rng.random((400, 800)) < 0.1) * np.exp(rng.normal(size=800))
     y = a @ rng.normal(size=800) + rng.normal(size=400)
     cases: dict[str, Any] = {"least squares, 400 x 800": LeastSquares(scipy.sparse.csr_array(a), y, ridge=1e-3)}
-    path = Path(options.libsvm or "") / "a9a.gz"
-    if options.libsvm and path.is_file():
+    path = options.libsvm and options.libsvm / "a9a.gz"
+    if path and path.is_file():
         features, labels = read_libsvm(path)
         cases["a9a, logistic"] = Logistic(features, labels, ridge=1 / features.shape[0])
     rows = []
@@ -191,15 +184,5 @@ def blocks(options: argparse.Namespace) -> str:
     return table(head, rows, "Blocks of 5 variables; distance to the least objective, relative to that of the start.")
 
 
-def main() -> None:
-    """Run the sections, or one fit in an interpreter of its own."""
-    if "--one" in sys.argv:
-        one(sys.argv[-1])
-        return
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--libsvm", help="folder with a9a.gz")
-    SECTIONS.run(parser)
-
-
 if __name__ == "__main__":
-    main()
+    one(sys.argv[1])

@@ -243,3 +243,30 @@ def test_sequences_are_measured_with_residuals_recomputed() -> None:
     assert all(float(row[5]) <= 1e-8 and float(row[3]) > 0 for row in rows)
     wrong = program.in_sequence(list(program.drifting(8, 2)), lambda A, b: 0 * b)
     assert wrong.worst == 1.0
+
+
+def test_a_section_without_its_data_is_skipped_unless_it_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = load("sections")
+    sections = module.Sections("program.py", "name")
+
+    @sections.section
+    def one(options: argparse.Namespace) -> str:
+        """Needs a folder."""
+        raise module.NoData("one needs --folder DIR")
+
+    @sections.section
+    def two(options: argparse.Namespace) -> str:
+        """Needs nothing."""
+        return "what was measured"
+
+    monkeypatch.setattr("sys.argv", ["program.py"])
+    sections.run(argparse.ArgumentParser())
+    said = capsys.readouterr().out
+    assert "one: skipped; one needs --folder DIR" in said
+    assert "what was measured" in said
+    monkeypatch.setattr("sys.argv", ["program.py", "one"])
+    with pytest.raises(SystemExit):
+        sections.run(argparse.ArgumentParser())
+    assert "one needs --folder DIR" in capsys.readouterr().err
