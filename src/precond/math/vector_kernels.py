@@ -101,20 +101,3 @@ def redirect(p, r, beta, omega, v):
             continue
         for i in range(along.size):
             along[i] = rest[i] + b * (along[i] - w * image[i])
-
-
-@_compiled
-def orthogonalize(v, basis, column):
-    """Project ``v`` on the complement of orthonormal rows, one after the other; add the coefficients to ``column``."""
-    for k in range(basis.shape[0]):
-        w, total = basis[k], column.dtype.type(0)
-        for i in range(v.size):
-            total += np.conj(w[i]) * v[i]
-        column[k] += total
-        factor = v.dtype.type(total)
-        for i in range(v.size):
-            v[i] -= factor * w[i]
-    squares = 0.0
-    for i in range(v.size):
-        squares += v[i].real * v[i].real + v[i].imag * v[i].imag
-    return np.sqrt(squares)

@@ -172,26 +172,6 @@ def redirect(p: Rows, r: Rows, beta: Array, omega: Array, v: Rows) -> None:
         _kernels().redirect(p, r, beta, omega, v)
 
 
-def orthogonalize(v: Rows, basis: Rows, column: Array) -> float:
-    """Project a vector ``[n]`` on the complement of orthonormal rows, in place, and add its coefficients to ``column``.
-
-    Args:
-        v: The vector; on the CPU an array.
-        basis: Orthonormal rows, shape ``[k, n]``.
-        column: The coefficients, shape ``[k]``.
-
-    Returns:
-        The norm of what is left.
-    """
-    if not (isinstance(v, Tensor) or isinstance(basis, Tensor)):
-        return float(_kernels().orthogonalize(v, basis, column))
-    v, basis = _tensor(v), _tensor(basis)
-    along = basis.conj() @ v
-    v -= along @ basis
-    column += _scalars(along)
-    return float(torch.linalg.vector_norm(v))
-
-
 def _wide(x: Array) -> type:
     return complex if np.iscomplexobj(x) else float
 
