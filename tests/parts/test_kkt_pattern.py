@@ -29,6 +29,7 @@ def test_systems_with_one_pattern_are_solved_in_one_order(dense_row: bool) -> No
         half = (hessian + hessian.T).toarray() / 2 + np.diag(diagonal.numpy())
         matrix = np.block([[half, rows.toarray().T], [rows.toarray(), np.zeros((rows.shape[0],) * 2)]])
         assert np.allclose(solver.solve(torch.from_numpy(b)).numpy(), np.linalg.solve(matrix, b), atol=1e-6)
+        assert solver.factors.order is not None, "pivots from the diagonal were good enough"
         assert system.attempt(-20 * scale, 0.0) is None
     assert seen[0] is seen[1]
     order = seen[0]._order[0]
