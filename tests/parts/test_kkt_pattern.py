@@ -1,0 +1,38 @@
+"""Sparse Newton systems whose places and order of elimination are found once for many."""
+
+import numpy as np
+import pytest
+import scipy.sparse
+import torch
+
+from precond.programs.kkt_pattern import Patterns
+from precond.programs.newton import SparseNewton
+
+
+@pytest.mark.parametrize("dense_row", [False, True])
+def test_systems_with_one_pattern_are_solved_in_one_order(dense_row: bool) -> None:
+    n, patterns, random = 400, Patterns(), np.random.default_rng(0)
+    chain = scipy.sparse.diags_array([np.ones(n - 1), np.ones(n)], offsets=[1, 0])
+    rows = scipy.sparse.csr_array(chain.tocsr()[::4])
+    if dense_row:
+        rows = scipy.sparse.csr_array(scipy.sparse.vstack([rows, random.normal(size=(1, n))]))
+    seen = []
+    for scale in (1.0, 3.0):
+        hessian = scipy.sparse.csr_array(scale * scipy.sparse.diags_array([np.ones(n - 1), np.full(n, 4.0)],
+                                                                         offsets=[1, 0]))  # fmt: skip
+        diagonal = torch.from_numpy(random.uniform(size=n))
+        system = SparseNewton(hessian, rows, diagonal, patterns)
+        seen.append(system.pattern)
+        solver = system.attempt(0.0, 0.0)
+        assert solver is not None
+        b = random.normal(size=n + rows.shape[0])
+        half = (hessian + hessian.T).toarray() / 2 + np.diag(diagonal.numpy())
+        matrix = np.block([[half, rows.toarray().T], [rows.toarray(), np.zeros((rows.shape[0],) * 2)]])
+        assert np.allclose(solver.solve(torch.from_numpy(b)).numpy(), np.linalg.solve(matrix, b), atol=1e-6)
+        assert solver.factors.order is not None, "pivots from the diagonal were good enough"
+        assert system.attempt(-20 * scale, 0.0) is None
+    assert seen[0] is seen[1]
+    order = seen[0]._order[0]
+    assert not dense_row or order[-1] == n + rows.shape[0] - 1
+    other = scipy.sparse.csr_array(scipy.sparse.eye_array(n))
+    assert SparseNewton(other, rows, torch.ones(n, dtype=torch.float64), patterns).pattern is not seen[0]
