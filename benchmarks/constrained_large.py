@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import statistics
 import time
 from collections.abc import Callable
@@ -82,7 +83,7 @@ def large(options: argparse.Namespace) -> str:
     files = [Path(options.libsvm) / "a9a.gz"] if options.libsvm and (Path(options.libsvm) / "a9a.gz").exists() else []
     for path in files:
         title = "regression on a9a, 32 561 samples, 123 variables, 11 equations"
-        cases[title] = (lambda path=path: regression_case(path), usual)  # type: ignore[misc]
+        cases[title] = (functools.partial(regression_case, path), usual)
     for warm in (generated(3000, 120, 11), grid(25, semilinear=False)):
         for name in (SKETCH, AUTO):
             _solve(warm, methods[name])

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from linear_measure import SECTIONS
 
-for family in ("many", "petsc", "sequences", "single", "tall"):
+for family in ("many", "petsc", "sequences", "single", "tall", "wrappers"):
     importlib.import_module(f"linear_{family}")  # declares its sections
 
 

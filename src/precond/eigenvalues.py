@@ -208,6 +208,8 @@ def _lanczos(operator: Operator, k: int, which: str, tol: float, limit: int | No
             found = scipy.sparse.linalg.eigsh(a, count, which=which, tol=0.1 * tol, maxiter=limit, v0=v0)[1]
         except scipy.sparse.linalg.ArpackNoConvergence as error:
             found = error.eigenvectors
+        except scipy.sparse.linalg.ArpackError:  # the image of the starting vector is zero
+            found = np.linalg.qr(start)[0][:, :count]
         return np.asarray(found)
 
     def worth(vectors: Array) -> Array:
@@ -217,7 +219,11 @@ def _lanczos(operator: Operator, k: int, which: str, tol: float, limit: int | No
     vectors, label = run(plain, k, start[:, 0]), "Lanczos (ARPACK)"
     if vectors.shape[1] < k:
         return vectors, label
-    largest = float(np.abs(scipy.sparse.linalg.eigsh(plain, 1, tol=0.1, v0=start[:, 0], return_eigenvectors=False))[0])
+    try:
+        ends = scipy.sparse.linalg.eigsh(plain, 1, tol=0.1, v0=start[:, 0], return_eigenvectors=False)
+    except scipy.sparse.linalg.ArpackError:
+        ends = np.zeros(1)
+    largest = float(np.abs(ends)[0])
     away = {"SA": 2 * largest, "LA": -2 * largest, "LM": 0.0}[which]
     draw = np.random.default_rng(1)
     for _ in range(k):

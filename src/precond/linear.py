@@ -92,7 +92,7 @@ def solve(
     )
     if not differentiate:
         return run.result
-    if run.operator.has_adjoint and not run.operator.traits.symmetric and run.operator.entries() is None:
+    if run.operator.has_adjoint and not run.operator.traits.symmetric and not run.operator.has_entries:
         check_adjoint(run.operator, run.result.work)
     x = with_gradient(run.result.x, A, b, run.operator, run.iteration, run.held, rtol, atol)
     return dataclasses.replace(run.result, x=x)
@@ -217,7 +217,7 @@ def run_attempts(
 
 def _check_products(operator: Operator, iteration: Iteration, part: Preconditioner[Any], work: Work) -> None:
     """Refuse an operator known by products alone that is declared symmetric and is not; two products."""
-    known = operator.dense() is not None or operator.entries() is not None
+    known = operator.dense() is not None or operator.has_entries
     if operator.traits.symmetric and not known:
         check_iteration(operator, iteration)
         check_preconditioner(operator, iteration, part)
@@ -264,6 +264,8 @@ def _attempts(
         if attempt.together and not _fits(attempt, method, preconditioner):
             continue
         if attempt.negative and method != "auto":
+            continue
+        if attempt.unasked and not method == preconditioner == "auto":
             continue
         first = attempt.method if method == "auto" else method
         second = attempt.preconditioner if preconditioner == "auto" else preconditioner

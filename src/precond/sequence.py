@@ -283,7 +283,7 @@ class SolveSequence:
 
     def _ways_for(self, operator: Operator, b: Tensor) -> list[Way]:
         """Return the ways to solve systems of this kind; those at hand if they are for such."""
-        kind = (operator.shape, b.shape, b.dtype, b.device, operator.traits, operator.entries() is not None)
+        kind = (operator.shape, b.shape, b.dtype, b.device, operator.traits, operator.has_entries)
         if kind != self._for:
             self._ways, self._for = self._all_ways(operator, len(b) > 1), kind
         return self._ways

@@ -114,3 +114,17 @@ def test_the_classes_take_the_argument_and_keep_it() -> None:
     assert Lion(params)._backend is None
     with pytest.raises(BadInputError, match="compile"):
         SOAP(params, compile=3)
+
+
+def test_every_slab_is_compiled_however_many_there_are() -> None:
+    """Compilers keep eight graphs of a function, so that slabs of more shapes need functions of their own."""
+    backend = CompileCounterWithBackend("eager")
+    named = [(f"{n}.weight", torch.nn.Parameter(torch.ones(n, n))) for n in range(2, 13)]
+    optimizer = SOAP(named, compile=backend)
+    counts = []
+    for _ in range(3):
+        for _, param in named:
+            param.grad = torch.randn(param.shape)
+        optimizer.step()
+        counts.append(backend.frame_count)
+    assert counts[1] == counts[2] == 2 * len(named)

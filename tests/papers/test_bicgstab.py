@@ -56,7 +56,7 @@ def test_solves_convection_diffusion_with_two_products_an_iteration():
     a = scipy.sparse.csr_array(poisson(m) + wind)
     result = precond.solve(a, np.ones(m * m), method="bicgstab", preconditioner="ilu0", rtol=1e-10)
     assert result.converged
-    assert result.work.applies == 2 * result.iterations
+    assert 2 * result.iterations - 1 <= result.work.applies <= 2 * result.iterations  # it may end in the middle
     plain = precond.solve(a, np.ones(m * m), method="bicgstab", preconditioner="identity", rtol=1e-10)
     assert plain.converged
     assert 2 * result.iterations < plain.iterations

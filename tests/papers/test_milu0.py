@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -9,6 +11,7 @@ import torch
 
 import precond
 from precond.core import BadInputError
+from precond.math.incomplete import scaled_rows
 from precond.preconditioners.ilu0 import ILU0
 from tests.papers.linear_toys import poisson
 from tests.papers.test_jacobi import ready
@@ -86,6 +89,13 @@ def test_takes_matrices_in_any_order_with_entries_missing_or_twice():
             (np.r_[rows, rows][::-1], np.r_[columns, columns][::-1]),
         )
     )
+    unsorted = scipy.sparse.csr_array(winded(4))
+    for first, last in itertools.pairwise(unsorted.indptr):
+        unsorted.indices[first:last], unsorted.data[first:last] = (
+            unsorted.indices[first:last][::-1].copy(), unsorted.data[first:last][::-1].copy(),
+        )  # fmt: skip
+    assert scaled_rows(unsorted) is None
+    assert scaled_rows(scipy.sparse.csr_array(a)) is None
     b = rng.standard_normal(16)
     for preconditioner in ("milu0", "ilu0"):
         result = precond.solve(twice, b, method="gmres", preconditioner=preconditioner)

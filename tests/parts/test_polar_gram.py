@@ -146,3 +146,18 @@ def test_unknown_forms_are_refused():
         Polar(form="square")
     with pytest.raises(ValueError, match="gram"):
         polar(torch.zeros(2, 2), form="square")
+
+
+@pytest.mark.parametrize("form", ["matrix", "gram"])
+@pytest.mark.parametrize("size", [1e-30, 1e-4, 1e25])
+def test_sums_of_squares_neither_overflow_nor_vanish(size, form):
+    """Only the norm that is added to in dividing, 1e-7, makes factors of tiny matrices small."""
+    matrix = torch.randn(6, 16, generator=torch.Generator().manual_seed(4))
+    ours = polar(matrix * size, 5, form=form, dtype=torch.float32)
+    large = (matrix.double() * size).numpy()
+    u, s, vt = np.linalg.svd(large, full_matrices=False)
+    s = s / (np.linalg.norm(large) + 1e-7)
+    for _ in range(5):
+        s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
+    expected = torch.tensor(u * s @ vt, dtype=torch.float32)
+    torch.testing.assert_close(ours, expected, rtol=2e-3, atol=1e-4 * float(expected.abs().max()))

@@ -1,4 +1,4 @@
-"""Stochastic rounding: unbiased, exact where it can be, and worth it."""
+"""Storages: rounding that is unbiased and exact where it can be, codes that are repaired, errors that come back."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from precond.core import Role
 from precond.optim import Optimizer
 from precond.recipes.first_order import adamw
 from precond.storage.bfloat16 import StochasticBFloat16
+from precond.storage.blockwise import Blockwise
+from precond.storage.compensated import Compensated
+from precond.storage.packed import Packed
 
 STORAGE = StochasticBFloat16()
 
@@ -67,3 +70,46 @@ def test_adamw_with_half_the_state_trains_as_well():
     half, bytes_half = final(dataclasses.replace(adamw(), storage=STORAGE))
     assert half < 1.2 * full
     assert bytes_half < 0.6 * bytes_full
+
+
+def basis(n: int = 64) -> torch.Tensor:
+    """Return one orthogonal matrix in a batch."""
+    return torch.linalg.qr(torch.randn(1, n, n, generator=torch.Generator().manual_seed(0))).Q
+
+
+def skew(q: torch.Tensor) -> float:
+    """Return how far a basis is from orthogonal."""
+    return float(torch.linalg.matrix_norm(q.mT @ q - torch.eye(q.shape[-1])))
+
+
+def test_bases_of_four_bits_are_made_orthogonal_again_when_they_wake():
+    kept, repaired = (Blockwise(4, 64, 0, rectify=steps).rest(basis(), Role.ORTHOGONAL).decode() for steps in (0, 2))
+    assert skew(repaired) < skew(kept) / 5
+    assert float((repaired - basis()).norm()) < 0.2 * float(basis().norm())
+
+
+def test_small_tensors_rest_as_they_work():
+    small, large = torch.ones(2, 4095), torch.ones(2, 4096)
+    assert Blockwise().rest(small, Role.SIGNED) is small
+    assert Blockwise().rest(large, Role.SIGNED) is not large
+    triangle = torch.ones(2, 63, 63)
+    assert Compensated().rest(triangle, Role.TRIANGULAR) is triangle
+
+
+def test_a_packed_triangle_takes_the_bytes_that_were_asked_for():
+    matrices = torch.randn(1, 10, 10)
+    for dtype, size in ((None, 4), (torch.bfloat16, 2)):
+        triangle = Packed(dtype).rest(matrices @ matrices.mT, Role.SYMMETRIC).triangle
+        assert triangle.numel() * triangle.element_size() == 55 * size
+
+
+def test_errors_of_rounding_come_back():
+    """The same factor written again and again is right in the mean, though each time it is a code."""
+    factor = torch.linalg.cholesky(basis() @ torch.diag(torch.linspace(1.0, 2.0, 64)) @ basis().mT)
+    resting = Compensated(decay=0.0, least=0).rest(factor, Role.TRIANGULAR)
+    once = resting.decode()
+    total = torch.zeros_like(factor)
+    for _ in range(50):
+        resting.encode(factor)
+        total += resting.decode() / 50
+    assert float((total - factor).norm()) < 0.5 * float((once - factor).norm())

@@ -55,7 +55,32 @@ def test_indefinite_singular_and_small_matrices():
     assert result.converged, result.message
     assert abs(result.values[0]) < 1e-12 < result.values[1]
     np.testing.assert_array_equal(precond.eigsh(np.diag([3.0, -5.0, 1.0]), 2, which="LM").values, [-5, 3])
-    np.testing.assert_array_equal(precond.eigsh(np.zeros((3, 3)), 3).values, np.zeros(3))
+    for zero in (np.zeros((3, 3)), scipy.sparse.csr_array((600, 600))):
+        nothing = precond.eigsh(zero, 3)
+        assert nothing.converged
+        np.testing.assert_array_equal(nothing.values, np.zeros(3))
+
+
+def test_a_residual_at_rounding_is_good_enough_and_no_larger_one():
+    laplacian = scipy.sparse.csgraph.laplacian(-(A - scipy.sparse.diags_array(A.diagonal())))
+    result = precond.eigsh(laplacian, 1, tol=1e-10)
+    assert result.converged  # though no residual is small beside an eigenvalue of zero
+    left = np.linalg.norm(laplacian @ result.x - result.x * result.values)
+    assert 0 < left <= 10 * np.finfo(float).eps * abs(laplacian).sum(axis=1).max()
+
+
+def test_fewer_pairs_than_asked_for_are_not_all(monkeypatch):
+    """ARPACK may give the pairs that it has: exact ones are certified, and do not make a result of more."""
+
+    def some(a, k, **options):
+        pairs = np.linalg.eigh(A.toarray())
+        raise scipy.sparse.linalg.ArpackNoConvergence("", pairs[0][:2], pairs[1][:, :2])
+
+    monkeypatch.setattr(scipy.sparse.linalg, "eigsh", some)
+    result = precond.eigsh(A, 3, preconditioner="identity")
+    assert len(result.values) == 2
+    assert result.certificate.holds
+    assert not result.converged
 
 
 def test_what_is_not_reached_is_not_called_converged():

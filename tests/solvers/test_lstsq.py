@@ -129,3 +129,14 @@ def test_bad_input_is_refused_with_a_remedy(name):
     arguments, message = BAD[name]
     with pytest.raises((BadInputError, IncompatibleError, UnknownNameError), match=message):
         precond.lstsq(**arguments)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_wide_problems_get_the_solution_of_least_norm(sparse):
+    draw = np.random.default_rng(4)
+    a = draw.standard_normal((20, 90)) * np.geomspace(1, 30, 90)  # columns that a scaling would make equal
+    a = np.where(draw.random(a.shape) < 0.3, a, 0) if sparse else a
+    b = draw.standard_normal(20)
+    result = precond.lstsq(scipy.sparse.csr_array(a) if sparse else a, b, rtol=1e-10)
+    assert result.converged
+    np.testing.assert_allclose(result.x, np.linalg.lstsq(a, b, rcond=None)[0], rtol=1e-5, atol=1e-8)

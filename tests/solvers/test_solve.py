@@ -107,7 +107,9 @@ def test_certifies_the_backward_error():
         (A - scipy.sparse.eye_array(36) * 4.5, "minres", "jacobi"),
         (A - scipy.sparse.eye_array(36), "minres", "jacobi"),
         (A + scipy.sparse.diags_array([np.ones(35)], offsets=[1]), "gmres", "ilut"),
-        (np.triu(np.ones((36, 36))) + dense, "gmres", "ilut"),
+        (np.triu(np.ones((36, 36))) + dense, "gmres", "lu"),
+        (dense, "gmres", "lu"),
+        (dense - 4.5 * np.eye(36), "gmres", "lu"),
         (scipy.sparse.linalg.aslinearoperator(A), "gmres", "identity"),
         (as_operator(scipy.sparse.linalg.aslinearoperator(A), symmetric=True), "cg", "identity"),
     ],
@@ -116,6 +118,43 @@ def test_chooses_by_traits_and_says_why(a, method, preconditioner):
     result = precond.solve(a, B[:, 0], max_iterations=500)
     assert result.method.startswith(f"{method} + {preconditioner} ("), result.method
     assert result.converged, result.message
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32, np.complex128, np.complex64])
+@pytest.mark.parametrize("n", [5, 130])
+def test_dense_matrices_are_solved_by_complete_factors(kind, n):
+    x = rng.standard_normal((n, n)) + (1j * rng.standard_normal((n, n)) if np.dtype(kind).kind == "c" else 0)
+    tolerance = 1e-4 if np.finfo(kind).eps > 1e-10 else 1e-10
+    for a in (x + n * np.eye(n), x @ x.conj().T + n * np.eye(n), x + x.conj().T + 0.1 * np.eye(n)):
+        a = a.astype(kind)
+        for columns in ((n,), (n, 3)):
+            b = rng.standard_normal(columns).astype(kind)
+            result = precond.solve(a, b, rtol=tolerance)
+            assert result.converged, result.message
+            assert "lu" in result.method
+            assert result.iterations < 10
+            assert (np.linalg.norm(b - a @ result.x, axis=0) <= 1.1 * tolerance * np.linalg.norm(b, axis=0)).all()
+
+
+def test_dense_matrices_beyond_single_precision_and_singular_ones():
+    q = np.linalg.qr(rng.standard_normal((150, 150)))[0]
+    hard = (q * np.geomspace(1, 1e-11, 150)) @ q[::-1]
+    result = precond.solve(hard, hard @ np.ones(150), rtol=1e-12)
+    assert result.converged
+    assert (result.iterations, result.method) == (1, "gmres + lu (dense, not symmetric, with entries)")
+    singular = q[:, :140] @ q[::-1][:140]
+    assert precond.solve(singular, singular @ np.ones(150)).converged
+    assert precond.solve(singular, np.ones(150)).status is Status.FAILED_INCONSISTENT
+
+
+def test_large_dense_matrices_that_products_solve_are_not_factored():
+    n = 3500
+    a = np.eye(n) + 0.3 / n * rng.standard_normal((n, 1)) * rng.standard_normal(n)
+    result = precond.solve(a, np.ones(n))
+    assert result.converged
+    assert result.method.startswith("gmres + jacobi (dense")
+    named = precond.solve(a[:50, :50], np.ones(50), method="gmres")
+    assert named.method.startswith("gmres + lu")
 
 
 def test_tries_the_next_when_the_first_does_not_converge():
@@ -213,7 +252,7 @@ def test_an_indefinite_matrix_fails_cg_and_the_remedy_works():
     assert result.status is Status.FAILED_INDEFINITE_OPERATOR
     assert "minres" in result.message
     assert precond.solve(a, b, method="minres", max_iterations=500).converged
-    auto = precond.solve(a, b, max_iterations=500)
+    auto = precond.solve(scipy.sparse.csr_array(a), b, max_iterations=500)
     assert auto.converged
     assert auto.method.startswith("minres + jacobi (cg + ic0 did not converge")
 

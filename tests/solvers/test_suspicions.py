@@ -105,3 +105,12 @@ def test_rounding_alone_is_not_iterated_on() -> None:
     )
     assert not result.converged
     assert result.iterations < 60
+
+
+def test_a_trial_point_where_the_function_raises_is_not_taken() -> None:
+    result = precond.minimize(
+        lambda x: 10 * x[0] - math.log(x[0]) + x[1] ** 2, np.array([5.0, 1.0]),
+        jac=lambda x: np.array([10 - 1 / x[0], 2 * x[1]]), constraints={"type": "eq", "fun": lambda x: x[1] - 0.5},
+    )  # fmt: skip
+    assert result.converged, result.message
+    assert float(result.x[0]) == pytest.approx(0.1)

@@ -44,17 +44,22 @@ class Kernel:
     """One system as compiled loops take it, which can then make several iterations in one call.
 
     Attributes:
-        matrix: Row pointers, columns (both unsigned) and values of the matrix, in CSR form.
+        matrix: Row pointers, columns (both unsigned) and values of the matrix, in CSR form; ``None`` where only its
+            products are known.
         sweeps: The preconditioner as `precond.math.sweeps.two_sweeps` takes it: the arrays of two triangles and
             three diagonals; empty for the identity; ``None`` where only its application is known.
         spend: Told of products and applications, which the loops do not count.
         apply: The preconditioner for a NumPy vector ``[n]``, where that is how it was given; not told to ``spend``.
+        product: The same of the matrix.
+        adjoint: The same of its adjoint, for least squares.
     """
 
-    matrix: tuple[Any, ...]
+    matrix: tuple[Any, ...] | None
     sweeps: tuple[Any, ...] | None
     spend: Callable[[int, int], None]
     apply: Callable[[Any], Any] | None = None
+    product: Callable[[Any], Any] | None = None
+    adjoint: Callable[[Any], Any] | None = None
 
 
 @dataclasses.dataclass

@@ -131,6 +131,11 @@ class Operator(abc.ABC):
         """Return the matrix in CSR form with sorted indices, or ``None`` when only products are known."""
         return None
 
+    @property
+    def has_entries(self) -> bool:
+        """Whether `entries` returns something; asked where making them would be a waste."""
+        return self.entries() is not None
+
     def compiled(self) -> tuple[Any, ...] | None:
         """Return row pointers, columns (both unsigned) and values for loops on the CPU; ``None`` without entries there.
 

@@ -37,6 +37,11 @@ class Work:
     skipped: int = 0
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
 
+    def charge(self, products: int, applications: int) -> None:
+        """Add products and applications that were not counted one by one."""
+        self.matvecs += products
+        self.applies += applications
+
     def spend(self, kind: str, seconds: float) -> None:
         """Add ``seconds`` to the account of ``kind``."""
         self.seconds[kind] = self.seconds.get(kind, 0.0) + seconds

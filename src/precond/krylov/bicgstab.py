@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from precond.core import Iteration, Map, Operator, Progress, Status
+from precond.core import Iteration, Kernel, Look, Map, Operator, Progress, Status
 from precond.krylov.inner import Kept, norm, numbers
+from precond.krylov.stretches import begun, progressing, vector
 from precond.math.vectors import Array, inners, move, redirect, rows, subtract
 
 
@@ -81,6 +82,19 @@ class BiCGStab(Iteration):
                 ratios = np.where(broken, 0, ratios)
                 rho, shadow_size = np.where(broken, size * size, rho), np.where(broken, size, shadow_size)
             redirect(p, r, ratios, omega, v)
+
+    def ahead(
+        self, kernel: Kernel, look: Look, operator: Operator, b: Tensor, precondition: Map, x0: Tensor
+    ) -> Iterator[Progress]:
+        """Yield the progress when ``look`` says so, in the middle of a step where ``h`` is small enough for it."""
+        steps = begun("stabilized", kernel, operator, b, precondition, x0)
+        x, r = vector(steps, 0), vector(steps, 1)
+
+        def ending() -> Progress:
+            failed = bool(steps.numbers[steps.loops.FAILED])
+            return Progress(norm(r), x.clone, failure=Status.FAILED_BREAKDOWN if failed else None, solved=not failed)
+
+        return progressing(steps, kernel, look, ending)
 
 
 def _ratio(a: Array, b: Array, where: Array | bool = True) -> Array:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Iterator
 from typing import ClassVar, final
 
 import numpy as np
@@ -12,10 +13,8 @@ from torch import Tensor
 
 from precond.core import Iteration, Kernel, Look, Map, Operator, Progress, Status
 from precond.krylov.inner import column, norm, numbers
-from precond.math.conjugate import ConjugateSteps
+from precond.krylov.stretches import begun, progressing, vector
 from precond.math.vectors import Array, dots, forward, rows, turn
-
-_many = 2**16  # unknowns from which on calls cost nothing, and what they do may be shared
 
 
 @final
@@ -49,66 +48,34 @@ class CG(Iteration):
 
     def iterate(self, operator: Operator, b: Tensor, precondition: Map, x0: Tensor) -> Iterator[Progress]:
         """Yield the progress at ``x0``, then after each step; the residual is the recurrence's ``||r_k||``."""
-        x, r, p = x0.clone(), b.clone(), torch.empty_like(b)
-        return _iterations(operator, precondition, _Moving(x, r, p))
+        return _iterations(operator, precondition, x0.clone(), b.clone(), torch.empty_like(b))
 
     def ahead(
         self, kernel: Kernel, look: Look, operator: Operator, b: Tensor, precondition: Map, x0: Tensor
     ) -> Iterator[Progress]:
         """Yield the progress when ``look`` says so; steps between are made by one compiled call."""
-        if type(self).iterate is not CG.iterate or b.shape[1] >= _many:  # somebody else's, or worth two threads
-            return self.iterate(operator, b, precondition, x0)
-        steps = ConjugateSteps(kernel.matrix, kernel.sweeps, b.shape[1])
-        x, r, p = (torch.from_numpy(steps.vectors[k : k + 1]) for k in range(3))
-        x.copy_(x0)
-        r.copy_(b)
+        steps = begun("conjugate", kernel, operator, b, precondition, x0)
+        x, r, p = (vector(steps, row) for row in (0, 1, 2))
 
-        residual, spent = steps.vectors[1], 0 if kernel.sweeps is None else 1
-        apply = kernel.apply or (lambda _: rows(precondition(r))[0])
+        def ending() -> Progress:
+            rho, floor, curvature, made = np.split(steps.numbers[steps.loops.RHO :][:4], 4)
+            stop = _examine(x, r, p, rho, curvature, rho > floor, not made.any())
+            return stop or Progress(torch.full((1,), math.nan), x.clone)
 
-        def stretch() -> list[float]:
-            waits = steps.waits
-            norms = steps.run(look.level, look.steps, lambda: apply(residual))
-            kernel.spend(len(norms), spent * max(0, len(norms) - (not waits)))
-            return norms
-
-        return _iterations(operator, precondition, _Moving(x, r, p, *steps.scalars), stretch)
+        return progressing(steps, kernel, look, ending)
 
 
-@dataclasses.dataclass
-class _Moving:
-    """What the steps move: ``x``, ``r``, ``p``, and ``<r, P r>`` with its floor and ``<p, A p>``, shape ``[batch]``."""
-
-    x: Tensor
-    r: Tensor
-    p: Tensor
-    rho: Array | None = None
-    floor: Array | None = None
-    curvature: Array | None = None
-
-
-def _iterations(
-    operator: Operator, precondition: Map, moving: _Moving, stretch: Callable[[], list[float]] = list
-) -> Iterator[Progress]:
-    """Yield the progress; ``stretch`` makes steps and returns their residuals, none where it must not go on."""
-    x, r, p = moving.x, moving.r, moving.p
+def _iterations(operator: Operator, precondition: Map, x: Tensor, r: Tensor, p: Tensor) -> Iterator[Progress]:
     if bool(x.any()):
         r -= operator.matvec(x)
     yield Progress(norm(r), x.clone)
     z = precondition(r)
     p.copy_(z)
     here, left, along = rows(x), rows(r), rows(p)  # the same memory, for updates in place
-    product = dots(left, rows(z))
-    rho, floor, curvature = (
-        np.empty_like(product) if given is None else given for given in (moving.rho, moving.floor, moving.curvature)
-    )
-    rho[:], floor[:] = product, torch.finfo(x.dtype).eps ** 3 * abs(product)  # a row below it is frozen
+    rho = dots(left, rows(z))
+    floor, curvature = torch.finfo(x.dtype).eps ** 3 * abs(rho), np.empty_like(rho)  # a row below it is frozen
     first = True
     while True:
-        if made := stretch():
-            first = False
-            yield Progress(torch.tensor(made[-1:], dtype=torch.float64), x.clone, skipped=made[:-1])
-            continue
         q = rows(operator.matvec(p))
         norms = forward(here, left, along, q, rho, floor, curvature)
         if norms is None:

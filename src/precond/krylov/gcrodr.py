@@ -13,10 +13,9 @@ from torch import Tensor
 from precond.core import BadInputError, Map, Operator, Progress, Recycling, Status
 from precond.krylov.inner import norm, numbers
 from precond.krylov.lockstep import lockstep
-from precond.math.vectors import inners, orthogonalize, rows
+from precond.math.arnoldi import Small, extend
 
 Matrix = np.ndarray[Any, Any]
-_parallel = 0.7  # what is left of a vector after projection, below which it is projected once more
 _dependent = 1e-12  # directions that the matrix maps to less than this, relative to the others, are not kept
 
 
@@ -49,7 +48,8 @@ class Directions:
         if not bool((sizes > _dependent * sizes.max()).all()):
             return Directions.none(self.u)
         inverse = torch.linalg.inv(r.mT)
-        return Directions(inverse @ self.u, inverse @ self.t, q.mT.contiguous())
+        u = inverse @ self.u
+        return Directions(u, u if self.t is self.u else inverse @ self.t, q.mT.contiguous())
 
 
 @dataclasses.dataclass
@@ -61,6 +61,7 @@ class Cycle:
         w: ``[C; V]``, orthonormal; shape ``[k + steps + 1, n]``.
         z: ``P V``, shape ``[steps, n]``.
         g: Coefficients of ``A Z``, shape ``[k + steps + 1, steps]``.
+        plain: Nothing preconditions: ``Z = V`` and ``U = T``.
         done: Steps done.
     """
 
@@ -68,6 +69,7 @@ class Cycle:
     w: Tensor
     z: Tensor
     g: Matrix
+    plain: bool = False
     done: int = 0
 
     def deflated(self, keep: int) -> Directions:
@@ -81,7 +83,8 @@ class Cycle:
         if j == 0 or keep == 0:
             return self.kept
         size = 1 / norm(self.kept.t)
-        t, u = self.kept.t * size[:, None], self.kept.u * size[:, None]
+        t = self.kept.t * size[:, None]
+        u = t if self.plain else self.kept.u * size[:, None]
         w = self.w[: k + j + 1]
         ghat = np.zeros((k + j + 1, k + j), self.g.dtype)
         ghat[range(k), range(k)] = size.cpu().numpy()
@@ -96,9 +99,9 @@ class Cycle:
             return self.kept
         mix = np.linalg.solve(r.T, space.T)  # rows are coefficients of the new directions
         mixed, image = (torch.from_numpy(np.ascontiguousarray(a)).to(w) for a in (mix, q.T))
-        return Directions(
-            mixed[:, :k] @ u + mixed[:, k:] @ self.z[:j], mixed[:, :k] @ t + mixed[:, k:] @ w[k : k + j], image @ w
-        )
+        before = mixed[:, :k] @ t + mixed[:, k:] @ w[k : k + j]
+        after = before if self.plain else mixed[:, :k] @ u + mixed[:, k:] @ self.z[:j]
+        return Directions(after, before, image @ w)
 
 
 @dataclasses.dataclass
@@ -127,7 +130,7 @@ class GCRODR(Recycling[Recycled]):
     (M. L. Parks, E. de Sturler, G. Mackey, D. D. Johnson, S. Maiti, *Recycling Krylov subspaces for sequences of linear
     systems*, 2006.) ``Z`` is kept, so the preconditioner may change in every step, as in L. M. Carvalho, S. Gratton,
     R. Lago, X. Vasseur, *A flexible generalized conjugate residual method with inner orthogonalization and deflated
-    restarting*, 2011. A vector is orthogonalized twice when the first projection leaves less than 0.7 of it.
+    restarting*, 2011. A vector is orthogonalized twice when the first projection leaves less than a tenth of it.
 
     Each row of ``b`` is a system of its own, with a space of its own.
 
@@ -184,66 +187,32 @@ class GCRODR(Recycling[Recycled]):
             steps = max(1, min(self.size, n) - k)
             cycle = memory.cycles[row] = Cycle(
                 kept, b.new_empty(k + steps + 1, n), b.new_empty(steps, n),
-                np.zeros((k + steps + 1, steps), _numpy(b)),
+                np.zeros((k + steps + 1, steps), _numpy(b)), kept.t is kept.u,
             )  # fmt: skip
             cycle.w[:k] = kept.c
-            cycle.w[k] = r[0] / beta
-            small = _Small(beta, steps, _numpy(b))
+            torch.div(r[0], beta, out=cycle.w[k])
+            small = Small.start(np.array([beta]), steps, is_complex=b.is_complex())
+            h, alive = np.zeros((1, k + steps + 1), small.right.dtype), np.ones(1, bool)
             for j in range(steps):
-                z = cycle.z[j : j + 1] = precondition(cycle.w[k + j : k + j + 1])
-                v = cycle.w[k + j + 1]
-                v.copy_(operator.matvec(z)[0])
-                column, before, after = _orthogonalized(v, cycle.w[: k + j + 1])
-                ended = not after > eps * before
-                cycle.g[: k + j + 1, j] = column
-                cycle.g[k + j + 1, j] = 0 if ended else after
-                small.append(cycle.g[k : k + j + 2, j], eps * before)
-                v.mul_(0 if ended else 1 / after)
+                v = cycle.w[k + j : k + j + 1]
+                z = precondition(v)
+                cycle.plain = cycle.plain and z.data_ptr() == v.data_ptr()
+                cycle.z[j] = z[0]
+                before, after = extend(cycle.w[None], operator.matvec(z), k + j, alive, h)
+                cycle.g[: k + j + 1, j], cycle.g[k + j + 1, j] = h[0, : k + j + 1], after[0]
+                residual = small.append(h[:, k:], after, eps * before, j)
                 cycle.done = j + 1
                 step = _Step(x, cycle, small, j + 1)
-                if ended:
-                    solved = small.residual <= 10 * eps * beta
+                if not alive[0]:
+                    solved = bool(residual[0] <= 10 * eps * beta)
                     failure = None if solved else Status.FAILED_BREAKDOWN
-                    yield Progress(
-                        numbers(np.array([small.residual]), b), step.solution, failure=failure, solved=solved
-                    )
+                    yield Progress(numbers(residual, b), step.solution, failure=failure, solved=solved)
                     return
-                yield Progress(numbers(np.array([small.residual]), b), step.solution)
+                yield Progress(numbers(residual, b), step.solution)
             x = step.solution()
             kept = cycle.deflated(self.keep)
             r = b - operator.matvec(x)
             r = r - (r @ kept.c.mH) @ kept.c  # it is orthogonal but for rounding
-
-
-class _Small:
-    """The least-squares problem ``min || beta e_0 - H y ||``, kept triangular by one rotation a column."""
-
-    def __init__(self, beta: float, steps: int, dtype: np.dtype[Any]) -> None:
-        self.rotations = np.eye(steps + 1, dtype=dtype)
-        self.triangle = np.zeros((steps, steps), dtype)
-        self.beta, self.size = beta, 0
-
-    @property
-    def residual(self) -> float:
-        """The residual of the minimizer."""
-        return self.beta * float(abs(self.rotations[self.size, 0]))
-
-    def append(self, column: Matrix, tiny: float) -> None:
-        """Append a column of ``H``; one without a pivot gets none of the solution."""
-        j = self.size
-        h = self.rotations[: j + 1, : j + 1] @ column[: j + 1]
-        below = float(column[j + 1].real)
-        pivot = float(np.hypot(abs(h[j]), below))
-        c, s = (h[j] / pivot, below / pivot) if pivot > tiny else (0.0, 1.0)
-        self.triangle[:j, j], self.triangle[j, j] = h[:j], pivot if pivot > tiny else 1.0
-        here, next_ = self.rotations[j].copy(), self.rotations[j + 1].copy()
-        self.rotations[j], self.rotations[j + 1] = np.conj(c) * here + s * next_, c * next_ - s * here
-        self.size += 1
-
-    def minimizer(self, size: int) -> Matrix:
-        """Return ``y`` of the first ``size`` columns."""
-        right = self.beta * self.rotations[:size, 0]
-        return np.asarray(np.linalg.solve(self.triangle[:size, :size], right))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -252,31 +221,25 @@ class _Step:
 
     x: Tensor
     cycle: Cycle
-    small: _Small
+    small: Small
     size: int
 
     def solution(self) -> Tensor:
         """Return ``x + Z y - U B y``."""
-        k, y = len(self.cycle.kept.u), self.small.minimizer(self.size)
+        k, y = len(self.cycle.kept.u), self.small.minimizer(self.size)[0]
         by = self.cycle.g[:k, : self.size] @ y
         y, by = (torch.from_numpy(np.ascontiguousarray(a)).to(self.x) for a in (y, by))
         return self.x + y @ self.cycle.z[: self.size] - by @ self.cycle.kept.u
 
 
-def _orthogonalized(v: Tensor, basis: Tensor) -> tuple[Matrix, float, float]:
-    """Project ``v`` on the complement of an orthonormal basis, in place; return its coefficients, and its norms."""
-    vector, space = rows(v), rows(basis)
-    before = float(inners(vector[None], vector[None])[1][0])
-    column = np.zeros(len(basis), complex if v.is_complex() else float)
-    after = orthogonalize(vector, space, column)
-    if after < _parallel * before:
-        after = orthogonalize(vector, space, column)
-    return column.astype(_numpy(v), copy=False), before, after
-
-
 def _least(ghat: Matrix, overlap: Matrix, keep: int) -> Matrix:
     """Return coefficients (as columns) of the harmonic Ritz vectors with the least values, real where ``ghat`` is."""
-    inverse = np.linalg.lstsq(ghat, overlap, rcond=None)[0]  # its eigenvalues are the reciprocals
+    q, r = np.linalg.qr(ghat)
+    sizes = np.abs(r.diagonal())
+    if sizes.min() > _dependent * sizes.max():
+        inverse = np.linalg.solve(r, q.conj().T @ overlap)  # its eigenvalues are the reciprocals
+    else:
+        inverse = np.linalg.lstsq(ghat, overlap, rcond=None)[0]
     values, vectors = np.linalg.eig(inverse)
     order = np.argsort(-np.abs(values), kind="stable")
     keep = min(keep, len(order))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import final
 
@@ -106,7 +107,11 @@ class _Step:
     Z: Tensor | None
 
     def solution(self) -> Tensor:
-        """Return ``x + P V y``, or ``x + Z y`` where ``Z`` was kept."""
+        """Return ``x + P V y``, or ``x + Z y`` where ``Z`` was kept; made once, whoever asks."""
+        return self._made
+
+    @functools.cached_property
+    def _made(self) -> Tensor:
         k = self.size
         y = torch.from_numpy(self.small.minimizer(k)).to(self.x).unsqueeze(-1)
         if self.Z is not None:

@@ -9,9 +9,10 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from precond.core import Iteration, Map, Need, Operator, Progress, Status
+from precond.core import Iteration, Kernel, Look, Map, Need, Operator, Progress, Status
 from precond.krylov.inner import column, norm, ratio
 from precond.krylov.lsqr import dual, normalized
+from precond.krylov.stretches import bidiagonalizing, scalar, stretch, vector
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +113,26 @@ class LSMR(Iteration):
             if ended:
                 return
         yield Progress(norms.residual, x.clone, failure=Status.FAILED_INDEFINITE_PRECONDITIONER)
+
+    def ahead(
+        self, kernel: Kernel, look: Look, operator: Operator, b: Tensor, precondition: Map, x0: Tensor
+    ) -> Iterator[Progress]:
+        """Yield the progress at ``x0``, then after each step, which compiled loops make."""
+        steps = bidiagonalizing("lsmr", kernel, operator, b, precondition, x0)
+        known, at, count, solved = steps.numbers, steps.loops, 0, False
+        x = vector(steps, at.X)[:, : x0.shape[1]]
+        while not solved and (norms := stretch(steps, kernel, Look())):
+            solved, normal = count > 0 and known[at.WHY] == at.SOLVED, scalar(known[at.NORMAL])
+            if count == 0:
+                yield Progress(scalar(norms[0]), x.clone, normal=normal)
+            else:
+                yield LSMRProgress(
+                    scalar(norms[0]), x.clone, normal=normal, solved=solved, matrix_norm=scalar(known[at.MATRIX]),
+                    condition=scalar(known[at.CONDITION]), own=scalar(known[at.OWN_NORM]),
+                )  # fmt: skip
+            count += 1
+        if not solved:
+            yield Progress(norm(vector(steps, 1)), x.clone, failure=Status.FAILED_INDEFINITE_PRECONDITIONER)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,8 +9,9 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from precond.core import Iteration, Map, Need, Operator, Progress, Status
+from precond.core import Iteration, Kernel, Look, Map, Need, Operator, Progress, Status
 from precond.krylov.inner import column, norm, ratio, real_inner
+from precond.krylov.stretches import bidiagonalizing, scalar, stretch, vector
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +104,26 @@ class LSQR(Iteration):
             if ended:
                 return
         yield Progress(phibar, x.clone, failure=Status.FAILED_INDEFINITE_PRECONDITIONER)
+
+    def ahead(
+        self, kernel: Kernel, look: Look, operator: Operator, b: Tensor, precondition: Map, x0: Tensor
+    ) -> Iterator[Progress]:
+        """Yield the progress at ``x0``, then after each step, which compiled loops make."""
+        steps = bidiagonalizing("lsqr", kernel, operator, b, precondition, x0)
+        known, at, n = steps.numbers, steps.loops, x0.shape[1]
+        known[at.ESTIMATES] = self.estimates
+        x, variances, count, solved = vector(steps, at.X)[:, :n], vector(steps, at.VARIANCES)[:, :n], 0, False
+        while not solved and (norms := stretch(steps, kernel, Look())):  # who looks may wait for either norm
+            estimates = None
+            if self.estimates and count:
+                size, condition = scalar(known[at.MATRIX]), scalar(known[at.CONDITION])
+                estimates = Estimates(count, size, condition, variances.clone())
+            solved = count > 0 and known[at.WHY] == at.SOLVED
+            normal = scalar(known[at.NORMAL])
+            yield LSQRProgress(scalar(norms[0]), x.clone, normal=normal, solved=solved, estimates=estimates)
+            count += 1
+        if not solved:
+            yield Progress(norm(vector(steps, 1)), x.clone, failure=Status.FAILED_INDEFINITE_PRECONDITIONER)
 
 
 def normalized(u: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from precond.core import Iteration, Map, Operator, Progress, Status
+from precond.core import Iteration, Kernel, Look, Map, Operator, Progress, Status
 from precond.krylov.inner import Kept, column, norm, numbers
+from precond.krylov.stretches import begun, progressing, vector
 from precond.math.minimum_residual import Rotations, advance, lanczos
 from precond.math.vectors import Array, dots, rows
 
@@ -83,6 +84,22 @@ class MINRES(Iteration):
             if solved:
                 return
         yield Progress(norm(r), x.clone, failure=Status.FAILED_INDEFINITE_PRECONDITIONER)
+
+    def ahead(
+        self, kernel: Kernel, look: Look, operator: Operator, b: Tensor, precondition: Map, x0: Tensor
+    ) -> Iterator[Progress]:
+        """Yield the progress when ``look`` says so."""
+        steps = begun("minimum_residual", kernel, operator, b, precondition, x0)
+        x, r = vector(steps, 0), vector(steps, 1)
+
+        def ending() -> Progress:
+            why = int(steps.numbers[steps.loops.WHY])
+            return Progress(norm(r), x.clone, failure=_endings.get(why), solved=why not in _endings)
+
+        return progressing(steps, kernel, look, ending)
+
+
+_endings = {1: Status.FAILED_INDEFINITE_PRECONDITIONER, 2: Status.FAILED_BREAKDOWN}
 
 
 def _mask(chosen: Array, like: Tensor) -> Tensor:

@@ -1,58 +1,71 @@
-"""The loops behind `precond.math.conjugate`, compiled by numba; import that module, not this one."""
+"""CG for `precond.math.stretch`, compiled by numba; the mathematics are those of `precond.krylov.CG`."""
 
 from __future__ import annotations
 
 import numba
 import numpy as np
 
-from precond.math.sparse_kernels import one_times_csr
-from precond.math.sweep_kernels import two_sweeps
-from precond.math.vector_kernels import dots, forward, turn
+from precond.math.stretch_kernels import (
+    APPLIED,
+    ENDED,
+    EPS,
+    LEVEL,
+    NORM,
+    OWN,
+    PRODUCT,
+    STAGE,
+    STEPPED,
+    granted,
+    reached,
+    real_inner,
+    wish,
+)  # fmt: skip
+from precond.math.vector_kernels import forward, turn
 
-# Rows of `vectors`: x, r, p, A p, P r. Rows of `numbers`: <r, P r>, its floor, <p, A p>, ||r||, whether to turn p.
-
-
-@numba.njit(cache=True, nogil=True)
-def step(indptr, indices, data, z, vectors, numbers):
-    """Turn the direction to ``z = P r`` if it is to be turned, and step along it; return whether that was done."""
-    x, r, p, q = vectors[0:1], vectors[1:2], vectors[2:3], vectors[3:4]
-    rho, floor, curvature, norms = numbers[0], numbers[1], numbers[2], numbers[3]
-    if numbers[4, 0] > 0:
-        product = np.empty(1)
-        dots(r, z, product)
-        turn(p, z, rho, product, floor)
-        numbers[4, 0] = 0
-    one_times_csr(indptr, indices, data, p[0], q[0])
-    if not forward(x, r, p, q, rho, floor, False, curvature, norms):
-        return False
-    numbers[4, 0] = 1
-    return True
-
-
-@numba.njit(cache=True, nogil=True)
-def plain(indptr, indices, data, vectors, numbers, level, norms):
-    """Make steps without a preconditioner until the residual is at most ``level``; return how many."""
-    for done in range(norms.size):
-        if not step(indptr, indices, data, vectors[1:2], vectors, numbers):
-            return done
-        norms[done] = numbers[3, 0]
-        if not norms[done] > level:
-            return done + 1
-    return norms.size
+ROWS, NUMBERS, REAL = 5, 5, True
+X, R, P, Q, Z = range(5)
+RHO, FLOOR, CURVATURE, FIRST, PLACE = range(OWN, OWN + 5)
+"""``<r, P r>``, what it must exceed, ``<p, A p>``, whether a step has been made; ``x, r`` are given, others zero."""
 
 
 @numba.njit(cache=True, nogil=True)
-def swept(
-    indptr, indices, data, lp, li, lx, lb, up, ui, ux, ub, s1, s2, s3, vectors, numbers, level, norms
-):  # fmt: skip
-    """Make steps preconditioned by two sweeps until the residual is at most ``level``; return how many."""
-    z = vectors[4:5]
-    for done in range(norms.size):
-        if numbers[4, 0] > 0:
-            two_sweeps(lp, li, lx, lb, up, ui, ux, ub, s1, s2, s3, vectors[1:2], z)
-        if not step(indptr, indices, data, z, vectors, numbers):
-            return done
-        norms[done] = numbers[3, 0]
-        if not norms[done] > level:
-            return done + 1
-    return norms.size
+def step(vectors, numbers, plain):
+    """Go on to the end of an iteration, or to a wish; end where ``rho`` or the curvature does not allow a step."""
+    x, r, p, q = vectors[X : X + 1], vectors[R : R + 1], vectors[P : P + 1], vectors[Q : Q + 1]
+    rho, floor, curvature = numbers[RHO : RHO + 1], numbers[FLOOR : FLOOR + 1], numbers[CURVATURE : CURVATURE + 1]
+    if numbers[STAGE] == 0:
+        told = wish(APPLIED, R, Z, numbers, 1)
+        if not plain:
+            return told
+    if numbers[STAGE] == 1:
+        z = r if plain else vectors[Z : Z + 1]
+        product = np.full(1, real_inner(r[0], z[0]))
+        if numbers[FIRST] == 0:
+            p[:] = z
+            rho[0], floor[0] = product[0], numbers[EPS] ** 3 * abs(product[0])
+        else:
+            turn(p, z, rho, product, floor)
+        return wish(PRODUCT, P, Q, numbers, 2)
+    if not forward(x, r, p, q, rho, floor, False, curvature, numbers[PLACE:]):
+        numbers[STAGE] = 2
+        return ENDED
+    numbers[FIRST] = 1
+    return reached(numbers, numbers[PLACE], 0)
+
+
+@numba.njit(cache=True, nogil=True)
+def run(indptr, indices, data, lp, li, lx, lb, up, ui, ux, ub, s1, s2, s3, vectors, numbers, plain, norms):
+    """Make iterations; see `precond.math.stretch.Stretch.run`."""
+    done = 0
+    while done < norms.size:
+        told = step(vectors, numbers, plain)
+        if told == ENDED:
+            return done, True
+        if told == STEPPED:
+            norms[done] = numbers[NORM]
+            done += 1
+            if not norms[done - 1] > numbers[LEVEL]:
+                break
+        else:
+            granted(told, indptr, indices, data, lp, li, lx, lb, up, ui, ux, ub, s1, s2, s3, vectors)
+    return done, False

@@ -20,7 +20,10 @@ import scipy.linalg.lapack
 
 Array = np.ndarray[Any, Any]
 Map = Callable[[Array], Array]
+SINGLE = 96
+"""Order from which a factorization in single precision is faster, with the refinement it needs."""
 _flat = 1e-30  # a scale below which no matrix is divided by
+_believed = 1e-2  # error of a solve in single precision, up to which a few iterations make up for it
 
 
 @functools.cache
@@ -67,8 +70,21 @@ def symmetric_product(matrix: Array, x: Array) -> Array:
     return np.asarray(symv(1.0, matrix.T, x))
 
 
-def factorized(matrix: Array, *, definite: bool, single: bool) -> Map | None:
-    """Factorize a square matrix and return the map that solves with the factors.
+@dataclasses.dataclass(frozen=True)
+class Factors:
+    """What solves with the factors of a matrix.
+
+    Attributes:
+        solve: Maps right-hand sides ``[n]`` or columns ``[n, k]`` to solutions of the same type.
+        adjoint: The same for the conjugate transpose of the matrix.
+    """
+
+    solve: Map
+    adjoint: Map
+
+
+def factorized(matrix: Array, *, definite: bool, single: bool) -> Factors | None:
+    """Factorize a square matrix.
 
     Args:
         matrix: Shape ``[n, n]``; its rows lie one after the other.
@@ -76,29 +92,53 @@ def factorized(matrix: Array, *, definite: bool, single: bool) -> Map | None:
         single: In single precision, of the matrix divided by its largest entry.
 
     Returns:
-        Maps right-hand sides ``[n]`` or columns ``[n, k]`` to solutions of the same type; ``None`` where there is no
-        factorization: the matrix is not definite, or singular, in this precision.
+        The factors; ``None`` where there are none: the matrix is not definite, or singular, in this precision.
     """
     scale = 1.0
     working = matrix
     if single:
         scale = max(float(np.abs(matrix).max()), _flat)
         working = (matrix * (1 / scale)).astype(np.complex64 if np.iscomplexobj(matrix) else np.float32)
-    inverse = _cholesky(working, overwrite=single) if definite else _lu(working, overwrite=single)
-    if inverse is None:
-        return None
+    found = _cholesky(working, overwrite=single) if definite else _lu(working, overwrite=single)
+    if found is None or not single:
+        return found
 
-    def solve(v: Array) -> Array:
-        if not single:
-            return np.asarray(inverse(v))
-        size = max(float(np.abs(v).max()), _flat)
-        return np.asarray(inverse((v * (1 / size)).astype(working.dtype)).astype(v.dtype) * (size / scale))
+    def widened(inverse: Map) -> Map:
+        def solve(v: Array) -> Array:
+            size = max(float(np.abs(v).max()), _flat)
+            return np.asarray(inverse((v * (1 / size)).astype(working.dtype)).astype(v.dtype) * (size / scale))
 
-    return solve
+        return solve
+
+    return Factors(widened(found.solve), widened(found.adjoint))
 
 
-def _cholesky(a: Array, *, overwrite: bool) -> Map | None:
-    """Return the map that solves with the Cholesky factors of a matrix, ``None`` where it is not definite."""
+def complete_factors(matrix: Array, *, definite: bool) -> Factors | None:
+    """Factorize a square matrix, in single precision where that suffices for a preconditioner of products in double.
+
+    Args:
+        matrix: Shape ``[n, n]``; its rows lie one after the other.
+        definite: Whether to try Cholesky first.
+
+    Returns:
+        The factors; ``None`` where the matrix is singular. Those in single precision gave a vector of signs back to a
+        hundredth from its image.
+    """
+    wide = np.finfo(matrix.dtype).dtype == np.float64
+    signs = np.where(np.random.default_rng(0).random(len(matrix)) < 0.5, -1.0, 1.0).astype(matrix.dtype)
+    for cholesky in (True, False) if definite else (False,):
+        for single in (True, False) if wide and len(matrix) >= SINGLE else (False,):
+            with np.errstate(all="ignore"):
+                factors = factorized(matrix, definite=cholesky, single=single)
+                if factors is None:
+                    continue
+                if not single or np.abs(factors.solve(matrix @ signs) - signs).max() <= _believed:
+                    return factors
+    return None
+
+
+def _cholesky(a: Array, *, overwrite: bool) -> Factors | None:
+    """Return the Cholesky factors of a matrix, ``None`` where it is not definite."""
     potrf, potrs = scipy.linalg.lapack.get_lapack_funcs(("potrf", "potrs"), dtype=a.dtype)
     (trsv,) = scipy.linalg.blas.get_blas_funcs(("trsv",), dtype=a.dtype)
     factor, info = potrf(a.T, lower=1, clean=0, overwrite_a=overwrite)
@@ -112,11 +152,11 @@ def _cholesky(a: Array, *, overwrite: bool) -> Map | None:
             return np.asarray(conjugate(potrs(factor, v, lower=1)[0]))
         return np.asarray(conjugate(trsv(factor, trsv(factor, v, lower=1), lower=1, trans=2)))
 
-    return solve
+    return Factors(solve, solve)
 
 
-def _lu(a: Array, *, overwrite: bool) -> Map | None:
-    """Return the map that solves with the LU factors of a matrix, ``None`` where it is singular."""
+def _lu(a: Array, *, overwrite: bool) -> Factors | None:
+    """Return the LU factors of a matrix, ``None`` where it is singular."""
     getrf, getrs, laswp = scipy.linalg.lapack.get_lapack_funcs(("getrf", "getrs", "laswp"), dtype=a.dtype)
     (trsv,) = scipy.linalg.blas.get_blas_funcs(("trsv",), dtype=a.dtype)
     factor, pivots, info = getrf(a.T, overwrite_a=overwrite)
@@ -129,4 +169,7 @@ def _lu(a: Array, *, overwrite: bool) -> Map | None:
         v = trsv(factor, trsv(factor, v, trans=1), lower=1, trans=1, diag=1)
         return np.asarray(laswp(v[:, None], pivots, inc=-1)[:, 0])
 
-    return solve
+    def adjoint(v: Array) -> Array:  # the factors are those of the transpose
+        return np.asarray(getrs(factor, pivots, v.conj())[0].conj())
+
+    return Factors(solve, adjoint)

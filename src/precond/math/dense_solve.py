@@ -7,9 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from precond.math.dense import Array, factorized
+from precond.math.dense import SINGLE, Array, factorized
 
-_single = 96  # order from which a factorization in single precision is faster, with the refinement it needs
 _attainable = 1e-14
 
 
@@ -61,15 +60,15 @@ def solve_dense(
         if usable and not definite_now and definite:
             break  # Cholesky in double did what can be done
         factorizations += 1
-        inverse = factorized(a, definite=definite_now, single=single)
-        if inverse is None:
+        factors = factorized(a, definite=definite_now, single=single)
+        if factors is None:
             continue
         usable = usable or not single
         point = x.copy()
         r = b - point @ a.T if point.any() else b
         size = best
         while True:
-            better = point + inverse(np.ascontiguousarray(r.T) if len(r) > 1 else r[0]).T
+            better = point + factors.solve(np.ascontiguousarray(r.T) if len(r) > 1 else r[0]).T
             remaining = b - better @ a.T
             steps += 1
             after = np.linalg.norm(remaining, axis=1)
@@ -86,7 +85,7 @@ def solve_dense(
 
 def _ways(a: Array, definite: bool, asked: float) -> Iterator[tuple[bool, bool]]:
     """Yield whether to use Cholesky, and whether in single precision, in the order to try."""
-    single = len(a) >= _single and np.finfo(a.dtype).dtype == np.float64 and asked > _attainable
+    single = len(a) >= SINGLE and np.finfo(a.dtype).dtype == np.float64 and asked > _attainable
     for cholesky in (True, False) if definite else (False,):
         if single:
             yield cholesky, True

@@ -1,9 +1,26 @@
-"""The loops behind `precond.math.minimum_residual`, compiled by numba; import that module, not this one."""
+"""The loops behind `precond.math.minimum_residual`, and MINRES for `precond.math.stretch`, compiled by numba."""
 
 from __future__ import annotations
 
 import numba
 import numpy as np
+
+from precond.math.stretch_kernels import (
+    APPLIED,
+    ENDED,
+    EPS,
+    LEVEL,
+    NORM,
+    OWN,
+    PRODUCT,
+    STAGE,
+    STEPPED,
+    granted,
+    length,
+    reached,
+    real_inner,
+    wish,
+)  # fmt: skip
 
 _loose = {"reassoc", "contract", "nsz"}  # sums may be reordered; infinities and NaN stay what they are
 _compiled = numba.njit(cache=True, nogil=True, fastmath=_loose)
@@ -79,3 +96,95 @@ def rotate(delta, gamma, gamma_next, table, factors, eps):
         factors[5, j] = cosine * eta / after if after != 0 else 0.0
         table[0, j], table[1, j], table[2, j], table[3, j], table[4, j] = cosine, c, sine, s, eta
     return (1 if singular or behind else 0) + (2 if less else 0) + (4 if exhausted_all else 0)
+
+
+ROWS, NUMBERS, REAL = 10, 24, True
+X, R, V, W, Z, Q, BEST = 0, 1, 2, 4, 6, 8, 9
+"""Rows of vectors; of ``v``, ``w`` and ``z`` there are two each, which take turns."""
+WHY, TURN, KEPT, GAMMA, GAMMA_OLD, GAMMA_NEXT, DELTA, PLACE, FACTORS, TABLE = *range(OWN, OWN + 9), OWN + 14
+"""Why it ended, which rows are the last, whether a best iterate is kept, the scalars of `lanczos`, room for a norm,
+and what `rotate` keeps; ``x, r`` are given, others zero."""
+INDEFINITE, STUCK, SOLVED = 1, 2, 3
+
+
+@numba.njit(cache=True, nogil=True)
+def step(vectors, numbers, plain):
+    """Go on to the end of an iteration, or to a wish; the mathematics are those of `precond.krylov.MINRES`."""
+    last = int(numbers[TURN])
+    if numbers[STAGE] == 0:
+        vectors[V] = vectors[R]
+        told = wish(APPLIED, V, Z, numbers, 1)
+        if not plain:
+            return told
+    table, factors = numbers[TABLE : TABLE + 10].reshape(10, 1), numbers[FACTORS : FACTORS + 6].reshape(6, 1)
+    gamma, gamma_old = numbers[GAMMA : GAMMA + 1], numbers[GAMMA_OLD : GAMMA_OLD + 1]
+    gamma_next, delta = numbers[GAMMA_NEXT : GAMMA_NEXT + 1], numbers[DELTA : DELTA + 1]
+    if numbers[STAGE] == 1:
+        gamma[0] = _dual_norm(vectors[V if plain else Z], vectors[V], numbers)
+        gamma_old[0], table[0, 0], table[1, 0] = 1, 1, 1
+        table[4, 0], table[6, 0], table[7, 0], table[8, 0] = gamma[0], numbers[EPS] * gamma[0], np.inf, gamma[0]
+        numbers[STAGE] = 2
+    z = V + last if plain else Z + last
+    if numbers[STAGE] == 2:
+        if numbers[WHY] > 0:
+            return ENDED
+        return wish(PRODUCT, z, Q, numbers, 3)
+
+    new = 1 - last
+    if numbers[STAGE] == 3:
+        lanczos(
+            vectors[z : z + 1], vectors[Q : Q + 1], vectors[V + last : V + last + 1], vectors[V + new : V + new + 1],
+            gamma, gamma_old, delta,
+        )  # fmt: skip
+        told = wish(APPLIED, V + new, Z + new, numbers, 4)
+        if not plain:
+            return told
+    gamma_next[0] = _dual_norm(vectors[V + new if plain else Z + new], vectors[V + new], numbers)
+    indefinite = numbers[WHY] > 0
+    told = rotate(delta, gamma, gamma_next, table, factors, numbers[EPS])
+    if told & 1:
+        if numbers[KEPT] > 0:
+            vectors[X] = vectors[BEST]
+        numbers[WHY] = STUCK
+        return ENDED
+    if told & 2:
+        vectors[BEST], numbers[KEPT] = vectors[X], 1
+    advance(
+        vectors[X : X + 1], vectors[R : R + 1], vectors[W + new : W + new + 1], vectors[W + last : W + last + 1],
+        vectors[z : z + 1], vectors[V + new : V + new + 1], factors, numbers[PLACE : PLACE + 1],
+    )  # fmt: skip
+    gamma_old[0], gamma[0], numbers[TURN] = gamma[0], gamma_next[0], new
+    if indefinite:
+        return ENDED
+    if told & 4:
+        numbers[WHY] = SOLVED
+    return reached(numbers, numbers[PLACE], 2)
+
+
+@numba.njit(cache=True, nogil=True)
+def _dual_norm(z, v, numbers):
+    """Return ``sqrt(<z, v>)``; note where it is negative by more than rounding."""
+    product = real_inner(z, v)
+    if not product > 0:
+        size = length(z) * length(v)
+        if product < -10 * numbers[EPS] * size or (size > 0 and product == 0):
+            numbers[WHY] = INDEFINITE
+    return np.sqrt(np.maximum(product, 0.0))
+
+
+@numba.njit(cache=True, nogil=True)
+def run(indptr, indices, data, lp, li, lx, lb, up, ui, ux, ub, s1, s2, s3, vectors, numbers, plain, norms):
+    """Make iterations; see `precond.math.stretch.Stretch.run`."""
+    done = 0
+    while done < norms.size:
+        told = step(vectors, numbers, plain)
+        if told == ENDED:
+            return done, True
+        if told == STEPPED:
+            norms[done] = numbers[NORM]
+            done += 1
+            if not norms[done - 1] > numbers[LEVEL]:
+                break
+        else:
+            granted(told, indptr, indices, data, lp, li, lx, lb, up, ui, ux, ub, s1, s2, s3, vectors)
+    return done, False

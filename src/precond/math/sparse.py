@@ -66,6 +66,13 @@ def rows_times_csr(parts: tuple[Array, Array, Array], x: Array) -> Array:
     return out
 
 
+def csr_adjoint_times(parts: tuple[Array, Array, Array], columns: int, u: Array) -> Array:
+    """Return ``A^H u`` for a CSR matrix with a number of columns and a vector ``[m]``."""
+    out = np.zeros(columns, np.result_type(parts[2], u))
+    _kernels().csr_adjoint_times(*parts, u, out)
+    return out
+
+
 def asymmetry(matrix: scipy.sparse.csr_array, limit: float = math.inf) -> float:
     """Return the asymmetry, see `precond.math.dense.Facts`; infinite where the matrix is not square or its pattern not.
 

@@ -34,6 +34,17 @@ def one_times_csr(indptr, indices, data, x, out):
         start = end
 
 
+@numba.njit(cache=True, nogil=True, fastmath={"contract", "nsz"})
+def csr_adjoint_times(indptr, indices, data, u, out):
+    """Add the product of the adjoint of a CSR matrix with a vector to ``out``."""
+    start = indptr[0]
+    for i in range(u.size):
+        factor, end = u[i], indptr[i + 1]
+        for t in range(start, end):
+            out[indices[t]] += np.conj(data[t]) * factor
+        start = end
+
+
 @numba.njit(cache=True, nogil=True, fastmath={"contract", "nsz"}, inline="always")
 def _four_rows(indptr, indices, data, x, out, row, first, last):
     """Write some entries of four products, reading each entry of the matrix once for all of them."""

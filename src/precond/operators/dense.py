@@ -92,6 +92,11 @@ class DenseOperator(Operator):
             self._entries = scipy.sparse.csr_array(np.asarray(self.matrix.cpu()))
         return self._entries
 
+    @property
+    def has_entries(self) -> bool:
+        """Always; `entries` takes its time for a large matrix."""
+        return True
+
     def diagonal(self) -> Tensor:
         """Return the diagonal, shape ``[min(m, n)]``."""
         return self.matrix.diagonal()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Evidence, Health, IncompatibleError, Need, Operator, Preconditioner, Scope, Traits
+from precond.math import dense
 from precond.math.scaling import equilibrated, has_empty_lines
 from precond.math.sweeps import Triangle, arrays, permuted_sweeps, transposed
 from precond.preconditioners.triangles import operator_with_entries
@@ -41,6 +42,7 @@ class LUState:
         rows: Row ``i`` of the factors is row ``rows[i]`` of the matrix.
         columns: Column ``j`` of the matrix is column ``columns[j]`` of the factors.
         adjoint: The same for the adjoint, once it was asked for.
+        dense: The factors of a dense matrix, in place of all these.
     """
 
     operator: Operator | None = None
@@ -51,12 +53,13 @@ class LUState:
     rows: Array = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
     columns: Array = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
     adjoint: Factors | None = None
+    dense: dense.Factors | None = None
 
 
 @final
 @dataclasses.dataclass(frozen=True)
 class LU(Preconditioner[LUState]):
-    """``Pr A Pc = L U`` by SuperLU, applied by compiled sweeps.
+    """``Pr A Pc = L U`` by SuperLU, applied by compiled sweeps; of a dense matrix by LAPACK.
 
     For one system this is a direct solver, corrected by the iteration. It is worth its setup in a sequence of systems:
     the factors of one matrix bring a Krylov method for a matrix nearby to its tolerance in a few steps.
@@ -65,6 +68,9 @@ class LU(Preconditioner[LUState]):
     fills in half as much as the ordering of columns that other matrices, and those where this turns out to be
     inaccurate, get. Rows and columns whose sizes differ by more than a factor of 1000 are scaled first. A singular
     matrix is factored with a small multiple of the identity added, and reported.
+
+    A dense matrix is factored in single precision where that gives a vector back to a hundredth, which a few iterations
+    make up for (`precond.math.dense.complete_factors`), by Cholesky where it is symmetric and definite.
     """
 
     needs: ClassVar[Need] = Need.OPERATOR | Need.ENTRIES
@@ -86,9 +92,12 @@ class LU(Preconditioner[LUState]):
     def refresh(self, state: LUState) -> Health:
         """Factor the matrix."""
         operator = state.operator
+        if operator is not None and (array := operator.dense()) is not None:
+            return _refresh_dense(state, operator, array)
         matrix = None if operator is None else operator.entries()
         if matrix is None:
             return Health()
+        state.dense = None
         matrix, scales = _balanced(matrix)
         largest = float(np.abs(matrix.data).max(initial=0)) or 1.0
         empty = has_empty_lines(matrix)  # SuperLU would complain on the terminal
@@ -106,13 +115,14 @@ class LU(Preconditioner[LUState]):
         state.rows, state.columns = np.argsort(lu.perm_r), lu.perm_c.astype(np.int64)
         state.adjoint = None
         state.scales = scales
-        detail = f"lu: singular, {shift:g} times the largest entry was added to the diagonal"
-        return Health(detail=detail if shift else "")
+        return Health(detail=_shifted(shift) if shift else "")
 
     def apply(self, state: LUState, v: Tensor, *, shift: float = 0.0) -> Tensor:
         """Solve with ``L``, then with ``U``."""
         if shift != 0:
             raise IncompatibleError("lu accepts no shift: use jacobi or identity")
+        if state.dense is not None:
+            return _by_columns(state.dense.solve, v)
         if state.lower is None or state.upper is None or state.inverse is None:
             return v
         swept = _swept(
@@ -122,6 +132,8 @@ class LU(Preconditioner[LUState]):
 
     def apply_adjoint(self, state: LUState, v: Tensor) -> Tensor:
         """Solve with ``U^H``, then with ``L^H``; the adjoint factors are formed when first asked for."""
+        if state.dense is not None:
+            return _by_columns(state.dense.adjoint, v)
         if state.lower is None or state.upper is None or state.inverse is None:
             return v
         if state.adjoint is None:
@@ -131,6 +143,33 @@ class LU(Preconditioner[LUState]):
                 np.argsort(state.columns), np.argsort(state.rows),
             )  # fmt: skip
         return _scaled(_swept(state.adjoint, _scaled(v, state.scales, 1)), state.scales, 0)
+
+
+def _refresh_dense(state: LUState, operator: Operator, tensor: Tensor) -> Health:
+    """Factor a dense matrix."""
+    matrix = np.ascontiguousarray(tensor.resolve_conj().numpy(force=True))
+    definite = bool(operator.traits.symmetric) and operator.traits.definite is not False
+    factors, shift = dense.complete_factors(matrix, definite=definite), 0.0
+    largest = float(np.abs(matrix).max()) or 1.0
+    while factors is None and shift < 1:
+        shift = max(1e-10, 1e3 * shift)
+        shifted = matrix + (shift * largest) * np.eye(len(matrix), dtype=matrix.dtype)
+        factors = dense.complete_factors(shifted, definite=False)
+    if factors is None:
+        return Health(failures=1, detail="lu: the matrix could not be factored; the last factors are kept")
+    state.dense = factors
+    return Health(detail=_shifted(shift) if shift else "")
+
+
+def _by_columns(solve: dense.Map, v: Tensor) -> Tensor:
+    """Return the map of each row of ``v``."""
+    rows = v.resolve_conj().numpy(force=True)
+    found = solve(rows[0])[None] if len(rows) == 1 else solve(np.ascontiguousarray(rows.T)).T
+    return torch.from_numpy(np.ascontiguousarray(found)).to(v.device)
+
+
+def _shifted(shift: float) -> str:
+    return f"lu: singular, {shift:g} times the largest entry was added to the diagonal"
 
 
 def _scaled(v: Tensor, scales: tuple[Array, Array] | None, which: int) -> Tensor:

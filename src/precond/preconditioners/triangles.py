@@ -131,7 +131,7 @@ def check_domains(name: str, domains: int | None) -> None:
 def operator_with_entries(evidence: Evidence, name: str) -> Operator:
     """Return the operator of the evidence; refuse one without entries."""
     operator = evidence.operator
-    if operator is None or operator.entries() is None:
+    if operator is None or not operator.has_entries:
         raise IncompatibleError(
             f"{name} needs the entries of the matrix, this operator has only products: give a dense or sparse matrix, "
             "or use preconditioner='identity'"

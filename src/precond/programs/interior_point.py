@@ -92,7 +92,7 @@ class InteriorPoint(ProgramIteration):
         c = site.constraints * scaling.rows
         system = newton_system(
             hessian, site.jacobian, barrier.curvature(site.x), scaling.rows, scaling.loss, -torch.cat([upper, c]),
-            program.dense,
+            program.dense, state.patterns,
         )  # fmt: skip
         solver = state.regularizer.factorize(system)
         program.work.factorizations += state.regularizer.attempts

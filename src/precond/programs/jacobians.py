@@ -16,6 +16,7 @@ from precond.core.materialize import fits, materialize, sparse_entries
 from precond.krylov.cg import CG
 from precond.krylov.run import run
 from precond.operators.function import FunctionOperator
+from precond.programs.kkt_pattern import Patterns
 from precond.programs.newton import SparseNewton
 
 DENSE = 2**27
@@ -66,7 +67,7 @@ class Damped(abc.ABC):
             by_row, by_column = (scipy.sparse.diags_array(v.cpu().numpy()) for v in (rows, distance))
             return SparseDamped(scipy.sparse.csr_array(by_row @ matrix @ by_column), distance)
         if fits(jacobian, DENSE):
-            return DenseDamped.of(materialize(jacobian) * rows[:, None] * distance)
+            return DenseDamped.with_gram(materialize(jacobian) * rows[:, None] * distance)
         return ProductDamped(jacobian, rows, distance)
 
     @abc.abstractmethod
@@ -97,7 +98,7 @@ class DenseDamped(Damped):
     size: float
 
     @classmethod
-    def of(cls, matrix: Tensor) -> DenseDamped:  # type: ignore[override]
+    def with_gram(cls, matrix: Tensor) -> DenseDamped:
         """Return the steps for ``J D``."""
         m, n = matrix.shape
         gram = matrix.mT @ matrix if n <= m else matrix @ matrix.mT
@@ -133,7 +134,7 @@ class SparseDamped(Damped):
     """
 
     def __init__(self, matrix: scipy.sparse.csr_array, like: Tensor) -> None:
-        self.matrix, self._like = matrix, like
+        self.matrix, self._like, self._patterns = matrix, like, Patterns()
         self.size = float(np.linalg.norm(matrix.data))
 
     def pull(self, c: Tensor) -> Tensor:
@@ -148,32 +149,28 @@ class SparseDamped(Damped):
         """Return the minimizer; ``None`` where the factorization fails."""
         n = self.matrix.shape[1]
         root = math.sqrt(damping)  # [[root I, A'], [A, -root I]] is better balanced and has the same solution in d
-        system = SparseNewton(scipy.sparse.csr_array((n, n)), self.matrix, torch.full_like(self._like, root))
+        system = SparseNewton(
+            scipy.sparse.csr_array((n, n)), self.matrix, torch.full_like(self._like, root), self._patterns
+        )
         solver = system.attempt(0.0, root)
         if solver is None:
             return None
         return solver.solve(torch.cat([self._like.new_zeros(n), -c]))[:n]
 
 
-@dataclasses.dataclass(frozen=True)
 class ProductDamped(Damped):
-    """By conjugate gradients on the normal equations.
+    """By conjugate gradients on the normal equations; the norm of ``J D`` is estimated.
 
-    Attributes:
+    Args:
         jacobian: ``J``.
         rows: Factors of its rows, ``[m]``.
         distance: ``D``, ``[n]``.
     """
 
-    jacobian: Operator
-    rows: Tensor
-    distance: Tensor
-
-    @property
-    def size(self) -> float:  # type: ignore[override]
-        """The norm of ``J D``, estimated."""
-        signs = _signs(self.jacobian) * self.distance
-        return float((self.jacobian.matvec(signs) * self.rows).square().sum(1).mean().sqrt())
+    def __init__(self, jacobian: Operator, rows: Tensor, distance: Tensor) -> None:
+        self.jacobian, self.rows, self.distance = jacobian, rows, distance
+        signs = _signs(jacobian) * distance
+        self.size = float((jacobian.matvec(signs) * rows).square().sum(1).mean().sqrt())
 
     def pull(self, c: Tensor) -> Tensor:
         """Return ``(J D)' c``."""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from precond.math.inertia import Factorization, equilibrate, factorize
 from precond.operators.kkt import assemble
+from precond.programs.kkt_pattern import Factors, Patterns
 
 TINY = 1e-10
 """Shift of the second block of sparse systems, equilibrated, so that their pivots may be taken from the diagonal."""
@@ -132,20 +133,19 @@ class SparseNewton(Newton):
         hessian: CSR, ``[n, n]``.
         jacobian: CSR, ``[m, n]``.
         diagonal: Added to the Hessian, ``[n]``.
+        patterns: What is known of systems like this one, so that their order of elimination is found once.
     """
 
     deltas: ClassVar[tuple[float, ...]] = (0.0,)
 
-    def __init__(self, hessian: scipy.sparse.csr_array, jacobian: scipy.sparse.csr_array, diagonal: Tensor) -> None:
+    def __init__(
+        self, hessian: scipy.sparse.csr_array, jacobian: scipy.sparse.csr_array, diagonal: Tensor,
+        patterns: Patterns | None = None,
+    ) -> None:  # fmt: skip
         self.m, self.n = jacobian.shape
         self._like = diagonal
-        symmetric = (hessian + hessian.T) / 2 + scipy.sparse.diags_array(diagonal.cpu().numpy())
-        places = scipy.sparse.eye_array(self.n + self.m) * 1e-300  # every diagonal entry has a place
-        blocks = scipy.sparse.block_array([[symmetric, jacobian.T], [jacobian, None]]) if self.m else symmetric
-        self.matrix = scipy.sparse.csc_array(blocks + places)
-        self.matrix.sort_indices()
-        columns = np.repeat(np.arange(self.n + self.m), np.diff(self.matrix.indptr))
-        self._diagonal = np.flatnonzero(self.matrix.indices == columns)
+        self.pattern = (Patterns() if patterns is None else patterns).of(hessian, jacobian)
+        self.matrix = self.pattern.assemble(hessian, jacobian, diagonal.cpu().double().numpy())
 
     @property
     def finite(self) -> bool:
@@ -154,25 +154,23 @@ class SparseNewton(Newton):
 
     def attempt(self, shift: float, delta: float) -> Solver | None:
         """Factorize; ``None`` where the inertia is not ``(n, m, 0)`` or cannot be told."""
-        matrix = self.matrix.copy()
-        matrix.data[self._diagonal[: self.n]] += shift
-        scale = _equilibrate(matrix)
+        pattern = self.pattern
+        data = self.matrix.data.copy()
+        data[pattern.diagonal[: self.n]] += shift
+        scale = pattern.equilibrate(data)
         least = np.maximum(delta, TINY / scale[self.n :] ** 2)
-        matrix.data[self._diagonal[self.n :]] -= least
-        scaled = matrix.copy()
-        scaled.data = matrix.data * scale[matrix.indices] * np.repeat(scale, np.diff(matrix.indptr))
+        data[pattern.diagonal[self.n :]] -= least
+        scaled = data * scale[pattern.indices] * scale[pattern.columns]
         try:
-            factors = scipy.sparse.linalg.splu(
-                scaled, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
-            )
+            factors = pattern.factorize(scaled)
         except RuntimeError:  # exactly singular
             return None
-        pivots = factors.U.diagonal()
-        told = bool((factors.perm_r == factors.perm_c).all() and np.isfinite(pivots).all())
-        if not told or int((pivots > 0).sum()) != self.n or int((pivots < 0).sum()) != self.m:
+        if factors.inertia() != (self.n, self.m):
             return None
-        return SparseSolver(matrix, scaled, factors, scale, self._like, shift,
-                            float(least.max(initial=0.0)))  # fmt: skip
+        return SparseSolver(
+            pattern.matrix(data), pattern.matrix(scaled), factors, scale, self._like, shift,
+            float(least.max(initial=0.0)),
+        )  # fmt: skip
 
 
 @dataclasses.dataclass
@@ -191,7 +189,7 @@ class SparseSolver(Solver):
 
     matrix: scipy.sparse.csc_array
     scaled: scipy.sparse.csc_array
-    factors: Any
+    factors: Factors
     scale: np.ndarray[Any, Any]
     like: Tensor
     shift: float
@@ -203,7 +201,7 @@ class SparseSolver(Solver):
         x, left = self._refined(right)
         if not left <= ROUGH:
             try:
-                self.factors = scipy.sparse.linalg.splu(self.scaled)
+                self.factors = Factors(scipy.sparse.linalg.splu(self.scaled), None)
                 again, lower = self._refined(right)
                 x = again if lower < left or not math.isfinite(left) else x
             except RuntimeError:  # singular: what there is will have to do
@@ -225,15 +223,3 @@ class SparseSolver(Solver):
                 break
             x, left = better, now
         return x, left
-
-
-def _equilibrate(matrix: scipy.sparse.csc_array, sweeps: int = 3) -> np.ndarray[Any, Any]:
-    """Return positive factors for which the columns of ``d_i A_ij d_j`` have largest entries near 1 (D. Ruiz, 2001)."""
-    sizes = abs(matrix)
-    scale = np.ones(matrix.shape[0])
-    for _ in range(sweeps):
-        scaled = sizes.copy()
-        scaled.data = sizes.data * scale[sizes.indices] * np.repeat(scale, np.diff(sizes.indptr))
-        largest = scaled.max(axis=0).toarray().ravel() if matrix.shape[0] else scale
-        scale = scale / np.sqrt(np.where(largest > 1e-200, largest, 1.0))
-    return scale

@@ -203,5 +203,11 @@ def entries_or_dense(jacobian: Operator, rows: Tensor, limit: int) -> scipy.spar
     """
     matrix = sparse_entries(jacobian)
     if matrix is not None:
-        return scipy.sparse.csr_array(scipy.sparse.diags_array(np.asarray(rows.cpu())) @ matrix)
+        return scaled_rows(matrix, rows)
     return materialize(jacobian, limit) * rows[:, None]
+
+
+def scaled_rows(matrix: scipy.sparse.csr_array, rows: Tensor) -> scipy.sparse.csr_array:
+    """Return ``diag(rows) A`` with the pattern of ``A``."""
+    factors = np.repeat(rows.cpu().numpy(), np.diff(matrix.indptr))
+    return scipy.sparse.csr_array((matrix.data * factors, matrix.indices, matrix.indptr), shape=matrix.shape)

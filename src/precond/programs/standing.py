@@ -11,6 +11,7 @@ from torch import Tensor
 from precond.core import Iterate, Program, Site, Status
 from precond.programs.barrier import Barrier
 from precond.programs.filter import Filter
+from precond.programs.kkt_pattern import Patterns
 from precond.programs.multipliers import least_squares_multipliers
 from precond.programs.regularized import Regularizer
 from precond.programs.scaling import Scaling
@@ -31,6 +32,7 @@ class State:
         short: Consecutive short steps that hardly reduced a violation.
         restored: Consecutive steps for which none was acceptable, and the violation was reduced alone.
         escapes: Points with a stuck violation that were left.
+        patterns: Of sparse Newton systems.
     """
 
     start: Tensor
@@ -43,6 +45,7 @@ class State:
     short: int = 0
     restored: int = 0
     escapes: int = 0
+    patterns: Patterns = dataclasses.field(default_factory=Patterns)
 
 
 @dataclasses.dataclass(frozen=True)

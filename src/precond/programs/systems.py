@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import scipy.sparse
 from torch import Tensor
 
 from precond.core import Operator
 from precond.core.materialize import LIMIT, materialize, sparse_entries
+from precond.programs.kkt_pattern import Patterns
 from precond.programs.newton import DenseNewton, Newton, SparseNewton
-from precond.programs.projected import ProjectedNewton, entries_or_dense
+from precond.programs.projected import ProjectedNewton, entries_or_dense, scaled_rows
 
 
 def newton_system(
-    hessian: Operator, jacobian: Operator, diagonal: Tensor, rows: Tensor, loss: float, right: Tensor, dense: int
-) -> Newton:
+    hessian: Operator, jacobian: Operator, diagonal: Tensor, rows: Tensor, loss: float, right: Tensor, dense: int,
+    patterns: Patterns | None = None,
+) -> Newton:  # fmt: skip
     """Return the system of the scaled problem in the form that its operators allow.
 
     Args:
@@ -24,6 +25,7 @@ def newton_system(
         loss: Factor of the Hessian.
         right: The first right-hand side that it will be solved for, ``[n + m]``.
         dense: Side up to which a system without entries is made dense.
+        patterns: What is known of the sparse systems before this one.
 
     Returns:
         The system: sparse where both have entries; dense where it is small; else the Hessian by products, with the
@@ -34,8 +36,7 @@ def newton_system(
     """
     h, g = sparse_entries(hessian), sparse_entries(jacobian)
     if h is not None and g is not None:
-        scaled = scipy.sparse.diags_array(rows.cpu().numpy()) @ g
-        return SparseNewton(h * loss, scipy.sparse.csr_array(scaled), diagonal)
+        return SparseNewton(h * loss, scaled_rows(g, rows), diagonal, patterns)
     if hessian.shape[0] + jacobian.shape[0] <= dense:
         matrix = materialize(hessian) * loss
         return DenseNewton((matrix + matrix.mT) / 2 + diagonal.diag(), materialize(jacobian) * rows[:, None])

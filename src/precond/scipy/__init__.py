@@ -19,9 +19,10 @@ that do not fit. What differs, each on purpose:
    ``least_squares``.
 """
 
-from precond.scipy.least_squares import lsmr, lsqr
+from precond.scipy.fits import least_squares
 from precond.scipy.nonsymmetric import bicgstab, gcrotmk
-from precond.scipy.optimize import least_squares, minimize
+from precond.scipy.optimize import minimize
+from precond.scipy.rectangular import lsmr, lsqr
 from precond.scipy.systems import cg, gmres, minres
 
 __all__ = ["bicgstab", "cg", "gcrotmk", "gmres", "least_squares", "lsmr", "lsqr", "minimize", "minres"]

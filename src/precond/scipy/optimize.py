@@ -1,9 +1,9 @@
-"""``minimize`` and ``least_squares`` with the signatures of ``scipy.optimize``."""
+"""``minimize`` with the signature of ``scipy.optimize``."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,8 @@ import scipy.optimize as theirs
 import scipy.sparse
 import scipy.sparse.linalg
 
-import precond.residuals as residuals
 import precond.smooth as smooth
-from precond.core import IncompatibleError, Result
+from precond.core import BadInputError, IncompatibleError, Result
 from precond.solvers.minimize import Event
 
 NEAREST = {
@@ -57,8 +56,8 @@ def minimize(
         constraints: As for SciPy: dictionaries, ``LinearConstraint``, ``NonlinearConstraint``, or several in a list.
         tol: Absolute bound on the Euclidean norm of the gradient, or on each residual of the optimality conditions;
             1e-6 unless given.
-        callback: Called with each ``x``, or with ``intermediate_result=`` if that is its argument's name; may raise
-            ``StopIteration``.
+        callback: Called with each ``x``, with ``intermediate_result=`` if that is its argument's name, or with ``x``
+            and a second argument named ``state``; may raise ``StopIteration``.
         options: ``maxiter``, ``disp`` to print a line at the end, and ``gtol`` in place of ``tol``; others are left
             alone with a warning.
 
@@ -73,7 +72,7 @@ def minimize(
     if given:
         warnings.warn(f"options without effect here: {', '.join(sorted(given))}", theirs.OptimizeWarning, stacklevel=2)
     name = _method(method, bounds is not None or bool(_listed(constraints)))
-    start = np.atleast_1d(np.asarray(x0, dtype=float))
+    start = vector(x0)
     both = jac is True
 
     def value(x: np.ndarray) -> float:
@@ -85,7 +84,7 @@ def minimize(
             return np.asarray(fun(x, *args)[1], dtype=float)
         if callable(jac):
             return np.asarray(jac(x, *args), dtype=float)
-        return _differences(lambda y: np.array([value(y)]), x)[0]
+        return differences(lambda y: np.array([value(y)]), x)[0]
 
     product = None
     if hessp is not None:
@@ -95,7 +94,7 @@ def minimize(
     limits = _listed(constraints)
     result = smooth.minimize(
         value, start, jac=gradient, hessp=product, method=name, constraints=limits or None,
-        bounds=bounds, tol=1e-6 if tol is None else tol, max_iterations=limit, callback=_watcher(callback),
+        bounds=bounds, tol=1e-6 if tol is None else tol, max_iterations=limit, callback=watcher(callback),
     )  # fmt: skip
     answer = _answer(result, value(result.x), gradient(result.x))
     if show:
@@ -118,84 +117,17 @@ def _method(name: str | None, constrained: bool) -> str:
     return "auto" if constrained else known
 
 
-def least_squares(
-    fun: Callable[..., Any],
-    x0: Any,
-    jac: Any = "2-point",
-    bounds: Any = (-np.inf, np.inf),
-    method: str = "trf",
-    ftol: float | None = None,
-    xtol: float | None = None,
-    gtol: float | None = None,
-    x_scale: Any = None,
-    loss: str = "linear",
-    f_scale: float = 1.0,
-    max_nfev: int | None = None,
-    verbose: int = 0,
-    args: Sequence[Any] = (),
-    kwargs: Mapping[str, Any] | None = None,
-    *,
-    tol: float = 1e-8,
-) -> scipy.optimize.OptimizeResult:
-    """Minimize half the sum of squares of residuals.
-
-    Args:
-        fun: The residuals, ``fun(x, *args, **kwargs) -> [m]``.
-        x0: Where to start, one vector.
-        jac: The Jacobian ``[m, n]`` as a function; SciPy's names of difference schemes stand for differences that
-            become finer near a solution.
-        bounds: Pairs of lower and upper bounds; with finite ones the interior-point method minimizes the sum.
-        method: Name of a method of this library, or one of SciPy's three, which stand for the automatic choice.
-        ftol: Without effect: success means that the certificate holds.
-        xtol: Without effect, likewise.
-        gtol: Without effect, likewise; see ``tol``.
-        x_scale: Without effect: the methods do not depend on the scales of variables.
-        loss: Must be ``"linear"``.
-        f_scale: Without effect for a linear loss.
-        max_nfev: Largest number of iterations.
-        verbose: Print a line at the end if positive.
-        args: Further arguments.
-        kwargs: Further arguments by name.
-        tol: Bound on the cosines between the residual and the columns of its Jacobian; with bounds, on each residual of
-            the optimality conditions.
-
-    Returns:
-        ``x``, ``cost``, ``fun`` (the residuals), ``jac``, ``grad``, ``optimality``, ``success``, ``status``,
-        ``message``, ``nfev``, ``njev``; ``success`` means that the certificate, recomputed from the problem, holds.
-    """
-    if loss != "linear":
-        raise IncompatibleError("robust losses are not supported here: use loss='linear', or SciPy's own")
-    more = dict(kwargs or {})
-    residual = lambda x: np.atleast_1d(np.asarray(fun(x, *args, **more), dtype=float))  # noqa: E731
-    derivative = (lambda x: np.asarray(jac(x, *args, **more), dtype=float)) if callable(jac) else None
+def vector(x0: Any) -> np.ndarray:
+    """Return a starting point as SciPy's functions take it, one vector of float64."""
     start = np.atleast_1d(np.asarray(x0, dtype=float))
-    lower, upper = (bounds.lb, bounds.ub) if hasattr(bounds, "lb") else bounds
-    if np.any(np.isfinite(lower)) or np.any(np.isfinite(upper)):
-        rows_at = derivative or (lambda x: _differences(residual, x))
-        result = smooth.minimize(
-            lambda x: float(residual(x) @ residual(x)) / 2, start, jac=lambda x: rows_at(x).T @ residual(x),
-            bounds=scipy.optimize.Bounds(np.broadcast_to(lower, start.shape), np.broadcast_to(upper, start.shape)),
-            tol=tol, max_iterations=max_nfev,
-        )  # fmt: skip
-    else:
-        result = residuals.least_squares(
-            residual, start, jac=derivative, tol=tol, max_iterations=max_nfev,
-            method="auto" if method in ("trf", "dogbox", "lm") else method,
-        )  # fmt: skip
-    if verbose > 0:
-        print(result.message)
-    r = residual(result.x)
-    rows = derivative(result.x) if derivative else _differences(residual, result.x)
-    gradient = rows.T @ r
-    return scipy.optimize.OptimizeResult(
-        x=result.x, cost=float(r @ r) / 2, fun=r, jac=rows, grad=gradient,
-        optimality=float(np.abs(gradient).max(initial=0.0)), success=result.converged,
-        status=1 if result.converged else 0, message=result.message, nfev=result.work.losses,
-        njev=result.work.jacobians,
-    )  # fmt: skip
+    if start.ndim > 1:
+        raise BadInputError(
+            f"x0 has shape {start.shape}: pass one vector, or call precond.minimize, which takes any shape"
+        )
+    return start
 
 
-def _differences(function: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> np.ndarray:
+def differences(function: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> np.ndarray:
     """Return the Jacobian ``[m, n]`` by central differences with increments ``eps^(1/3) max(|x_i|, 1)``."""
     steps = np.finfo(float).eps ** (1 / 3) * np.maximum(np.abs(x), 1.0)
     columns = [
@@ -225,22 +157,23 @@ def _listed(constraints: Any) -> list[Any]:
     return list(constraints) if isinstance(constraints, list | tuple) else [constraints]
 
 
-def _watcher(callback: Callable[..., Any] | None) -> Callable[[Event], object] | None:
+def watcher(callback: Callable[..., Any] | None) -> Callable[[Event], object] | None:
     """Return a callback of ours that calls SciPy's."""
     if callback is None:
         return None
     import inspect
 
-    named = list(inspect.signature(callback).parameters) == ["intermediate_result"]
+    names = list(inspect.signature(callback).parameters)
 
     def watch(event: Event) -> bool:
         if event.iteration == 0:  # SciPy calls back after iterations alone
             return False
+        state = scipy.optimize.OptimizeResult(x=event.x, fun=event.loss, nit=event.iteration, grad=event.gradient)
         try:
-            if named:
-                callback(intermediate_result=scipy.optimize.OptimizeResult(x=event.x, fun=event.loss))
+            if names == ["intermediate_result"]:
+                callback(intermediate_result=state)
                 return False
-            return bool(callback(event.x))
+            return bool(callback(event.x, state) if names[1:] == ["state"] else callback(event.x))
         except StopIteration:
             return True
 

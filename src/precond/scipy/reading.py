@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Kernel, Map, Operator, Preconditioner
-from precond.math.sparse import rows_times_csr, unsigned
+from precond.math.sparse import csr_adjoint_times, rows_times_csr, unsigned
 from precond.operators import FunctionOperator
 from precond.operators.convert import from_torch
 
@@ -28,14 +28,14 @@ class System:
         precondition: The preconditioner ``M``.
         b: Right-hand side, shape ``[1, n]``.
         x0: Starting point, shape ``[1, n]``.
-        kernel: The same as compiled loops take it, for a sparse matrix.
+        kernel: The same as compiled loops take it.
     """
 
     operator: FunctionOperator
     precondition: Map
     b: Tensor
     x0: Tensor
-    kernel: Kernel | None
+    kernel: Kernel
 
     @property
     def n(self) -> int:
@@ -77,7 +77,7 @@ def read_system(A: Any, b: Any, x0: Any, M: Any, shift: float = 0.0) -> System:
         inverse = as_linear(M, "M")
         if inverse.shape != linear.shape:
             raise ValueError("matrix and preconditioner have different shapes")
-        psolve = vector_map(inverse)
+        psolve = vector_map(M, inverse)
 
     if x0 is None:
         start = np.zeros(rows, dtype)
@@ -90,15 +90,18 @@ def read_system(A: Any, b: Any, x0: Any, M: Any, shift: float = 0.0) -> System:
     if start.shape not in ((rows,), (rows, 1)):
         raise ValueError(f"shapes of A {linear.shape} and x0 {start.shape} are incompatible")
 
-    kernel = None
+    matrix, product_of_one = None, None
     if sparse and A.dtype == dtype:
-        parts = unsigned(A if A.format == "csr" else scipy.sparse.csr_array(A))
+        matrix = parts = unsigned(A if A.format == "csr" else scipy.sparse.csr_array(A))
         product = lambda v: torch.from_numpy(rows_times_csr(parts, v.numpy()))  # noqa: E731
-        if not shift:
-            kernel = Kernel(parts, () if psolve is None else None, lambda products, applications: None, psolve)
     else:
-        product = rowwise(as_linear(A, "A").matvec, dtype)
-    matvec = product if not shift else lambda v: product(v) - shift * v
+        product_of_one = vector_map(A, linear)
+        product = rowwise(product_of_one, dtype)
+    matvec = product
+    if shift:
+        matvec, matrix, product_of_one = lambda v: product(v) - shift * v, None, None
+    sweeps = () if psolve is None else None
+    kernel = Kernel(matrix, sweeps, lambda products, applications: None, psolve, product_of_one)
     operator = FunctionOperator(matvec, (rows, rows), dtype=torch.from_numpy(right).dtype)
     precondition = same if psolve is None else rowwise(psolve, dtype)
     return System(operator, precondition, torch.from_numpy(right)[None], torch.from_numpy(start.ravel())[None], kernel)
@@ -137,10 +140,39 @@ def same(v: Tensor) -> Tensor:
     return v.contiguous()
 
 
-def vector_map(inverse: scipy.sparse.linalg.LinearOperator) -> Callable[[Any], Any]:
-    """Return what maps a vector ``[n]`` to one of ``n`` numbers, and leaves out checks that have been made."""
-    plain = type(inverse).matvec is scipy.sparse.linalg.LinearOperator.matvec
-    return inverse._matvec if plain else inverse.matvec
+def vector_map(A: Any, linear: scipy.sparse.linalg.LinearOperator) -> Callable[[Any], Any]:
+    """Return what maps a vector ``[n]`` to one of ``n`` numbers, and leaves out checks that have been made.
+
+    Args:
+        A: A matrix, or anything that SciPy takes for one.
+        linear: What SciPy takes it for.
+
+    Returns:
+        The map.
+    """
+    if isinstance(A, np.ndarray) and not isinstance(A, np.matrix):
+        return A.dot
+    if scipy.sparse.issparse(A):
+        if A.format != "csr" or A.dtype.char not in "fdFD":
+            return A.dot
+        parts = unsigned(A)
+        return lambda v: rows_times_csr(parts, v[None])[0]
+    direct = type(linear).matvec is scipy.sparse.linalg.LinearOperator.matvec
+    apply = linear._matvec if direct else linear.matvec
+    return lambda v: np.reshape(apply(v), -1)
+
+
+def adjoint_map(A: Any, linear: scipy.sparse.linalg.LinearOperator) -> Callable[[Any], Any]:
+    """Return the same of the adjoint; see `vector_map`."""
+    if isinstance(A, np.ndarray) and not isinstance(A, np.matrix):
+        transposed = A.T if A.dtype.kind != "c" else A.conj().T
+        return transposed.dot
+    if scipy.sparse.issparse(A):
+        if A.format != "csr" or A.dtype.char not in "fdFD":
+            return (A.T if A.dtype.kind != "c" else A.conj().T).dot
+        parts, columns = unsigned(A), A.shape[1]
+        return lambda u: csr_adjoint_times(parts, columns, u)
+    return lambda u: np.reshape(linear.rmatvec(u), -1)
 
 
 @functools.cache

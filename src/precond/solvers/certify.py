@@ -21,6 +21,7 @@ ShiftedInverse = Callable[[Tensor, float], Tensor]
 
 _least, _most = 1e-140, 1e140  # norms between which no square of a number that matters is lost
 _orthogonal = 5e-9
+_wide = (torch.float64, torch.complex128)
 
 
 def is_least(operator: Operator, b: Tensor, x: Tensor) -> bool:
@@ -64,8 +65,9 @@ def certify_system(operator: Operator, b: Tensor, x: Tensor, *, rtol: float, ato
         The certificate, and ``CONVERGED_RESIDUAL``.
     """
     b, x, r = _residual(operator, b, x)
-    norms, sizes, lengths = _norms(r), _norms(b), _norms(x)
-    certificate = residual_certificate(norms, sizes, lengths, operator.frobenius_norm(), rtol, atol)
+    norms, sizes, scale = _norms(r), _norms(b), operator.frobenius_norm()
+    lengths = sizes if scale is None else _norms(x)
+    certificate = residual_certificate(norms, sizes, lengths, scale, rtol, atol)
     return certificate, Status.CONVERGED_RESIDUAL
 
 
@@ -251,8 +253,10 @@ def excess(certificate: Certificate) -> float:
 
 def _residual(operator: Operator, b: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return ``b``, ``x`` and ``b - A x`` in double precision."""
-    wide = torch.promote_types(b.dtype, torch.float64)
     operator = operator.double()
+    wide = b.dtype if b.dtype in _wide else torch.promote_types(b.dtype, torch.float64)
+    if b.dtype == x.dtype == operator.dtype == wide:
+        return b, x, b - operator.matvec(x)
     b, x = b.to(wide), x.to(wide)
     return b, x, b - operator.matvec(x.to(operator.dtype)).to(wide)
 
@@ -260,6 +264,9 @@ def _residual(operator: Operator, b: Tensor, x: Tensor) -> tuple[Tensor, Tensor,
 def _norms(x: Tensor) -> list[float]:
     """Return the norm of each row as numbers, safely as `_norm`."""
     vectors = rows(x)
+    if len(x) == 1 and isinstance(vectors, np.ndarray):
+        size = math.sqrt(np.vdot(vectors, vectors).real)
+        return [size] if _least < size < _most else _norm(x).tolist()
     norms: list[float] = np.sqrt(dots(vectors, vectors)).tolist()
     return norms if all(_least < size < _most for size in norms) else _norm(x).tolist()
 

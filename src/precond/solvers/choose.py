@@ -22,6 +22,7 @@ class Attempt:
         patience: Iterations after which to try the next, or to give up, if the user gave no limit; zero: no such limit.
         together: Neither is taken without the other.
         negative: Both are for ``-A x = -b``.
+        unasked: Taken only where neither is named.
     """
 
     method: str
@@ -30,6 +31,7 @@ class Attempt:
     patience: int = 0
     together: bool = False
     negative: bool = False
+    unasked: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Selection:
 
 
 _ilut, _direct = Attempt("gmres", "ilut", patience=200), Attempt("gmres", "lu", patience=60)
+_fewest = 16  # iterations below which none are tried before the factors of a dense matrix
 _dense = 1000  # unknowns up to which a dense decomposition is within reason when all else failed
 
 
@@ -84,8 +87,30 @@ def choose_system(operator: Operator) -> Selection:
     """Choose for a square system from the traits of the operator, and from its entries where it has them."""
     if operator.shape[0] != operator.shape[1]:
         raise IncompatibleError(f"solve takes square matrices, this has shape {operator.shape}: use precond.lstsq")
+    if operator.dense() is None:
+        return _choose_sparse(operator)
+    rest = _choose_sparse(operator)
+    first = dataclasses.replace(_direct, together=True)
+    return Selection((*_glance(operator), first, *rest.attempts), f"dense, {rest.reason}")
+
+
+def _glance(operator: Operator) -> tuple[Attempt, ...]:
+    """Return what to try before the factors of a large dense matrix, for about a quarter of the time that they take.
+
+    A flop of a product costs as much as nine of a factorization in single precision.
+    """
+    n, symmetric = operator.shape[0], bool(operator.traits.symmetric)
+    definite = symmetric and operator.traits.definite is not False
+    patience = n // (216 if definite else 108)
+    if patience < _fewest:
+        return ()
+    return (Attempt("cg" if definite else "gmres", "jacobi", patience=patience, unasked=True),)
+
+
+def _choose_sparse(operator: Operator) -> Selection:
+    """Choose for a system whose matrix is known by its entries that are not zero, or by products."""
     traits = operator.traits
-    known = operator.entries() is not None
+    known = operator.has_entries
     scaling = "identity" if operator.diagonal() is None else "jacobi"
     cg = Attempt("cg", "ic0" if known else scaling, patience=2000)
     minres = Attempt("minres", scaling, patience=2000 if known else 0)
@@ -122,7 +147,7 @@ def choose_least_squares(operator: Operator) -> Selection:
     """Choose for a least-squares problem.
 
     A sketch costs about ``20 n^3`` operations and ``12 n^2`` numbers beside one reading of the matrix, so columns are
-    limited; wide matrices have many solutions, of which LSQR finds the one of least norm.
+    limited; wide matrices have many solutions, of which LSQR without a preconditioner finds the one of least norm.
     """
     rows, columns = operator.shape
     sketched = Attempt("spir", "sketch-qr", together=True)
@@ -134,6 +159,9 @@ def choose_least_squares(operator: Operator) -> Selection:
         return Selection((Attempt("lsqr", "identity"),), "known by products")
     jacobi = Attempt("lsqr", "jacobi", patience=max(100, 2 * columns))
     alone = dataclasses.replace(jacobi, patience=0)
+    if rows < columns:
+        plain = Attempt("lsqr", "identity", patience=max(100, 4 * rows))
+        return Selection((plain, alone), "wide: the solution of least norm")
     return Selection((jacobi, sketched) if small else (alone,), "entries give the norms of the columns")
 
 
@@ -157,13 +185,16 @@ class Candidate:
 def choose_ways(operator: Operator) -> tuple[Candidate, ...]:
     """Return what is worth measuring on a sequence of systems like this one; the first needs no trial to be safe."""
     traits = operator.traits
-    known = operator.entries() is not None
+    known = operator.has_entries
     scaling = "identity" if operator.diagonal() is None else "jacobi"
     if not known:
         if traits.symmetric:
             return (Candidate("cg" if traits.definite is not False else "minres", scaling),)
         return (Candidate("gcrodr", scaling, recycle=True), Candidate("gcrodr", scaling))
     direct = Candidate("gcrodr", "lu")  # the fewest applications, which cost more than anything else
+    if operator.dense() is not None:
+        definite = traits.symmetric and traits.definite is not False
+        return (direct, Candidate("cg", "jacobi") if definite else Candidate("gcrodr", "jacobi", recycle=True))
     if traits.symmetric and traits.definite is not False:
         wide = (Candidate("cg", "amg"),) if _is_wide(operator) else ()
         return (*wide, Candidate("cg", "ic0"), direct)

@@ -33,7 +33,7 @@ def check_iteration(operator: Operator, iteration: Iteration) -> None:
             f"{name} needs a positive definite matrix, this is not (a diagonal entry is not positive, or it was "
             "declared so): use method='minres' or 'gmres'"
         )
-    if Need.ENTRIES in iteration.needs and operator.entries() is None:
+    if Need.ENTRIES in iteration.needs and not operator.has_entries:
         raise IncompatibleError(
             f"{name} needs the entries of the matrix, this operator has only products: give a dense or sparse matrix, "
             "or use method='gmres'"
@@ -78,7 +78,7 @@ def check_preconditioner(operator: Operator, iteration: Iteration, preconditione
         raise IncompatibleError(
             f"{name} preconditions least-squares problems: use precond.lstsq, or preconditioner='nystrom' or 'ic0'"
         )
-    if Need.ENTRIES in preconditioner.needs and operator.entries() is None:
+    if Need.ENTRIES in preconditioner.needs and not operator.has_entries:
         raise IncompatibleError(
             f"{name} needs the entries of the matrix, this operator has only products: give a dense or sparse matrix, "
             "or use preconditioner='identity'"

@@ -75,6 +75,11 @@ class CountedOperator(Operator):
         """Return the entries of the operator."""
         return self.inner.entries()
 
+    @property
+    def has_entries(self) -> bool:
+        """Whether the operator has entries."""
+        return self.inner.has_entries
+
     def compiled(self) -> tuple[Any, ...] | None:
         """Return the arrays of the matrix; what loops do with them does not count here."""
         return self.inner.compiled()

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from precond.core import IncompatibleError, Iteration, Operator, Preconditioner, Progress, Result, Work
+from precond.core import IncompatibleError, Iteration, Kernel, Operator, Preconditioner, Progress, Result, Work
 from precond.operators import GramOperator
 from precond.solvers.certify import (
     Certified,
@@ -117,9 +117,10 @@ def solve_least_squares(
     limit = max(100, 10 * min(operator.shape)) if max_iterations is None else max_iterations
     if iteration.finishes and (x0 is not None or not bool(b.any())) and certify(x, goal)[0].holds:
         limit = 0  # nothing to do
+    alone = len(b) == 1 and b.is_cpu
     outcome = drive(
-        iteration, counted, b, prepared.apply, x,
-        claims=claims, certify=certify, max_iterations=limit, callback=callback,
+        iteration, counted, b, prepared.apply, x, claims=claims, certify=certify, max_iterations=limit,
+        callback=callback, kernel=Kernel(None, prepared.sweeps, work.charge) if alone else None,
     )  # fmt: skip
     if goal < rtol:
         certificate, converged = certify(outcome.x, rtol)

@@ -49,6 +49,11 @@ class NegativeOperator(Operator):
             self._entries = -matrix
         return self._entries
 
+    @property
+    def has_entries(self) -> bool:
+        """Whether the operator has entries."""
+        return self.inner.has_entries
+
     def diagonal(self) -> Tensor | None:
         """Return the diagonal of ``-A``."""
         diagonal = self.inner.diagonal()
@@ -64,6 +69,7 @@ class _OfNegative(Iteration):
 
     def __init__(self, inner: Iteration) -> None:
         self.inner = inner
+        # of a class elsewhere, here those of the inner iteration
         self.needs, self.preconditioned = inner.needs, inner.preconditioned  # type: ignore[misc]
         self.block, self.row_by_row = inner.block, inner.row_by_row  # type: ignore[misc]
         self.symmetric_operator = True  # type: ignore[misc]
@@ -78,8 +84,10 @@ class _OfNegative(Iteration):
         self, kernel: Kernel, look: Look, operator: Operator, b: Tensor, precondition: Map, x0: Tensor
     ) -> Iterator[Progress]:
         """Iterate with ``-A`` and ``-b``, by compiled loops where the iteration has some."""
-        *pattern, values = kernel.matrix
-        negative = dataclasses.replace(kernel, matrix=(*pattern, -values))
+        matrix = None if kernel.matrix is None else (*kernel.matrix[:-1], -kernel.matrix[-1])
+        product = kernel.product
+        opposite = None if product is None else lambda v: -product(v)
+        negative = dataclasses.replace(kernel, matrix=matrix, product=opposite)
         return self.inner.ahead(negative, look, NegativeOperator(operator), -b, precondition, x0)
 
 

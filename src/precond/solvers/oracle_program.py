@@ -22,6 +22,7 @@ class OracleProgram(Program):
 
     Methods go beyond bounds by a little. Where the functions raise there, or have no finite values, those at the bound
     are taken, or if need be as far within it, for derivatives may be infinite at a bound; second ones always there.
+    Trial points where they raise arithmetic errors count as points where they are not numbers.
     """
 
     def __init__(self, lower: Tensor, upper: Tensor, equations: int, work: Work | None = None) -> None:
@@ -36,7 +37,11 @@ class OracleProgram(Program):
                     return found
             except Exception as error:  # users' functions may refuse a point in any way
                 logger.debug("evaluated nearer to the bounds: %s", error)
-        return self._values_at(x)
+        try:
+            return self._values_at(x)
+        except (ArithmeticError, ValueError) as error:  # as math.log raises where torch.log is not a number
+            logger.debug("no values at a trial point: %s", error)
+            return x.new_full((), torch.nan), x.new_full((self.equations,), torch.nan)
 
     def _site(self, x: Tensor) -> Site:
         for y in (places := self._instead(x)):

@@ -69,12 +69,7 @@ def solve_linear(
 
     bounds = torch.clamp(rtol * torch.linalg.vector_norm(b, dim=-1), min=atol).tolist()
 
-    def spend(products: int, applications: int) -> None:
-        work.matvecs += products
-        work.applies += applications
-
-    matrix = operator.compiled() if len(b) == 1 and b.is_cpu else None
-    kernel = None if matrix is None else Kernel(matrix, prepared.sweeps, spend)
+    kernel = Kernel(operator.compiled(), prepared.sweeps, work.charge) if len(b) == 1 and b.is_cpu else None
 
     def claims(progress: Progress, residuals: list[float], slack: float) -> bool:
         return all(residual <= slack * bound for residual, bound in zip(residuals, bounds, strict=True))

@@ -1,0 +1,132 @@
+"""BiCGStab for `precond.math.stretch`, compiled by numba; the mathematics are those of `precond.krylov.BiCGStab`."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from precond.math.stretch_kernels import (
+    APPLIED,
+    ENDED,
+    EPS,
+    LEVEL,
+    NORM,
+    OWN,
+    PRODUCT,
+    STAGE,
+    STEPPED,
+    granted,
+    inner,
+    length,
+    reached,
+    wish,
+)  # fmt: skip
+from precond.math.vector_kernels import move, redirect
+
+ROWS, NUMBERS, REAL = 8, 7, False
+X, R, P, SHADOW, P_HAT, V, H_HAT, T = range(8)
+RHO, SIZE, SHADOW_SIZE, VANISHED, FRESH, ALPHA, FAILED = range(OWN, OWN + 7)
+"""``<shadow, r>``, ``||r||``, ``||shadow||``, what ``||r||`` must exceed, whether the process has just begun, its first
+step, whether it broke down for good; ``x``, ``r`` and, of numbers, ``||r||`` are given."""
+
+
+@numba.njit(cache=True, nogil=True)
+def step(vectors, numbers, plain):
+    """Go on to the end of an iteration, or to a wish; end where the residual has vanished, or the process is broken.
+
+    Where the residual in the middle of an iteration is small enough for whoever looks, the iteration ends there.
+    """
+    x, r, p, shadow = vectors[X : X + 1], vectors[R : R + 1], vectors[P : P + 1], vectors[SHADOW : SHADOW + 1]
+    v, t = vectors[V : V + 1], vectors[T : T + 1]
+    p_hat, h_hat = (P, R) if plain else (P_HAT, H_HAT)
+    eps, zero = numbers[EPS].real, numbers.dtype.type(0)
+    if numbers[STAGE].real == 0:
+        if numbers[FAILED].real > 0:
+            return ENDED
+        if numbers[SHADOW_SIZE].real == 0:
+            p[:] = r
+            shadow[:] = r
+            size = length(r[0])
+            numbers[RHO], numbers[SIZE], numbers[SHADOW_SIZE], numbers[FRESH] = size * size, size, size, 1
+            numbers[VANISHED] = eps**2 * size
+        if not numbers[SIZE].real > numbers[VANISHED].real:
+            return ENDED
+        told = wish(APPLIED, P, P_HAT, numbers, 1)
+        if not plain:
+            return told
+    if numbers[STAGE].real == 1:
+        return wish(PRODUCT, p_hat, V, numbers, 2)
+    if numbers[STAGE].real == 2:
+        curvature, images = inner(shadow[0], v[0], zero), length(v[0])
+        broken = not abs(curvature) > eps**2 * numbers[SHADOW_SIZE].real * images
+        numbers[ALPHA] = zero if broken else numbers[RHO] / curvature
+        size = _halved(r[0], numbers[ALPHA], v[0])
+        if size <= numbers[LEVEL].real < np.inf and not broken:
+            _along(x[0], numbers[ALPHA], vectors[p_hat])
+            p[:] = r
+            shadow[:] = r
+            numbers[RHO], numbers[SIZE], numbers[SHADOW_SIZE], numbers[FRESH] = size * size, size, size, 1
+            return reached(numbers, size, 0)
+        told = wish(APPLIED, R, H_HAT, numbers, 3)
+        if not plain:
+            return told
+    if numbers[STAGE].real == 3:
+        return wish(PRODUCT, h_hat, T, numbers, 4)
+
+    alpha, before = numbers[ALPHA], numbers[RHO]
+    product, images = inner(r[0], t[0], zero), length(t[0])
+    omega = zero if images == 0 else np.conj(product) / (images * images)
+    rho, norms = np.empty(1, numbers.dtype), np.empty(1)
+    move(x, r, np.full(1, alpha), vectors[p_hat : p_hat + 1], np.full(1, omega), vectors[h_hat : h_hat + 1], t, shadow,
+         rho, norms)  # fmt: skip
+    size = norms[0]
+    ratio = zero if before == 0 or omega == 0 else (rho[0] / before) * (alpha / omega)
+    broken = alpha == 0 or not abs(rho[0]) > eps * numbers[SHADOW_SIZE].real * size or omega == 0
+    broken = (broken or not np.isfinite(ratio)) and size > numbers[VANISHED].real
+    if broken and numbers[FRESH].real > 0 and omega == 0:
+        numbers[FAILED] = 1
+        return reached(numbers, size, 0)
+    numbers[RHO], numbers[SIZE], numbers[FRESH] = rho[0], size, 1 if broken else 0
+    if broken:
+        ratio = zero
+        shadow[:] = r
+        numbers[RHO], numbers[SHADOW_SIZE] = size * size, size
+    redirect(p, r, np.full(1, ratio), np.full(1, omega), v)
+    return reached(numbers, size, 0)
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+def _halved(r, alpha, v):
+    """Take ``alpha v`` from ``r``; return its norm."""
+    factor, squares = r.dtype.type(alpha), 0.0
+    for i in range(r.size):
+        left = r[i] - factor * v[i]
+        r[i] = left
+        squares += left.real * left.real + left.imag * left.imag
+    return np.sqrt(squares)
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+def _along(x, alpha, p):
+    """Add ``alpha p`` to ``x``."""
+    factor = x.dtype.type(alpha)
+    for i in range(x.size):
+        x[i] += factor * p[i]
+
+
+@numba.njit(cache=True, nogil=True)
+def run(indptr, indices, data, lp, li, lx, lb, up, ui, ux, ub, s1, s2, s3, vectors, numbers, plain, norms):
+    """Make iterations; see `precond.math.stretch.Stretch.run`."""
+    done = 0
+    while done < norms.size:
+        told = step(vectors, numbers, plain)
+        if told == ENDED:
+            return done, True
+        if told == STEPPED:
+            norms[done] = numbers[NORM].real
+            done += 1
+            if not norms[done - 1] > numbers[LEVEL].real:
+                break
+        else:
+            granted(told, indptr, indices, data, lp, li, lx, lb, up, ui, ux, ub, s1, s2, s3, vectors)
+    return done, False

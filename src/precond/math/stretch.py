@@ -1,0 +1,125 @@
+"""Many iterations of a method in few calls, for one system on the CPU.
+
+At a hundred unknowns an iteration takes less time than Python needs to ask for one. So iterations are compiled, and
+Python is asked for what only it can do: a product with a matrix that it knows, or a preconditioner.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from precond.math.sparse import rows_times_csr
+from precond.math.sweeps import two_sweeps
+
+Array = np.ndarray[Any, Any]
+_many = 2**16  # unknowns from which on calls cost nothing, and products may be shared by threads
+_ended, _stepped, _product, _applied, _adjoint = range(5)  # as in `stretch_kernels`
+_norm, _products, _applications, _level, _eps, _own = range(1, 7)
+
+
+@functools.cache
+def _kernels(name: str) -> ModuleType:
+    """Return compiled loops, imported when first needed."""
+    return importlib.import_module(f"precond.math.{name}_kernels")
+
+
+class Stretch:
+    """One system with the vectors and numbers of an iteration, which are gone on with in stretches.
+
+    Args:
+        name: The iteration: a module ``precond.math.{name}_kernels`` with ``step`` and ``run``; ``ROWS``, the number of
+            its vectors, ``x`` first; ``NUMBERS``, that of its own numbers; and ``REAL``, whether these always are.
+        shape: Rows and columns of the matrix.
+        dtype: Type of the vectors.
+        matrix: Row pointers, columns (both unsigned) and values of a matrix, or its product with a vector ``[n]``.
+        inverse: The preconditioner: the arrays of two sweeps, empty for the identity; or what it makes of a vector.
+        adjoint: The product with the adjoint, where the iteration needs it; rows and columns are then the first of its
+            own numbers.
+
+    Attributes:
+        vectors: Shape ``[rows, n]``; what callers write to it before the first stretch is what iterations begin with.
+        numbers: What iterations know: see `precond.math.stretch_kernels`.
+        loops: The module of the iteration, which names its vectors and numbers.
+        ended: Whether the iteration cannot go on, or must not.
+    """
+
+    def __init__(
+        self, name: str, shape: tuple[int, int], dtype: Any, matrix: Any, inverse: Any, adjoint: Any = None
+    ) -> None:
+        (m, n), kernels = shape, _kernels(name)
+        self.vectors = np.zeros((kernels.ROWS, max(m, n)), dtype)
+        self.numbers = np.zeros(_own + kernels.NUMBERS, float if kernels.REAL else np.result_type(dtype, float))
+        self.numbers[_eps] = np.finfo(dtype).eps
+        if adjoint is not None:
+            self.numbers[_own : _own + 2] = m, n
+        self.loops, self.ended, self._plain = kernels, False, inverse == ()
+        self._step, self._run = kernels.step, getattr(kernels, "run", None)
+        self._arrays: tuple[Array, ...] | None = None
+        if self._run is not None and isinstance(matrix, tuple) and isinstance(inverse, tuple) and n < _many:
+            self._arrays = (*matrix, *(inverse or _no_sweeps(dtype)))
+        high, wide = list(self.vectors[:, :m]), list(self.vectors[:, :n])
+        self._grants = {
+            _product: (_times(matrix), wide, high), _applied: (_swept(inverse), wide, wide),
+            _adjoint: (adjoint, high, wide),
+        }  # fmt: skip
+
+    def run(self, level: float, most: int) -> list[float]:
+        """Make iterations until the norm of the residual is at most ``level``; return these norms, ``most`` at most.
+
+        Args:
+            level: The norm at which to end.
+            most: Iterations.
+
+        Returns:
+            The norm of the residual after each iteration.
+        """
+        self.numbers[_level] = level
+        if self._arrays is not None:
+            norms = np.empty(most)
+            done, self.ended = self._run(*self._arrays, self.vectors, self.numbers, self._plain, norms)
+            return norms[:done].tolist()
+        found: list[float] = []
+        step, vectors, numbers, plain, grants = self._step, self.vectors, self.numbers, self._plain, self._grants
+        while len(found) < most:
+            told = step(vectors, numbers, plain)
+            if told > _adjoint:
+                grant, sources, targets = grants[told & 7]
+                targets[told >> 9][:] = grant(sources[told >> 3 & 63])
+            elif told == _ended:
+                self.ended = True
+                break
+            else:
+                found.append(numbers.item(_norm).real)
+                if not found[-1] > level:
+                    break
+        return found
+
+    @property
+    def spent(self) -> tuple[int, int]:
+        """Products and applications so far."""
+        return int(self.numbers[_products].real), int(self.numbers[_applications].real)
+
+
+def _times(matrix: Any) -> Any:
+    """Return the product with a vector."""
+    return (lambda v: rows_times_csr(matrix, v[None])[0]) if isinstance(matrix, tuple) else matrix
+
+
+def _swept(inverse: Any) -> Any:
+    """Return what a preconditioner makes of a vector."""
+    if not isinstance(inverse, tuple) or not inverse:
+        return inverse
+    lower, upper, scales = inverse[:4], inverse[4:8], inverse[8:]
+    return lambda v: two_sweeps(lower, upper, scales, v[None])[0]
+
+
+@functools.cache
+def _no_sweeps(dtype: Any) -> tuple[Array, ...]:
+    """Return arrays of the types that sweeps have, for loops that make none."""
+    places, values = np.empty(0, np.uint32), np.empty(0, dtype)
+    return (places, places, values, values) * 2 + (values, values, values)

@@ -1,0 +1,77 @@
+"""What the compiled iterations of one system share; imported by their loops, and by `precond.math.stretch`.
+
+An iteration is a function ``step(vectors, numbers, plain)`` that goes on until it needs a product or the
+preconditioner, and then returns a wish: which row of ``vectors`` to map into which. Whoever called grants it and calls
+again. So the same loop serves matrices that are compiled, and those that only Python can multiply with. (A function
+that takes another would be compiled anew in every process; therefore each iteration has a loop of its own around
+`granted`.)
+
+The first numbers are the same for all: the stage to go on at, the norm of the residual, products and applications
+wished for so far, the norm at which somebody wants to look, and rounding of the vectors.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from precond.math.sparse_kernels import one_times_csr
+from precond.math.sweep_kernels import two_sweeps
+
+ENDED, STEPPED, PRODUCT, APPLIED, ADJOINT = range(5)
+STAGE, NORM, PRODUCTS, APPLICATIONS, LEVEL, EPS, OWN = range(7)
+"""Places in the numbers; from ``OWN`` on they belong to the iteration."""
+
+
+@numba.njit(cache=True, nogil=True)
+def wish(kind, source, target, numbers, stage):
+    """Return the wish to map row ``source`` into row ``target``, and to go on at ``stage`` then."""
+    numbers[STAGE] = stage
+    numbers[APPLICATIONS if kind == APPLIED else PRODUCTS] += 1
+    return kind + 8 * (source + 64 * target)
+
+
+@numba.njit(cache=True, nogil=True)
+def reached(numbers, norm, stage):
+    """Note the norm of the residual after an iteration, and where the next begins."""
+    numbers[STAGE], numbers[NORM] = stage, norm
+    return STEPPED
+
+
+@numba.njit(cache=True, nogil=True)
+def granted(told, indptr, indices, data, lp, li, lx, lb, up, ui, ux, ub, s1, s2, s3, vectors):
+    """Grant a wish with a CSR matrix and two sweeps."""
+    source, target = told // 8 % 64, told // 512
+    if told % 8 == PRODUCT:
+        one_times_csr(indptr, indices, data, vectors[source], vectors[target])
+    else:
+        two_sweeps(
+            lp, li, lx, lb, up, ui, ux, ub, s1, s2, s3, vectors[source : source + 1], vectors[target : target + 1]
+        )
+
+
+_loose = {"reassoc", "contract", "nsz"}
+
+
+@numba.njit(cache=True, nogil=True, fastmath=_loose)
+def inner(x, y, zero):
+    """Return ``x^H y`` in the type of ``zero``."""
+    total = zero
+    for i in range(x.size):
+        total += np.conj(x[i]) * y[i]
+    return total
+
+
+@numba.njit(cache=True, nogil=True, fastmath=_loose)
+def real_inner(x, y):
+    """Return the real part of ``x^H y``, in double precision."""
+    total = 0.0
+    for i in range(x.size):
+        total += x[i].real * y[i].real + x[i].imag * y[i].imag
+    return total
+
+
+@numba.njit(cache=True, nogil=True)
+def length(x):
+    """Return ``||x||``."""
+    return np.sqrt(real_inner(x, x))

@@ -1,0 +1,226 @@
+"""``lsqr`` and ``lsmr`` with the signatures of ``scipy.sparse.linalg``."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+import scipy.sparse.linalg
+
+from precond.math.stretch import Stretch
+from precond.scipy.reading import adjoint_map, as_linear, plain, vector_map, working_type
+
+Answer = tuple[np.ndarray[Any, Any], int, int, float, float, float, float, float, float, np.ndarray[Any, Any]]
+
+
+def lsqr(
+    A: Any,
+    b: Any,
+    damp: float = 0.0,
+    atol: float = 1e-6,
+    btol: float = 1e-6,
+    conlim: float = 1e8,
+    iter_lim: int | None = None,
+    show: bool = False,
+    calc_var: bool = False,
+    x0: Any = None,
+) -> Answer:
+    """Minimize ``||A x - b||^2 + damp^2 ||x - x0||^2`` for ``A`` of any shape, by LSQR.
+
+    Below, ``Abar`` is ``A`` with ``damp I`` under it and ``r`` the residual of that problem.
+
+    Args:
+        A: A matrix, sparse or dense, or a ``LinearOperator`` with an adjoint; shape ``[m, n]``.
+        b: Right-hand side, shape ``[m]`` (or with axes of length 1).
+        damp: Damping.
+        atol: Tolerance: stop when ``||Abar^H r|| <= atol ||Abar|| ||r||``, and see ``btol``.
+        btol: Tolerance: stop when ``||r|| <= atol ||Abar|| ||x|| + btol ||b||``.
+        conlim: Stop when the estimated condition number exceeds this; 0 means never.
+        iter_lim: Limit on iterations, ``2 n`` if not given.
+        show: Print a summary.
+        calc_var: Estimate the diagonal of ``(Abar^H Abar)^-1``.
+        x0: Starting point; zero if not given.
+
+    Returns:
+        ``(x, istop, itn, r1norm, r2norm, anorm, acond, arnorm, xnorm, var)``: the solution; why it stopped (0: the
+        starting point is a solution, 1: ``A x = b``, 2: least squares, 3: ``conlim``, 4, 5, 6: the same to rounding,
+        7: ``iter_lim``); iterations; ``||b - A x||``, ``||r||``, ``||Abar||_F`` and ``cond(Abar)`` (both estimated),
+        ``||Abar^H r||`` and ``||x||``; the variances, zero unless asked for.
+
+    Raises:
+        ValueError: Shapes that do not fit.
+    """
+    problem = _read(A, b, x0, damp)
+    m, n = problem.shape
+    start, eps, size = problem.start, float(np.finfo(problem.start.dtype).eps), float(np.linalg.norm(problem.right))
+    limit = 2 * n if iter_lim is None else iter_lim
+    steps = problem.bidiagonalizing("lsqr")
+    known, at, step = steps.numbers, steps.loops, steps.vectors[steps.loops.X, :n]
+    known[at.ESTIMATES] = calc_var
+    istop, itn, length = 0, -1, 0.0
+    while norms := steps.run(math.inf, 1):
+        itn += 1
+        r, normal = norms[0], known.item(at.NORMAL)
+        if itn == 0:
+            if normal == 0 or limit == 0:
+                istop = 0 if normal == 0 else 7
+                break
+            continue
+        anorm, condition = known.item(at.MATRIX), known.item(at.CONDITION)
+        length = known.item(at.LENGTH) if x0 is None else float(np.linalg.norm(start + step))
+        consistent = r / size if size else math.inf
+        stationary = normal / (anorm * r) if r else 0.0
+        flat = 1 / condition if condition else math.inf
+        scaled = consistent / (1 + anorm * length / size) if size else math.inf
+        istop = _first(
+            consistent <= btol + (atol * anorm * length / size if size else 0), stationary <= atol,
+            conlim > 0 and flat <= 1 / conlim, scaled <= eps, stationary <= eps, flat <= eps, itn >= limit,
+        )  # fmt: skip
+        if istop:
+            break
+    else:
+        istop = 2
+    x = start + step
+    remaining = problem.right - problem.forward(x)
+    r1 = float(np.linalg.norm(remaining))
+    r2 = float(np.hypot(r1, damp * np.linalg.norm(step)))
+    gradient = float(np.linalg.norm(problem.backward(remaining) - damp**2 * step))
+    anorm, acond = float(known[at.MATRIX]), float(known[at.CONDITION])
+    variances = steps.vectors[at.VARIANCES, :n].real.copy() if calc_var else np.zeros(n)
+    if show:
+        sys.stdout.write(
+            f"lsqr: {m} x {n}, {itn} iterations, istop = {istop}, r1norm = {r1:.2e}, acond = {acond:.1e}\n"
+        )
+    return x, istop, itn, r1, r2, anorm, acond, gradient, float(np.linalg.norm(x)), variances
+
+
+def lsmr(
+    A: Any,
+    b: Any,
+    damp: float = 0.0,
+    atol: float = 1e-6,
+    btol: float = 1e-6,
+    conlim: float = 1e8,
+    maxiter: int | None = None,
+    show: bool = False,
+    x0: Any = None,
+) -> tuple[np.ndarray[Any, Any], int, int, float, float, float, float, float]:
+    """Minimize ``||A x - b||^2 + damp^2 ||x - x0||^2`` for ``A`` of any shape, by LSMR.
+
+    Below, ``Abar`` is ``A`` with ``damp I`` under it and ``r`` the residual of that problem.
+
+    Args:
+        A: A matrix, sparse or dense, or a ``LinearOperator`` with an adjoint; shape ``[m, n]``.
+        b: Right-hand side, shape ``[m]`` (or with axes of length 1).
+        damp: Damping.
+        atol: Tolerance: stop when ``||Abar^H r|| <= atol ||A|| ||r||``, and see ``btol``.
+        btol: Tolerance: stop when ``||r|| <= atol ||A|| ||x|| + btol ||b||``.
+        conlim: Stop when the estimated condition number exceeds this; 0 means never.
+        maxiter: Limit on iterations, ``min(m, n)`` if not given.
+        show: Print a summary.
+        x0: Starting point; zero if not given.
+
+    Returns:
+        ``(x, istop, itn, normr, normar, norma, conda, normx)``: the solution; why it stopped (0: the starting point is
+        a solution, 1: ``A x = b``, 2: least squares, 3: ``conlim``, 4, 5, 6: the same to rounding, 7: ``maxiter``);
+        iterations; ``||r||``, ``||Abar^H r||``, ``||A||_F`` and ``cond(Abar)`` (both estimated), and ``||x||``.
+
+    Raises:
+        ValueError: Shapes that do not fit.
+    """
+    problem = _read(A, b, x0, damp)
+    m, n = problem.shape
+    start, eps, size = problem.start, float(np.finfo(problem.start.dtype).eps), float(np.linalg.norm(problem.right))
+    if size == 0:
+        return np.zeros_like(start), 0, 0, 0.0, 0.0, 0.0, 1.0, 0.0
+    limit = min(m, n) if maxiter is None else maxiter
+    steps = problem.bidiagonalizing("lsmr")
+    known, at, step = steps.numbers, steps.loops, steps.vectors[steps.loops.X, :n]
+    code, itn, anorm, acond = 0, -1, 0.0, 1.0
+    while norms := steps.run(math.inf, 1):
+        itn += 1
+        if itn == 0:
+            if known.item(at.NORMAL) == 0 or limit == 0:
+                break
+            continue
+        r, own = norms[0], known.item(at.OWN_NORM)
+        anorm = math.sqrt(max(0.0, known.item(at.MATRIX) ** 2 - itn * damp**2))
+        acond = known.item(at.CONDITION)
+        length = known.item(at.LENGTH) if x0 is None else float(np.linalg.norm(start + step))
+        consistent, flat = r / size, 1 / acond if acond else math.inf
+        stationary = own / (anorm * r) if anorm * r else math.inf
+        code = _first(
+            consistent <= btol + atol * anorm * length / size, stationary <= atol, conlim > 0 and flat <= 1 / conlim,
+            consistent / (1 + anorm * length / size) <= eps, stationary <= eps, flat <= eps, itn >= limit,
+        )  # fmt: skip
+        if code:
+            break
+    x = start + step
+    remaining = problem.right - problem.forward(x)
+    normr = float(np.hypot(np.linalg.norm(remaining), damp * np.linalg.norm(step)))
+    normar = float(np.linalg.norm(problem.backward(remaining) - damp**2 * step))
+    if show:
+        sys.stdout.write(
+            f"lsmr: {m} x {n}, {itn} iterations, istop = {code}, normr = {normr:.2e}, conda = {acond:.1e}\n"
+        )
+    return x, code, itn, normr, normar, anorm, acond, float(np.linalg.norm(x))
+
+
+def _first(*tests: bool) -> int:
+    """Return the number of the first test that holds, as SciPy numbers the reasons to stop; 0 where none does."""
+    return tests.index(True) + 1 if True in tests else 0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Problem:
+    """A least-squares problem as its arrays.
+
+    Attributes:
+        shape: Rows and columns of ``A``.
+        forward: ``A`` times a vector.
+        backward: ``A^H`` times a vector.
+        right: The right-hand side, shape ``[m]``.
+        start: Starting point, shape ``[n]``; gives the type.
+        damp: Damping.
+    """
+
+    shape: tuple[int, int]
+    forward: Callable[[Any], Any]
+    backward: Callable[[Any], Any]
+    right: np.ndarray[Any, Any]
+    start: np.ndarray[Any, Any]
+    damp: float
+
+    def bidiagonalizing(self, name: str) -> Stretch:
+        """Return an iteration for the damped problem that starts at zero, from the residual of the starting point."""
+        (m, n), damp, forward, backward = self.shape, self.damp, self.forward, self.backward
+        if damp:
+            height = m + n
+            product = lambda v: np.concatenate([forward(v), damp * v])  # noqa: E731  # two of a kind
+            adjoint = lambda u: backward(u[:m]) + damp * u[m:]  # noqa: E731
+        else:
+            height, product, adjoint = m, forward, backward
+        steps = Stretch(name, (height, n), self.start.dtype, product, (), adjoint)
+        steps.vectors[1, :m] = self.right - forward(self.start) if self.start.any() else self.right
+        return steps
+
+
+def _read(A: Any, b: Any, x0: Any, damp: float) -> _Problem:
+    """Return the problem; refuse shapes that do not fit."""
+    A, b, x0 = plain(A, "A"), plain(b, "b"), plain(x0, "x0")
+    linear = A if scipy.sparse.issparse(A) and A.ndim == 2 else as_linear(A, "A")
+    m, n = linear.shape
+    right = np.atleast_1d(np.asarray(b)).squeeze()
+    right = right.reshape(-1) if right.ndim == 0 else right
+    if right.shape != (m,):
+        raise ValueError(f"shapes of A {linear.shape} and b {np.shape(b)} are incompatible")
+    dtype = np.result_type(working_type(linear.dtype, right.dtype), np.float64)
+    start = np.zeros(n, dtype) if x0 is None else np.array(x0, dtype).reshape(-1)
+    if start.shape != (n,):
+        raise ValueError(f"shapes of A {linear.shape} and x0 {np.shape(x0)} are incompatible")
+    return _Problem((m, n), vector_map(A, linear), adjoint_map(A, linear), right, start, damp)
