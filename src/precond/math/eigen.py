@@ -44,8 +44,9 @@ def safe_eigh(matrices: Tensor, last: tuple[Tensor, Tensor] | None = None) -> tu
     values = values * scale[:, None]
     if last is None:
         last = torch.zeros_like(values), identity.expand_as(vectors)
-    values = torch.where(failed[:, None], last[0], values)
-    vectors = torch.where(failed[:, None, None], last[1], vectors)
+    if bool(failed.any()):
+        values = torch.where(failed[:, None], last[0], values)
+        vectors = torch.where(failed[:, None, None], last[1], vectors)
     return values, vectors, failed
 
 
@@ -106,8 +107,9 @@ def gram_eigenvectors(vectors: Tensor) -> tuple[Tensor, Tensor]:
     if bool(_is_rounding(values).any()):
         q = _settled(q, torch.nn.functional.pad(values.flip(-1), (0, n - k)))
     failed = failed | ~finite | ~q.sum((-2, -1)).isfinite()
-    identity = torch.eye(n, dtype=q.dtype, device=q.device)
-    return torch.where(failed[:, None, None], identity, q), failed
+    if bool(failed.any()):
+        q = torch.where(failed[:, None, None], torch.eye(n, dtype=q.dtype, device=q.device), q)
+    return q, failed
 
 
 def off_diagonal_mass(estimates: Tensor) -> Tensor:
