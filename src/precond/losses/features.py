@@ -6,6 +6,7 @@ import dataclasses
 import warnings
 
 import numpy as np
+import scipy.sparse
 import torch
 from torch import Tensor
 
@@ -37,9 +38,9 @@ class Features:
     _coarse: tuple[Tensor, Tensor] | None = None
 
     @classmethod
-    def sparse(cls, rows: object, columns: object) -> Features:
+    def sparse(cls, rows: scipy.sparse.csr_array, columns: scipy.sparse.csr_array) -> Features:
         """Take a sparse matrix of SciPy and its transpose, both in CSR form."""
-        m, n = rows.shape  # type: ignore[attr-defined]
+        m, n = rows.shape
         matrix = _tensor(rows, (m, n))
         return cls(matrix, _rows=matrix, _columns=_tensor(columns, (n, m)))
 
@@ -105,8 +106,6 @@ def sparse_rows_and_columns(matrix: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         The matrix and its transpose.
     """
-    import scipy.sparse
-
     array = matrix.detach().numpy()
     m, n = array.shape
     flat = np.flatnonzero(array != 0)
@@ -118,7 +117,7 @@ def sparse_rows_and_columns(matrix: Tensor) -> tuple[Tensor, Tensor]:
     return _tensor(found, (m, n)), _tensor(turned, (n, m))
 
 
-def _tensor(parts: object, shape: tuple[int, int]) -> Tensor:
+def _tensor(parts: scipy.sparse.csr_array | scipy.sparse.csc_array, shape: tuple[int, int]) -> Tensor:
     indptr, indices, data = (torch.from_numpy(getattr(parts, name)) for name in ("indptr", "indices", "data"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch calls its sparse tensors a beta
