@@ -118,7 +118,7 @@ def surely_finite(*slabs: Sequence[Tensor]) -> bool:
     """Whether every entry of the tensors of some slabs is finite, from one sum: huge entries may be taken for bad.
 
     Args:
-        slabs: Contiguous tensors; those of one slab have one shape, and all have one dtype and device.
+        *slabs: Contiguous tensors; those of one slab have one shape, and all have one dtype and device.
 
     Returns:
         Whether that is certain.
