@@ -15,6 +15,7 @@ from precond.math.stretch_kernels import (
     PRODUCT,
     STAGE,
     STEPPED,
+    copy,
     granted,
     inner,
     length,
@@ -23,11 +24,12 @@ from precond.math.stretch_kernels import (
 )  # fmt: skip
 from precond.math.vector_kernels import move, redirect
 
-ROWS, NUMBERS, REAL = 8, 7, False
+ROWS, NUMBERS, REAL = 8, 10, False
 X, R, P, SHADOW, P_HAT, V, H_HAT, T = range(8)
-RHO, SIZE, SHADOW_SIZE, VANISHED, FRESH, ALPHA, FAILED = range(OWN, OWN + 7)
+RHO, SIZE, SHADOW_SIZE, VANISHED, FRESH, ALPHA, FAILED, OMEGA, RATIO, PLACE = range(OWN, OWN + 10)
 """``<shadow, r>``, ``||r||``, ``||shadow||``, what ``||r||`` must exceed, whether the process has just begun, its first
-step, whether it broke down for good; ``x``, ``r`` and, of numbers, ``||r||`` are given."""
+step, whether it broke down for good, its second step, the factor of the next direction, the next ``rho``; ``x``, ``r``
+and, of numbers, ``||r||`` are given."""
 
 
 @numba.njit(cache=True, nogil=True)
@@ -44,8 +46,8 @@ def step(vectors, numbers, plain):
         if numbers[FAILED].real > 0:
             return ENDED
         if numbers[SHADOW_SIZE].real == 0:
-            p[:] = r
-            shadow[:] = r
+            copy(r[0], p[0])
+            copy(r[0], shadow[0])
             size = length(r[0])
             numbers[RHO], numbers[SIZE], numbers[SHADOW_SIZE], numbers[FRESH] = size * size, size, size, 1
             numbers[VANISHED] = eps**2 * size
@@ -63,8 +65,8 @@ def step(vectors, numbers, plain):
         size = _halved(r[0], numbers[ALPHA], v[0])
         if size <= numbers[LEVEL].real < np.inf and not broken:
             _along(x[0], numbers[ALPHA], vectors[p_hat])
-            p[:] = r
-            shadow[:] = r
+            copy(r[0], p[0])
+            copy(r[0], shadow[0])
             numbers[RHO], numbers[SIZE], numbers[SHADOW_SIZE], numbers[FRESH] = size * size, size, size, 1
             return reached(numbers, size, 0)
         told = wish(APPLIED, R, H_HAT, numbers, 3)
@@ -76,9 +78,10 @@ def step(vectors, numbers, plain):
     alpha, before = numbers[ALPHA], numbers[RHO]
     product, images = inner(r[0], t[0], zero), length(t[0])
     omega = zero if images == 0 else np.conj(product) / (images * images)
-    rho, norms = np.empty(1, numbers.dtype), np.empty(1)
-    move(x, r, np.full(1, alpha), vectors[p_hat : p_hat + 1], np.full(1, omega), vectors[h_hat : h_hat + 1], t, shadow,
-         rho, norms)  # fmt: skip
+    numbers[OMEGA] = omega
+    rho, norms = numbers[PLACE : PLACE + 1], np.empty(1)
+    move(x, r, numbers[ALPHA : ALPHA + 1], vectors[p_hat : p_hat + 1], numbers[OMEGA : OMEGA + 1],
+         vectors[h_hat : h_hat + 1], t, shadow, rho, norms)  # fmt: skip
     size = norms[0]
     ratio = zero if before == 0 or omega == 0 else (rho[0] / before) * (alpha / omega)
     broken = alpha == 0 or not abs(rho[0]) > eps * numbers[SHADOW_SIZE].real * size or omega == 0
@@ -89,9 +92,10 @@ def step(vectors, numbers, plain):
     numbers[RHO], numbers[SIZE], numbers[FRESH] = rho[0], size, 1 if broken else 0
     if broken:
         ratio = zero
-        shadow[:] = r
+        copy(r[0], shadow[0])
         numbers[RHO], numbers[SHADOW_SIZE] = size * size, size
-    redirect(p, r, np.full(1, ratio), np.full(1, omega), v)
+    numbers[RATIO] = ratio
+    redirect(p, r, numbers[RATIO : RATIO + 1], numbers[OMEGA : OMEGA + 1], v)
     return reached(numbers, size, 0)
 
 
@@ -115,7 +119,7 @@ def _along(x, alpha, p):
 
 
 @numba.njit(cache=True, nogil=True)
-def run(indptr, indices, data, lp, li, lx, lb, up, ui, ux, ub, s1, s2, s3, vectors, numbers, plain, norms):
+def run(indptr, indices, data, sweeps, vectors, numbers, plain, norms):
     """Make iterations; see `precond.math.stretch.Stretch.run`."""
     done = 0
     while done < norms.size:
@@ -128,5 +132,5 @@ def run(indptr, indices, data, lp, li, lx, lb, up, ui, ux, ub, s1, s2, s3, vecto
             if not norms[done - 1] > numbers[LEVEL].real:
                 break
         else:
-            granted(told, indptr, indices, data, lp, li, lx, lb, up, ui, ux, ub, s1, s2, s3, vectors)
+            granted(told, indptr, indices, data, sweeps, vectors)
     return done, False

@@ -59,9 +59,9 @@ class Stretch:
             self.numbers[_own : _own + 2] = m, n
         self.loops, self.ended, self._plain = kernels, False, inverse == ()
         self._step, self._run = kernels.step, getattr(kernels, "run", None)
-        self._arrays: tuple[Array, ...] | None = None
+        self._arrays: tuple[Any, ...] | None = None
         if self._run is not None and isinstance(matrix, tuple) and isinstance(inverse, tuple) and n < _many:
-            self._arrays = (*matrix, *(inverse or _no_sweeps(dtype)))
+            self._arrays = (*matrix, inverse or None)  # without sweeps, no loops for them are compiled
         high, wide = list(self.vectors[:, :m]), list(self.vectors[:, :n])
         self._grants = {
             _product: (_times(matrix), wide, high), _applied: (_swept(inverse), wide, wide),
@@ -116,10 +116,3 @@ def _swept(inverse: Any) -> Any:
         return inverse
     lower, upper, scales = inverse[:4], inverse[4:8], inverse[8:]
     return lambda v: two_sweeps(lower, upper, scales, v[None])[0]
-
-
-@functools.cache
-def _no_sweeps(dtype: Any) -> tuple[Array, ...]:
-    """Return arrays of the types that sweeps have, for loops that make none."""
-    places, values = np.empty(0, np.uint32), np.empty(0, dtype)
-    return (places, places, values, values) * 2 + (values, values, values)

@@ -23,7 +23,7 @@ STAGE, NORM, PRODUCTS, APPLICATIONS, LEVEL, EPS, OWN = range(7)
 """Places in the numbers; from ``OWN`` on they belong to the iteration."""
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(inline="always")
 def wish(kind, source, target, numbers, stage):
     """Return the wish to map row ``source`` into row ``target``, and to go on at ``stage`` then."""
     numbers[STAGE] = stage
@@ -31,7 +31,7 @@ def wish(kind, source, target, numbers, stage):
     return kind + 8 * (source + 64 * target)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(inline="always")
 def reached(numbers, norm, stage):
     """Note the norm of the residual after an iteration, and where the next begins."""
     numbers[STAGE], numbers[NORM] = stage, norm
@@ -39,15 +39,20 @@ def reached(numbers, norm, stage):
 
 
 @numba.njit(cache=True, nogil=True)
-def granted(told, indptr, indices, data, lp, li, lx, lb, up, ui, ux, ub, s1, s2, s3, vectors):
-    """Grant a wish with a CSR matrix and two sweeps."""
+def granted(told, indptr, indices, data, sweeps, vectors):
+    """Grant a wish with a CSR matrix and two sweeps, ``None`` where there is no preconditioner to compile."""
     source, target = told // 8 % 64, told // 512
     if told % 8 == PRODUCT:
         one_times_csr(indptr, indices, data, vectors[source], vectors[target])
-    else:
-        two_sweeps(
-            lp, li, lx, lb, up, ui, ux, ub, s1, s2, s3, vectors[source : source + 1], vectors[target : target + 1]
-        )
+    elif sweeps is not None:
+        two_sweeps(*sweeps, vectors[source : source + 1], vectors[target : target + 1])
+
+
+@numba.njit(cache=True, nogil=True)
+def copy(x, y):
+    """Write ``x`` to ``y``; an assignment of arrays would also compile the message of its error, for seconds."""
+    for i in range(x.size):
+        y[i] = x[i]
 
 
 _loose = {"reassoc", "contract", "nsz"}
