@@ -25,10 +25,11 @@ from precond.math.vector_kernels import forward, turn
 ROWS, NUMBERS, REAL = 5, 6, True
 X, R, P, Q, Z = range(5)
 RHO, FLOOR, CURVATURE, FIRST, PLACE, NEXT = range(OWN, OWN + 6)
-"""``<r, P r>``, what it must exceed, ``<p, A p>``, whether a step has been made, room for a norm and the next ``rho``; ``x, r`` are given, others zero."""
+"""``<r, P r>``, what it must exceed, ``<p, A p>``, whether a step has been made, room for a norm and the next ``rho``;
+``x, r`` are given, others zero."""
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, inline="always")  # one function is compiled sooner than two
 def step(vectors, numbers, plain):
     """Go on to the end of an iteration, or to a wish; end where ``rho`` or the curvature does not allow a step."""
     x, r, p, q = vectors[X : X + 1], vectors[R : R + 1], vectors[P : P + 1], vectors[Q : Q + 1]
@@ -55,18 +56,17 @@ def step(vectors, numbers, plain):
 
 
 @numba.njit(cache=True, nogil=True)
-def run(indptr, indices, data, sweeps, vectors, numbers, plain, norms):
-    """Make iterations; see `precond.math.stretch.Stretch.run`."""
-    done = 0
+def run(indptr, indices, data, sweeps, vectors, numbers, plain, norms, done):
+    """Make iterations; see `precond.math.stretch_kernels`."""
     while done < norms.size:
         told = step(vectors, numbers, plain)
         if told == ENDED:
-            return done, True
+            return done, told
         if told == STEPPED:
             norms[done] = numbers[NORM]
             done += 1
             if not norms[done - 1] > numbers[LEVEL]:
-                break
-        else:
-            granted(told, indptr, indices, data, sweeps, vectors)
-    return done, False
+                return done, told
+        elif not granted(told, indptr, indices, data, sweeps, vectors):
+            return done, told
+    return done, STEPPED

@@ -108,7 +108,7 @@ and what `rotate` keeps; ``x, r`` are given, others zero."""
 INDEFINITE, STUCK, SOLVED = 1, 2, 3
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, inline="always")  # one function is compiled sooner than two
 def step(vectors, numbers, plain):
     """Go on to the end of an iteration, or to a wish; the mathematics are those of `precond.krylov.MINRES`."""
     last = int(numbers[TURN])
@@ -175,18 +175,17 @@ def _dual_norm(z, v, numbers):
 
 
 @numba.njit(cache=True, nogil=True)
-def run(indptr, indices, data, sweeps, vectors, numbers, plain, norms):
-    """Make iterations; see `precond.math.stretch.Stretch.run`."""
-    done = 0
+def run(indptr, indices, data, sweeps, vectors, numbers, plain, norms, done):
+    """Make iterations; see `precond.math.stretch_kernels`."""
     while done < norms.size:
         told = step(vectors, numbers, plain)
         if told == ENDED:
-            return done, True
+            return done, told
         if told == STEPPED:
             norms[done] = numbers[NORM]
             done += 1
             if not norms[done - 1] > numbers[LEVEL]:
-                break
-        else:
-            granted(told, indptr, indices, data, sweeps, vectors)
-    return done, False
+                return done, told
+        elif not granted(told, indptr, indices, data, sweeps, vectors):
+            return done, told
+    return done, STEPPED

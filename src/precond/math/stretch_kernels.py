@@ -4,7 +4,8 @@ An iteration is a function ``step(vectors, numbers, plain)`` that goes on until 
 preconditioner, and then returns a wish: which row of ``vectors`` to map into which. Whoever called grants it and calls
 again. So the same loop serves matrices that are compiled, and those that only Python can multiply with. (A function
 that takes another would be compiled anew in every process; therefore each iteration has a loop of its own around
-`granted`.)
+`granted`, ``run(..., norms, done)``, which writes the norms of residuals from place ``done`` on until one is small
+enough, and returns how many there are then and what the last step told: a wish only where Python must grant it.)
 
 The first numbers are the same for all: the stage to go on at, the norm of the residual, products and applications
 wished for so far, the norm at which somebody wants to look, and rounding of the vectors.
@@ -38,14 +39,17 @@ def reached(numbers, norm, stage):
     return STEPPED
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(inline="always")
 def granted(told, indptr, indices, data, sweeps, vectors):
-    """Grant a wish with a CSR matrix and two sweeps, ``None`` where there is no preconditioner to compile."""
+    """Grant a wish with a CSR matrix and two sweeps; return false where there are none, ``None``, for it."""
     source, target = told // 8 % 64, told // 512
     if told % 8 == PRODUCT:
         one_times_csr(indptr, indices, data, vectors[source], vectors[target])
-    elif sweeps is not None:
+        return True
+    if sweeps is not None:
         two_sweeps(*sweeps, vectors[source : source + 1], vectors[target : target + 1])
+        return True
+    return False
 
 
 @numba.njit(cache=True, nogil=True)
@@ -56,15 +60,6 @@ def copy(x, y):
 
 
 _loose = {"reassoc", "contract", "nsz"}
-
-
-@numba.njit(cache=True, nogil=True, fastmath=_loose)
-def inner(x, y, zero):
-    """Return ``x^H y`` in the type of ``zero``."""
-    total = zero
-    for i in range(x.size):
-        total += np.conj(x[i]) * y[i]
-    return total
 
 
 @numba.njit(cache=True, nogil=True, fastmath=_loose)
