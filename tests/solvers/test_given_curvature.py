@@ -83,6 +83,29 @@ def test_wrong_jacobian_shape_is_named():
         precond.minimize(rosen, X0, jac=rosen_der, constraints=limit)
 
 
+@pytest.mark.parametrize(
+    "shown", [lambda array: array, lambda array: np.broadcast_to(array.copy(), array.shape)], ids=["same", "read-only"]
+)
+@pytest.mark.filterwarnings("error:The given NumPy array is not writable")
+def test_arrays_of_users_may_be_read_only_or_written_anew_in_each_call(shown):
+    value, rows = np.zeros(1), np.zeros((1, 2))
+
+    def constraint(x):
+        value[:] = x @ x
+        return shown(value)
+
+    def jacobian(x):
+        rows[:] = 2 * x
+        return shown(rows)
+
+    result = precond.minimize(
+        lambda x: (x - 3) @ (x - 3), np.ones(2), jac=lambda x: 2 * (x - 3),
+        constraints=NonlinearConstraint(constraint, -np.inf, 1, jac=jacobian),
+    )  # fmt: skip
+    assert result.converged
+    np.testing.assert_allclose(result.x, np.full(2, 0.5**0.5), atol=1e-6)
+
+
 def test_curvature_of_a_constraint_without_derivatives_is_not_noise():
     target = np.arange(4.0)
     result = precond.minimize(

@@ -178,7 +178,7 @@ def _block(fun: Any, jac: Any, hess: Any, lower: Any, upper: Any, x0: Tensor, ca
             return scipy.sparse.csr_array(value.reshape(-1, x.numel()), dtype=np.float64)
         if isinstance(value, LinearOperator):
             value = value @ np.eye(x.numel())
-        value = value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value, dtype=np.float64))
+        value = value if isinstance(value, Tensor) else torch.from_numpy(np.array(value, dtype=np.float64))
         return value.detach().to(x).reshape(-1, x.numel())
 
     def hessian(x: Tensor, weights: Tensor) -> Function:
@@ -203,7 +203,7 @@ def _values(value: Any, x: Tensor) -> Tensor:
                 f"a constraint returned {type(value).__name__}, and fun is a torch function: write the constraint with "
                 "torch operations, too, or give jac of fun and x0 as an array"
             )
-        value = torch.as_tensor(np.asarray(value, dtype=None if np.iscomplexobj(value) else np.float64))
+        value = torch.from_numpy(np.array(value, dtype=None if np.iscomplexobj(value) else np.float64))
     if value.is_complex():
         raise BadInputError(f"a constraint returned {value.dtype}: return real numbers, as by torch.view_as_real")
     return value.reshape(-1).to(x)
