@@ -114,8 +114,8 @@ def least_squares(
 
     Returns:
         The result in the form of ``x0``; ``work.losses`` counts residuals, also those in differences,
-        ``work.jacobians`` Jacobians, and ``work.matvecs`` products with them. The evaluation for the certificate is not
-        counted.
+        ``work.jacobians`` Jacobians, and ``work.matvecs`` products with them. Evaluations for the certificate
+        are not counted, unless its Hessian gave the answer's last step.
 
     Raises:
         BadInputError: An argument cannot be used; the message says what would do.
