@@ -26,7 +26,7 @@ from precond.math.bidiagonal_kernels import (
     bidiagonal,
     over,
 )  # fmt: skip
-from precond.math.stretch_kernels import ENDED, EPS, STAGE, length, reached
+from precond.math.stretch_kernels import ENDED, EPS, STAGE, copy, length, reached
 
 ROWS, NUMBERS, REAL = 8, MORE - OWN + 18, True
 HBAR, G = 6, 7
@@ -49,7 +49,7 @@ def step(vectors, numbers, plain):
     n, alpha, beta = int(numbers[WIDTH]), numbers[ALPHA], numbers[BETA]
     v, p, h, g = vectors[P if plain else V, :n], vectors[P, :n], vectors[W, :n], vectors[G, :n]
     if numbers[BEGUN] == 0:
-        h[:] = v
+        copy(v, h)
         numbers[BEGUN], numbers[ALPHABAR], numbers[ZETABAR], numbers[START] = 1, alpha, alpha * beta, alpha * beta
         numbers[RHO], numbers[RHOBAR], numbers[CBAR] = 1, 1, 1
         numbers[SQUARED], numbers[SMALLEST], numbers[BETADD], numbers[RHOD] = alpha**2, np.inf, beta, 1

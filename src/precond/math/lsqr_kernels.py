@@ -27,7 +27,7 @@ from precond.math.bidiagonal_kernels import (
     bidiagonal,
     over,
 )  # fmt: skip
-from precond.math.stretch_kernels import ENDED, STAGE, reached
+from precond.math.stretch_kernels import ENDED, STAGE, copy, reached
 
 ROWS, NUMBERS, REAL = 7, MORE - OWN + 4, True
 VARIANCES = 6
@@ -46,7 +46,7 @@ def step(vectors, numbers, plain):
     n, alpha, beta = int(numbers[WIDTH]), numbers[ALPHA], numbers[BETA]
     x, w, v = vectors[X, :n], vectors[W, :n], vectors[P if plain else V, :n]
     if numbers[BEGUN] == 0:
-        w[:] = v
+        copy(v, w)
         numbers[BEGUN], numbers[PHIBAR], numbers[RHOBAR] = 1, beta, alpha
         numbers[NORMAL] *= beta
         return reached(numbers, beta, 1)

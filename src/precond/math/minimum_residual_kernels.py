@@ -15,6 +15,7 @@ from precond.math.stretch_kernels import (
     PRODUCT,
     STAGE,
     STEPPED,
+    copy,
     granted,
     length,
     reached,
@@ -107,12 +108,12 @@ and what `rotate` keeps; ``x, r`` are given, others zero."""
 INDEFINITE, STUCK, SOLVED = 1, 2, 3
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, inline="always")  # one function is compiled sooner than two
 def step(vectors, numbers, plain):
     """Go on to the end of an iteration, or to a wish; the mathematics are those of `precond.krylov.MINRES`."""
     last = int(numbers[TURN])
     if numbers[STAGE] == 0:
-        vectors[V] = vectors[R]
+        copy(vectors[R], vectors[V])
         told = wish(APPLIED, V, Z, numbers, 1)
         if not plain:
             return told
@@ -144,11 +145,12 @@ def step(vectors, numbers, plain):
     told = rotate(delta, gamma, gamma_next, table, factors, numbers[EPS])
     if told & 1:
         if numbers[KEPT] > 0:
-            vectors[X] = vectors[BEST]
+            copy(vectors[BEST], vectors[X])
         numbers[WHY] = STUCK
         return ENDED
     if told & 2:
-        vectors[BEST], numbers[KEPT] = vectors[X], 1
+        copy(vectors[X], vectors[BEST])
+        numbers[KEPT] = 1
     advance(
         vectors[X : X + 1], vectors[R : R + 1], vectors[W + new : W + new + 1], vectors[W + last : W + last + 1],
         vectors[z : z + 1], vectors[V + new : V + new + 1], factors, numbers[PLACE : PLACE + 1],
@@ -173,18 +175,17 @@ def _dual_norm(z, v, numbers):
 
 
 @numba.njit(cache=True, nogil=True)
-def run(indptr, indices, data, lp, li, lx, lb, up, ui, ux, ub, s1, s2, s3, vectors, numbers, plain, norms):
-    """Make iterations; see `precond.math.stretch.Stretch.run`."""
-    done = 0
+def run(indptr, indices, data, sweeps, vectors, numbers, plain, norms, done):
+    """Make iterations; see `precond.math.stretch_kernels`."""
     while done < norms.size:
         told = step(vectors, numbers, plain)
         if told == ENDED:
-            return done, True
+            return done, told
         if told == STEPPED:
             norms[done] = numbers[NORM]
             done += 1
             if not norms[done - 1] > numbers[LEVEL]:
-                break
-        else:
-            granted(told, indptr, indices, data, lp, li, lx, lb, up, ui, ux, ub, s1, s2, s3, vectors)
-    return done, False
+                return done, told
+        elif not granted(told, indptr, indices, data, sweeps, vectors):
+            return done, told
+    return done, STEPPED

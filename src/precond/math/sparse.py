@@ -20,6 +20,7 @@ from precond.math.threads import share
 Array = np.ndarray[Any, Any]
 _alone = 2**18  # entries of a matrix up to which a second thread would cost more than it saves
 _parts = 8
+_none = np.empty(0)
 
 
 @functools.cache
@@ -85,4 +86,8 @@ def asymmetry(matrix: scipy.sparse.csr_array, limit: float = math.inf) -> float:
     """
     if matrix.shape[0] != matrix.shape[1]:
         return math.inf
-    return float(_kernels().asymmetry(matrix.indptr, matrix.indices, matrix.data, limit))
+    search, parts = _kernels().asymmetry, (matrix.indptr, matrix.indices, matrix.data)
+    found = search(*parts, _none, limit)
+    if found < 0:  # it is not symmetric to the last bit, which happens to few
+        found = search(*parts, np.sqrt(np.abs(matrix.diagonal()).astype(float)), limit)
+    return float(found)

@@ -65,26 +65,15 @@ def _four_rows(indptr, indices, data, x, out, row, first, last):
 
 
 @numba.njit(cache=True, nogil=True)
-def _roots(indptr, indices, data):
-    """Return ``|a_ii|^1/2``."""
-    roots = np.zeros(indptr.size - 1)
-    for i in range(roots.size):
-        for t in range(indptr[i], indptr[i + 1]):
-            if indices[t] == i:
-                roots[i] = np.sqrt(abs(data[t]))
-    return roots
-
-
-@numba.njit(cache=True, nogil=True)
-def asymmetry(indptr, indices, data, limit):
+def asymmetry(indptr, indices, data, roots, limit):
     """Return the asymmetry, see `precond.math.dense.Facts`, of a square CSR matrix with sorted columns.
 
     Rows are walked once, with a place in each that moves on when its mirror image has been met. An entry without one
-    counts as infinite, unless it is zero; beyond ``limit`` the first value found is returned.
+    counts as infinite, unless it is zero; beyond ``limit`` the first value found is returned; -1 where ``roots``, that
+    is ``|a_ii|^1/2``, are empty and needed.
     """
     n = indptr.size - 1
     place = indptr[:-1].copy()
-    roots = np.empty(0)
     worst = 0.0
     for i in range(n):
         end = indptr[i + 1]
@@ -114,7 +103,7 @@ def asymmetry(indptr, indices, data, limit):
                 least = min(abs(a), abs(b))
                 if least > 0:
                     if roots.size == 0:
-                        roots = _roots(indptr, indices, data)
+                        return -1.0
                     worst = max(worst, gap / max(least, roots[i] * roots[j]))
                 else:
                     worst = np.inf

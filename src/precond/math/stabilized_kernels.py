@@ -15,22 +15,23 @@ from precond.math.stretch_kernels import (
     PRODUCT,
     STAGE,
     STEPPED,
+    copy,
     granted,
-    inner,
-    length,
     reached,
     wish,
 )  # fmt: skip
 from precond.math.vector_kernels import move, redirect
 
-ROWS, NUMBERS, REAL = 8, 7, False
+ROWS, NUMBERS, REAL = 8, 10, False
 X, R, P, SHADOW, P_HAT, V, H_HAT, T = range(8)
-RHO, SIZE, SHADOW_SIZE, VANISHED, FRESH, ALPHA, FAILED = range(OWN, OWN + 7)
-"""``<shadow, r>``, ``||r||``, ``||shadow||``, what ``||r||`` must exceed, whether the process has just begun, its first
-step, whether it broke down for good; ``x``, ``r`` and, of numbers, ``||r||`` are given."""
+RHO, SIZE, SHADOW_SIZE, VANISHED, FRESH, ALPHA, FAILED, OMEGA, RATIO, PLACE = range(OWN, OWN + 10)
+"""``<shadow, r>``, ``||r||``, ``||shadow||`` (zero where the process begins), what ``||r||`` must exceed, whether the
+process has just begun, its first
+step, whether it broke down for good, its second step, the factor of the next direction, the next ``rho``; ``x``, ``r``
+and, of numbers, ``||r||`` are given."""
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, inline="always")  # one function is compiled sooner than two
 def step(vectors, numbers, plain):
     """Go on to the end of an iteration, or to a wish; end where the residual has vanished, or the process is broken.
 
@@ -44,11 +45,12 @@ def step(vectors, numbers, plain):
         if numbers[FAILED].real > 0:
             return ENDED
         if numbers[SHADOW_SIZE].real == 0:
-            p[:] = r
-            shadow[:] = r
-            size = length(r[0])
+            copy(r[0], p[0])
+            copy(r[0], shadow[0])
+            size = _met(r[0], r[0], zero)[1]
             numbers[RHO], numbers[SIZE], numbers[SHADOW_SIZE], numbers[FRESH] = size * size, size, size, 1
-            numbers[VANISHED] = eps**2 * size
+            if numbers[VANISHED].real == 0:
+                numbers[VANISHED] = eps**2 * size
         if not numbers[SIZE].real > numbers[VANISHED].real:
             return ENDED
         told = wish(APPLIED, P, P_HAT, numbers, 1)
@@ -57,15 +59,13 @@ def step(vectors, numbers, plain):
     if numbers[STAGE].real == 1:
         return wish(PRODUCT, p_hat, V, numbers, 2)
     if numbers[STAGE].real == 2:
-        curvature, images = inner(shadow[0], v[0], zero), length(v[0])
+        curvature, images = _met(shadow[0], v[0], zero)
         broken = not abs(curvature) > eps**2 * numbers[SHADOW_SIZE].real * images
         numbers[ALPHA] = zero if broken else numbers[RHO] / curvature
         size = _halved(r[0], numbers[ALPHA], v[0])
         if size <= numbers[LEVEL].real < np.inf and not broken:
             _along(x[0], numbers[ALPHA], vectors[p_hat])
-            p[:] = r
-            shadow[:] = r
-            numbers[RHO], numbers[SIZE], numbers[SHADOW_SIZE], numbers[FRESH] = size * size, size, size, 1
+            numbers[SIZE], numbers[SHADOW_SIZE] = size, 0  # whoever goes on begins again
             return reached(numbers, size, 0)
         told = wish(APPLIED, R, H_HAT, numbers, 3)
         if not plain:
@@ -74,11 +74,12 @@ def step(vectors, numbers, plain):
         return wish(PRODUCT, h_hat, T, numbers, 4)
 
     alpha, before = numbers[ALPHA], numbers[RHO]
-    product, images = inner(r[0], t[0], zero), length(t[0])
+    product, images = _met(r[0], t[0], zero)
     omega = zero if images == 0 else np.conj(product) / (images * images)
-    rho, norms = np.empty(1, numbers.dtype), np.empty(1)
-    move(x, r, np.full(1, alpha), vectors[p_hat : p_hat + 1], np.full(1, omega), vectors[h_hat : h_hat + 1], t, shadow,
-         rho, norms)  # fmt: skip
+    numbers[OMEGA] = omega
+    rho, norms = numbers[PLACE : PLACE + 1], np.empty(1)
+    move(x, r, numbers[ALPHA : ALPHA + 1], vectors[p_hat : p_hat + 1], numbers[OMEGA : OMEGA + 1],
+         vectors[h_hat : h_hat + 1], t, shadow, rho, norms)  # fmt: skip
     size = norms[0]
     ratio = zero if before == 0 or omega == 0 else (rho[0] / before) * (alpha / omega)
     broken = alpha == 0 or not abs(rho[0]) > eps * numbers[SHADOW_SIZE].real * size or omega == 0
@@ -86,13 +87,22 @@ def step(vectors, numbers, plain):
     if broken and numbers[FRESH].real > 0 and omega == 0:
         numbers[FAILED] = 1
         return reached(numbers, size, 0)
-    numbers[RHO], numbers[SIZE], numbers[FRESH] = rho[0], size, 1 if broken else 0
+    numbers[RHO], numbers[SIZE], numbers[FRESH], numbers[RATIO] = rho[0], size, 0, ratio
     if broken:
-        ratio = zero
-        shadow[:] = r
-        numbers[RHO], numbers[SHADOW_SIZE] = size * size, size
-    redirect(p, r, np.full(1, ratio), np.full(1, omega), v)
+        numbers[SHADOW_SIZE] = 0
+    else:
+        redirect(p, r, numbers[RATIO : RATIO + 1], numbers[OMEGA : OMEGA + 1], v)
     return reached(numbers, size, 0)
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+def _met(x, y, zero):
+    """Return ``x^H y`` in the type of ``zero``, and ``||y||``."""
+    total, squares = zero, 0.0
+    for i in range(x.size):
+        total += np.conj(x[i]) * y[i]
+        squares += y[i].real * y[i].real + y[i].imag * y[i].imag
+    return total, np.sqrt(squares)
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
@@ -115,18 +125,17 @@ def _along(x, alpha, p):
 
 
 @numba.njit(cache=True, nogil=True)
-def run(indptr, indices, data, lp, li, lx, lb, up, ui, ux, ub, s1, s2, s3, vectors, numbers, plain, norms):
-    """Make iterations; see `precond.math.stretch.Stretch.run`."""
-    done = 0
+def run(indptr, indices, data, sweeps, vectors, numbers, plain, norms, done):
+    """Make iterations; see `precond.math.stretch_kernels`."""
     while done < norms.size:
         told = step(vectors, numbers, plain)
         if told == ENDED:
-            return done, True
+            return done, told
         if told == STEPPED:
             norms[done] = numbers[NORM].real
             done += 1
             if not norms[done - 1] > numbers[LEVEL].real:
-                break
-        else:
-            granted(told, indptr, indices, data, lp, li, lx, lb, up, ui, ux, ub, s1, s2, s3, vectors)
-    return done, False
+                return done, told
+        elif not granted(told, indptr, indices, data, sweeps, vectors):
+            return done, told
+    return done, STEPPED

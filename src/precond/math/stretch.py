@@ -59,9 +59,10 @@ class Stretch:
             self.numbers[_own : _own + 2] = m, n
         self.loops, self.ended, self._plain = kernels, False, inverse == ()
         self._step, self._run = kernels.step, getattr(kernels, "run", None)
-        self._arrays: tuple[Array, ...] | None = None
-        if self._run is not None and isinstance(matrix, tuple) and isinstance(inverse, tuple) and n < _many:
-            self._arrays = (*matrix, *(inverse or _no_sweeps(dtype)))
+        self._arrays: tuple[Any, ...] | None = None
+        if self._run is not None and isinstance(matrix, tuple) and n < _many:
+            sweeps = inverse if isinstance(inverse, tuple) and inverse else None  # no loops are compiled for none
+            self._arrays = (*matrix, sweeps)
         high, wide = list(self.vectors[:, :m]), list(self.vectors[:, :n])
         self._grants = {
             _product: (_times(matrix), wide, high), _applied: (_swept(inverse), wide, wide),
@@ -79,10 +80,22 @@ class Stretch:
             The norm of the residual after each iteration.
         """
         self.numbers[_level] = level
-        if self._arrays is not None:
-            norms = np.empty(most)
-            done, self.ended = self._run(*self._arrays, self.vectors, self.numbers, self._plain, norms)
-            return norms[:done].tolist()
+        return self._compiled(most) if self._arrays is not None else self._stepping(level, most)
+
+    def _compiled(self, most: int) -> list[float]:
+        """Make iterations that have the matrix, and ask for a preconditioner only that they have not."""
+        norms, run, grants, done = np.empty(most), self._run, self._grants, 0
+        given = (*self._arrays, self.vectors, self.numbers, self._plain, norms)
+        while True:
+            done, told = run(*given, done)
+            if told <= _stepped:
+                self.ended = told == _ended
+                return norms[:done].tolist()
+            grant, sources, targets = grants[told & 7]
+            targets[told >> 9][:] = grant(sources[told >> 3 & 63])
+
+    def _stepping(self, level: float, most: int) -> list[float]:
+        """Make iterations that ask for everything."""
         found: list[float] = []
         step, vectors, numbers, plain, grants = self._step, self.vectors, self.numbers, self._plain, self._grants
         while len(found) < most:
@@ -116,10 +129,3 @@ def _swept(inverse: Any) -> Any:
         return inverse
     lower, upper, scales = inverse[:4], inverse[4:8], inverse[8:]
     return lambda v: two_sweeps(lower, upper, scales, v[None])[0]
-
-
-@functools.cache
-def _no_sweeps(dtype: Any) -> tuple[Array, ...]:
-    """Return arrays of the types that sweeps have, for loops that make none."""
-    places, values = np.empty(0, np.uint32), np.empty(0, dtype)
-    return (places, places, values, values) * 2 + (values, values, values)

@@ -4,7 +4,8 @@ An iteration is a function ``step(vectors, numbers, plain)`` that goes on until 
 preconditioner, and then returns a wish: which row of ``vectors`` to map into which. Whoever called grants it and calls
 again. So the same loop serves matrices that are compiled, and those that only Python can multiply with. (A function
 that takes another would be compiled anew in every process; therefore each iteration has a loop of its own around
-`granted`.)
+`granted`, ``run(..., norms, done)``, which writes the norms of residuals from place ``done`` on until one is small
+enough, and returns how many there are then and what the last step told: a wish only where Python must grant it.)
 
 The first numbers are the same for all: the stage to go on at, the norm of the residual, products and applications
 wished for so far, the norm at which somebody wants to look, and rounding of the vectors.
@@ -23,7 +24,7 @@ STAGE, NORM, PRODUCTS, APPLICATIONS, LEVEL, EPS, OWN = range(7)
 """Places in the numbers; from ``OWN`` on they belong to the iteration."""
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(inline="always")
 def wish(kind, source, target, numbers, stage):
     """Return the wish to map row ``source`` into row ``target``, and to go on at ``stage`` then."""
     numbers[STAGE] = stage
@@ -31,35 +32,34 @@ def wish(kind, source, target, numbers, stage):
     return kind + 8 * (source + 64 * target)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(inline="always")
 def reached(numbers, norm, stage):
     """Note the norm of the residual after an iteration, and where the next begins."""
     numbers[STAGE], numbers[NORM] = stage, norm
     return STEPPED
 
 
-@numba.njit(cache=True, nogil=True)
-def granted(told, indptr, indices, data, lp, li, lx, lb, up, ui, ux, ub, s1, s2, s3, vectors):
-    """Grant a wish with a CSR matrix and two sweeps."""
+@numba.njit(inline="always")
+def granted(told, indptr, indices, data, sweeps, vectors):
+    """Grant a wish with a CSR matrix and two sweeps; return false where there are none, ``None``, for it."""
     source, target = told // 8 % 64, told // 512
     if told % 8 == PRODUCT:
         one_times_csr(indptr, indices, data, vectors[source], vectors[target])
-    else:
-        two_sweeps(
-            lp, li, lx, lb, up, ui, ux, ub, s1, s2, s3, vectors[source : source + 1], vectors[target : target + 1]
-        )
+        return True
+    if sweeps is not None:
+        two_sweeps(*sweeps, vectors[source : source + 1], vectors[target : target + 1])
+        return True
+    return False
+
+
+@numba.njit(cache=True, nogil=True)
+def copy(x, y):
+    """Write ``x`` to ``y``; an assignment of arrays would also compile the message of its error, for seconds."""
+    for i in range(x.size):
+        y[i] = x[i]
 
 
 _loose = {"reassoc", "contract", "nsz"}
-
-
-@numba.njit(cache=True, nogil=True, fastmath=_loose)
-def inner(x, y, zero):
-    """Return ``x^H y`` in the type of ``zero``."""
-    total = zero
-    for i in range(x.size):
-        total += np.conj(x[i]) * y[i]
-    return total
 
 
 @numba.njit(cache=True, nogil=True, fastmath=_loose)
