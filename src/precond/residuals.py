@@ -114,8 +114,8 @@ def least_squares(
 
     Returns:
         The result in the form of ``x0``; ``work.losses`` counts residuals, also those in differences,
-        ``work.jacobians`` Jacobians, and ``work.matvecs`` products with them. The evaluation for the certificate is not
-        counted.
+        ``work.jacobians`` Jacobians, and ``work.matvecs`` products with them. Evaluations for the certificate
+        are not counted, unless its Hessian gave the answer's last step.
 
     Raises:
         BadInputError: An argument cannot be used; the message says what would do.
@@ -245,7 +245,7 @@ class _Fit:
             done += outcome.iterations
             history += outcome.history
             outcome = dataclasses.replace(outcome, iterations=done, history=history)
-            status, certificate = self._certify(outcome)
+            outcome, status, certificate = self._certify(outcome)
             below = None
             if status is Status.CONVERGED_GRADIENT and self.form.torch and start.numel():
                 status, below = self._curvature(outcome, certificate)
@@ -310,16 +310,30 @@ class _Fit:
         top = float(norms.max()) if norms.numel() else 1.0
         return torch.where(norms > 1e-8 * top, norms, top if top > 0 else 1.0)
 
-    def _certify(self, outcome: Outcome) -> tuple[Status, Certificate]:
+    def _certify(self, outcome: Outcome) -> tuple[Outcome, Status, Certificate]:
+        """Judge an outcome; where only a Newton step is missing, the one after it."""
         form, x = self.form, outcome.point.x
         if self.large:
             again, y = ProductSquares(form.function, form.given, work=Work(), scale=self._scaling), x * self._scaling
             status, certificate = certify_products(*again.linearization(y), y[0], self.tol)
         else:
-            status, certificate = certify_dense(form, x, self.tol)
+            spent = Work()
+            status, certificate, nearer = certify_dense(form, x, self.tol, spent)
+            if nearer is not None and outcome.status not in (Status.STOPPED_USER, Status.STOPPED_INTERRUPT):
+                self.work.losses += spent.losses
+                self.work.jacobians += spent.jacobians
+                self.work.hvps += spent.hvps
+                status, after, _ = certify_dense(form, nearer, self.tol, Work())
+                if after.holds:
+                    point = dataclasses.replace(outcome.point, x=nearer, loss=x.new_tensor(after.extra["loss"]))
+                    return dataclasses.replace(outcome, point=point), status, after
         if certificate.holds:
-            return status, certificate
-        return (Status.FAILED_STAGNATION if outcome.status.group == "converged" else outcome.status), certificate
+            return outcome, status, certificate
+        return (
+            outcome,
+            (Status.FAILED_STAGNATION if outcome.status.group == "converged" else outcome.status),
+            certificate,
+        )
 
 
 def _unscaled(callback: Callable[[Event], object], scale: Tensor | None) -> Callable[[Event], object]:

@@ -123,3 +123,38 @@ def test_problems_that_know_their_residuals():
     )  # fmt: skip
     torch.testing.assert_close(precond.least_squares(problem).x, torch.full((3,), 2.0, dtype=D))
     torch.testing.assert_close(precond.minimize(problem).x, torch.full((3,), 2.0, dtype=D))
+
+
+def test_a_variable_that_passes_next_to_zero_keeps_its_differences():
+    """Watson's function of six variables: the first of them moves from zero to 1e-62 before it finds its value."""
+    t, j = np.arange(1, 30)[:, None] / 29, np.arange(6)
+
+    def watson(x):
+        slope = (j[1:] * t ** (j[1:] - 1)) @ x[1:]
+        return np.concatenate([slope - ((t**j) @ x) ** 2 - 1, [x[0], x[1] - x[0] ** 2 - 1]])
+
+    result = precond.least_squares(watson, np.zeros(6))
+    assert result.converged, result.message
+    assert float(np.sum(watson(result.x) ** 2)) == pytest.approx(2.28767e-3, rel=1e-5)
+
+
+@pytest.mark.parametrize("form", [np.array, torch.tensor])
+def test_a_sum_of_squares_that_overflows_is_no_solution(form):
+    """Jennrich and Sampson's function from a hundred times its start, where residuals of 1e173 are finite."""
+    exp = np.exp if form is np.array else torch.exp
+    i = np.arange(1.0, 11.0) if form is np.array else torch.arange(1, 11, dtype=D)
+    start = np.array([30.0, 40.0]) if form is np.array else torch.tensor([30.0, 40.0], dtype=D)
+    result = precond.least_squares(lambda x: 2 + 2 * i - (exp(i * x[0]) + exp(i * x[1])), start)
+    assert result.status is Status.FAILED_NON_FINITE
+
+
+def test_a_newton_step_ends_what_losses_cannot_tell_apart():
+    """Freudenstein and Roth's function, whose local minimum has a large residual and an almost singular Jacobian."""
+
+    def residual(x):
+        u, v = x
+        return np.array([u - 13 + ((5 - v) * v - 2) * v, u - 29 + ((v + 1) * v - 14) * v])
+
+    result = precond.least_squares(residual, np.array([0.5, -2.0]))
+    assert result.converged, result.message
+    assert float(np.sum(residual(result.x) ** 2)) == pytest.approx(48.98425, rel=1e-6)

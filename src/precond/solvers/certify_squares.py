@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -18,31 +20,37 @@ CURVED = 300
 
 def measure_dense(r: Tensor, jacobian: Tensor, x: Tensor) -> float:
     """Return the largest cosine between the residual and a column; zero where the residual vanishes to rounding."""
-    if r.norm() <= 4 * torch.finfo(r.dtype).eps * _scale(jacobian, x):
+    if r.norm() <= 4 * torch.finfo(r.dtype).eps * _scale(jacobian, x) < math.inf:
         return 0.0
     return largest_cosine(jacobian, r)
 
 
-def certify_dense(form: ResidualForm, x: Tensor, tol: float) -> tuple[Status, Certificate]:
+def certify_dense(form: ResidualForm, x: Tensor, tol: float, work: Work) -> tuple[Status, Certificate, Tensor | None]:
     """Recompute residuals and Jacobian at a point and at the start, and judge.
+
+    Losses cannot tell points apart whose gradient is below about ``sqrt(eps)``, nor can Gauss-Newton steps end at a
+    solution where a column of ``J`` vanishes. There the step of the whole Hessian, had for the certificate, is exact.
 
     Args:
         form: The problem.
         x: The point, ``[1, n]``.
         tol: Bound on the cosines.
+        work: The account to charge.
 
     Returns:
-        What the certificate proves where it holds, and the certificate.
+        What the certificate proves where it holds, the certificate, and, where it does not hold, the point after a
+        small Newton step, ``[1, n]``, if the whole Hessian was had and is positive definite.
     """
-    again = SquaresObjective(form.function, _finest(form), work=Work())
+    again = SquaresObjective(form.function, _finest(form), work=work)
     r, jacobian = again.linearization(x)
     lengths, first = (torch.linalg.vector_norm(j, dim=0) for j in (jacobian, again.linearization(form.start)[1]))
     eps = torch.finfo(r.dtype).eps
     size, scale = float(r.double().norm()), float(_scale(jacobian, x[0]))
     extra = {"loss": size**2 / 2, "||r||": size}
     floor = eps**0.75 * scale
-    if size <= floor:
-        return Status.CONVERGED_RESIDUAL, Certificate("||r||_2", size, floor, extra)
+    if size <= floor < math.inf:
+        return Status.CONVERGED_RESIDUAL, Certificate("||r||_2", size, floor, extra), None
+    nearer = None
     idle = (lengths <= eps**0.75 * first) & (lengths * x[0].abs() <= eps * scale) & (first > 0)
     value = largest_cosine(jacobian, r)
     extra["variables without influence"] = float(idle.sum())
@@ -52,25 +60,30 @@ def certify_dense(form: ResidualForm, x: Tensor, tol: float) -> tuple[Status, Ce
     elif len(lengths) and not bool((lengths > 0).any()):
         certificate = Certificate("the same, where no variable has any influence", 1.0, float(tol), extra)
     elif not certificate.holds and len(lengths) <= CURVED:
-        left = _decrement(form, x, again.point(x).gradient[0], size, tol)
-        if left is not None and left <= tol:
-            certificate = Certificate("sqrt(g' H^-1 g) / |r|, H the whole Hessian", left, float(tol), extra)
-    return Status.CONVERGED_GRADIENT, certificate
+        g = again.point(x).gradient[0]
+        step = _newton(form, x, g, tol, work)
+        if step is not None:
+            left = float((g @ step).clamp(min=0).sqrt()) / size
+            if left <= tol:
+                certificate = Certificate("sqrt(g' H^-1 g) / |r|, H the whole Hessian", left, float(tol), extra)
+            else:
+                nearer = x - step
+    return Status.CONVERGED_GRADIENT, certificate, nearer
 
 
-def _decrement(form: ResidualForm, x: Tensor, g: Tensor, size: float, tol: float) -> float | None:
-    """Return ``sqrt(g' H^-1 g) / ||r||``; ``None`` where ``H`` is not definite or Newton's step is not small."""
+def _newton(form: ResidualForm, x: Tensor, g: Tensor, tol: float, work: Work) -> Tensor | None:
+    """Return ``H^-1 g``; ``None`` where the whole Hessian ``H`` is not definite or the step is not small."""
     if not bool(torch.isfinite(g).all()):
         return None
     if form.torch:
         try:
-            objective = TorchObjective(lambda y: form.function(y).square().sum() / 2, curvature=True)
+            objective = TorchObjective(lambda y: form.function(y).square().sum() / 2, curvature=True, work=work)
             h = materialize(objective.hessian(x))
         except (RuntimeError, NotImplementedError, ValueError):
             return None
         least = 1e-12
     else:
-        h = _differences(form, x[0], g)
+        h = _differences(form, x[0], work)
         least = 1e-6
     d = h.diagonal()
     if not bool(torch.isfinite(h).all()) or not bool((d > 0).all()):
@@ -80,18 +93,18 @@ def _decrement(form: ResidualForm, x: Tensor, g: Tensor, size: float, tol: float
     if not float(values[0]) > least:
         return None
     inside = vectors.mT @ (g / root) / values
-    step = (vectors @ inside) / root
+    step: Tensor = (vectors @ inside) / root
     reach = torch.maximum(x[0].abs(), form.start[0].abs())
     if not bool((step.abs() <= tol**0.5 * torch.where(reach > 0, reach, 1.0)).all()):
         return None
-    return float((g @ step).clamp(min=0).sqrt()) / size
+    return step
 
 
-def _differences(form: ResidualForm, x: Tensor, g: Tensor) -> Tensor:
+def _differences(form: ResidualForm, x: Tensor, work: Work) -> Tensor:
     """Return the Hessian by central differences of ``J'r``, symmetrized."""
 
     def gradient(y: Tensor) -> Tensor:
-        again = SquaresObjective(form.function, _finest(form), work=Work())
+        again = SquaresObjective(form.function, _finest(form), work=work)
         return again.point(y[None]).gradient[0]
 
     rows = []
@@ -128,7 +141,7 @@ def measure_products(r: Tensor, jacobian: JacobianProducts, x: Tensor) -> float:
     """Return ``||J'r|| / (||J||_F ||r||)``, the norm estimated; zero where the residual vanishes to rounding."""
     whole, moves = _sizes(jacobian, x)
     size = float(r.norm())
-    if size <= 4 * torch.finfo(r.dtype).eps * moves:
+    if size <= 4 * torch.finfo(r.dtype).eps * moves < math.inf:
         return 0.0
     return float(jacobian.rmatvec(r[None]).norm()) / (whole * size) if whole * size > 0 else 0.0
 
@@ -149,7 +162,7 @@ def certify_products(r: Tensor, jacobian: JacobianProducts, x: Tensor, tol: floa
     extra = {"loss": size**2 / 2, "||r||": size}
     whole, moves = _sizes(jacobian, x)
     floor = torch.finfo(r.dtype).eps ** 0.75 * moves
-    if size <= floor:
+    if size <= floor < math.inf:
         return Status.CONVERGED_RESIDUAL, Certificate("||r||_2", size, floor, extra)
     value = float(jacobian.rmatvec(r[None]).norm()) / (whole * size) if whole > 0 else 1.0
     return Status.CONVERGED_GRADIENT, Certificate("||J'r|| / (||J||_F ||r||)", value, float(tol), extra)

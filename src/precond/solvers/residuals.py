@@ -123,7 +123,8 @@ class DifferenceJacobian(Jacobian):
 
     Far means that some column of ``J`` still makes an angle with the residual whose cosine is above ``near``. Forward
     differences cost ``n`` residuals with increments ``sqrt(eps) |x_i|``, those of fourth order ``4 n`` with increments
-    ``eps^(2/9) |x_i|``, where truncation and rounding leave about ten digits in well-scaled functions.
+    ``eps^(2/9) |x_i|``, where truncation and rounding leave about ten digits in well-scaled functions. Increments that
+    rounding hides are enlarged, up to those of ``|x_i| = 1``.
 
     Args:
         near: The cosine from which on the fourth order is used; infinity means always.
@@ -145,36 +146,47 @@ class DifferenceJacobian(Jacobian):
         return self._fourth(residual, x, r)
 
     @staticmethod
-    def _increments(x: Tensor, power: float) -> Tensor:
-        typical = torch.where(x == 0, 1.0, x.abs())
-        h = torch.finfo(x.dtype).eps ** power * typical
-        return (x + h) - x  # exactly representable
+    def _columns(x: Tensor, r: Tensor, power: float, seen: float, column: Callable[[int, float], Tensor]) -> Tensor:
+        """Return the columns ``column(i, h)`` with increments ``h = eps^power |x_i|``, those of one where ``x_i = 0``.
 
-    def _forward(self, residual: Residual, x: Tensor, r: Tensor) -> Tensor:
-        h = self._increments(x, 1 / 2)
-        columns = []
-        for i, increment in enumerate(h.tolist()):
-            moved = x.clone()
-            moved[i] += increment
-            columns.append((residual(moved) - r) / increment)
+        Where ``|h J_i|`` is below ``eps^seen |r|`` the rounding of the residuals hides what the increment does, as next
+        to zero; it grows until it shows, or to that of one.
+        """
+        eps, size, columns = torch.finfo(x.dtype).eps, float(r.norm()), []
+        for i, value in enumerate(x):
+            typical, growth = float(value.abs()) or 1.0, 100.0
+            while True:
+                h = float((value + eps**power * typical) - value)  # exactly representable
+                found = column(i, h) if h else torch.zeros_like(r)
+                if typical >= 1 or not float(found.norm()) * abs(h) <= eps**seen * size:
+                    break
+                typical, growth = min(typical * growth, 1.0), growth * growth
+            columns.append(found)
         return torch.stack(columns, dim=1) if columns else r.new_zeros(r.numel(), 0)
 
+    def _forward(self, residual: Residual, x: Tensor, r: Tensor) -> Tensor:
+        def column(i: int, h: float) -> Tensor:
+            moved = x.clone()
+            moved[i] += h
+            return (residual(moved) - r) / h
+
+        return self._columns(x, r, 1 / 2, 3 / 4, column)
+
     def _fourth(self, residual: Residual, x: Tensor, r: Tensor) -> Tensor:
-        h = self._increments(x, 2 / 9)
-        columns = []
-        for i, increment in enumerate(h.tolist()):
+        def column(i: int, h: float) -> Tensor:
             total, stencil = torch.zeros_like(r), CENTRAL
             if self._bounds is not None:
                 ahead, behind = float(self._bounds[1][i] - x[i]), float(x[i] - self._bounds[0][i])
-                if min(ahead, behind) < 2 * increment:
+                if min(ahead, behind) < 2 * h:
                     side = 1 if ahead >= behind else -1
-                    increment, stencil = side * min(increment, max(ahead, behind) / 4), ONE_SIDED
+                    h, stencil = side * min(h, max(ahead, behind) / 4), ONE_SIDED
             for multiple, weight in stencil:
                 moved = x.clone()
-                moved[i] += multiple * increment
+                moved[i] += multiple * h
                 total = total + weight * residual(moved)
-            columns.append(total / (12 * increment))
-        return torch.stack(columns, dim=1) if columns else r.new_zeros(r.numel(), 0)
+            return total / (12 * h)
+
+        return self._columns(x, r, 2 / 9, 4 / 9, column)
 
 
 class SquaresObjective(Objective):
