@@ -68,6 +68,25 @@ def test_constraints_and_bounds(constraints: object) -> None:
     np.testing.assert_allclose(found.x, np.full(3, 1 / 3), atol=1e-5)
 
 
+@pytest.mark.parametrize("start", [np.array([2, -1]), [2, -1], (2.0, -1), np.array([2, -1], dtype=np.int32)])
+@pytest.mark.parametrize(
+    "more", [{}, {"bounds": [(0, 1), (None, 1)]}, {"constraints": theirs.LinearConstraint([[1, 1]], 1, 1)}]
+)
+@pytest.mark.filterwarnings("error")
+def test_starts_of_integers_are_taken_as_floats(start: object, more: dict) -> None:
+    kinds = set()
+
+    def fun(x: np.ndarray) -> float:
+        kinds.add(x.dtype)
+        return float(theirs.rosen(x))
+
+    found = ours.minimize(fun, start, jac=theirs.rosen_der, **more)
+    other = theirs.minimize(theirs.rosen, start, jac=theirs.rosen_der, **more)
+    assert found.success
+    assert kinds == {np.dtype(np.float64)}
+    np.testing.assert_allclose(found.x, other.x, atol=1e-3)
+
+
 def test_callbacks_of_both_kinds_stop() -> None:
     seen: list[np.ndarray] = []
 

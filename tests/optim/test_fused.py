@@ -13,6 +13,7 @@ from precond.filters.ema import EMA
 from precond.filters.heavy_ball import HeavyBall
 from precond.filters.nesterov import Nesterov
 from precond.optim import fused as kernels
+from precond.optim import layout as layouts
 from precond.optim import slab as slabs
 from precond.optim import slab_state as states
 from precond.optim.optimizer import Optimizer
@@ -49,8 +50,8 @@ NOT_FUSED = {
 }
 
 
-def trained(method: Method, stream, params, lr=0.05) -> tuple[Optimizer, list[torch.Tensor], list[dict]]:
-    optimizer = Optimizer(params, method, lr=lr, weight_decay=0.1)
+def trained(method: Method, stream, params, lr=0.05, groups=None) -> tuple[Optimizer, list[torch.Tensor], list[dict]]:
+    optimizer = Optimizer(groups or params, method, lr=lr, weight_decay=0.1)
     for given in stream:
         for param, gradient in zip(params, given, strict=True):
             param.grad = None if gradient is None else torch.as_tensor(gradient).to(param.dtype)
@@ -171,3 +172,53 @@ def test_large_tensors_are_not_stacked_on_a_processor() -> None:
         param.grad = torch.ones_like(param)
     optimizer.step()
     assert sorted(len(slab.params) for slab in optimizer._slabs) == [1, 1, 1, 5]
+
+
+SHAPES = [(3, 4), (5,), (3, 4), (2, 2, 3), (), (6, 6)]
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd, nesterov", "lion"])
+def test_slabs_that_move_together_move_as_each_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = gradients(12, SHAPES)
+    stream[2:5] = with_gaps(stream[:5])[2:5]  # so that members differ in age
+    stream[6][1] = stream[6][1] * float("nan")  # one slab has a bad gradient, the others go on
+    monkeypatch.setattr(kernels, "_SMALL", 20)  # some pass the check together, some by themselves
+
+    def run(first: float, second: float):
+        params = start(SHAPES)
+        groups = [{"params": params[:3], "lr": first}, {"params": params[3:], "lr": second, "weight_decay": 0.3}]
+        return trained(FUSED[name], stream, params, groups=groups)
+
+    together = run(0.05, 0.02)
+    expected = [[2], [3]] if name != "lion" else [[1, 1], [1, 1, 1]]
+    found = {convoy[0].group: [] for convoy in together[0]._layout.convoys}
+    for convoy in together[0]._layout.convoys:
+        found[convoy[0].group].append(len(convoy))
+    assert list(found.values()) == expected
+    monkeypatch.setattr(layouts, "CACHED", 1)
+    alone = run(0.05, 0.02)
+    assert all(len(convoy) == 1 for convoy in alone[0]._layout.convoys)
+    assert all(torch.equal(a, b) for a, b in zip(together[1], alone[1], strict=True))
+    for ours, theirs in zip(together[2], alone[2], strict=True):
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert together[0].work.counts() == alone[0].work.counts()
+    assert together[0].work.skipped == 1
+    assert [slab.steps for slab in together[0]._slabs] == [slab.state.step.tolist() for slab in together[0]._slabs]
+
+
+def test_slabs_of_one_method_take_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    kernel = torch._fused_adamw_
+    monkeypatch.setattr(torch, "_fused_adamw_", lambda *a, **k: (calls.append(len(a[0])), kernel(*a, **k)))
+    trained(adamw(), gradients(2, SHAPES), start(SHAPES))
+    assert calls == [len(SHAPES)] * 2
+
+
+def test_slabs_beyond_a_cache_do_not_move_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layouts, "CACHED", 30)
+    optimizer, _, _ = trained(adamw(), gradients(1, SHAPES), start(SHAPES))
+    assert [[slab.member_shape for slab in convoy] for convoy in optimizer._layout.convoys] == [
+        [(3, 4), (5,)],
+        [(2, 2, 3), ()],
+        [(6, 6)],
+    ]

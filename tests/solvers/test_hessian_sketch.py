@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,6 +24,7 @@ from precond.programs import constraint
 from precond.programs.accuracy import System
 from precond.programs.constraint import ConstraintPreconditioner
 from precond.programs.directions import Directions
+from precond.programs.hessian_sketch import HessianSketch
 from precond.programs.sketched_newton import SketchedNewton
 from precond.recipes.programs import sketched_newton
 from precond.solvers.torch_program import TorchProgram
@@ -206,6 +208,35 @@ def test_a_sketched_hessian_leads_where_exact_solves_lead(make: Any, n: int) -> 
     if make is quartic:
         certificate = n  # its Hessian is materialized once
         assert found.work.hvps - certificate < (exact.work.hvps - certificate) / 2
+
+
+def test_a_fresh_sketch_that_is_not_enough_makes_way_for_a_larger_one() -> None:
+    h, g = system(400, 30)
+    part, work, right = HessianSketch(stale=1, fresh=2, levels=2), Work(), draw(430, seed=6)
+    memory = part.memory()
+    given = part.system(
+        by_products(h), DenseOperator(torch.from_numpy(g)), float(right.norm()), memory, work, dense=False
+    )
+    steps = list(itertools.islice(part.proposals(given, right, memory, work), 20))
+    assert (memory.level, memory.made, work.refreshes) == (2, 3, 3)
+    assert steps[-1].solved, "the caller is to take what there is"
+    left = [float(step.residual) for step in steps]
+    assert all(later <= before * 1.001 for before, later in itertools.pairwise(left)), "no sketch begins from nothing"
+
+
+def test_a_sketch_that_has_faded_is_made_anew_for_the_next_system() -> None:
+    h, g = system(400, 30)
+    other = np.diag(np.geomspace(1e-2, 1e4, 400))
+    jacobian, part, work, right = DenseOperator(torch.from_numpy(g)), HessianSketch(), Work(), draw(430, seed=6)
+    memory, due, made = part.memory(), [], []
+    for count, matrix in enumerate((h, 1.01 * h, other)):
+        given = part.system(by_products(matrix), jacobian, 0.1**count, memory, work, dense=False)
+        for _ in itertools.islice(part.proposals(given, right, memory, work), 8):
+            pass
+        due.append(memory.due)
+        made.append(memory.made)
+    assert made == [1, 1, 1]
+    assert due == [False, False, True]
 
 
 def test_seeds_differ_and_the_solution_does_not() -> None:

@@ -10,6 +10,8 @@ from scipy.optimize import Bounds, NonlinearConstraint
 
 import precond
 from precond.core import BadInputError, Status
+from precond.programs.violation import Stuck
+from precond.solvers.torch_program import TorchProgram
 
 
 def square(x):
@@ -34,6 +36,25 @@ def test_a_saddle_of_the_violation_is_left() -> None:
     result = precond.minimize(lambda x: ((x - 1) ** 2).sum(), zeros(2), constraints=lambda x: x[:1] * x[1:] - 1e16)
     assert result.converged, result.message
     assert abs(float(result.x[0] * result.x[1]) / 1e16 - 1) < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("constraint", "n", "leaves"),
+    [(lambda x: x[:1] * x[1:] - 1e4, 2, True), (lambda x: x**3 - 1e-3, 1, True), (lambda x: x**2 + 1, 1, False)],
+    ids=["saddle", "flat", "minimum"],
+)
+def test_a_violation_that_seems_stuck_is_left_where_it_can_be(constraint, n: int, leaves: bool) -> None:
+    free, rows = torch.full((n,), math.inf, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    program = TorchProgram(square, constraint, -free, free, 1)
+    site = program.site(zeros(n))
+    found = Stuck(program, site, rows, -free, free).way_out()
+    assert (found is not None) == leaves
+    assert found is None or float(found.constraints.norm()) < float(site.constraints.norm())
+
+
+def test_a_feasible_set_that_no_small_step_from_the_start_approaches() -> None:
+    result = precond.minimize(square, zeros(1) + 1, constraints=lambda x: x**3 - 3 * x + 20)
+    assert result.converged, result.message
 
 
 @pytest.mark.parametrize("far", [1e10, 1e13])

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from types import GeneratorType
 from typing import Any
 
+import numpy as np
 import scipy.sparse
 import torch
 from torch import Tensor
@@ -181,9 +182,11 @@ def _bytes(root: Any, borrowed: tuple[Any, ...]) -> int:
             continue
         seen.add(id(thing))
         if isinstance(thing, Tensor):
-            blocks[thing.untyped_storage().data_ptr()] = thing.untyped_storage().nbytes()
-        elif hasattr(thing, "__array_interface__"):
-            blocks[thing.__array_interface__["data"][0]] = int(thing.nbytes)
+            start, size = thing.untyped_storage().data_ptr(), thing.untyped_storage().nbytes()
+            blocks[start] = max(blocks.get(start, 0), size)
+        elif isinstance(thing, np.ndarray):  # a scalar's memory is a copy, made when asked for, at any address
+            start = thing.__array_interface__["data"][0]
+            blocks[start] = max(blocks.get(start, 0), thing.nbytes)
         elif isinstance(thing, dict):
             stack.extend(thing.values())
         elif isinstance(thing, list | tuple):

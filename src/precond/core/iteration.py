@@ -102,6 +102,12 @@ class Iteration(abc.ABC):
     side_by_side: ClassVar[bool] = False
     """Keeps vectors side by side where they are given so: the batch ``[batch, n]`` as a transpose."""
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Leave compiled loops behind that belong to an ``iterate`` which the class replaces."""
+        super().__init_subclass__(**options)
+        if "iterate" in vars(cls) and "ahead" not in vars(cls):
+            cls.ahead = Iteration.ahead  # type: ignore[method-assign]  # as if the class had written so
+
     @abc.abstractmethod
     def iterate(self, operator: Operator, b: Tensor, precondition: Map, x0: Tensor) -> Iterator[Progress]:
         """Yield the progress at ``x0`` first, then after each iteration; return when nothing more can be done.

@@ -71,7 +71,7 @@ def extend(basis, w, j, rounding, alive, h, before, after):
 
 @_compiled
 def rotate(h, after, tiny, j, c, s, triangle, right, residual):
-    """Do what `precond.math.arnoldi.rotate` does."""
+    """Turn column ``j`` of Hessenberg matrices by the rotations so far and a new one, and the right-hand sides too."""
     for row in range(h.shape[0]):
         for k in range(j):
             here, below = h[row, k], h[row, k + 1]

@@ -11,8 +11,9 @@ know.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -59,6 +60,8 @@ class Moved:
 
 Step = Callable[[Moved, Any, float], Any]
 """Takes one step with a learning rate (a number or a tensor) and a weight decay."""
+Joint = Callable[[Sequence[Moved], Any, float], None]
+"""Takes the steps of several slabs, whose members may have other shapes, in one call of a kernel."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,10 +72,24 @@ class Fused:
         run: Takes it.
         checks: Whether it leaves parameters alone whose gradients are not finite, and returns their positions; else
             gradients must be finite.
+        joint: Takes it for several slabs together, where a kernel does that.
     """
 
     run: Step
     checks: bool = False
+    joint: Joint | None = None
+
+    @classmethod
+    def of(cls, joint: Joint) -> Fused:
+        """Return the step of a kernel that takes several slabs together."""
+        return cls(lambda moved, lr, decay: joint((moved,), lr, decay), joint=joint)
+
+    def scaled(self, by: float) -> Fused:
+        """Return the step with a constant multiple of the learning rate, which weight decay sees too."""
+        if self.joint is not None:
+            joint = self.joint
+            return Fused.of(lambda several, lr, decay: joint(several, lr * by, decay))
+        return dataclasses.replace(self, run=lambda moved, lr, decay: self.run(moved, lr * by, decay))
 
 
 def fused_step(method: Method) -> Fused | None:
@@ -89,8 +106,7 @@ def fused_step(method: Method) -> Fused | None:
     step = None if entry is None else entry(method)
     if step is None or not isinstance(method.step, Scaled):
         return step
-    whole, by = step.run, method.step.by  # a constant multiple of the learning rate, which weight decay sees too
-    return dataclasses.replace(step, run=lambda moved, lr, decay: whole(moved, lr * by, decay))
+    return step.scaled(method.step.by)
 
 
 def fits(tensors: Sequence[Tensor], dtype: torch.dtype) -> bool:
@@ -98,13 +114,26 @@ def fits(tensors: Sequence[Tensor], dtype: torch.dtype) -> bool:
     return all(tensor.dtype == dtype and tensor.is_contiguous() for tensor in tensors)
 
 
-def surely_finite(tensors: Sequence[Tensor]) -> bool:
-    """Whether every entry of these tensors of one shape is finite, from one sum: huge entries may be taken for bad."""
-    if tensors[0].numel() <= _SMALL:
-        total = torch.stack(list(tensors)).sum()
-    else:
-        sums = [tensor.sum() for tensor in tensors]
-        total = sums[0] if len(sums) == 1 else torch.stack(sums).sum()
+def surely_finite(*slabs: Sequence[Tensor]) -> bool:
+    """Whether every entry of the tensors of some slabs is finite, from one sum: huge entries may be taken for bad.
+
+    Args:
+        *slabs: Contiguous tensors; those of one slab have one shape, and all have one dtype and device.
+
+    Returns:
+        Whether that is certain.
+    """
+    sums, mixed = [], []
+    for tensors in slabs:
+        if tensors[0].numel() > _SMALL:
+            sums += [tensor.sum() for tensor in tensors]
+        elif len(slabs) > 1:
+            mixed += [tensor.view(-1) for tensor in tensors]
+        else:
+            sums.append(torch.stack(list(tensors)).sum())
+    if mixed:
+        sums.append(torch.cat(mixed).sum())
+    total = sums[0] if len(sums) == 1 else torch.stack(sums).sum()
     return math.isfinite(total.item())
 
 
@@ -115,17 +144,19 @@ def _adamw(method: Method) -> Fused | None:
     if not (average.debias and squares.debias) or squares.beta >= 1.0 or squares.eps_first:
         return None
 
-    def step(moved: Moved, lr: Any, decay: float) -> None:
-        moved.momentum.steps.add_(1)
-        moved.preconditioner.steps.add_(1)
-        first, second = moved.momentum.average, moved.preconditioner.second_moment
-        counts = list(moved.momentum.steps.to(torch.float32).unbind(0))
+    def step(several: Sequence[Moved], lr: Any, decay: float) -> None:
+        steps = [moved.momentum.steps for moved in several]
+        torch._foreach_add_(steps + [moved.preconditioner.steps for moved in several], 1)
         torch._fused_adamw_(
-            moved.params, moved.grads, moved.scatter(first), moved.scatter(second), [], counts, lr=lr,
-            beta1=average.beta, beta2=squares.beta, weight_decay=decay, eps=squares.eps, amsgrad=False, maximize=False,
+            _chain(moved.params for moved in several),
+            _chain(moved.grads for moved in several),
+            _chain(moved.scatter(moved.momentum.average) for moved in several),
+            _chain(moved.scatter(moved.preconditioner.second_moment) for moved in several),
+            [], list(torch.cat(steps).to(torch.float32).unbind(0)), lr=lr, beta1=average.beta, beta2=squares.beta,
+            weight_decay=decay, eps=squares.eps, amsgrad=False, maximize=False,
         )  # fmt: skip
 
-    return Fused(step)
+    return Fused.of(step)
 
 
 def _sgd(method: Method) -> Fused | None:
@@ -134,14 +165,20 @@ def _sgd(method: Method) -> Fused | None:
         return None
     beta, nesterov = (ball.momentum, ball.nesterov) if isinstance(ball, HeavyBall) else (0.0, False)
 
-    def step(moved: Moved, lr: Any, decay: float) -> None:
-        velocities = [] if moved.momentum is None else moved.scatter(moved.momentum.velocity)
+    def step(several: Sequence[Moved], lr: Any, decay: float) -> None:
+        momenta = [moved for moved in several if moved.momentum is not None]
         torch._fused_sgd_(
-            moved.params, moved.grads, velocities, weight_decay=decay, momentum=beta, lr=lr, dampening=0.0,
-            nesterov=nesterov, maximize=False, is_first_step=False,
+            _chain(moved.params for moved in several),
+            _chain(moved.grads for moved in several),
+            _chain(moved.scatter(moved.momentum.velocity) for moved in momenta), weight_decay=decay, momentum=beta,
+            lr=lr, dampening=0.0, nesterov=nesterov, maximize=False, is_first_step=False,
         )  # fmt: skip
 
-    return Fused(step)
+    return Fused.of(step)
+
+
+def _chain(lists: Iterable[list[Tensor]]) -> list[Tensor]:
+    return list(itertools.chain.from_iterable(lists))
 
 
 _SMALL = 2**14

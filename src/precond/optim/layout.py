@@ -17,7 +17,7 @@ from precond.optim.flat import FlatSlab
 from precond.optim.fused import fused_step
 from precond.optim.rules import Rule
 from precond.optim.slab import Slab
-from precond.optim.slab_state import allocate, slab_room, slab_shape, working_dtype
+from precond.optim.slab_state import CACHED, allocate, slab_room, slab_shape, working_dtype
 from precond.optim.stagger import phases, refresh_cost, step_cost
 
 Key = tuple[Any, ...]
@@ -65,11 +65,31 @@ class Layout:
         if any(skeleton(before) != skeleton(after) for before, after in pairs.values()):
             return False
         self.methods.update(methods)
-        self.__dict__.pop("agreeing", None)
+        for found in ("agreeing", "convoys"):
+            self.__dict__.pop(found, None)
         for slab in self.slabs:
             if slab.params[0] in methods:
                 slab.follow(methods[slab.params[0]])
         return True
+
+    @functools.cached_property
+    def convoys(self) -> list[list[Slab]]:
+        """The slabs, those together that one kernel may move: of one group and method, and small enough for caches."""
+        result: list[list[Slab]] = []
+        filling: dict[Key, tuple[list[Slab], int]] = {}
+        for slab in self.slabs:
+            key = (slab.group, id(slab.method), slab.dtype, slab.device)
+            size = sum(param.numel() for param in slab.params)
+            convoy, taken = filling.get(key, ([], 0))
+            if slab.fused is None or slab.fused.joint is None or size >= CACHED:
+                result.append([slab])
+                continue
+            if not convoy or taken + size > CACHED:
+                convoy, taken = [], 0
+                result.append(convoy)
+            convoy.append(slab)
+            filling[key] = (convoy, taken + size)
+        return result
 
     @functools.cached_property
     def clips(self) -> bool:

@@ -43,13 +43,13 @@ class SlabState:
     previous: Tensor | None
 
 
-_CACHED = 2**18
+CACHED = 2**18
 """Entries of a slab beyond which, on a processor, stacking more tensors costs memory traffic and gains no calls."""
 
 
 def slab_room(param: Tensor) -> int | None:
     """Return how many parameters like this one to stack at most; ``None`` for any number."""
-    return max(1, _CACHED // max(1, param.numel())) if param.device.type == "cpu" else None
+    return max(1, CACHED // max(1, param.numel())) if param.device.type == "cpu" else None
 
 
 def slab_shape(batch: int, param: Tensor) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from precond.optim.checks import dense
 from precond.optim.core import push
 from precond.optim.fused import Moved, fits, surely_finite
 from precond.optim.replay import Seen, clipped
-from precond.optim.slab import Slab
+from precond.optim.slab import Slab, tick_together
 from precond.optim.slab_state import SlabState, count_failures
 
 logger = logging.getLogger(__name__)
@@ -96,24 +96,43 @@ class Walker:
         with slab.working(None if len(members) == len(slab.params) else members) as state:
             return (yield from self._head(slab, state, members, gradient, group["weight_decay"], seen))
 
-    def rush(self, slab: Slab, group: dict[str, Any]) -> bool:
-        """Take the step of a slab as one kernel, straight from the gradients that its parameters carry.
+    def rush(self, convoy: Sequence[Slab], group: dict[str, Any]) -> list[Slab]:
+        """Take the steps of a convoy as one kernel, straight from the gradients that its parameters carry.
 
         Args:
-            slab: The slab.
-            group: The options of its parameter group.
+            convoy: The slabs; see `Layout.convoys`.
+            group: The options of their parameter group.
 
         Returns:
-            Whether it was taken: every parameter has a usable gradient, and there is a kernel for the method.
+            The slabs whose step was not taken: a parameter lacks a usable gradient, or the method lacks a kernel.
         """
-        if slab.fused is None:
+        if convoy[0].fused is None:
+            return list(convoy)
+        if len(convoy) > 1:
+            return [] if self._together(convoy, group) else [s for slab in convoy for s in self.rush((slab,), group)]
+        (slab,) = convoy
+        grads = _carried(slab)
+        alone = grads is not None and self._fused(slab, group, list(range(len(grads))), slab.params, grads)
+        return [] if alone else [slab]
+
+    def _together(self, convoy: Sequence[Slab], group: dict[str, Any]) -> bool:
+        """Take the steps of slabs that share a method as one kernel, if nothing stands against any of them."""
+        fused, grads = convoy[0].fused, [_carried(slab) for slab in convoy]
+        if fused is None or fused.joint is None:
             return False
-        grads = [param.grad for param in slab.params]
-        if any(gradient is None for gradient in grads):
+        several = []
+        for slab, own in zip(convoy, grads, strict=True):
+            if own is None or not fits(slab.params, slab.dtype) or not fits(own, slab.dtype):
+                return False
+            state = slab.state
+            momentum = state.filters.get("momentum")
+            several.append(Moved(slab.params, own, slab.pieces, state.preconditioner, momentum, state.previous))
+        if not surely_finite(*(moved.grads for moved in several)):
             return False
-        return self._fused(
-            slab, group, list(range(len(grads))), slab.params, [dense(g) for g in grads if g is not None]
-        )
+        fused.joint(several, group["lr"], group["weight_decay"])
+        tick_together(convoy)
+        self.work.applies += sum(len(slab.params) for slab in convoy)
+        return True
 
     def _fused(
         self,
@@ -246,3 +265,10 @@ class Walker:
         if kind not in self.reported:
             self.reported.add(kind)
             logger.warning(message)
+
+
+def _carried(slab: Slab) -> list[Tensor] | None:
+    """Return the gradients that the parameters of a slab carry, if all do."""
+    grads = [param.grad for param in slab.params]
+    found = [dense(gradient) for gradient in grads if gradient is not None]
+    return found if len(found) == len(grads) else None

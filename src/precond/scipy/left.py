@@ -38,7 +38,7 @@ class LeftGMRES(Iteration):
         restart: Steps of a cycle.
     """
 
-    restart: int
+    restart: int = 20
 
     def iterate(self, operator: Operator, b: Tensor, precondition: Map, x0: Tensor) -> Iterator[Progress]:
         """Yield the progress at ``x0``, then after each step; the residual is that of the small problem."""

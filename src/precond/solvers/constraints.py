@@ -221,7 +221,7 @@ def _product(matrix: Any, n: int, name: str) -> Function:
 
 
 def _spread(value: Any, count: int, like: Tensor, name: str) -> Tensor:
-    flat = torch.as_tensor(np.asarray(value, dtype=np.float64)).reshape(-1).to(like)
+    flat = torch.from_numpy(np.array(value, dtype=np.float64)).reshape(-1).to(like)  # SciPy hands read-only arrays
     if flat.numel() not in (1, count):
         raise BadInputError(f"{name} has {flat.numel()} entries for {count} constraints: give one, or one for each")
     return flat.expand(count).clone()
