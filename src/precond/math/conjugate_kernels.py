@@ -25,13 +25,8 @@ from precond.math.vector_kernels import forward, turn
 ROWS, NUMBERS, REAL = 5, 6, True
 X, R, P, Q, Z = range(5)
 RHO, FLOOR, CURVATURE, FIRST, PLACE, NEXT = range(OWN, OWN + 6)
-<<<<<<< HEAD
 """``<r, P r>``, what it must exceed, ``<p, A p>``, whether a step has been made, room for a norm and the next ``rho``;
 ``x, r`` are given, others zero."""
-=======
-"""``<r, P r>``, what it must exceed, ``<p, A p>``, whether a step has been made, room for a norm and the next
-``rho``; ``x, r`` are given, others zero."""
->>>>>>> x-krylov
 
 
 @numba.njit(cache=True, nogil=True, inline="always")  # one function is compiled sooner than two
