@@ -166,3 +166,14 @@ def test_bicgstab_ends_in_the_middle_of_a_step_where_that_is_enough():
     assert float(start.residual) > 1 > 1e-15 > float(last.residual)
     assert len(products) == 1
     np.testing.assert_allclose(last.solution(), b / 2)
+
+
+def test_bicgstab_goes_on_from_the_middle_of_a_step_as_if_begun_there():
+    operator, b, look = as_operator(WINDY), torch.ones(1, N, dtype=torch.float64), Look(1.0, 99)
+    progress = BiCGStab().ahead(Kernel(operator.compiled(), (), lambda *_: None), look, operator, b, torch.clone, 0 * b)
+    next(progress)
+    middle = next(progress).solution()
+    look.level, look.steps = 0.0, 1
+    other = [float(next(progress).residual) for _ in range(4)]
+    fresh = itertools.islice(BiCGStab().iterate(operator, b, torch.clone, middle), 1, 5)
+    np.testing.assert_allclose(other, [float(p.residual) for p in fresh], rtol=1e-7)
