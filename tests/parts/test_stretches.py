@@ -177,3 +177,16 @@ def test_bicgstab_goes_on_from_the_middle_of_a_step_as_if_begun_there():
     other = [float(next(progress).residual) for _ in range(4)]
     fresh = itertools.islice(BiCGStab().iterate(operator, b, torch.clone, middle), 1, 5)
     np.testing.assert_allclose(other, [float(p.residual) for p in fresh], rtol=1e-7)
+
+
+def test_bicgstab_begins_again_where_the_process_broke_down():
+    """Of this system ``<s, r>`` or ``<s, A p>`` vanishes in the second step, and the residual does not."""
+    operator = as_operator(scipy.sparse.csr_array([[-2.0, 0.0, 2.0], [-2.0, -1.0, -1.0], [1.0, 0.0, -2.0]]))
+    b = torch.tensor([[0.0, 2.0, -2.0]], dtype=torch.float64)
+    kernel = Kernel(operator.compiled(), (), lambda *_: None)
+    ahead = itertools.islice(BiCGStab().ahead(kernel, Look(0.0, 1), operator, b, torch.clone, 0 * b), 5)
+    found = [(float(p.residual), p.solution()) for p in ahead]
+    single = [float(p.residual) for p in itertools.islice(BiCGStab().iterate(operator, b, torch.clone, 0 * b), 5)]
+    np.testing.assert_allclose([size for size, _ in found], single, rtol=1e-7, atol=1e-12)
+    again = itertools.islice(BiCGStab().iterate(operator, b, torch.clone, found[2][1]), 1, 3)
+    np.testing.assert_allclose([float(p.residual) for p in again], single[3:], rtol=1e-7, atol=1e-12)

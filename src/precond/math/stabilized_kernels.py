@@ -26,9 +26,8 @@ ROWS, NUMBERS, REAL = 8, 10, False
 X, R, P, SHADOW, P_HAT, V, H_HAT, T = range(8)
 RHO, SIZE, SHADOW_SIZE, VANISHED, FRESH, ALPHA, FAILED, OMEGA, RATIO, PLACE = range(OWN, OWN + 10)
 """``<shadow, r>``, ``||r||``, ``||shadow||`` (zero where the process begins), what ``||r||`` must exceed, whether the
-process has just begun, its first
-step, whether it broke down for good, its second step, the factor of the next direction, the next ``rho``; ``x``, ``r``
-and, of numbers, ``||r||`` are given."""
+process has just begun, its first step, whether it broke down for good, its second step, the factor of the next
+direction, the next ``rho``; ``x``, ``r`` and, of numbers, ``||r||`` are given."""
 
 
 @numba.njit(cache=True, nogil=True, inline="always")  # one function is compiled sooner than two
