@@ -8,8 +8,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from precond.core import Evidence, Factor, Need
-from precond.filters.decays import check_decay
+from precond.core import BadInputError, Evidence, Factor, Need
 from precond.math.averages import debias
 
 
@@ -43,8 +42,8 @@ class BiasCorrected(Factor[BiasCorrectedState]):
 
     def __post_init__(self) -> None:
         """Check the decays."""
-        check_decay("the decay of the gradients", self.b1)
-        check_decay("the decay of their squares", self.b2)
+        if not (0.0 <= self.b1 < 1.0 and 0.0 <= self.b2 < 1.0):
+            raise BadInputError(f"decays must be in [0, 1), not {self.b1} and {self.b2}")
 
     @property
     def needs(self) -> Need:
