@@ -50,6 +50,18 @@ def test_equals_a_plain_loop(settings):
     assert_close(ours, each(lambda w, gs: reference(w, gs, 0.02, **settings), stream, start()), 1e-11)
 
 
+@pytest.mark.parametrize(("scale", "adjust"), [("spectral", "original"), ("rms", "match_rms_adamw")])
+@pytest.mark.parametrize("nesterov", [True, False])
+def test_equals_torch_where_it_is_kept_from_bfloat16(monkeypatch, scale, adjust, nesterov):
+    """Norms have a floor added here and taken as a minimum there, which is all that tells them apart."""
+    monkeypatch.setattr(torch.Tensor, "bfloat16", lambda x: x)
+    shapes = [(5, 3), (3, 6), (4, 4)]
+    stream, common = gradients(30, shapes), {"lr": 0.02, "weight_decay": 0.1, "momentum": 0.9, "nesterov": nesterov}
+    ours = run(lambda ps: Muon(ps, scale=scale, **common), stream, start(shapes))
+    theirs = run(lambda ps: torch.optim.Muon(ps, adjust_lr_fn=adjust, **common), stream, start(shapes))
+    assert_close(ours, theirs, 1e-5)
+
+
 def test_float32_stays_near_float64():
     stream = gradients(20)
     ours = run(lambda ps: Muon(ps, lr=0.02), stream, start(dtype=torch.float32))
