@@ -35,6 +35,8 @@ from precond.recipes.matrix import lean_soap, soap
 RECORD = Path(__file__).with_suffix(".jsonl")
 NAME, PROGRAM = "lean", "lean.py"
 BASELINE = "SOAP, two-sided"
+FIRST = "7669ce7"
+"""The code of runs that do not name one."""
 _WHOLE: dict[str, Any] = {"factor_block": None, "statistics": 1, "half": False}
 
 
@@ -59,6 +61,8 @@ VARIANTS: dict[str, Callable[[], Method]] = {
     "blocks of 512, bfloat16": _lean(factor_block=512, half=True),
     "blocks of 512, bfloat16, statistics every 2 steps": _lean(factor_block=512, half=True, statistics=2),
     "blocks of 512, bfloat16, statistics every 4 steps": _lean(factor_block=512, half=True, statistics=4),
+    "blocks of 512, bfloat16, a turn every 7 steps": _lean(factor_block=512, half=True, every=7),
+    "blocks of 768, bfloat16": _lean(factor_block=768, half=True),
     "blocks of 256": _lean(factor_block=256),
     "blocks of 256, bfloat16, statistics every 2 steps": _lean(factor_block=256, half=True, statistics=2),
     "blocks of 128": _lean(factor_block=128),
@@ -80,6 +84,7 @@ class Setting:
         steps: Steps of training.
         lr: Learning rate, constant.
         weight_decay: Decay.
+        code: The commit that last changed what SOAP does; runs of another are not compared with those of this one.
     """
 
     width: int = 64
@@ -89,12 +94,13 @@ class Setting:
     steps: int = 300
     lr: float = 3e-3
     weight_decay: float = 0.01
+    code: str = "96e8e69"
 
     def __str__(self) -> str:
         """Return the caption of the table."""
         return (
             f"Width {self.width}, depth {self.depth}, {self.batch * self.context} tokens a step, {self.steps} steps, "
-            f"learning rate {self.lr:g}"
+            f"learning rate {self.lr:g}, trajectories since commit {self.code}"
         )
 
 
@@ -146,7 +152,7 @@ def read(record: Path) -> list[Trained]:
     """Return the runs of a record; of runs that were repeated, the last."""
     lines = record.read_text(encoding="utf-8").splitlines() if record.exists() else []
     runs = [json.loads(line) for line in lines]
-    made = [Trained(**{**run, "setting": Setting(**run["setting"])}) for run in runs]
+    made = [Trained(**{**run, "setting": Setting(**({"code": FIRST} | run["setting"]))}) for run in runs]
     return list({run.key: run for run in made}.values())
 
 
