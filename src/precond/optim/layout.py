@@ -114,6 +114,8 @@ def lay_out(
     states: Mapping[Tensor, Any],
     distributor: Distributor,
     backend: str | None = None,
+    *,
+    everyone: bool = False,
 ) -> Layout:
     """Place the parameters, and group those that have a gradient or a state into slabs with fresh state.
 
@@ -125,6 +127,7 @@ def lay_out(
         states: What is known of each parameter from earlier steps.
         distributor: Says where each parameter is worked on.
         backend: What compiles the work of slabs; ``None`` for nothing.
+        everyone: Take all parameters that train, also those without gradient and state.
 
     Returns:
         The layout, with slabs in the order of their first parameters, flat ones last. The refreshes of a method's
@@ -159,7 +162,7 @@ def lay_out(
     phase = _phases(places, followed)
 
     def present(param: Tensor) -> bool:
-        return distributor.eager or param.grad is not None or bool(states.get(param))
+        return everyone or distributor.eager or param.grad is not None or bool(states.get(param))
 
     slabs: list[Slab] = []
     for key, kin in places.items():
