@@ -66,7 +66,7 @@ class Journey:
         layout, groups = self.layout, self.groups
         if not self.distributor.alone or layout.clips:
             return layout.slabs, layout.params
-        left = [slab for convoy in layout.convoys for slab in self.walker.rush(convoy, groups[convoy[0].group])]
+        left = [slab for convoy in layout.convoys for slab in self.walker.rush(convoy, groups[convoy.slabs[0].group])]
         return left, [param for slab in left for param in slab.params]
 
     def _collect(self, seen: Seen, params: Sequence[Tensor]) -> Seen:
