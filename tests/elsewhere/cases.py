@@ -17,7 +17,7 @@ import precond
 from precond.core import Kind
 from precond.optim.optimizer import Optimizer
 from precond.recipes.registry import all_recipes
-from tests.elsewhere.device import READ, Elsewhere, pretended
+from tests.elsewhere.device import BROUGHT, READ, Elsewhere, pretended
 
 SHAPES = [(8, 6), (8, 6), (12,), (4, 3, 2), (), (0, 3)]
 STEPS = 13
@@ -71,10 +71,21 @@ def linear() -> dict[str, Case]:
 
     def case(matrix: Tensor, rhs: Tensor, call: Callable[[Tensor, Tensor], Any]) -> dict[str, Any]:
         with pretended() as device:
+            BROUGHT.clear()
             result = call(matrix.to(device), rhs.to(device))
+            brought = list(BROUGHT)
             x = _here(result.x)
-        residual = torch.linalg.vector_norm((matrix @ x.unsqueeze(-1)).squeeze(-1) - rhs) / torch.linalg.vector_norm(rhs)
-        return {"residual": float(residual), "status": result.status.name, "there": isinstance(result.x, Elsewhere)}
+        product = matrix @ x if x.ndim == matrix.ndim else (matrix @ x.unsqueeze(-1)).squeeze(-1)
+        residual = float(torch.linalg.vector_norm(product - rhs) / torch.linalg.vector_norm(rhs))
+        there = isinstance(result.x, Elsewhere)
+        return {"residual": residual, "status": result.status.name, "there": there, "brought": brought}
+
+    def pairs(matrix: Tensor) -> dict[str, Any]:
+        with pretended() as device:
+            result = precond.eigsh(matrix.to(device), 3)
+            values, vectors = _here(result.values), _here(result.x)
+        residual = float(torch.linalg.matrix_norm(matrix @ vectors - vectors * values) / values.abs().max())
+        return {"residual": residual, "status": result.status.name, "there": True}
 
     cases: dict[str, Case] = {}
     for name, recipe in all_recipes().items():
@@ -86,9 +97,39 @@ def linear() -> dict[str, Case]:
         cases[name] = lambda options=options: case(definite, b, lambda A, v: precond.solve(A, v, **options))
     cases["auto"] = lambda: case(definite, b, precond.solve)
     cases["auto, not symmetric"] = lambda: case(factor, b, precond.solve)
-    cases["auto, single precision"] = lambda: case(definite.float(), b.float(), lambda A, v: precond.solve(A, v, rtol=1e-5))
+    cases["auto, single precision"] = lambda: case(
+        definite.float(), b.float(), lambda A, v: precond.solve(A, v, rtol=1e-5)
+    )
+    columns = torch.randn(n, 4, dtype=torch.float64)
+    cases["many columns"] = lambda: case(definite, columns, precond.solve)
+    cases["eigenvalues"] = lambda: pairs(definite)
     cases["a batch"] = lambda: case(definite.expand(3, n, n).clone(), b.expand(3, n).clone(), precond.solve)
     return cases
+
+
+def survival() -> dict[str, Case]:
+    """Return steps of some methods with gradients of which some are not finite."""
+
+    def case(spoiled: list[bool]) -> dict[str, Any]:
+        norms, moved, skipped = [], [], 0
+        with pretended() as device:
+            for name in ("soap", "adamw", "lion", "adan"):
+                params = [torch.nn.Parameter(torch.ones(4, 3, device=device)) for _ in spoiled]
+                optimizer = Optimizer(params, all_recipes()[name].build(), lr=1e-2)
+                for _ in range(3):
+                    for param, bad in zip(params, spoiled, strict=True):
+                        param.grad = torch.full((4, 3), torch.inf if bad else 1.0, device=device)
+                    optimizer.step()
+                skipped += optimizer.work.skipped
+                norms += [float(_here(param).norm()) for param in params]
+                moved.append([bool((_here(param) != 1).any()) for param in params])
+        assert all(each == moved[0] for each in moved), moved
+        return {"norms": norms, "moved": moved[0], "spoiled": spoiled, "skipped": skipped, "bad": 12 * sum(spoiled)}
+
+    return {
+        "a gradient that is not finite": lambda: case([False, True, False]),
+        "all of them": lambda: case([True, True, True]),
+    }
 
 
 def _here(tensor: Any) -> Tensor:

@@ -22,6 +22,8 @@ _setup_privateuseone_for_python_backend("elsewhere")
 DEVICE = torch.device("elsewhere", 0)
 READ: list[str] = []
 """Where the processor waited for a number from the device: lines of the library, the innermost first."""
+BROUGHT: list[int] = []
+"""How many entries each tensor had that was brought to the processor."""
 
 _COPIES = ("aten::copy_", "aten::_to_copy", "aten::_foreach_copy_")
 _INDEXED = ("aten::index", "aten::index_put_")
@@ -62,6 +64,7 @@ class Elsewhere(Tensor):
         if not force:
             raise TypeError("a tensor of another device has no NumPy array: copy it to the processor first")
         _waited("numpy")
+        BROUGHT.append(self.here.numel())
         return self.here.numpy(force=True)
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
@@ -79,6 +82,10 @@ class Elsewhere(Tensor):
     def __getitem__(self, key: Any) -> Tensor:
         keys = tuple(_index(part) for part in key) if isinstance(key, tuple) else _index(key)
         return Tensor.__getitem__(self, keys)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        keys = tuple(_index(part) for part in key) if isinstance(key, tuple) else _index(key)
+        Tensor.__setitem__(self, keys, value)
 
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
@@ -114,8 +121,11 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         raise RuntimeError(f"{name}: expected all tensors to be on the same device, found {shapes}")
     device = kwargs.get("device")
     elsewhere = bool(there) if device is None else torch.device(device).type == DEVICE.type
-    if there and (name in _WAITS or (name in _COPIES and (not elsewhere or not isinstance(args[0], Elsewhere)))):
+    if there and (
+        name in _WAITS or (name in _COPIES and not (elsewhere and isinstance(tree_leaves(args[0])[0], Elsewhere)))
+    ):
         _waited(name)
+        BROUGHT.append(max(tensor.numel() for tensor in there))
     if device is not None:
         kwargs = {**kwargs, "device": torch.device("cpu")}
     args, kwargs = tree_map(lambda leaf: leaf.here if isinstance(leaf, Elsewhere) else leaf, (args, kwargs))

@@ -61,7 +61,7 @@ def factorized(matrix: Tensor, *, definite: bool, single: bool) -> Solves | None
 
 
 def complete_factors(matrix: Tensor, *, definite: bool) -> Solves | None:
-    """Factorize a square matrix as `precond.math.dense.complete_factors` does, which says when single precision will do.
+    """Factorize a square matrix, in single precision where `precond.math.dense.complete_factors` would.
 
     Args:
         matrix: Shape ``[n, n]``.

@@ -50,19 +50,20 @@ class Convoy:
             slab.state = map_tensors(lambda tensor: homes.get(id(tensor), tensor), slab.state)
         return pool
 
-    def step(self, lr: Any, decay: float) -> bool:
+    def step(self, lr: Any, decay: float, *, finite: bool) -> bool:
         """Take the step as one kernel, if there is one and nothing stands against it; return whether.
 
         Args:
             lr: Learning rate, a number or a tensor.
             decay: Weight decay.
+            finite: Whether the gradients are known to be finite.
 
         Returns:
             Whether it was taken: every parameter has a finite gradient, in the precision of the state.
         """
         joint = self._joint
         grads = None if joint is None else self._gradients()
-        if joint is None or grads is None or not surely_finite(grads):
+        if joint is None or grads is None or not (finite or surely_finite(grads)):
             return False
         self._counters.add_(1)
         for slab in self.slabs:
@@ -89,12 +90,15 @@ def _states(slab: Slab) -> tuple[Any, Any]:
 
 
 def convoys(slabs: Sequence[Slab]) -> list[Convoy]:
-    """Return slabs, those together that one kernel may move: of one group and method, and small enough for caches."""
+    """Return slabs, those together that one kernel may move: of one group and method.
+
+    On the processor, they are together small enough for its caches.
+    """
     result: list[list[Slab]] = []
     filling: dict[tuple[Any, ...], tuple[list[Slab], int]] = {}
     for slab in slabs:
         key = (slab.group, id(slab.method), slab.dtype, slab.device)
-        size = sum(param.numel() for param in slab.params)
+        size = sum(param.numel() for param in slab.params) if slab.device.type == "cpu" else 0
         members, taken = filling.get(key, ([], 0))
         if slab.fused is None or slab.fused.joint is None or slab.param_dtype != slab.dtype or size >= CACHED:
             result.append([slab])

@@ -29,7 +29,7 @@ _PORTION = 2**18
 def _in_turn(*lists: Sequence[Any]) -> Iterator[tuple[Sequence[int], Sequence[Sequence[Any]]]]:
     """Yield positions and their tensors: all of them when they are small, else portions of one after the other."""
     length = lists[0][0].numel()
-    if length <= SMALL:
+    if length <= SMALL or lists[0][0].device.type != "cpu":
         yield range(len(lists[0])), lists
         return
     for position in range(len(lists[0])):
@@ -52,7 +52,8 @@ def lion(method: Method) -> Fused | None:
 
     def step(moved: Moved, lr: Any, decay: float) -> list[int]:
         averages = moved.scatter(moved.momentum.average)
-        if moved.params[0].numel() <= SMALL and surely_finite(moved.grads):
+        small = moved.params[0].numel() <= SMALL
+        if moved.finite if moved.device.type != "cpu" else small and surely_finite(moved.grads):
             signs = list(torch._foreach_lerp(moved.grads, averages, beta1))
             torch._foreach_sign_(signs)
             torch._foreach_lerp_(averages, moved.grads, 1.0 - beta2)
@@ -101,13 +102,13 @@ def adan(method: Method) -> Fused | None:
         stacked = (moved.previous, moved.momentum.average, moved.momentum.difference)
         lists = [moved.scatter(s) for s in (*stacked, moved.preconditioner.inner.second_moment)]
         counts = moved.preconditioner.inner.steps.to(torch.float32).unbind(0)
-        ages = list(zip(moved.momentum.steps.tolist(), moved.preconditioner.inner.steps.tolist(), strict=True))
         for positions, tensors in _in_turn(moved.params, moved.grads, *lists):
-            if len({ages[position] for position in positions}) == 1:
-                portion(*tensors, [counts[position] for position in positions], ages[positions[0]], lr, decay)
+            ages = [moved.ages[position] + 1 for position in positions]
+            if len(set(ages)) == 1:
+                portion(*tensors, [counts[position] for position in positions], ages[0], lr, decay)
             else:  # members of different ages have different bias corrections
                 for i, position in enumerate(positions):
-                    portion(*([v[i]] for v in tensors), [counts[position]], ages[position], lr, decay)
+                    portion(*([v[i]] for v in tensors), [counts[position]], ages[i], lr, decay)
 
     def portion(
         params: Any,
@@ -117,12 +118,12 @@ def adan(method: Method) -> Fused | None:
         difference: Any,
         second: Any,
         counts: Any,
-        age: Any,
+        age: int,
         lr: Any,
         decay: float,
     ) -> None:
-        c1, c2 = (1.0 - b ** max(1, age[0]) for b in (ball.beta1, ball.beta2))
-        if age[0] == 1:
+        c1, c2 = (1.0 - b**age for b in (ball.beta1, ball.beta2))
+        if age == 1:
             torch._foreach_copy_(previous, grads)
         for before, now in zip(previous, grads, strict=True):
             torch.sub(now, before, out=before)
@@ -134,7 +135,7 @@ def adan(method: Method) -> Fused | None:
         # m + (b2 c1 / c2) v - x, it moves along m / c1 + b2 v / c2, but for a factor on the learning rate.
         averages = torch._foreach_add(average, difference, alpha=ball.beta2 * c1 / c2)
         torch._foreach_sub_(averages, previous)
-        factor = 2.0 * (1.0 - 0.5 ** age[1]) / c1
+        factor = 2.0 * (1.0 - 0.5**age) / c1
         torch._fused_adamw_(
             params, previous, averages, second, [], counts, lr=lr * factor / (1.0 + lr * decay), beta1=0.5,
             beta2=root.beta, weight_decay=decay / factor, eps=root.eps, amsgrad=False, maximize=False,

@@ -78,7 +78,7 @@ class Slab:
         self.method = method
         self.turned = turned_momentum(method)
         self.fused = fused_step(method)
-        self.plain = plain(method, self.turned, fuse=self._backend is None)
+        self.plain = plain(method, self.turned, fuse=self._backend is None and self.device.type == "cpu")
         self.core = self.plain if self._backend is None else compiled(self.plain, method, self.device, self._backend)
 
     @functools.cached_property

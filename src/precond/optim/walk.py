@@ -66,11 +66,15 @@ class Walker:
     Args:
         work: Where work is counted.
         reported: Kinds of trouble that were reported before; grows.
+
+    Attributes:
+        trusted: Devices on which all gradients of this step are known to be finite.
     """
 
     def __init__(self, work: Work, reported: set[str]) -> None:
         self.work = work
         self.reported = reported
+        self.trusted: frozenset[torch.device] = frozenset()
 
     def advance(self, slab: Slab, group: dict[str, Any], seen: Seen) -> Walk:
         """Find where the parameters of one slab that have a usable gradient go; see `Walk`."""
@@ -107,7 +111,7 @@ class Walker:
         Returns:
             The slabs whose step was not taken: a parameter lacks a usable gradient, or the method lacks a kernel.
         """
-        if convoy.step(group["lr"], group["weight_decay"]):
+        if convoy.step(group["lr"], group["weight_decay"], finite=convoy.slabs[0].device in self.trusted):
             self.work.applies += len(convoy.params)
             return []
         return [slab for slab in convoy.slabs if not self._alone(slab, group)]
@@ -128,13 +132,15 @@ class Walker:
         """Take the step as one kernel, if there is one for the method and nothing stands against it."""
         if slab.fused is None or not fits(params, slab.dtype) or not fits(grads, slab.dtype):
             return False
-        if not slab.fused.checks and not surely_finite(grads):
+        finite = slab.device in self.trusted
+        if not (finite or slab.fused.checks or surely_finite(grads)):
             return False
         everyone = len(members) == len(slab.params)
         with slab.working(None if everyone else members) as state:
             scatter = slab.pieces if everyone else functools.partial(slab.scatter, members=members)
             momentum = state.filters.get("momentum")
-            moved = Moved(params, grads, scatter, state.preconditioner, momentum, state.previous)
+            ages = [slab.steps[i] for i in members]
+            moved = Moved(params, grads, scatter, state.preconditioner, momentum, state.previous, ages, finite)
             bad = slab.fused.run(moved, group["lr"], group["weight_decay"])
             if bad:
                 self.leave_out([params[position] for position in bad])
@@ -239,6 +245,8 @@ class Walker:
 
     def _drop_non_finite(self, slab: Slab, members: list[int], gradient: Tensor) -> tuple[list[int], Tensor]:
         """Leave out members whose gradient has an entry that is not finite."""
+        if slab.device in self.trusted:
+            return members, gradient
         keep, gradient = slab.usable(gradient, members)
         if len(keep) < len(members):
             self.leave_out([slab.params[i] for i in members if i not in set(keep)])

@@ -23,6 +23,8 @@ class Moved:
         preconditioner: State of the preconditioner, stacked.
         momentum: State of the momentum, stacked.
         previous: The gradient of the step before, stacked, if a part needs it.
+        ages: How many gradients each parameter absorbed before.
+        finite: Whether the gradients are known to be finite.
     """
 
     params: list[Tensor]
@@ -30,7 +32,9 @@ class Moved:
     scatter: Callable[[Tensor], list[Tensor]]
     preconditioner: Any
     momentum: Any
-    previous: Tensor | None = None
+    previous: Tensor | None
+    ages: Sequence[int]
+    finite: bool
 
     @property
     def device(self) -> torch.device:
@@ -129,6 +133,4 @@ def surely_finite(tensors: Sequence[Tensor]) -> bool:
     small = [tensor for tensor in tensors if tensor.numel() <= SMALL]
     if small:
         sums.append((small[0] if len(small) == 1 else _flatten_dense_tensors(small)).sum())
-    if len(sums) > 1 and tensors[0].device.type != "cpu":  # where every number that is asked for takes a wait
-        sums = [torch.stack(sums).sum()]
     return math.isfinite(sum(total.item() for total in sums))

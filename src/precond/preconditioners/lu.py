@@ -60,8 +60,7 @@ class LUState:
 @final
 @dataclasses.dataclass(frozen=True)
 class LU(Preconditioner[LUState]):
-    """``Pr A Pc = L U`` by SuperLU, applied by compiled sweeps; of a dense matrix by LAPACK, or by
-    torch on a device that is not the processor.
+    """``Pr A Pc = L U`` by SuperLU, applied by compiled sweeps; of a dense matrix by LAPACK.
 
     For one system this is a direct solver, corrected by the iteration. It is worth its setup in a sequence of systems:
     the factors of one matrix bring a Krylov method for a matrix nearby to its tolerance in a few steps.
@@ -72,7 +71,8 @@ class LU(Preconditioner[LUState]):
     matrix is factored with a small multiple of the identity added, and reported.
 
     A dense matrix is factored in single precision where that gives a vector back to a hundredth, which a few iterations
-    make up for (`precond.math.dense.complete_factors`), by Cholesky where it is symmetric and definite.
+    make up for (`precond.math.dense.complete_factors`), by Cholesky where it is symmetric and definite; by
+    torch, where it lives, on a device that is not the processor.
     """
 
     needs: ClassVar[Need] = Need.OPERATOR | Need.ENTRIES
