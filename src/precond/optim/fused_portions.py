@@ -16,7 +16,7 @@ from torch import Tensor
 from precond.core import Method
 from precond.filters.adan import DifferenceMomentum, LookAhead
 from precond.filters.lion import Interpolation
-from precond.optim.whole_step import SMALL, Fused, Moved, surely_finite
+from precond.optim.whole_step import SMALL, Fused, Joint, Lists, Moved, surely_finite
 from precond.preconditioners.diagonal import Diagonal
 from precond.preconditioners.observing import Observing
 from precond.preconditioners.sign import Sign
@@ -27,16 +27,18 @@ _PORTION = 2**18
 
 
 def _in_turn(*lists: Sequence[Any]) -> Iterator[tuple[Sequence[int], Sequence[Sequence[Any]]]]:
-    """Yield positions and their tensors: all of them when they are small, else portions of one after the other."""
-    length = lists[0][0].numel()
-    if length <= SMALL:
-        yield range(len(lists[0])), lists
+    """Yield positions and their tensors: all small ones together, then portions of one after the other."""
+    small = [position for position, tensor in enumerate(lists[0]) if tensor.numel() <= SMALL]
+    if len(small) == len(lists[0]):
+        yield small, lists
         return
-    for position in range(len(lists[0])):
+    if small:
+        yield small, [[values[position] for position in small] for values in lists]
+    for position, first in enumerate(lists[0]):
         whole = [values[position] for values in lists]
-        if length <= _PORTION:
+        if SMALL < first.numel() <= _PORTION:
             yield (position,), [(tensor,) for tensor in whole]
-        else:
+        elif first.numel() > SMALL:
             flat = [tensor.view(-1).split(_PORTION) for tensor in whole]
             for portions in zip(*flat, strict=True):
                 yield (position,), [(portion,) for portion in portions]
@@ -50,14 +52,26 @@ def lion(method: Method) -> Fused | None:
     assert isinstance(shrink, Decoupled)
     beta1, beta2, size = mix.beta1, mix.beta2, sign.size
 
-    def step(moved: Moved, lr: Any, decay: float) -> list[int]:
-        averages = moved.scatter(moved.momentum.average)
-        if moved.params[0].numel() <= SMALL and surely_finite(moved.grads):
-            signs = list(torch._foreach_lerp(moved.grads, averages, beta1))
+    def kernel(
+        params: list[Tensor], grads: list[Tensor], lists: Lists, _: Sequence[Tensor], lr: Any, decay: float
+    ) -> None:
+        for _, (weights, news, olds) in _in_turn(params, grads, *lists):
+            signs = list(torch._foreach_lerp(news, olds, beta1))
             torch._foreach_sign_(signs)
-            torch._foreach_lerp_(averages, moved.grads, 1.0 - beta2)
-            shrink.move(moved.params, signs, lr * size, decay / size)
-            return []
+            torch._foreach_lerp_(olds, news, 1.0 - beta2)
+            shrink.move(list(weights), signs, lr * size, decay / size)
+
+    def step(moved: Moved, lr: Any, decay: float) -> list[int]:
+        if moved.params[0].numel() <= SMALL:  # calls cost more than a copy
+            average = moved.momentum.average
+            gradient = torch.stack(moved.grads).view_as(average)
+            if surely_finite((gradient,)):
+                signs = torch.lerp(gradient, average, beta1).sign_()
+                average.lerp_(gradient, 1.0 - beta2)
+                shape = len(moved.params), *moved.params[0].shape
+                shrink.move(moved.params, list(signs.view(shape).unbind(0)), lr * size, decay / size)
+                return []
+        averages = moved.scatter(moved.momentum.average)
         lists = (moved.params, moved.grads, averages)
         return [position for position, whole in enumerate(zip(*lists, strict=True)) if not one(*whole, lr, decay)]
 
@@ -79,7 +93,8 @@ def lion(method: Method) -> Fused | None:
             shrink.move([part], [mixed.sign_()], lr * size, decay / size)
         return True
 
-    return Fused(step, checks=True)
+    joint = Joint(kernel, tensors=lambda moved: (moved.momentum.average,), counters=lambda _: ())
+    return Fused(step, checks=True, joint=joint)
 
 
 def adan(method: Method) -> Fused | None:
@@ -94,20 +109,17 @@ def adan(method: Method) -> Fused | None:
     if not root.debias or root.beta >= 1.0 or root.eps_first:
         return None
 
-    def step(moved: Moved, lr: Any, decay: float) -> None:
-        moved.momentum.steps.add_(1)
-        moved.preconditioner.inner.steps.add_(1)
-        assert moved.previous is not None
-        stacked = (moved.previous, moved.momentum.average, moved.momentum.difference)
-        lists = [moved.scatter(s) for s in (*stacked, moved.preconditioner.inner.second_moment)]
-        counts = moved.preconditioner.inner.steps.to(torch.float32).unbind(0)
-        ages = list(zip(moved.momentum.steps.tolist(), moved.preconditioner.inner.steps.tolist(), strict=True))
-        for positions, tensors in _in_turn(moved.params, moved.grads, *lists):
-            if len({ages[position] for position in positions}) == 1:
-                portion(*tensors, [counts[position] for position in positions], ages[positions[0]], lr, decay)
+    def kernel(
+        params: list[Tensor], grads: list[Tensor], lists: Lists, ages: Sequence[Tensor], lr: Any, decay: float
+    ) -> None:
+        counts = ages[1].to(torch.float32).unbind(0)
+        pairs = list(zip(*(age.tolist() for age in ages), strict=True))
+        for positions, tensors in _in_turn(params, grads, *lists):
+            if len({pairs[position] for position in positions}) == 1:
+                portion(*tensors, [counts[position] for position in positions], pairs[positions[0]], lr, decay)
             else:  # members of different ages have different bias corrections
                 for i, position in enumerate(positions):
-                    portion(*([v[i]] for v in tensors), [counts[position]], ages[position], lr, decay)
+                    portion(*([v[i]] for v in tensors), [counts[position]], pairs[position], lr, decay)
 
     def portion(
         params: Any,
@@ -141,4 +153,11 @@ def adan(method: Method) -> Fused | None:
         )  # fmt: skip
         torch._foreach_copy_(previous, grads)
 
-    return Fused(step)
+    def tensors(moved: Moved) -> tuple[Tensor, ...]:
+        assert moved.previous is not None
+        averages = moved.momentum.average, moved.momentum.difference
+        return (moved.previous, *averages, moved.preconditioner.inner.second_moment)
+
+    return Fused.of(
+        Joint(kernel, tensors, counters=lambda moved: (moved.momentum.steps, moved.preconditioner.inner.steps))
+    )

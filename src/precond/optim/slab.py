@@ -153,6 +153,8 @@ class Slab:
     def counted(self, members: Sequence[int]) -> list[int] | None:
         """Return the positions in ``members`` whose costly statistics absorb the coming step; ``None`` for all."""
         cadence = self.method.cadence
+        if cadence.statistics == 1:
+            return None
         counted = [
             position
             for position, i in enumerate(members)

@@ -74,12 +74,13 @@ class Walker:
 
     def advance(self, slab: Slab, group: dict[str, Any], seen: Seen) -> Walk:
         """Find where the parameters of one slab that have a usable gradient go; see `Walk`."""
-        members = [i for i, param in enumerate(slab.params) if param in seen.gradients]
+        found = [seen.gradients.get(param) for param in slab.params]
+        members = [i for i, gradient in enumerate(found) if gradient is not None]
         if not members:
             return None
         if Need.LOSS in slab.method.needs and seen.loss is None:
             raise IncompatibleError("this method needs the loss: call step(closure) with a closure that returns it")
-        grads = [dense(seen.gradients[slab.params[i]]) for i in members]
+        grads = [dense(gradient) for gradient in found if gradient is not None]
         if slab.fused is not None and all(slab.params[i] in seen.weights for i in members):
             params = [seen.weights[slab.params[i]] for i in members]
             if self._fused(slab, group, members, params, grads):
