@@ -19,6 +19,7 @@ from precond.optim.convoy import Convoy
 from precond.optim.core import push
 from precond.optim.replay import Seen, clipped
 from precond.optim.slab import Slab
+from precond.optim.slab_evidence import evidence as evidence_of
 from precond.optim.slab_state import SlabState, count_failures
 from precond.optim.whole_step import Moved, fits, surely_finite
 
@@ -147,7 +148,7 @@ class Walker:
         """Let the first evidence of some members prime their preconditioner; return the others."""
         chosen = [members[position] for position in new]
         with slab.working(None if len(chosen) == len(slab.params) else chosen) as state:
-            evidence = slab.evidence(state, gradient[new] if len(new) < len(members) else gradient, chosen, Seen())
+            evidence = evidence_of(slab, state, gradient[new] if len(new) < len(members) else gradient, chosen, Seen())
             health = slab.method.preconditioner.prime(state.preconditioner, evidence)
             count_failures(state.failures, health)
             self._note(slab, health)
@@ -167,7 +168,7 @@ class Walker:
             weights = slab.gather([seen.weights[param] for param in params], members) if reads else None
             gradient = method.decay.regularize(raw, weights, decay)
             added = None if gradient is raw else gradient - raw
-        evidence = slab.evidence(state, gradient, members, seen, added)
+        evidence = evidence_of(slab, state, gradient, members, seen, added)
         signal = push(method.estimator, state, "estimator", gradient, evidence)
         if method.clip_estimates is not None:
             norms = member_norm(signal).flatten()
