@@ -121,6 +121,15 @@ def test_multiplications_are_counted_as_they_are_made(monkeypatch):
                     assert made == expected
 
 
+def test_gram_matrices_of_single_precision_stay_in_it_on_processors(monkeypatch):
+    import precond.math.polar as module
+
+    monkeypatch.setattr(module, "_working_dtype", lambda matrices: torch.bfloat16)
+    x = torch.randn(24, 40, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(polar(x, form="gram"), polar(x, form="gram", dtype=torch.float32))
+    assert torch.equal(polar(x, form="matrix"), polar(x, form="matrix", dtype=torch.bfloat16))
+
+
 def test_auto_takes_the_cheaper(monkeypatch):
     import precond.math.polar as module
 
