@@ -67,6 +67,16 @@ def rows_times_csr(parts: tuple[Array, Array, Array], x: Array) -> Array:
     return out
 
 
+def one_times_csr(parts: tuple[Array, Array, Array], x: Array) -> Array:
+    """Return the product of a CSR matrix, see `rows_times_csr`, with one vector ``[n]``."""
+    if parts[2].size >= _alone:
+        return rows_times_csr(parts, x[None])[0]
+    indptr, indices, data = parts
+    out = np.empty(indptr.size - 1, data.dtype if data.dtype == x.dtype else np.result_type(data, x))
+    _kernels().one_times_csr(indptr, indices, data, x, out)
+    return out
+
+
 def csr_adjoint_times(parts: tuple[Array, Array, Array], columns: int, u: Array) -> Array:
     """Return ``A^H u`` for a CSR matrix with a number of columns and a vector ``[m]``."""
     out = np.zeros(columns, np.result_type(parts[2], u))
