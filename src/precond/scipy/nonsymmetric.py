@@ -96,8 +96,8 @@ def gcrotmk(
         M: Preconditioner, near the inverse of ``A``; it may change.
         callback: Called as ``callback(xk)`` after each cycle.
         m: Inner steps of a cycle.
-        k: Directions kept at most, ``m`` if not given. A cycle has ``m + k`` vectors, a quarter of them directions: those
-            of least Ritz value matter most, and each costs as much as a step.
+        k: Directions kept at most, ``m`` if not given. A cycle has ``m + k`` vectors; without ``CU`` one in eight of
+            them is a direction: those of least Ritz value matter most, and each costs as much as a step.
         CU: Pairs ``(c, u)`` with ``c = A u``, or ``(None, u)``, to begin with; on return, those kept. A list that is
             empty or from another system will do.
         discard_C: Return ``None`` for each ``c``, as for a sequence of systems.
@@ -118,8 +118,8 @@ def gcrotmk(
     given = [] if CU is None else CU
     if not system.right.any():
         return np.zeros_like(system.right), 0
-    inner, size = min(m, system.n), m + (m if k is None else k)
-    keep = min(size - m, max(1, size // 4))
+    size = m + (m if k is None else k)
+    keep = size - m if CU is not None else min(size - m, max(1, size // 8))
     first = min(size, system.n + 1)  # steps of the first cycle, which has no directions yet
     maxiter = whole("gcrotmk", maxiter, 1000)
     limit = 0 if maxiter <= 0 else first + (maxiter - 1) * (size - keep)
@@ -144,7 +144,7 @@ def gcrotmk(
 
     if tried.info is None:
         iteration = _Keeping(GCRODR(size=size, keep=keep), memory)
-        outcome = solved(iteration, system, rtol, atol, limit - tried.done, watch)
+        outcome = solved(iteration, system, rtol, atol, limit - tried.done, None if callback is None else watch)
         x, code, done = as_array(outcome.x), info_of(outcome, limit), tried.done + outcome.iterations
         if callback is not None and calls < maxiter and outcome.iterations > last:
             callback(as_array(outcome.x))
