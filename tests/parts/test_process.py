@@ -73,7 +73,9 @@ def test_a_cycle_holds_its_equation_also_after_a_longer_one(kind, dtype):
         assert k + j == 8
         g = torch.from_numpy(np.array(cycle.g[: k + j + 1, :j]))
         np.testing.assert_allclose((cycle.z[:j] @ a.mT), g.mT @ cycle.w[: k + j + 1], atol=1e-12)
-        np.testing.assert_allclose(cycle.w[: k + j + 1].conj() @ cycle.w[: k + j + 1].mT, torch.eye(k + j + 1), atol=1e-12)
+        np.testing.assert_allclose(
+            cycle.w[: k + j + 1].conj() @ cycle.w[: k + j + 1].mT, torch.eye(k + j + 1), atol=1e-12
+        )
         kept = cycle.deflated(3)
         np.testing.assert_allclose(kept.u @ a.mT, kept.c, atol=1e-11)
         np.testing.assert_allclose(kept.t * halves, kept.u, atol=1e-12)
@@ -108,3 +110,16 @@ def test_a_restart_needs_no_product():
     operator.matvec = lambda v: products.append(len(v)) or inner(v)
     list(itertools.islice(GCRODR(10, 4).iterate(operator, B, torch.clone, torch.zeros_like(B)), 41))
     assert sum(products) == 40
+
+
+def test_a_restart_takes_from_the_residual_what_rounding_put_along_the_images():
+    process = Compiled(8, as_operator(WINDY), B, torch.clone)
+    cycle = process.begin(Directions.none(B), B, float(B.norm()))
+    for _ in process.steps(cycle):
+        pass
+    rest = np.arange(9.0)
+    kept, step, left = cycle.restarted(3, np.ones(8), rest)
+    along = (torch.from_numpy(rest) @ cycle.w) @ kept.c.mT
+    assert float(along.norm()) > 0.1
+    np.testing.assert_allclose(left, torch.from_numpy(rest) @ cycle.w - along @ kept.c, atol=1e-12)
+    np.testing.assert_allclose(step, cycle.z[:8].sum(0), atol=1e-12)

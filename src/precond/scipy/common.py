@@ -141,14 +141,14 @@ def attempt_cycles(system: System, rtol: float, atol: float, restart: int, limit
         restart, system.n, system.dtype, system.parts or system.product, inverse or (), left=inverse is not None
     )
     x = np.zeros(system.n, system.dtype) if system.start is None else system.start.copy()
-    r, norm, done, bound = asked.residual, asked.norm, 0, math.inf
+    r, norm, done = asked.residual, asked.norm, 0
     while True:
         z = r if inverse is None else inverse(r)
         beta = length(z)
         if not _least < beta < _most:
             return Attempt(x, done)
         arnoldi.begin(0, z, beta)
-        bound = min(bound, beta * asked.bound / norm)
+        bound = beta * asked.bound / norm
         before = norm
         while arnoldi.left > 0 and done < limit:
             norms = arnoldi.run(bound, min(arnoldi.left, limit - done, asked.pace))
@@ -165,8 +165,6 @@ def attempt_cycles(system: System, rtol: float, atol: float, restart: int, limit
         x = candidate
         if done >= limit:
             return Attempt(x, done, max(1, limit))
-        if own <= bound:
-            bound = 0.5 * own * asked.bound / norm
 
 
 def attempt_cycle(system: System, rtol: float, atol: float, size: int) -> tuple[Attempt, Arnoldi | None]:
