@@ -428,14 +428,14 @@ def test_an_interrupt_is_not_kept_from_the_caller(name):
         call(ours, name, MATRIX[name], B, callback=interrupt)
 
 
-@pytest.mark.parametrize(("name", "products"), [("cg", 2), ("minres", 2), ("bicgstab", 2), ("gmres", 2), ("gcrotmk", 2)])
+@square
 @pytest.mark.parametrize("kind", [np.float32, float, complex])
-def test_an_exact_preconditioner_costs_a_product_and_one_that_proves_it(name, products, kind):
+def test_an_exact_preconditioner_costs_a_product_and_one_that_proves_it(name, kind):
     matrix, inverse = A.toarray().astype(kind), np.linalg.inv(A.toarray()).astype(kind)
     seen = []
     counted = theirs.LinearOperator(matrix.shape, lambda v: seen.append(1) or matrix @ v, dtype=matrix.dtype)
     x, info = getattr(ours, name)(counted, B.astype(kind), M=inverse, rtol=1e-4)
-    assert (info, len(seen), x.dtype) == (0, products, np.dtype(kind))
+    assert (info, len(seen), x.dtype) == (0, 2, np.dtype(kind))
     assert np.linalg.norm(B - matrix @ x) <= 1e-4 * np.linalg.norm(B)
 
 
