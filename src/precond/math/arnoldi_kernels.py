@@ -29,10 +29,9 @@ def _without_four(v, basis, k, h):
 
 @_compiled
 def orthogonalize(basis, j, rounding, h):
-    """Make vector ``j + 1`` of a basis orthogonal to those before, and of length 1; add what that took to ``h``.
+    """Make vector ``j + 1`` of a basis orthogonal to those before, and of length 1; write what that took to ``h``.
 
-    Returns:
-        Its norm before, and after; zero where only rounding was left, and the vector is zero then.
+    What is returned is its norm before, and after; zero where only rounding was left, and the vector is zero then.
     """
     v, squares = basis[j + 1], 0.0
     for i in range(v.size):
@@ -84,11 +83,7 @@ def extend(basis, w, j, rounding, alive, h, before, after):
 
 @_compiled
 def turn(h, after, tiny, j, c, s, triangle, right):
-    """Turn column ``j`` of a Hessenberg matrix by the rotations so far and a new one, and the right-hand side too.
-
-    Returns:
-        The residual.
-    """
+    """Turn column ``j`` of a Hessenberg matrix by the rotations so far and a new one; return the residual."""
     for k in range(j):
         here, below = h[k], h[k + 1]
         h[k] = np.conj(c[k]) * here + s[k] * below

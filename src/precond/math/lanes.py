@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
 WIDEST = 8
-"""Numbers that are taken at once, where there are as many; 16 of them in two vectors, which share what they wait for."""
+"""Numbers that are taken at once, where there are as many. (Products and sweeps take 16, in two vectors.)"""
 
 _index, _place = ir.IntType(64), types.uint64
 _loose = ("contract", "nsz")
