@@ -47,10 +47,16 @@ __all__ = ["Event", "least_squares"]
 
 logger = logging.getLogger(__name__)
 
+Attempts = tuple[tuple[str | Method, dict[str, Any]], ...]
+"""Names of methods, or methods, with the arguments that differ from their defaults."""
+
 MAX_ITERATIONS = 1000
-AUTO = ("levenberg-marquardt", "trust-region-lm", "geodesic-lm")
+AUTO: Attempts = (
+    ("levenberg-marquardt", {}), ("trust-region-lm", {"factor": 1.0, "scaling": "none"}), ("trust-region-lm", {}),
+    ("geodesic-lm", {}),
+)  # fmt: skip
 """What ``method="auto"`` tries, in order, until a certificate holds."""
-LARGE = ("krylov-lm",)
+LARGE: Attempts = (("krylov-lm", {}),)
 """What it tries where the Jacobian is known by products alone."""
 PATIENCE = 300
 """Iterations that ``method="auto"`` allows every attempt but the last."""
@@ -102,7 +108,8 @@ def least_squares(
             a torch function by autograd and a NumPy function by differences, which are of fourth order near the
             solution.
         method: Name of a recipe of the family "least-squares", a `Method`, or ``"auto"``: Levenberg-Marquardt,
-            and from ``x0`` again if its answer has no certificate: as a trust region, and with geodesic acceleration.
+            and from ``x0`` again if its answer has no certificate: as a trust region without and with scaling, and
+            with geodesic acceleration.
             Methods of ``minimize`` that search run with the Gauss-Newton matrix in place of the Hessian.
         tol: Bound on the cosines between the residual and the columns of its Jacobian.
         max_iterations: Largest number of iterations of each method tried; ``None`` means 1000.
@@ -144,18 +151,18 @@ def least_squares(
         if complaint is not None:
             raise BadInputError(complaint)
     fit = _Fit(form, tol, MAX_ITERATIONS if max_iterations is None else max_iterations, callback)
-    names: tuple[str | Method, ...] = (method,)
+    attempts: Attempts = ((method, {}),)
     if method == "auto":
-        names = LARGE if preconditioner is not None or fit.large else LARGE + AUTO if fit.wide else AUTO
-    for name in names:
-        built, label = _resolve(name)
+        attempts = LARGE if preconditioner is not None or fit.large else LARGE + AUTO if fit.wide else AUTO
+    for attempt in attempts:
+        built, label = _resolve(*attempt)
         if preconditioner is not None:
             if not isinstance(built.preconditioner, InverseOf):
                 raise IncompatibleError(f"{label} factors its systems: use method='krylov-lm' with a preconditioner")
             built = dataclasses.replace(
                 built, preconditioner=dataclasses.replace(built.preconditioner, inner=preconditioner)
             )
-        if fit.attempt(built, label, last=name == names[-1]):
+        if fit.attempt(built, label, last=attempt is attempts[-1]):
             break
     outcome, status, certificate = fit.best
     says = fit.tried[-1] if len(fit.tried) == 1 else f"{fit.tried[-1]} after {', '.join(fit.tried[:-1])}"
@@ -219,6 +226,8 @@ class _Fit:
         self.work, self.tried = Work(losses=form.tried), list[str]()
         self.large = self._is_large()
         self.wide = form.torch and form.start.numel() > SIDE
+        self._seen: SquaresObjective | None = None
+        self._first: Tensor | None = None
 
     def _is_large(self) -> bool:
         n = self.form.start.numel()
@@ -265,14 +274,21 @@ class _Fit:
         line = ProgressLine(AHEAD * self.tol, limit)
         objective, scale = self._objective(self.large or isinstance(method.preconditioner, InverseOf))
         callback = None if self.callback is None else _unscaled(self.form.shown(self.callback), scale)
+        descend = functools.partial(
+            run, objective, method=method, tol=AHEAD * self.tol, callback=callback,
+            measure=lambda point: _measure(objective, point), progress=line.see,
+        )  # fmt: skip
         try:
-            outcome = run(
-                objective, start if scale is None else start * scale, method, tol=AHEAD * self.tol,
-                max_iterations=limit, callback=callback, measure=lambda point: _measure(objective, point),
-                progress=line.see,
-            )  # fmt: skip
+            outcome = descend(start if scale is None else start * scale, max_iterations=limit)
+            if outcome.status.group == "failed" and isinstance(objective, SquaresObjective) and objective.refine():
+                after = descend(outcome.point.x, max_iterations=limit - outcome.iterations)
+                outcome = dataclasses.replace(
+                    after, iterations=outcome.iterations + after.iterations, history=outcome.history + after.history
+                )
         finally:
             line.end()
+        if isinstance(objective, SquaresObjective):
+            self._seen, self._first = objective, objective.first if self._first is None else self._first
         if scale is None:
             return outcome
         return dataclasses.replace(outcome, point=dataclasses.replace(outcome.point, x=outcome.point.x / scale))
@@ -318,12 +334,12 @@ class _Fit:
             status, certificate = certify_products(*again.linearization(y), y[0], self.tol)
         else:
             spent = Work()
-            status, certificate, nearer = certify_dense(form, x, self.tol, spent)
+            status, certificate, nearer = certify_dense(form, x, self.tol, spent, self._seen, self._first)
             if nearer is not None and outcome.status not in (Status.STOPPED_USER, Status.STOPPED_INTERRUPT):
                 self.work.losses += spent.losses
                 self.work.jacobians += spent.jacobians
                 self.work.hvps += spent.hvps
-                status, after, _ = certify_dense(form, nearer, self.tol, Work())
+                status, after, _ = certify_dense(form, nearer, self.tol, Work(), None, self._first)
                 if after.holds:
                     point = dataclasses.replace(outcome.point, x=nearer, loss=x.new_tensor(after.extra["loss"]))
                     return dataclasses.replace(outcome, point=point), status, after
@@ -357,13 +373,15 @@ def _suspicion(form: ResidualForm, x: Tensor) -> str | None:
     return None if found is None else found.message("jac", "residual")
 
 
-def _resolve(method: str | Method) -> tuple[Method, str]:
+def _resolve(method: str | Method, arguments: dict[str, Any]) -> tuple[Method, str]:
     if isinstance(method, Method):
         return method, type(method.step).__name__
     if not isinstance(method, str):
         raise BadInputError(f"method must be a name or a Method, not {type(method).__name__}")
     found = registry.find(method)
-    built = found.build() if found.builds is Builds.METHOD else None
+    built = found.build(**arguments) if found.builds is Builds.METHOD else None
     if not isinstance(built, Method) or not isinstance(built.step, Search):
-        raise IncompatibleError(f"{method!r} is no method of least squares: use one of {', '.join(AUTO)}")
-    return built, method
+        names = dict.fromkeys(str(name) for name, _ in AUTO)
+        raise IncompatibleError(f"{method!r} is no method of least squares: use one of {', '.join(names)}")
+    given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+    return built, f"{method}({given})" if given else method
