@@ -7,6 +7,7 @@ from torch.nn import functional
 
 import precond
 from precond.core import Evidence
+from precond.math.cholesky import solve_with_factor
 from precond.operators.dense import DenseOperator
 from precond.preconditioners.dense_cholesky import DenseCholesky
 from precond.recipes.second_order import newton_cholesky
@@ -78,7 +79,7 @@ def test_indefinite_hessians_go_downhill():
 
 
 def test_pivots_that_are_rounding_are_not_divided_by():
-    matrix = torch.tensor([[1.0, 1.0], [1.0, 1.0 + 1e-15]]).double()
+    matrix = torch.tensor([[1.0, 1.0], [1.0, 1.0 + 1e-15]], dtype=torch.float64)
     part = DenseCholesky()
     state = part.init(torch.zeros(1, 2).double())
     v = torch.tensor([[1.0, -1.0]]).double()
@@ -96,3 +97,12 @@ def test_curvatures_of_some_hundred_variables():
     values = np.linalg.eigvalsh((a.T * (s * (1 - s))) @ a / 500 + np.eye(310) / 500)
     assert result.certificate.extra["smallest curvature"] == pytest.approx(values[0], rel=0.05)
     assert result.certificate.extra["largest curvature"] == pytest.approx(values[-1], rel=0.05)
+
+
+def test_solves_with_one_factor_and_with_several():
+    g = torch.Generator().manual_seed(0)
+    half = torch.randn(3, 5, 5, dtype=torch.float64, generator=g)
+    matrices, v = half @ half.mT + torch.eye(5).double(), torch.randn(3, 5, dtype=torch.float64, generator=g)
+    factors = torch.linalg.cholesky(matrices)
+    torch.testing.assert_close(solve_with_factor(factors, v), torch.linalg.solve(matrices, v))
+    torch.testing.assert_close(solve_with_factor(factors[0], v), torch.linalg.solve(matrices[0], v.mT).mT)
