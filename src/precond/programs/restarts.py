@@ -29,11 +29,13 @@ class Restarts:
         tolerance: A violation that is as good as none.
         short: Short steps in a row.
         count: How often the run has started anew.
+        stuck: A point where the violation is stationary, and which nothing leads away from, if one was seen.
     """
 
     tolerance: float
     short: int = 0
     count: int = 0
+    stuck: Site | None = None
 
     def due(self, step: float | None) -> bool:
         """Note the length of a step, ``None`` where there was none; return whether the run is to start anew."""
@@ -58,4 +60,6 @@ class Restarts:
         )
         if ended.accepted or not ended.stationary:
             return ended.site
-        return Stuck(program, ended.site, rows, program.lower, program.upper).way_out()
+        found = Stuck(program, ended.site, rows, program.lower, program.upper).way_out()
+        self.stuck = ended.site if found is None else None
+        return found

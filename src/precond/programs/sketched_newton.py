@@ -82,9 +82,12 @@ class SketchedNewton(ProgramIteration):
                 other = restarts.point(program, site)
                 if other is not None:
                     found = site, multipliers, merit, state, memory = self._anew(other)
-            yield Iterate(site, multipliers, facts=facts, failure=Status.FAILED_LINE_SEARCH if found is None else None)
             if found is None:
+                infeasible = restarts.stuck is not None
+                failure = Status.FAILED_INFEASIBLE if infeasible else Status.FAILED_LINE_SEARCH
+                yield Iterate(restarts.stuck or site, multipliers, facts=facts, failure=failure)
                 return
+            yield Iterate(site, multipliers, facts=facts)
 
     def _anew(self, site: Site) -> tuple[Site, Tensor, ExactLagrangian, float | None, Any]:
         """Return how a run starts from a point: multipliers, penalties, no accuracy yet, and no memory."""
