@@ -78,7 +78,7 @@ class Slab:
         self.method = method
         self.turned = turned_momentum(method)
         self.fused = fused_step(method)
-        self.plain = plain(method, self.turned, fuse=self._backend is None)
+        self.plain = plain(method, self.turned, fuse=self._backend is None and self.device.type == "cpu")
         self.core = self.plain if self._backend is None else compiled(self.plain, method, self.device, self._backend)
 
     @functools.cached_property
@@ -111,6 +111,7 @@ class Slab:
         self.steps = self.state.step.tolist()
         self.offsets = self.state.phase.tolist()
         self.clock = int(self.state.clock.max())
+        self.state.clock.fill_(self.clock)
 
     def tick(self, state: SlabState, members: Sequence[int], without: Sequence[int] = ()) -> None:
         """Count a step, in the working state of ``members`` and on the host, but for those at some positions."""
@@ -166,7 +167,8 @@ class Slab:
 
     def moved(self) -> bool:
         """Whether the parameters have changed device or dtype since the slab was made."""
-        return any(p.device != self.device or p.dtype != self.param_dtype for p in self.params)
+        device, dtype = self.device, self.param_dtype
+        return any(param.dtype is not dtype or param.device != device for param in self.params)
 
     def gather(self, tensors: Sequence[Tensor], members: Sequence[int]) -> Tensor:
         """Stack one tensor for each of ``members`` in the working dtype, without a copy where one suffices."""
@@ -299,14 +301,6 @@ class Slab:
         other = clipped(other, self.method.clip, found.norm)
         other = other if decay is None else other + decay
         return _or_gradient(other.flatten(1).isfinite().all(1).tolist(), other, gradient)
-
-
-def tick_together(several: Sequence[Slab]) -> None:
-    """Count a step of all members of several slabs, as `Slab.tick` does."""
-    torch._foreach_add_([slab.state.step for slab in several], 1)
-    for slab in several:
-        slab.pass_by()
-        slab.steps = [count + 1 for count in slab.steps]
 
 
 def _or_gradient(good: Sequence[bool], other: Tensor, gradient: Tensor) -> Tensor:
