@@ -116,3 +116,14 @@ def test_a_state_that_is_loaded_takes_the_place_of_the_plan() -> None:
 def test_lazy_and_meta_parameters_are_not_planned_for() -> None:
     assert optim.AdamW([nn.Parameter(torch.empty(3, device="meta"))])._plan is None
     assert optim.AdamW([nn.Parameter(torch.empty(3))])._plan is not None
+
+
+def test_no_state_is_made_where_it_could_not_be_written_to_later() -> None:
+    param = nn.Parameter(torch.ones(3))
+    with torch.inference_mode():
+        optimizer = optim.AdamW([param])
+    with torch.device("meta"):
+        optim.AdamW([param])
+    param.grad = torch.ones(3)
+    optimizer.step()
+    assert bool((param < 1.0).all())

@@ -12,7 +12,7 @@ from torch import Tensor
 from precond.core import map_tensors
 from precond.optim.slab import Slab
 from precond.optim.slab_state import CACHED
-from precond.optim.whole_step import Joint, surely_finite
+from precond.optim.whole_step import Joint, Moved, surely_finite
 
 
 class Convoy:
@@ -29,8 +29,8 @@ class Convoy:
         self._lists: list[list[Tensor]] = []
         joint = self._joint
         if joint is not None:
-            self._counters = self._pooled(joint)
-            stacked = zip(*(joint.tensors(*_states(slab)) for slab in self.slabs), strict=True)
+            self._counters, self._ages = self._pooled(joint)
+            stacked = zip(*(joint.tensors(_states(slab)) for slab in self.slabs), strict=True)
             for column in stacked:
                 pieces = (slab.pieces(tensor) for slab, tensor in zip(self.slabs, column, strict=True))
                 self._lists.append(list(itertools.chain.from_iterable(pieces)))
@@ -38,17 +38,21 @@ class Convoy:
     @property
     def _joint(self) -> Joint | None:
         fused = self.slabs[0].fused
-        return None if fused is None else fused.joint
+        if fused is None:
+            return None
+        if len(self.slabs) == 1 and fused.checks and self.slabs[0].device.type == "cpu":
+            return None  # it looks at gradients while it moves
+        return fused.joint
 
-    def _pooled(self, joint: Joint) -> Tensor:
-        """Let all that a step adds one to lie side by side, that of one name after that of another; return it."""
-        columns = zip(*((*joint.counters(*_states(s)), s.state.step, s.state.clock) for s in self.slabs), strict=True)
-        counters = list(itertools.chain.from_iterable(columns))
+    def _pooled(self, joint: Joint) -> tuple[Tensor, list[Tensor]]:
+        """Let all that a step adds one to lie side by side; return that, and the counters that the kernel is told."""
+        rows = [(*joint.counters(_states(s)), s.state.step, s.state.clock) for s in self.slabs]
+        counters = list(itertools.chain.from_iterable(zip(*rows, strict=True)))  # of one name after those of another
         pool = torch.cat(counters)
         homes = dict(zip(map(id, counters), pool.split([len(counter) for counter in counters]), strict=True))
         for slab in self.slabs:
             slab.state = map_tensors(lambda tensor: homes.get(id(tensor), tensor), slab.state)
-        return pool
+        return pool, list(pool.split(len(self.params)))[:-2]
 
     def step(self, lr: Any, decay: float, *, finite: bool) -> bool:
         """Take the step as one kernel, if there is one and nothing stands against it; return whether.
@@ -69,7 +73,7 @@ class Convoy:
         for slab in self.slabs:
             slab.clock += 1
             slab.steps = [count + 1 for count in slab.steps]
-        joint.kernel(self.params, grads, self._lists, self._counters[: len(grads)], lr, decay)
+        joint.kernel(self.params, grads, self._lists, self._ages, lr, decay)
         return True
 
     def _gradients(self) -> list[Tensor] | None:
@@ -85,8 +89,9 @@ class Convoy:
         return grads
 
 
-def _states(slab: Slab) -> tuple[Any, Any]:
-    return slab.state.filters.get("momentum"), slab.state.preconditioner
+def _states(slab: Slab) -> Moved:
+    state = slab.state
+    return Moved(slab.params, [], slab.pieces, state.preconditioner, state.filters.get("momentum"), state.previous)
 
 
 def convoys(slabs: Sequence[Slab]) -> list[Convoy]:
@@ -100,7 +105,7 @@ def convoys(slabs: Sequence[Slab]) -> list[Convoy]:
         key = (slab.group, id(slab.method), slab.dtype, slab.device)
         size = sum(param.numel() for param in slab.params) if slab.device.type == "cpu" else 0
         members, taken = filling.get(key, ([], 0))
-        if slab.fused is None or slab.fused.joint is None or slab.param_dtype != slab.dtype or size >= CACHED:
+        if slab.fused is None or slab.param_dtype != slab.dtype or size >= CACHED:
             result.append([slab])
             continue
         if not members or taken + size > CACHED:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -23,19 +24,18 @@ def adamw(method: Method) -> Fused | None:
         return None
 
     def kernel(
-        params: list[Tensor], grads: list[Tensor], lists: Lists, ages: Tensor | None, lr: Any, decay: float
+        params: list[Tensor], grads: list[Tensor], lists: Lists, ages: Sequence[Tensor], lr: Any, decay: float
     ) -> None:
-        assert ages is not None
         torch._fused_adamw_(
-            params, grads, *lists, [], list(ages.to(torch.float32).unbind(0)), lr=lr, beta1=average.beta,
+            params, grads, *lists, [], list(ages[0].to(torch.float32).unbind(0)), lr=lr, beta1=average.beta,
             beta2=squares.beta, weight_decay=decay, eps=squares.eps, amsgrad=False, maximize=False,
         )  # fmt: skip
 
     return Fused.of(
         Joint(
             kernel,
-            tensors=lambda momentum, preconditioner: (momentum.average, preconditioner.second_moment),
-            counters=lambda momentum, preconditioner: (momentum.steps, preconditioner.steps),
+            tensors=lambda moved: (moved.momentum.average, moved.preconditioner.second_moment),
+            counters=lambda moved: (moved.momentum.steps, moved.preconditioner.steps),
         )
     )
 
@@ -48,7 +48,7 @@ def sgd(method: Method) -> Fused | None:
     beta, nesterov = (ball.momentum, ball.nesterov) if isinstance(ball, HeavyBall) else (0.0, False)
 
     def kernel(
-        params: list[Tensor], grads: list[Tensor], lists: Lists, ages: Tensor | None, lr: Any, decay: float
+        params: list[Tensor], grads: list[Tensor], lists: Lists, ages: Sequence[Tensor], lr: Any, decay: float
     ) -> None:
         torch._fused_sgd_(
             params, grads, *(lists or ([],)), weight_decay=decay, momentum=beta, lr=lr, dampening=0.0,
@@ -58,7 +58,7 @@ def sgd(method: Method) -> Fused | None:
     return Fused.of(
         Joint(
             kernel,
-            tensors=lambda momentum, _: () if momentum is None else (momentum.velocity,),
-            counters=lambda *_: (),
+            tensors=lambda moved: () if moved.momentum is None else (moved.momentum.velocity,),
+            counters=lambda _: (),
         )
     )

@@ -16,7 +16,7 @@ from torch import Tensor
 from precond.core import Method
 from precond.filters.adan import DifferenceMomentum, LookAhead
 from precond.filters.lion import Interpolation
-from precond.optim.whole_step import SMALL, Fused, Moved, surely_finite
+from precond.optim.whole_step import SMALL, Fused, Joint, Lists, Moved, surely_finite
 from precond.preconditioners.diagonal import Diagonal
 from precond.preconditioners.observing import Observing
 from precond.preconditioners.sign import Sign
@@ -27,16 +27,21 @@ _PORTION = 2**18
 
 
 def _in_turn(*lists: Sequence[Any]) -> Iterator[tuple[Sequence[int], Sequence[Sequence[Any]]]]:
-    """Yield positions and their tensors: all of them when they are small, else portions of one after the other."""
-    length = lists[0][0].numel()
-    if length <= SMALL or lists[0][0].device.type != "cpu":
-        yield range(len(lists[0])), lists
+    """Yield positions and their tensors: all small ones together, then portions of one after the other.
+
+    What is not on the processor counts as small: no cache there holds a portion between two kernels.
+    """
+    small = [i for i, tensor in enumerate(lists[0]) if tensor.numel() <= SMALL or tensor.device.type != "cpu"]
+    if len(small) == len(lists[0]):
+        yield small, lists
         return
-    for position in range(len(lists[0])):
+    if small:
+        yield small, [[values[position] for position in small] for values in lists]
+    for position, first in enumerate(lists[0]):
         whole = [values[position] for values in lists]
-        if length <= _PORTION:
+        if SMALL < first.numel() <= _PORTION:
             yield (position,), [(tensor,) for tensor in whole]
-        else:
+        elif first.numel() > SMALL:
             flat = [tensor.view(-1).split(_PORTION) for tensor in whole]
             for portions in zip(*flat, strict=True):
                 yield (position,), [(portion,) for portion in portions]
@@ -50,15 +55,26 @@ def lion(method: Method) -> Fused | None:
     assert isinstance(shrink, Decoupled)
     beta1, beta2, size = mix.beta1, mix.beta2, sign.size
 
-    def step(moved: Moved, lr: Any, decay: float) -> list[int]:
-        averages = moved.scatter(moved.momentum.average)
-        small = moved.params[0].numel() <= SMALL
-        if moved.finite if moved.device.type != "cpu" else small and surely_finite(moved.grads):
-            signs = list(torch._foreach_lerp(moved.grads, averages, beta1))
+    def kernel(
+        params: list[Tensor], grads: list[Tensor], lists: Lists, _: Sequence[Tensor], lr: Any, decay: float
+    ) -> None:
+        for _, (weights, news, olds) in _in_turn(params, grads, *lists):
+            signs = list(torch._foreach_lerp(news, olds, beta1))
             torch._foreach_sign_(signs)
-            torch._foreach_lerp_(averages, moved.grads, 1.0 - beta2)
-            shrink.move(moved.params, signs, lr * size, decay / size)
-            return []
+            torch._foreach_lerp_(olds, news, 1.0 - beta2)
+            shrink.move(list(weights), signs, lr * size, decay / size)
+
+    def step(moved: Moved, lr: Any, decay: float) -> list[int]:
+        if moved.params[0].numel() <= SMALL:  # calls cost more than a copy
+            average = moved.momentum.average
+            gradient = torch.stack(moved.grads).view_as(average)
+            if surely_finite((gradient,)):
+                signs = torch.lerp(gradient, average, beta1).sign_()
+                average.lerp_(gradient, 1.0 - beta2)
+                shape = len(moved.params), *moved.params[0].shape
+                shrink.move(moved.params, list(signs.view(shape).unbind(0)), lr * size, decay / size)
+                return []
+        averages = moved.scatter(moved.momentum.average)
         lists = (moved.params, moved.grads, averages)
         return [position for position, whole in enumerate(zip(*lists, strict=True)) if not one(*whole, lr, decay)]
 
@@ -80,7 +96,8 @@ def lion(method: Method) -> Fused | None:
             shrink.move([part], [mixed.sign_()], lr * size, decay / size)
         return True
 
-    return Fused(step, checks=True)
+    joint = Joint(kernel, tensors=lambda moved: (moved.momentum.average,), counters=lambda _: ())
+    return Fused(step, checks=True, joint=joint)
 
 
 def adan(method: Method) -> Fused | None:
@@ -95,20 +112,17 @@ def adan(method: Method) -> Fused | None:
     if not root.debias or root.beta >= 1.0 or root.eps_first:
         return None
 
-    def step(moved: Moved, lr: Any, decay: float) -> None:
-        moved.momentum.steps.add_(1)
-        moved.preconditioner.inner.steps.add_(1)
-        assert moved.previous is not None
-        stacked = (moved.previous, moved.momentum.average, moved.momentum.difference)
-        lists = [moved.scatter(s) for s in (*stacked, moved.preconditioner.inner.second_moment)]
-        counts = moved.preconditioner.inner.steps.to(torch.float32).unbind(0)
-        for positions, tensors in _in_turn(moved.params, moved.grads, *lists):
-            ages = [moved.ages[position] + 1 for position in positions]
-            if len(set(ages)) == 1:
-                portion(*tensors, [counts[position] for position in positions], ages[0], lr, decay)
+    def kernel(
+        params: list[Tensor], grads: list[Tensor], lists: Lists, ages: Sequence[Tensor], lr: Any, decay: float
+    ) -> None:
+        counts = ages[1].to(torch.float32).unbind(0)
+        pairs = list(zip(*torch.stack(list(ages)).tolist(), strict=True))
+        for positions, tensors in _in_turn(params, grads, *lists):
+            if len({pairs[position] for position in positions}) == 1:
+                portion(*tensors, [counts[position] for position in positions], pairs[positions[0]], lr, decay)
             else:  # members of different ages have different bias corrections
                 for i, position in enumerate(positions):
-                    portion(*([v[i]] for v in tensors), [counts[position]], ages[i], lr, decay)
+                    portion(*([v[i]] for v in tensors), [counts[position]], pairs[position], lr, decay)
 
     def portion(
         params: Any,
@@ -118,12 +132,12 @@ def adan(method: Method) -> Fused | None:
         difference: Any,
         second: Any,
         counts: Any,
-        age: int,
+        age: Any,
         lr: Any,
         decay: float,
     ) -> None:
-        c1, c2 = (1.0 - b**age for b in (ball.beta1, ball.beta2))
-        if age == 1:
+        c1, c2 = (1.0 - b ** max(1, age[0]) for b in (ball.beta1, ball.beta2))
+        if age[0] == 1:
             torch._foreach_copy_(previous, grads)
         for before, now in zip(previous, grads, strict=True):
             torch.sub(now, before, out=before)
@@ -135,11 +149,18 @@ def adan(method: Method) -> Fused | None:
         # m + (b2 c1 / c2) v - x, it moves along m / c1 + b2 v / c2, but for a factor on the learning rate.
         averages = torch._foreach_add(average, difference, alpha=ball.beta2 * c1 / c2)
         torch._foreach_sub_(averages, previous)
-        factor = 2.0 * (1.0 - 0.5**age) / c1
+        factor = 2.0 * (1.0 - 0.5 ** age[1]) / c1
         torch._fused_adamw_(
             params, previous, averages, second, [], counts, lr=lr * factor / (1.0 + lr * decay), beta1=0.5,
             beta2=root.beta, weight_decay=decay / factor, eps=root.eps, amsgrad=False, maximize=False,
         )  # fmt: skip
         torch._foreach_copy_(previous, grads)
 
-    return Fused(step)
+    def tensors(moved: Moved) -> tuple[Tensor, ...]:
+        assert moved.previous is not None
+        averages = moved.momentum.average, moved.momentum.difference
+        return (moved.previous, *averages, moved.preconditioner.inner.second_moment)
+
+    return Fused.of(
+        Joint(kernel, tensors, counters=lambda moved: (moved.momentum.steps, moved.preconditioner.inner.steps))
+    )

@@ -87,7 +87,8 @@ class Journey:
             further = {
                 need: Further(found.gradients, distributor.norm(found.gradients)) for need, found in further.items()
             }
-        away = {param: part for param, part in agreed.parts.items() if layout.duties[param] is not Duty.HOLDER}
+        parts = agreed.parts.items() if layout.owned else ()
+        away = {param: part for param, part in parts if layout.duties[param] is not Duty.HOLDER}
         if not away:
             return dataclasses.replace(seen, gradients=agreed.parts, weights=self._held, further=further)
         here = {param: part for param, part in agreed.parts.items() if param not in away}

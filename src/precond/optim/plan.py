@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
@@ -37,9 +38,10 @@ class Plan:
     def of(
         cls, groups: Sequence[dict[str, Any]], rules: Sequence[Rule], distributor: Distributor, backend: str | None
     ) -> Plan | None:
-        """Return the plan for some parameter groups, if all parameters are there and this process works alone."""
+        """Return the plan for some parameter groups, if they are all there and this process works alone."""
         there = not any(param.is_meta or is_lazy(param) for group in groups for param in group["params"])
-        return cls(groups, rules, distributor, backend) if there and distributor.alone else None
+        lasting = not torch.is_inference_mode_enabled() and torch.get_default_device().type != "meta"
+        return cls(groups, rules, distributor, backend) if there and lasting and distributor.alone else None
 
     @property
     def methods(self) -> Mapping[Tensor, Method]:

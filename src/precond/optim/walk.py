@@ -19,6 +19,7 @@ from precond.optim.convoy import Convoy
 from precond.optim.core import push
 from precond.optim.replay import Seen, clipped
 from precond.optim.slab import Slab
+from precond.optim.slab_evidence import evidence as evidence_of
 from precond.optim.slab_state import SlabState, count_failures
 from precond.optim.whole_step import Moved, fits, surely_finite
 
@@ -78,12 +79,13 @@ class Walker:
 
     def advance(self, slab: Slab, group: dict[str, Any], seen: Seen) -> Walk:
         """Find where the parameters of one slab that have a usable gradient go; see `Walk`."""
-        members = [i for i, param in enumerate(slab.params) if param in seen.gradients]
+        found = [seen.gradients.get(param) for param in slab.params]
+        members = [i for i, gradient in enumerate(found) if gradient is not None]
         if not members:
             return None
         if Need.LOSS in slab.method.needs and seen.loss is None:
             raise IncompatibleError("this method needs the loss: call step(closure) with a closure that returns it")
-        grads = [dense(seen.gradients[slab.params[i]]) for i in members]
+        grads = [dense(gradient) for gradient in found if gradient is not None]
         if slab.fused is not None and all(slab.params[i] in seen.weights for i in members):
             params = [seen.weights[slab.params[i]] for i in members]
             if self._fused(slab, group, members, params, grads):
@@ -132,15 +134,13 @@ class Walker:
         """Take the step as one kernel, if there is one for the method and nothing stands against it."""
         if slab.fused is None or not fits(params, slab.dtype) or not fits(grads, slab.dtype):
             return False
-        finite = slab.device in self.trusted
-        if not (finite or slab.fused.checks or surely_finite(grads)):
+        if not (slab.device in self.trusted or slab.fused.checks or surely_finite(grads)):
             return False
         everyone = len(members) == len(slab.params)
         with slab.working(None if everyone else members) as state:
             scatter = slab.pieces if everyone else functools.partial(slab.scatter, members=members)
             momentum = state.filters.get("momentum")
-            ages = [slab.steps[i] for i in members]
-            moved = Moved(params, grads, scatter, state.preconditioner, momentum, state.previous, ages, finite)
+            moved = Moved(params, grads, scatter, state.preconditioner, momentum, state.previous)
             bad = slab.fused.run(moved, group["lr"], group["weight_decay"])
             if bad:
                 self.leave_out([params[position] for position in bad])
@@ -152,7 +152,7 @@ class Walker:
         """Let the first evidence of some members prime their preconditioner; return the others."""
         chosen = [members[position] for position in new]
         with slab.working(None if len(chosen) == len(slab.params) else chosen) as state:
-            evidence = slab.evidence(state, gradient[new] if len(new) < len(members) else gradient, chosen, Seen())
+            evidence = evidence_of(slab, state, gradient[new] if len(new) < len(members) else gradient, chosen, Seen())
             health = slab.method.preconditioner.prime(state.preconditioner, evidence)
             count_failures(state.failures, health)
             self._note(slab, health)
@@ -172,7 +172,7 @@ class Walker:
             weights = slab.gather([seen.weights[param] for param in params], members) if reads else None
             gradient = method.decay.regularize(raw, weights, decay)
             added = None if gradient is raw else gradient - raw
-        evidence = slab.evidence(state, gradient, members, seen, added)
+        evidence = evidence_of(slab, state, gradient, members, seen, added)
         signal = push(method.estimator, state, "estimator", gradient, evidence)
         if method.clip_estimates is not None:
             norms = member_norm(signal).flatten()

@@ -23,8 +23,6 @@ class Moved:
         preconditioner: State of the preconditioner, stacked.
         momentum: State of the momentum, stacked.
         previous: The gradient of the step before, stacked, if a part needs it.
-        ages: How many gradients each parameter absorbed before.
-        finite: Whether the gradients are known to be finite.
     """
 
     params: list[Tensor]
@@ -32,9 +30,7 @@ class Moved:
     scatter: Callable[[Tensor], list[Tensor]]
     preconditioner: Any
     momentum: Any
-    previous: Tensor | None
-    ages: Sequence[int]
-    finite: bool
+    previous: Tensor | None = None
 
     @property
     def device(self) -> torch.device:
@@ -45,11 +41,11 @@ class Moved:
 Step = Callable[[Moved, Any, float], Any]
 """Takes one step with a learning rate (a number or a tensor) and a weight decay."""
 Lists = Sequence[list[Tensor]]
-Kernel = Callable[[list[Tensor], list[Tensor], Lists, Tensor | None, Any, float], None]
-"""Moves parameters, given their gradients, lists of their state tensors, how many gradients each has absorbed (if that
-is counted), learning rate and weight decay."""
-Chosen = Callable[[Any, Any], tuple[Tensor, ...]]
-"""Chooses stacked tensors from the states of momentum and preconditioner."""
+Kernel = Callable[[list[Tensor], list[Tensor], Lists, Sequence[Tensor], Any, float], None]
+"""Moves parameters, given their gradients, lists of their state tensors, counters with one number for each, learning
+rate and weight decay."""
+Chosen = Callable[[Moved], tuple[Tensor, ...]]
+"""Chooses stacked tensors from the states of the parts."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +55,7 @@ class Joint:
     Attributes:
         kernel: Takes it.
         tensors: The state tensors that it writes to.
-        counters: What a step adds one to, before the kernel; the first tells it how many gradients were absorbed.
+        counters: What a step adds one to, before the kernel, which is told them.
     """
 
     kernel: Kernel
@@ -68,12 +64,11 @@ class Joint:
 
     def run(self, moved: Moved, lr: Any, decay: float) -> None:
         """Take the step of one slab."""
-        states = moved.momentum, moved.preconditioner
-        counters = self.counters(*states)
+        counters = self.counters(moved)
         if counters:
             torch._foreach_add_(list(counters), 1)
-        lists = [moved.scatter(stacked) for stacked in self.tensors(*states)]
-        self.kernel(moved.params, moved.grads, lists, counters[0] if counters else None, lr, decay)
+        lists = [moved.scatter(stacked) for stacked in self.tensors(moved)]
+        self.kernel(moved.params, moved.grads, lists, counters, lr, decay)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,34 +76,34 @@ class Fused:
     """A whole step.
 
     Attributes:
-        run: Takes it.
-        checks: Whether it leaves parameters alone whose gradients are not finite, and returns their positions; else
-            gradients must be finite.
-        joint: Takes it for several slabs together, where a kernel does that.
+        run: Takes it for one slab.
+        joint: Takes it for several slabs together.
+        checks: Whether ``run`` leaves parameters alone whose gradients are not finite, and returns their positions;
+            else gradients must be finite.
     """
 
     run: Step
+    joint: Joint
     checks: bool = False
-    joint: Joint | None = None
 
     @classmethod
     def of(cls, joint: Joint) -> Fused:
-        """Return the step of a kernel that takes several slabs together."""
-        return cls(joint.run, joint=joint)
+        """Return the step of a kernel that takes one slab as it takes several."""
+        return cls(joint.run, joint)
 
     def scaled(self, by: float) -> Fused:
         """Return the step with a constant multiple of the learning rate, which weight decay sees too."""
-        joint = self.joint
-        if joint is None:
-            return dataclasses.replace(self, run=lambda moved, lr, decay: self.run(moved, lr * by, decay))
-        inner = joint.kernel
+        inner = self.joint.kernel
 
         def kernel(
-            params: list[Tensor], grads: list[Tensor], lists: Lists, ages: Tensor | None, lr: Any, decay: float
+            params: list[Tensor], grads: list[Tensor], lists: Lists, counters: Sequence[Tensor], lr: Any, decay: float
         ) -> None:
-            inner(params, grads, lists, ages, lr * by, decay)
+            inner(params, grads, lists, counters, lr * by, decay)
 
-        return Fused.of(dataclasses.replace(joint, kernel=kernel))
+        def run(moved: Moved, lr: Any, decay: float) -> Any:
+            return self.run(moved, lr * by, decay)
+
+        return dataclasses.replace(self, run=run, joint=dataclasses.replace(self.joint, kernel=kernel))
 
 
 SMALL = 2**14

@@ -52,6 +52,14 @@ class Places:
         """Whether ``w`` is ``x``."""
         return self.index.ndim == 1 and not self.rest and self.view[1] == (1,)
 
+    def blocks(self, matrix: Tensor) -> Tensor:
+        """Return the entries of a matrix ``[n, n]`` whose row and column are in ``w``, as a view ``[d, k, d, k]``."""
+        shape, strides, offset = self.view
+        shape, strides = (*shape, 1)[:2], (*strides, 0)[:2]
+        across, down = matrix.stride()
+        turned = (*(across * stride for stride in strides), *(down * stride for stride in strides))
+        return matrix.as_strided((*shape, *shape), turned, matrix.storage_offset() + offset * (across + down))
+
 
 Seen = tuple[Features, Places]
 
@@ -148,14 +156,13 @@ class Split:
             self._matrix[coarse] = matrix = matrix.to(self.leaf)
             return matrix
         matrix = self._frame(bent)
-        grids, columns = self.places.index.reshape(-1, len(bent.rows)), len(bent.rows)
-        blocks = matrix.new_empty(columns, len(grids), columns, len(grids))
+        blocks = self.places.blocks(matrix)
         for a, rows in enumerate(bent.rows):
             for b in range(a + 1):
-                blocks[a, :, b] = block = self.features.gram(rows[:, b], coarse=coarse)
-                blocks[b, :, a] = block
-        inside = grids.T.reshape(-1)
-        matrix[inside[:, None], inside] += blocks.reshape(len(inside), len(inside))
+                block = self.features.gram(rows[:, b], coarse=coarse)
+                blocks[:, a, :, b] += block
+                if b < a:
+                    blocks[:, b, :, a] += block
         self._matrix[coarse] = matrix = matrix.to(self.leaf)
         return matrix
 
