@@ -217,6 +217,15 @@ def test_callbacks_with_a_state() -> None:
     assert not found.success
 
 
+def test_what_is_left_under_constraints_has_the_names_of_trust_constr() -> None:
+    limit = {"type": "eq", "fun": lambda x: x @ x - 1, "jac": lambda x: 2 * x}
+    found = ours.minimize(theirs.rosen, START, jac=theirs.rosen_der, method="trust-constr", constraints=limit)
+    assert found.success
+    assert found.constr_violation == pytest.approx(abs(found.x @ found.x - 1), abs=1e-12)
+    assert 0 <= found.optimality <= 1e-6
+    assert "constr_violation" not in ours.minimize(theirs.rosen, START, jac=theirs.rosen_der)
+
+
 def test_arguments_that_scipy_refuses_are_refused() -> None:
     square = lambda x: x**2 + 5  # noqa: E731
     with pytest.raises(BadInputError, match="x0 is complex"):

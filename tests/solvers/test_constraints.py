@@ -6,8 +6,10 @@ import math
 
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
 from scipy.optimize import Bounds, LinearConstraint, NonlinearConstraint
+from scipy.sparse.linalg import aslinearoperator
 from torch import nn
 
 import precond
@@ -198,3 +200,21 @@ def test_single_precision_that_cannot_go_further_says_so() -> None:
     assert result.status is Status.FAILED_STAGNATION
     assert "float64" in result.message
     assert torch.allclose(result.x, torch.ones(5), atol=1e-3)
+
+
+@pytest.mark.parametrize("form", [np.asarray, scipy.sparse.csr_array, aslinearoperator, torch.from_numpy])
+def test_jacobians_of_another_shape_are_refused(form) -> None:
+    def rows(x):
+        return np.array([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0]])
+
+    given = {"fun": lambda x: rows(x) @ x - 1, "type": "eq"}
+    start = np.array([0.5, 0.2, 0.1])
+    result = precond.minimize(
+        lambda x: x @ x, start, jac=lambda x: 2 * x, constraints={**given, "jac": lambda x: form(rows(x))}
+    )
+    assert result.converged, result.message
+    for wrong in (rows(start).T.copy(), rows(start)[:1], np.ones((3, 3))):
+        with pytest.raises(BadInputError, match=r"returned shape .*: it must be \[2, 3\]"):
+            precond.minimize(
+                lambda x: x @ x, start, jac=lambda x: 2 * x, constraints={**given, "jac": lambda x, w=wrong: form(w)}
+            )

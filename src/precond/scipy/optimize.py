@@ -63,7 +63,8 @@ def minimize(
 
     Returns:
         ``x``, ``fun``, ``jac``, ``success``, ``status`` (0 converged, 1 stopped, 2 failed), ``message``, ``nit``,
-        ``nfev``, ``njev``, ``nhev``; ``success`` means that the certificate, recomputed from the problem, holds.
+        ``nfev``, ``njev``, ``nhev``; ``success`` means that the certificate, recomputed from the problem, holds. Under
+        constraints also ``constr_violation`` and ``optimality``, as for SciPy's ``trust-constr``.
     """
     args = args if isinstance(args, tuple) else (args,)
     given = dict(options or {})
@@ -196,9 +197,11 @@ def watcher(callback: Callable[..., Any] | None) -> Callable[[Event], object] | 
 
 
 def _answer(result: Result, value: float, gradient: np.ndarray) -> scipy.optimize.OptimizeResult:
-    work = result.work
+    work, more, extra = result.work, {}, result.certificate.extra
+    if "feasibility" in extra:  # under the names of SciPy's trust-constr, in the Euclidean norm
+        more = {"constr_violation": extra["feasibility"], "optimality": extra["stationarity"]}
     return scipy.optimize.OptimizeResult(
         x=result.x, fun=value, jac=gradient, success=result.converged, status=STATUS[result.status.group],
         message=result.message, nit=result.iterations, nfev=work.losses + work.gradients, njev=work.gradients,
-        nhev=work.hvps,
+        nhev=work.hvps, **more,
     )  # fmt: skip

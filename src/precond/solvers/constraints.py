@@ -174,12 +174,17 @@ def _block(fun: Any, jac: Any, hess: Any, lower: Any, upper: Any, x0: Tensor, ca
 
     def jacobian(x: Tensor) -> Rows:
         value = call(jac, x)
-        if scipy.sparse.issparse(value):
-            return scipy.sparse.csr_array(value.reshape(-1, x.numel()), dtype=np.float64)
+        shape = tried.numel(), x.numel()
         if isinstance(value, LinearOperator):
-            value = value @ np.eye(x.numel())
-        value = value if isinstance(value, Tensor) else torch.from_numpy(np.array(value, dtype=np.float64))
-        return value.detach().to(x).reshape(-1, x.numel())
+            value = value @ np.eye(value.shape[1])
+        if not (scipy.sparse.issparse(value) or isinstance(value, Tensor)):
+            value = torch.from_numpy(np.array(value, dtype=np.float64))
+        given = tuple(value.shape)
+        if given != shape and (math.prod(given) != math.prod(shape) or (len(given) > 1 and 1 not in shape)):
+            raise BadInputError(f"jac of {name} returned shape {given}: it must be [{shape[0]}, {shape[1]}]")
+        if scipy.sparse.issparse(value):
+            return scipy.sparse.csr_array(value.reshape(shape), dtype=np.float64)
+        return value.detach().to(x).reshape(shape)
 
     def hessian(x: Tensor, weights: Tensor) -> Function:
         shown = weights.detach().clone()
