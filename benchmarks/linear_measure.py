@@ -65,6 +65,9 @@ class Counted(scipy.sparse.linalg.LinearOperator):
         return self.matrix @ v.ravel()
 
 
+Way = Callable[[Counted, np.ndarray], np.ndarray]
+
+
 def applied(part: Any, matrix: scipy.sparse.csr_array, count: int = 1) -> Callable[[torch.Tensor], torch.Tensor]:
     """Return how one of our preconditioners is applied, set up for a matrix and a number of vectors."""
     state = part.init(torch.zeros(count, matrix.shape[0], dtype=torch.float64))
@@ -90,17 +93,23 @@ class Account:
     worst: float
 
 
-def in_sequence(systems: Sequence[System], solve: Callable[[Counted, np.ndarray], np.ndarray]) -> Account:
-    """Solve one system after another."""
-    account = Account(0.0, 0, 0.0)
+def in_turns(systems: Sequence[System], ways: dict[str, Way]) -> dict[str, Account]:
+    """Solve one system after another, each in every way before the next: what else runs on the machine slows all."""
+    accounts = {name: Account(0.0, 0, 0.0) for name in ways}
     for matrix, b in systems:
-        counted = Counted(matrix)
-        begin = time.process_time()
-        x = solve(counted, b)
-        account.seconds += time.process_time() - begin
-        account.products += counted.products
-        account.worst = max(account.worst, residual(matrix, b, x))
-    return account
+        for name, solve in ways.items():
+            account, counted = accounts[name], Counted(matrix)
+            begin = time.process_time()
+            x = solve(counted, b)
+            account.seconds += time.process_time() - begin
+            account.products += counted.products
+            account.worst = max(account.worst, residual(matrix, b, x))
+    return accounts
+
+
+def in_sequence(systems: Sequence[System], solve: Way) -> Account:
+    """Solve one system after another in one way."""
+    return in_turns(systems, {"": solve})[""]
 
 
 def our_sequence(systems: Sequence[System], **options: Any) -> tuple[Account, Any]:

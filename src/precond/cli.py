@@ -117,6 +117,13 @@ def _reporting(command: Callable[..., Any]) -> Callable[..., Any]:
             return command(*args, **kwargs)
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
+        except BrokenPipeError:
+            raise  # whoever reads has seen enough: no word about it
+        except OSError as error:
+            if os.environ.get("PRECOND_DEBUG"):
+                raise
+            _say(f"{error.filename or 'output'}: cannot be written or read ({error.strerror or error}); check the disk")
+            raise typer.Exit(1) from None
         except Exception as error:
             from precond.core.errors import PrecondError  # imports torch, hence not before there is an error
 

@@ -212,11 +212,11 @@ class SolveSequence:
         if automatic and limits["max_iterations"] is None:
             limits["max_iterations"] = _patience
         digits = self._digits(b)
-        for way in ranked(ways, self._spent):
+        for place, way in enumerate(ranked(ways, self._spent)):
             try:
                 result = way.solve(
                     operator, b, start, work, self.solved, self._named(way), callback, limits,
-                    digits * allowed(ways, way), digits,
+                    digits * allowed(ways, way, first=place == 0), digits,
                 )  # fmt: skip
             except IncompatibleError:
                 if not automatic:

@@ -109,3 +109,19 @@ def test_halves_the_iterations_of_ilu0_on_convection_diffusion():
     a, b = scipy.sparse.csr_array(poisson(m) + wind), rng.standard_normal(m * m)
     count = {p: precond.solve(a, b, method="bicgstab", preconditioner=p).iterations for p in ("milu0", "ilu0")}
     assert count["milu0"] * 1.6 < count["ilu0"]
+
+
+def test_chooses_its_share_by_the_size_of_the_grid():
+    a = winded(10)
+    v = torch.from_numpy(rng.standard_normal((1, 100)))
+    chosen, share = precond.recipes.incomplete.milu0(), 1 - 4 / 10
+    np.testing.assert_array_equal(
+        chosen.apply(ready(chosen, a)[0], v), ILU0().apply(ready(ILU0(compensation=share), a)[0], v)
+    )
+    assert precond.recipes.incomplete.milu0(0.9) == ILU0(compensation=0.9)
+    with pytest.raises(BadInputError, match="'auto'"):
+        precond.recipes.incomplete.milu0("most")
+    tiny = ILU0(compensation=None)  # no share at all: 4 / sqrt(4) is more than one
+    np.testing.assert_array_equal(
+        tiny.apply(ready(tiny, winded(2))[0], v[:, :4]), ILU0().apply(ready(ILU0(), winded(2))[0], v[:, :4])
+    )

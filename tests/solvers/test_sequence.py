@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import pickle
+import types
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from precond.problems.load import load
 from precond.solvers.counted import CountedOperator
 from precond.solvers.shelf import Shelf
 from precond.solvers.warm import WarmStart
+from precond.solvers.ways import allowed
 from tests.papers.linear_toys import poisson
 
 rng = np.random.default_rng(21)
@@ -88,8 +91,8 @@ def test_a_factorization_is_tried_once_the_sequence_has_cost_several_times_as_mu
 
 
 def test_a_trial_that_takes_too_long_is_given_up_and_the_system_solved(monkeypatch):
-    monkeypatch.setattr("precond.sequence.allowed", lambda ways, way: -1.0 if way.cost is None and "lu" in way.label
-                        else float("inf"))  # fmt: skip
+    monkeypatch.setattr("precond.sequence.allowed", lambda ways, way, *, first: -1.0 if way.cost is None and
+                        "lu" in way.label else float("inf"))  # fmt: skip
     sequence = precond.SolveSequence(rtol=1e-10)
     sequence.limits["atol"] = 0.0
     for i in range(3):
@@ -97,6 +100,35 @@ def test_a_trial_that_takes_too_long_is_given_up_and_the_system_solved(monkeypat
         result = sequence.solve(a, b)
         assert result.converged
         assert residual(a, b, result.x) <= 1e-10
+
+
+def test_what_a_way_may_take_is_twice_what_the_others_take():
+    def way(cost, solved):
+        return types.SimpleNamespace(cost=cost, solved=solved)
+
+    usual, lucky, new = way(1.0, 9), way(0.1, 5), way(None, 0)
+    ways = [usual, lucky, new]
+    assert allowed(ways, lucky, first=True) == 2.0  # the usual one can go on
+    assert allowed(ways, lucky, first=False) == math.inf  # nobody else can
+    assert allowed(ways, new, first=True) == allowed(ways, new, first=False) == 0.2
+    assert allowed([usual, new], usual, first=True) == math.inf
+    assert allowed([way(1.0, 1), way(2.0, 1)], way(None, 0), first=True) == 2.0
+    assert allowed([usual, young := way(0.5, 1)], usual, first=True) == math.inf  # what is known of it may be luck
+    assert allowed([usual, young], young, first=True) == 2.0
+
+
+def test_a_system_that_the_usual_way_finds_hard_is_solved_by_the_second():
+    sequence = precond.SolveSequence(rtol=1e-10)
+    for i in range(8):
+        sequence.solve(*related(i / 10))
+    first, second = sequence._ways[0], sequence._ways[2]
+    first.cost, first.solved, second.cost, second.solved = 1e-12, 9, 2e-12, 9  # so that no time is enough
+    for way in sequence._ways:
+        way.cost = math.inf if way not in (first, second) else way.cost
+    a, b = related(2)
+    result = sequence.solve(a, b)
+    assert residual(a, b, result.x) <= 1e-10
+    assert result.method.startswith(second.label)
 
 
 def test_ways_are_compared_by_what_a_digit_costs(monkeypatch):

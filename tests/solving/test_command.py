@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +81,35 @@ def test_writes_a_solution_that_solves_the_system(solve, folder):
     assert (folder / "x.mtx").read_bytes().startswith(b"%%MatrixMarket matrix array real general")
 
 
+def test_writes_through_links_and_pipes_and_compresses(solve, folder):
+    (folder / "kept.mtx").write_text("old")
+    (folder / "link.mtx").symlink_to("kept.mtx")
+    os.mkfifo(folder / "pipe")
+    reader = os.open(folder / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    for name in ("link.mtx", "pipe", "x.mtx.gz"):
+        assert solve("A.mtx", "b.mtx", "--out", name)[0] == 0
+    written = (folder / "kept.mtx").read_bytes()
+    assert (folder / "link.mtx").is_symlink()
+    assert (folder / "pipe").is_fifo()
+    assert os.read(reader, 10**6) == gzip.decompress((folder / "x.mtx.gz").read_bytes()) == written
+    os.close(reader)
+
+
+def test_lines_are_not_broken_where_nobody_reads_along(solve, monkeypatch):
+    monkeypatch.delenv("COLUMNS")
+    assert "(asked 1.00e-08)" in rows(solve("A.mtx")[1])["certified"]
+
+
+def test_a_full_disk_is_one_line(solve, monkeypatch):
+    def full(path, x):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("precond.solving.command.write_vectors", full)
+    code, _, err = solve("A.mtx", "--out", "x.mtx")
+    assert code == 1
+    assert err.startswith("error: x.mtx: cannot be written")
+
+
 def test_several_right_hand_sides_are_columns(solve, folder):
     code, out, _ = solve("A.mtx", "B.mtx", "--out", "named-by-user")
     assert code == 0
@@ -139,7 +170,12 @@ def test_not_converged_is_exit_code_1_and_still_a_table(solve, folder):
         (["A.mtx", "--out", "nowhere/x.mtx"], "no folder"),
         (["A.mtx", "--out", "."], "folder"),
         (["cycle.mtx", "--method", "cg"], "gmres"),
-        (["tall.mtx", "--method", "cg"], "lsqr"),
+        (["tall.mtx", "--method", "cg"], "cg is for square systems (precond.solve)"),
+        (["A.mtx", "--method", "lsqr"], "lsqr is for least squares (precond.lstsq)"),
+        (["A.mtx", "--method", "ic0"], "ic0 is a preconditioner"),
+        (["A.mtx", "--preconditioner", "CG"], "cg is a method (an iteration)"),
+        (["A.mtx", "--out", "A.mtx"], "name another file"),
+        (["A.mtx", "b.mtx", "--out", "./b.mtx"], "name another file"),
     ],
 )
 def test_wrong_input_is_one_line(solve, words, message):

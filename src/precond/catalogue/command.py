@@ -14,6 +14,7 @@ from rich.text import Text
 from precond.catalogue.entries import Entry, entries
 from precond.catalogue.page import citation, finding
 from precond.core import UnknownNameError
+from precond.core.terminal import console
 from precond.problems.registry import all_problems
 
 METHODS_EPILOG = """
@@ -63,14 +64,14 @@ def methods(
     if as_json:
         typer.echo(json.dumps([entry.to_json() for entry in found], indent=1))
         return
-    console = Console()
+    terminal = console()
     if not found:
-        console.print(f"No method mentions {search!r}: try fewer words, or `precond methods` for all.", markup=False)
+        terminal.print(f"No method mentions {search!r}: try fewer words, or `precond methods` for all.", markup=False)
     elif len(found) == 1:
-        _show(console, found[0])
+        _show(terminal, found[0])
     else:
-        console.print(_table(found))
-        console.print(f"{len(found)} methods; `precond methods NAME` shows one in full.", markup=False)
+        terminal.print(_table(found))
+        terminal.print(f"{len(found)} methods; `precond methods NAME` shows one in full.", markup=False)
 
 
 def problems() -> None:
@@ -83,9 +84,9 @@ def problems() -> None:
         options = [f"{name}={value}" for name, value in entry.options.items()]
         path = ["PATH"] if entry.needs_path else ["[PATH]"] if entry.takes_path else []
         table.add_row(entry.name, Text(" ".join(path + options)), Text(entry.purpose))
-    console = Console()
-    console.print(table)
-    console.print("Name options after a colon: `precond race poisson2d:n=128`.", markup=False)
+    terminal = console()
+    terminal.print(table)
+    terminal.print("Name options after a colon: `precond race poisson2d:n=128`.", markup=False)
 
 
 def _table(found: list[Entry]) -> Table:

@@ -29,12 +29,14 @@ class UnknownNameError(PrecondError, KeyError):
         kind: What was looked up, in the singular ("method", "problem").
         name: The name that was not found.
         known: Every name that would have been found.
+        hint: What the name means elsewhere, if anything.
     """
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
         known = sorted(known)
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known[:8]
-        super().__init__(f"unknown {kind} {name!r}; nearest known: {', '.join(near)}")
+        why = f": {hint}" if hint else ""
+        super().__init__(f"unknown {kind} {name!r}{why}; nearest known: {', '.join(near)}")
 
     def __str__(self) -> str:  # KeyError would show the repr of the message
         """Return the message itself."""

@@ -85,14 +85,11 @@ def race(
 
     The report is OUT/report.html, one file that opens offline; the numbers are in OUT/results.json.
     """
-    from rich.console import Console
-
+    from precond.core.terminal import console
     from precond.race import folder, harness, live
     from precond.race.machine import usual_jobs
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=160)
+    terminal = console()
     try:
         result = harness.run(
             problem or None, methods, trials=trials, seeds=seeds, budget=budget, out=out, resume=resume,
@@ -102,10 +99,10 @@ def race(
     except KeyboardInterrupt:
         place = f" --out {shlex.quote(str(out))}" if out != Path("race-report") else ""
         shared = f" --storage {shlex.quote(storage)}" if storage else ""
-        console.print(f"interrupted; every finished run is kept. Go on with: precond race --resume{place}{shared}",
-                      highlight=False, soft_wrap=True)  # fmt: skip
+        terminal.print(f"interrupted; every finished run is kept. Go on with: precond race --resume{place}{shared}",
+                       highlight=False, soft_wrap=True)  # fmt: skip
         raise typer.Exit(130) from None
     for entry in result.problems:
-        console.print(live.table(entry))
-        console.print()
-    console.print(f"report: {out / folder.REPORT}", highlight=False, soft_wrap=True)
+        terminal.print(live.table(entry))
+        terminal.print()
+    terminal.print(f"report: {out / folder.REPORT}", highlight=False, soft_wrap=True)

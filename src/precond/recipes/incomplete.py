@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from precond.core import Builds, Choice, Kind, LogUniform, Paper, Uniform
+from precond.core import BadInputError, Builds, Choice, Kind, LogUniform, Paper
 from precond.preconditioners.ic0 import IC0
 from precond.preconditioners.ict import ICT
 from precond.preconditioners.ilu0 import ILU0
@@ -123,11 +123,11 @@ def ilu0() -> ILU0:
     purpose="Nonsymmetric sparse matrices of diffusion and convection, with the memory of the matrix.",
     claim="Iterations grow as the square root of those of the factorization without compensation.",
     example="precond.solve(A, b, method='bicgstab', preconditioner='milu0')",
-    space={"compensation": Uniform(0.5, 1.0)},
+    space={"compensation": Choice(("auto", 0.8, 0.9, 0.95, 0.98, 1.0))},
     name="milu0",
     aliases=("rilu0",),
 )
-def milu0(compensation: float = 0.95) -> ILU0:
+def milu0(compensation: float | str = "auto") -> ILU0:
     """Return the relaxed incomplete LU factorization on the pattern of the matrix, ``P = U^-1 L^-1 R``.
 
     As `ilu0`, but ``w`` times the entries that elimination would put off the pattern is added to the pivot of their
@@ -140,12 +140,17 @@ def milu0(compensation: float = 0.95) -> ILU0:
            diagonally dominant, have no such row.
 
     Args:
-        compensation: ``w``, from 0 to 1.
+        compensation: ``w``, from 0 to 1; ``"auto"`` takes ``1 - 4 / sqrt(n)`` for ``n`` unknowns.
 
     Returns:
         The preconditioner.
+
+    Raises:
+        BadInputError: Another word, or a number that is not from 0 to 1.
     """
-    return ILU0(compensation=compensation)
+    if isinstance(compensation, str) and compensation != "auto":
+        raise BadInputError(f"milu0 needs a compensation from 0 to 1 or 'auto', not {compensation!r}")
+    return ILU0(compensation=None if isinstance(compensation, str) else compensation)
 
 
 @recipe(

@@ -8,6 +8,9 @@ from typing import Any
 from precond.core import BadInputError, Builds, Iteration, Kind, Preconditioner, Recipe, UnknownNameError
 from precond.recipes.registry import all_recipes, match, version
 
+_sorts = {Builds.METHOD: "method for optimizers and minimize", Builds.ITERATION: "method (an iteration)"}
+_problems = {Kind.LINEAR_SYSTEM: "square systems (precond.solve)", Kind.LEAST_SQUARES: "least squares (precond.lstsq)"}
+
 
 def build_iteration(method: str | Iteration, kind: Kind = Kind.LINEAR_SYSTEM) -> Iteration:
     """Return an iteration, built if it is given by name."""
@@ -47,8 +50,18 @@ def _found(name: str, builds: Builds, kind: Kind | None, what: str, version: tup
     ]
     found = match(name, known)
     if found is None:
-        raise UnknownNameError(what, name, [*(recipe.name for recipe in known), "auto"])
+        raise UnknownNameError(what, name, [*(recipe.name for recipe in known), "auto"], _elsewhere(name, builds))
     return found
+
+
+def _elsewhere(name: str, builds: Builds) -> str:
+    """Return what a name means that is asked for in the wrong place; nothing where it means nothing."""
+    other = match(name, all_recipes().values())
+    if other is None:
+        return ""
+    if other.builds is not builds:
+        return f"{other.name} is a {_sorts.get(other.builds, other.builds.value)}"
+    return f"{other.name} is for {' and '.join(sorted(_problems.get(kind, kind.value) for kind in other.runs_on))}"
 
 
 def canonical_method(method: str | Iteration, kind: Kind = Kind.LINEAR_SYSTEM) -> str | Iteration:

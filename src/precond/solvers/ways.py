@@ -144,14 +144,23 @@ def age(ways: list[Way], used: Way) -> None:
             way.cost *= _optimism
 
 
-def allowed(ways: list[Way], way: Way) -> float:
-    """Return the seconds that a way may take for a digit: in its first systems, twice what the others take.
+def allowed(ways: list[Way], way: Way, *, first: bool) -> float:
+    """Return the seconds that a way may take for a digit: twice what the best of the others takes.
 
-    What a way has cost once may be luck: complete factors solve the system they were made for in one step.
+    What a way has cost may be luck: complete factors solve the system they were made for in one step, and those near it
+    in a few. So a way in its first systems is stopped where another has solved more, and a well-known one where it
+    comes first and another well-known one can go on.
+
+    Args:
+        ways: All of them.
+        way: The one.
+        first: No other was tried on this system.
     """
-    best = min((w.cost for w in ways if w is not way and w.cost is not None), default=math.inf)
-    others = any(w.solved > way.solved and w.cost is not None for w in ways)
-    return _patience * best if others and way.solved < _young else math.inf
+    known = way.solved >= _young
+    others = [w for w in ways if w is not way and w.cost is not None and (not known or w.solved >= _young)]
+    if (known and not first) or not any(known or w.solved > way.solved for w in others):
+        return math.inf
+    return _patience * min(w.cost or 0.0 for w in others)
 
 
 def factorization_seconds(operator: Operator) -> float:

@@ -8,11 +8,11 @@ from typing import Annotated
 import numpy as np
 import scipy.sparse
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from precond.core import BadInputError, Result
+from precond.core.terminal import console
 from precond.linear import lstsq
 from precond.linear import solve as solve_system
 from precond.problems.readers.contents import stem
@@ -51,7 +51,9 @@ def solve(
     max_iterations: Annotated[
         int | None, typer.Option(help="Limit on iterations; ten times the size, at least 100.", show_default=False)
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the solution to this file.", show_default=False)] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the solution to this file; .gz is compressed.", show_default=False)
+    ] = None,
     plot: Annotated[bool, typer.Option("--plot", help="Draw the convergence, to a PNG file beside the solution.")] = (
         False
     ),
@@ -61,7 +63,7 @@ def solve(
     b, source = _right_hand_side(a, matrix, rhs)
     picture = (out.parent if out is not None else Path()) / f"{stem(matrix)}-convergence.png"
     for path in [out] * (out is not None) + [picture] * plot:
-        check_writable(path)
+        check_writable(path, [matrix] + [rhs] * (rhs is not None))
     square = a.shape[0] == a.shape[1]
     run = solve_system if square else lstsq
     result = run(a, b, method=method, preconditioner=preconditioner, rtol=rtol, max_iterations=max_iterations)
@@ -73,8 +75,7 @@ def solve(
     if plot:
         draw_convergence(result, b, rtol, stem(matrix), picture)
         files["picture"] = str(picture)
-    console = Console()
-    console.print(_table(result, matrix, a, source, files))
+    console().print(_table(result, matrix, a, source, files))
     if not result.converged:
         raise typer.Exit(1)
 
