@@ -467,3 +467,13 @@ def test_gcrotmk_goes_through_many_cycles_as_sure_as_through_one():
             x, info = ours.gcrotmk(a.astype(kind), b, M=M, m=4, k=4, rtol=1e-4, maxiter=500)
             assert info == 0
             assert np.linalg.norm(b - a @ x) <= 1.01e-4 * np.linalg.norm(b)
+
+
+@square
+@pytest.mark.parametrize("kind", [object, int, np.float16, np.longdouble])
+def test_a_matrix_of_another_type_counts_as_double(name, kind):
+    matrix = np.diag([4, 5, 6]).astype(kind)
+    for M in (None, np.diag([1, 1, 1]).astype(kind)):
+        x, info = getattr(ours, name)(matrix, np.array([4, 10, 18]), M=M, x0=np.ones(3))
+        assert (info, x.dtype) == (0, np.dtype(float))
+        np.testing.assert_allclose(x, [1, 2, 3], rtol=1e-4)

@@ -193,7 +193,7 @@ def vector_map(A: Any, linear: scipy.sparse.linalg.LinearOperator) -> Callable[[
         The map.
     """
     if isinstance(A, np.ndarray) and not isinstance(A, np.matrix):
-        return A.dot
+        return A.dot if A.dtype.char in "fdFD" else A.astype(working_type(A.dtype)).dot
     if scipy.sparse.issparse(A):
         if A.format != "csr" or A.dtype.char not in "fdFD":
             return A.dot
