@@ -176,7 +176,7 @@ def ipopt(*, sparse: bool = False) -> Contestant:
             hessian = scipy.sparse.coo_array(scipy.sparse.tril(curvature(at, random.normal(size=m), 1.0)))
             places = (rows.row, rows.col), (hessian.row, hessian.col)
         else:
-            places = tuple(np.divmod(np.arange(m * n), n)), np.tril_indices(n)  # type: ignore[assignment]
+            places = tuple(np.divmod(np.arange(m * n), n)), np.tril_indices(n)  # type: ignore[assignment]  # pairs of arrays, too
 
         def pick(matrix: Any, place: Any) -> np.ndarray:
             return np.asarray(matrix[place[0], place[1]]).ravel()

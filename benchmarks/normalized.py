@@ -12,7 +12,7 @@ import scipy.special
 
 import precond
 from precond.core import Method
-from precond.recipes.second_order import gradient_normalized
+from precond.recipes.regularized import gradient_normalized
 from sections import table
 
 Array = np.ndarray[Any, Any]

@@ -4,11 +4,13 @@ Gradients are made beforehand, a few random sets that take turns, so that the st
 on its own copy of the parameters; all take their steps in turn in one process, so that what disturbs one disturbs
 all. A step is averaged over the refresh interval. Printed: the ratio to `torch.optim.AdamW(fused=True)` in the same
 round, median and lowest to highest of the rounds; the worst step of a round over its median one, and the first step
-over the worst one of a round, both the median of the rounds, since other processes slow single steps. With one thread
-the thread's own time is read, else wall time.
+over the worst one of a round (one with a refresh, where the method has refreshes), both the median of the rounds, since
+other processes slow single steps. With one thread the thread's own time is read, else wall time.
 
     python benchmarks/optim_step.py                         print the table
     python benchmarks/optim_step.py --only SOAP,fused       rows whose name holds one of these, and fused AdamW
+    python benchmarks/optim_step.py --network conv          a small convolutional network, whose steps are mostly calls
+    python benchmarks/optim_step.py --network many          500 matrices of 32x32
     python benchmarks/optim_step.py --cuda                  on a GPU
     python benchmarks/optim_step.py --without-bfloat16      Muon where oneDNN is kept from instructions for bfloat16
     python benchmarks/optim_step.py --write                 write it into docs/benchmarks.md, between the marks
@@ -130,6 +132,7 @@ CONTENDERS = [
     _theirs("torch.optim", "AdamW", ", fused", fused=True),
     _theirs("torch.optim", "AdamW", ", foreach", foreach=True),
     _ours("AdamW"),
+    _theirs("torch.optim", "SGD", ", fused", lr=0.01, momentum=0.9, fused=True),
     _theirs("torch.optim", "SGD", ", foreach", lr=0.01, momentum=0.9, foreach=True),
     _ours("SGD", lr=0.01, momentum=0.9),
     _ours("Lion"),
@@ -157,6 +160,25 @@ CONTENDERS = [
     _ours("SparseMFAC", by_name=True, ngrads=32),
     _ours("LowRankMFAC", ngrads=32),
 ]
+
+
+class _Many(nn.Module):
+    """Many small matrices."""
+
+    def __init__(self, count: int = 500, side: int = 32) -> None:
+        super().__init__()
+        self.hidden = nn.ParameterList(torch.randn(side, side) for _ in range(count))
+
+
+def _conv() -> nn.Module:
+    """Return a small convolutional network."""
+    return nn.Sequential(
+        nn.Conv2d(3, 32, 3), nn.BatchNorm2d(32), nn.Conv2d(32, 64, 3), nn.BatchNorm2d(64), nn.Conv2d(64, 64, 3),
+        nn.BatchNorm2d(64), nn.Linear(256, 128), nn.Linear(128, 10),
+    )  # fmt: skip
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {"gpt": lambda: GPT(256, 4, 8, 128), "conv": _conv, "many": _Many}
 
 
 class Running:
@@ -224,7 +246,7 @@ def start(contenders: list[Contender], model: nn.Module, device: str) -> tuple[l
 def measure(contenders: list[Contender], device: str, threads: int, rounds: int, model: nn.Module | None = None) -> str:
     """Measure everything and return it as Markdown."""
     torch.manual_seed(0)
-    model = GPT(256, 4, 8, 128) if model is None else model
+    model = NETWORKS["gpt"]() if model is None else model
     sets = [
         [torch.randn(p.shape, device=device) * 10.0 ** -(1 + k % 3) for p in model.parameters()]
         for k in range(GRADIENT_SETS)
@@ -280,6 +302,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="threads of the processor (default 1)")
     parser.add_argument("--rounds", type=int, default=5, help=f"rounds of {EVERY} steps (default 5)")
     parser.add_argument("--only", default="", help="comma-separated parts of names")
+    parser.add_argument("--network", choices=list(NETWORKS), default="gpt", help="whose parameters (default gpt)")
     parser.add_argument("--cuda", action="store_true", help="measure on a GPU")
     parser.add_argument("--without-bfloat16", action="store_true", help="Muon without instructions for bfloat16")
     parser.add_argument("--write", action="store_true", help="write the table into docs/benchmarks.md")
@@ -296,7 +319,10 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     wanted = [part.strip().lower() for part in options.only.split(",") if part.strip()]
     contenders = [c for c in CONTENDERS if c.name == BASELINE or not wanted or any(w in c.name.lower() for w in wanted)]
-    text = measure(contenders, device, options.threads, options.rounds)
+    if options.write and options.network != "gpt":
+        raise SystemExit("the page has a table for the GPT alone: leave out --write, or --network")
+    torch.manual_seed(0)
+    text = measure(contenders, device, options.threads, options.rounds, NETWORKS[options.network]())
     print(text)
     if options.write:
         pages.write(text, NAME.format(device=device), PROGRAM)

@@ -215,3 +215,18 @@ def test_callbacks_with_a_state() -> None:
     )  # fmt: skip
     assert seen == [1, 2, 3]
     assert not found.success
+
+
+def test_arguments_that_scipy_refuses_are_refused() -> None:
+    square = lambda x: x**2 + 5  # noqa: E731
+    with pytest.raises(BadInputError, match="x0 is complex"):
+        ours.least_squares(square, 2.0 + 1j)
+    with pytest.raises(BadInputError, match="x0 is complex"):
+        ours.minimize(lambda x: float(x @ x), [2.0 + 0j])
+    with pytest.raises(BadInputError, match="jac must be a function or one of 2-point"):
+        ours.least_squares(square, 2.0, jac="4-point")
+    with pytest.raises(BadInputError, match="jac must be a function or one of 2-point"):
+        ours.minimize(lambda x: float(x @ x), [2.0], jac="4-point")
+    with pytest.raises(BadInputError, match="of 2 each"):
+        ours.least_squares(square, [1.0, 2.0], bounds=([0, 0, 0], [3, 3, 3]))
+    assert ours.least_squares(lambda x: x - 5, [1.0, 2.0], jac="3-point").success

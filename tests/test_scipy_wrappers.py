@@ -426,3 +426,44 @@ def test_an_interrupt_is_not_kept_from_the_caller(name):
 
     with pytest.raises(KeyboardInterrupt):
         call(ours, name, MATRIX[name], B, callback=interrupt)
+
+
+@square
+@pytest.mark.parametrize("kind", [np.float32, float, complex])
+def test_an_exact_preconditioner_costs_a_product_and_one_that_proves_it(name, kind):
+    matrix, inverse = A.toarray().astype(kind), np.linalg.inv(A.toarray()).astype(kind)
+    seen = []
+    counted = theirs.LinearOperator(matrix.shape, lambda v: seen.append(1) or matrix @ v, dtype=matrix.dtype)
+    x, info = getattr(ours, name)(counted, B.astype(kind), M=inverse, rtol=1e-4)
+    assert (info, len(seen), x.dtype) == (0, 2, np.dtype(kind))
+    assert np.linalg.norm(B - matrix @ x) <= 1e-4 * np.linalg.norm(B)
+
+
+@square
+def test_a_preconditioner_that_claims_too_much_is_found_out(name):
+    """Where the preconditioner forgets a part of the residual, so does GMRES from the left; the others see it all."""
+    holes = np.ones(N)
+    holes[3:9] = 1e-9 if name != "minres" else 1e-3
+    x, info = getattr(ours, name)(A, B, M=np.diag(holes), rtol=1e-8, maxiter=600)
+    left = np.linalg.norm(B - A @ x) / np.linalg.norm(B)
+    assert (info == 0) == (left <= 1.0000001e-8)
+
+
+@square
+def test_what_is_not_finite_or_has_broken_down_is_no_solution(name):
+    for matrix in (np.full((3, 3), np.nan), np.zeros((3, 3)), np.array([[0.0, 1.0, 0], [-1.0, 0, 0], [0, 0, 0]])):
+        with np.errstate(all="ignore"):
+            x, info = getattr(ours, name)(matrix, np.ones(3), maxiter=20)
+        assert x.shape == (3,)
+        stationary = name == "minres" and np.linalg.norm(matrix @ (1 - matrix @ x)) <= 1e-5 * np.linalg.norm(matrix)
+        assert info > 0 or stationary
+
+
+def test_gcrotmk_goes_through_many_cycles_as_sure_as_through_one():
+    matrix = scipy.sparse.csr_array(SKEWED + 0j) * np.exp(0.3j)
+    for a, kind in ((SKEWED, float), (SKEWED, np.float32), (matrix, complex)):
+        b = B.astype(kind)
+        for M in (None, scipy.sparse.diags_array(1 / SKEWED.diagonal())):
+            x, info = ours.gcrotmk(a.astype(kind), b, M=M, m=4, k=4, rtol=1e-4, maxiter=500)
+            assert info == 0
+            assert np.linalg.norm(b - a @ x) <= 1.01e-4 * np.linalg.norm(b)

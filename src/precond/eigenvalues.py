@@ -156,7 +156,11 @@ def _check(operator: Operator, k: int, which: str, tol: float, max_iterations: i
 
 def _decomposed(operator: Operator, k: int, which: str) -> Pairs:
     """Return the vectors of a complete decomposition."""
-    values, vectors = np.linalg.eigh(materialize(operator.double()).numpy(force=True))
+    matrix = materialize(operator.double())
+    if matrix.device.type == "cpu":
+        values, vectors = np.linalg.eigh(matrix.numpy(force=True))
+    else:
+        values, vectors = (tensor.numpy(force=True) for tensor in torch.linalg.eigh(matrix))
     order = np.argsort({"SA": values, "LA": -values, "LM": -np.abs(values)}[which], kind="stable")
     return vectors[:, order[:k]], "complete decomposition (small, or many eigenvalues asked for)"
 

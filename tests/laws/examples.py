@@ -168,6 +168,13 @@ def _filter_per_matrix() -> list[Any]:
     return [FilterPerMatrix(Stack(), ClipNorm())]
 
 
+def _bias_corrected() -> list[Any]:
+    from precond.steps.bias_corrected import BiasCorrected
+    from precond.steps.match_rms import MatchRMS
+
+    return [BiasCorrected(MatchRMS())]
+
+
 def _factor_per_matrix() -> list[Any]:
     from precond.math.stacks import Stack
     from precond.steps.match_rms import MatchRMS
@@ -271,6 +278,7 @@ EXAMPLES: dict[str, Callable[[], list[Any]]] = {
     "FittedKron": lambda: _fitted("fitted_kron"),
     "FittedLowRank": lambda: _fitted("fitted_low_rank"),
     "Deflation": _deflation,
+    "BiasCorrected": _bias_corrected,
     "FactorPerMatrix": _factor_per_matrix,
     "FilterPerMatrix": _filter_per_matrix,
     "Graft": _graft,

@@ -31,6 +31,7 @@ from precond.optim import (
     DistributedShampoo,
     InducedMetric,
     KLShampoo,
+    LeanSOAP,
     Lion,
     LowRankMFAC,
     Muon,
@@ -146,6 +147,27 @@ def test_public_names():
         assert getattr(precond.optim, name).__name__ == name
     with pytest.raises(AttributeError, match="Adagrad"):
         _ = precond.optim.Adagrad
+
+
+@pytest.mark.parametrize("cls", [SOAP, LeanSOAP, KLSOAP, KLShampoo, Shampoo, DistributedShampoo])
+def test_refreshes_of_all_tensors_come_together_where_asked(cls) -> None:
+    """Then the company of other tensors changes nothing, as in the published codes, which take one after the other."""
+
+    def moved(count: int, stagger: bool) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        params = [torch.nn.Parameter(torch.zeros(4, 4, dtype=torch.float64)) for _ in range(count)]
+        optimizer = cls(params, lr=0.01, precondition_frequency=4, stagger=stagger)
+        generator = torch.Generator().manual_seed(1)
+        for _ in range(9):
+            gradient = torch.randn(4, 4, generator=generator, dtype=torch.float64)
+            for param in params:
+                param.grad = gradient.clone()
+            optimizer.step()
+        return [param.detach() for param in params]
+
+    (alone,) = moved(1, True)
+    assert all(torch.allclose(weight, alone, rtol=1e-10, atol=1e-12) for weight in moved(3, False))
+    assert not all(torch.allclose(weight, alone, rtol=1e-6) for weight in moved(3, True))
 
 
 def test_importing_the_package_loads_no_recipe():

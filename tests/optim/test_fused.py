@@ -12,10 +12,11 @@ from precond.filters.adan import LookAhead
 from precond.filters.ema import EMA
 from precond.filters.heavy_ball import HeavyBall
 from precond.filters.nesterov import Nesterov
-from precond.optim import fused as kernels
-from precond.optim import layout as layouts
+from precond.optim import convoy as convoys
+from precond.optim import fused_portions as portions
 from precond.optim import slab as slabs
 from precond.optim import slab_state as states
+from precond.optim import whole_step as wholes
 from precond.optim.optimizer import Optimizer
 from precond.preconditioners.diagonal import Diagonal
 from precond.preconditioners.observing import Observing
@@ -82,8 +83,8 @@ def test_a_fused_step_equals_the_parts(method: Method, monkeypatch: pytest.Monke
 def test_long_tensors_take_all_passes_portion_by_portion(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = with_gaps(gradients(12))
     stream[5][0] = stream[5][0] * float("inf")
-    monkeypatch.setattr(kernels, "_SMALL", 2)
-    monkeypatch.setattr(kernels, "_PORTION", 5)
+    monkeypatch.setattr(portions, "SMALL", 2)
+    monkeypatch.setattr(portions, "_PORTION", 5)
     fused = trained(FUSED[name], stream, start())
     monkeypatch.setattr(slabs, "fused_step", lambda method: None)
     agree(fused, trained(FUSED[name], stream, start()))
@@ -92,7 +93,7 @@ def test_long_tensors_take_all_passes_portion_by_portion(name: str, monkeypatch:
 @pytest.mark.parametrize("small", [2**14, 2])
 @pytest.mark.parametrize("name", ["adamw", "lion", "adan"])
 def test_huge_gradients_are_not_taken_for_bad_ones(name: str, small: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "_SMALL", small)
+    monkeypatch.setattr(portions, "SMALL", small)
     stream = [[torch.full((3, 4), 3e38), None], [torch.full((3, 4), float("nan")), torch.ones(3, 4)]]
     optimizer, params, _ = trained(FUSED[name], stream, start([(3, 4), (3, 4)], dtype=torch.float32), lr=1e-3)
     assert optimizer.work.skipped == 1
@@ -177,12 +178,12 @@ def test_large_tensors_are_not_stacked_on_a_processor() -> None:
 SHAPES = [(3, 4), (5,), (3, 4), (2, 2, 3), (), (6, 6)]
 
 
-@pytest.mark.parametrize("name", ["adamw", "sgd, nesterov", "lion"])
+@pytest.mark.parametrize("name", ["adamw", "sgd, nesterov", "lion", "adan"])
 def test_slabs_that_move_together_move_as_each_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = gradients(12, SHAPES)
     stream[2:5] = with_gaps(stream[:5])[2:5]  # so that members differ in age
     stream[6][1] = stream[6][1] * float("nan")  # one slab has a bad gradient, the others go on
-    monkeypatch.setattr(kernels, "_SMALL", 20)  # some pass the check together, some by themselves
+    monkeypatch.setattr(wholes, "SMALL", 20)  # some pass the check together, some by themselves
 
     def run(first: float, second: float):
         params = start(SHAPES)
@@ -190,14 +191,13 @@ def test_slabs_that_move_together_move_as_each_alone(name: str, monkeypatch: pyt
         return trained(FUSED[name], stream, params, groups=groups)
 
     together = run(0.05, 0.02)
-    expected = [[2], [3]] if name != "lion" else [[1, 1], [1, 1, 1]]
-    found = {convoy[0].group: [] for convoy in together[0]._layout.convoys}
+    found = {convoy.slabs[0].group: [] for convoy in together[0]._layout.convoys}
     for convoy in together[0]._layout.convoys:
-        found[convoy[0].group].append(len(convoy))
-    assert list(found.values()) == expected
-    monkeypatch.setattr(layouts, "CACHED", 1)
+        found[convoy.slabs[0].group].append(len(convoy.slabs))
+    assert list(found.values()) == [[2], [3]]
+    monkeypatch.setattr(convoys, "CACHED", 1)
     alone = run(0.05, 0.02)
-    assert all(len(convoy) == 1 for convoy in alone[0]._layout.convoys)
+    assert all(len(convoy.slabs) == 1 for convoy in alone[0]._layout.convoys)
     assert all(torch.equal(a, b) for a, b in zip(together[1], alone[1], strict=True))
     for ours, theirs in zip(together[2], alone[2], strict=True):
         assert all(torch.equal(ours[key], theirs[key]) for key in ours)
@@ -215,9 +215,9 @@ def test_slabs_of_one_method_take_one_call(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_slabs_beyond_a_cache_do_not_move_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layouts, "CACHED", 30)
+    monkeypatch.setattr(convoys, "CACHED", 30)
     optimizer, _, _ = trained(adamw(), gradients(1, SHAPES), start(SHAPES))
-    assert [[slab.member_shape for slab in convoy] for convoy in optimizer._layout.convoys] == [
+    assert [[slab.member_shape for slab in convoy.slabs] for convoy in optimizer._layout.convoys] == [
         [(3, 4), (5,)],
         [(2, 2, 3), ()],
         [(6, 6)],

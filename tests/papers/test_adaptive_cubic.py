@@ -6,7 +6,7 @@ import scipy.optimize
 import torch
 
 import precond
-from precond.recipes.second_order import adaptive_cubic
+from precond.recipes.regularized import adaptive_cubic
 from precond.steps.cubic import _Space
 from tests.papers.smooth_toys import Logistic
 

@@ -28,7 +28,7 @@ def largest(a, k, block=None):
 
 
 def sparse_reference(
-    params, stream, lr, m, damping, density, momentum=0.0, weight_decay=0.0, feedback=True, dense=False
+    params, stream, lr, m, damping, density, momentum=0.0, weight_decay=0.0, feedback=True, dense=False, block=None
 ):
     """Sparse M-FAC of all parameters as one vector, with a dense Fisher matrix."""
     shapes, cuts = [p.shape for p in params], np.cumsum([p.size for p in params])[:-1]
@@ -38,7 +38,7 @@ def sparse_reference(
     for given in stream:
         g = np.concatenate([x.ravel() for x in given])
         a = error + g
-        c = largest(a, int(density * n))
+        c = largest(a, max(1, int(density * (block or n))), block)
         error = a - c if feedback else error
         window = [*window, c][-m:]
         fisher = damping * np.eye(n) + sum(np.outer(x, x) for x in window) / len(window)
@@ -54,6 +54,8 @@ def sparse_reference(
         ({"momentum": 0.9}, {"momentum": 0.9}, 0.01),
         ({"feedback": False}, {"feedback": False}, 0.0),
         ({"precondition": "gradient"}, {"dense": True}, 0.0),
+        ({"block": 24}, {"block": 24}, 0.0),
+        ({"block": 7, "precondition": "gradient"}, {"block": 7, "dense": True}, 0.0),
     ],
 )
 def test_sparse_equals_a_plain_loop(ours, theirs, decay):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import precond
-from precond.recipes.second_order import gradient_normalized
+from precond.recipes.regularized import gradient_normalized
 from tests.papers.smooth_toys import Logistic, Rosenbrock
 
 

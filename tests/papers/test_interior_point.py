@@ -127,3 +127,17 @@ def test_a_filter_forbids_what_is_no_better() -> None:
     assert not filter_.accepts(math.nan, 0.0)
     filter_.add(0.5, 1.0)
     assert len(filter_.corners) == 1, "a corner that another one covers is dropped"
+
+
+def test_a_feasible_point_far_behind_a_valley_of_the_violation_is_found() -> None:
+    """Three sums of exponentials that paths from the start meet at infinity only (HATFLDF, OPTIMA manual, 1989)."""
+    data = torch.tensor([0.032, 0.056, 0.099], dtype=torch.float64)
+    powers = torch.arange(3, dtype=torch.float64)
+
+    def equations(x: torch.Tensor) -> torch.Tensor:
+        return x[0] + x[1] * x[2] ** powers - data
+
+    start = torch.tensor([1.2, -1.2, 0.98], dtype=torch.float64)
+    result = precond.minimize(lambda x: 0 * x.sum(), start, constraints=equations, tol=1e-8)
+    assert result.converged, result.message
+    assert float(equations(result.x).norm()) <= 1e-8

@@ -63,3 +63,14 @@ def test_small_regressions_are_solved_by_it():
         assert result.method.startswith("newton (")
         assert result.work.hvps == 0
     torch.testing.assert_close(plain.x, declared.x)
+
+
+def test_hessians_of_many_rows_are_not_rounded():
+    """Data that other methods would square in single precision: one step is Newton's to ten digits."""
+    g = torch.Generator().manual_seed(0)
+    a = torch.randn(8000, 9, dtype=torch.float64, generator=g)
+    b = torch.sign(torch.randn(8000, dtype=torch.float64, generator=g))
+    loss = precond.losses.Logistic(a, b, ridge=1e-3)
+    found = precond.minimize(loss, torch.zeros(9).double(), method="newton", tol=0.0, max_iterations=1).x
+    wanted = torch.linalg.solve(a.T @ a / 4 / 8000 + 1e-3 * torch.eye(9).double(), a.T @ b / 2 / 8000)
+    torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12)

@@ -6,6 +6,10 @@ import torch
 from torch.nn import functional
 
 import precond
+from precond.core import Evidence
+from precond.math.cholesky import solve_with_factor
+from precond.operators.dense import DenseOperator
+from precond.preconditioners.dense_cholesky import DenseCholesky
 from precond.recipes.second_order import newton_cholesky
 
 
@@ -72,3 +76,33 @@ def test_indefinite_hessians_go_downhill():
     result = precond.minimize(fun, torch.tensor([0.1, 0.05, -0.01]).double(), method="newton-cholesky")
     assert result.converged
     assert result.certificate.extra["smallest curvature"] > 0
+
+
+def test_pivots_that_are_rounding_are_not_divided_by():
+    matrix = torch.tensor([[1.0, 1.0], [1.0, 1.0 + 1e-15]], dtype=torch.float64)
+    part = DenseCholesky()
+    state = part.init(torch.zeros(1, 2).double())
+    v = torch.tensor([[1.0, -1.0]]).double()
+    part.observe(state, Evidence(gradient=v, previous=v, loss=v[0, 0], operator=DenseOperator(matrix)))
+    assert part.refresh(state).failures == 0
+    assert float(part.apply(state, v).norm()) < 1e9
+
+
+def test_curvatures_of_some_hundred_variables():
+    """The certificate's extreme eigenvalues, had from a factor and few Lanczos steps."""
+    a, b = regression(rows=500, columns=310, spread=1.0)
+    result = precond.minimize(logistic(a, b), torch.zeros(310).double(), tol=1e-8)
+    assert result.converged
+    s = 1 / (1 + np.exp(a @ result.x.numpy()))
+    values = np.linalg.eigvalsh((a.T * (s * (1 - s))) @ a / 500 + np.eye(310) / 500)
+    assert result.certificate.extra["smallest curvature"] == pytest.approx(values[0], rel=0.05)
+    assert result.certificate.extra["largest curvature"] == pytest.approx(values[-1], rel=0.05)
+
+
+def test_solves_with_one_factor_and_with_several():
+    g = torch.Generator().manual_seed(0)
+    half = torch.randn(3, 5, 5, dtype=torch.float64, generator=g)
+    matrices, v = half @ half.mT + torch.eye(5).double(), torch.randn(3, 5, dtype=torch.float64, generator=g)
+    factors = torch.linalg.cholesky(matrices)
+    torch.testing.assert_close(solve_with_factor(factors, v), torch.linalg.solve(matrices, v))
+    torch.testing.assert_close(solve_with_factor(factors[0], v), torch.linalg.solve(matrices[0], v.mT).mT)

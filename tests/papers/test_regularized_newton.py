@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import precond
-from precond.recipes.second_order import regularized_newton
+from precond.recipes.regularized import regularized_newton
 from tests.papers.smooth_toys import Logistic, Rosenbrock, path
 
 

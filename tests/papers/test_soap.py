@@ -46,7 +46,7 @@ def reference(
         step = lr * np.sqrt(1 - betas[1] ** t) / (1 - betas[0] ** t)
         u = rotate(m / (np.sqrt(v) + eps), bases, False)
         u = u / (1e-30 + np.sqrt(np.mean(u**2))) if normalize else u
-        w = w - (lr if normalize else step) * u
+        w = w - step * u
         w = w - lr * weight_decay * w
         absorb(g)
         if t % every == 0:

@@ -6,7 +6,7 @@ import scipy.optimize
 import torch
 
 import precond
-from precond.recipes.second_order import trust_region_newton
+from precond.recipes.regularized import trust_region_newton
 from precond.steps.steihaug import truncated_newton
 
 

@@ -36,3 +36,25 @@ def test_systems_with_one_pattern_are_solved_in_one_order(dense_row: bool) -> No
     assert not dense_row or order[-1] == n + rows.shape[0] - 1
     other = scipy.sparse.csr_array(scipy.sparse.eye_array(n))
     assert SparseNewton(other, rows, torch.ones(n, dtype=torch.float64), patterns).pattern is not seen[0]
+
+
+@pytest.mark.parametrize("block", ["places in H", "rows of H", "places in J", "rows of J"])
+def test_another_pattern_with_as_many_entries_is_told_apart(block: str) -> None:
+    def entries(rows: list[int], columns: list[int], height: int) -> scipy.sparse.csr_array:
+        return scipy.sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=(height, 4))
+
+    patterns = Patterns()
+    first = entries([0, 1, 2, 3], [0, 1, 2, 3], 4), entries([0, 1], [0, 2], 2)
+    before = patterns.of(*first)
+    assert patterns.of(*(blocks.copy() for blocks in first)) is before
+    other = {
+        "places in H": (entries([0, 1, 2, 3], [0, 1, 3, 3], 4), first[1]),
+        "rows of H": (entries([0, 1, 1, 3], [0, 1, 2, 3], 4), first[1]),
+        "places in J": (first[0], entries([0, 1], [0, 3], 2)),
+        "rows of J": (first[0], entries([0, 0], [0, 2], 2)),
+    }[block]
+    found = patterns.of(*other)
+    assert found is not before
+    dense = found.assemble(*other, np.zeros(4)).toarray()
+    h, j = (blocks.toarray() for blocks in other)
+    assert np.array_equal(dense, np.block([[(h + h.T) / 2, j.T], [j, np.zeros((2, 2))]]))

@@ -12,7 +12,7 @@ from precond.math import eigen
 from precond.math.averages import debias
 from precond.math.eigen import all_eigenvectors, gram_eigenvectors, inf_norm, power_qr, safe_eigh
 from precond.math.modes import add_gram, mode_products
-from precond.math.polar import polar, polar_exact
+from precond.math.polar import NewtonSchulz, polar, polar_exact
 from precond.math.roots import inverse_root, low_rank_inverse_root
 
 quick = settings(max_examples=25, deadline=None)
@@ -299,6 +299,18 @@ def test_polar_factors_of_odd_shapes():
     for factor in (polar, polar_exact):
         with pytest.raises(ValueError, match="reshape"):
             factor(torch.zeros(3))
+
+
+@pytest.mark.parametrize("size", [1e-20, 1e-13, 1e-8, 1.0, 1e8, 1e14])
+@pytest.mark.parametrize("margin", [1.0, 1.25])
+def test_matrices_are_divided_by_their_norm_times_a_margin_and_a_floor_whatever_their_size(size, margin):
+    """With the polynomial x the iteration returns the scaled matrix itself."""
+    scale_only = NewtonSchulz(((1.0, 0.0, 0.0),), margin=margin)
+    x = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = size * x / torch.linalg.matrix_norm(x, keepdim=True)
+    for floor in (1e-7, 0.0):
+        expected = x / (margin * size + floor)
+        assert torch.allclose(polar(x, 1, scale_only, floor=floor), expected, rtol=1e-9, atol=0.0)
 
 
 def test_polar_in_bfloat16_stays_near_the_one_in_float32():

@@ -72,6 +72,33 @@ def test_starts_afresh_where_the_published_code_does_in_half_precision():
     assert not restarts(MUON.quintics(5), torch.float32)
 
 
+SPECTRA = {
+    "random": None,
+    "slow decay": np.arange(1, 129) ** -1.0,
+    "fast decay": np.exp(-np.arange(128) / 16),
+    "one large": np.where(np.arange(128) < 1, 1.0, 0.1),
+    "eight large": np.where(np.arange(128) < 8, 1.0, 0.01),
+}
+
+
+@pytest.mark.parametrize("spectrum", SPECTRA)
+@pytest.mark.parametrize("iteration", [MUON, FIVE_QUINTICS, TURBO], ids=["muon", "five", "turbo"])
+def test_one_fresh_start_in_bfloat16_is_as_near_to_the_polar_factor(iteration, spectrum):
+    """As steps that round nothing, and as steps in bfloat16 with the matrix, such as `torch.optim.Muon` takes."""
+    steps = len(iteration.coefficients) if iteration is TURBO else 5
+    matrix = torch.randn(128, 512, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    u, values, vt = torch.linalg.svd(matrix, full_matrices=False)
+    values = values if SPECTRA[spectrum] is None else torch.tensor(SPECTRA[spectrum])
+    matrix = u * values @ vt
+    rounded = {
+        form: polar(matrix.float(), steps, iteration, dtype=torch.bfloat16, form=form) for form in ("gram", "matrix")
+    }
+    assert len(restarts(iteration.quintics(steps), torch.bfloat16)) == 1
+    error, best = (float((x.double() - u @ vt).norm()) for x in (rounded["gram"], polar(matrix, steps, iteration)))
+    plain = float((rounded["matrix"].double() - u @ vt).norm())
+    assert error < 1.05 * max(best, plain) + 0.005 * 128**0.5
+
+
 def test_multiplications_are_counted_as_they_are_made(monkeypatch):
     made = 0
     bmm, baddbmm = torch.bmm, torch.baddbmm
@@ -92,6 +119,15 @@ def test_multiplications_are_counted_as_they_are_made(monkeypatch):
                     made = 0
                     polar(torch.randn(shape, dtype=dtype), steps, iteration, form=form)
                     assert made == expected
+
+
+def test_gram_matrices_of_single_precision_stay_in_it_on_processors(monkeypatch):
+    import precond.math.polar as module
+
+    monkeypatch.setattr(module, "_working_dtype", lambda matrices: torch.bfloat16)
+    x = torch.randn(24, 40, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(polar(x, form="gram"), polar(x, form="gram", dtype=torch.float32))
+    assert torch.equal(polar(x, form="matrix"), polar(x, form="matrix", dtype=torch.bfloat16))
 
 
 def test_auto_takes_the_cheaper(monkeypatch):
@@ -126,7 +162,7 @@ def test_bfloat16_steps_on_the_gram_matrix_lose_no_more_than_steps_with_the_matr
     ours, plain = (
         polar(matrix.float(), steps, iteration, dtype=torch.bfloat16, form=form).double() for form in ("gram", "matrix")
     )
-    assert (ours - exact).norm() < 1.2 * (plain - exact).norm() + 0.07 * exact.norm()
+    assert (ours - exact).norm() < 1.2 * (plain - exact).norm() + 0.1 * exact.norm()
     assert torch.linalg.matrix_norm(ours, 2) < 1.25
 
 

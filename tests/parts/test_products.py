@@ -11,7 +11,7 @@ import torch
 from precond.math import products
 from precond.math.eigen import gram_eigenvectors
 from precond.math.modes import add_gram, complete
-from precond.math.orthogonal import orthogonal
+from precond.math.orthogonal import complete_qr, orthogonal
 from precond.math.products import fast_products, has_fast_bfloat16, onednn_is_exact
 
 
@@ -142,3 +142,13 @@ def test_a_thin_matrix_that_is_not_finite_fails_alone() -> None:
     assert failed.tolist() == [False, True, False]
     assert torch.equal(vectors[1], torch.eye(6))
     assert bool(vectors.isfinite().all())
+
+
+@pytest.mark.parametrize(("n", "k"), [(40, 17), (512, 130), (520, 520), (512, 1)])
+def test_a_complete_decomposition_multiplies_out(n: int, k: int) -> None:
+    matrices = torch.randn(2, n, k, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    q, r = complete_qr(matrices)
+    assert r.shape == (2, k, k)
+    assert bool((r.tril(-1) == 0).all())
+    torch.testing.assert_close(q[..., :k] @ r, matrices, rtol=0, atol=1e-12)
+    torch.testing.assert_close(q.mT @ q, torch.eye(n, dtype=torch.float64).expand(2, n, n), rtol=0, atol=1e-12)

@@ -27,6 +27,8 @@ ASSEMBLED = {
     "an intercept": (6, lambda w: functional.softplus(-Y * (X @ w[:-1] + w[-1])).mean() + w[:-1] @ w[:-1] / 400),
     "softmax": (15, lambda w: functional.cross_entropy(X @ w.view(5, 3), LABELS) + w @ w / 400),
     "a linear layer": (18, lambda w: functional.cross_entropy(functional.linear(X, w[:15].view(3, 5), w[15:]), LABELS)),
+    "weights after the bias": (18, lambda w: functional.cross_entropy(X @ w[3:].view(5, 3) + w[:3], LABELS) + w @ w),
+    "weights turned": (17, lambda w: functional.cross_entropy(X @ w[2:].view(3, 5).T, LABELS) + w @ w),
     "one column": (5, lambda w: functional.softplus(-Y * X.mm(w.view(-1, 1))[:, 0]).sum()),
     "powers beside": (5, lambda w: torch.log1p(torch.exp(-Y * torch.mv(X, w))).sum() + (w**4).sum()),
     "written in place": (5, lambda w: (X @ w).add_(1).square().sum()),

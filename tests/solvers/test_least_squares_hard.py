@@ -7,8 +7,10 @@ import scipy.sparse.linalg
 import torch
 
 import precond
-from precond.core import IncompatibleError, Status
+from precond.core import IncompatibleError, Status, Work
 from precond.preconditioners.identity import Identity
+from precond.solvers.certify_squares import hessian_by_differences
+from precond.solvers.residual_forms import ResidualForm
 
 D = torch.float64
 
@@ -158,3 +160,80 @@ def test_a_newton_step_ends_what_losses_cannot_tell_apart():
     result = precond.least_squares(residual, np.array([0.5, -2.0]))
     assert result.converged, result.message
     assert float(np.sum(residual(result.x) ** 2)) == pytest.approx(48.98425, rel=1e-6)
+
+
+def chebyquad(x):
+    """Sums of shifted Chebyshev polynomials, as many as variables, less their integrals."""
+    values = [np.ones_like(x), 2 * x - 1]
+    for _ in range(len(x) - 1):
+        values.append(2 * values[1] * values[-1] - values[-2])
+    integrals = [-1 / (i * i - 1) if i % 2 == 0 else 0.0 for i in range(1, len(x) + 1)]
+    return np.array([v.mean() for v in values[1:]]) - integrals
+
+
+@pytest.mark.parametrize(("n", "times", "least"), [(7, 10, 0.0), (7, 100, 0.0), (8, 100, 3.516874e-3)])
+def test_starts_that_are_far_too_large(n, times, least):
+    """Columns of the Jacobian are up to 1e16 times too large there, and as scales they would hold variables back."""
+    result = precond.least_squares(chebyquad, times * np.arange(1, n + 1) / (n + 1))
+    assert result.converged, result.message
+    assert float(np.sum(chebyquad(result.x) ** 2)) == pytest.approx(least, rel=1e-5, abs=1e-20)
+
+
+def test_differences_are_not_taken_again_for_a_certificate():
+    calls = [0]
+
+    def residual(x):
+        calls[0] += 1
+        return np.concatenate([np.exp(x) - 2, x - 1])
+
+    result = precond.least_squares(residual, np.zeros(6))
+    assert result.converged, result.message
+    assert calls[0] == result.work.losses + 1
+
+
+def test_differences_are_taken_again_where_a_function_changes_its_mind():
+    """At the point that it was at before it says other values, for which the old Jacobian would be a minimum's."""
+    seen = set()
+    changed = [False]
+
+    def residual(x):
+        changed[0] |= x.tobytes() in seen
+        seen.add(x.tobytes())
+        return np.array([x[0] - 1, 2.5 + 3 * (x[0] - 1) if changed[0] else 2.0])
+
+    result = precond.least_squares(residual, np.array([3.0]), method="levenberg-marquardt")
+    assert changed[0]
+    assert result.certificate.value > 0.1
+
+
+def test_a_run_that_forward_differences_end_goes_on_with_better_ones():
+    """The Gaussian function (More, Garbow, Hillstrom 1981), whose smallest residual is 1e-4, one variable at zero."""
+    y = np.array([9, 44, 175, 540, 1295, 2420, 3521, 3989]) / 1e4
+    y = np.concatenate([y, y[-2::-1]])
+    t = (8 - np.arange(1, 16)) / 2
+
+    result = precond.least_squares(lambda x: x[0] * np.exp(-x[1] * (t - x[2]) ** 2 / 2) - y, np.array([0.4, 1.0, 0.0]))
+    assert result.converged, result.message
+    assert result.method == "levenberg-marquardt (auto)"
+    assert float(result.certificate.extra["loss"]) == pytest.approx(5.63964e-9, rel=1e-4)
+
+
+def test_hessians_by_differences():
+    """Second differences of a sum of squares against autograd, with variables of very different scales."""
+    scales = torch.tensor([1.0, 1e3, 1e-3], dtype=D)
+
+    def residual(x):
+        u, v, w = x / scales
+        return torch.stack([torch.exp(u) * v - 2, u * w * w + v, torch.sin(v * w), u + w])
+
+    def by_numpy(x):
+        return residual(torch.from_numpy(np.asarray(x))).numpy()
+
+    x = scales * torch.tensor([0.7, -0.4, 1.3], dtype=D)
+    form = ResidualForm.of(by_numpy, (1e4 * x).numpy(), lambda x: np.zeros((4, 3)))
+    jacobian = torch.autograd.functional.jacobian(residual, x)
+    work = Work()
+    found = hessian_by_differences(form, x, residual(x), jacobian, work)
+    wanted = torch.autograd.functional.hessian(lambda y: residual(y).square().sum() / 2, x)
+    torch.testing.assert_close(found * scales * scales[:, None], wanted * scales * scales[:, None], rtol=0, atol=1e-6)
+    assert work.losses == 12

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.linalg
 import scipy.sparse
 import torch
 
@@ -21,6 +22,7 @@ from precond.programs.projected import ProjectedNewton
 from precond.programs.regularized import Regularizer
 from precond.programs.sketched_newton import SketchedNewton
 from precond.recipes.programs import adasketch_newton
+from precond.solvers.program_curvature import _definite
 
 F64 = torch.float64
 
@@ -200,3 +202,24 @@ def test_the_exact_inner_solver_counts_its_factors() -> None:
     assert isinstance(method.directions.inner, Dense)
     result = precond.minimize(lambda x: x @ x, torch.ones(2, dtype=F64), constraints=lambda x: x[:1] - 1, method=method)
     assert result.work.factorizations > 0
+
+
+@pytest.mark.parametrize("held", [0, 5])
+def test_sparse_curvature_along_constraints_is_that_of_the_reduced_hessian(held: int) -> None:
+    random = np.random.default_rng(0)
+    n, m = 50, 15
+    h = scipy.sparse.random_array((n, n), density=0.1, random_state=random)
+    h = scipy.sparse.csr_array(h + h.T + 3 * scipy.sparse.eye_array(n))
+    mask = np.ones(n)
+    mask[:held] = 0
+    within = scipy.sparse.diags_array(mask)
+    rows = scipy.sparse.csr_array(scipy.sparse.random_array((m, n), density=0.3, random_state=random) @ within)
+    h = scipy.sparse.csr_array(within @ h @ within)
+    basis = scipy.linalg.null_space(rows.toarray()[:, held:])
+    least = float(np.linalg.eigvalsh(basis.T @ h.toarray()[held:, held:] @ basis)[0])
+    for shift in (0.1, 5.0):
+        definite = scipy.sparse.csr_array(h + (shift - least) * within)
+        found = _definite(definite, rows, torch.from_numpy(mask), 1e-8)
+        assert found is not None
+        assert shift * (1 - 1e-6) <= found.smallest <= shift * 1.03
+    assert _definite(scipy.sparse.csr_array(h - (least + 0.1) * within), rows, torch.from_numpy(mask), 1e-8) is None

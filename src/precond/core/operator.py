@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from precond.core.sketch import Embedding
 
 _columns = 64  # unit vectors that are multiplied at once
+_least, _most = 1e-140, 1e140  # norms between which no square of a number that matters is lost
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,8 +167,12 @@ class Operator(abc.ABC):
         matrix = self.entries()
         if matrix is None:
             return None
+        data = matrix.data.astype(np.result_type(matrix.data, np.float64), copy=False)
+        size = math.sqrt(np.vdot(data, data).real)
+        if _least < size < _most:
+            return size
         largest = float(np.abs(matrix.data).max(initial=0))
-        return largest * float(np.linalg.norm(matrix.data / largest)) if largest > 0 else 0.0  # squares may overflow
+        return largest * float(np.linalg.norm(matrix.data / largest)) if largest > 0 else 0.0
 
     def double(self) -> Operator:
         """Return the same map with products in double precision, where it can be had; else the map itself."""

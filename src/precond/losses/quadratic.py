@@ -12,7 +12,8 @@ from torch import Tensor
 
 from precond.core import BadInputError, Coordinates, Operator, OperatorTraits, Work
 from precond.losses.base import Loss
-from precond.losses.design import Times, read_design
+from precond.losses.design import Times
+from precond.losses.read_design import read_design
 
 
 class Quadratic(Loss):

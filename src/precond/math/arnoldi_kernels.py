@@ -28,67 +28,85 @@ def _without_four(v, basis, k, h):
 
 
 @_compiled
+def orthogonalize(basis, j, rounding, h):
+    """Make vector ``j + 1`` of a basis orthogonal to those before, and of length 1; write what that took to ``h``.
+
+    What is returned is its norm before, and after; zero where only rounding was left, and the vector is zero then.
+    """
+    v, squares = basis[j + 1], 0.0
+    for i in range(v.size):
+        squares += v[i].real * v[i].real + v[i].imag * v[i].imag
+    before = last = after = np.sqrt(squares)
+    for k in range(j + 1):
+        h[k] = 0
+    for _ in range(2):
+        whole = (j + 1) // 4 * 4
+        for k in range(0, whole, 4):
+            _without_four(v, basis, k, h)
+        for k in range(whole, j + 1):
+            u, total = basis[k], h.dtype.type(0)
+            for i in range(v.size):
+                total += np.conj(u[i]) * v[i]
+            h[k] += total
+            factor = v.dtype.type(total)
+            for i in range(v.size):
+                v[i] -= factor * u[i]
+        squares = 0.0
+        for i in range(v.size):
+            squares += v[i].real * v[i].real + v[i].imag * v[i].imag
+        after = np.sqrt(squares)
+        if not after < 0.1 * last:
+            break
+        last = after
+    if not after > rounding * before:
+        v[:] = 0
+        return before, 0.0
+    scale = v.dtype.type(1 / after)
+    for i in range(v.size):
+        v[i] *= scale
+    return before, after
+
+
+@_compiled
 def extend(basis, w, j, rounding, alive, h, before, after):
     """Do what `precond.math.arnoldi.extend` does."""
     for row in range(w.shape[0]):
         v, source = basis[row, j + 1], w[row]
-        squares = 0.0
         for i in range(v.size):
             v[i] = source[i]
-            squares += v[i].real * v[i].real + v[i].imag * v[i].imag
-        before[row] = np.sqrt(squares)
-        last = before[row]
-        for k in range(j + 1):
-            h[row, k] = 0
-        for _ in range(2):
-            whole = (j + 1) // 4 * 4
-            for k in range(0, whole, 4):
-                _without_four(v, basis[row], k, h[row])
-            for k in range(whole, j + 1):
-                u, total = basis[row, k], h.dtype.type(0)
-                for i in range(v.size):
-                    total += np.conj(u[i]) * v[i]
-                h[row, k] += total
-                factor = v.dtype.type(total)
-                for i in range(v.size):
-                    v[i] -= factor * u[i]
-            squares = 0.0
-            for i in range(v.size):
-                squares += v[i].real * v[i].real + v[i].imag * v[i].imag
-            after[row] = np.sqrt(squares)
-            if not after[row] < 0.1 * last:
-                break
-            last = after[row]
-        alive[row] = alive[row] and after[row] > rounding * before[row]
+        before[row], after[row] = orthogonalize(basis[row], j, rounding, h[row])
         if not alive[row]:
             after[row] = 0
             v[:] = 0
-        else:
-            scale = v.dtype.type(1 / after[row])
-            for i in range(v.size):
-                v[i] *= scale
+        alive[row] = after[row] > 0
+
+
+@_compiled
+def turn(h, after, tiny, j, c, s, triangle, right):
+    """Turn column ``j`` of a Hessenberg matrix by the rotations so far and a new one; return the residual."""
+    for k in range(j):
+        here, below = h[k], h[k + 1]
+        h[k] = np.conj(c[k]) * here + s[k] * below
+        h[k + 1] = c[k] * below - s[k] * here
+    pivot = np.hypot(abs(h[j]), after)
+    if pivot <= tiny:  # a dependent direction
+        c[j], s[j] = 0, 1
+        pivot = 1.0
+    else:
+        c[j], s[j] = h[j] / pivot, after / pivot
+    for k in range(j):  # a slice would take seconds to compile
+        triangle[k, j] = h[k]
+    triangle[j, j] = pivot
+    right[j + 1] = -s[j] * right[j]
+    right[j] = np.conj(c[j]) * right[j]
+    return abs(right[j + 1])
 
 
 @_compiled
 def rotate(h, after, tiny, j, c, s, triangle, right, residual):
-    """Turn column ``j`` of Hessenberg matrices by the rotations so far and a new one, and the right-hand sides too."""
+    """Turn column ``j`` of a batch of Hessenberg matrices, see `turn`."""
     for row in range(h.shape[0]):
-        for k in range(j):
-            here, below = h[row, k], h[row, k + 1]
-            h[row, k] = np.conj(c[row, k]) * here + s[row, k] * below
-            h[row, k + 1] = c[row, k] * below - s[row, k] * here
-        pivot = np.hypot(abs(h[row, j]), after[row])
-        if pivot <= tiny[row]:  # a dependent direction
-            c[row, j], s[row, j] = 0, 1
-            pivot = 1.0
-        else:
-            c[row, j], s[row, j] = h[row, j] / pivot, after[row] / pivot
-        for k in range(j):  # a slice would take seconds to compile
-            triangle[row, k, j] = h[row, k]
-        triangle[row, j, j] = pivot
-        right[row, j + 1] = -s[row, j] * right[row, j]
-        right[row, j] = np.conj(c[row, j]) * right[row, j]
-        residual[row] = abs(right[row, j + 1])
+        residual[row] = turn(h[row], after[row], tiny[row], j, c[row], s[row], triangle[row], right[row])
 
 
 @_compiled

@@ -22,8 +22,9 @@ Array = np.ndarray[Any, Any]
 Map = Callable[[Array], Array]
 SINGLE = 96
 """Order from which a factorization in single precision is faster, with the refinement it needs."""
+BELIEVED = 1e-2
+"""Error of a solve in single precision, up to which a few iterations make up for it."""
 _flat = 1e-30  # a scale below which no matrix is divided by
-_believed = 1e-2  # error of a solve in single precision, up to which a few iterations make up for it
 
 
 @functools.cache
@@ -132,7 +133,7 @@ def complete_factors(matrix: Array, *, definite: bool) -> Factors | None:
                 factors = factorized(matrix, definite=cholesky, single=single)
                 if factors is None:
                     continue
-                if not single or np.abs(factors.solve(matrix @ signs) - signs).max() <= _believed:
+                if not single or np.abs(factors.solve(matrix @ signs) - signs).max() <= BELIEVED:
                     return factors
     return None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from precond.math.orthogonal import orthogonal
+from precond.math.orthogonal import complete_qr, orthogonal
 from precond.math.products import fast_products
 
 _ATTEMPTS: tuple[tuple[float, torch.dtype | None], ...] = ((0.0, None), (1.0, None), (0.0, torch.float64))
@@ -97,11 +97,12 @@ def gram_eigenvectors(vectors: Tensor) -> tuple[Tensor, Tensor]:
         failed; theirs are the identity.
     """
     n, k = vectors.shape[-2:]
-    finite = vectors.isfinite().all(-1).all(-1)
-    vectors = torch.where(finite[:, None, None], vectors, 0.0)
-    q = orthogonal(vectors)
+    finite = vectors.sum((-2, -1)).isfinite()
+    if not bool(finite.all()):
+        finite = vectors.isfinite().all(-1).all(-1)
+        vectors = torch.where(finite[:, None, None], vectors, 0.0)
+    q, r = complete_qr(vectors)
     with fast_products(vectors, vectors.numel() * k):
-        r = torch.bmm(q[..., :k].mT, vectors)
         values, small, failed = safe_eigh(torch.bmm(r, r.mT))
         q[..., :k] = torch.bmm(q[..., :k], small.flip(-1))
     if bool(_is_rounding(values).any()):

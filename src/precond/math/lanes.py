@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
 WIDEST = 8
-"""Numbers that are taken at once, where there are as many."""
+"""Numbers that are taken at once, where there are as many. (Products and sweeps take 16, in two vectors.)"""
 
 _index, _place = ir.IntType(64), types.uint64
 _loose = ("contract", "nsz")
@@ -134,11 +134,11 @@ def add_block(typing, x, at, stride, step, y, first, after, steps, out, to, apar
     return types.void(x, *places), code
 
 
-product8, product4, product2, product1 = (_product(width) for width in (8, 4, 2, 1))
+product16, product8, product4, product2, product1 = (_product(width) for width in (16, 8, 4, 2, 1))
 """``(data, indices, start, end, x, mask, count, lane, out, at)``: write ``sum_t data[t] x[(indices[t] & mask) count +
 lane:]``, over ``start <= t < end``, to ``out[at:]``, as many numbers as the name says."""
 
-solved8, solved4, solved2, solved1 = (_solved(width) for width in (8, 4, 2, 1))
+solved16, solved8, solved4, solved2, solved1 = (_solved(width) for width in (16, 8, 4, 2, 1))
 """``(data, indices, start, end, x, count, lane, at, first, scale, factor, beside)``: write ``scale first[at:] - factor
 x[beside:] - sum_t data[t] x[indices[t] count + lane:]`` to ``x[at:]``, as many numbers as the name says."""
 

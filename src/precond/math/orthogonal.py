@@ -28,15 +28,29 @@ def orthogonal(matrices: Tensor) -> Tensor:
     Returns:
         Shape ``[batch, n, n]``; the first ``k`` columns span those of ``matrices``.
     """
+    return complete_qr(matrices)[0]
+
+
+def complete_qr(matrices: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the square orthogonal factors of QR decompositions, as `orthogonal` does, and the triangular ones.
+
+    Args:
+        matrices: Shape ``[batch, n, k]`` with ``k <= n``.
+
+    Returns:
+        Shapes ``[batch, n, n]`` and ``[batch, k, k]``.
+    """
     batch, n, k = matrices.shape
     if n < _LEAST_SIDE:
-        return torch.linalg.qr(matrices, mode="complete").Q
+        q, r = torch.linalg.qr(matrices, mode="complete")
+        return q, r[:, :k]
     rest = matrices.clone(memory_format=torch.contiguous_format)  # products that add to transposed blocks are slow
     panels: list[tuple[int, Tensor, Tensor]] = []
     with fast_products(matrices, matrices.numel() * _PANEL):
         for start in range(0, k, _PANEL):
             end = min(start + _PANEL, k)
             reflections, weights = torch.geqrf(rest[:, start:, start:end])
+            rest[:, start:end, start:end].copy_(reflections[:, : end - start])  # whose upper triangle is that of R
             v = reflections.tril(-1)
             v.diagonal(dim1=-2, dim2=-1).fill_(1.0)
             t = _triangle(v, weights)
@@ -48,7 +62,7 @@ def orthogonal(matrices: Tensor) -> Tensor:
         for start, v, t in reversed(panels):  # Q <- (I - V T V^T) Q, which is still the identity before ``start``
             block = q[:, start:, start:]
             block.baddbmm_(v, t @ (v.mT @ block), alpha=-1.0)
-    return q
+    return q, rest[:, :k].triu()
 
 
 def _triangle(v: Tensor, weights: Tensor) -> Tensor:

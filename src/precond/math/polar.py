@@ -132,7 +132,10 @@ def polar(
     if norms is not None:
         x = x.clone() if x.data_ptr() == matrices.data_ptr() else x
         factors = [1.0 / (iteration.margin * norm + floor) for norm in norms]
-        torch._foreach_mul_(list(x.unbind(0)), factors)  # by numbers, since those do not promote half precision
+        if x.dtype in (torch.float32, torch.float64):
+            x.mul_(torch.tensor(factors, dtype=x.dtype).view(-1, 1, 1))
+        else:
+            torch._foreach_mul_(list(x.unbind(0)), factors)  # by numbers, which are not rounded to half precision
     if first is not None:
         first = first.reshape(-1, *first.shape[-2:]).to(dtype)
     with fast_products(x, x.numel() * min(x.shape[1:])):

@@ -11,6 +11,9 @@ Quintic = tuple[float, float, float]
 
 _NEGATIVE = 0.25
 """How far below zero rounding may push an eigenvalue of the Gram matrix before the iteration starts afresh."""
+_NEGATIVE_BFLOAT16 = 1.2
+"""The same where results have two digits: the last polynomial before a fresh start multiplies what should be zero by
+three times as much then. As far from the polar factor as with more fresh starts, whatever the spectrum, and cheaper."""
 
 
 def iterate_gram(x: Tensor, quintics: Sequence[Quintic], first: Tensor | None = None, scale: float = 1.0) -> Tensor:
@@ -62,9 +65,10 @@ def iterate_gram(x: Tensor, quintics: Sequence[Quintic], first: Tensor | None = 
 def restarts(quintics: Sequence[Quintic], dtype: torch.dtype) -> frozenset[int]:
     """Return the steps (counted from 0) before which the Gram matrix is formed anew, in this precision."""
     steps, growth = set(), 1.0
+    bound = _NEGATIVE_BFLOAT16 if dtype == torch.bfloat16 else _NEGATIVE
     for step in range(1, len(quintics)):
         growth *= quintics[step - 1][0] ** 2
-        if growth * torch.finfo(dtype).eps > _NEGATIVE:
+        if growth * torch.finfo(dtype).eps > bound:
             steps.add(step)
             growth = 1.0
     return frozenset(steps)

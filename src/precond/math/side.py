@@ -35,7 +35,7 @@ def available() -> bool:
 
     They are written in the compiler's own language (`precond.math.lanes`), which other versions may speak differently.
     """
-    count, row = 15, np.arange(30.0).reshape(15, 2)
+    count, row = 31, np.arange(62.0).reshape(31, 2)
     out = np.empty(count)
     parts = np.array([0, 2], np.uint32), np.array([0, 1], np.uint32), np.array([2.0, -1.0])
     try:

@@ -67,7 +67,10 @@ def _product(indptr, indices, data, x, mask, count, row, out, at):
     """Write a row of the product with all vectors."""
     start, end = _u(indptr[row]), _u(indptr[row + _u(1)])
     k = _u(0)
-    while k + _u(8) <= count:
+    while k + _u(16) <= count:
+        lanes.product16(data, indices, start, end, x, mask, count, k, out, at + k)
+        k += _u(16)
+    if k + _u(8) <= count:
         lanes.product8(data, indices, start, end, x, mask, count, k, out, at + k)
         k += _u(8)
     if k + _u(4) <= count:
@@ -141,7 +144,10 @@ def _solved(p, i, x, row, y, count, first, scale, factor, before):
     """Write a row of the solution of a triangular system for all vectors, the entry beside the diagonal apart."""
     start, end, at, beside = _u(p[row]), _u(p[row + _u(1)]), row * count, before * count
     k = _u(0)
-    while k + _u(8) <= count:
+    while k + _u(16) <= count:
+        lanes.solved16(x, i, start, end, y, count, k, at + k, first, scale, factor, beside + k)
+        k += _u(16)
+    if k + _u(8) <= count:
         lanes.solved8(x, i, start, end, y, count, k, at + k, first, scale, factor, beside + k)
         k += _u(8)
     if k + _u(4) <= count:

@@ -49,6 +49,8 @@ def rows_times_csr(parts: tuple[Array, Array, Array], x: Array) -> Array:
         The products, shape ``[batch, m]``, in the same order.
     """
     indptr, indices, data = parts
+    if len(x) == 1:
+        return one_times_csr(parts, np.ascontiguousarray(x[0]))[None]
     if side.worthwhile(data, x):
         return side.times(parts, x)
     dtype = data.dtype if data.dtype == x.dtype else np.result_type(data, x)
@@ -62,6 +64,24 @@ def rows_times_csr(parts: tuple[Array, Array, Array], x: Array) -> Array:
     def some(first: int, last: int) -> None:
         begin, end = first * m // _parts, last * m // _parts
         kernel(indptr[begin : end + 1], indices, data, x, out[:, begin:end])
+
+    share(some, _parts)
+    return out
+
+
+def one_times_csr(parts: tuple[Array, Array, Array], x: Array) -> Array:
+    """Return the product of a CSR matrix, see `rows_times_csr`, with one vector ``[n]``."""
+    indptr, indices, data = parts
+    m = indptr.size - 1
+    out = np.empty(m, data.dtype if data.dtype == x.dtype else np.result_type(data, x))
+    kernel = _kernels().one_times_csr
+    if data.size < _alone:
+        kernel(indptr, indices, data, x, out)
+        return out
+
+    def some(first: int, last: int) -> None:
+        begin, end = first * m // _parts, last * m // _parts
+        kernel(indptr[begin : end + 1], indices, data, x, out[begin:end])
 
     share(some, _parts)
     return out

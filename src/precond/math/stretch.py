@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from precond.math.sparse import rows_times_csr
+from precond.math.sparse import one_times_csr
 from precond.math.sweeps import two_sweeps
 
 Array = np.ndarray[Any, Any]
 _many = 2**16  # unknowns from which on calls cost nothing, and products may be shared by threads
 _ended, _stepped, _product, _applied, _adjoint = range(5)  # as in `stretch_kernels`
+_rows = 2**20 - 1
 _norm, _products, _applications, _level, _eps, _own = range(1, 7)
 
 
@@ -40,30 +41,42 @@ class Stretch:
         inverse: The preconditioner: the arrays of two sweeps, empty for the identity; or what it makes of a vector.
         adjoint: The product with the adjoint, where the iteration needs it; rows and columns are then the first of its
             own numbers.
+        room: How many vectors and numbers of its own the iteration has, where that is not the same for all.
 
     Attributes:
         vectors: Shape ``[rows, n]``; what callers write to it before the first stretch is what iterations begin with.
         numbers: What iterations know: see `precond.math.stretch_kernels`.
         loops: The module of the iteration, which names its vectors and numbers.
         ended: Whether the iteration cannot go on, or must not.
+        plain: Whether nothing preconditions.
     """
 
     def __init__(
-        self, name: str, shape: tuple[int, int], dtype: Any, matrix: Any, inverse: Any, adjoint: Any = None
+        self,
+        name: str,
+        shape: tuple[int, int],
+        dtype: Any,
+        matrix: Any,
+        inverse: Any,
+        adjoint: Any = None,
+        room: tuple[int, int] | None = None,
     ) -> None:
         (m, n), kernels = shape, _kernels(name)
-        self.vectors = np.zeros((kernels.ROWS, max(m, n)), dtype)
-        self.numbers = np.zeros(_own + kernels.NUMBERS, float if kernels.REAL else np.result_type(dtype, float))
+        vectors, numbers = room or (kernels.ROWS, kernels.NUMBERS)
+        self.vectors = np.zeros((vectors, max(m, n)), dtype)
+        self.numbers = np.zeros(_own + numbers, float if kernels.REAL else np.result_type(dtype, float))
         self.numbers[_eps] = np.finfo(dtype).eps
         if adjoint is not None:
             self.numbers[_own : _own + 2] = m, n
-        self.loops, self.ended, self._plain = kernels, False, inverse == ()
+        self.loops, self.ended, self.plain = kernels, False, inverse == ()
         self._step, self._run = kernels.step, getattr(kernels, "run", None)
         self._arrays: tuple[Any, ...] | None = None
         if self._run is not None and isinstance(matrix, tuple) and n < _many:
             sweeps = inverse if isinstance(inverse, tuple) and inverse else None  # no loops are compiled for none
             self._arrays = (*matrix, sweeps)
-        high, wide = list(self.vectors[:, :m]), list(self.vectors[:, :n])
+        high = wide = self.vectors
+        if m != n:
+            high, wide = self.vectors[:, :m], self.vectors[:, :n]
         self._grants = {
             _product: (_times(matrix), wide, high), _applied: (_swept(inverse), wide, wide),
             _adjoint: (adjoint, high, wide),
@@ -85,24 +98,24 @@ class Stretch:
     def _compiled(self, most: int) -> list[float]:
         """Make iterations that have the matrix, and ask for a preconditioner only that they have not."""
         norms, run, grants, done = np.empty(most), self._run, self._grants, 0
-        given = (*self._arrays, self.vectors, self.numbers, self._plain, norms)
+        given = (*self._arrays, self.vectors, self.numbers, self.plain, norms)
         while True:
             done, told = run(*given, done)
             if told <= _stepped:
                 self.ended = told == _ended
                 return norms[:done].tolist()
             grant, sources, targets = grants[told & 7]
-            targets[told >> 9][:] = grant(sources[told >> 3 & 63])
+            targets[told >> 23] = grant(sources[told >> 3 & _rows])
 
     def _stepping(self, level: float, most: int) -> list[float]:
         """Make iterations that ask for everything."""
         found: list[float] = []
-        step, vectors, numbers, plain, grants = self._step, self.vectors, self.numbers, self._plain, self._grants
+        step, vectors, numbers, plain, grants = self._step, self.vectors, self.numbers, self.plain, self._grants
         while len(found) < most:
             told = step(vectors, numbers, plain)
             if told > _adjoint:
                 grant, sources, targets = grants[told & 7]
-                targets[told >> 9][:] = grant(sources[told >> 3 & 63])
+                targets[told >> 23] = grant(sources[told >> 3 & _rows])
             elif told == _ended:
                 self.ended = True
                 break
@@ -120,7 +133,7 @@ class Stretch:
 
 def _times(matrix: Any) -> Any:
     """Return the product with a vector."""
-    return (lambda v: rows_times_csr(matrix, v[None])[0]) if isinstance(matrix, tuple) else matrix
+    return functools.partial(one_times_csr, matrix) if isinstance(matrix, tuple) else matrix
 
 
 def _swept(inverse: Any) -> Any:

@@ -29,7 +29,7 @@ def wish(kind, source, target, numbers, stage):
     """Return the wish to map row ``source`` into row ``target``, and to go on at ``stage`` then."""
     numbers[STAGE] = stage
     numbers[APPLICATIONS if kind == APPLIED else PRODUCTS] += 1
-    return kind + 8 * (source + 64 * target)
+    return kind + 8 * (source + 2**20 * target)
 
 
 @numba.njit(inline="always")
@@ -42,8 +42,8 @@ def reached(numbers, norm, stage):
 @numba.njit(inline="always")
 def granted(told, indptr, indices, data, sweeps, vectors):
     """Grant a wish with a CSR matrix and two sweeps; return false where there are none, ``None``, for it."""
-    source, target = told // 8 % 64, told // 512
-    if told % 8 == PRODUCT:
+    source, target = told >> 3 & (2**20 - 1), told >> 23
+    if told & 7 == PRODUCT:
         one_times_csr(indptr, indices, data, vectors[source], vectors[target])
         return True
     if sweeps is not None:

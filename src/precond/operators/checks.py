@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from typing import Any
 
@@ -74,6 +75,14 @@ def as_tensor(value: Any, what: str) -> torch.Tensor:
         raise BadInputError(f"cannot read {what} of {array.dtype}: convert it with {what}.astype(float)") from error
 
 
+@functools.cache
+def numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
+    """Return NumPy's name of a type of torch that it has one for."""
+    found: np.dtype[Any] = torch.empty(0, dtype=dtype).numpy().dtype
+    return found
+
+
+@functools.cache
 def torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:
     """Return torch's name of a NumPy type; refuse one that it has none for."""
     try:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Operator
-from precond.operators.checks import as_tensor, check_shape, torch_dtype, working_dtype
+from precond.operators.checks import as_tensor, check_shape, numpy_dtype, torch_dtype, working_dtype
 from precond.operators.dense import DenseOperator
 from precond.operators.function import FunctionOperator
 from precond.operators.sparse import SparseOperator
@@ -83,7 +83,7 @@ def _widened(matrix: Any, dtype: torch.dtype | None) -> Any:
     if dtype is None:
         return matrix
     own = torch_dtype(matrix.dtype)
-    return matrix.astype(torch.empty(0, dtype=_wider(own, dtype)).numpy().dtype, copy=False)
+    return matrix if own == dtype else matrix.astype(numpy_dtype(_wider(own, dtype)), copy=False)
 
 
 def from_torch(A: Tensor) -> scipy.sparse.csr_array:

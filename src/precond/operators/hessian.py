@@ -16,6 +16,9 @@ logger = logging.getLogger(__name__)
 MEMORY = 2**28
 """Bytes that the intermediates of several products at once may take."""
 
+FEW = 16
+"""Products that are taken one by one: a first batch makes torch import its symbolic shapes, which takes a second."""
+
 
 class Hessian(Operator):
     """A symmetric operator of shape ``[n, n]`` whose product with one vector is a function; counts every product.
@@ -65,7 +68,7 @@ class Hessian(Operator):
         self._work.hvps += x.shape[0]
         if x.shape[0] == 1:
             return self._product(x[0])[None]
-        if self._products is not None and x.shape[0]:
+        if self._products is not None and x.shape[0] > FEW:
             try:
                 return torch.cat([self._products(part) for part in torch.split(x, self._chunk)])
             except (RuntimeError, NotImplementedError) as error:  # some operations have no batching rule

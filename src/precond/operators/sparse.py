@@ -14,7 +14,15 @@ from precond.core import Embedding, Operator, OperatorTraits
 from precond.math.heap import keep_freed_memory
 from precond.math.sparse import asymmetry, rows_times_csr, unsigned
 from precond.math.vectors import rows
-from precond.operators.checks import DECLARED, check_finite, check_shape, refuse_symmetric, torch_dtype, working_dtype
+from precond.operators.checks import (
+    DECLARED,
+    check_finite,
+    check_shape,
+    numpy_dtype,
+    refuse_symmetric,
+    torch_dtype,
+    working_dtype,
+)
 
 
 class SparseOperator(Operator):
@@ -41,7 +49,7 @@ class SparseOperator(Operator):
             csr = csr.copy()
             csr.sum_duplicates()
         self.dtype = working_dtype(torch_dtype(csr.dtype))
-        self.matrix = csr.astype(torch.empty(0, dtype=self.dtype).numpy().dtype, copy=False)
+        self.matrix = csr.astype(numpy_dtype(self.dtype), copy=False)
         check_finite(
             self.matrix.data,
             lambda k: (int(np.searchsorted(csr.indptr, k, side="right")) - 1, int(csr.indices[k])),

@@ -148,8 +148,9 @@ class FlatSlab(Slab):
         with super().working(None) as state:
             yield state
 
-    def _begun(self, members: Sequence[int]) -> list[bool]:
-        return super()._begun([0])
+    def begun(self, members: Sequence[int]) -> list[bool]:
+        """Return whether the whole has absorbed a gradient before this step's."""
+        return super().begun([0])
 
     def _piece(self, vector: Tensor, member: int) -> Tensor:
         return vector[0].narrow(0, self.starts[member], self.sizes[member])

@@ -15,6 +15,7 @@ from precond.optim.layout import Layout
 from precond.optim.replay import Further, Seen
 from precond.optim.slab import Slab
 from precond.optim.slab_state import working_dtype
+from precond.optim.trust import trusted_devices
 from precond.optim.walk import Contribution, Heading, Walk, Walker
 
 
@@ -64,9 +65,11 @@ class Journey:
     def _rush(self) -> tuple[Sequence[Slab], Sequence[Tensor]]:
         """Let the slabs go that need neither others nor one another; return those that are left, and what they hold."""
         layout, groups = self.layout, self.groups
+        if self.distributor.alone:  # several processes agree on what is finite
+            self.walker.trusted = trusted_devices(layout.params)
         if not self.distributor.alone or layout.clips:
             return layout.slabs, layout.params
-        left = [slab for convoy in layout.convoys for slab in self.walker.rush(convoy, groups[convoy[0].group])]
+        left = [slab for convoy in layout.convoys for slab in self.walker.rush(convoy, groups[convoy.slabs[0].group])]
         return left, [param for slab in left for param in slab.params]
 
     def _collect(self, seen: Seen, params: Sequence[Tensor]) -> Seen:
@@ -84,7 +87,8 @@ class Journey:
             further = {
                 need: Further(found.gradients, distributor.norm(found.gradients)) for need, found in further.items()
             }
-        away = {param: part for param, part in agreed.parts.items() if layout.duties[param] is not Duty.HOLDER}
+        parts = agreed.parts.items() if layout.owned else ()
+        away = {param: part for param, part in parts if layout.duties[param] is not Duty.HOLDER}
         if not away:
             return dataclasses.replace(seen, gradients=agreed.parts, weights=self._held, further=further)
         here = {param: part for param, part in agreed.parts.items() if param not in away}

@@ -13,11 +13,12 @@ from torch import Tensor
 from precond.core import Distributor, Duty, IncompatibleError, Method, Need, Scope, Tenant, named_tensors
 from precond.optim.adjustable import skeleton
 from precond.optim.checks import AGAIN
+from precond.optim.convoy import Convoy, convoys
 from precond.optim.flat import FlatSlab
 from precond.optim.fused import fused_step
 from precond.optim.rules import Rule
 from precond.optim.slab import Slab
-from precond.optim.slab_state import CACHED, allocate, slab_room, slab_shape, working_dtype
+from precond.optim.slab_state import allocate, slab_room, slab_shape, working_dtype
 from precond.optim.stagger import phases, refresh_cost, step_cost
 
 Key = tuple[Any, ...]
@@ -29,6 +30,7 @@ class Layout:
 
     Attributes:
         slabs: Slabs with fresh state of the parameters that this process works on.
+        convoys: These slabs, those together that one kernel may move.
         params: All parameters that some process works on, in order.
         duties: What this process does for each of them.
         methods: The method that each follows.
@@ -37,6 +39,7 @@ class Layout:
     """
 
     slabs: list[Slab]
+    convoys: list[Convoy]
     params: list[Tensor]
     duties: dict[Tensor, Duty]
     methods: dict[Tensor, Method]
@@ -65,31 +68,11 @@ class Layout:
         if any(skeleton(before) != skeleton(after) for before, after in pairs.values()):
             return False
         self.methods.update(methods)
-        for found in ("agreeing", "convoys"):
-            self.__dict__.pop(found, None)
+        self.__dict__.pop("agreeing", None)
         for slab in self.slabs:
             if slab.params[0] in methods:
                 slab.follow(methods[slab.params[0]])
         return True
-
-    @functools.cached_property
-    def convoys(self) -> list[list[Slab]]:
-        """The slabs, those together that one kernel may move: of one group and method, and small enough for caches."""
-        result: list[list[Slab]] = []
-        filling: dict[Key, tuple[list[Slab], int]] = {}
-        for slab in self.slabs:
-            key = (slab.group, id(slab.method), slab.dtype, slab.device)
-            size = sum(param.numel() for param in slab.params)
-            convoy, taken = filling.get(key, ([], 0))
-            if slab.fused is None or slab.fused.joint is None or size >= CACHED:
-                result.append([slab])
-                continue
-            if not convoy or taken + size > CACHED:
-                convoy, taken = [], 0
-                result.append(convoy)
-            convoy.append(slab)
-            filling[key] = (convoy, taken + size)
-        return result
 
     @functools.cached_property
     def clips(self) -> bool:
@@ -114,6 +97,8 @@ def lay_out(
     states: Mapping[Tensor, Any],
     distributor: Distributor,
     backend: str | None = None,
+    *,
+    everyone: bool = False,
 ) -> Layout:
     """Place the parameters, and group those that have a gradient or a state into slabs with fresh state.
 
@@ -125,6 +110,7 @@ def lay_out(
         states: What is known of each parameter from earlier steps.
         distributor: Says where each parameter is worked on.
         backend: What compiles the work of slabs; ``None`` for nothing.
+        everyone: Take all parameters that train, also those without gradient and state.
 
     Returns:
         The layout, with slabs in the order of their first parameters, flat ones last. The refreshes of a method's
@@ -159,7 +145,7 @@ def lay_out(
     phase = _phases(places, followed)
 
     def present(param: Tensor) -> bool:
-        return distributor.eager or param.grad is not None or bool(states.get(param))
+        return everyone or distributor.eager or param.grad is not None or bool(states.get(param))
 
     slabs: list[Slab] = []
     for key, kin in places.items():
@@ -172,7 +158,7 @@ def lay_out(
             slabs.append(FlatSlab([(names[param], param) for param in params], followed[params[0]], key[0], states))
     guests = [param for param in followed if duties[param] is Duty.GUEST]
     counts = {param: torch.zeros((), dtype=torch.int64, device=param.device) for param in guests}
-    return Layout(slabs, list(followed), duties, followed, home, counts)
+    return Layout(slabs, convoys(slabs), list(followed), duties, followed, home, counts)
 
 
 def _tenants(followed: Mapping[Tensor, Method], alone: bool) -> list[Tenant]:

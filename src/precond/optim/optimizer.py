@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -16,6 +16,7 @@ from precond.optim.adjustable import Adjustable
 from precond.optim.checks import AGAIN, check_batches, check_closure, check_method, check_parameter, check_rate
 from precond.optim.journey import Journey
 from precond.optim.layout import Layout, lay_out, named
+from precond.optim.plan import Plan
 from precond.optim.probe import probed
 from precond.optim.replay import Further, Replay, Seen, looked_back, remember, remembered, unscaled
 from precond.optim.rules import Rule
@@ -80,12 +81,16 @@ class Optimizer(torch.optim.Optimizer):
         self._needs = Need.NOTHING
         self._distributor = distributor
         self._layout: Layout | None = None
+        self._plan: Plan | None = None
         self._known: set[int] = set()
         self._reported: set[str] = set()
         own = method.defaults if isinstance(method, Adjustable) else {}
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, **own})
+        keep_freed_memory()
         if self.distributor.eager and not any(param.is_meta for param in self._params()):
             self._build()  # so that a checkpoint can be loaded into what is there
+        else:
+            self._plan = Plan.of(self.param_groups, self._rules, self.distributor, self._backend)
 
     # --- building -----------------------------------------------------------------------------------------------
 
@@ -107,7 +112,7 @@ class Optimizer(torch.optim.Optimizer):
             self.param_groups.pop()
             raise
         self._rules.append(rule)
-        self._layout = None
+        self._layout = self._plan = None
 
     @property
     def distributor(self) -> Distributor:
@@ -122,10 +127,10 @@ class Optimizer(torch.optim.Optimizer):
 
     def _build(self) -> Layout:
         """Lay out the slabs anew, keeping the states that the parameters have."""
-        keep_freed_memory()
-        self._renew()
         distributor = self.distributor
-        layout = lay_out(self.param_groups, self._rules, self.state, distributor, self._backend)
+        layout = self._planned()
+        if layout is None:
+            layout = lay_out(self.param_groups, self._rules, self.state, distributor, self._backend)
         for slab in layout.slabs:
             for member, param in enumerate(slab.params):
                 had = self.state.get(param, {})
@@ -143,10 +148,17 @@ class Optimizer(torch.optim.Optimizer):
         self._layout, self._known = layout, {id(param) for param in known}
         return layout
 
+    def _planned(self) -> Layout | None:
+        """Return the layout that was made at construction, if it serves now; it serves once."""
+        plan, self._plan = self._plan, None
+        changed = self._renew({} if plan is None else plan.methods)
+        return None if plan is None or any(self.state.values()) else plan.layout(self.param_groups, changed)
+
     def _current_layout(self) -> Layout:
-        layout, changed = self._layout, self._renew()
+        layout = self._layout
         if layout is None or any(slab.moved() for slab in layout.slabs):
             return self._build()
+        changed = self._renew(layout.methods)
         if changed and not layout.follow(changed):
             return self._build()
         eager = self.distributor.eager
@@ -159,13 +171,12 @@ class Optimizer(torch.optim.Optimizer):
                     return self._build()
         return layout
 
-    def _renew(self) -> dict[Tensor, Method]:
-        """Let rules follow the numbers of their groups; return the new methods of parameters that have others now."""
+    def _renew(self, known: Mapping[Tensor, Method]) -> dict[Tensor, Method]:
+        """Let rules follow the numbers of their groups; return the new methods of known parameters that have others."""
         changed: dict[Tensor, Method] = {}
         for group, rule in zip(self.param_groups, self._rules, strict=True):
             if rule.renew(group):
                 changed |= {param: rule.method_for(name, param) for name, param in named(group)}
-        known = {} if self._layout is None else self._layout.methods
         return {param: method for param, method in changed.items() if param in known}
 
     # --- stepping -----------------------------------------------------------------------------------------------
@@ -271,7 +282,7 @@ class Optimizer(torch.optim.Optimizer):
         """Return what pickling and copying need; slabs are rebuilt."""
         kept = ("work", "_rules", "_default", "_needs", "_reported", "_distributor", "_backend")
         own = {name: getattr(self, name) for name in kept}
-        return {**super().__getstate__(), **own, "_layout": None, "_known": set()}
+        return {**super().__getstate__(), **own, "_layout": None, "_plan": None, "_known": set()}
 
     def state_bytes(self) -> int:
         """Return the bytes that the optimizer's state takes now."""

@@ -11,11 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from precond.core import BadInputError, Evidence, Health, Method, Need, map_tensors, named_tensors
+from precond.core import BadInputError, Health, Method, map_tensors, named_tensors
 from precond.optim.awake import Awake
 from precond.optim.core import compiled, plain
 from precond.optim.fused import fused_step
-from precond.optim.replay import Seen, clipped
 from precond.optim.slab_state import (
     SlabState,
     allocate,
@@ -78,7 +77,7 @@ class Slab:
         self.method = method
         self.turned = turned_momentum(method)
         self.fused = fused_step(method)
-        self.plain = plain(method, self.turned, fuse=self._backend is None)
+        self.plain = plain(method, self.turned, fuse=self._backend is None and self.device.type == "cpu")
         self.core = self.plain if self._backend is None else compiled(self.plain, method, self.device, self._backend)
 
     @functools.cached_property
@@ -111,6 +110,7 @@ class Slab:
         self.steps = self.state.step.tolist()
         self.offsets = self.state.phase.tolist()
         self.clock = int(self.state.clock.max())
+        self.state.clock.fill_(self.clock)
 
     def tick(self, state: SlabState, members: Sequence[int], without: Sequence[int] = ()) -> None:
         """Count a step, in the working state of ``members`` and on the host, but for those at some positions."""
@@ -152,6 +152,8 @@ class Slab:
     def counted(self, members: Sequence[int]) -> list[int] | None:
         """Return the positions in ``members`` whose costly statistics absorb the coming step; ``None`` for all."""
         cadence = self.method.cadence
+        if cadence.statistics == 1:
+            return None
         counted = [
             position
             for position, i in enumerate(members)
@@ -166,7 +168,8 @@ class Slab:
 
     def moved(self) -> bool:
         """Whether the parameters have changed device or dtype since the slab was made."""
-        return any(p.device != self.device or p.dtype != self.param_dtype for p in self.params)
+        device, dtype = self.device, self.param_dtype
+        return any(param.dtype is not dtype or param.device != device for param in self.params)
 
     def gather(self, tensors: Sequence[Tensor], members: Sequence[int]) -> Tensor:
         """Stack one tensor for each of ``members`` in the working dtype, without a copy where one suffices."""
@@ -248,70 +251,6 @@ class Slab:
             vector.copy_(value if turned is None else turned.enter(state, value))
         return health
 
-    def evidence(
-        self, state: SlabState, gradient: Tensor, members: Sequence[int], seen: Seen, decay: Tensor | None = None
-    ) -> Evidence:
-        """Return what this step's gradient tells, with all that the parts need beside it.
-
-        Args:
-            state: The working state of the members.
-            gradient: Their gradients, stacked, after `Decay.regularize`.
-            members: Which members.
-            seen: What was evaluated beside the gradients.
-            decay: What regularizing added to the gradient, which gradients at other weights then get too.
-
-        Returns:
-            The evidence.
-        """
-        previous = state.previous
-        if previous is not None:
-            previous = _or_gradient(self._begun(members), previous, gradient)
-        return Evidence(
-            gradient=gradient,
-            previous=previous,
-            loss=seen.loss,
-            probe=self._probed(members, seen),
-            lookback=self._further(Need.LOOKBACK, gradient, members, seen, decay),
-            another=self._further(Need.ANOTHER, gradient, members, seen, decay),
-        )
-
-    def _begun(self, members: Sequence[int]) -> list[bool]:
+    def begun(self, members: Sequence[int]) -> list[bool]:
         """Return which of a working batch have absorbed a gradient before this step's."""
         return [self.steps[i] > 0 for i in members]
-
-    def _probed(self, members: Sequence[int], seen: Seen) -> tuple[Tensor, Tensor] | None:
-        """Return the probes of the members and what the Hessian makes of them."""
-        if seen.probe is None or Need.PROBE not in self.method.needs:
-            return None
-        pairs = [seen.probe[self.params[i]] for i in members]
-        return self.gather([v for v, _ in pairs], members), self.gather([hv for _, hv in pairs], members)
-
-    def _further(
-        self, need: Need, gradient: Tensor, members: Sequence[int], seen: Seen, decay: Tensor | None
-    ) -> Tensor | None:
-        """Return the gradient of a second evaluation that the method needs; this step's where it is lacking, or bad."""
-        if need not in self.method.needs:
-            return None
-        if need not in seen.further:
-            return gradient
-        found = seen.further[need]
-        other = self.gather([found.gradients[self.params[i]] for i in members], members)
-        other = clipped(other, self.method.clip, found.norm)
-        other = other if decay is None else other + decay
-        return _or_gradient(other.flatten(1).isfinite().all(1).tolist(), other, gradient)
-
-
-def tick_together(several: Sequence[Slab]) -> None:
-    """Count a step of all members of several slabs, as `Slab.tick` does."""
-    torch._foreach_add_([slab.state.step for slab in several], 1)
-    for slab in several:
-        slab.pass_by()
-        slab.steps = [count + 1 for count in slab.steps]
-
-
-def _or_gradient(good: Sequence[bool], other: Tensor, gradient: Tensor) -> Tensor:
-    """Return ``other`` for the members where that is good, the gradient for the rest."""
-    if all(good):
-        return other
-    mask = torch.tensor(list(good), device=gradient.device)
-    return torch.where(mask.view(-1, *[1] * (gradient.ndim - 1)), other, gradient)

@@ -15,11 +15,13 @@ from torch import Tensor
 from precond.core import Health, IncompatibleError, Need, RefreshError, Shared, Work
 from precond.math.norms import member_norm
 from precond.optim.checks import dense
+from precond.optim.convoy import Convoy
 from precond.optim.core import push
-from precond.optim.fused import Moved, fits, surely_finite
 from precond.optim.replay import Seen, clipped
-from precond.optim.slab import Slab, tick_together
+from precond.optim.slab import Slab
+from precond.optim.slab_evidence import evidence as evidence_of
 from precond.optim.slab_state import SlabState, count_failures
+from precond.optim.whole_step import Moved, fits, surely_finite
 
 logger = logging.getLogger(__name__)
 
@@ -65,20 +67,25 @@ class Walker:
     Args:
         work: Where work is counted.
         reported: Kinds of trouble that were reported before; grows.
+
+    Attributes:
+        trusted: Devices on which all gradients of this step are known to be finite.
     """
 
     def __init__(self, work: Work, reported: set[str]) -> None:
         self.work = work
         self.reported = reported
+        self.trusted: frozenset[torch.device] = frozenset()
 
     def advance(self, slab: Slab, group: dict[str, Any], seen: Seen) -> Walk:
         """Find where the parameters of one slab that have a usable gradient go; see `Walk`."""
-        members = [i for i, param in enumerate(slab.params) if param in seen.gradients]
+        found = [seen.gradients.get(param) for param in slab.params]
+        members = [i for i, gradient in enumerate(found) if gradient is not None]
         if not members:
             return None
         if Need.LOSS in slab.method.needs and seen.loss is None:
             raise IncompatibleError("this method needs the loss: call step(closure) with a closure that returns it")
-        grads = [dense(seen.gradients[slab.params[i]]) for i in members]
+        grads = [dense(gradient) for gradient in found if gradient is not None]
         if slab.fused is not None and all(slab.params[i] in seen.weights for i in members):
             params = [seen.weights[slab.params[i]] for i in members]
             if self._fused(slab, group, members, params, grads):
@@ -96,43 +103,25 @@ class Walker:
         with slab.working(None if len(members) == len(slab.params) else members) as state:
             return (yield from self._head(slab, state, members, gradient, group["weight_decay"], seen))
 
-    def rush(self, convoy: Sequence[Slab], group: dict[str, Any]) -> list[Slab]:
-        """Take the steps of a convoy as one kernel, straight from the gradients that its parameters carry.
+    def rush(self, convoy: Convoy, group: dict[str, Any]) -> list[Slab]:
+        """Take the steps of a convoy as one kernel, or that of each slab, from the gradients that parameters carry.
 
         Args:
-            convoy: The slabs; see `Layout.convoys`.
+            convoy: The slabs.
             group: The options of their parameter group.
 
         Returns:
             The slabs whose step was not taken: a parameter lacks a usable gradient, or the method lacks a kernel.
         """
-        if convoy[0].fused is None:
-            return list(convoy)
-        if len(convoy) > 1:
-            return [] if self._together(convoy, group) else [s for slab in convoy for s in self.rush((slab,), group)]
-        (slab,) = convoy
-        grads = _carried(slab)
-        alone = grads is not None and self._fused(slab, group, list(range(len(grads))), slab.params, grads)
-        return [] if alone else [slab]
+        if convoy.step(group["lr"], group["weight_decay"], finite=convoy.slabs[0].device in self.trusted):
+            self.work.applies += len(convoy.params)
+            return []
+        return [slab for slab in convoy.slabs if not self._alone(slab, group)]
 
-    def _together(self, convoy: Sequence[Slab], group: dict[str, Any]) -> bool:
-        """Take the steps of slabs that share a method as one kernel, if nothing stands against any of them."""
-        fused, grads = convoy[0].fused, [_carried(slab) for slab in convoy]
-        if fused is None or fused.joint is None:
-            return False
-        several = []
-        for slab, own in zip(convoy, grads, strict=True):
-            if own is None or not fits(slab.params, slab.dtype) or not fits(own, slab.dtype):
-                return False
-            state = slab.state
-            momentum = state.filters.get("momentum")
-            several.append(Moved(slab.params, own, slab.pieces, state.preconditioner, momentum, state.previous))
-        if not surely_finite(*(moved.grads for moved in several)):
-            return False
-        fused.joint(several, group["lr"], group["weight_decay"])
-        tick_together(convoy)
-        self.work.applies += sum(len(slab.params) for slab in convoy)
-        return True
+    def _alone(self, slab: Slab, group: dict[str, Any]) -> bool:
+        """Take the step of one slab from the gradients that its parameters carry, if it is one kernel."""
+        grads = None if slab.fused is None else _carried(slab)
+        return grads is not None and self._fused(slab, group, list(range(len(grads))), slab.params, grads)
 
     def _fused(
         self,
@@ -145,7 +134,7 @@ class Walker:
         """Take the step as one kernel, if there is one for the method and nothing stands against it."""
         if slab.fused is None or not fits(params, slab.dtype) or not fits(grads, slab.dtype):
             return False
-        if not slab.fused.checks and not surely_finite(grads):
+        if not (slab.device in self.trusted or slab.fused.checks or surely_finite(grads)):
             return False
         everyone = len(members) == len(slab.params)
         with slab.working(None if everyone else members) as state:
@@ -163,7 +152,7 @@ class Walker:
         """Let the first evidence of some members prime their preconditioner; return the others."""
         chosen = [members[position] for position in new]
         with slab.working(None if len(chosen) == len(slab.params) else chosen) as state:
-            evidence = slab.evidence(state, gradient[new] if len(new) < len(members) else gradient, chosen, Seen())
+            evidence = evidence_of(slab, state, gradient[new] if len(new) < len(members) else gradient, chosen, Seen())
             health = slab.method.preconditioner.prime(state.preconditioner, evidence)
             count_failures(state.failures, health)
             self._note(slab, health)
@@ -183,7 +172,7 @@ class Walker:
             weights = slab.gather([seen.weights[param] for param in params], members) if reads else None
             gradient = method.decay.regularize(raw, weights, decay)
             added = None if gradient is raw else gradient - raw
-        evidence = slab.evidence(state, gradient, members, seen, added)
+        evidence = evidence_of(slab, state, gradient, members, seen, added)
         signal = push(method.estimator, state, "estimator", gradient, evidence)
         if method.clip_estimates is not None:
             norms = member_norm(signal).flatten()
@@ -256,6 +245,8 @@ class Walker:
 
     def _drop_non_finite(self, slab: Slab, members: list[int], gradient: Tensor) -> tuple[list[int], Tensor]:
         """Leave out members whose gradient has an entry that is not finite."""
+        if slab.device in self.trusted:
+            return members, gradient
         keep, gradient = slab.usable(gradient, members)
         if len(keep) < len(members):
             self.leave_out([slab.params[i] for i in members if i not in set(keep)])

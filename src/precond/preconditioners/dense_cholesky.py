@@ -10,8 +10,12 @@ from torch import Tensor
 
 from precond.core import Evidence, Health, Need, Operator, Preconditioner, Scope, Traits
 from precond.core.materialize import LIMIT, materialize
+from precond.math.cholesky import solve_with_factor
 from precond.math.eigen import safe_eigh
 from precond.preconditioners.shifts import refuse_shift
+
+PIVOT = 1e-7
+"""Share of a diagonal entry below which what elimination leaves of it is rounding."""
 
 
 @dataclasses.dataclass
@@ -19,12 +23,10 @@ class DenseCholeskyState:
     """State of `DenseCholesky`.
 
     Attributes:
-        scale: ``d``, the roots of the diagonal's absolute values, ``[batch, n]``.
-        factor: Lower triangular ``L`` with ``L L' = D^-1 B D^-1``, ``[batch, n, n]``.
+        factor: Lower triangular ``L`` with ``L L' = |B|``, ``[batch, n, n]``, laid out by columns, as LAPACK does.
         operator: The operator last observed.
     """
 
-    scale: Tensor
     factor: Tensor
     operator: Operator | None = None
 
@@ -35,10 +37,10 @@ class DenseCholesky(Preconditioner[DenseCholeskyState]):
     """``|B|^-1`` for a symmetric matrix known by products, of which there is one for all members of a batch.
 
     The matrix is assembled where the operator knows a cheap way (unless ``precise``, to single precision, which is
-    enough to precondition products in double), and otherwise multiplied out in chunks, below a limit on memory. It is
-    scaled to a unit diagonal and factored. Where it is not positive definite its eigenvalues are replaced by their
-    absolute values, those at rounding by the smallest that counts, so that steps along negative curvature go downhill
-    (Dauphin et al., *Identifying and attacking the saddle point problem*, 2014, arXiv 1406.2572).
+    enough to precondition products in double), and otherwise multiplied out in chunks, below a limit on memory, and
+    factored. Where it is not positive definite it is scaled to a unit diagonal, and its eigenvalues are replaced by
+    their absolute values, those at rounding by the smallest that counts, so that steps along negative curvature go
+    downhill (Dauphin et al., *Identifying and attacking the saddle point problem*, 2014, arXiv 1406.2572).
 
     Attributes:
         limit: Bytes that the matrix may take.
@@ -59,8 +61,9 @@ class DenseCholesky(Preconditioner[DenseCholeskyState]):
     def init(self, like: Tensor) -> DenseCholeskyState:
         """Start as the identity."""
         batch, n = like.shape
-        eye = torch.eye(n, dtype=like.dtype, device=like.device)
-        return DenseCholeskyState(torch.ones_like(like), eye.repeat(batch, 1, 1))
+        factor = torch.zeros(batch, n, n, dtype=like.dtype, device=like.device).mT
+        factor.diagonal(dim1=1, dim2=2).fill_(1)
+        return DenseCholeskyState(factor)
 
     def observe(self, state: DenseCholeskyState, evidence: Evidence) -> None:
         """Keep the operator."""
@@ -74,25 +77,31 @@ class DenseCholesky(Preconditioner[DenseCholeskyState]):
         if matrix is None:
             matrix = materialize(state.operator, self.limit)
             matrix = (matrix + matrix.mT) / 2
-        diagonal = matrix.diagonal().abs()
-        largest = diagonal.max() if len(diagonal) else diagonal.sum()
-        scale = torch.where(diagonal > torch.finfo(matrix.dtype).tiny * largest, diagonal, 1.0).sqrt()
-        scaled = matrix / (scale * scale[:, None])
-        factor, info = torch.linalg.cholesky_ex(scaled)
-        if bool(info) or not bool((factor.diagonal() > 3e-4).all()):
+        factor, info = torch.linalg.cholesky_ex(matrix)
+        pivots = factor.diagonal().square()
+        if int(info) or not bool((pivots > PIVOT * matrix.diagonal()).all()):
             if not bool(torch.isfinite(matrix).all()):
-                return Health(len(state.scale), "the matrix is not finite")
-            values, vectors, failed = safe_eigh(scaled[None])
-            if bool(failed):
-                return Health(len(state.scale), "the eigendecomposition failed")
-            least = 1e-8 * values.abs().max()
-            half = vectors[0] * torch.maximum(values.abs(), least).sqrt()
-            factor = torch.linalg.qr(half.mT, mode="r").R.mT
-        state.scale.copy_(scale.expand_as(state.scale))
+                return Health(len(state.factor), "the matrix is not finite")
+            root = _absolute_root(matrix)
+            if root is None:
+                return Health(len(state.factor), "the eigendecomposition failed")
+            factor = root
         state.factor.copy_(factor.expand_as(state.factor))
         return Health()
 
     def apply(self, state: DenseCholeskyState, v: Tensor, *, shift: float = 0.0) -> Tensor:
         """Return ``|B|^-1 v``."""
         refuse_shift(self, shift)
-        return torch.cholesky_solve((v / state.scale)[..., None], state.factor)[..., 0] / state.scale
+        return solve_with_factor(state.factor, v)
+
+
+def _absolute_root(matrix: Tensor) -> Tensor | None:
+    """Return lower triangular ``L`` with ``L L' = |B|``, absolute values taken of ``B`` scaled to a unit diagonal."""
+    diagonal = matrix.diagonal().abs()
+    largest = diagonal.max() if len(diagonal) else diagonal.sum()
+    scale = torch.where(diagonal > torch.finfo(matrix.dtype).tiny * largest, diagonal, 1.0).sqrt()
+    values, vectors, failed = safe_eigh((matrix / (scale * scale[:, None]))[None])
+    if bool(failed):
+        return None
+    half = vectors[0] * torch.maximum(values.abs(), 1e-8 * values.abs().max()).sqrt()
+    return torch.linalg.qr(half.mT, mode="r").R.mT * scale[:, None]

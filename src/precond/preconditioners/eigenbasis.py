@@ -165,8 +165,9 @@ class Eigenbasis:
             rows = None if gradient is None else block_rows(unfolding(self.coordinates(gradient), mode), factor)
             vectors, failed = _eigenvectors(factor, rows)
             failed = failed.view(len(new), -1)
-            taken = (new[:, None] & ~failed).view(*basis.shape[:-2], 1, 1)
-            basis.copy_(torch.where(taken, vectors.view(basis.shape), basis))
+            taken, vectors = new[:, None] & ~failed, vectors.view(basis.shape)
+            every = bool(taken.all())
+            basis.copy_(vectors if every else torch.where(taken.view(*basis.shape[:-2], 1, 1), vectors, basis))
             solved &= ~failed.any(1)
             health += Health.of(new & failed.any(1), f"no eigendecomposition of the factor of mode {mode}")
         state.found |= solved

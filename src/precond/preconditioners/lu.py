@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 from typing import Any, ClassVar, final
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Evidence, Health, IncompatibleError, Need, Operator, Preconditioner, Scope, Traits
-from precond.math import dense
+from precond.math import dense, dense_elsewhere
 from precond.math.scaling import equilibrated, has_empty_lines
 from precond.math.sweeps import Triangle, arrays, permuted_sweeps, transposed
 from precond.preconditioners.triangles import operator_with_entries
@@ -53,7 +54,7 @@ class LUState:
     rows: Array = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
     columns: Array = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
     adjoint: Factors | None = None
-    dense: dense.Factors | None = None
+    dense: dense_elsewhere.Solves | None = None
 
 
 @final
@@ -70,7 +71,8 @@ class LU(Preconditioner[LUState]):
     matrix is factored with a small multiple of the identity added, and reported.
 
     A dense matrix is factored in single precision where that gives a vector back to a hundredth, which a few iterations
-    make up for (`precond.math.dense.complete_factors`), by Cholesky where it is symmetric and definite.
+    make up for (`precond.math.dense.complete_factors`), by Cholesky where it is symmetric and definite; by
+    torch, where it lives, on a device that is not the processor.
     """
 
     needs: ClassVar[Need] = Need.OPERATOR | Need.ENTRIES
@@ -122,7 +124,7 @@ class LU(Preconditioner[LUState]):
         if shift != 0:
             raise IncompatibleError("lu accepts no shift: use jacobi or identity")
         if state.dense is not None:
-            return _by_columns(state.dense.solve, v)
+            return state.dense.solve(v)
         if state.lower is None or state.upper is None or state.inverse is None:
             return v
         swept = _swept(
@@ -133,7 +135,7 @@ class LU(Preconditioner[LUState]):
     def apply_adjoint(self, state: LUState, v: Tensor) -> Tensor:
         """Solve with ``U^H``, then with ``L^H``; the adjoint factors are formed when first asked for."""
         if state.dense is not None:
-            return _by_columns(state.dense.adjoint, v)
+            return state.dense.adjoint(v)
         if state.lower is None or state.upper is None or state.inverse is None:
             return v
         if state.adjoint is None:
@@ -146,26 +148,38 @@ class LU(Preconditioner[LUState]):
 
 
 def _refresh_dense(state: LUState, operator: Operator, tensor: Tensor) -> Health:
-    """Factor a dense matrix."""
-    matrix = np.ascontiguousarray(tensor.resolve_conj().numpy(force=True))
+    """Factor a dense matrix, where it lives."""
+    matrix = tensor.resolve_conj()
     definite = bool(operator.traits.symmetric) and operator.traits.definite is not False
-    factors, shift = dense.complete_factors(matrix, definite=definite), 0.0
-    largest = float(np.abs(matrix).max()) or 1.0
+    factors, shift = _complete(matrix, definite=definite), 0.0
+    largest = float(matrix.abs().max()) or 1.0
     while factors is None and shift < 1:
         shift = max(1e-10, 1e3 * shift)
-        shifted = matrix + (shift * largest) * np.eye(len(matrix), dtype=matrix.dtype)
-        factors = dense.complete_factors(shifted, definite=False)
+        one = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
+        factors = _complete(matrix + (shift * largest) * one, definite=False)
     if factors is None:
         return Health(failures=1, detail="lu: the matrix could not be factored; the last factors are kept")
     state.dense = factors
     return Health(detail=_shifted(shift) if shift else "")
 
 
+def _complete(matrix: Tensor, *, definite: bool) -> dense_elsewhere.Solves | None:
+    """Return the factors of a dense matrix: by LAPACK on the processor, by torch elsewhere."""
+    if matrix.device.type != "cpu":
+        return dense_elsewhere.complete_factors(matrix, definite=definite)
+    found = dense.complete_factors(np.ascontiguousarray(matrix.numpy(force=True)), definite=definite)
+    if found is None:
+        return None
+    return dense_elsewhere.Solves(
+        functools.partial(_by_columns, found.solve), functools.partial(_by_columns, found.adjoint)
+    )
+
+
 def _by_columns(solve: dense.Map, v: Tensor) -> Tensor:
     """Return the map of each row of ``v``."""
     rows = v.resolve_conj().numpy(force=True)
     found = solve(rows[0])[None] if len(rows) == 1 else solve(np.ascontiguousarray(rows.T)).T
-    return torch.from_numpy(np.ascontiguousarray(found)).to(v.device)
+    return torch.from_numpy(np.ascontiguousarray(found))
 
 
 def _shifted(shift: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -17,8 +17,10 @@ NEAR = 1e-10
 FLAT = 1e-6
 """A violation is stationary where its gradient and the barrier's weight are this small beside it."""
 ITERATIONS = 300
-DISTANCES = (0.0, 0.3, 1.0)
+DISTANCES = (0.3, 1.0, 3.0)
 """Distances from the start, relative to its size, from which a violation that does not fall is reduced anew."""
+SMALL, DRAWS = 1000, 8
+"""Up to so many variables that is done from so many points at each distance; beyond, from one."""
 MUCH = 0.1
 """Share of the violation that is worth starting anew from such a point."""
 SLOW = 0.02
@@ -63,16 +65,23 @@ def relax(
 
 
 def around(program: Program, start: Tensor, site: Site, rows: Tensor, barrier: Barrier) -> Site | None:
-    """Reduce the violation from points around the start; return one where it is a tenth of what it is at ``site``."""
+    """Reduce the violation from the start and points around it; return one where it is a tenth of that at ``site``."""
     here = float((site.constraints * rows).abs().sum())
-    generator = torch.Generator().manual_seed(0)
-    for size in DISTANCES:
-        draw = torch.randn(start.numel(), generator=generator, dtype=torch.float64).to(start)
-        first = program.site(barrier.inside(start + size * (1 + start.abs()) * draw))
+    for point in _points(start):
         ended = restore(
-            program, first, rows, barrier.lower, barrier.upper,
-            lambda point: float((point.constraints * rows).abs().sum()) <= MUCH * here, SLOW,
+            program, program.site(barrier.inside(point)), rows, barrier.lower, barrier.upper,
+            lambda found: float((found.constraints * rows).abs().sum()) <= MUCH * here, SLOW,
         )  # fmt: skip
         if ended.accepted and bool(torch.isfinite(ended.site.gradient).all()):
             return ended.site
     return None
+
+
+def _points(start: Tensor) -> Iterator[Tensor]:
+    """Yield the start and random points around it, all distances in turn."""
+    yield start
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(DRAWS if start.numel() <= SMALL else 1):
+        for size in DISTANCES:
+            draw = torch.randn(start.numel(), generator=generator, dtype=torch.float64).to(start)
+            yield start + size * (1 + start.abs()) * draw

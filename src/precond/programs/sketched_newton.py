@@ -15,6 +15,7 @@ from precond.programs.accuracy import Accuracy, System, Tested
 from precond.programs.directions import Directions
 from precond.programs.merit import ExactLagrangian, Slopes
 from precond.programs.multipliers import least_squares_multipliers
+from precond.programs.restarts import Restarts
 
 LARGEST, LEAST = 1e8, 1e-8
 """Penalties beyond which a step is taken as it is."""
@@ -29,6 +30,7 @@ class SketchedNewton(ProgramIteration):
     residual is within the bound of ``accuracy`` *and* ``z`` is a descent direction of the merit,
     ``<grad M, z> <= -eta2/2 ||grad L||^2``; where it is not, the bound is tightened or the penalties change, and
     the inner solve goes on from where it is. Then ``x`` and ``lambda`` move together by Armijo's rule on the merit.
+    Where steps stay short, or the Jacobian has not full rank, `Restarts` finds another point to start from.
 
     Attributes:
         directions: What proposes solutions of the Newton systems.
@@ -48,9 +50,8 @@ class SketchedNewton(ProgramIteration):
 
     def iterate(self, program: Program, x0: Tensor, tolerance: float) -> Iterator[Iterate]:
         """Yield the iterates; facts: ``inner`` iterations, ``step``, ``eta1``, ``eta2``, ``shift``."""
-        site = program.site(x0)
-        multipliers = least_squares_multipliers(site)
-        merit, state, memory = ExactLagrangian(self.eta1, self.eta2), None, self.directions.memory()
+        site, multipliers, merit, state, memory = self._anew(program.site(x0))
+        restarts = Restarts(tolerance)
         yield Iterate(site, multipliers)
         while True:
             hessian = program.hessian(site, multipliers)
@@ -60,8 +61,13 @@ class SketchedNewton(ProgramIteration):
                 hessian, site.jacobian, size, memory, program.work, dense=self.accuracy.dense
             )
             if system is None:
-                yield Iterate(site, multipliers, failure=Status.FAILED_SINGULAR_JACOBIAN)
-                return
+                other = restarts.point(program, site)
+                if other is None:
+                    yield Iterate(site, multipliers, failure=Status.FAILED_SINGULAR_JACOBIAN)
+                    return
+                site, multipliers, merit, state, memory = self._anew(other)
+                yield Iterate(site, multipliers)
+                continue
             slopes = Slopes.at(site, multipliers, hessian)
             state = self.accuracy.begin(system, merit, state)
             proposals = self.directions.proposals(system, -right, memory, program.work)
@@ -69,17 +75,26 @@ class SketchedNewton(ProgramIteration):
             program.work.inner += inner
             step, found = self._search(program, site, multipliers, z, merit, slopes)
             facts = {
-                "inner": inner,
-                "step": step,
-                "eta1": merit.eta1,
-                "eta2": merit.eta2,
-                "shift": system.operator.shift,
-            }
+                "inner": inner, "step": step, "eta1": merit.eta1, "eta2": merit.eta2, "shift": system.operator.shift,
+            }  # fmt: skip
+            site, multipliers = found or (site, multipliers)
+            if restarts.due(None if found is None else step):
+                other = restarts.point(program, site)
+                if other is not None:
+                    found = site, multipliers, merit, state, memory = self._anew(other)
             if found is None:
-                yield Iterate(site, multipliers, facts=facts, failure=Status.FAILED_LINE_SEARCH)
+                infeasible = restarts.stuck is not None
+                failure = Status.FAILED_INFEASIBLE if infeasible else Status.FAILED_LINE_SEARCH
+                yield Iterate(restarts.stuck or site, multipliers, facts=facts, failure=failure)
                 return
-            site, multipliers = found
             yield Iterate(site, multipliers, facts=facts)
+
+    def _anew(self, site: Site) -> tuple[Site, Tensor, ExactLagrangian, float | None, Any]:
+        """Return how a run starts from a point: multipliers, penalties, no accuracy yet, and no memory."""
+        return (
+            site, least_squares_multipliers(site), ExactLagrangian(self.eta1, self.eta2), None,
+            self.directions.memory(),
+        )  # fmt: skip
 
     def _accept(
         self,

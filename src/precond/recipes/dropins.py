@@ -81,6 +81,7 @@ class Shampoo(Optimizer):
         statistics_frequency: Steps between gradients that the factors absorb.
         half_roots: Keep the roots in bfloat16, and multiply by them in bfloat16 where the device can.
         state: Bits of the state: ``"full"``, ``"compact"``, ``"8-bit"`` or ``"4-bit"``.
+        stagger: Take the roots of different tensors at different steps, to spread the cost; False takes all at once.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
@@ -103,10 +104,11 @@ class Shampoo(Optimizer):
         statistics_frequency: int = 1,
         half_roots: bool = False,
         state: State = "full",
+        stagger: bool = True,
         distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
-        method = adjustable(matrix.shampoo, MOMENTUM, state=state,
+        method = adjustable(matrix.shampoo, MOMENTUM, state=state, stagger=stagger,
             momentum=momentum, beta=beta, eps=epsilon, every=precondition_frequency, max_dim=max_preconditioner_dim,
             graft=grafting, block=block_size, merge=merge_dims, one_sided=one_sided,
             factor_block=factor_block_size, statistics=statistics_frequency, half=half_roots,
@@ -132,6 +134,7 @@ class SOAP(Optimizer):
         one_sided: Turn only the shortest axis of each tensor.
         block_size: Longest side of the tiles that tensors are cut into; whole tensors unless given.
         state: Bits of the state: ``"full"``, ``"compact"``, ``"8-bit"`` or ``"4-bit"``.
+        stagger: Turn the bases of different tensors at different steps, to spread the cost; False turns all at once.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
@@ -152,6 +155,7 @@ class SOAP(Optimizer):
         one_sided: bool = False,
         block_size: int | None = None,
         state: State = "full",
+        stagger: bool = True,
         distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
@@ -159,8 +163,7 @@ class SOAP(Optimizer):
         method = adjustable(matrix.soap, BETAS | EPS,
             b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps, every=precondition_frequency, max_dim=max_precond_dim,
             merge=max_precond_dim if merge_dims else None, vectors=precondition_1d, normalize=normalize_grads,
-            one_sided=one_sided, block=block_size,
-            state=state,
+            one_sided=one_sided, block=block_size, state=state, stagger=stagger,
         )  # fmt: skip
         super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
@@ -185,6 +188,7 @@ class LeanSOAP(Optimizer):
         one_sided: Turn only the shortest axis of each tile.
         merge_dims: Length up to which neighbouring axes are merged; not at all unless given.
         state: Bits of the state: ``"full"``, ``"compact"``, ``"8-bit"`` or ``"4-bit"``.
+        stagger: Turn the bases of different tensors at different steps, to spread the cost; False turns all at once.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
@@ -206,6 +210,7 @@ class LeanSOAP(Optimizer):
         one_sided: bool = False,
         merge_dims: int | None = None,
         state: State = "full",
+        stagger: bool = True,
         distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
@@ -213,7 +218,6 @@ class LeanSOAP(Optimizer):
         method = adjustable(matrix.lean_soap, BETAS | EPS,
             block=block_size, factor_block=factor_block_size, statistics=statistics_frequency, half=half_bases,
             max_dim=max_precond_dim, b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps, every=precondition_frequency,
-            one_sided=one_sided, merge=merge_dims,
-            state=state,
+            one_sided=one_sided, merge=merge_dims, state=state, stagger=stagger,
         )  # fmt: skip
         super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)

@@ -16,13 +16,14 @@ from precond.recipes.states import State
 def _method(
     build: Callable[..., Route], lr: float, betas: tuple[float, float], eps: float, every: int, max_dim: int,
     start: float, gain: float, block: int | None, adamw_lr: float | None, exclude: Sequence[str], state: State,
+    stagger: bool,
 ) -> Adjustable:  # fmt: skip
     """Return either recipe, whose groups may have decays and ``eps`` of their own."""
     b1, b2 = checked_betas(betas, 2)
     rest_scale = 1.0 if adamw_lr is None else rate_ratio("adamw_lr", adamw_lr, lr)
     return adjustable(
         build, BETAS | EPS, state=state, b1=b1, b2=b2, eps=eps, every=every, max_dim=max_dim, start=start, gain=gain,
-        block=block, exclude=exclude, rest_scale=rest_scale,
+        block=block, exclude=exclude, rest_scale=rest_scale, stagger=stagger,
     )  # fmt: skip
 
 
@@ -43,6 +44,7 @@ class KLShampoo(Optimizer):
         adamw_lr: AdamW's learning rate for vectors, ``lr`` unless given; it keeps its ratio to ``lr`` under a schedule.
         exclude: Shell patterns of names that AdamW takes, too.
         state: Bits of the state: ``"full"``, ``"compact"``, ``"8-bit"`` or ``"4-bit"``.
+        stagger: Turn the bases of different tensors at different steps, to spread the cost; False turns all at once.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
@@ -62,12 +64,13 @@ class KLShampoo(Optimizer):
         adamw_lr: float | None = None,
         exclude: Sequence[str] = (),
         state: State = "full",
+        stagger: bool = True,
         distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
         method = _method(
             kullback_leibler.kl_shampoo, lr, betas, eps, precondition_frequency, max_precond_dim, init_factor,
-            max_clamp_value, block_size, adamw_lr, exclude, state,
+            max_clamp_value, block_size, adamw_lr, exclude, state, stagger,
         )  # fmt: skip
         super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
@@ -89,6 +92,7 @@ class KLSOAP(Optimizer):
         adamw_lr: AdamW's learning rate for vectors, ``lr`` unless given; it keeps its ratio to ``lr`` under a schedule.
         exclude: Shell patterns of names that AdamW takes, too.
         state: Bits of the state: ``"full"``, ``"compact"``, ``"8-bit"`` or ``"4-bit"``.
+        stagger: Turn the bases of different tensors at different steps, to spread the cost; False turns all at once.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
@@ -108,11 +112,12 @@ class KLSOAP(Optimizer):
         adamw_lr: float | None = None,
         exclude: Sequence[str] = (),
         state: State = "full",
+        stagger: bool = True,
         distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
         method = _method(
             kullback_leibler.kl_soap, lr, betas, eps, precondition_frequency, max_precond_dim, init_factor,
-            max_clamp_value, block_size, adamw_lr, exclude, state,
+            max_clamp_value, block_size, adamw_lr, exclude, state, stagger,
         )  # fmt: skip
         super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)

@@ -222,6 +222,7 @@ class DistributedShampoo(Optimizer):
         one_sided: Only the shortest axis gets a factor.
         eigenvalue_floor: Eigenvalues below this fraction of the largest are raised to it; 0 is the published code.
         state: Bits of the state: ``"full"``, ``"compact"``, ``"8-bit"`` or ``"4-bit"``.
+        stagger: Take the roots of different tensors at different steps, to spread the cost; False takes all at once.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
@@ -251,11 +252,12 @@ class DistributedShampoo(Optimizer):
         one_sided: bool = False,
         eigenvalue_floor: float = 1e-6,
         state: State = "full",
+        stagger: bool = True,
         distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
         b1, b2 = checked_betas(betas, 2, sums=True)
-        method = adjustable(distributed.distributed_shampoo, BETAS, state=state,
+        method = adjustable(distributed.distributed_shampoo, BETAS, state=state, stagger=stagger,
             b1=b1, b2=b2, b3=beta3, eps=epsilon, graft=grafting, graft_b2=grafting_beta2, graft_eps=grafting_epsilon,
             every=precondition_frequency, start=start_preconditioning_step, block=max_preconditioner_dim,
             fewest_axes=target_parameter_dimensionality, debias=use_bias_correction, exponent=inverse_exponent_override,

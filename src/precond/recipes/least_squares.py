@@ -110,10 +110,12 @@ def geodesic_lm(*, damping: float = 1e-3, accept: float = 1e-3, avmax: float = 0
     purpose="Nonlinear least squares from starting points of very wrong magnitude.",
     claim="Globally convergent, and robust because the step is bounded before the model is trusted.",
     example="precond.least_squares(lambda x: x.exp() - 2, torch.zeros(3).double(), method='trust-region-lm')",
-    space={"factor": LogUniform(1e-2, 1e3)},
+    space={"factor": LogUniform(1e-2, 1e3), "scaling": Choice(("more", "columns", "none"))},
     name="trust-region-lm",
 )
-def trust_region_lm(*, factor: float = 100.0, accept: float = 1e-4) -> Method:
+def trust_region_lm(
+    *, factor: float = 100.0, accept: float = 1e-4, scaling: Literal["more", "columns", "none"] = "more"
+) -> Method:
     """Levenberg-Marquardt as a trust region: the step is the minimizer of the model within ``||D d|| <= radius``.
 
     ``d = -(J'J + mu D^2)^-1 J'r`` where ``mu = 0`` if that step is short enough, and otherwise such that ``||D d||`` is
@@ -130,11 +132,13 @@ def trust_region_lm(*, factor: float = 100.0, accept: float = 1e-4) -> Method:
     Args:
         factor: First radius, as a multiple of ``||D x0||``.
         accept: Smallest ratio of decreases of an accepted step.
+        scaling: As in ``levenberg-marquardt``. With ``"none"`` and a factor of 1 variables may move as far as they are
+            large, which leads back from starting points that are far too large, where columns of ``J`` are, too.
 
     Returns:
         The method.
     """
-    return Method(preconditioner=DenseInverse("more"), step=TrustRegion(factor, accept))
+    return Method(preconditioner=DenseInverse(scaling), step=TrustRegion(factor, accept))
 
 
 _HOLDER = Paper(

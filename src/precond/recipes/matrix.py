@@ -16,6 +16,7 @@ from precond.preconditioners.rotate import Rotate
 from precond.recipes.grafts import Grafting, grafted
 from precond.recipes.registry import recipe
 from precond.recipes.states import State, floor_of, storage_of
+from precond.steps.bias_corrected import BiasCorrected
 from precond.steps.decay import Decoupled, DecoupledAfter
 from precond.steps.match_rms import MatchRMS
 
@@ -68,6 +69,7 @@ def shampoo(
     factor_block: int | None = None,
     statistics: int = 1,
     half: bool = False,
+    stagger: bool = True,
     state: State = "full",
 ) -> Method:
     """Kronecker-factored AdaGrad.
@@ -89,7 +91,7 @@ def shampoo(
         1. Axes longer than ``max_dim`` are left as they are, and ``k`` counts the others.
         2. Eigenvalues below rounding level, relative to the largest, are raised to it before the root.
         3. Weight decay, if any, is decoupled.
-        4. With ``every > 1``, different tensors take their roots at different steps.
+        4. With ``stagger`` and ``every > 1``, different tensors take their roots at different steps.
         5. A ``state`` other than ``"full"`` is rounded, which the paper's is not; eigenvalues below ``2^-8`` of the
            largest, which are noise then, are raised to that.
     """
@@ -101,7 +103,7 @@ def shampoo(
         preconditioner=grafted(_reshaped(factors, merge, block), graft),
         smoothing=HeavyBall(momentum) if momentum else None,
         decay=Decoupled(),
-        cadence=Cadence(every=every, statistics=statistics),
+        cadence=Cadence(every=every, stagger=stagger, statistics=statistics),
         storage=storage_of(state),
     )
 
@@ -152,16 +154,18 @@ def soap(
     ``"8-bit"``, or ``"4-bit"`` (bases 4, the rest 8); of symmetric factors one triangle is kept in all but the first.
 
     Options of the published code: ``merge`` merges neighbouring axes from left to right up to this length, ``vectors``
-    turns vectors too, ``normalize`` scales every direction to a root mean square of one, ``one_sided`` (of the paper)
-    turns only the shortest axis. Others: ``block`` cuts tensors into tiles of this side (arXiv 2002.09018);
-    ``factor_block``, ``statistics`` and ``half`` are explained at `lean_soap`; ``tolerance`` leaves a basis as it is
-    while the off-diagonal part of ``Q^T L Q`` is at most this fraction of the whole (arXiv 2506.03595).
+    turns vectors too, ``normalize`` scales every direction to a root mean square of one before its biases are
+    corrected, ``one_sided`` (of the paper) turns only the shortest axis. Others: ``block`` cuts tensors into tiles of
+    this side (arXiv 2002.09018); ``factor_block``, ``statistics`` and ``half`` are explained at `lean_soap`;
+    ``tolerance`` leaves a basis as it is while the off-diagonal part of ``Q^T L Q`` is at most this fraction of the
+    whole (arXiv 2506.03595).
 
     Deviations:
         1. Placement of ``eps`` and of the decay follow the published code, where the paper's text leaves them open.
         2. With ``stagger``, different tensors turn their bases at different steps, to spread the cost.
         3. Where several axes are shortest, the last of them turns if ``one_sided``.
-        4. ``normalize`` leaves out the factor ``sqrt(1 - b2^t) / (1 - b1^t)``, which the published code keeps.
+        4. Where a factor has a null space, as that of a first gradient with fewer columns than rows, any basis of it
+           is as good: rounding errors choose it in the published code, the other eigenvectors do here, and runs part.
         5. A ``state`` other than ``"full"`` is rounded, which the paper's is not.
     """
     beta = (b2 if shampoo_beta is None else shampoo_beta) ** statistics
@@ -169,7 +173,7 @@ def soap(
     return Method(
         momentum=EMA(b1),
         preconditioner=_reshaped(Rotate(basis, Diagonal(b2, eps, eps_first=True)), merge, block),
-        step=MatchRMS(1.0, 1e-30) if normalize else Constant(),
+        step=BiasCorrected(MatchRMS(1.0, 1e-30), b1, b2) if normalize else Constant(),
         decay=DecoupledAfter(),
         cadence=Cadence(every=every, after=True, prime=True, stagger=stagger, statistics=statistics),
         storage=storage_of(state),

@@ -96,6 +96,9 @@ def adasketch_newton(
         7. A system that 2000 sketches have not solved well enough is factorized; the published code sketches on, up to
            a hundred thousand times.
         8. The line search forgives ten units of rounding of the merit, and gives up below steps of 1e-14.
+        9. Where it gives up, three steps in a row are shorter than 1/20, or the Jacobian has not full rank (which the
+           paper rules out), the violation is reduced alone, to a tenth if it can be; multipliers, penalties and
+           accuracies start anew from there, at most ten times.
 
     Args:
         inner: What solves the Newton systems: Gaussian sketches, sampled rows, or a deterministic solver.

@@ -13,7 +13,8 @@ that do not fit. What differs, each on purpose:
    recurrence). Where a drifting recurrence claims too much, the iteration goes on.
 2. Where no further progress is possible, the run ends before ``maxiter``, with ``info`` the number of iterations.
    ``maxiter=0`` gives ``info=1`` unless the initial guess is a solution; SciPy gives 0.
-3. ``gcrotmk`` keeps harmonic Ritz vectors between cycles and systems (GCRO-DR), whatever ``truncate`` says.
+3. ``gcrotmk`` keeps harmonic Ritz vectors between cycles and systems (GCRO-DR), whatever ``truncate`` says; of the
+   ``m + k`` vectors of a cycle fewer than ``k`` are kept where nothing is handed on in ``CU``.
 4. ``minres`` stops by ``||b - A x|| <= rtol ||b||``, as documented there; SciPy compares with ``||A|| ||x||``.
 5. ``minimize`` takes the names of this library's methods, and ``success`` means a certificate, in it and in
    ``least_squares``.

@@ -12,7 +12,8 @@ import scipy.sparse.linalg
 
 import precond.residuals as residuals
 import precond.smooth as smooth
-from precond.scipy.optimize import differences, vector, watcher
+from precond.core import BadInputError
+from precond.scipy.optimize import derivative, differences, vector, watcher
 from precond.scipy.robust import Array, Robust
 
 SMALL = 300
@@ -91,14 +92,20 @@ def least_squares(
     def residual(x: Array) -> Array:
         return plain(x) if robust is None else robust.residual(plain(x))
 
-    def derivative(x: Array) -> Any:
-        return _scaled(_matrix(jac(x, *args, **more)), None if robust is None else robust.slope(plain(x)))
+    jacobian = derivative(jac)
 
-    given = derivative if callable(jac) else None
+    def scaled(x: Array) -> Any:
+        assert jacobian is not None
+        return _scaled(_matrix(jacobian(x, *args, **more)), None if robust is None else robust.slope(plain(x)))
+
+    given = None if jacobian is None else scaled
     start = vector(x0)
-    lower, upper = (
-        np.broadcast_to(side, start.shape) for side in ((bounds.lb, bounds.ub) if hasattr(bounds, "lb") else bounds)
-    )
+    try:
+        lower, upper = (
+            np.broadcast_to(side, start.shape) for side in ((bounds.lb, bounds.ub) if hasattr(bounds, "lb") else bounds)
+        )
+    except (TypeError, ValueError) as error:
+        raise BadInputError(f"bounds are a pair (lower, upper) of numbers or of {len(start)} each: {error}") from error
     rows_at = given or (lambda x: differences(residual, x))
     if np.any(np.isfinite(lower)) or np.any(np.isfinite(upper)):
         result = smooth.minimize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,11 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from precond.core import Iteration, Map, Operator, Progress
+from precond.core import Iteration, Kernel, Look, Map, Operator, Progress
 from precond.krylov import GCRODR, BiCGStab
-from precond.krylov.gcrodr import Cycle, Directions, Recycled
+from precond.krylov.deflated import Cycle, Directions
+from precond.krylov.gcrodr import Recycled
+from precond.krylov.process import found_by
+from precond.scipy.common import Attempt, attempt_cycle
 from precond.scipy.reading import read_system
-from precond.scipy.systems import as_array, checked, each, info_of, solved, whole
+from precond.scipy.systems import as_array, checked, info_of, iterated, solved, whole
 from precond.solvers.drive import Event
 
 Vector = np.ndarray[Any, Any]
@@ -55,11 +59,10 @@ def bicgstab(
     """
     system = read_system(A, b, x0, M)
     atol = checked("bicgstab", atol)
-    if not system.b.any():
-        return as_array(system.b), 0
+    if not system.right.any():
+        return np.zeros_like(system.right), 0
     limit = whole("bicgstab", maxiter, 10 * system.n)
-    outcome = solved(BiCGStab(), system, rtol, atol, limit, each(callback))
-    return as_array(outcome.x), info_of(outcome, limit)
+    return iterated(BiCGStab(), "stabilized", system, rtol, atol, limit, callback)
 
 
 def gcrotmk(
@@ -93,7 +96,8 @@ def gcrotmk(
         M: Preconditioner, near the inverse of ``A``; it may change.
         callback: Called as ``callback(xk)`` after each cycle.
         m: Inner steps of a cycle.
-        k: Directions kept, ``m`` if not given.
+        k: Directions kept at most, ``m`` if not given. A cycle has ``m + k`` vectors; without ``CU`` one in eight of
+            them is a direction: those of least Ritz value matter most, and each costs as much as a step.
         CU: Pairs ``(c, u)`` with ``c = A u``, or ``(None, u)``, to begin with; on return, those kept. A list that is
             empty or from another system will do.
         discard_C: Return ``None`` for each ``c``, as for a sequence of systems.
@@ -112,14 +116,20 @@ def gcrotmk(
     system = read_system(A, b, x0, M)
     atol = checked("gcrotmk", atol)
     given = [] if CU is None else CU
-    if not system.b.any():
-        return as_array(system.b), 0
-    keep = m if k is None else k
-    inner = min(m, system.n)
-    memory = _given(given, system.b, keep)
-    first = inner + keep  # the first cycle has room for the directions that are still to be found
+    if not system.right.any():
+        return np.zeros_like(system.right), 0
+    size = m + (m if k is None else k)
+    keep = size - m if CU is not None else min(size - m, max(1, size // 8))
+    first = min(size, system.n + 1)  # steps of the first cycle, which has no directions yet
     maxiter = whole("gcrotmk", maxiter, 1000)
-    limit = maxiter * inner + keep if maxiter > 0 else 0
+    limit = 0 if maxiter <= 0 else first + (maxiter - 1) * (size - keep)
+    memory, tried = _given(given, system.b, keep), Attempt()
+    if callback is None and not given and maxiter > 1 and size > 0:
+        tried, cycle = attempt_cycle(system, rtol, atol, first)
+        if cycle is not None:
+            last = found_by(cycle, Directions.none(system.b))
+            memory = Recycled({0: dataclasses.replace(last, current=True)})
+            system = system.at(tried.x)
     calls, last = 0, -1
 
     def watch(event: Event) -> None:
@@ -127,19 +137,23 @@ def gcrotmk(
         if (
             callback is not None
             and calls < maxiter
-            and event.iteration in (0, *range(first, event.iteration + 1, inner))
+            and event.iteration in (0, *range(first, event.iteration + 1, size - keep))
         ):
             calls, last = calls + 1, event.iteration
             callback(as_array(event.solution()))
 
-    outcome = solved(_Keeping(GCRODR(size=m + keep, keep=keep), memory), system, rtol, atol, limit, watch)
-    if callback is not None and calls < maxiter and outcome.iterations > last:
-        callback(as_array(outcome.x))
+    if tried.info is None:
+        iteration = _Keeping(GCRODR(size=size, keep=keep), memory)
+        outcome = solved(iteration, system, rtol, atol, limit - tried.done, None if callback is None else watch)
+        x, code, done = as_array(outcome.x), info_of(outcome, limit), tried.done + outcome.iterations
+        if callback is not None and calls < maxiter and outcome.iterations > last:
+            callback(as_array(outcome.x))
+    else:
+        x, code, done = tried.x, tried.info, tried.done
     if CU is not None:
         CU[:] = _kept(memory, keep, discard_C) or [(None if discard_C else c, u) for c, u in given]
-    code = info_of(outcome, limit)
-    cycles = 1 + max(0, -(-(outcome.iterations - first) // inner)) if outcome.iterations else 0
-    return as_array(outcome.x), max(1, maxiter) if cycles >= maxiter or (code and outcome.iterations >= limit) else code
+    cycles = 1 + max(0, -(-(done - first) // (size - keep))) if done else 0
+    return x, max(1, maxiter) if cycles >= maxiter or (code and done >= limit) else code
 
 
 def _given(pairs: list[tuple[Vector | None, Vector]], b: Tensor, keep: int) -> Recycled:
@@ -169,3 +183,8 @@ class _Keeping(Iteration):
 
     def iterate(self, operator: Operator, b: Tensor, precondition: Map, x0: Tensor) -> Iterator[Progress]:
         return self.inner.recycle(self.memory, operator, b, precondition, x0)
+
+    def ahead(
+        self, kernel: Kernel, look: Look, operator: Operator, b: Tensor, precondition: Map, x0: Tensor
+    ) -> Iterator[Progress]:
+        return self.inner.recycle_ahead(self.memory, kernel, look, operator, b, precondition, x0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import scipy.optimize
@@ -73,7 +73,7 @@ def minimize(
         warnings.warn(f"options without effect here: {', '.join(sorted(given))}", theirs.OptimizeWarning, stacklevel=2)
     name = _method(method, bounds is not None or bool(_listed(constraints)))
     start = vector(x0)
-    both = jac is True
+    both, slope = jac is True, derivative(jac)
 
     def value(x: np.ndarray) -> float:
         answer = fun(x, *args)
@@ -82,8 +82,8 @@ def minimize(
     def gradient(x: np.ndarray) -> np.ndarray:
         if both:
             return np.asarray(fun(x, *args)[1], dtype=float)
-        if callable(jac):
-            return np.asarray(jac(x, *args), dtype=float)
+        if slope is not None:
+            return np.asarray(slope(x, *args), dtype=float)
         return differences(lambda y: np.array([value(y)]), x)[0]
 
     product = None
@@ -100,6 +100,10 @@ def minimize(
     if show:
         print(result.message)
     return answer
+
+
+DIFFERENCES = ("2-point", "3-point", "cs")
+"""SciPy's names of differences; each means those that are taken here."""
 
 
 def _method(name: str | None, constrained: bool) -> str:
@@ -119,12 +123,23 @@ def _method(name: str | None, constrained: bool) -> str:
 
 def vector(x0: Any) -> np.ndarray:
     """Return a starting point as SciPy's functions take it, one vector of float64."""
+    if np.iscomplexobj(x0):
+        raise BadInputError("x0 is complex: pass its real and imaginary parts as one real vector")
     start = np.atleast_1d(np.asarray(x0, dtype=float))
     if start.ndim > 1:
         raise BadInputError(
             f"x0 has shape {start.shape}: pass one vector, or call precond.minimize, which takes any shape"
         )
     return start
+
+
+def derivative(jac: Any) -> Callable[..., Any] | None:
+    """Return a derivative if it is a function, ``None`` where differences are to be taken in its place."""
+    if callable(jac):
+        return cast("Callable[..., Any]", jac)
+    if jac is None or isinstance(jac, (bool, np.bool_)) or jac in DIFFERENCES:
+        return None
+    raise BadInputError(f"jac must be a function or one of {', '.join(DIFFERENCES)}, not {jac!r}")
 
 
 def differences(function: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> np.ndarray:

@@ -14,33 +14,74 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Kernel, Map, Operator, Preconditioner
-from precond.math.sparse import csr_adjoint_times, rows_times_csr, unsigned
+from precond.math.sparse import csr_adjoint_times, one_times_csr, rows_times_csr, unsigned
 from precond.operators import FunctionOperator
 from precond.operators.convert import from_torch
 
+Array = np.ndarray[Any, Any]
 
-@dataclasses.dataclass(frozen=True)
+
+@dataclasses.dataclass
 class System:
-    """A square system with one right-hand side.
+    """A square system with one right-hand side, as arrays, and as the drivers of this library take it.
 
     Attributes:
-        operator: The matrix, known by its products.
-        precondition: The preconditioner ``M``.
-        b: Right-hand side, shape ``[1, n]``.
-        x0: Starting point, shape ``[1, n]``.
-        kernel: The same as compiled loops take it.
+        dtype: Type of the vectors.
+        right: Right-hand side, shape ``[n]``; nobody writes to it.
+        start: Starting point, shape ``[n]``; ``None`` for zero.
+        parts: The matrix in CSR form as compiled loops take it, or ``None``.
+        product: The product with a vector ``[n]``; the result may be written to at the next call.
+        inverse: The preconditioner for a vector ``[n]``, likewise; ``None`` for the identity.
     """
 
-    operator: FunctionOperator
-    precondition: Map
-    b: Tensor
-    x0: Tensor
-    kernel: Kernel
+    dtype: np.dtype[Any]
+    right: Array
+    start: Array | None
+    parts: tuple[Array, Array, Array] | None
+    product: Callable[[Array], Array]
+    inverse: Callable[[Array], Array] | None
 
     @property
     def n(self) -> int:
         """The number of unknowns."""
-        return self.operator.shape[0]
+        return len(self.right)
+
+    def at(self, start: Array | None) -> System:
+        """Return the system with another starting point; ``None`` for the same."""
+        return self if start is None else dataclasses.replace(self, start=start)
+
+    @functools.cached_property
+    def b(self) -> Tensor:
+        """The right-hand side, shape ``[1, n]``."""
+        flags = self.right.flags
+        return torch.from_numpy(self.right if flags.writeable and flags.c_contiguous else self.right.copy())[None]
+
+    @functools.cached_property
+    def x0(self) -> Tensor:
+        """The starting point, shape ``[1, n]``."""
+        return torch.zeros_like(self.b) if self.start is None else torch.from_numpy(self.start)[None]
+
+    @functools.cached_property
+    def operator(self) -> FunctionOperator:
+        """The matrix, known by its products."""
+        parts = self.parts
+        if parts is None:
+            product = rowwise(self.product, self.dtype)
+        else:
+            product = lambda v: torch.from_numpy(rows_times_csr(parts, v.numpy()))  # noqa: E731
+        return FunctionOperator(product, (self.n, self.n), dtype=self.b.dtype)
+
+    @functools.cached_property
+    def precondition(self) -> Map:
+        """The preconditioner for rows."""
+        return same if self.inverse is None else rowwise(self.inverse, self.dtype)
+
+    @property
+    def kernel(self) -> Kernel:
+        """The same as compiled loops take it."""
+        product = None if self.parts is not None else self.product
+        sweeps = () if self.inverse is None else None
+        return Kernel(self.parts, sweeps, lambda products, applications: None, self.inverse, product)
 
 
 def read_system(A: Any, b: Any, x0: Any, M: Any, shift: float = 0.0) -> System:
@@ -67,44 +108,45 @@ def read_system(A: Any, b: Any, x0: Any, M: Any, shift: float = 0.0) -> System:
     if rows != columns:
         raise ValueError(f"expected square matrix, but got shape={linear.shape}")
     right = np.asarray(b)
-    if right.shape not in ((rows,), (rows, 1)):
+    if right.shape != (rows,) and right.shape != (rows, 1):
         raise ValueError(f"shapes of A {linear.shape} and b {right.shape} are incompatible")
     dtype = working_type(linear.dtype, right.dtype)
-    right = right.ravel().astype(dtype)
+    right = right.reshape(-1)
+    if right.dtype != dtype:
+        right = right.astype(dtype)
 
-    psolve: Callable[[Any], Any] | None = getattr(A, "psolve", None)
+    inverse: Callable[[Any], Any] | None = getattr(A, "psolve", None)
     if M is not None:
-        inverse = as_linear(M, "M")
-        if inverse.shape != linear.shape:
+        known = as_linear(M, "M")
+        if known.shape != linear.shape:
             raise ValueError("matrix and preconditioner have different shapes")
-        psolve = vector_map(M, inverse)
+        inverse = vector_map(M, known)
 
+    parts = unsigned(A if A.format == "csr" else scipy.sparse.csr_array(A)) if sparse and A.dtype == dtype else None
+    product = vector_map(A, linear) if parts is None else functools.partial(one_times_csr, parts)
+    if shift:
+        parts, product = None, _shifted(product, shift)
+    return System(dtype, right, _start(x0, right, inverse, linear.shape), parts, product, inverse)
+
+
+def _shifted(product: Callable[[Array], Array], shift: float) -> Callable[[Array], Array]:
+    """Return the product with ``A - shift I``."""
+    return lambda v: product(v) - shift * v
+
+
+def _start(x0: Any, right: Array, inverse: Callable[[Array], Array] | None, shape: tuple[int, int]) -> Array | None:
+    """Return a starting point of its own memory, or ``None`` for zero."""
     if x0 is None:
-        start = np.zeros(rows, dtype)
-    elif isinstance(x0, str):
+        return None
+    if isinstance(x0, str):
         if x0 != "Mb":
             raise ValueError(f"x0={x0!r} is not known: give an array, 'Mb' or None")
-        start = np.array(right if psolve is None else psolve(right.copy()), dtype)
+        start = np.array(right if inverse is None else inverse(right.copy()), right.dtype)
     else:
-        start = np.array(x0, dtype)
-    if start.shape not in ((rows,), (rows, 1)):
-        raise ValueError(f"shapes of A {linear.shape} and x0 {start.shape} are incompatible")
-
-    matrix, product_of_one = None, None
-    if sparse and A.dtype == dtype:
-        matrix = parts = unsigned(A if A.format == "csr" else scipy.sparse.csr_array(A))
-        product = lambda v: torch.from_numpy(rows_times_csr(parts, v.numpy()))  # noqa: E731
-    else:
-        product_of_one = vector_map(A, linear)
-        product = rowwise(product_of_one, dtype)
-    matvec = product
-    if shift:
-        matvec, matrix, product_of_one = lambda v: product(v) - shift * v, None, None
-    sweeps = () if psolve is None else None
-    kernel = Kernel(matrix, sweeps, lambda products, applications: None, psolve, product_of_one)
-    operator = FunctionOperator(matvec, (rows, rows), dtype=torch.from_numpy(right).dtype)
-    precondition = same if psolve is None else rowwise(psolve, dtype)
-    return System(operator, precondition, torch.from_numpy(right)[None], torch.from_numpy(start.ravel())[None], kernel)
+        start = np.array(x0, right.dtype)
+    if start.shape != (shape[0],) and start.shape != (shape[0], 1):
+        raise ValueError(f"shapes of A {shape} and x0 {start.shape} are incompatible")
+    return start.ravel()
 
 
 def plain(value: Any, what: str) -> Any:
@@ -155,11 +197,15 @@ def vector_map(A: Any, linear: scipy.sparse.linalg.LinearOperator) -> Callable[[
     if scipy.sparse.issparse(A):
         if A.format != "csr" or A.dtype.char not in "fdFD":
             return A.dot
-        parts = unsigned(A)
-        return lambda v: rows_times_csr(parts, v[None])[0]
+        return functools.partial(one_times_csr, unsigned(A))
     direct = type(linear).matvec is scipy.sparse.linalg.LinearOperator.matvec
     apply = linear._matvec if direct else linear.matvec
-    return lambda v: np.reshape(apply(v), -1)
+
+    def flat(v: Array) -> Array:
+        y = apply(v)
+        return y if type(y) is np.ndarray and y.ndim == 1 else np.reshape(y, -1)
+
+    return flat
 
 
 def adjoint_map(A: Any, linear: scipy.sparse.linalg.LinearOperator) -> Callable[[Any], Any]:

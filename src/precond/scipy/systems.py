@@ -14,6 +14,7 @@ import torch
 
 from precond.core import BadInputError, Iteration, Progress, Status
 from precond.krylov import CG, GMRES, MINRES
+from precond.scipy.common import Attempt, attempt, attempt_cycles
 from precond.scipy.left import LeftGMRES, LeftProgress
 from precond.scipy.reading import System, read_system
 from precond.solvers.certify import Certified, certify_system, estimated_frobenius_norm, excess
@@ -54,11 +55,10 @@ def cg(
         ValueError: Shapes that do not fit, or a negative tolerance.
     """
     system = read_system(A, b, x0, M)
-    if not system.b.any():
-        return as_array(system.b), 0
+    if not system.right.any():
+        return np.zeros_like(system.right), 0
     limit = whole("cg", maxiter, 10 * system.n)
-    outcome = solved(CG(), system, rtol, checked("cg", atol), limit, each(callback))
-    return as_array(outcome.x), info_of(outcome, limit)
+    return iterated(CG(), "conjugate", system, rtol, checked("cg", atol), limit, callback)
 
 
 def minres(
@@ -96,12 +96,15 @@ def minres(
         ValueError: Shapes that do not fit, a preconditioner that is not definite, or an asymmetry found by ``check``.
     """
     system = read_system(A, b, x0, M, shift)
-    if not system.b.any():
-        return as_array(system.b), 0
+    if not system.right.any():
+        return np.zeros_like(system.right), 0
     if check:
         _check_symmetric(system)
     limit = whole("minres", maxiter, 5 * system.n)
-    outcome = solved(MINRES(), system, rtol, 0.0, limit, each(callback))
+    tried = Attempt() if show or callback is not None else attempt("minimum_residual", system, rtol, 0.0, limit)
+    if tried.info is not None:
+        return tried.x, tried.info
+    outcome = solved(MINRES(), system.at(tried.x), rtol, 0.0, limit - tried.done, each(callback))
     if outcome.status is Status.FAILED_INDEFINITE_PRECONDITIONER:
         raise ValueError("indefinite preconditioner")
     info = info_of(outcome, limit)
@@ -162,11 +165,15 @@ def gmres(
         raise ValueError(f"Unknown callback_type: {callback_type!r}")
     system = read_system(A, b, x0, M)
     atol = checked("gmres", atol)
-    if not system.b.any():
-        return as_array(system.b), 0
+    if not system.right.any():
+        return np.zeros_like(system.right), 0
     cycle = min(20 if restart is None else restart, system.n)
     limit = whole("gmres", maxiter, 10 * system.n)
     steps = limit if callback is not None and kind == "legacy" else limit * cycle
+    tried = Attempt() if callback is not None else attempt_cycles(system, rtol, atol, cycle, steps)
+    if tried.info is not None:
+        return tried.x, max(1, limit) if tried.info else 0
+    system, steps = system.at(tried.x), steps - tried.done
     size = float(torch.linalg.vector_norm(system.b))
     last = 0
 
@@ -187,6 +194,23 @@ def gmres(
         callback(as_array(outcome.x))
     code = info_of(outcome, steps)
     return as_array(outcome.x), max(1, limit) if code and outcome.iterations >= steps else code
+
+
+def iterated(
+    iteration: Iteration,
+    loops: str,
+    system: System,
+    rtol: float,
+    atol: float,
+    maxiter: int,
+    callback: Callable[[np.ndarray[Any, Any]], object] | None,
+) -> tuple[np.ndarray[Any, Any], int]:
+    """Return what an iteration does, by its compiled loops alone where nothing happens that a driver must see."""
+    tried = Attempt() if callback is not None else attempt(loops, system, rtol, atol, maxiter)
+    if tried.info is not None:
+        return tried.x, tried.info
+    outcome = solved(iteration, system.at(tried.x), rtol, atol, maxiter - tried.done, each(callback))
+    return as_array(outcome.x), info_of(outcome, maxiter)
 
 
 def solved(

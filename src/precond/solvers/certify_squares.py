@@ -25,8 +25,17 @@ def measure_dense(r: Tensor, jacobian: Tensor, x: Tensor) -> float:
     return largest_cosine(jacobian, r)
 
 
-def certify_dense(form: ResidualForm, x: Tensor, tol: float, work: Work) -> tuple[Status, Certificate, Tensor | None]:
-    """Recompute residuals and Jacobian at a point and at the start, and judge.
+def certify_dense(
+    form: ResidualForm,
+    x: Tensor,
+    tol: float,
+    work: Work,
+    seen: SquaresObjective | None = None,
+    first: Tensor | None = None,
+) -> tuple[Status, Certificate, Tensor | None]:
+    """Recompute residuals and Jacobian at a point, and judge.
+
+    Differences are not taken again where the residuals are, bit for bit, what the run has seen at the point.
 
     Losses cannot tell points apart whose gradient is below about ``sqrt(eps)``, nor can Gauss-Newton steps end at a
     solution where a column of ``J`` vanishes. There the step of the whole Hessian, had for the certificate, is exact.
@@ -36,14 +45,17 @@ def certify_dense(form: ResidualForm, x: Tensor, tol: float, work: Work) -> tupl
         x: The point, ``[1, n]``.
         tol: Bound on the cosines.
         work: The account to charge.
+        seen: The oracle of the run, if there is one that forms Jacobians.
+        first: Lengths of the columns of the Jacobian at the start, ``[n]``; ``None`` computes them.
 
     Returns:
         What the certificate proves where it holds, the certificate, and, where it does not hold, the point after a
         small Newton step, ``[1, n]``, if the whole Hessian was had and is positive definite.
     """
     again = SquaresObjective(form.function, _finest(form), work=work)
-    r, jacobian = again.linearization(x)
-    lengths, first = (torch.linalg.vector_norm(j, dim=0) for j in (jacobian, again.linearization(form.start)[1]))
+    r, jacobian = (seen.again(x) if seen is not None else None) or again.linearization(x)
+    lengths = torch.linalg.vector_norm(jacobian, dim=0)
+    first = torch.linalg.vector_norm(again.linearization(form.start)[1], dim=0) if first is None else first
     eps = torch.finfo(r.dtype).eps
     size, scale = float(r.double().norm()), float(_scale(jacobian, x[0]))
     extra = {"loss": size**2 / 2, "||r||": size}
@@ -60,10 +72,9 @@ def certify_dense(form: ResidualForm, x: Tensor, tol: float, work: Work) -> tupl
     elif len(lengths) and not bool((lengths > 0).any()):
         certificate = Certificate("the same, where no variable has any influence", 1.0, float(tol), extra)
     elif not certificate.holds and len(lengths) <= CURVED:
-        g = again.point(x).gradient[0]
-        step = _newton(form, x, g, tol, work)
+        step = _newton(form, x, r, jacobian, tol, work)
         if step is not None:
-            left = float((g @ step).clamp(min=0).sqrt()) / size
+            left = float((r @ jacobian @ step).clamp(min=0).sqrt()) / size
             if left <= tol:
                 certificate = Certificate("sqrt(g' H^-1 g) / |r|, H the whole Hessian", left, float(tol), extra)
             else:
@@ -71,8 +82,9 @@ def certify_dense(form: ResidualForm, x: Tensor, tol: float, work: Work) -> tupl
     return Status.CONVERGED_GRADIENT, certificate, nearer
 
 
-def _newton(form: ResidualForm, x: Tensor, g: Tensor, tol: float, work: Work) -> Tensor | None:
-    """Return ``H^-1 g``; ``None`` where the whole Hessian ``H`` is not definite or the step is not small."""
+def _newton(form: ResidualForm, x: Tensor, r: Tensor, jacobian: Tensor, tol: float, work: Work) -> Tensor | None:
+    """Return ``H^-1 J'r``; ``None`` where the whole Hessian ``H`` is not definite or the step is not small."""
+    g = r @ jacobian
     if not bool(torch.isfinite(g).all()):
         return None
     if form.torch:
@@ -83,7 +95,7 @@ def _newton(form: ResidualForm, x: Tensor, g: Tensor, tol: float, work: Work) ->
             return None
         least = 1e-12
     else:
-        h = _differences(form, x[0], work)
+        h = hessian_by_differences(form, x[0], r, jacobian, work)
         least = 1e-6
     d = h.diagonal()
     if not bool(torch.isfinite(h).all()) or not bool((d > 0).all()):
@@ -100,22 +112,28 @@ def _newton(form: ResidualForm, x: Tensor, g: Tensor, tol: float, work: Work) ->
     return step
 
 
-def _differences(form: ResidualForm, x: Tensor, work: Work) -> Tensor:
-    """Return the Hessian by central differences of ``J'r``, symmetrized."""
+def hessian_by_differences(form: ResidualForm, x: Tensor, r: Tensor, jacobian: Tensor, work: Work) -> Tensor:
+    """Return the Hessian ``J'J + sum_i r_i r_i''``, the sum by ``n^2 + n`` second differences of ``r . r(y)``.
 
-    def gradient(y: Tensor) -> Tensor:
-        again = SquaresObjective(form.function, _finest(form), work=work)
-        return again.point(y[None]).gradient[0]
+    Those of two variables come from the corners on both sides of the point, so that all are of second order
+    (M. Abramowitz, I. Stegun, *Handbook of mathematical functions*, 1964, 25.3.27).
+    """
 
-    rows = []
+    def along(y: Tensor) -> float:
+        work.losses += 1
+        return float(r.dot(form.function(y).detach()))
+
     step = torch.finfo(x.dtype).eps ** (1 / 4)
-    reach = torch.maximum(x.abs(), form.start[0].abs())
-    for i in range(len(x)):
-        h = torch.zeros_like(x)
-        h[i] = step * (float(reach[i]) or 1.0)
-        rows.append((gradient(x + h) - gradient(x - h)) / (2 * h[i]))
-    matrix = torch.stack(rows) if rows else x.new_zeros(0, 0)
-    return (matrix + matrix.mT) / 2
+    reach = torch.maximum(x.abs(), step * form.start[0].abs())  # a start that is far too large is no scale
+    h = torch.diag(step * torch.where(reach > 0, reach, 1.0))
+    here, sum_of_both = float(r.dot(r)), [along(x + move) + along(x - move) for move in h]
+    bent = torch.zeros_like(h)
+    for i, both in enumerate(sum_of_both):
+        bent[i, i] = (both - 2 * here) / h[i, i] / h[i, i]
+        for j in range(i):
+            corners = along(x + h[i] + h[j]) + along(x - h[i] - h[j])
+            bent[i, j] = bent[j, i] = (corners - both - sum_of_both[j] + 2 * here) / 2 / h[i, i] / h[j, j]
+    return jacobian.mT @ jacobian + bent
 
 
 def _scale(jacobian: Tensor, x: Tensor) -> Tensor:

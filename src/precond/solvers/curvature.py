@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Objective, Operator, Point
+from precond.math.cholesky import solve_with_factor
 from precond.math.draws import normals
 from precond.math.lanczos import lanczos
 
@@ -91,8 +92,8 @@ def _definite(matrix: Tensor, like: Tensor, noise: float) -> Curvature | None:
     if int(info):
         return None
     start = normals(torch.tensor([0]), like)
-    top = lanczos(lambda v: v @ matrix, start, MOST).ritz()[0][0]
-    inverse = lanczos(lambda v: torch.cholesky_solve(v.mT, factor).mT, start, MOST).ritz()[0][0]
+    top = lanczos(lambda v: v @ matrix, start, FEWEST).ritz()[0][0]
+    inverse = lanczos(lambda v: solve_with_factor(factor, v), start, FEWEST).ritz()[0][0]
     smallest = 1 / inverse.max().clamp(min=torch.finfo(matrix.dtype).tiny)
     return Curvature(float(smallest), float(top.max()), torch.zeros_like(like), False, noise)
 

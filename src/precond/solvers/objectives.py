@@ -11,7 +11,8 @@ from torch import Tensor
 
 from precond.core import BadInputError, Objective, Operator, Point, Work
 from precond.operators.hessian import Hessian, autograd_hessian, check_twice_differentiable, difference_hessian
-from precond.solvers.affine import Split, agrees, split
+from precond.solvers.affine import agrees, split
+from precond.solvers.affine_evaluation import Split
 
 logger = logging.getLogger(__name__)
 

@@ -10,10 +10,12 @@ from precond.core import Iterate, Program
 from precond.core.materialize import fits, materialize, sparse_entries
 from precond.math.draws import normals
 from precond.math.lanczos import lanczos
+from precond.programs.newton import SparseNewton
 from precond.programs.projected import Constraints
 from precond.solvers.curvature import ASSEMBLED, Curvature
 
-STEPS = 40
+STEPS, INVERSE = 40, 10
+"""Lanczos steps with the projected Hessian, and with its inverse where that is at hand."""
 DENSE = 2**27
 """Bytes that a Jacobian without entries may take here."""
 NEXT = 1e-4
@@ -24,7 +26,8 @@ def tangent_curvature(program: Program, iterate: Iterate, noise: float) -> Curva
     """Return the smallest curvature of the Lagrangian on the null space of the constraints that hold with equality.
 
     Bounds count among these where their multiplier exceeds the distance to them, or that is small. All eigenvalues are
-    computed where the matrices are small; else Lanczos steps on the projected Hessian give an upper bound.
+    computed where the matrices are small. Where they are sparse the inertia of the two together tells whether there is
+    negative curvature at all; else, and where there is some, Lanczos steps give an upper bound of the smallest.
 
     Args:
         program: The oracle.
@@ -41,11 +44,16 @@ def tangent_curvature(program: Program, iterate: Iterate, noise: float) -> Curva
     hessian = program.hessian(site, iterate.multipliers)
     if site.x.numel() <= ASSEMBLED:
         return _exact(materialize(hessian), materialize(site.jacobian), free, noise)
-    entries = sparse_entries(site.jacobian)
+    entries, curved = sparse_entries(site.jacobian), sparse_entries(hessian)
     mask = free.to(site.x)
     rows: scipy.sparse.csr_array | Tensor
     if entries is not None:
-        rows = scipy.sparse.csr_array(entries @ scipy.sparse.diags_array(mask.cpu().numpy()))
+        within = scipy.sparse.diags_array(mask.cpu().numpy())
+        rows = scipy.sparse.csr_array(entries @ within)
+        if curved is not None:
+            known = _definite(scipy.sparse.csr_array(within @ curved @ within), rows, mask, noise)
+            if known is not None:
+                return known
     elif fits(site.jacobian, DENSE):
         rows = materialize(site.jacobian) * mask
     else:
@@ -70,6 +78,36 @@ def tangent_curvature(program: Program, iterate: Iterate, noise: float) -> Curva
     values, vectors = found.ritz()
     direction = found.basis[0].mT @ vectors[0, :, 0]
     return Curvature(float(values[0, 0]), float(values[0].abs().max()), direction[None], False, noise)
+
+
+def _definite(
+    hessian: scipy.sparse.csr_array, rows: scipy.sparse.csr_array, mask: Tensor, noise: float
+) -> Curvature | None:
+    """Return the smallest curvature, by Lanczos steps with the inverse; ``None`` where there may be a negative one.
+
+    There is none beyond ``noise`` if ``[[H + noise ||H|| I, J'], [J, -delta I]]``, whatever ``delta > 0``, has as many
+    positive eigenvalues as there are variables.
+    """
+    largest = float(abs(hessian).sum(axis=1).max())
+    if not 0 < largest < float("inf"):
+        return None
+    shift = noise * largest
+    solver = SparseNewton(hessian, rows, (1 - mask) * largest).attempt(shift, 0.0)
+    if solver is None:
+        return None
+
+    def inverse(v: Tensor) -> Tensor:
+        return torch.stack([solver.solve(torch.cat([row * mask, row.new_zeros(rows.shape[0])]))[: len(mask)] * mask
+                            for row in v])  # fmt: skip
+
+    start = inverse(normals(torch.tensor([0]), mask[None]))
+    if not float(start.norm()) > 0:
+        return None
+    found = lanczos(inverse, start, min(INVERSE, int(mask.sum())))
+    top = float(found.ritz()[0].max())
+    if not 0 < top < float("inf"):
+        return None
+    return Curvature(1 / top - shift, largest, torch.zeros_like(mask)[None], False, noise)
 
 
 def _free(program: Program, iterate: Iterate) -> Tensor:

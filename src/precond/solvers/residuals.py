@@ -27,7 +27,13 @@ Residual = Callable[[Tensor], Tensor]
 
 
 class Jacobian(abc.ABC):
-    """How the derivatives of a residual are had."""
+    """How the derivatives of a residual are had.
+
+    Attributes:
+        finest: The last one has all the digits that there are to be had.
+    """
+
+    finest: bool = True
 
     @abc.abstractmethod
     def at(self, residual: Residual, x: Tensor, r: Tensor) -> Tensor:
@@ -132,17 +138,17 @@ class DifferenceJacobian(Jacobian):
             they are one-sided.
     """
 
-    def __init__(self, near: float = 1e-2, bounds: tuple[Tensor, Tensor] | None = None) -> None:
+    def __init__(self, near: float = 1e-5, bounds: tuple[Tensor, Tensor] | None = None) -> None:
         self._near, self._bounds = near, bounds
-        self._fine = near == math.inf
+        self.finest = near == math.inf
 
     def at(self, residual: Residual, x: Tensor, r: Tensor) -> Tensor:
         """Return the Jacobian; once near, always of fourth order."""
-        if not self._fine:
+        if not self.finest:
             jacobian = self._forward(residual, x, r)
             if not largest_cosine(jacobian, r) <= self._near:
                 return jacobian
-            self._fine = True
+            self.finest = True
         return self._fourth(residual, x, r)
 
     @staticmethod
@@ -197,6 +203,9 @@ class SquaresObjective(Objective):
         jacobian: How they are differentiated.
         work: The account to charge; residuals evaluated for a difference Jacobian are charged, too.
         twice: Differentiable twice by autograd, so that accelerations cost no further differences.
+
+    Attributes:
+        first: Lengths of the columns of the Jacobian that was computed first, ``[n]``.
     """
 
     squares: ClassVar[bool] = True
@@ -208,6 +217,27 @@ class SquaresObjective(Objective):
         self._function, self._differentiate, self._twice = function, jacobian, twice
         self._last: tuple[Tensor, Tensor] | None = None
         self._at: tuple[Tensor, Tensor, Tensor] | None = None
+        self.first: Tensor | None = None
+
+    def refine(self) -> bool:
+        """Take differences of the highest order from here on; return whether that changes anything."""
+        if not isinstance(self._differentiate, DifferenceJacobian) or self._differentiate.finest:
+            return False
+        self._differentiate.finest, self._at = True, None
+        return True
+
+    def again(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return residuals evaluated anew at ``x``, and the Jacobian there, if differences need not be taken anew.
+
+        They need not where the function says the same of the point as before, bit for bit, as it then says the same of
+        all points around it. Derivatives that are no differences are not returned. Nothing is counted.
+        """
+        known = self._at
+        if known is None or not isinstance(self._differentiate, DifferenceJacobian) or not self._differentiate.finest:
+            return None
+        if not torch.equal(known[0], x) or not torch.equal(r := self._function(x[0]).detach(), known[1]):
+            return None
+        return r, known[2]
 
     def linearization(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return residuals ``[m]`` and Jacobian ``[m, n]`` at ``x``; counted unless it was evaluated there last."""
@@ -258,6 +288,8 @@ class SquaresObjective(Objective):
         self.work.jacobians += 1
         jacobian = self._differentiate.at(self._count, x[0], r)
         self._at = (x, r, jacobian)
+        if self.first is None:
+            self.first = torch.linalg.vector_norm(jacobian, dim=0)
         return r.dot(r) / 2, (r @ jacobian)[None]
 
 

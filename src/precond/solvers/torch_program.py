@@ -14,7 +14,8 @@ from precond.core.materialize import materialize
 from precond.operators.compressed import Compressor
 from precond.operators.function import FunctionOperator
 from precond.operators.hessian import Hessian, autograd_hessian
-from precond.solvers.affine import Seen, Split, agrees, split
+from precond.solvers.affine import agrees, split
+from precond.solvers.affine_evaluation import Seen, Split
 from precond.solvers.oracle_program import MatrixJacobian, OracleProgram, SparseJacobian
 from precond.solvers.residuals import AutogradJacobian
 

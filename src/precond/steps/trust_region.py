@@ -125,6 +125,7 @@ class TrustRegion(Search[TrustRegionState]):
                 low = max(low, shift)
             else:
                 high = min(high, shift)
+                low = low if low < high else 0.0  # a bound from steps that are mostly rounding is none
             new = _newton(direction, step, length, radius, shift)
             inside = low < new < high
             shift = new if inside else (10 * max(low, 1e-30) if high == math.inf else math.sqrt(max(low, 1e-40) * high))

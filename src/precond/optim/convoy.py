@@ -1,0 +1,116 @@
+"""Slabs that one kernel moves together, straight from the gradients that their parameters carry."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from precond.core import map_tensors
+from precond.optim.slab import Slab
+from precond.optim.slab_state import CACHED
+from precond.optim.whole_step import Joint, Moved, surely_finite
+
+
+class Convoy:
+    """Slabs of one group and method. What a step asks of them is found once, and their counters are counted as one.
+
+    Args:
+        slabs: The slabs, with fresh state that nobody has views of; several only where a kernel takes them together.
+    """
+
+    def __init__(self, slabs: Sequence[Slab]) -> None:
+        self.slabs = list(slabs)
+        self.params = [param for slab in self.slabs for param in slab.params]
+        self._dtype = self.slabs[0].dtype
+        self._lists: list[list[Tensor]] = []
+        joint = self._joint
+        if joint is not None:
+            self._counters, self._ages = self._pooled(joint)
+            stacked = zip(*(joint.tensors(_states(slab)) for slab in self.slabs), strict=True)
+            for column in stacked:
+                pieces = (slab.pieces(tensor) for slab, tensor in zip(self.slabs, column, strict=True))
+                self._lists.append(list(itertools.chain.from_iterable(pieces)))
+
+    @property
+    def _joint(self) -> Joint | None:
+        fused = self.slabs[0].fused
+        if fused is None:
+            return None
+        if len(self.slabs) == 1 and fused.checks and self.slabs[0].device.type == "cpu":
+            return None  # it looks at gradients while it moves
+        return fused.joint
+
+    def _pooled(self, joint: Joint) -> tuple[Tensor, list[Tensor]]:
+        """Let all that a step adds one to lie side by side; return that, and the counters that the kernel is told."""
+        rows = [(*joint.counters(_states(s)), s.state.step, s.state.clock) for s in self.slabs]
+        counters = list(itertools.chain.from_iterable(zip(*rows, strict=True)))  # of one name after those of another
+        pool = torch.cat(counters)
+        homes = dict(zip(map(id, counters), pool.split([len(counter) for counter in counters]), strict=True))
+        for slab in self.slabs:
+            slab.state = map_tensors(lambda tensor: homes.get(id(tensor), tensor), slab.state)
+        return pool, list(pool.split(len(self.params)))[:-2]
+
+    def step(self, lr: Any, decay: float, *, finite: bool) -> bool:
+        """Take the step as one kernel, if there is one and nothing stands against it; return whether.
+
+        Args:
+            lr: Learning rate, a number or a tensor.
+            decay: Weight decay.
+            finite: Whether the gradients are known to be finite.
+
+        Returns:
+            Whether it was taken: every parameter has a finite gradient, in the precision of the state.
+        """
+        joint = self._joint
+        grads = None if joint is None else self._gradients()
+        if joint is None or grads is None or not (finite or surely_finite(grads)):
+            return False
+        self._counters.add_(1)
+        for slab in self.slabs:
+            slab.clock += 1
+            slab.steps = [count + 1 for count in slab.steps]
+        joint.kernel(self.params, grads, self._lists, self._ages, lr, decay)
+        return True
+
+    def _gradients(self) -> list[Tensor] | None:
+        """Return the gradients, if the kernel may walk through all of them, side by side with parameters and state."""
+        grads, dtype = [], self._dtype
+        for param in self.params:
+            gradient = param.grad
+            if gradient is None or gradient.layout is not torch.strided or gradient.dtype is not dtype:
+                return None
+            if not gradient.is_contiguous() or not param.is_contiguous() or param.dtype is not dtype:
+                return None
+            grads.append(gradient)
+        return grads
+
+
+def _states(slab: Slab) -> Moved:
+    state = slab.state
+    return Moved(slab.params, [], slab.pieces, state.preconditioner, state.filters.get("momentum"), state.previous)
+
+
+def convoys(slabs: Sequence[Slab]) -> list[Convoy]:
+    """Return slabs, those together that one kernel may move: of one group and method.
+
+    On the processor, they are together small enough for its caches.
+    """
+    result: list[list[Slab]] = []
+    filling: dict[tuple[Any, ...], tuple[list[Slab], int]] = {}
+    for slab in slabs:
+        key = (slab.group, id(slab.method), slab.dtype, slab.device)
+        size = sum(param.numel() for param in slab.params) if slab.device.type == "cpu" else 0
+        members, taken = filling.get(key, ([], 0))
+        if slab.fused is None or slab.param_dtype != slab.dtype or size >= CACHED:
+            result.append([slab])
+            continue
+        if not members or taken + size > CACHED:
+            members, taken = [], 0
+            result.append(members)
+        members.append(slab)
+        filling[key] = (members, taken + size)
+    return [Convoy(members) for members in result]

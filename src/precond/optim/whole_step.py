@@ -1,0 +1,131 @@
+"""What a whole step in one kernel, or in few passes over memory, is made of."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._utils import _flatten_dense_tensors
+
+
+@dataclasses.dataclass(frozen=True)
+class Moved:
+    """What one step moves: every list has one entry per parameter, in the parameters' own shape.
+
+    Attributes:
+        params: The parameters.
+        grads: Their gradients.
+        scatter: From a stacked tensor to its members.
+        preconditioner: State of the preconditioner, stacked.
+        momentum: State of the momentum, stacked.
+        previous: The gradient of the step before, stacked, if a part needs it.
+    """
+
+    params: list[Tensor]
+    grads: list[Tensor]
+    scatter: Callable[[Tensor], list[Tensor]]
+    preconditioner: Any
+    momentum: Any
+    previous: Tensor | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where all of it lives."""
+        return self.params[0].device
+
+
+Step = Callable[[Moved, Any, float], Any]
+"""Takes one step with a learning rate (a number or a tensor) and a weight decay."""
+Lists = Sequence[list[Tensor]]
+Kernel = Callable[[list[Tensor], list[Tensor], Lists, Sequence[Tensor], Any, float], None]
+"""Moves parameters, given their gradients, lists of their state tensors, counters with one number for each, learning
+rate and weight decay."""
+Chosen = Callable[[Moved], tuple[Tensor, ...]]
+"""Chooses stacked tensors from the states of the parts."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Joint:
+    """A kernel that takes the step of any number of parameters of any shapes.
+
+    Attributes:
+        kernel: Takes it.
+        tensors: The state tensors that it writes to.
+        counters: What a step adds one to, before the kernel, which is told them.
+    """
+
+    kernel: Kernel
+    tensors: Chosen
+    counters: Chosen
+
+    def run(self, moved: Moved, lr: Any, decay: float) -> None:
+        """Take the step of one slab."""
+        counters = self.counters(moved)
+        if counters:
+            torch._foreach_add_(list(counters), 1)
+        lists = [moved.scatter(stacked) for stacked in self.tensors(moved)]
+        self.kernel(moved.params, moved.grads, lists, counters, lr, decay)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fused:
+    """A whole step.
+
+    Attributes:
+        run: Takes it for one slab.
+        joint: Takes it for several slabs together.
+        checks: Whether ``run`` leaves parameters alone whose gradients are not finite, and returns their positions;
+            else gradients must be finite.
+    """
+
+    run: Step
+    joint: Joint
+    checks: bool = False
+
+    @classmethod
+    def of(cls, joint: Joint) -> Fused:
+        """Return the step of a kernel that takes one slab as it takes several."""
+        return cls(joint.run, joint)
+
+    def scaled(self, by: float) -> Fused:
+        """Return the step with a constant multiple of the learning rate, which weight decay sees too."""
+        inner = self.joint.kernel
+
+        def kernel(
+            params: list[Tensor], grads: list[Tensor], lists: Lists, counters: Sequence[Tensor], lr: Any, decay: float
+        ) -> None:
+            inner(params, grads, lists, counters, lr * by, decay)
+
+        def run(moved: Moved, lr: Any, decay: float) -> Any:
+            return self.run(moved, lr * by, decay)
+
+        return dataclasses.replace(self, run=run, joint=dataclasses.replace(self.joint, kernel=kernel))
+
+
+SMALL = 2**14
+"""Entries of a tensor up to which several take each pass together, to save calls."""
+
+
+def fits(tensors: Sequence[Tensor], dtype: torch.dtype) -> bool:
+    """Whether a kernel may walk through these tensors side by side with contiguous state of this dtype."""
+    return all(tensor.dtype == dtype and tensor.is_contiguous() for tensor in tensors)
+
+
+def surely_finite(tensors: Sequence[Tensor]) -> bool:
+    """Whether every entry of some tensors is finite, from one sum: huge entries may be taken for bad.
+
+    Args:
+        tensors: Contiguous, at least one, of one dtype and device.
+
+    Returns:
+        Whether that is certain.
+    """
+    sums = [tensor.sum() for tensor in tensors if tensor.numel() > SMALL]
+    small = [tensor for tensor in tensors if tensor.numel() <= SMALL]
+    if small:
+        sums.append((small[0] if len(small) == 1 else _flatten_dense_tensors(small)).sum())
+    return math.isfinite(sum(total.item() for total in sums))
