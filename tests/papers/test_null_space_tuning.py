@@ -67,3 +67,16 @@ def test_zero_and_bad_input():
             null_space_tuning(bad[0].double(), bad[1].double())
     with pytest.raises(BadInputError, match="positive"):
         null_space_tuning(a, torch.ones(4, dtype=torch.float64), max_iterations=0)
+
+
+def test_scales_do_not_matter_and_bad_entries_are_refused():
+    generator = torch.Generator().manual_seed(3)
+    a, x = torch.randn(20, 50, generator=generator, dtype=torch.float64), torch.zeros(50, dtype=torch.float64)
+    x[[3, 17, 40]] = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
+    for scale in (1.0, 1e-170, 1e170):
+        result = null_space_tuning(a * scale, a @ x * scale)
+        assert result.status is Status.CONVERGED_RESIDUAL
+        torch.testing.assert_close(result.x, x)
+    for bad_a, bad_b in ((a * float("nan"), a @ x), (a, (a @ x) / 0), (a, (a @ x).float()), (a.long(), (a @ x).long())):
+        with pytest.raises(BadInputError, match=r"finite|type"):
+            null_space_tuning(bad_a, bad_b)

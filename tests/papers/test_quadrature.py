@@ -73,3 +73,21 @@ def test_more_steps_come_nearer_to_the_density():
         distances.append(float(torch.trapezoid((ours - exact).abs(), grid)))
     assert distances[2] < distances[1] < distances[0]
     assert distances[2] < 0.08
+
+
+@pytest.mark.parametrize("steps", [3, 6, 12])
+def test_the_error_knows_of_too_few_steps(steps):
+    values = torch.linspace(1e-3, 1, 400, dtype=F64)  # a diagonal, of which every sign vector says the same
+    estimate, error = lanczos_quadrature(lambda x: x * values, 400, probes=8, steps=steps).trace(torch.log)
+    assert 0 < abs(estimate - float(values.log().sum())) < error < 150
+    three = values[::160].repeat_interleave(100)  # three values: the rule is exact
+    estimate, error = lanczos_quadrature(lambda x: x * three, 300, probes=8, steps=steps).trace(torch.log)
+    assert estimate == pytest.approx(float(three.log().sum()), rel=1e-9)
+    assert error < 1e-8
+
+
+def test_nothing_to_sample_is_refused():
+    with pytest.raises(ValueError, match="at least 1"):
+        lanczos_quadrature(lambda x: x, 4, probes=0)
+    with pytest.raises(ValueError, match="finite"):
+        lanczos_quadrature(lambda x: x * float("nan"), 4)

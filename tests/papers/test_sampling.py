@@ -116,3 +116,48 @@ def test_bad_input_is_refused():
             call()
     with pytest.raises(BadInputError, match="not negative"):
         sample_rows(-torch.ones(3), 2, 2)
+
+
+def test_scores_do_not_depend_on_the_scales_of_columns():
+    a = heavy(200)
+    a[5], a[6] = 0, a[7]
+    scales = 10.0 ** torch.linspace(-200, 200, N, dtype=F64)
+    torch.testing.assert_close(leverage_scores(a * scales), leverage_scores(a))
+    twice = torch.cat([a, 3 * a[:, :1]], 1)  # a column that adds nothing
+    torch.testing.assert_close(leverage_scores(twice), leverage_scores(a))
+    torch.testing.assert_close(lewis_weights(a.float(), 1.5), lewis_weights(a, 1.5).float(), rtol=1e-4, atol=1e-6)
+    assert float(lewis_weights(a * 1e-100, 1.5)[5]) == 0
+    assert leverage_scores(torch.zeros(3, 2)).tolist() == [0, 0, 0]
+    assert len(leverage_scores(torch.zeros(0, 2))) == len(lewis_weights(torch.zeros(0, 2), 1.0)) == 0
+
+
+def test_probabilities_sum_to_the_size_whatever_the_scale():
+    generator = np.random.default_rng(5)
+    for scale in (1e-300, 1.0, 1e307):
+        scores = torch.from_numpy(scale * (generator.lognormal(sigma=2, size=60) / 1e4))
+        for size in (0.5, 1, 7.3, 59):
+            q = inclusion_probabilities(scores, size)
+            assert float(q.sum()) == pytest.approx(size)
+            below = q < 1
+            ratios = (q / (scores / scores.max()))[below]
+            torch.testing.assert_close(ratios, ratios[:1].expand_as(ratios))
+            assert not bool((scores[~below, None] < scores[below]).any())
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: leverage_scores(torch.tensor([[1.0], [float("nan")]])),
+        lambda: leverage_scores(torch.ones(3)),
+        lambda: leverage_scores(torch.ones(3, 2, dtype=torch.int64)),
+        lambda: lewis_weights(torch.ones(3, 2), float("inf")),
+        lambda: lewis_weights(torch.full((3, 2), float("inf")), 1.0),
+        lambda: sensitivity_bounds(torch.ones(3, 2), float("inf")),
+        lambda: inclusion_probabilities(torch.ones(3), -1),
+        lambda: sample_rows(torch.ones(3), 2, 0),
+        lambda: root_leverage_sample(torch.ones(3, 1), 2, 1.0, rounds=0),
+    ],
+)
+def test_what_cannot_be_sampled_is_refused(call):
+    with pytest.raises(BadInputError):
+        call()

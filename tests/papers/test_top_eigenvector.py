@@ -72,3 +72,22 @@ def test_bad_input_is_refused():
         estimate.absorb(torch.ones(2, 2))
     with pytest.raises(BadInputError, match="here are more"):
         estimate.absorb(torch.ones(3, 3))
+
+
+def test_streams_of_any_scale_and_with_zero_rows_are_the_same():
+    a = torch.randn(300, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    a[:, 2] *= 9
+    a[:5] = 0
+    found = []
+    for scale in (1.0, 1e-200, 1e200):
+        stream = StreamingEigenvector(300, 4)
+        stream.absorb(a * scale)
+        assert not bool((stream.heavy == 0).all(1).any())
+        found.append(stream.vector)
+    assert float(found[0][2].abs()) > 0.9
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0])
+    with pytest.raises(BadInputError, match="finite"):
+        StreamingEigenvector(3, 1).absorb(torch.tensor([[float("nan")]]))
+    with pytest.raises(BadInputError, match="block"):
+        StreamingEigenvector(3, 1, blocks=0)

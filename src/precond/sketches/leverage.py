@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import torch
 from torch import Tensor
@@ -20,10 +21,17 @@ def leverage_scores(matrix: Tensor, triangle: Tensor | None = None) -> Tensor:
 
     Returns:
         The scores, shape ``[m]``.
+
+    Raises:
+        BadInputError: The matrix is no matrix, of integers, or has an entry that is not finite.
     """
+    _check_matrix(matrix)
     if triangle is not None:
         return _row_squares(torch.linalg.solve_triangular(triangle, matrix, upper=True, left=False))
-    u, values, _ = torch.linalg.svd(matrix, full_matrices=False)
+    if matrix.numel() == 0:
+        return matrix.real.new_zeros(len(matrix))
+    largest = matrix.abs().amax(0)  # columns of any scale have the same range; only then is rank a matter of size
+    u, values, _ = torch.linalg.svd(matrix / torch.where(largest > 0, largest, 1), full_matrices=False)
     kept = values > max(matrix.shape) * torch.finfo(values.dtype).eps * values.max()
     return _row_squares(u[:, kept]).clamp(max=1)
 
@@ -45,10 +53,14 @@ def lewis_weights(matrix: Tensor, p: float, *, rtol: float = 1e-10, limit: int =
         The weights, shape ``[m]``; zero for zero rows.
 
     Raises:
-        BadInputError: ``p`` is not positive, or the rounds did not settle.
+        BadInputError: ``p`` is not positive and finite, the matrix cannot be used, or the rounds did not settle.
     """
-    if not p > 0:
-        raise BadInputError(f"Lewis weights need p > 0, not {p}")
+    if not 0 < p < math.inf:
+        raise BadInputError(f"Lewis weights need a finite p > 0, not {p}")
+    _check_matrix(matrix)
+    kind, matrix = matrix.real.dtype, matrix.to(torch.promote_types(matrix.dtype, torch.float64))  # logarithms to rtol
+    if matrix.numel() == 0:
+        return matrix.real.new_zeros(len(matrix)).to(kind)
     rows, columns = matrix.shape
     present = matrix.abs().amax(1) > 0
     w = torch.where(present, columns / rows, 0).to(matrix.real.dtype)
@@ -60,7 +72,7 @@ def lewis_weights(matrix: Tensor, p: float, *, rtol: float = 1e-10, limit: int =
         change = torch.where(present, (p / 2) * score.clamp(min=1e-300).log() - w.clamp(min=1e-300).log(), 0)
         w = w * torch.exp(damping * change)
         if float(change.abs().max()) < rtol:
-            return w
+            return w.to(kind)
     raise BadInputError(f"Lewis weights for p = {p} did not settle in {limit} rounds: give a larger rtol")
 
 
@@ -77,8 +89,8 @@ def sensitivity_bounds(matrix: Tensor, p: float) -> tuple[Tensor, Tensor]:
     Returns:
         Lower and upper bounds, each of shape ``[m]``.
     """
-    if not p >= 1:
-        raise BadInputError(f"sensitivities need p >= 1, not {p}")
+    if not 1 <= p < math.inf:
+        raise BadInputError(f"sensitivities need a finite p >= 1, not {p}")
     scores = leverage_scores(matrix) ** (p / 2)
     gap = float(matrix.shape[0]) ** abs(p / 2 - 1)
     return (scores / gap, scores) if p <= 2 else (scores, (scores * gap).clamp(max=1))
@@ -105,15 +117,17 @@ def inclusion_probabilities(scores: Tensor, size: float) -> Tensor:
     """Return ``q_i = min(1, s_i / alpha)`` with ``alpha`` such that they sum to ``size``."""
     if bool((scores < 0).any()) or not bool(torch.isfinite(scores).all()):
         raise BadInputError("scores must be finite and not negative")
+    if not size > 0:
+        raise BadInputError(f"a sample needs a positive size, not {size}")
     possible = int((scores > 0).sum())
     if size >= possible:
         return (scores > 0).to(scores.dtype)
-    ascending = scores.sort(descending=True).values
-    tails = ascending.flip(0).cumsum(0).flip(0)
-    for sure in range(len(ascending)):  # the largest ones are taken for sure, one more in each round
-        alpha = tails[sure] / (size - sure)
-        if bool(ascending[sure] <= alpha):
-            break
+    scores = scores / scores.max()
+    descending = scores.sort(descending=True).values
+    sure = torch.arange(math.ceil(size), dtype=scores.dtype, device=scores.device)  # so many are taken for sure
+    alphas = descending.flip(0).cumsum(0).flip(0)[: len(sure)] / (size - sure)
+    settled = torch.nonzero(descending[: len(sure)] <= alphas)
+    alpha = alphas[settled[0, 0]] if len(settled) else alphas[-1]
     return (scores / alpha).clamp(max=1)
 
 
@@ -135,6 +149,8 @@ def sample_rows(scores: Tensor, size: float, p: float, *, seed: int = 0) -> RowS
     Returns:
         The rows and their scales.
     """
+    if not p > 0:
+        raise BadInputError(f"rows are scaled for a norm p > 0, not {p}")
     probabilities = inclusion_probabilities(scores.double(), size)
     drawn = torch.rand(len(scores), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     rows = torch.nonzero(drawn.to(scores.device) < probabilities).squeeze(1)
@@ -157,6 +173,8 @@ def root_leverage_sample(matrix: Tensor, size: float, p: float, *, rounds: int =
     Returns:
         The rows and their scales, products over the rounds.
     """
+    if rounds < 1:
+        raise BadInputError(f"rounds must be at least 1, not {rounds}")
     if not 1 <= p < 2:
         raise BadInputError(f"root leverage scores serve 1 <= p < 2, not {p}")
     rows = torch.arange(matrix.shape[0], device=matrix.device)
@@ -167,6 +185,13 @@ def root_leverage_sample(matrix: Tensor, size: float, p: float, *, rounds: int =
         drawn = sample_rows(leverage_scores(left) ** (p / 2), target, p, seed=seed * rounds + number)
         rows, scale, left = rows[drawn.rows], scale[drawn.rows] * drawn.scale, drawn.apply(left)
     return RowSample(rows, scale)
+
+
+def _check_matrix(matrix: Tensor) -> None:
+    if matrix.ndim != 2 or not (matrix.is_floating_point() or matrix.is_complex()):
+        raise BadInputError(f"scores are of a matrix [m, n] of floats, not {matrix.dtype} of {tuple(matrix.shape)}")
+    if not bool(torch.isfinite(matrix).all()):
+        raise BadInputError("the matrix has an entry that is not finite: remove or replace it")
 
 
 def _row_squares(matrix: Tensor) -> Tensor:

@@ -49,9 +49,12 @@ def independent_points(basis: Tensor, count: int, *, seed: int = 0) -> Points:
     Returns:
         The points.
     """
-    density = _density(basis)
+    if count < 1:
+        raise BadInputError(f"give at least one point, not {count}")
+    density = _density(basis).cpu()
     generator = torch.Generator().manual_seed(seed)
-    return _weighted(basis, torch.multinomial(density, count, replacement=True, generator=generator))
+    drawn = torch.multinomial(density, count, replacement=True, generator=generator)
+    return _weighted(basis, drawn.to(basis.device))
 
 
 def projection_dpp(basis: Tensor, *, seed: int = 0) -> Points:
@@ -73,7 +76,7 @@ def projection_dpp(basis: Tensor, *, seed: int = 0) -> Points:
     m = basis.shape[1]
     left, q, rows = basis.square().sum(1), basis.new_zeros(m, 0), []
     for _ in range(m):
-        row = int(torch.multinomial(left.clamp(min=0), 1, generator=generator))
+        row = int(torch.multinomial(left.clamp(min=0).cpu(), 1, generator=generator))
         rows.append(row)
         direction = basis[row]
         for _ in range(2):
@@ -123,6 +126,8 @@ def repeated_dpp(basis: Tensor, times: int, *, seed: int = 0) -> Points:
     Returns:
         The points.
     """
+    if times < 1:
+        raise BadInputError(f"give at least one process, not {times}")
     drawn = [projection_dpp(basis, seed=seed * times + number).rows for number in range(times)]
     return _weighted(basis, torch.cat(drawn))
 
@@ -155,8 +160,10 @@ def conditioned(
 
 def _density(basis: Tensor) -> Tensor:
     """Return ``nu``, after checking that the columns are orthonormal."""
+    if basis.ndim != 2 or not basis.is_floating_point() or basis.shape[1] < 1:
+        raise BadInputError(f"the basis must be real, [points, m], not {basis.dtype} of {tuple(basis.shape)}")
     gap = basis.mT @ basis - torch.eye(basis.shape[1], dtype=basis.dtype, device=basis.device)
-    if not float(gap.abs().max()) < 1e-6:
+    if not float(gap.abs().max()) < max(1e-6, 1e3 * torch.finfo(basis.dtype).eps):
         raise BadInputError("the basis must have orthonormal columns: take torch.linalg.qr(basis).Q")
     return basis.square().sum(1) / basis.shape[1]
 

@@ -66,6 +66,12 @@ def null_space_tuning(
     rows, columns = A.shape if A.ndim == 2 else (0, 0)
     if A.ndim != 2 or b.shape != (rows,) or rows > columns:
         raise BadInputError(f"give A of shape [m, n] with m <= n, and b [m]; not {tuple(A.shape)} and {tuple(b.shape)}")
+    if A.dtype != b.dtype or not (A.is_floating_point() or A.is_complex()):
+        raise BadInputError(f"A and b must be of one type of floats, not {A.dtype} and {b.dtype}")
+    if not bool(torch.isfinite(A).all() and torch.isfinite(b).all()):
+        raise BadInputError("A or b has an entry that is not finite: remove or replace it")
+    unit = max(float(A.abs().max()), torch.finfo(A.real.dtype).tiny) if A.numel() else 1.0
+    A, b = A / unit, b / unit  # the same solutions; squares neither vanish nor overflow
     factor, failed = torch.linalg.cholesky_ex(A @ A.mH)
     if bool(failed):
         raise BadInputError("the rows of A are dependent: leave out rows that repeat others")

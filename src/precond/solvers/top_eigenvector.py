@@ -48,6 +48,8 @@ class StreamingEigenvector:
     ) -> None:
         if rows < 1 or columns < 1:
             raise BadInputError(f"the stream needs at least one row and one column, not {rows} and {columns}")
+        if blocks is not None and blocks < 1:
+            raise BadInputError(f"the stream is cut into at least one block, not {blocks}")
         self.rows, self.columns, self.store_heavy = rows, columns, store_heavy
         self.blocks = blocks if blocks is not None else max(1, math.ceil(3 * math.log2(max(columns, 2))))
         self.threshold = 1 / math.sqrt(columns * max(1.0, math.log2(max(columns, 2))))
@@ -55,6 +57,7 @@ class StreamingEigenvector:
         self.vector = start / start.norm()
         self.heavy = start.new_zeros(0, columns)
         self._seen, self._squares, self._product, self._in_block = 0, 0.0, torch.zeros_like(start), 0
+        self._unit = 0.0
 
     def absorb(self, rows: Tensor) -> None:
         """Take the next rows of the stream, in any portions.
@@ -66,13 +69,18 @@ class StreamingEigenvector:
             raise BadInputError(f"rows have shape {tuple(rows.shape)}: give [k, {self.columns}]")
         if self._seen + len(rows) > self.rows:
             raise BadInputError(f"the stream was said to have {self.rows} rows, here are more")
+        if rows.is_complex() or not bool(torch.isfinite(rows).all()):
+            raise BadInputError("rows must be real and finite: correct them, or leave them out")
         length = -(-self.rows // self.blocks)
-        for row in rows.to(torch.float64):
+        for given in rows.to(torch.float64):
+            if self._unit == 0:
+                self._unit = float(given.abs().max())  # the first row sets it: squares neither vanish nor overflow
+            row = given / self._unit if self._unit > 0 else given
             squares = float(row @ row)
             self._seen, self._squares = self._seen + 1, self._squares + squares
             size = math.sqrt(self._squares * self.rows / self._seen)
-            if self.store_heavy and self._seen > 1 and math.sqrt(squares) >= self.threshold * size:
-                self.heavy = torch.cat([self.heavy, row.unsqueeze(0)])
+            if self.store_heavy and self._seen > 1 and squares > 0 and math.sqrt(squares) >= self.threshold * size:
+                self.heavy = torch.cat([self.heavy, given.unsqueeze(0)])
             else:
                 self._product += (row @ self.vector) * row
             self._in_block += 1
@@ -81,7 +89,8 @@ class StreamingEigenvector:
 
     def _turn(self, scale: float) -> None:
         """Take the power step of a block."""
-        z = scale * self._product + self.heavy.mT @ (self.heavy @ self.vector)
+        heavy = self.heavy / self._unit if self._unit > 0 else self.heavy
+        z = scale * self._product + heavy.mT @ (heavy @ self.vector)
         size = float(z.norm())
         if size > 0:
             self.vector = z / size

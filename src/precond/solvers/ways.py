@@ -155,6 +155,9 @@ def allowed(ways: list[Way], way: Way, *, first: bool) -> float:
         ways: All of them.
         way: The one.
         first: No other was tried on this system.
+
+    Returns:
+        The seconds; infinite where nothing stops it.
     """
     known = way.solved >= _young
     others = [w for w in ways if w is not way and w.cost is not None and (not known or w.solved >= _young)]
