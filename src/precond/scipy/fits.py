@@ -7,17 +7,24 @@ from typing import Any
 
 import numpy as np
 import scipy.optimize
-import scipy.sparse
-import scipy.sparse.linalg
 
 import precond.residuals as residuals
 import precond.smooth as smooth
-from precond.core import BadInputError
-from precond.scipy.optimize import derivative, differences, vector, watcher
-from precond.scipy.robust import Array, Robust
+from precond.core import Result, Status
+from precond.scipy.asked import Asked, matrix_of, scaled
+from precond.scipy.optimize import derivative, vector, watcher
+from precond.scipy.refusing import (
+    read_bounds,
+    refuse_jacobian,
+    refuse_names,
+    refuse_scale,
+    refuse_start,
+    refuse_tolerances,
+)
+from precond.scipy.robust import EPS, Array, Robust
 
-SMALL = 300
-"""Variables up to which a ``LinearOperator`` is multiplied out."""
+THEIRS = ("trf", "dogbox", "lm")
+"""SciPy's names of methods."""
 
 
 def least_squares(
@@ -26,9 +33,9 @@ def least_squares(
     jac: Any = "2-point",
     bounds: Any = (-np.inf, np.inf),
     method: str = "trf",
-    ftol: float | None = None,
-    xtol: float | None = None,
-    gtol: float | None = None,
+    ftol: float | None = 1e-8,
+    xtol: float | None = 1e-8,
+    gtol: float | None = 1e-8,
     x_scale: Any = None,
     loss: Any = "linear",
     f_scale: float = 1.0,
@@ -59,14 +66,15 @@ def least_squares(
         gtol: Without effect, likewise; see ``tol``.
         x_scale: Without effect: the methods do not depend on the scales of variables.
         loss: ``"linear"``, ``"soft_l1"``, ``"huber"``, ``"cauchy"``, ``"arctan"``, or a function that returns ``rho``,
-            ``rho'`` and ``rho''``, as for SciPy.
+            ``rho'`` and ``rho''``, as for SciPy. Those that are not convex are minimized also from the minimum of
+            ``"soft_l1"``, and the lower of both is returned.
         f_scale: Where outliers begin.
         diff_step: Without effect.
         tr_solver: Without effect: dense or iterative is chosen by size.
         tr_options: Without effect.
         jac_sparsity: Without effect; give a sparse ``jac``.
-        max_nfev: Largest number of iterations.
-        verbose: Print a line at the end if positive.
+        max_nfev: Largest number of points, the start among them; those of differences are not counted.
+        verbose: Print a line at the end if 1 or 2.
         args: Further arguments.
         kwargs: Further arguments by name.
         callback: Called with each ``x``, or with ``intermediate_result=`` if that is its argument's name; may raise
@@ -76,72 +84,95 @@ def least_squares(
             the optimality conditions.
 
     Returns:
-        ``x``, ``cost``, ``fun`` (the residuals), ``jac`` (of a robust loss scaled by the rows, so that its Gram matrix
-        approximates the Hessian of the cost), ``grad``, ``optimality``, ``active_mask``, ``success``, ``status``,
-        ``message``, ``nfev``, ``njev``; ``success`` means that the certificate, recomputed from the problem, holds.
+        ``x``, ``cost``, ``fun`` (the residuals), ``jac`` (of a robust loss scaled by the rows as SciPy's, so that its
+        Gram matrix approximates the Hessian of the cost), ``grad``, ``optimality``, ``active_mask``, ``success``,
+        ``status``, ``message``, ``nfev`` (calls of ``fun``, also for differences), ``njev``; ``success`` means that the
+        certificate, recomputed from the problem, holds.
 
     Raises:
-        BadInputError: An argument cannot be used; the message says what would do.
+        BadInputError: SciPy's function refuses such arguments with a `ValueError`, which this is; the message says what
+            would do.
+        TypeError: ``tr_options`` that ``lsmr`` does not have.
     """
-    more, robust = dict(kwargs or {}), Robust.of(loss, f_scale)
-    args = args if isinstance(args, (tuple, list)) else (args,)
-
-    def plain(x: Array) -> Array:
-        return np.atleast_1d(np.asarray(fun(x, *args, **more), dtype=float))
-
-    def residual(x: Array) -> Array:
-        return plain(x) if robust is None else robust.residual(plain(x))
-
-    jacobian = derivative(jac)
-
-    def scaled(x: Array) -> Any:
-        assert jacobian is not None
-        return _scaled(_matrix(jacobian(x, *args, **more)), None if robust is None else robust.slope(plain(x)))
-
-    given = None if jacobian is None else scaled
     start = vector(x0)
-    try:
-        lower, upper = (
-            np.broadcast_to(side, start.shape) for side in ((bounds.lb, bounds.ub) if hasattr(bounds, "lb") else bounds)
-        )
-    except (TypeError, ValueError) as error:
-        raise BadInputError(f"bounds are a pair (lower, upper) of numbers or of {len(start)} each: {error}") from error
-    rows_at = given or (lambda x: differences(residual, x))
+    refuse_names(method, loss, tr_solver, verbose, max_nfev)
+    jacobian = derivative(jac)
+    lower, upper = read_bounds(bounds, start, method)
+    refuse_scale(x_scale, start)
+    refuse_tolerances(method, ftol=ftol, xtol=xtol, gtol=gtol)
+    args = args if isinstance(args, (tuple, list)) else (args,)
+    asked = Asked(fun, jacobian, args, dict(kwargs or {}), lower, upper)
+    first = asked.residual(start)
+    refuse_start(first, start, method)
+    slopes = asked.jacobian(start) if jacobian is not None else None
+    refuse_jacobian(slopes, (len(first), len(start)), method, tr_solver, tr_options, x_scale, jac_sparsity)
+    robust = Robust.of(loss, f_scale, first)
+    limit = None if max_nfev is None else max(0, int(max_nfev) - 1)
+    watch = watcher(callback)
     if np.any(np.isfinite(lower)) or np.any(np.isfinite(upper)):
-        result = smooth.minimize(
-            lambda x: float(residual(x) @ residual(x)) / 2, start, jac=lambda x: rows_at(x).T @ residual(x),
-            bounds=scipy.optimize.Bounds(lower, upper), tol=tol, max_iterations=max_nfev, callback=watcher(callback),
-        )  # fmt: skip
+
+        def run(loss: Robust | None, start: Array, watch: Any) -> Result:
+            return smooth.minimize(
+                lambda x: asked.cost(loss, x), start, jac=lambda x: asked.gradient(loss, x),
+                bounds=scipy.optimize.Bounds(lower, upper), tol=tol, max_iterations=limit, callback=watch,
+            )  # fmt: skip
+
     else:
-        result = residuals.least_squares(
-            residual, start, jac=given, tol=tol, max_iterations=max_nfev, callback=watcher(callback),
-            method="auto" if method in ("trf", "dogbox", "lm") else method,
-        )  # fmt: skip
+        name = "auto" if method in THEIRS else method
+
+        def run(loss: Robust | None, start: Array, watch: Any) -> Result:
+            return residuals.least_squares(
+                lambda x: asked.transformed(loss, x), start, tol=tol, max_iterations=limit, callback=watch,
+                jac=None if jacobian is None else lambda x: asked.rows(loss, x), method=name,
+            )  # fmt: skip
+
+    result = run(robust, start, watch)
+    if robust is not None and not robust.convex and result.status.group != "stopped":
+        result = _lowest(robust, asked, result, lambda loss, at, silent: run(loss, at, None if silent else watch))
+    nfev, njev = asked.residuals, asked.jacobians
     if verbose > 0:
         print(result.message)
-    r, rows = residual(result.x), rows_at(result.x)
-    gradient = rows.T @ r
-    near = np.sqrt(np.finfo(float).eps) * np.maximum(1.0, np.abs(result.x))
+    x = result.x
+    f, gradient = asked.residual(x), asked.gradient(robust, x)
+    near = np.sqrt(EPS) * np.maximum(1.0, np.abs(x))
+    mask = (x >= upper - near).astype(int) - (x <= lower + near).astype(int)
+    matrix = matrix_of(asked.jacobian(x))
     return scipy.optimize.OptimizeResult(
-        x=result.x, cost=float(r @ r) / 2, fun=plain(result.x), jac=rows, grad=gradient,
-        optimality=float(np.abs(gradient).max(initial=0.0)), success=result.converged,
-        active_mask=(result.x >= upper - near).astype(int) - (result.x <= lower + near).astype(int),
-        status=1 if result.converged else 0, message=result.message, nfev=result.work.losses,
-        njev=result.work.jacobians,
+        x=x, cost=asked.cost(robust, x), fun=f.copy(), grad=gradient, active_mask=mask,
+        jac=matrix if robust is None else scaled(matrix, robust.factor(f)),
+        optimality=_optimality(x, gradient, lower, upper, mask if method == "dogbox" else None),
+        success=result.converged, status=_status(result), message=result.message,
+        nfev=nfev, njev=None if method == "lm" and jacobian is None else njev,
     )  # fmt: skip
 
 
-def _matrix(value: Any) -> Any:
-    """Return a Jacobian as an array, a sparse matrix, or a ``LinearOperator`` of many columns."""
-    if isinstance(value, scipy.sparse.linalg.LinearOperator):
-        return value if value.shape[1] > SMALL else value @ np.eye(value.shape[1])
-    return value if scipy.sparse.issparse(value) else np.atleast_2d(np.asarray(value, dtype=float))
+def _lowest(robust: Robust, asked: Asked, found: Result, run: Callable[[Robust, Array, bool], Result]) -> Result:
+    """Return the lower of a minimum and that reached from the minimum of a convex loss of the same scale.
+
+    Losses that let go of outliers have many minima; the convex one leads to one where most residuals are small.
+    """
+    mild = run(robust.milder(), asked.start, True)
+    other = run(robust, mild.x, False)
+    now, then = asked.cost(robust, other.x), asked.cost(robust, found.x)
+    if other.status.group == "stopped" or (now < then - 1e-9 * abs(then) or not then < np.inf):
+        return other
+    return other if other.converged and not found.converged and now <= then + 1e-9 * abs(then) else found
 
 
-def _scaled(matrix: Any, slope: Array | None) -> Any:
-    """Return the matrix with its rows multiplied by the slopes."""
-    if slope is None:
-        return matrix
-    if isinstance(matrix, scipy.sparse.linalg.LinearOperator):
-        return scipy.sparse.linalg.aslinearoperator(scipy.sparse.diags_array(slope)) @ matrix
-    return scipy.sparse.diags_array(slope) @ matrix if scipy.sparse.issparse(matrix) else slope[:, None] * matrix
+def _status(result: Result) -> int:
+    """Return SciPy's number: 1 with a certificate, -2 where the callback stopped the run, 0 otherwise."""
+    return 1 if result.converged else -2 if result.status is Status.STOPPED_USER else 0
+
+
+def _optimality(x: Array, gradient: Array, lower: Array, upper: Array, mask: Array | None) -> float:
+    """Return the largest entry of the gradient, scaled as by SciPy's methods.
+
+    By ``"trf"`` each is multiplied by the distance to the bound that it points to, by ``"dogbox"`` those that point to
+    a bound that holds are left out.
+    """
+    if mask is not None:
+        kept = gradient[mask * gradient >= 0]
+    else:
+        room = np.where(gradient < 0, upper - x, np.where(gradient > 0, x - lower, np.inf))
+        kept = gradient * np.where(np.isfinite(room), room, 1.0)
+    return float(np.abs(kept).max(initial=0.0))

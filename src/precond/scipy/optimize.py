@@ -143,13 +143,32 @@ def derivative(jac: Any) -> Callable[..., Any] | None:
     raise BadInputError(f"jac must be a function or one of {', '.join(DIFFERENCES)}, not {jac!r}")
 
 
-def differences(function: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> np.ndarray:
-    """Return the Jacobian ``[m, n]`` by central differences with increments ``eps^(1/3) max(|x_i|, 1)``."""
+def differences(
+    function: Callable[[np.ndarray], np.ndarray],
+    x: np.ndarray,
+    lower: np.ndarray | float = -np.inf,
+    upper: np.ndarray | float = np.inf,
+) -> np.ndarray:
+    """Return the Jacobian ``[m, n]`` by differences of second order with increments ``eps^(1/3) max(|x_i|, 1)``.
+
+    They are central where bounds leave room, one-sided elsewhere, so that the function is not called outside.
+    """
     steps = np.finfo(float).eps ** (1 / 3) * np.maximum(np.abs(x), 1.0)
-    columns = [
-        (function(x + step * unit) - function(x - step * unit)) / (2 * step)
-        for step, unit in zip(steps, np.eye(len(x)), strict=True)
-    ]
+    below, above = x - np.broadcast_to(lower, x.shape), np.broadcast_to(upper, x.shape) - x
+    middle, columns = None, []
+    for i, step in enumerate(steps):
+        near, far = step, -step
+        if min(below[i], above[i]) < step:
+            near = min(step, above[i] / 2) if above[i] >= below[i] else -min(step, below[i] / 2)
+            far = 2 * near
+            middle = function(x) if middle is None else middle
+        unit = np.zeros_like(x)
+        unit[i] = 1.0
+        one, two = (function(np.clip(x + size * unit, lower, upper)) for size in (near, far))
+        if far == -near:
+            columns.append((one - two) / (near - far))
+        else:
+            columns.append((4 * one - two - 3 * middle) / far)
     return np.stack(columns, axis=1) if columns else np.zeros((len(function(x)), 0))
 
 
