@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ from precond.scipy.refusing import (
     refuse_tolerances,
 )
 from precond.scipy.robust import EPS, Array, Robust
+from precond.solvers.minimize import Event
 
 THEIRS = ("trf", "dogbox", "lm")
 """SciPy's names of methods."""
@@ -108,7 +110,13 @@ def least_squares(
     refuse_jacobian(slopes, (len(first), len(start)), method, tr_solver, tr_options, x_scale, jac_sparsity)
     robust = Robust.of(loss, f_scale, first)
     limit = None if max_nfev is None else max(0, int(max_nfev) - 1)
-    watch = watcher(callback)
+    tell = watcher(callback)
+    seen: list[Event] = []
+
+    def watch(event: Event) -> object:
+        seen[:] = [event]
+        return tell is not None and tell(event)
+
     if np.any(np.isfinite(lower)) or np.any(np.isfinite(upper)):
 
         def run(loss: Robust | None, start: Array, watch: Any) -> Result:
@@ -129,20 +137,22 @@ def least_squares(
     result = run(robust, start, watch)
     if robust is not None and not robust.convex and result.status.group != "stopped":
         result = _lowest(robust, asked, result, lambda loss, at, silent: run(loss, at, None if silent else watch))
-    nfev, njev = asked.residuals, asked.jacobians
     if verbose > 0:
         print(result.message)
     x = result.x
     f, gradient = asked.residual(x), asked.gradient(robust, x)
     near = np.sqrt(EPS) * np.maximum(1.0, np.abs(x))
     mask = (x >= upper - near).astype(int) - (x <= lower + near).astype(int)
-    matrix = matrix_of(asked.jacobian(x))
+    matrix, cost = matrix_of(asked.jacobian(x)), asked.cost(robust, x)
+    if tell and seen and seen[0].iteration and _status(result) != -2 and not np.array_equal(seen[0].x, x):
+        # the certificate's last step, or the other of two minima: SciPy's last callback sees what is returned
+        tell(dataclasses.replace(seen[0], iteration=seen[0].iteration + 1, x=x.copy(), loss=cost, gradient=gradient))
     return scipy.optimize.OptimizeResult(
-        x=x, cost=asked.cost(robust, x), fun=f.copy(), grad=gradient, active_mask=mask,
+        x=x, cost=cost, fun=f.copy(), grad=gradient, active_mask=mask,
         jac=matrix if robust is None else scaled(matrix, robust.factor(f)),
         optimality=_optimality(x, gradient, lower, upper, mask if method == "dogbox" else None),
         success=result.converged, status=_status(result), message=result.message,
-        nfev=nfev, njev=None if method == "lm" and jacobian is None else njev,
+        nfev=asked.residuals, njev=None if method == "lm" and jacobian is None else asked.jacobians,
     )  # fmt: skip
 
 
