@@ -239,3 +239,39 @@ def test_arguments_that_scipy_refuses_are_refused() -> None:
     with pytest.raises(BadInputError, match="of 2 each"):
         ours.least_squares(square, [1.0, 2.0], bounds=([0, 0, 0], [3, 3, 3]))
     assert ours.least_squares(lambda x: x - 5, [1.0, 2.0], jac="3-point").success
+
+
+def test_trust_constr_has_its_own_numbers_and_callbacks_of_two_arguments() -> None:
+    limit = theirs.LinearConstraint([[1, 1, 1]], 1, 1)
+    more = {"jac": theirs.rosen_der, "method": "trust-constr", "constraints": limit}
+    mine, other = (module.minimize(theirs.rosen, START, **more) for module in (ours, theirs))
+    assert mine.success
+    assert other.success
+    assert mine.status in (1, 2)
+    assert mine.optimality <= 1e-8
+    for steps, expected in ((1, 0), (None, 3)):
+        stop = {"options": {"maxiter": 1}} if steps else {"callback": lambda xk, info: info["niter"] == 2}
+        mine, other = (module.minimize(theirs.rosen, START, **more, **stop) for module in (ours, theirs))
+        assert mine.status == other.status == expected
+        assert mine.niter == mine.nit
+
+
+def test_hessians_that_are_numbers_and_differences_of_differences() -> None:
+    for module in (ours, theirs):
+        found = module.minimize(
+            lambda x: (x[0] - 3) ** 2, [0.0], jac=lambda x: 2 * (x - 3), hess=lambda x: 2.0, method="trust-constr"
+        )
+        assert found.x[0] == pytest.approx(3, abs=1e-6)
+        with pytest.raises(ValueError, match="differences"):
+            module.minimize(theirs.rosen, START, method="trust-constr", jac="2-point", hess="2-point")
+
+
+@pytest.mark.parametrize("bounds", [theirs.Bounds(-1, [0.5, 1.0]), [(-1, 0.5), (None, 1.0)]])
+def test_differences_of_the_objective_stay_within_bounds(bounds: object) -> None:
+    def fun(x: np.ndarray) -> float:
+        assert x[0] <= 0.5
+        assert x[1] <= 1.0
+        return float(theirs.rosen(x))
+
+    mine, other = (module.minimize(fun, [0.5, 1.0], bounds=bounds) for module in (ours, theirs))
+    np.testing.assert_allclose(mine.x, other.x, atol=1e-4)

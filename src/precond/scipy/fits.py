@@ -114,7 +114,8 @@ def least_squares(
     seen: list[Event] = []
 
     def watch(event: Event) -> object:
-        seen[:] = [event]
+        if event.iteration:  # starts are not told
+            seen[:] = [event]
         return tell is not None and tell(event)
 
     if np.any(np.isfinite(lower)) or np.any(np.isfinite(upper)):
@@ -144,7 +145,7 @@ def least_squares(
     near = np.sqrt(EPS) * np.maximum(1.0, np.abs(x))
     mask = (x >= upper - near).astype(int) - (x <= lower + near).astype(int)
     matrix, cost = matrix_of(asked.jacobian(x)), asked.cost(robust, x)
-    if tell and seen and seen[0].iteration and _status(result) != -2 and not np.array_equal(seen[0].x, x):
+    if tell and seen and _status(result) != -2 and not np.array_equal(seen[0].x, x):
         # the certificate's last step, or the other of two minima: SciPy's last callback sees what is returned
         tell(dataclasses.replace(seen[0], iteration=seen[0].iteration + 1, x=x.copy(), loss=cost, gradient=gradient))
     return scipy.optimize.OptimizeResult(

@@ -13,7 +13,7 @@ import scipy.sparse
 import scipy.sparse.linalg
 
 import precond.smooth as smooth
-from precond.core import BadInputError, IncompatibleError, Result
+from precond.core import BadInputError, IncompatibleError, Result, Status
 from precond.solvers.minimize import Event
 
 NEAREST = {
@@ -24,6 +24,8 @@ NEAREST = {
 """The nearest methods of this library by SciPy's names, in lower case."""
 DERIVATIVE_FREE = {"nelder-mead", "powell", "cobyla", "cobyqa"}
 STATUS = {"converged": 0, "stopped": 1, "failed": 2}
+CONSTR = {"converged": 1, "stopped": 0, "failed": 0}
+"""The numbers of ``"trust-constr"``, whose 0 is the limit on iterations, and 3 a stop by the callback."""
 
 
 def minimize(
@@ -55,15 +57,16 @@ def minimize(
         bounds: As for SciPy.
         constraints: As for SciPy: dictionaries, ``LinearConstraint``, ``NonlinearConstraint``, or several in a list.
         tol: Absolute bound on the Euclidean norm of the gradient, or on each residual of the optimality conditions;
-            1e-6 unless given.
+            1e-6 unless given, 1e-8 for ``"trust-constr"``.
         callback: Called with each ``x``, with ``intermediate_result=`` if that is its argument's name, or with ``x``
-            and a second argument named ``state``; may raise ``StopIteration``.
+            and a state if it takes two arguments; may raise ``StopIteration``.
         options: ``maxiter``, ``disp`` to print a line at the end, and ``gtol`` in place of ``tol``; others are left
             alone with a warning.
 
     Returns:
-        ``x``, ``fun``, ``jac``, ``success``, ``status`` (0 converged, 1 stopped, 2 failed), ``message``, ``nit``,
-        ``nfev``, ``njev``, ``nhev``; ``success`` means that the certificate, recomputed from the problem, holds. Under
+        ``x``, ``fun``, ``jac``, ``success``, ``status`` (0 converged, 1 stopped, 2 failed; by ``"trust-constr"``, as
+        for SciPy, 1 converged, 3 stopped by the callback, 0 otherwise), ``message``, ``nit``, ``nfev``, ``njev``,
+        ``nhev``; ``success`` means that the certificate, recomputed from the problem, holds. Under
         constraints also ``constr_violation`` and ``optimality``, as for SciPy's ``trust-constr``.
     """
     args = args if isinstance(args, tuple) else (args,)
@@ -75,6 +78,12 @@ def minimize(
     name = _method(method, bounds is not None or bool(_listed(constraints)))
     start = vector(x0)
     both, slope = jac is True, derivative(jac)
+    if not both and slope is None and isinstance(hess, str) and hess in DIFFERENCES:
+        raise BadInputError(
+            f"hess={hess!r} takes differences of the gradient, which is one of differences: give jac, or leave hess out"
+        )
+    constr = method is not None and method.lower() == "trust-constr"
+    lower, upper = _box(bounds, len(start))
 
     def value(x: np.ndarray) -> float:
         answer = fun(x, *args)
@@ -85,7 +94,7 @@ def minimize(
             return np.asarray(fun(x, *args)[1], dtype=float)
         if slope is not None:
             return np.asarray(slope(x, *args), dtype=float)
-        return differences(lambda y: np.array([value(y)]), x)[0]
+        return differences(lambda y: np.array([value(y)]), x, lower, upper)[0]
 
     product = None
     if hessp is not None:
@@ -93,11 +102,12 @@ def minimize(
     elif callable(hess):
         product = _by_matrix(lambda x: hess(x, *args))
     limits = _listed(constraints)
+    tol = (1e-8 if constr else 1e-6) if tol is None else tol
     result = smooth.minimize(
         value, start, jac=gradient, hessp=product, method=name, constraints=limits or None,
-        bounds=bounds, tol=1e-6 if tol is None else tol, max_iterations=limit, callback=watcher(callback),
+        bounds=bounds, tol=tol, max_iterations=limit, callback=watcher(callback),
     )  # fmt: skip
-    answer = _answer(result, value(result.x), gradient(result.x))
+    answer = _answer(result, value(result.x), gradient(result.x), constr)
     if show:
         print(result.message)
     return answer
@@ -172,6 +182,24 @@ def differences(
     return np.stack(columns, axis=1) if columns else np.zeros((len(function(x)), 0))
 
 
+def _box(bounds: Any, n: int) -> tuple[np.ndarray | float, np.ndarray | float]:
+    """Return lower and upper bounds, within which differences are taken; none where they cannot be read here."""
+    if bounds is None:
+        return -np.inf, np.inf
+    try:
+        if isinstance(bounds, scipy.optimize.Bounds):
+            sides = bounds.lb, bounds.ub
+        else:
+            sides = (
+                [-np.inf if low is None else low for low, _ in bounds],
+                [np.inf if high is None else high for _, high in bounds],
+            )
+        lower, upper = (np.broadcast_to(np.asarray(side, dtype=float), (n,)) for side in sides)
+    except (TypeError, ValueError):  # refused, with the remedy, where they are used
+        return -np.inf, np.inf
+    return lower, upper
+
+
 def _by_matrix(hess: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """Return products with a Hessian that is evaluated when the point changes."""
     last: list[Any] = []
@@ -180,7 +208,7 @@ def _by_matrix(hess: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray, np.nd
         if not last or not np.array_equal(last[0], x):
             matrix = hess(x.copy())
             kept = scipy.sparse.issparse(matrix) or isinstance(matrix, scipy.sparse.linalg.LinearOperator)
-            last[:] = x.copy(), matrix if kept else np.asarray(matrix, dtype=float)
+            last[:] = x.copy(), matrix if kept else np.atleast_2d(np.asarray(matrix, dtype=float))
         return np.asarray(last[1] @ p).reshape(-1)
 
     return product
@@ -198,29 +226,36 @@ def watcher(callback: Callable[..., Any] | None) -> Callable[[Event], object] | 
         return None
     import inspect
 
-    names = list(inspect.signature(callback).parameters)
+    parameters = inspect.signature(callback).parameters
+    names = list(parameters)
+    two = [each.default is each.empty and each.kind in (0, 1) for each in parameters.values()][:2] == [True, True]
 
     def watch(event: Event) -> bool:
         if event.iteration == 0:  # SciPy calls back after iterations alone
             return False
-        state = scipy.optimize.OptimizeResult(x=event.x, fun=event.loss, nit=event.iteration, grad=event.gradient)
+        state = scipy.optimize.OptimizeResult(
+            x=event.x, fun=event.loss, nit=event.iteration, niter=event.iteration, grad=event.gradient
+        )
         try:
             if names == ["intermediate_result"]:
                 callback(intermediate_result=state)
                 return False
-            return bool(callback(event.x, state) if names[1:] == ["state"] else callback(event.x))
+            return bool(callback(event.x, state) if two or names[1:] == ["state"] else callback(event.x))
         except StopIteration:
             return True
 
     return watch
 
 
-def _answer(result: Result, value: float, gradient: np.ndarray) -> scipy.optimize.OptimizeResult:
+def _answer(result: Result, value: float, gradient: np.ndarray, constr: bool) -> scipy.optimize.OptimizeResult:
     work, more, extra = result.work, {}, result.certificate.extra
     if "feasibility" in extra:  # under the names of SciPy's trust-constr, in the Euclidean norm
         more = {"constr_violation": extra["feasibility"], "optimality": extra["stationarity"]}
+    status = (CONSTR if constr else STATUS)[result.status.group]
+    if constr:
+        status, more = 3 if result.status is Status.STOPPED_USER else status, {**more, "niter": result.iterations}
     return scipy.optimize.OptimizeResult(
-        x=result.x, fun=value, jac=gradient, success=result.converged, status=STATUS[result.status.group],
+        x=result.x, fun=value, jac=gradient, success=result.converged, status=status,
         message=result.message, nit=result.iterations, nfev=work.losses + work.gradients, njev=work.gradients,
         nhev=work.hvps, **more,
     )  # fmt: skip

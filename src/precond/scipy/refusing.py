@@ -74,7 +74,7 @@ def read_bounds(bounds: Any, start: Array, method: Any) -> tuple[Array, Array]:
         raise BadInputError("method='lm' takes no bounds: leave method out")
     if lower.shape != start.shape or upper.shape != start.shape:
         raise BadInputError(
-            f"bounds are a pair (lower, upper) of numbers or of {n} each; these have shapes {lower.shape}, {upper.shape}"
+            f"bounds are a pair (lower, upper) of numbers or of {n} each, not of shapes {lower.shape}, {upper.shape}"
         )
     if not np.all(lower < upper):
         raise BadInputError("each lower bound must be less than its upper bound: substitute variables that are fixed")
@@ -143,7 +143,7 @@ def refuse_start(f: Array, start: Array, method: Any) -> None:
         raise BadInputError("residuals are not finite at x0: start elsewhere")
     if method == "lm" and len(f) < len(start):
         raise BadInputError(
-            f"method='lm' takes at least as many residuals as variables, not {len(f)} for {len(start)}: leave method out"
+            f"method='lm' takes as many residuals as variables or more, not {len(f)} for {len(start)}: leave it out"
         )
 
 
