@@ -112,7 +112,8 @@ OPERATOR = {"jac": lambda x: scipy.sparse.linalg.aslinearoperator(np.diag(2 * x)
     "more",
     [
         {"bounds": (3.0, 4.0)}, {"bounds": (1.0, 2.0, 3.0)}, {"bounds": (1.0, [2.0, 3.0, 4.0])},
-        {"bounds": ([0.0], [3.0, 4.0])}, {"bounds": (10.0, 0.0)}, {"bounds": ([2, 0], [2, 3])}, {"bounds": (0.0, [2.0, np.nan])},
+        {"bounds": ([0.0], [3.0, 4.0])}, {"bounds": (10.0, 0.0)},
+        {"bounds": ([2, 0], [2, 3])}, {"bounds": (0.0, [2.0, np.nan])},
         {"x0": [1.0, np.inf]},
         {"x_scale": "auto"}, {"x_scale": -1.0}, {"x_scale": [1.0, 1.0, 1.0]}, {"x_scale": [1.0, np.inf]},
         {"max_nfev": 0}, {"max_nfev": -3}, {"loss": "hinge"}, {"loss": "hinge", "max_nfev": 1}, {"jac": "oops"},
