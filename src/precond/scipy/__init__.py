@@ -17,7 +17,9 @@ that do not fit. What differs, each on purpose:
    ``m + k`` vectors of a cycle fewer than ``k`` are kept where nothing is handed on in ``CU``.
 4. ``minres`` stops by ``||b - A x|| <= rtol ||b||``, as documented there; SciPy compares with ``||A|| ||x||``.
 5. ``minimize`` takes the names of this library's methods, and ``success`` means a certificate, in it and in
-   ``least_squares``.
+   ``least_squares``, whose ``status`` is 1 with one, whatever tolerance was met.
+6. ``nfev`` of ``least_squares`` counts every call of the residuals, also those for differences, and a ``Bounds`` of one number stands
+   for all variables.
 """
 
 from precond.scipy.fits import least_squares
