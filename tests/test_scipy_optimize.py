@@ -249,6 +249,8 @@ def test_trust_constr_has_its_own_numbers_and_callbacks_of_two_arguments() -> No
     assert other.success
     assert mine.status in (1, 2)
     assert mine.optimality <= 1e-8
+    free = ours.minimize(theirs.rosen, START, jac=theirs.rosen_der, method="trust-constr")
+    assert free.optimality == np.abs(theirs.rosen_der(free.x)).max()
     for steps, expected in ((1, 0), (None, 3)):
         stop = {"options": {"maxiter": 1}} if steps else {"callback": lambda xk, info: info["niter"] == 2}
         mine, other = (module.minimize(theirs.rosen, START, **more, **stop) for module in (ours, theirs))

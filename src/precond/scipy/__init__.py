@@ -18,8 +18,8 @@ that do not fit. What differs, each on purpose:
 4. ``minres`` stops by ``||b - A x|| <= rtol ||b||``, as documented there; SciPy compares with ``||A|| ||x||``.
 5. ``minimize`` takes the names of this library's methods, and ``success`` means a certificate, in it and in
    ``least_squares``, whose ``status`` is 1 with one, whatever tolerance was met.
-6. ``nfev`` of ``least_squares`` counts every call of the residuals, also those for differences, and a ``Bounds`` of one number stands
-   for all variables.
+6. ``nfev`` of ``least_squares`` counts every call of the residuals, also those for differences, and a ``Bounds`` of
+   one number stands for all variables.
 """
 
 from precond.scipy.fits import least_squares

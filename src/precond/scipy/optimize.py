@@ -253,7 +253,11 @@ def _answer(result: Result, value: float, gradient: np.ndarray, constr: bool) ->
         more = {"constr_violation": extra["feasibility"], "optimality": extra["stationarity"]}
     status = (CONSTR if constr else STATUS)[result.status.group]
     if constr:
-        status, more = 3 if result.status is Status.STOPPED_USER else status, {**more, "niter": result.iterations}
+        largest = float(np.abs(gradient).max(initial=0.0))
+        status, more = (
+            3 if result.status is Status.STOPPED_USER else status,
+            {"optimality": largest, **more, "niter": result.iterations},
+        )
     return scipy.optimize.OptimizeResult(
         x=result.x, fun=value, jac=gradient, success=result.converged, status=status,
         message=result.message, nit=result.iterations, nfev=work.losses + work.gradients, njev=work.gradients,
