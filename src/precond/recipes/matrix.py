@@ -103,7 +103,7 @@ def shampoo(
         preconditioner=grafted(_reshaped(factors, merge, block), graft),
         smoothing=HeavyBall(momentum) if momentum else None,
         decay=Decoupled(),
-        cadence=Cadence(every=every, stagger=stagger, statistics=statistics),
+        cadence=Cadence(every=every, stagger=stagger, statistics=statistics, block=factor_block),
         storage=storage_of(state),
     )
 
@@ -175,7 +175,9 @@ def soap(
         preconditioner=_reshaped(Rotate(basis, Diagonal(b2, eps, eps_first=True)), merge, block),
         step=BiasCorrected(MatchRMS(1.0, 1e-30), b1, b2) if normalize else Constant(),
         decay=DecoupledAfter(),
-        cadence=Cadence(every=every, after=True, prime=True, stagger=stagger, statistics=statistics),
+        cadence=Cadence(
+            every=every, after=True, prime=True, stagger=stagger, statistics=statistics, block=factor_block
+        ),
         storage=storage_of(state),
     )
 
