@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import precond
+
 _starts: dict[tuple[str, str], Any] = {}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Forget compiled loops that are older than any loop's source.
+
+    A loop that calls one of another file was compiled with that, and numba only looks whether its own file has changed.
+    """
+    if hasattr(config, "workerinput"):  # the process that starts the workers has seen to it
+        return
+    package = Path(precond.__file__).parent
+    newest = max(path.stat().st_mtime for path in package.rglob("*_kernels.py"))
+    for cached in package.rglob("*.nbi"):
+        if cached.stat().st_mtime < newest:
+            cached.unlink()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -119,18 +119,17 @@ def _reporting(command: Callable[..., Any]) -> Callable[..., Any]:
             raise typer.Exit(130) from None
         except BrokenPipeError:
             raise  # whoever reads has seen enough: no word about it
-        except OSError as error:
-            if os.environ.get("PRECOND_DEBUG"):
-                raise
-            _say(f"{error.filename or 'output'}: cannot be written or read ({error.strerror or error}); check the disk")
-            raise typer.Exit(1) from None
         except Exception as error:
             from precond.core.errors import PrecondError  # imports torch, hence not before there is an error
 
-            if not isinstance(error, PrecondError) or os.environ.get("PRECOND_DEBUG"):
+            if os.environ.get("PRECOND_DEBUG") or not isinstance(error, PrecondError | OSError):
                 raise
-            _say(str(error))
-            raise typer.Exit(2) from None
+            if isinstance(error, PrecondError):
+                _say(str(error))
+                raise typer.Exit(2) from None
+            what, why = error.filename or "output", error.strerror or error
+            _say(f"{what}: cannot be written or read ({why}); check the disk")
+            raise typer.Exit(1) from None
 
     return run
 

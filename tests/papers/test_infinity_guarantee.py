@@ -55,3 +55,14 @@ def test_the_size_of_the_theorem():
             infinity_size(100, 2, *bad)
     with pytest.raises(BadInputError, match="cannot tell"):
         sketch_and_solve(as_operator(incoherent), torch.zeros(1, ROWS).double(), SRHT(), 5)
+
+
+def test_of_solutions_to_dependent_columns_it_takes_the_shortest() -> None:
+    rng = np.random.default_rng(5)
+    matrix = rng.standard_normal((200, 6))
+    matrix[:, 5] = matrix[:, 0] - 2 * matrix[:, 3]
+    b = matrix @ rng.standard_normal(6)  # sketched or not, the same solutions
+    found = sketch_and_solve(as_operator(matrix), torch.from_numpy(b)[None], SRHT(), 40)[0].numpy()
+    np.testing.assert_allclose(found, np.linalg.pinv(matrix) @ b, rtol=0, atol=1e-10)
+    nothing = sketch_and_solve(as_operator(np.zeros((200, 3))), torch.from_numpy(b)[None], SRHT(), 40)
+    assert not nothing.any()

@@ -181,7 +181,10 @@ def _block(fun: Any, jac: Any, hess: Any, lower: Any, upper: Any, x0: Tensor, ca
             value = torch.from_numpy(np.array(value, dtype=np.float64))
         given = tuple(value.shape)
         if given != shape and (math.prod(given) != math.prod(shape) or (len(given) > 1 and 1 not in shape)):
-            raise BadInputError(f"jac of {name} returned shape {given}: it must be [{shape[0]}, {shape[1]}]")
+            raise BadInputError(
+                f"jac of {name} returned shape {given}: it must be [{shape[0]}, {shape[1]}], a row for each constraint "
+                "and a column for each variable"
+            )
         if scipy.sparse.issparse(value):
             return scipy.sparse.csr_array(value.reshape(shape), dtype=np.float64)
         return value.detach().to(x).reshape(shape)

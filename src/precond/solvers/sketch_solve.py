@@ -29,7 +29,7 @@ def infinity_size(rows: int, columns: int, epsilon: float, delta: float = 0.01) 
 
 @torch.no_grad()
 def sketch_and_solve(operator: Operator, b: Tensor, sketch: Sketch, size: int, *, seed: int = 0) -> Tensor:
-    """Return ``argmin ||S A x - S b||``, by a QR factorization.
+    """Return ``argmin ||S A x - S b||``, by a QR factorization; of several the one of least norm.
 
     With a dense sketch such as `SRHT`, every entry of the error is small, not its norm alone: with high probability
     ``||x' - x||_inf <= (eps / sqrt(n)) ||A x - b||_2 ||A^+||_2`` at ``size = eps^-2 n log^3(m / delta)``. Sparse
@@ -55,4 +55,11 @@ def sketch_and_solve(operator: Operator, b: Tensor, sketch: Sketch, size: int, *
     embedding = sketch.draw(rows, size, seed=seed, dtype=operator.dtype, device=operator.device)
     q, r = torch.linalg.qr(operator.sketched(embedding))
     rhs = q.mH @ embedding.apply(b.mT.contiguous())
-    return torch.linalg.solve_triangular(r, rhs, upper=True).mT
+    pivots = r.diagonal().abs()
+    noise = max(size, columns) * torch.finfo(pivots.dtype).eps
+    if bool((pivots > noise * pivots.max()).all()):
+        return torch.linalg.solve_triangular(r, rhs, upper=True).mT
+    u, singular, vh = torch.linalg.svd(r)
+    kept = singular > noise * singular[0]
+    inverse = torch.where(kept, 1 / torch.where(kept, singular, 1), 0)
+    return (vh.mH @ (inverse.unsqueeze(1).to(rhs) * (u.mH @ rhs))).mT
