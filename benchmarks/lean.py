@@ -63,12 +63,14 @@ VARIANTS: dict[str, Callable[[], Method]] = {
     "blocks of 512, bfloat16, statistics every 4 steps": _lean(factor_block=512, half=True, statistics=4),
     "blocks of 512, bfloat16, a turn every 7 steps": _lean(factor_block=512, half=True, every=7),
     "blocks of 768, bfloat16": _lean(factor_block=768, half=True),
+    "blocks of 768, bfloat16, factors that remember 50 steps": _lean(factor_block=768, half=True, shampoo_beta=0.98),
     "blocks of 256": _lean(factor_block=256),
     "blocks of 256, bfloat16, statistics every 2 steps": _lean(factor_block=256, half=True, statistics=2),
     "blocks of 128": _lean(factor_block=128),
     "tiles of 256": _tiles(256),
     "tiles of 128": _tiles(128),
     "one-sided": _lean(one_sided=True),
+    "one-sided, bfloat16, a turn every 5 steps": _lean(one_sided=True, half=True, every=5),
 }
 
 

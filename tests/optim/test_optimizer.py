@@ -25,8 +25,8 @@ from precond.core import (
 )
 from precond.optim.memory import estimate_memory
 from precond.optim.optimizer import Optimizer
-from precond.optim.stagger import phases
-from precond.recipes.matrix import soap
+from precond.optim.stagger import phases, refresh_cost
+from precond.recipes.matrix import lean_soap, shampoo, soap
 from tests.optim.toys import Count, Difference, NeedsLoss, NeedsOperator, Sum
 
 PLAIN = Method(preconditioner=Count())
@@ -143,6 +143,22 @@ def test_phases_balance_the_cost() -> None:
         load[phase] += cost
     assert max(load) <= 8.0
     assert sum(load) == sum(costs)
+
+
+def test_axes_in_blocks_are_staggered_for_what_their_blocks_cost() -> None:
+    assert refresh_cost((8, 3)) == 8**3 + 3**3
+    assert refresh_cost((8, 3), 4) == 2 * 4**3 + 3**3
+    assert refresh_cost((7, 3), 3) == 3 * 3**3 + 3**3  # blocks of 3, 3 and 1, all as long as the longest
+    for recipe in (soap, lean_soap, shampoo):
+        assert recipe(factor_block=4).cadence.block == 4
+    assert soap().cadence.block is None
+    ps = params((6, 2), (8, 2), (8, 2))  # two axes of 8 in halves are cheaper than one of 6
+    for block, together in ((None, False), (6, True)):
+        optimizer = Optimizer(ps, lean_soap(factor_block=block, every=2), lr=0.1)
+        give(ps, 1.0, 1.0, 1.0)
+        optimizer.step()
+        (pair,) = (slab for slab in optimizer._slabs if len(slab.params) == 2)
+        assert (pair.offsets[0] == pair.offsets[1]) == together
 
 
 def test_priming_takes_no_step_also_for_a_latecomer() -> None:

@@ -22,6 +22,8 @@ class Cadence:
         free: Where steps solve systems by products with the Hessian: products that a step may take for nothing where
             a refresh takes none (it is one pass over data). A refresh waits until the products beyond them are as
             many as those that the last refresh took. ``None`` never waits.
+        block: Longer axes are refreshed in blocks no longer than this, which is what ``stagger`` counts; ``None`` for
+            whole axes.
     """
 
     every: int = 1
@@ -31,6 +33,7 @@ class Cadence:
     statistics: int = 1
     start: int = 1
     free: int | None = None
+    block: int | None = None
 
     def __post_init__(self) -> None:
         """Check the interval."""

@@ -211,6 +211,7 @@ def _phases(places: dict[Key, list[Tensor]], followed: Mapping[Tensor, Method]) 
     result: dict[Tensor, int] = {}
     for method in {id(m): m for m in followed.values()}.values():
         mine = [param for params in places.values() for param in params if followed[param] is method]
-        spread = phases([refresh_cost(tuple(param.shape)) for param in mine], method.cadence.every)
+        cadence = method.cadence
+        spread = phases([refresh_cost(tuple(param.shape), cadence.block) for param in mine], cadence.every)
         result.update(zip(mine, spread, strict=True))
     return result

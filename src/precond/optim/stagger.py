@@ -7,16 +7,26 @@ from collections.abc import Sequence
 
 from precond.core import Cadence
 from precond.math.balance import balanced
+from precond.math.tiles import tile_sides
 
 
-def refresh_cost(shape: Sequence[int]) -> float:
-    """Return the relative cost of refreshing a parameter of this shape: the sum of the cubes of its sides."""
-    return float(sum(side**3 for side in shape)) or 1.0
+def refresh_cost(shape: Sequence[int], block: int | None = None) -> float:
+    """Return the relative cost of refreshing a parameter of this shape: the sum of the cubes of its sides.
+
+    Args:
+        shape: Its sides.
+        block: Longer sides are refreshed in blocks no longer than this, each for the cube of its length.
+
+    Returns:
+        The cost, positive.
+    """
+    sides = [(1, side) for side in shape] if block is None else tile_sides(shape, block)
+    return float(sum(count * side**3 for count, side in sides)) or 1.0
 
 
 def step_cost(shape: Sequence[int], cadence: Cadence) -> float:
     """Return the relative cost of a step of a parameter of this shape: products with its sides, and its refreshes."""
-    return math.prod(shape) * (1.0 + sum(shape)) + refresh_cost(shape) / cadence.every
+    return math.prod(shape) * (1.0 + sum(shape)) + refresh_cost(shape, cadence.block) / cadence.every
 
 
 def phases(costs: Sequence[float], every: int) -> list[int]:
