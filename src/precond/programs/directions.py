@@ -21,6 +21,9 @@ from precond.programs.curvature import Curvature, LeastShift
 
 M = TypeVar("M")
 
+DELTA = 1e-8
+"""Shift of the second block where the Jacobian has not full rank."""
+
 
 class Directions(abc.ABC, Generic[M]):
     """Proposes ever better solutions of the Newton systems of one run, as a frozen dataclass; others accept them.
@@ -35,7 +38,7 @@ class Directions(abc.ABC, Generic[M]):
     @abc.abstractmethod
     def system(
         self, hessian: Operator, jacobian: Operator, size: float, memory: M, work: Work, *, dense: bool
-    ) -> System | None:
+    ) -> System:
         """Examine a Newton system.
 
         Args:
@@ -47,7 +50,7 @@ class Directions(abc.ABC, Generic[M]):
             dense: Whether dense blocks are asked for.
 
         Returns:
-            What is known of it, or ``None`` where the Jacobian has not full rank.
+            What is known of it.
         """
 
     @abc.abstractmethod
@@ -74,7 +77,8 @@ class Iterated(Directions[None]):
     Attributes:
         inner: The iteration.
         curvature: How the Hessian is made positive definite on the tangent space.
-        singular: Least acceptable eigenvalue of ``J J'``, where matrices are dense.
+        singular: Where matrices are dense and the `independence` of the rows of ``J`` is at most this, the second block
+            of the system is shifted.
         limit: Limit on iterations of one system. Where matrices are dense, a system that has not been solved well
             enough by then is factorized: next to a singular one, random projections hardly converge.
         precondition: Makes a positive definite preconditioner of the Newton system from its operator.
@@ -84,7 +88,7 @@ class Iterated(Directions[None]):
 
     inner: Iteration
     curvature: Curvature = LeastShift()
-    singular: float = 1e-2
+    singular: float = 1e-8
     limit: int = 2_000
     precondition: Callable[[KKT], Callable[[Tensor], Tensor]] | None = None
     equilibrate: bool = True
@@ -94,17 +98,16 @@ class Iterated(Directions[None]):
 
     def system(
         self, hessian: Operator, jacobian: Operator, size: float, memory: None, work: Work, *, dense: bool
-    ) -> System | None:
-        """Choose the shift from dense blocks, unless neither the curvature nor the caller asks for them."""
+    ) -> System:
+        """Choose the shifts from dense blocks, unless neither the curvature nor the caller asks for them."""
         if not self.curvature.dense and not dense:
             return System(size, KKT(hessian, jacobian))
         h, g = materialize(hessian), materialize(jacobian)
         h = (h + h.mT) / 2
-        if len(g) and not float(torch.linalg.eigvalsh(g @ g.mT)[0]) >= self.singular:
-            return None
-        shift = self.curvature.shift(h, g)
+        delta = 0.0 if independence(g) > self.singular else DELTA
+        shift = self.curvature.shift(h, g, delta)
         blocks = DenseOperator(h, symmetric=True), DenseOperator(g, symmetric=False)
-        return System(size, KKT(*blocks, shift=shift), h, g, shift, estimated=self.equilibrate)
+        return System(size, KKT(*blocks, shift=shift, delta=delta), h, g, shift, estimated=self.equilibrate)
 
     def proposals(self, system: System, right: Tensor, memory: None, work: Work) -> Iterator[Progress]:
         """Yield the progress of the iteration, at its limit that of a factorization."""
@@ -136,9 +139,20 @@ class Iterated(Directions[None]):
         kkt = system.operator
         if not system.estimated or system.hessian is None or system.jacobian is None:
             return torch.ones(kkt.shape[0], dtype=kkt.dtype, device=kkt.device), kkt
-        matrix = assemble(system.hessian, system.jacobian, shift=system.shift)
+        matrix = assemble(system.hessian, system.jacobian, shift=kkt.shift, delta=kkt.delta)
         scale = equilibrate(matrix)
         return scale, DenseOperator(scale[:, None] * matrix * scale)
+
+
+def independence(rows: Tensor) -> float:
+    """Return the least singular value of a dense matrix ``[m, n]`` whose rows are made unit vectors; 0 if ``m > n``."""
+    m, n = rows.shape
+    if m == 0:
+        return 1.0
+    if m > n or not bool(torch.isfinite(rows).all()):
+        return 0.0
+    length = rows.norm(dim=1, keepdim=True)
+    return float(torch.linalg.svdvals(rows / torch.where(length > 0, length, 1.0))[-1])
 
 
 def _scaled(progress: Progress, scale: Tensor) -> Progress:
