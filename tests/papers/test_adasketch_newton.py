@@ -216,3 +216,12 @@ def test_constrained_logistic_regression_of_the_paper() -> None:
     ]
     assert all(result.converged for result in results)
     assert float(loss(results[0].x)) == pytest.approx(float(loss(results[1].x)), abs=1e-6)
+
+
+def test_after_systems_that_needed_a_factorization_the_next_are_factorized_earlier() -> None:
+    oracle, x = program(ALL["hs46"])
+    outcome = run_program(oracle, x, adasketch_newton(), tol=1e-6, max_iterations=50)
+    counts = [int(facts["inner"]) for facts in outcome.facts[1:]]
+    assert outcome.status.group == "converged"
+    assert max(counts) >= 2000, f"inner iterations {counts}"
+    assert sum(counts) < 500 * len(counts), f"inner iterations {counts}"

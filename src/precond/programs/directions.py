@@ -21,6 +21,8 @@ from precond.programs.curvature import Curvature, LeastShift
 
 M = TypeVar("M")
 
+LEAST = 50
+"""Iterations that a system is given at least before it is factorized."""
 DELTA = 1e-8
 """Shift of the second block where the Jacobian has not full rank."""
 
@@ -69,9 +71,24 @@ class Directions(abc.ABC, Generic[M]):
         """
 
 
+@dataclasses.dataclass
+class Patience:
+    """How many iterations a system is given before it is factorized.
+
+    Attributes:
+        limit: Half as many after each system that they did not solve, twice as many after each that they did.
+    """
+
+    limit: int
+
+    def note(self, *, solved: bool, most: int) -> None:
+        """Note how a system ended; ``most`` is the limit at first."""
+        self.limit = min(most, 2 * self.limit) if solved else max(LEAST, self.limit // 2)
+
+
 @final
 @dataclasses.dataclass(frozen=True)
-class Iterated(Directions[None]):
+class Iterated(Directions[Patience]):
     """Any iteration for linear systems, from zero for each system.
 
     Attributes:
@@ -80,7 +97,8 @@ class Iterated(Directions[None]):
         singular: Where matrices are dense and the `independence` of the rows of ``J`` is at most this, the second block
             of the system is shifted.
         limit: Limit on iterations of one system. Where matrices are dense, a system that has not been solved well
-            enough by then is factorized: next to a singular one, random projections hardly converge.
+            enough by then is factorized, and the next one earlier: next to a singular one, random projections hardly
+            converge.
         precondition: Makes a positive definite preconditioner of the Newton system from its operator.
         equilibrate: Solve ``D Gamma D (D^-1 z) = D right`` with ``D`` such that the rows have entries of at most 1,
             where the matrix is dense; residuals are those of the system itself.
@@ -93,11 +111,12 @@ class Iterated(Directions[None]):
     precondition: Callable[[KKT], Callable[[Tensor], Tensor]] | None = None
     equilibrate: bool = True
 
-    def memory(self) -> None:
-        """Return nothing: systems are solved independently of each other."""
+    def memory(self) -> Patience:
+        """Return the limit on iterations, all that is handed on."""
+        return Patience(self.limit)
 
     def system(
-        self, hessian: Operator, jacobian: Operator, size: float, memory: None, work: Work, *, dense: bool
+        self, hessian: Operator, jacobian: Operator, size: float, memory: Patience, work: Work, *, dense: bool
     ) -> System:
         """Choose the shifts from dense blocks, unless neither the curvature nor the caller asks for them."""
         if not self.curvature.dense and not dense:
@@ -109,20 +128,23 @@ class Iterated(Directions[None]):
         blocks = DenseOperator(h, symmetric=True), DenseOperator(g, symmetric=False)
         return System(size, KKT(*blocks, shift=shift, delta=delta), h, g, shift, estimated=self.equilibrate)
 
-    def proposals(self, system: System, right: Tensor, memory: None, work: Work) -> Iterator[Progress]:
+    def proposals(self, system: System, right: Tensor, memory: Patience, work: Work) -> Iterator[Progress]:
         """Yield the progress of the iteration, at its limit that of a factorization."""
         work.factorizations += isinstance(self.inner, Dense)
         precondition = self.precondition(system.operator) if self.precondition is not None else _same
         scale, operator = self._equilibrated(system)
         b = (scale * right)[None]
-        for progress in self._progress(operator, b, precondition, system):
+        for progress in self._progress(operator, b, precondition, system, memory):
             yield _scaled(progress, scale) if system.estimated else progress
 
     def _progress(
-        self, operator: Operator, b: Tensor, precondition: Callable[[Tensor], Tensor], system: System
-    ) -> Iterator[Progress]:
+        self, operator: Operator, b: Tensor, precondition: Callable[[Tensor], Tensor], system: System,
+        memory: Patience,
+    ) -> Iterator[Progress]:  # fmt: skip
+        limit = self.limit if system.hessian is None else memory.limit
+        memory.note(solved=True, most=self.limit)  # unless what follows says otherwise: a caller stops where it likes
         for count, progress in enumerate(self.inner.iterate(operator, b, precondition, torch.zeros_like(b))):
-            limited = count >= self.limit
+            limited = count >= limit
             if limited and system.hessian is None:
                 yield dataclasses.replace(progress, solved=True)
                 return
@@ -131,6 +153,8 @@ class Iterated(Directions[None]):
             yield progress
         else:
             return
+        memory.limit = limit
+        memory.note(solved=False, most=self.limit)
         for exact in Dense().iterate(operator, b, _same, progress.solution()):
             yield exact if exact.failure is None else dataclasses.replace(exact, failure=None, solved=True)
 
