@@ -49,7 +49,7 @@ def both(iteration, matrix, part, known, start, dtype=float, steps=12, look=None
             inner.observe(state, Evidence(operator=as_operator(poisson(12).astype(dtype) if part is IC0 else matrix)))
             inner.refresh(state)
             apply, sweeps = counted_apply(inner, state, work), inner.compiled(state)
-        arrays = operator.compiled() if "matrix" in known and iteration.square else None
+        arrays = operator.compiled() if "matrix" in known else None
         kernel = Kernel(arrays, sweeps if "inverse" in known or part is None else None, work.charge)
         progress = (
             iteration.ahead(kernel, look or Look(), counted, b, apply, x0)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from precond.core import Kernel, Look, Map, Operator, Progress
 from precond.krylov.inner import norm
+from precond.math.bidiagonal import Bidiagonalization
 from precond.math.stretch import Stretch
 from precond.math.vectors import rows
 
@@ -68,7 +69,7 @@ def bidiagonalizing(name: str, kernel: Kernel, operator: Operator, b: Tensor, pr
     m, n = operator.shape
     forward = kernel.matrix or kernel.product or single(operator.matvec)
     backward = kernel.adjoint or single(operator.rmatvec)
-    steps = Stretch(name, (m, n), x0.numpy().dtype, forward, _inverse(kernel, precondition), backward)
+    steps = Bidiagonalization(name, (m, n), x0.numpy().dtype, forward, _inverse(kernel, precondition), backward)
     x, u = vector(steps, 0)[:, :n], vector(steps, 1)[:, :m]
     x.copy_(x0)
     u.copy_(b)

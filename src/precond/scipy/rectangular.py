@@ -12,10 +12,12 @@ import numpy as np
 import scipy.sparse
 import scipy.sparse.linalg
 
-from precond.math.stretch import Stretch
+from precond.math.bidiagonal import Bidiagonalization
+from precond.math.sparse import csr_there_and_back, unsigned
 from precond.scipy.reading import adjoint_map, as_linear, plain, vector_map, working_type
 
-Answer = tuple[np.ndarray[Any, Any], int, int, float, float, float, float, float, float, np.ndarray[Any, Any]]
+Vector = np.ndarray[Any, Any]
+Answer = tuple[Vector, int, int, float, float, float, float, float, float, np.ndarray[Any, Any]]
 
 
 def lsqr(
@@ -86,17 +88,15 @@ def lsqr(
     else:
         istop = 2
     x = start + step
-    remaining = problem.right - problem.forward(x)
-    r1 = float(np.linalg.norm(remaining))
+    r1, normal = problem.remaining(x, step)
     r2 = float(np.hypot(r1, damp * np.linalg.norm(step)))
-    gradient = float(np.linalg.norm(problem.backward(remaining) - damp**2 * step))
     anorm, acond = float(known[at.MATRIX]), float(known[at.CONDITION])
     variances = steps.vectors[at.VARIANCES, :n].real.copy() if calc_var else np.zeros(n)
     if show:
         sys.stdout.write(
             f"lsqr: {m} x {n}, {itn} iterations, istop = {istop}, r1norm = {r1:.2e}, acond = {acond:.1e}\n"
         )
-    return x, istop, itn, r1, r2, anorm, acond, gradient, float(np.linalg.norm(x)), variances
+    return x, istop, itn, r1, r2, anorm, acond, normal, float(np.linalg.norm(x)), variances
 
 
 def lsmr(
@@ -161,9 +161,8 @@ def lsmr(
         if code:
             break
     x = start + step
-    remaining = problem.right - problem.forward(x)
-    normr = float(np.hypot(np.linalg.norm(remaining), damp * np.linalg.norm(step)))
-    normar = float(np.linalg.norm(problem.backward(remaining) - damp**2 * step))
+    size, normar = problem.remaining(x, step)
+    normr = float(np.hypot(size, damp * np.linalg.norm(step)))
     if show:
         sys.stdout.write(
             f"lsmr: {m} x {n}, {itn} iterations, istop = {code}, normr = {normr:.2e}, conda = {acond:.1e}\n"
@@ -182,6 +181,7 @@ class _Problem:
 
     Attributes:
         shape: Rows and columns of ``A``.
+        parts: The matrix in CSR form as compiled loops take it, or ``None``.
         forward: ``A`` times a vector.
         backward: ``A^H`` times a vector.
         right: The right-hand side, shape ``[m]``.
@@ -190,24 +190,34 @@ class _Problem:
     """
 
     shape: tuple[int, int]
+    parts: tuple[Any, Any, Any] | None
     forward: Callable[[Any], Any]
     backward: Callable[[Any], Any]
     right: np.ndarray[Any, Any]
     start: np.ndarray[Any, Any]
     damp: float
 
-    def bidiagonalizing(self, name: str) -> Stretch:
+    def bidiagonalizing(self, name: str) -> Bidiagonalization:
         """Return an iteration for the damped problem that starts at zero, from the residual of the starting point."""
         (m, n), damp, forward, backward = self.shape, self.damp, self.forward, self.backward
+        height, product, adjoint = m, self.parts or forward, backward
         if damp:
             height = m + n
             product = lambda v: np.concatenate([forward(v), damp * v])  # noqa: E731  # two of a kind
             adjoint = lambda u: backward(u[:m]) + damp * u[m:]  # noqa: E731
-        else:
-            height, product, adjoint = m, forward, backward
-        steps = Stretch(name, (height, n), self.start.dtype, product, (), adjoint)
+        steps = Bidiagonalization(name, (height, n), self.start.dtype, product, (), adjoint)
         steps.vectors[1, :m] = self.right - forward(self.start) if self.start.any() else self.right
         return steps
+
+    def remaining(self, x: Vector, step: Vector) -> tuple[float, float]:
+        """Return ``||b - A x||`` and the norm of the gradient of the damped problem, up to its sign."""
+        if self.parts is None:
+            rest = self.forward(x) - self.right
+            gradient = self.backward(rest)
+        else:
+            rest = self.right.astype(x.dtype)
+            gradient = csr_there_and_back(self.parts, x, 1.0, rest)
+        return float(np.linalg.norm(rest)), float(np.linalg.norm(gradient + self.damp**2 * step))
 
 
 def _read(A: Any, b: Any, x0: Any, damp: float) -> _Problem:
@@ -223,4 +233,6 @@ def _read(A: Any, b: Any, x0: Any, damp: float) -> _Problem:
     start = np.zeros(n, dtype) if x0 is None else np.array(x0, dtype).reshape(-1)
     if start.shape != (n,):
         raise ValueError(f"shapes of A {linear.shape} and x0 {np.shape(x0)} are incompatible")
-    return _Problem((m, n), vector_map(A, linear), adjoint_map(A, linear), right, start, damp)
+    at_hand = scipy.sparse.issparse(A) and A.format == "csr" and A.dtype.char in "fdFD"
+    parts = unsigned(A) if at_hand else None
+    return _Problem((m, n), parts, vector_map(A, linear), adjoint_map(A, linear), right, start, damp)
