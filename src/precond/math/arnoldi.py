@@ -68,7 +68,7 @@ def combined(factors: Array, *parts: Tensor) -> Tensor:
 
     Args:
         factors: One row for each combination, shape ``[count, vectors]``.
-        parts: Vectors, shapes ``[some, n]``; together as many as a row of factors has entries.
+        *parts: Vectors, shapes ``[some, n]``; together as many as a row of factors has entries.
 
     Returns:
         The combinations in the type of the vectors, shape ``[count, n]``.
