@@ -114,8 +114,8 @@ def columns(options: argparse.Namespace) -> str:
         solutions = [f"{seconds['alone'] / seconds[key]:.2f}" for key in ("cg", "block")]
         rows.append((name, f"{n}", *products, *applications, *solutions))
     head = (
-        "matrix", "unknowns", "16 products / one", "column-major", "SciPy's", "torch's", "16 IC(0) / one", "column-major",
-        "16 solves / cg of 16", "16 solves / block-cg of 16",
+        "matrix", "unknowns", "16 products / one", "column-major", "SciPy's", "torch's",
+        "16 IC(0) / one", "column-major", "16 solves / cg of 16", "16 solves / block-cg of 16",
     )  # fmt: skip
     note = (
         "Products of ours, of SciPy and of torch with an array of 16 columns in C order, as solves keep them, in units "
