@@ -60,16 +60,17 @@ def bidiagonal(vectors, numbers, plain):
         if not plain:
             return told
     v = p if plain else vectors[V, :n]
-    product = real_inner(v, p)
-    numbers[NORMAL] = np.sqrt(product) if plain else length(p)
-    if not product > 0:
-        size = numbers[NORMAL] * length(v)
-        if product < -10 * numbers[EPS] * size or (size > 0 and product == 0):
-            numbers[WHY] = INDEFINITE
-    numbers[DIAGONAL], numbers[ALPHA] = numbers[ALPHA], np.sqrt(np.maximum(product, 0.0))
-    _normalized(p, numbers[ALPHA])
+    numbers[DIAGONAL], numbers[ALPHA] = numbers[ALPHA], length(p)
+    numbers[NORMAL] = numbers[ALPHA]
     if not plain:
+        product = real_inner(v, p)
+        if not product > 0:
+            size = numbers[NORMAL] * length(v)
+            if product < -10 * numbers[EPS] * size or (size > 0 and product == 0):
+                numbers[WHY] = INDEFINITE
+        numbers[ALPHA] = np.sqrt(np.maximum(product, 0.0))
         _normalized(v, numbers[ALPHA])
+    _normalized(p, numbers[ALPHA])
     numbers[STAGE] = 1
     return 0
 

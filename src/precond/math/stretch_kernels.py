@@ -74,5 +74,17 @@ def real_inner(x, y):
 
 @numba.njit(cache=True, nogil=True)
 def length(x):
-    """Return ``||x||``."""
-    return np.sqrt(real_inner(x, x))
+    """Return ``||x||``, scaled where squares overflow or vanish."""
+    squares = real_inner(x, x)
+    if 1e-280 < squares < 1e280:
+        return np.sqrt(squares)
+    largest = 0.0
+    for i in range(x.size):
+        largest = max(largest, abs(x[i].real), abs(x[i].imag))
+    if not 0 < largest < np.inf:
+        return np.sqrt(squares)
+    squares = 0.0
+    for i in range(x.size):
+        real, imaginary = x[i].real / largest, x[i].imag / largest
+        squares += real * real + imaginary * imaginary
+    return largest * np.sqrt(squares)

@@ -18,11 +18,13 @@ from precond.krylov.process import found_by
 from precond.scipy.common import Attempt, attempt_cycle
 from precond.scipy.reading import read_system
 from precond.scipy.systems import as_array, checked, info_of, iterated, solved, whole
+from precond.scipy.units import in_units
 from precond.solvers.drive import Event
 
 Vector = np.ndarray[Any, Any]
 
 
+@in_units
 def bicgstab(
     A: Any,
     b: Any,
@@ -65,6 +67,7 @@ def bicgstab(
     return iterated(BiCGStab(), "stabilized", system, rtol, atol, limit, callback)
 
 
+@in_units
 def gcrotmk(
     A: Any,
     b: Any,

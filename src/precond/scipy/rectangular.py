@@ -15,11 +15,13 @@ import scipy.sparse.linalg
 from precond.math.bidiagonal import Bidiagonalization
 from precond.math.sparse import csr_there_and_back, unsigned
 from precond.scipy.reading import adjoint_map, as_linear, plain, vector_map, working_type
+from precond.scipy.units import fits_in_units
 
 Vector = np.ndarray[Any, Any]
 Answer = tuple[Vector, int, int, float, float, float, float, float, float, np.ndarray[Any, Any]]
 
 
+@fits_in_units(0, 3, 4, 7, 8)
 def lsqr(
     A: Any,
     b: Any,
@@ -74,7 +76,8 @@ def lsqr(
                 break
             continue
         anorm, condition = known.item(at.MATRIX), known.item(at.CONDITION)
-        length = known.item(at.LENGTH) if x0 is None else float(np.linalg.norm(start + step))
+        length = known.item(at.LENGTH) if x0 is None else math.inf
+        length = length if length < math.inf else _length(start + step)
         consistent = r / size if size else math.inf
         stationary = normal / (anorm * r) if r else 0.0
         flat = 1 / condition if condition else math.inf
@@ -99,6 +102,7 @@ def lsqr(
     return x, istop, itn, r1, r2, anorm, acond, normal, float(np.linalg.norm(x)), variances
 
 
+@fits_in_units(0, 3, 4, 7)
 def lsmr(
     A: Any,
     b: Any,
@@ -151,7 +155,8 @@ def lsmr(
         r, own = norms[0], known.item(at.OWN_NORM)
         anorm = math.sqrt(max(0.0, known.item(at.MATRIX) ** 2 - itn * damp**2))
         acond = known.item(at.CONDITION)
-        length = known.item(at.LENGTH) if x0 is None else float(np.linalg.norm(start + step))
+        length = known.item(at.LENGTH) if x0 is None else math.inf
+        length = length if length < math.inf else _length(start + step)
         consistent, flat = r / size, 1 / acond if acond else math.inf
         stationary = own / (anorm * r) if anorm * r else math.inf
         code = _first(
@@ -168,6 +173,12 @@ def lsmr(
             f"lsmr: {m} x {n}, {itn} iterations, istop = {code}, normr = {normr:.2e}, conda = {acond:.1e}\n"
         )
     return x, code, itn, normr, normar, anorm, acond, float(np.linalg.norm(x))
+
+
+def _length(x: Vector) -> float:
+    """Return ``||x||``, where squares may overflow."""
+    largest = float(np.abs(x).max(initial=0.0))
+    return largest * float(np.linalg.norm(x / largest)) if 0 < largest < math.inf else largest
 
 
 def _first(*tests: bool) -> int:
