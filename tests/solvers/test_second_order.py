@@ -143,7 +143,8 @@ def test_right_derivatives_pass_however_the_function_is_rounded(offset):
     def jac(x):
         return np.exp(x) * (np.sin(x) + np.cos(x))
 
-    precond.minimize(fun, np.linspace(-1, 1, 5), jac=jac, check_gradients=True, max_iterations=0)
+    result = precond.minimize(fun, np.linspace(-1, 1, 5), jac=jac, check_gradients=True, max_iterations=0)
+    assert result.status is Status.STOPPED_STEPS
 
 
 def test_few_entries_of_many_are_compared():
