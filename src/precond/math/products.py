@@ -44,7 +44,7 @@ def fast_products(like: Tensor, work: int) -> Iterator[None]:
     if work < _LEAST_WORK or like.dtype != torch.float32 or like.device.type != "cpu" or not onednn_is_exact():
         yield
         return
-    settings = torch.backends.mkldnn.matmul
+    settings = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]  # made at run time
     before = settings.fp32_precision
     settings.fp32_precision = "bf16"
     try:

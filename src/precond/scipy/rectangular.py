@@ -211,12 +211,17 @@ class _Problem:
     def bidiagonalizing(self, name: str) -> Bidiagonalization:
         """Return an iteration for the damped problem that starts at zero, from the residual of the starting point."""
         (m, n), damp, forward, backward = self.shape, self.damp, self.forward, self.backward
-        height, product, adjoint = m, self.parts or forward, backward
         if damp:
-            height = m + n
-            product = lambda v: np.concatenate([forward(v), damp * v])  # noqa: E731  # two of a kind
-            adjoint = lambda u: backward(u[:m]) + damp * u[m:]  # noqa: E731
-        steps = Bidiagonalization(name, (height, n), self.start.dtype, product, (), adjoint)
+
+            def product(v: Any) -> Any:
+                return np.concatenate([forward(v), damp * v])
+
+            def adjoint(u: Any) -> Any:
+                return backward(u[:m]) + damp * u[m:]
+
+            steps = Bidiagonalization(name, (m + n, n), self.start.dtype, product, (), adjoint)
+        else:
+            steps = Bidiagonalization(name, (m, n), self.start.dtype, self.parts or forward, (), backward)
         steps.vectors[1, :m] = self.right - forward(self.start) if self.start.any() else self.right
         return steps
 
