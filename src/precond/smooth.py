@@ -77,7 +77,7 @@ def minimize(
     * a smooth `Problem` of ``precond.problems``, whose own start is taken unless ``x0`` is given.
 
     A point where the gradient vanishes is left along negative curvature, if the Hessian has any; the certificate holds
-    the smallest curvature that was found where it ended.
+    the smallest curvature that was found where it ended (a bound below it for large regressions of ``losses``).
 
     Args:
         fun: The objective.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 import scipy.sparse
@@ -77,6 +78,26 @@ class Features:
             return None
         part = self.matrix[:, index]
         return (part * weights[:, None]).mT @ part
+
+    def coupled(self, columns: int, weights: Callable[[int, int], Tensor | None], *, coarse: bool) -> Tensor:
+        """Return ``A' diag(w_ab) A`` for each pair of columns of a matrix ``[d, k]`` of variables.
+
+        Args:
+            columns: Their number ``k``.
+            weights: Maps ``a`` and ``b <= a`` to ``w_ab = w_ba``, ``[m]``; ``None`` for zeros.
+            coarse: Entries to single precision will do.
+
+        Returns:
+            Shape ``[k, k, d, d]``, float64.
+        """
+        d = self.matrix.shape[1]
+        blocks = torch.zeros(columns, columns, d, d, dtype=torch.float64, device=self.matrix.device)
+        for a in range(columns):
+            for b in range(a + 1):
+                pair = weights(a, b)
+                if pair is not None:
+                    blocks[a, b] = blocks[b, a] = self.gram(pair, coarse=coarse)
+        return blocks
 
     def gram(self, weights: Tensor, *, coarse: bool) -> Tensor:
         """Return ``A' diag(w) A``, ``[d, d]``; in single precision with columns of unit norm if ``coarse``."""

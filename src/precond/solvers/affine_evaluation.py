@@ -156,13 +156,8 @@ class Split:
             self._matrix[coarse] = matrix = matrix.to(self.leaf)
             return matrix
         matrix = self._frame(bent)
-        blocks = self.places.blocks(matrix)
-        for a, rows in enumerate(bent.rows):
-            for b in range(a + 1):
-                block = self.features.gram(rows[:, b], coarse=coarse)
-                blocks[:, a, :, b] += block
-                if b < a:
-                    blocks[:, b, :, a] += block
+        pairs = self.features.coupled(len(bent.rows), lambda a, b: bent.rows[a][:, b], coarse=coarse)
+        self.places.blocks(matrix).add_(pairs.permute(2, 0, 3, 1))
         self._matrix[coarse] = matrix = matrix.to(self.leaf)
         return matrix
 
