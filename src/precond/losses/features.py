@@ -70,7 +70,9 @@ class Features:
 
     def adjoint(self, z: Tensor) -> Tensor:
         """Return ``A' z``, for ``z`` of shape ``[m]`` or ``[m, k]``."""
-        return (self.matrix.t() if self._columns is None else self._columns) @ z
+        if self._columns is not None:
+            return self._columns @ z
+        return self.matrix.t() @ z if z.ndim == 1 else (z.t() @ self.matrix).t()  # few rows are faster than few columns
 
     def block(self, index: Tensor, weights: Tensor) -> Tensor | None:
         """Return the Gram matrix of some columns, ``[k, k]``; ``None`` of a sparse matrix."""
