@@ -252,7 +252,9 @@ def test_a_jacobian_that_vanishes_at_a_minimum(form, start):
     """Where J = 0 and r is not, the whole Hessian tells a minimum, of one variable and of one beside others."""
     if form == "torch":
         alone = precond.least_squares(lambda x: x**2 + 5, torch.tensor([start]).double())
-        beside = precond.least_squares(lambda x: torch.stack([x[0] ** 2 + 5, x[1] - 1]), torch.full((2,), start).double())
+        beside = precond.least_squares(
+            lambda x: torch.stack([x[0] ** 2 + 5, x[1] - 1]), torch.full((2,), start).double()
+        )
     else:
         alone = precond.least_squares(lambda x: np.asarray(x) ** 2 + 5, np.array([start]))
         beside = precond.least_squares(lambda x: np.array([x[0] ** 2 + 5, x[1] - 1]), np.full(2, start))

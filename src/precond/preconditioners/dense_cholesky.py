@@ -15,7 +15,7 @@ from precond.math.eigen import safe_eigh
 from precond.preconditioners.shifts import refuse_shift
 
 PIVOT, PIVOT_SINGLE = 1e-7, 1e-4
-"""Share of a diagonal entry below which what elimination leaves of it is rounding, in double and in single precision."""
+"""Share of a diagonal entry below which what elimination leaves is rounding, in double and in single precision."""
 SINGLE = 256
 """Side from which a factor that only preconditions is tried in single precision first, which takes half as long."""
 

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from precond.core import Certificate, Status, Work
 from precond.core.materialize import materialize
+from precond.solvers.jacobians import DifferenceJacobian, Jacobian, largest_cosine
 from precond.solvers.objectives import TorchObjective
 from precond.solvers.residual_forms import ResidualForm
-from precond.solvers.residuals import DifferenceJacobian, Jacobian, SquaresObjective, largest_cosine
+from precond.solvers.residuals import SquaresObjective
 from precond.solvers.squares_products import PROBES, JacobianProducts
 
 CURVED = 300
