@@ -19,6 +19,8 @@ SPARSE = 0.2
 """Share of a matrix that counts as mostly zeros."""
 WIDE, FEW = 256, 0.1
 """Columns from which on a product looks for zeros, and the share of others up to which it leaves them out."""
+TOGETHER = 2**19
+"""Scaled rows of pairs of columns, in numbers, that are multiplied at once rather than pair by pair."""
 COPY = 2**30
 """Bytes that a copy of the matrix in single precision may take."""
 
@@ -81,24 +83,31 @@ class Features:
         part = self.matrix[:, index]
         return (part * weights[:, None]).mT @ part
 
-    def coupled(self, columns: int, weights: Callable[[int, int], Tensor | None], *, coarse: bool) -> Tensor:
-        """Return ``A' diag(w_ab) A`` for each pair of columns of a matrix ``[d, k]`` of variables.
+    def coupled(
+        self, columns: int, weights: Callable[[Tensor, Tensor], Tensor], *, own: bool = True, coarse: bool
+    ) -> Tensor:
+        """Return ``A' diag(w_ab) A`` for pairs of columns of a matrix ``[d, k]`` of variables.
 
         Args:
             columns: Their number ``k``.
-            weights: Maps ``a`` and ``b <= a`` to ``w_ab = w_ba``, ``[m]``; ``None`` for zeros.
+            weights: Maps places ``a`` and ``b <= a`` of ``p`` pairs, ``[p]`` each, to ``w_ab = w_ba``, ``[p, m]``.
+            own: Also the pairs of a column with itself, of which there are zeros otherwise.
             coarse: Entries to single precision will do.
 
         Returns:
             Shape ``[k, k, d, d]``, float64.
         """
-        d = self.matrix.shape[1]
+        m, d = self.matrix.shape
+        places = torch.tril_indices(columns, columns, 0 if own else -1, device=self.matrix.device)
         blocks = torch.zeros(columns, columns, d, d, dtype=torch.float64, device=self.matrix.device)
-        for a in range(columns):
-            for b in range(a + 1):
-                pair = weights(a, b)
-                if pair is not None:
-                    blocks[a, b] = blocks[b, a] = self.gram(pair, coarse=coarse)
+        together = self.matrix.layout is torch.strided and m * d * places.shape[1] <= TOGETHER
+        for a, b in [places] if together else places.split(1, dim=1):
+            pairs = weights(a, b)
+            if together:
+                found = ((pairs[:, :, None] * self.matrix).mT @ self.matrix).double()
+            else:
+                found = self.gram(pairs[0], coarse=coarse)
+            blocks[a, b] = blocks[b, a] = found
         return blocks
 
     def gram(self, weights: Tensor, *, coarse: bool) -> Tensor:

@@ -121,7 +121,7 @@ class SoftmaxHessian(Operator):
         if not 0 < model.variables <= ASSEMBLED:
             return None
         scaled = model.scale * p
-        others = model.design.features.coupled(k, lambda a, b: scaled[a] * p[b] if b < a else None, coarse=coarse)
+        others = model.design.features.coupled(k, lambda a, b: scaled[a] * p[b], own=False, coarse=coarse)
         blocks = others.neg()
         blocks.diagonal(dim1=0, dim2=1).copy_(others.sum(1).permute(1, 2, 0))
         matrix = blocks.permute(2, 0, 3, 1).reshape(self.shape)

@@ -156,7 +156,8 @@ class Split:
             self._matrix[coarse] = matrix = matrix.to(self.leaf)
             return matrix
         matrix = self._frame(bent)
-        pairs = self.features.coupled(len(bent.rows), lambda a, b: bent.rows[a][:, b], coarse=coarse)
+        bends = torch.stack(bent.rows)
+        pairs = self.features.coupled(len(bends), lambda a, b: bends[a, :, b], coarse=coarse)
         self.places.blocks(matrix).add_(pairs.permute(2, 0, 3, 1))
         self._matrix[coarse] = matrix = matrix.to(self.leaf)
         return matrix
