@@ -65,7 +65,7 @@ class LinearModel(Regression):
     def at(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return value and gradient at ``x``, whose products are ``z``."""
         loss = self.scale * self.phi(z).sum() + self.ridge / 2 * x.dot(x)
-        return loss, self.scale * self.design.rmatvec(self.slope(z)) + self.ridge * x
+        return loss, self.design.rmatvec(self.slope(z)).mul_(self.scale).add_(x, alpha=self.ridge)
 
     def coordinates(self, x: Tensor, work: Work) -> Coordinates:
         """Return the model with its products ``A x`` kept up to date."""
@@ -120,9 +120,9 @@ class Logistic(LinearModel):
 
     def slope(self, z: Tensor) -> Tensor:
         """Return ``-b / (1 + exp(b z))``."""
-        return -self.b * torch.sigmoid(-self.b * z)
+        against = -self.b
+        return (against * z).sigmoid_().mul_(against)
 
     def curvature(self, z: Tensor) -> Tensor | None:
         """Return ``s (1 - s)``."""
-        s = torch.sigmoid(z)
-        return s * (1 - s)
+        return torch.sigmoid(z).mul_(torch.sigmoid(-z))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Operator, OperatorTraits, Work
@@ -35,6 +36,7 @@ class Softmax(Regression):
             raise BadInputError("b is empty: a softmax model needs a label")
         self.variables = self.design.shape[1] * len(self.labels)
         self._classes = classes[None]
+        self._minus = torch.full((), -1.0, dtype=self.dtype, device=classes.device).expand_as(self._classes)
 
     @property
     def assembly(self) -> int:
@@ -53,9 +55,12 @@ class Softmax(Regression):
 
     def at(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return value and gradient at ``x``, whose scores are ``z``."""
-        loss = self.scale * self._entropies(z).sum() + self.ridge / 2 * x.dot(x)
-        one_less = self.probabilities(z)
-        one_less.scatter_add_(0, self._classes, one_less.new_full((1, 1), -1.0).expand_as(self._classes))
+        top = z.amax(0)
+        one_less = (z - top).exp_()
+        total = one_less.sum(0)
+        one_less.div_(total).scatter_add_(0, self._classes, self._minus)
+        entropies = total.log_().add_(top).sub_(z.gather(0, self._classes)[0])
+        loss = self.scale * entropies.sum() + self.ridge / 2 * x.dot(x)
         return loss, self.flat(self.design.rmatvec(one_less)).mul_(self.scale).add_(x, alpha=self.ridge)
 
     def hessian_at(self, z: Tensor, work: Work) -> Operator:
