@@ -36,6 +36,8 @@ class Layout:
         methods: The method that each follows.
         groups: The parameter group of each.
         counts: Gradients absorbed by each parameter that another process owns, 0-d.
+        residents: The parameters of the slabs.
+        kinds: Dtypes and devices of these, as the slabs were made for.
     """
 
     slabs: list[Slab]
@@ -45,6 +47,17 @@ class Layout:
     methods: dict[Tensor, Method]
     groups: dict[Tensor, int]
     counts: dict[Tensor, Tensor]
+    residents: list[Tensor]
+    kinds: tuple[list[torch.dtype], list[torch.device]]
+
+    def moved(self) -> bool:
+        """Whether parameters of the slabs have changed dtype or device since these were made."""
+        return _kinds(self.residents) != self.kinds
+
+    @functools.cached_property
+    def elsewhere(self) -> list[Tensor]:
+        """The parameters that do not live on the processor."""
+        return [param for param in self.params if param.device.type != "cpu"]
 
     @functools.cached_property
     def owned(self) -> list[Tensor]:
@@ -158,7 +171,14 @@ def lay_out(
             slabs.append(FlatSlab([(names[param], param) for param in params], followed[params[0]], key[0], states))
     guests = [param for param in followed if duties[param] is Duty.GUEST]
     counts = {param: torch.zeros((), dtype=torch.int64, device=param.device) for param in guests}
-    return Layout(slabs, convoys(slabs), list(followed), duties, followed, home, counts)
+    residents = [param for slab in slabs for param in slab.params]
+    return Layout(
+        slabs, convoys(slabs), list(followed), duties, followed, home, counts, residents, _kinds(residents)
+    )
+
+
+def _kinds(params: Sequence[Tensor]) -> tuple[list[torch.dtype], list[torch.device]]:
+    return [param.dtype for param in params], [param.device for param in params]
 
 
 def _tenants(followed: Mapping[Tensor, Method], alone: bool) -> list[Tenant]:
