@@ -150,7 +150,10 @@ def test_gmres_callbacks_are_called_as_often_with_the_same(kind, M):
     seen = {}
     for module in (ours, theirs):
         seen[module] = values = []
-        keep = lambda v, values=values: values.append(np.array(v))  # noqa: E731
+
+        def keep(v, values=values):
+            return values.append(np.array(v))
+
         options = {"maxiter": 4, "restart": 5, "rtol": 1e-14, "M": M, "callback": keep, "callback_type": kind}
         x, info = call(module, "gmres", SKEWED, B, **options)
         values.append(x)
@@ -393,7 +396,10 @@ def test_a_preconditioner_in_single_precision_costs_no_accuracy(name):
         return factors.solve(np.asarray(v, float)).astype(np.float32)
 
     if name == "minres":  # which needs a symmetric map
-        coarse = lambda v: (JACOBI @ v).astype(np.float32)  # noqa: E731
+
+        def coarse(v):
+            return (JACOBI @ v).astype(np.float32)
+
     M = theirs.LinearOperator(A.shape, coarse, dtype=np.float32)
     x, info = getattr(ours, name)(MATRIX[name], B, rtol=1e-12, M=M)
     assert info == 0

@@ -115,7 +115,7 @@ def _automatic(form: SmoothForm, work: Work, inner: Preconditioner[Any] | None) 
             assembles = True
         else:
             objective.hessian(form.start).matvec(torch.zeros_like(form.start))
-    except (RuntimeError, NotImplementedError, IncompatibleError) as error:
+    except (RuntimeError, IncompatibleError) as error:  # no second derivatives, in torch's words or in ours
         logger.info("the Hessian cannot be had: %s", error)
         return "lbfgs", "auto: fun cannot be differentiated twice", None
     n = form.start.numel()

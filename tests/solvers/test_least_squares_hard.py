@@ -77,20 +77,27 @@ def test_a_module_is_fitted_in_place():
 @pytest.mark.parametrize("method", ["lbfgs", "newton-cg", "gradient-normalized", "adaptive-cubic"])
 def test_methods_of_minimize_run_with_the_gauss_newton_matrix(method):
     t = torch.linspace(0, 1, 20, dtype=D)
-    residual = lambda b: b[0] * torch.exp(-b[1] * t) - 2 * torch.exp(-3 * t)  # noqa: E731
+
+    def residual(b):
+        return b[0] * torch.exp(-b[1] * t) - 2 * torch.exp(-3 * t)
+
     result = precond.least_squares(residual, torch.ones(2, dtype=D), method=method, tol=1e-6)
     assert float(residual(result.x).norm()) < 1e-3
 
 
 def test_a_saddle_point_is_no_fit():
-    residual = lambda x: torch.stack([x[0] ** 2 - 1, x[1]])  # noqa: E731
+    def residual(x):
+        return torch.stack([x[0] ** 2 - 1, x[1]])
+
     result = precond.least_squares(residual, torch.tensor([0.0, 1.0], dtype=D))
     assert result.converged
     assert abs(float(result.x[0])) == pytest.approx(1)
 
 
 def test_a_minimum_where_a_column_vanishes_is_certified():
-    residual = lambda x: torch.stack([x[0] ** 2 + 1, 10 * x[1]])  # noqa: E731
+    def residual(x):
+        return torch.stack([x[0] ** 2 + 1, 10 * x[1]])
+
     result = precond.least_squares(residual, torch.tensor([2.0, 1.0], dtype=D))
     assert result.status is Status.CONVERGED_GRADIENT
     torch.testing.assert_close(result.x, torch.zeros(2, dtype=D), atol=1e-7, rtol=0)

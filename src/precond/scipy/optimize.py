@@ -98,7 +98,9 @@ def minimize(
 
     product = None
     if hessp is not None:
-        product = lambda x, p: hessp(x, p, *args)  # noqa: E731
+
+        def product(x: Any, p: Any) -> Any:
+            return hessp(x, p, *args)
     elif callable(hess):
         product = _by_matrix(lambda x: hess(x, *args))
     limits = _listed(constraints)

@@ -201,8 +201,12 @@ class _Problem:
         (m, n), damp, forward, backward = self.shape, self.damp, self.forward, self.backward
         if damp:
             height = m + n
-            product = lambda v: np.concatenate([forward(v), damp * v])  # noqa: E731  # two of a kind
-            adjoint = lambda u: backward(u[:m]) + damp * u[m:]  # noqa: E731
+
+            def product(v: Any) -> Any:
+                return np.concatenate([forward(v), damp * v])
+
+            def adjoint(u: Any) -> Any:
+                return backward(u[:m]) + damp * u[m:]
         else:
             height, product, adjoint = m, forward, backward
         steps = Stretch(name, (height, n), self.start.dtype, product, (), adjoint)
