@@ -67,7 +67,7 @@ class Careless(torch.optim.SGD):
 
     fault = ""
 
-    def step(self, closure: object = None) -> None:  # type: ignore[override]
+    def step(self, closure: object = None) -> None:  # type: ignore[override]  # returns no loss
         with torch.no_grad():
             for group in self.param_groups:
                 for p in group["params"]:

@@ -83,7 +83,7 @@ def lion(method: Method) -> Fused | None:
         if param.numel() > _PORTION:
             if not (surely_finite((gradient,)) or bool(gradient.isfinite().all())):
                 return False
-            pieces = [tensor.view(-1).split(_PORTION) for tensor in (param, gradient, average)]  # type: ignore[no-untyped-call]
+            pieces = [torch.split(tensor.view(-1), _PORTION) for tensor in (param, gradient, average)]
             portions = list(zip(*pieces, strict=True))
         else:
             portions = [(param, gradient, average)]
