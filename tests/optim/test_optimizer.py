@@ -28,7 +28,7 @@ from precond.optim.memory import estimate_memory
 from precond.optim.optimizer import Optimizer
 from precond.optim.stagger import phases, refresh_cost
 from precond.recipes.matrix import lean_soap, shampoo, soap
-from tests.optim.toys import Count, Difference, NeedsLoss, NeedsOperator, Sum
+from tests.optim.toys import ByLength, Count, Difference, NeedsLoss, NeedsOperator, Sum
 
 PLAIN = Method(preconditioner=Count())
 SUMMING = Method(preconditioner=Count(), momentum=Sum())
@@ -172,6 +172,18 @@ def test_axes_in_blocks_are_staggered_for_what_their_blocks_cost(monkeypatch: py
         optimizer.step()
         (pair,) = (slab for slab in optimizer._slabs if len(slab.params) == 2)
         assert (pair.offsets[0] == pair.offsets[1]) == together
+
+
+def test_small_slabs_that_move_alike_move_in_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    add = torch._foreach_add_
+    monkeypatch.setattr(torch, "_foreach_add_", lambda w, u, **k: (calls.append(len(w)), add(w, u, **k)))
+    ps = params((2,), (3,), (2, 2), (3, 1), (200, 200))
+    optimizer = Optimizer(ps, Method(preconditioner=Count(), step=ByLength()), lr=1.0)
+    give(ps, *[1.0] * 5)
+    optimizer.step()
+    assert [p.flatten()[0].item() for p in ps] == [-2.0, -3.0, -2.0, -3.0, -200.0]
+    assert sorted(calls) == [1, 2, 2]
 
 
 def test_priming_takes_no_step_also_for_a_latecomer() -> None:
