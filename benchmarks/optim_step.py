@@ -1,11 +1,12 @@
 """Measures one optimizer step, ours and other libraries', on the parameters of a small GPT (width 256, depth 4).
 
 Gradients are made beforehand, a few random sets that take turns, so that the step alone is timed. Every optimizer works
-on its own copy of the parameters; all take their steps in turn in one process, so that what disturbs one disturbs
-all. A step is averaged over the refresh interval. Printed: the ratio to `torch.optim.AdamW(fused=True)` in the same
-round, median and lowest to highest of the rounds; the worst step of a round over its median one, and the first step
-over the worst one of a round (one with a refresh, where the method has refreshes), both the median of the rounds, since
-other processes slow single steps. M-FAC fills its window before the first round. With one thread the thread's own time is read, else wall time.
+on its own copy of the parameters; all take their steps in turn in one process, so that what disturbs one disturbs all.
+A step is averaged over the refresh interval. Printed: the ratio to `torch.optim.AdamW(fused=True)` in the same round,
+median and lowest to highest of the rounds; the worst step of a round over its median one, and the first step over the
+worst one of a round (one with a refresh, where the method has refreshes), both the median of the rounds, since other
+processes slow single steps. M-FAC fills its window before the first round. With one thread the thread's own time is
+read, else wall time.
 
     python benchmarks/optim_step.py                         print the table
     python benchmarks/optim_step.py --only SOAP,fused       rows whose name holds one of these, and fused AdamW
