@@ -139,8 +139,10 @@ class GCRODR(Recycling[Recycled]):
             rest = -images
             rest[:k] = 0
             rest[k] += beta
-            kept, moved, r = cycle.restarted(self.keep, np.concatenate([-images[:k], y]), rest)
-            x, r = x + moved, r[None]
+            kept, moved, left = cycle.restarted(self.keep, np.concatenate([-images[:k], y]), rest)
+            assert moved is not None
+            assert left is not None
+            x, r = x + moved, left[None]
 
 
 @dataclasses.dataclass(frozen=True)

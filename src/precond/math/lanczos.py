@@ -29,7 +29,7 @@ class Tridiagonal:
         """Return the eigenvalues, ascending, ``[batch, k]``, and the eigenvectors in columns, ``[batch, k, k]``."""
         matrix = torch.diag_embed(self.diagonal)
         matrix = matrix + torch.diag_embed(self.beside, 1) + torch.diag_embed(self.beside, -1)
-        return torch.linalg.eigh(matrix)  # type: ignore[no-any-return]  # a named tuple
+        return torch.linalg.eigh(matrix)
 
 
 def lanczos(matvec: Callable[[Tensor], Tensor], start: Tensor, steps: int) -> Tridiagonal:

@@ -98,6 +98,8 @@ class Stretch:
     def _compiled(self, most: int) -> list[float]:
         """Make iterations that have the matrix, and ask for a preconditioner only that they have not."""
         norms, run, grants, done = np.empty(most), self._run, self._grants, 0
+        assert run is not None
+        assert self._arrays is not None
         given = (*self._arrays, self.vectors, self.numbers, self.plain, norms)
         while True:
             done, told = run(*given, done)

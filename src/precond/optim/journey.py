@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Distributor, Duty, Method
+from precond.distributors.part import part_here
 from precond.optim.checks import dense
 from precond.optim.layout import Layout
 from precond.optim.replay import Further, Seen
@@ -153,13 +154,11 @@ class Journey:
         """Return what the owners of some parameters contribute, in the same order in all processes."""
         if not owned:
             return []
-        values = {}
+        values: dict[Tensor, Tensor] = {}
         for contribution in given:  # several numbers for each parameter, one parameter after the other
             values |= dict(zip(contribution.params, contribution.values.chunk(len(contribution.params)), strict=True))
-        counts = torch.tensor(
-            [[len(values[param]) if param in values else 0.0] for param in owned], dtype=torch.float64
-        )
-        counts = self.distributor.pool(owned, counts.to(owned[0].device)).to(torch.int64)[:, 0].tolist()
+        held = torch.tensor([[len(values[param]) if param in values else 0.0] for param in owned], dtype=torch.float64)
+        counts = self.distributor.pool(owned, held.to(owned[0].device)).to(torch.int64)[:, 0].tolist()
         table = torch.zeros(len(owned), max(counts), dtype=torch.float64, device=owned[0].device)
         for row, param in enumerate(owned):
             if param in values:
@@ -223,7 +222,7 @@ class Journey:
 
 def _held_parts(found: Further) -> Further:
     """Return what this process holds of gradients, which may be sharded."""
-    parts = {param: v.to_local() if hasattr(v, "device_mesh") else v for param, v in found.gradients.items()}
+    parts = {param: part_here(value) for param, value in found.gradients.items()}
     return Further(parts, found.norm)
 
 

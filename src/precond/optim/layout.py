@@ -98,7 +98,7 @@ class Layout:
         return any(Need.LOSS in method.needs for method in {id(m): m for m in self.methods.values()}.values())
 
 
-def named(group: dict[str, Any]) -> Iterable[tuple[str, Tensor]]:
+def named(group: Mapping[str, Any]) -> Iterable[tuple[str, Tensor]]:
     """Return name and parameter of each parameter of a group; names are empty where there are none."""
     names = group.get("param_names") or [""] * len(group["params"])
     return zip(names, group["params"], strict=True)
@@ -150,8 +150,8 @@ def lay_out(
     for param in sorted(followed, key=names.__getitem__) if all(names.values()) else followed:
         method = followed[param]
         if method.preconditioner.scope is Scope.GLOBAL:
-            alike = (home[param], id(method), param.device, working_dtype(param.dtype))
-            whole.setdefault(alike, []).append(param)
+            together = (home[param], id(method), param.device, working_dtype(param.dtype))
+            whole.setdefault(together, []).append(param)
             continue
         like = distributor.held(param) if duties[param] is Duty.HOLDER else param
         alike = (home[param], id(method), tuple(like.shape), param.dtype, param.device, duties[param] is Duty.HOLDER)

@@ -182,7 +182,7 @@ class Optimizer(torch.optim.Optimizer):
     # --- stepping -----------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]  # as torch's own
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step.
 
         Args:

@@ -35,6 +35,13 @@ class Attempt:
     done: int = 0
     info: int | None = None
 
+    @property
+    def ended(self) -> tuple[Array, int]:
+        """The solution and SciPy's number, once there is one."""
+        assert self.x is not None
+        assert self.info is not None
+        return self.x, self.info
+
 
 @dataclasses.dataclass
 class Asked:
@@ -66,7 +73,7 @@ class Asked:
 
     def rest(self, x: Array) -> tuple[Array, float]:
         """Return ``b - A x`` and its norm, in double precision but for the product."""
-        left = self.system.right.astype(_wide(self.system.dtype), copy=False) - self.system.product(x)
+        left: Array = self.system.right.astype(_wide(self.system.dtype), copy=False) - self.system.product(x)
         return left, length(left)
 
     @property

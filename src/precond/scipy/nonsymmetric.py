@@ -127,8 +127,8 @@ def gcrotmk(
     if callback is None and not given and maxiter > 1 and size > 0:
         tried, cycle = attempt_cycle(system, rtol, atol, first)
         if cycle is not None:
-            last = found_by(cycle, Directions.none(system.b))
-            memory = Recycled({0: dataclasses.replace(last, current=True)})
+            made = found_by(cycle, Directions.none(system.b))
+            memory = Recycled({0: dataclasses.replace(made, current=True)})
             system = system.at(tried.x)
     calls, last = 0, -1
 
@@ -149,7 +149,7 @@ def gcrotmk(
         if callback is not None and calls < maxiter and outcome.iterations > last:
             callback(as_array(outcome.x))
     else:
-        x, code, done = tried.x, tried.info, tried.done
+        (x, code), done = tried.ended, tried.done
     if CU is not None:
         CU[:] = _kept(memory, keep, discard_C) or [(None if discard_C else c, u) for c, u in given]
     cycles = 1 + max(0, -(-(done - first) // (size - keep))) if done else 0

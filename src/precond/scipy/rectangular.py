@@ -207,9 +207,10 @@ class _Problem:
 
             def adjoint(u: Any) -> Any:
                 return backward(u[:m]) + damp * u[m:]
+
+            steps = Stretch(name, (height, n), self.start.dtype, product, (), adjoint)
         else:
-            height, product, adjoint = m, forward, backward
-        steps = Stretch(name, (height, n), self.start.dtype, product, (), adjoint)
+            steps = Stretch(name, (m, n), self.start.dtype, forward, (), backward)
         steps.vectors[1, :m] = self.right - forward(self.start) if self.start.any() else self.right
         return steps
 

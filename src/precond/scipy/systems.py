@@ -103,7 +103,7 @@ def minres(
     limit = whole("minres", maxiter, 5 * system.n)
     tried = Attempt() if show or callback is not None else attempt("minimum_residual", system, rtol, 0.0, limit)
     if tried.info is not None:
-        return tried.x, tried.info
+        return tried.ended
     outcome = solved(MINRES(), system.at(tried.x), rtol, 0.0, limit - tried.done, each(callback))
     if outcome.status is Status.FAILED_INDEFINITE_PRECONDITIONER:
         raise ValueError("indefinite preconditioner")
@@ -172,7 +172,8 @@ def gmres(
     steps = limit if callback is not None and kind == "legacy" else limit * cycle
     tried = Attempt() if callback is not None else attempt_cycles(system, rtol, atol, cycle, steps)
     if tried.info is not None:
-        return tried.x, max(1, limit) if tried.info else 0
+        x, info = tried.ended
+        return x, max(1, limit) if info else 0
     system, steps = system.at(tried.x), steps - tried.done
     size = float(torch.linalg.vector_norm(system.b))
     last = 0
@@ -208,7 +209,7 @@ def iterated(
     """Return what an iteration does, by its compiled loops alone where nothing happens that a driver must see."""
     tried = Attempt() if callback is not None else attempt(loops, system, rtol, atol, maxiter)
     if tried.info is not None:
-        return tried.x, tried.info
+        return tried.ended
     outcome = solved(iteration, system.at(tried.x), rtol, atol, maxiter - tried.done, each(callback))
     return as_array(outcome.x), info_of(outcome, maxiter)
 

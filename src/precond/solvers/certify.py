@@ -204,8 +204,10 @@ def judge_least_squares(measured: Measured, *, rtol: float, atol: float) -> Cert
     consistent = _excess(measured.relative, allowed)
     stationary = _excess(measured.normal, torch.full_like(measured.normal, rtol))
     least = torch.minimum(consistent, stationary)
-    known = measured.backward is not None
-    stable = _excess(measured.backward, torch.full_like(least, rtol)) if known else torch.full_like(least, torch.inf)
+    if measured.backward is None:
+        stable = torch.full_like(least, torch.inf)
+    else:
+        stable = _excess(measured.backward, torch.full_like(least, rtol))
     worst = int(torch.minimum(least, stable).argmax())
     extra = {
         "relative residual": float(measured.relative[worst]),

@@ -6,7 +6,7 @@ import abc
 import logging
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 from torch import Tensor
@@ -19,8 +19,9 @@ logger = logging.getLogger(__name__)
 MEMORY = 2**28
 """Bytes that the directions of one chunk of a Jacobian by autograd may take."""
 
-CENTRAL = ((-2, 1.0), (-1, -8.0), (1, 8.0), (2, -1.0))
-ONE_SIDED = ((0, -25.0), (1, 48.0), (2, -36.0), (3, 16.0), (4, -3.0))
+Stencil: TypeAlias = tuple[tuple[int, float], ...]
+CENTRAL: Stencil = ((-2, 1.0), (-1, -8.0), (1, 8.0), (2, -1.0))
+ONE_SIDED: Stencil = ((0, -25.0), (1, 48.0), (2, -36.0), (3, 16.0), (4, -3.0))
 """Multiples of the increment and weights, over 12, of differences of fourth order."""
 
 Residual = Callable[[Tensor], Tensor]
