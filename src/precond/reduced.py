@@ -253,7 +253,7 @@ class ReducedBasis:
 
 
 def _units(family: Tensor) -> Tensor:
-    """Return the largest value of each coefficient, or what is rounding beside the largest of all; of the first, one."""
+    """Return the largest value of each coefficient, or what is rounding beside the largest of all after the first."""
     units = family.abs().amax(0)
     largest = float(units[1:].max()) if len(units) > 1 else 0.0
     return units.clamp(min=2e-15 * largest) if largest > 0 else torch.ones_like(units)
