@@ -119,7 +119,7 @@ def test_a_function_that_is_resolved_has_a_finite_error():
     ],
 )
 def test_a_bound_of_the_spectrum_encloses_the_trace(function, end, steps):
-    """Each probe of a diagonal matrix has the true trace, which lies between the two rules, at every number of steps."""
+    """Each probe of a diagonal matrix has the true trace, which lies between the two rules."""
     values = torch.logspace(-2, 0.5, 300, dtype=F64)
     true = float(function(values).sum())
     quadrature = lanczos_quadrature(lambda x: x * values, 300, probes=3, steps=steps)

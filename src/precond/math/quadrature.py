@@ -10,7 +10,6 @@ from torch import Tensor
 
 from precond.math.lanczos import Tridiagonal, lanczos
 
-
 _rounding = 1e-14  # relative change of a rule that says nothing
 
 
