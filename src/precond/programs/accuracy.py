@@ -12,7 +12,6 @@ from torch import Tensor
 from precond.operators.kkt import KKT
 from precond.programs.merit import ExactLagrangian
 
-
 RANK = 1e-2
 """Least eigenvalue of ``J J'`` that accuracies are prescribed for."""
 
