@@ -33,7 +33,10 @@ def derivatives(problem: Classical, x: np.ndarray, multipliers: np.ndarray) -> t
     """Return f, c, gradient, Jacobian and the Hessian of the Lagrangian by torch.autograd.functional."""
     at, lam = torch.from_numpy(x), torch.from_numpy(multipliers)
     jac, hess = torch.autograd.functional.jacobian, torch.autograd.functional.hessian
-    lagrangian = lambda y: problem.fun(y) + lam @ problem.constraints(y)  # noqa: E731
+
+    def lagrangian(y):
+        return problem.fun(y) + lam @ problem.constraints(y)
+
     return tuple(
         np.array(value)
         for value in (

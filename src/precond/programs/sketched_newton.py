@@ -77,7 +77,8 @@ class SketchedNewton(ProgramIteration):
             if restarts.due(None if found is None else step):
                 other = restarts.point(program, site)
                 if other is not None:
-                    found = site, multipliers, merit, state, memory = self._anew(other)
+                    site, multipliers, merit, state, memory = self._anew(other)
+                    found = site, multipliers
             if found is None:
                 failure = Status.FAILED_SINGULAR_JACOBIAN if system.operator.delta else Status.FAILED_LINE_SEARCH
                 failure = Status.FAILED_INFEASIBLE if restarts.stuck is not None else failure
