@@ -40,7 +40,6 @@ def fast_products(like: Tensor, work: int) -> contextlib.AbstractContextManager[
     Returns:
         The context.
     """
-<<<<<<< HEAD
     if work < _LEAST_WORK or torch.compiler.is_compiling():  # who compiles opens the context around the graph
         return _AS_IT_IS
     if like.dtype != torch.float32 or like.device.type != "cpu" or not onednn_is_exact():
@@ -50,16 +49,7 @@ def fast_products(like: Tensor, work: int) -> contextlib.AbstractContextManager[
 
 @contextlib.contextmanager
 def _onednn() -> Iterator[None]:
-    settings = torch.backends.mkldnn.matmul
-=======
-    if torch.compiler.is_compiling():  # who compiles opens the context around the graph
-        yield
-        return
-    if work < _LEAST_WORK or like.dtype != torch.float32 or like.device.type != "cpu" or not onednn_is_exact():
-        yield
-        return
     settings = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]  # made at run time
->>>>>>> main
     before = settings.fp32_precision
     settings.fp32_precision = "bf16"
     try:

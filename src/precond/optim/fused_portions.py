@@ -84,11 +84,7 @@ def lion(method: Method) -> Fused | None:
         if param.numel() > _PORTION:
             if not (surely_finite((gradient,)) or bool(gradient.isfinite().all())):
                 return False
-<<<<<<< HEAD
-            pieces = [torch.split(tensor.view(-1), _PORTION) for tensor in (param, gradient, average)]
-=======
             pieces = [tensor.view(-1).split(_PORTION) for tensor in (param, gradient, average)]
->>>>>>> main
             portions = list(zip(*pieces, strict=True))
         else:
             portions = [(param, gradient, average)]
