@@ -229,7 +229,7 @@ _extreme = 1e100
 
 def _scaled(rows: Tensor, start: Tensor | None, limits: dict[str, Any]) -> tuple[Tensor, Tensor | None, float]:
     """Return right-hand sides and starting points in a unit in which squares neither overflow nor vanish, and it."""
-    largest = float(rows.abs().max())
+    largest = float(torch.linalg.vector_norm(rows, torch.inf))
     if largest == 0 or 1 / _extreme < largest < _extreme:
         return rows, start, 1.0
     unit = 2.0 ** math.floor(math.log2(largest))

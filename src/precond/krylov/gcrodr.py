@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Kernel, Look, Map, Operator, Progress, Recycling, Status
-from precond.krylov.deflated import Cycle, Directions, Matrix, combined
+from precond.krylov.deflated import Cycle, Directions, Matrix
 from precond.krylov.inner import norm
 from precond.krylov.lockstep import lockstep
 from precond.krylov.process import Compiled, Process, Stepwise
 from precond.krylov.stretches import scalar
+from precond.math.arnoldi import combined
 
 
 @dataclasses.dataclass

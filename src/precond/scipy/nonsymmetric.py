@@ -18,11 +18,13 @@ from precond.krylov.process import found_by
 from precond.scipy.common import Attempt, attempt_cycle
 from precond.scipy.reading import read_system
 from precond.scipy.systems import as_array, checked, info_of, iterated, solved, whole
+from precond.scipy.units import in_units
 from precond.solvers.drive import Event
 
 Vector = np.ndarray[Any, Any]
 
 
+@in_units
 def bicgstab(
     A: Any,
     b: Any,
@@ -65,6 +67,7 @@ def bicgstab(
     return iterated(BiCGStab(), "stabilized", system, rtol, atol, limit, callback)
 
 
+@in_units
 def gcrotmk(
     A: Any,
     b: Any,
@@ -96,8 +99,8 @@ def gcrotmk(
         M: Preconditioner, near the inverse of ``A``; it may change.
         callback: Called as ``callback(xk)`` after each cycle.
         m: Inner steps of a cycle.
-        k: Directions kept at most, ``m`` if not given. A cycle has ``m + k`` vectors; without ``CU`` one in eight of
-            them is a direction: those of least Ritz value matter most, and each costs as much as a step.
+        k: Directions kept at most, ``m`` if not given. A cycle has ``m + k`` vectors; without ``CU`` one in four of
+            them is a direction: those of least Ritz value matter most, and each takes the place of a step.
         CU: Pairs ``(c, u)`` with ``c = A u``, or ``(None, u)``, to begin with; on return, those kept. A list that is
             empty or from another system will do.
         discard_C: Return ``None`` for each ``c``, as for a sequence of systems.
@@ -119,7 +122,7 @@ def gcrotmk(
     if not system.right.any():
         return np.zeros_like(system.right), 0
     size = m + (m if k is None else k)
-    keep = size - m if CU is not None else min(size - m, max(1, size // 8))
+    keep = size - m if CU is not None else min(size - m, max(1, size // 4))
     first = min(size, system.n + 1)  # steps of the first cycle, which has no directions yet
     maxiter = whole("gcrotmk", maxiter, 1000)
     limit = 0 if maxiter <= 0 else first + (maxiter - 1) * (size - keep)

@@ -14,13 +14,15 @@ import torch
 
 from precond.core import BadInputError, Iteration, Progress, Status
 from precond.krylov import CG, GMRES, MINRES
-from precond.scipy.common import Attempt, attempt, attempt_cycles
+from precond.scipy.common import LEAST, MOST, Attempt, attempt, attempt_cycles
 from precond.scipy.left import LeftGMRES, LeftProgress
 from precond.scipy.reading import System, read_system
+from precond.scipy.units import in_units
 from precond.solvers.certify import Certified, certify_system, estimated_frobenius_norm, excess
 from precond.solvers.drive import Event, Outcome, drive
 
 
+@in_units
 def cg(
     A: Any,
     b: Any,
@@ -61,6 +63,7 @@ def cg(
     return iterated(CG(), "conjugate", system, rtol, checked("cg", atol), limit, callback)
 
 
+@in_units
 def minres(
     A: Any,
     b: Any,
@@ -119,6 +122,7 @@ def minres(
     return as_array(outcome.x), info
 
 
+@in_units
 def gmres(
     A: Any,
     b: Any,
@@ -308,8 +312,9 @@ def as_array(x: torch.Tensor) -> np.ndarray[Any, Any]:
 def _is_stationary(system: System, outcome: Outcome, rtol: float) -> bool:
     """Whether ``||A r|| <= rtol ||A||_F ||r||``: a least-squares solution of a singular symmetric system."""
     r = system.b - system.operator.matvec(outcome.x)
-    gradient = float(torch.linalg.vector_norm(system.operator.matvec(r)))
-    return gradient <= rtol * estimated_frobenius_norm(system.operator) * float(torch.linalg.vector_norm(r))
+    gradient = float(torch.linalg.vector_norm(system.operator.matvec(r / torch.linalg.vector_norm(r))))
+    scale = estimated_frobenius_norm(system.operator)
+    return LEAST < scale < MOST and gradient <= rtol * scale  # beyond, squares are lost, and nothing is known
 
 
 def _check_symmetric(system: System) -> None:

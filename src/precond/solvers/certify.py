@@ -65,8 +65,8 @@ def certify_system(operator: Operator, b: Tensor, x: Tensor, *, rtol: float, ato
         The certificate, and ``CONVERGED_RESIDUAL``.
     """
     b, x, r = _residual(operator, b, x)
-    norms, sizes, scale = _norms(r), _norms(b), operator.frobenius_norm()
-    lengths = sizes if scale is None else _norms(x)
+    norms, sizes, scale = row_norms(r), row_norms(b), operator.frobenius_norm()
+    lengths = sizes if scale is None else row_norms(x)
     certificate = residual_certificate(norms, sizes, lengths, scale, rtol, atol)
     return certificate, Status.CONVERGED_RESIDUAL
 
@@ -263,8 +263,8 @@ def _residual(operator: Operator, b: Tensor, x: Tensor) -> tuple[Tensor, Tensor,
     return b, x, b - operator.matvec(x.to(operator.dtype)).to(wide)
 
 
-def _norms(x: Tensor) -> list[float]:
-    """Return the norm of each row as numbers, safely as `_norm`."""
+def row_norms(x: Tensor) -> list[float]:
+    """Return the norm of each row as numbers, scaled where squares would overflow or vanish."""
     vectors = rows(x)
     if len(x) == 1 and isinstance(vectors, np.ndarray):
         size = math.sqrt(np.vdot(vectors, vectors).real)
