@@ -178,12 +178,14 @@ class LeanSOAP(Optimizer):
         shampoo_beta: Decay of the factors; that of the squares unless given.
         eps: Added to the square root.
         weight_decay: Decoupled decay.
-        precondition_frequency: Steps between turns of the basis.
+        precondition_frequency: Steps between turns of the basis, after as many steps.
         max_precond_dim: Axes longer than this keep their own basis.
         factor_block_size: Bases of longer axes are block diagonal, with blocks no longer than this; ``None`` for whole
             ones.
         statistics_frequency: Steps between gradients that the factors absorb.
         half_bases: Keep the bases in bfloat16, and multiply by them in bfloat16 where the device can.
+        fitted_factors: Divide each factor by the eigenvalues of the others, as `KLSOAP` does.
+        early_frequency: Steps between turns of the basis before; ``None`` for as many as later.
         block_size: Longest side of the tiles that tensors are cut into; whole tensors unless given.
         one_sided: Turn only the shortest axis of each tile.
         merge_dims: Length up to which neighbouring axes are merged; not at all unless given.
@@ -201,11 +203,13 @@ class LeanSOAP(Optimizer):
         shampoo_beta: float | None = None,
         eps: float = 1e-8,
         weight_decay: float = 0.01,
-        precondition_frequency: int = 10,
+        precondition_frequency: int = 30,
         max_precond_dim: int = 10000,
-        factor_block_size: int | None = 512,
+        factor_block_size: int | None = None,
         statistics_frequency: int = 1,
         half_bases: bool = True,
+        fitted_factors: bool = True,
+        early_frequency: int | None = 5,
         block_size: int | None = None,
         one_sided: bool = False,
         merge_dims: int | None = None,
@@ -217,7 +221,8 @@ class LeanSOAP(Optimizer):
         b1, b2 = checked_betas(betas, 2)
         method = adjustable(matrix.lean_soap, BETAS | EPS,
             block=block_size, factor_block=factor_block_size, statistics=statistics_frequency, half=half_bases,
-            max_dim=max_precond_dim, b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps, every=precondition_frequency,
-            one_sided=one_sided, merge=merge_dims, state=state, stagger=stagger,
+            fitted=fitted_factors, max_dim=max_precond_dim, b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps,
+            every=precondition_frequency, early=early_frequency, one_sided=one_sided, merge=merge_dims, state=state,
+            stagger=stagger,
         )  # fmt: skip
         super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
