@@ -144,7 +144,7 @@ CONTENDERS = [
     Contender("pytorch_optimizer.Muon", _pytorch_optimizer_muon),
     _theirs("heavyball", "Muon"),
     _ours("SOAP", precondition_frequency=EVERY),
-    _ours("LeanSOAP"),
+    _ours("LeanSOAP", precondition_frequency=EVERY),
     _theirs("pytorch_optimizer", "SOAP", precondition_frequency=EVERY),
     _theirs("heavyball", "SOAP", precondition_frequency=EVERY, use_precond_schedule=False),
     _ours("Shampoo", precondition_frequency=EVERY),

@@ -12,7 +12,7 @@ from torch import Tensor
 from precond.core import HEALTHY, BadInputError, Evidence, Health, Need, Role, need, rests_as
 from precond.math.eigen import off_diagonal_mass, power_qr
 from precond.math.first_bases import first_bases
-from precond.math.modes import add_gram, by_block, complete, mode_products
+from precond.math.modes import add_gram, by_block, complete, mode_products, unfolding
 from precond.math.products import fast_products, multiplies_bfloat16
 from precond.math.shapes import block_lengths, factor_shapes
 from precond.math.tiles import overhang, trim
@@ -137,7 +137,7 @@ class FittedEigenbasis:
                 if other != mode and root is not None:
                     white = white * along(root, other, within.ndim)
             self._average(state, mode, white, evidence)
-            squares = white.square().sum([i for i in range(1, white.ndim) if i != mode + 1])
+            squares = unfolding(white, mode).square().sum(-1)
             counted = slice(None) if evidence.counted is None else list(evidence.counted)
             mean = values[counted] * self.beta + squares[counted] * self._weight(within, mode)
             values[counted] = mean.clamp_(min=max(10.0, min(values.shape[-1], self.gain)) ** -2)

@@ -138,7 +138,7 @@ class KLKronecker(Turned[KLKroneckerState]):
                     white = white * along(root, other, white.ndim)
             weight = self._weight(within, mode)
             add_gram(factor, white, mode, beta=self.beta, alpha=weight)
-            squares = white.square().sum([axis for axis in range(1, white.ndim) if axis != mode + 1])
+            squares = unfolding(white, mode).square().sum(-1)
             value.mul_(self.beta).add_(squares, alpha=weight)
             value.clamp_(min=max(10.0, min(value.shape[-1], self.gain)) ** -2)
 

@@ -178,14 +178,15 @@ class LeanSOAP(Optimizer):
         shampoo_beta: Decay of the factors; that of the squares unless given.
         eps: Added to the square root.
         weight_decay: Decoupled decay.
-        precondition_frequency: Steps between turns of the basis, after as many steps.
+        precondition_frequency: Steps between turns of the basis.
         max_precond_dim: Axes longer than this keep their own basis.
         factor_block_size: Bases of longer axes are block diagonal, with blocks no longer than this; ``None`` for whole
             ones.
         statistics_frequency: Steps between gradients that the factors absorb.
         half_bases: Keep the bases in bfloat16, and multiply by them in bfloat16 where the device can.
         fitted_factors: Divide each factor by the eigenvalues of the others, as `KLSOAP` does.
-        early_frequency: Steps between turns of the basis before; ``None`` for as many as later.
+        early_frequency: Steps between turns within the first ``precondition_frequency`` steps; ``None`` for as many as
+            later.
         block_size: Longest side of the tiles that tensors are cut into; whole tensors unless given.
         one_sided: Turn only the shortest axis of each tile.
         merge_dims: Length up to which neighbouring axes are merged; not at all unless given.
@@ -203,13 +204,13 @@ class LeanSOAP(Optimizer):
         shampoo_beta: float | None = None,
         eps: float = 1e-8,
         weight_decay: float = 0.01,
-        precondition_frequency: int = 30,
+        precondition_frequency: int = 10,
         max_precond_dim: int = 10000,
-        factor_block_size: int | None = None,
+        factor_block_size: int | None = 512,
         statistics_frequency: int = 1,
         half_bases: bool = True,
         fitted_factors: bool = True,
-        early_frequency: int | None = 5,
+        early_frequency: int | None = None,
         block_size: int | None = None,
         one_sided: bool = False,
         merge_dims: int | None = None,
