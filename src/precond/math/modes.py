@@ -40,7 +40,7 @@ def add_gram(
         beta: Weight of the old factor.
         alpha: Weight of the new product.
         members: Positions in the batch of those to do this for; ``None`` for all.
-        half: Form the product in bfloat16, where the device does so natively; the sum is of the dtype of ``factor``.
+        half: Form the product in bfloat16; the sum is of the dtype of ``factor``.
     """
     if members is not None:
         for start, end in _runs(members):  # slices, so that no factor is copied
