@@ -124,7 +124,10 @@ def scipys(method: str) -> Contestant:
         more: dict[str, Any] = {"options": {"maxiter": LIMIT}}
         if method == "trust-constr":
             limits = scipy.optimize.NonlinearConstraint(limits["fun"], 0, 0, jac=limits["jac"], hess=curvature)
-            hess = lambda x: torch.autograd.functional.hessian(case.fun, torch.from_numpy(x)).numpy()  # noqa: E731
+
+            def hess(x):
+                return torch.autograd.functional.hessian(case.fun, torch.from_numpy(x)).numpy()
+
             more = {"hess": hess, "options": {"maxiter": LIMIT, "gtol": 1e-8, "xtol": 1e-12}}
         else:
             more["tol"] = 1e-10
@@ -372,7 +375,7 @@ def sketches(options: argparse.Namespace) -> str:
             "32 equations at random": (SketchProject(32, "rows"), 32),
         }  # fmt: skip
         for name, (inner, size) in inners.items():
-            method = SketchedNewton(Iterated(inner, Convex(), singular=1e-8), Tested())
+            method = SketchedNewton(Iterated(inner, Convex()), Tested())
             found, seconds, solved = measured(ours(method), case)
             assert found is not None
             assert found.inner is not None

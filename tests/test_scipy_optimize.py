@@ -116,6 +116,8 @@ def test_what_is_not_taken_is_refused() -> None:
     assert np.linalg.norm(theirs.rosen_der(found.x)) <= 1e-9
     with pytest.raises(UnknownNameError, match="newton-cg"):
         ours.minimize(theirs.rosen, START, method="newton-gc")
+    with pytest.raises(ValueError, match="no-such"):  # as SciPy raises
+        ours.minimize(theirs.rosen, START, method="no-such")
     with pytest.raises(IncompatibleError, match="uses no derivatives"):
         ours.minimize(theirs.rosen, START, method="Nelder-Mead")
     with pytest.raises(BadInputError, match="'huber'"):
@@ -136,7 +138,9 @@ def test_names_of_scipy_stand_for_the_nearest_methods(method: str) -> None:
 
 
 def test_fits_within_bounds() -> None:
-    fun = lambda b: np.array([b[0] - 2, b[1] + 1, b[0] * b[1]])  # noqa: E731
+    def fun(b):
+        return np.array([b[0] - 2, b[1] + 1, b[0] * b[1]])
+
     for bounds in [(0, 1), ([0, -0.5], [1.5, np.inf])]:
         mine, other = (module.least_squares(fun, [0.5, 0.5], bounds=bounds) for module in (ours, theirs))
         assert mine.success
@@ -149,7 +153,10 @@ def test_fits_within_bounds() -> None:
 def test_fits_as_scipy_does(jac: object) -> None:
     t = np.linspace(0, 1, 20)
     y = 2 * np.exp(-1.3 * t) + 0.01 * np.sin(40 * t)
-    residual = lambda b, t, y: b[0] * np.exp(b[1] * t) - y  # noqa: E731
+
+    def residual(b, t, y):
+        return b[0] * np.exp(b[1] * t) - y
+
     mine = ours.least_squares(residual, [1.0, 0.0], jac=jac, args=(t, y))
     other = theirs.least_squares(residual, [1.0, 0.0], args=(t, y), xtol=1e-14, ftol=1e-14, gtol=1e-14)
     assert mine.success
@@ -227,7 +234,9 @@ def test_what_is_left_under_constraints_has_the_names_of_trust_constr() -> None:
 
 
 def test_arguments_that_scipy_refuses_are_refused() -> None:
-    square = lambda x: x**2 + 5  # noqa: E731
+    def square(x):
+        return x**2 + 5
+
     with pytest.raises(BadInputError, match="x0 is complex"):
         ours.least_squares(square, 2.0 + 1j)
     with pytest.raises(BadInputError, match="x0 is complex"):

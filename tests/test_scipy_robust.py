@@ -74,7 +74,10 @@ def test_a_loss_that_lets_go_of_outliers_finds_the_lower_minimum() -> None:
     rng = np.random.default_rng(12220903)
     y = 1 + np.exp(0.1 * t) + 0.1 * rng.standard_normal(11)
     y[rng.integers(0, 11, 1)] += 5 * rng.random(1)
-    fun = lambda b: b[0] + np.exp(b[1] * t) - y  # noqa: E731
+
+    def fun(b):
+        return b[0] + np.exp(b[1] * t) - y
+
     mine, other = (module.least_squares(fun, np.zeros(2), loss="arctan", f_scale=0.1) for module in (ours, theirs))
     assert mine.cost <= other.cost * (1 + 1e-6)
 
@@ -82,7 +85,10 @@ def test_a_loss_that_lets_go_of_outliers_finds_the_lower_minimum() -> None:
 @pytest.mark.parametrize("scale", [1e-8, 1.0])
 def test_users_losses_keep_their_digits_near_zero(scale: float) -> None:
     y = 1 + 2 * T + scale * 1e-9 * np.sin(7 * T)
-    fun = lambda b: b[0] + b[1] * T - y  # noqa: E731
+
+    def fun(b):
+        return b[0] + b[1] * T - y
+
     exact = np.linalg.lstsq(np.stack([np.ones_like(T), T], 1), y, rcond=None)[0]
     found = ours.least_squares(fun, [0.0, 0.0], loss=cubic, f_scale=1.0)
     np.testing.assert_allclose(found.x, exact, rtol=1e-12)

@@ -27,7 +27,10 @@ def cubic_step(h, g, sigma):
     values, vectors = np.linalg.eigh(h)
     c = -(vectors.T @ g)
     low = max(0.0, -values[0])
-    gap = lambda m: np.linalg.norm(c / (values + m)) - m / sigma  # noqa: E731
+
+    def gap(m):
+        return np.linalg.norm(c / (values + m)) - m / sigma
+
     m = scipy.optimize.brentq(gap, low * (1 + 1e-14) + 1e-14, low + 1e6, xtol=1e-15, rtol=1e-15)
     return vectors @ (c / (values + m))
 

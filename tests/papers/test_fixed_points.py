@@ -65,7 +65,10 @@ def test_anderson_matches_least_squares_on_the_last_residuals() -> None:
 
 def test_anderson_solves_a_linear_map_in_as_many_steps_as_it_has_dimensions() -> None:
     q, c = averaged()
-    operator = lambda v: 0.99 * torch.tensor(q) @ v + torch.tensor(c)  # noqa: E731
+
+    def operator(v):
+        return 0.99 * torch.tensor(q) @ v + torch.tensor(c)
+
     last = list(itertools.islice(anderson().iterate(operator, torch.zeros(6, dtype=torch.float64)), 12))[-1]
     plain = list(itertools.islice(picard().iterate(operator, torch.zeros(6, dtype=torch.float64)), 12))[-1]
     assert float(last.residual.norm()) < 1e-6 * float(plain.residual.norm())
@@ -101,7 +104,10 @@ def test_the_residual_of_halpern_falls_as_its_bound_says() -> None:
 
 def test_paired_takes_turns() -> None:
     q, c = averaged()
-    operator = lambda v: torch.tensor(q) @ v + torch.tensor(c)  # noqa: E731
+
+    def operator(v):
+        return torch.tensor(q) @ v + torch.tensor(c)
+
     start = torch.zeros(6, dtype=torch.float64)
     both = list(itertools.islice(paired().iterate(operator, start), 10))
     for own, alone in ((both[0::2], anderson()), (both[1::2], halpern())):

@@ -21,7 +21,10 @@ def feed(part, state, gradient):
 def dynamic(window, x, damping):
     """The recursion of the paper for ``F^-1 x``, vector by vector: ``window`` holds the gradients in its rows."""
     m, applied = len(window), []
-    inverse = lambda v: v / damping - sum((a @ v) / (m + g @ a) * a for g, a in zip(window, applied, strict=False))  # noqa: E731
+
+    def inverse(v):
+        return v / damping - sum((a @ v) / (m + g @ a) * a for g, a in zip(window, applied, strict=False))
+
     for g in window:
         applied.append(inverse(g))  # noqa: PERF401  # the next inverse needs this one
     return inverse(x)

@@ -14,7 +14,10 @@ def saddle(x):
 
 def reference(x, steps):
     """Steps of the paper from numbers: eigenvalues by their absolute values, halving until sufficient decrease."""
-    f = lambda x: (x[0] ** 2 - 1) ** 2 / 4 + (x[0] * x[1]) ** 2 / 2 + 2 * x[1] ** 2 + x[0] * x[1] / 10  # noqa: E731
+
+    def f(x):
+        return (x[0] ** 2 - 1) ** 2 / 4 + (x[0] * x[1]) ** 2 / 2 + 2 * x[1] ** 2 + x[0] * x[1] / 10
+
     points = [x]
     for _ in range(steps):
         a, b = x

@@ -28,7 +28,10 @@ def logistic(a, b):
 def newton(a, b, x, steps):
     """Plain Newton steps with the written-out Hessian, halved until sufficient decrease."""
     n = len(b)
-    f = lambda w: np.logaddexp(0, -b * (a @ w)).mean() + w @ w / (2 * n)  # noqa: E731
+
+    def f(w):
+        return np.logaddexp(0, -b * (a @ w)).mean() + w @ w / (2 * n)
+
     points = [x]
     for _ in range(steps):
         s = 1 / (1 + np.exp(b * (a @ x)))
@@ -58,9 +61,10 @@ def test_headline_products_are_saved(fun):
     plain = logistic(a, b)
     # torch.einsum is not watched: the same function without a structure that can be seen
     features, labels = torch.from_numpy(a), torch.from_numpy(b)
-    hidden = lambda w: (  # noqa: E731
-        functional.softplus(-labels * torch.einsum("ij,j->i", features, w)).mean() + (w @ w) / (2 * len(b))
-    )
+
+    def hidden(w):
+        return functional.softplus(-labels * torch.einsum("ij,j->i", features, w)).mean() + (w @ w) / (2 * len(b))
+
     x0 = torch.zeros(40).double()
     with_factor = precond.minimize(plain if fun == "regression" else hidden, x0, method="newton-cholesky", tol=1e-10)
     without = precond.minimize(plain, x0, method="newton-cg", tol=1e-10)
@@ -72,7 +76,9 @@ def test_headline_products_are_saved(fun):
 
 
 def test_indefinite_hessians_go_downhill():
-    fun = lambda x: (x**4).sum() - (x**2).sum() + x[0] * x[1]  # noqa: E731
+    def fun(x):
+        return (x**4).sum() - (x**2).sum() + x[0] * x[1]
+
     result = precond.minimize(fun, torch.tensor([0.1, 0.05, -0.01]).double(), method="newton-cholesky")
     assert result.converged
     assert result.certificate.extra["smallest curvature"] > 0

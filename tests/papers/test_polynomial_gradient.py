@@ -22,12 +22,18 @@ from tests.papers.test_symmetric_polynomial import definition
 VALUES = np.concatenate([[1e4, 1e3], np.linspace(1, 2, 18)])
 B = symmetric(VALUES)
 C = np.random.default_rng(0).standard_normal(20)
-quadratic = lambda x: (x @ torch.from_numpy(B) @ x) / 2 - torch.from_numpy(C) @ x  # noqa: E731
+
+
+def quadratic(x):
+    return (x @ torch.from_numpy(B) @ x) / 2 - torch.from_numpy(C) @ x
 
 
 def loop(direction, steps, fast=False, m=1.0):
     """Return the iterates of the paper's method with ``M`` doubled and halved, on the quadratic."""
-    f = lambda x: x @ B @ x / 2 - C @ x  # noqa: E731
+
+    def f(x):
+        return x @ B @ x / 2 - C @ x
+
     x, before, t, seen = np.zeros(20), np.zeros(20), 0.0, []
     for _ in range(steps):
         after = (1 + np.sqrt(1 + 4 * t * t)) / 2
@@ -103,7 +109,10 @@ def test_cutting_two_outliers_off_saves_most_iterations():
 def test_a_fixed_matrix_serves_an_objective_that_is_not_quadratic():
     a = np.random.default_rng(1).standard_normal((60, 8)) * np.geomspace(1, 30, 8)
     t = torch.from_numpy(a)
-    f = lambda x: torch.nn.functional.softplus(t @ x).sum() - (t @ x).sum() / 3 + 5e-4 * (x @ x)  # noqa: E731
+
+    def f(x):
+        return torch.nn.functional.softplus(t @ x).sum() - (t @ x).sum() / 3 + 5e-4 * (x @ x)
+
     part = OfMatrix(SymmetricPolynomial(3), as_operator(a.T @ a))
     method = Method(preconditioner=part, step=FastGradient())
     result = precond.minimize(f, torch.zeros(8).double(), method=method, max_iterations=2000)

@@ -74,7 +74,9 @@ def test_steps_in_a_shaped_region(radius, definite):
 
 
 def test_headline_superlinear_and_one_evaluation_a_step():
-    fun = lambda x: (100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2).sum()  # noqa: E731
+    def fun(x):
+        return (100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2).sum()
+
     result = precond.minimize(fun, torch.tensor([-1.2, 1.0] * 3).double(), method=trust_region_newton(), tol=1e-10)
     assert result.converged
     assert result.work.gradients <= 1.3 * result.iterations + 2

@@ -32,7 +32,9 @@ def test_each_part_is_done_once(count):
 
 def test_two_threads_work_at_a_time():
     together = threading.Barrier(2)
-    share(lambda first, last: together.wait(timeout=20) if first in (0, 6) else None, 8)
+    met = []
+    share(lambda first, last: met.append(together.wait(timeout=20)) if first in (0, 6) else None, 8)
+    assert sorted(met) == [0, 1]
 
 
 @pytest.mark.parametrize("bad", [0, 7])

@@ -114,7 +114,10 @@ def test_a_penalized_torch_function_takes_no_products_but_those_of_its_support()
 
     g = torch.Generator().manual_seed(2)
     a, b = torch.randn(60, 400, dtype=D, generator=g), torch.randn(60, dtype=D, generator=g)
-    fun = lambda w: (a @ w - b).square().sum() / 120  # noqa: E731
+
+    def fun(w):
+        return (a @ w - b).square().sum() / 120
+
     plain = precond.minimize(fun, torch.zeros(400, dtype=D), penalty=L1(0.2), tol=1e-9)
     declared = precond.minimize(precond.losses.LeastSquares(a, b), torch.zeros(400, dtype=D), penalty=L1(0.2), tol=1e-9)
     assert plain.converged
@@ -156,7 +159,10 @@ def test_calls_are_counted_with_the_evaluation_that_watches():
 def test_features_of_very_different_sizes():
     scales = torch.logspace(-6, 6, 5, dtype=D)
     a = X * scales
-    fun = lambda w: functional.softplus(-Y * (a @ w)).mean() + 1e-6 * ((scales * w) ** 2).sum()  # noqa: E731
+
+    def fun(w):
+        return functional.softplus(-Y * (a @ w)).mean() + 1e-6 * ((scales * w) ** 2).sum()
+
     result = precond.minimize(fun, torch.zeros(5, dtype=D), tol=1e-8)
     assert result.converged
     assert result.work.hvps <= 60

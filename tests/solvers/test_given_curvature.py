@@ -198,7 +198,9 @@ def test_numpy_constraints_of_a_torch_objective_are_refused():
 
 
 def test_constraints_of_scipys_examples():
-    quadratic = lambda x, a: a * float((x - 1) @ (x - 1))  # noqa: E731
+    def quadratic(x, a):
+        return a * float((x - 1) @ (x - 1))
+
     for limits in (
         {"type": "EQ", "fun": lambda x, b: x[0] + x[1] - b, "args": (1.0,), "jac": lambda x, b: np.ones(2)},
         [{"type": "eq", "fun": lambda x: x[0] + x[1] - 1}, {"type": "ineq", "fun": lambda x: x[0] + 5}],

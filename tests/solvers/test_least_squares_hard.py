@@ -77,20 +77,27 @@ def test_a_module_is_fitted_in_place():
 @pytest.mark.parametrize("method", ["lbfgs", "newton-cg", "gradient-normalized", "adaptive-cubic"])
 def test_methods_of_minimize_run_with_the_gauss_newton_matrix(method):
     t = torch.linspace(0, 1, 20, dtype=D)
-    residual = lambda b: b[0] * torch.exp(-b[1] * t) - 2 * torch.exp(-3 * t)  # noqa: E731
+
+    def residual(b):
+        return b[0] * torch.exp(-b[1] * t) - 2 * torch.exp(-3 * t)
+
     result = precond.least_squares(residual, torch.ones(2, dtype=D), method=method, tol=1e-6)
     assert float(residual(result.x).norm()) < 1e-3
 
 
 def test_a_saddle_point_is_no_fit():
-    residual = lambda x: torch.stack([x[0] ** 2 - 1, x[1]])  # noqa: E731
+    def residual(x):
+        return torch.stack([x[0] ** 2 - 1, x[1]])
+
     result = precond.least_squares(residual, torch.tensor([0.0, 1.0], dtype=D))
     assert result.converged
     assert abs(float(result.x[0])) == pytest.approx(1)
 
 
 def test_a_minimum_where_a_column_vanishes_is_certified():
-    residual = lambda x: torch.stack([x[0] ** 2 + 1, 10 * x[1]])  # noqa: E731
+    def residual(x):
+        return torch.stack([x[0] ** 2 + 1, 10 * x[1]])
+
     result = precond.least_squares(residual, torch.tensor([2.0, 1.0], dtype=D))
     assert result.status is Status.CONVERGED_GRADIENT
     torch.testing.assert_close(result.x, torch.zeros(2, dtype=D), atol=1e-7, rtol=0)
@@ -237,3 +244,29 @@ def test_hessians_by_differences():
     wanted = torch.autograd.functional.hessian(lambda y: residual(y).square().sum() / 2, x)
     torch.testing.assert_close(found * scales * scales[:, None], wanted * scales * scales[:, None], rtol=0, atol=1e-6)
     assert work.losses == 12
+
+
+@pytest.mark.parametrize("start", [0.0, 3.0])
+@pytest.mark.parametrize("form", ["torch", "differences"])
+def test_a_jacobian_that_vanishes_at_a_minimum(form, start):
+    """Where J = 0 and r is not, the whole Hessian tells a minimum, of one variable and of one beside others."""
+    if form == "torch":
+        alone = precond.least_squares(lambda x: x**2 + 5, torch.tensor([start]).double())
+        beside = precond.least_squares(
+            lambda x: torch.stack([x[0] ** 2 + 5, x[1] - 1]), torch.full((2,), start).double()
+        )
+    else:
+        alone = precond.least_squares(lambda x: np.asarray(x) ** 2 + 5, np.array([start]))
+        beside = precond.least_squares(lambda x: np.array([x[0] ** 2 + 5, x[1] - 1]), np.full(2, start))
+    for found in (alone, beside):
+        assert found.converged, found.message
+        assert abs(float(found.x[0])) < 1e-6
+    assert "whole Hessian" in alone.certificate.quantity
+
+
+def test_a_jacobian_that_vanishes_at_a_maximum_or_everywhere():
+    left = precond.least_squares(lambda x: x**2 - 5, torch.zeros(1).double())
+    assert left.converged, left.message
+    assert abs(float(left.x)) == pytest.approx(5**0.5)
+    constant = precond.least_squares(lambda x: 0 * x + 5, torch.ones(1).double())
+    assert not constant.converged, "nothing tells a minimum from any other point"

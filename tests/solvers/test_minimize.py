@@ -114,7 +114,10 @@ def test_dict_of_tensors():
 def test_a_module_that_draws_is_refused_until_it_is_in_eval_mode():
     model = nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.5)).double()
     x = torch.eye(3, dtype=torch.float64)
-    loss = lambda m: (m(x) - 1).square().mean()  # noqa: E731
+
+    def loss(m):
+        return (m(x) - 1).square().mean()
+
     with pytest.raises(BadInputError, match=r"1 \(Dropout\) drops entries.*model.eval"):
         precond.minimize(loss, model)
     assert precond.minimize(loss, model.eval()).converged

@@ -27,7 +27,9 @@ METHODS = [
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("start", [[0.0, 0.0], [1.0, 0.0]])
 def test_saddle_points_are_left(method, start):
-    fun = lambda x: x[0] ** 2 - x[1] ** 2 + x[1] ** 4  # noqa: E731
+    def fun(x):
+        return x[0] ** 2 - x[1] ** 2 + x[1] ** 4
+
     result = precond.minimize(fun, torch.tensor(start, dtype=D), method=method)
     assert result.status is Status.CONVERGED_GRADIENT, result.message
     assert abs(result.x[1]).item() == pytest.approx(0.5**0.5, abs=1e-5)
@@ -35,7 +37,9 @@ def test_saddle_points_are_left(method, start):
 
 
 def test_saddle_points_of_given_functions_are_left():
-    jac = lambda x: np.array([2 * x[0], 4 * x[1] ** 3 - 2 * x[1]])  # noqa: E731
+    def jac(x):
+        return np.array([2 * x[0], 4 * x[1] ** 3 - 2 * x[1]])
+
     result = precond.minimize(lambda x: x[0] ** 2 - x[1] ** 2 + x[1] ** 4, np.zeros(2), jac=jac)
     assert result.converged
     assert result.certificate.extra["smallest curvature"] > 1.9
@@ -94,7 +98,9 @@ def wrong(x):
 
 
 def test_a_wrong_gradient_is_named_by_its_entry():
-    fun = lambda x: float(x @ x)  # noqa: E731
+    def fun(x):
+        return float(x @ x)
+
     with pytest.raises(BadInputError, match=r"jac disagrees.*entry \[1\] is -2, differences give 2 \(relative error"):
         precond.minimize(fun, np.ones(3), jac=wrong, check_gradients=True)
     result = precond.minimize(fun, np.ones(3), jac=wrong)
@@ -115,8 +121,13 @@ def test_wrong_products_and_jacobians_are_named():
         precond.minimize(
             lambda x: float(x @ x), np.ones(3), jac=lambda x: 2 * x, hessp=lambda x, p: 3 * p, check_gradients=True
         )  # fmt: skip
-    residual = lambda b: np.array([b[0] - 1, b[1] ** 2 - 4])  # noqa: E731
-    jac = lambda b: np.array([[1.0, 0], [0, -2 * b[1]]])  # noqa: E731
+
+    def residual(b):
+        return np.array([b[0] - 1, b[1] ** 2 - 4])
+
+    def jac(b):
+        return np.array([[1.0, 0], [0, -2 * b[1]]])
+
     with pytest.raises(BadInputError, match=r"entry \[1, 1\]"):
         precond.least_squares(residual, np.array([3.0, 3.0]), jac=jac, check_gradients=True)
     result = precond.least_squares(residual, np.array([3.0, 3.0]), jac=jac)
@@ -126,9 +137,14 @@ def test_wrong_products_and_jacobians_are_named():
 
 @pytest.mark.parametrize("offset", [0.0, 1e3, 1e9])
 def test_right_derivatives_pass_however_the_function_is_rounded(offset):
-    fun = lambda x: float(np.float64(offset) + np.sum(np.sin(x) * np.exp(x)))  # noqa: E731
-    jac = lambda x: np.exp(x) * (np.sin(x) + np.cos(x))  # noqa: E731
-    precond.minimize(fun, np.linspace(-1, 1, 5), jac=jac, check_gradients=True, max_iterations=0)
+    def fun(x):
+        return float(np.float64(offset) + np.sum(np.sin(x) * np.exp(x)))
+
+    def jac(x):
+        return np.exp(x) * (np.sin(x) + np.cos(x))
+
+    result = precond.minimize(fun, np.linspace(-1, 1, 5), jac=jac, check_gradients=True, max_iterations=0)
+    assert result.status is Status.STOPPED_STEPS
 
 
 def test_few_entries_of_many_are_compared():
@@ -214,7 +230,10 @@ def test_no_graph_where_none_is_asked_for():
 @pytest.mark.parametrize("preconditioner", ["nystrom", LBFGS(20)])
 def test_inner_systems_take_preconditioners(preconditioner):
     scales = torch.logspace(0, 5, 30, dtype=D)
-    fun = lambda x: (scales * (x - 1) ** 2).sum() + (x**4).sum()  # noqa: E731
+
+    def fun(x):
+        return (scales * (x - 1) ** 2).sum() + (x**4).sum()
+
     result = precond.minimize(fun, torch.zeros(30, dtype=D), preconditioner=preconditioner, tol=1e-6)
     assert result.converged, result.message
     assert "inside" in result.method

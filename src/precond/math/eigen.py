@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -32,22 +34,33 @@ def safe_eigh(matrices: Tensor, last: tuple[Tensor, Tensor] | None = None) -> tu
         Eigenvalues ``[batch, n]``, ascending; eigenvectors ``[batch, n, n]`` in columns; and a mask ``[batch]``
         of the members that failed, because they hold an entry that is not finite or no attempt succeeded.
     """
-    n = matrices.shape[-1]
-    bound = inf_norm(matrices)
-    finite = bound.isfinite()
-    usable = finite & (bound > 0)
-    scale = torch.where(usable, bound, 1.0)
-    identity = torch.eye(n, dtype=matrices.dtype, device=matrices.device)
-    scaled = torch.where(finite[:, None, None], matrices / scale[:, None, None], identity)
-    values, vectors, solved = _decompose(scaled)
-    failed = ~(solved & finite)
+    values, vectors, scale, failed = scaled_eigh(matrices)
     values = values * scale[:, None]
-    if last is None:
-        last = torch.zeros_like(values), identity.expand_as(vectors)
-    if bool(failed.any()):
+    if last is not None and bool(failed.any()):
         values = torch.where(failed[:, None], last[0], values)
         vectors = torch.where(failed[:, None, None], last[1], vectors)
     return values, vectors, failed
+
+
+def scaled_eigh(matrices: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Decompose symmetric matrices, each divided by a bound on its largest eigenvalue, as `safe_eigh` does.
+
+    Args:
+        matrices: Symmetric matrices, shape ``[batch, n, n]``; only the lower triangles are read.
+
+    Returns:
+        Eigenvalues ``[batch, n]`` of the divided matrices, ascending; eigenvectors ``[batch, n, n]`` in columns; what
+        each matrix was divided by, ``[batch]``, one where there is nothing to divide by; and a mask ``[batch]`` of the
+        members that failed, whose values are zero and whose vectors are the identity.
+    """
+    bound = inf_norm(matrices)
+    finite = bound < math.inf  # NaN is not
+    scale = torch.where(finite & (bound > 0), bound, 1.0)
+    identity = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
+    values, vectors, solved = _decompose(torch.where(finite[:, None, None], matrices / scale[:, None, None], identity))
+    good = solved & finite
+    vectors = torch.where(good[:, None, None], vectors, identity)
+    return torch.where(good[:, None], values, 0.0), vectors, scale, ~good
 
 
 def all_eigenvectors(matrices: Tensor) -> tuple[Tensor, Tensor]:
@@ -291,6 +304,6 @@ def _attempt(matrices: Tensor, jitter: float, dtype: torch.dtype | None) -> tupl
         values, vectors = torch.linalg.eigh(work)
     except (torch.linalg.LinAlgError, RuntimeError):
         return None
-    if not bool(values.isfinite().all() & vectors.isfinite().all()):
+    if not math.isfinite((values.sum() + vectors.sum()).item()):  # both are small where they are finite
         return None
     return values.to(matrices.dtype), vectors.to(matrices.dtype)

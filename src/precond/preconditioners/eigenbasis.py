@@ -31,8 +31,8 @@ class EigenbasisState:
 
     factors: list[Tensor | None] = rests_as(Role.SYMMETRIC)
     bases: list[Tensor | None] = rests_as(Role.ORTHOGONAL)
-    found: Tensor
-    dims: tuple[int, ...]
+    found: Tensor  # type: ignore[misc]  # rests_as gives no default
+    dims: tuple[int, ...]  # type: ignore[misc]  # rests_as gives no default
 
 
 @final

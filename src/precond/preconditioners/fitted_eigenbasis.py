@@ -35,7 +35,7 @@ class FittedEigenbasisState:
     factors: list[Tensor | None] = rests_as(Role.SYMMETRIC)
     bases: list[Tensor | None] = rests_as(Role.ORTHOGONAL)
     values: list[Tensor | None] = rests_as(Role.EXACT)
-    dims: tuple[int, ...]
+    dims: tuple[int, ...]  # type: ignore[misc]  # rests_as gives no default
 
 
 @final

@@ -54,12 +54,16 @@ def _add(
 
 
 _R2 = math.sqrt(2)
-_ZERO = lambda x: 0.0 * x.sum()  # noqa: E731
+
+
+def _nothing(x: Tensor) -> Tensor:
+    return 0.0 * x.sum()
+
 
 _add("hs6", (-1.2, 1), 0.0, lambda x: (1 - x[0]) ** 2, lambda x: 10 * (x[1] - x[0] ** 2))
 _add("hs7", (2, 2), -math.sqrt(3), lambda x: torch.log(1 + x[0] ** 2) - x[1],
      lambda x: (1 + x[0] ** 2) ** 2 + x[1] ** 2 - 4)  # fmt: skip
-_add("hs8", (2, 1), -1.0, lambda x: _ZERO(x) - 1, lambda x: x[0] ** 2 + x[1] ** 2 - 25, lambda x: x[0] * x[1] - 9)
+_add("hs8", (2, 1), -1.0, lambda x: _nothing(x) - 1, lambda x: x[0] ** 2 + x[1] ** 2 - 25, lambda x: x[0] * x[1] - 9)
 _add("hs9", (0, 0), -0.5, lambda x: torch.sin(math.pi * x[0] / 12) * torch.cos(math.pi * x[1] / 16),
      lambda x: 4 * x[0] - 3 * x[1])  # fmt: skip
 _add("hs26", (-2.6, 2, 2), (0.0, 21.153727), lambda x: (x[0] - x[1]) ** 2 + (x[1] - x[2]) ** 4,
@@ -73,7 +77,7 @@ _add("hs39", (2, 2, 2, 2), -1.0, lambda x: -x[0], lambda x: x[1] - x[0] ** 3 - x
      lambda x: x[0] ** 2 - x[1] - x[3] ** 2)  # fmt: skip
 _add("hs40", (0.8,) * 4, -0.25, lambda x: -x.prod(), lambda x: x[0] ** 3 + x[1] ** 2 - 1,
      lambda x: x[0] ** 2 * x[3] - x[2], lambda x: x[3] ** 2 - x[1])  # fmt: skip
-_add("hs42", (1,) * 4, 28 - 10 * _R2, lambda x: sum((x[i] - i - 1) ** 2 for i in range(4)),
+_add("hs42", (1,) * 4, 28 - 10 * _R2, lambda x: ((x - 1 - torch.arange(4)) ** 2).sum(),
      lambda x: x[0] - 2, lambda x: x[2] ** 2 + x[3] ** 2 - 2)  # fmt: skip
 _add("hs46", (_R2 / 2, 1.75, 0.5, 2, 2), 0.0,
      lambda x: (x[0] - x[1]) ** 2 + (x[2] - 1) ** 2 + (x[3] - 1) ** 4 + (x[4] - 1) ** 6,
@@ -136,9 +140,10 @@ _add("byrdsphr", (5, 1e-4, -1e-4), -4.683300133, lambda x: -x.sum(), lambda x: x
      lambda x: (x[0] - 1) ** 2 + x[1] ** 2 + x[2] ** 2 - 9)  # fmt: skip
 _add("genhs28", (-4,) + (1,) * 9, 0.9271736938, lambda x: ((x[:-1] + x[1:]) ** 2).sum(),
      *(lambda x, i=i: x[i] + 2 * x[i + 1] + 3 * x[i + 2] - 1 for i in range(8)))  # fmt: skip
-_add("booth", (0, 0), 0.0, _ZERO, lambda x: x[0] + 2 * x[1] - 7, lambda x: 2 * x[0] + x[1] - 5)
-_add("gottfr", (0.5, 0.5), 0.0, _ZERO, lambda x: x[0] - 0.1136 * (x[0] + 3 * x[1]) * (1 - x[0]),
+_add("booth", (0, 0), 0.0, _nothing, lambda x: x[0] + 2 * x[1] - 7, lambda x: 2 * x[0] + x[1] - 5)
+_add("gottfr", (0.5, 0.5), 0.0, _nothing, lambda x: x[0] - 0.1136 * (x[0] + 3 * x[1]) * (1 - x[0]),
      lambda x: x[1] + 7.5 * (2 * x[0] - x[1]) * (1 - x[1]))  # fmt: skip
-_add("himmelbc", (1, 1), 0.0, _ZERO, lambda x: x[0] ** 2 + x[1] - 11, lambda x: x[0] + x[1] ** 2 - 7)
-_add("powellbs", (0, 1), 0.0, _ZERO, lambda x: 1e4 * x[0] * x[1] - 1, lambda x: (-x[0]).exp() + (-x[1]).exp() - 1.0001)
-_add("powellsq", (3, 1), 0.0, _ZERO, lambda x: x[0] ** 2, lambda x: 10 * x[0] / (x[0] + 0.1) + 2 * x[1] ** 2)
+_add("himmelbc", (1, 1), 0.0, _nothing, lambda x: x[0] ** 2 + x[1] - 11, lambda x: x[0] + x[1] ** 2 - 7)
+_add("powellbs", (0, 1), 0.0, _nothing, lambda x: 1e4 * x[0] * x[1] - 1,
+     lambda x: (-x[0]).exp() + (-x[1]).exp() - 1.0001)  # fmt: skip
+_add("powellsq", (3, 1), 0.0, _nothing, lambda x: x[0] ** 2, lambda x: 10 * x[0] / (x[0] + 0.1) + 2 * x[1] ** 2)

@@ -68,7 +68,10 @@ class System:
         if parts is None:
             product = rowwise(self.product, self.dtype)
         else:
-            product = lambda v: torch.from_numpy(rows_times_csr(parts, v.numpy()))  # noqa: E731
+
+            def product(v: Tensor) -> Tensor:
+                return torch.from_numpy(rows_times_csr(parts, v.numpy()))
+
         return FunctionOperator(product, (self.n, self.n), dtype=self.b.dtype)
 
     @functools.cached_property

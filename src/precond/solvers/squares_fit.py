@@ -104,10 +104,12 @@ class Fit:
             done += outcome.iterations
             history += outcome.history
             outcome = dataclasses.replace(outcome, iterations=done, history=history)
+            claims = outcome.status is Status.CONVERGED_GRADIENT
             outcome, status, certificate = self._certify(outcome)
-            below = None
-            if status is Status.CONVERGED_GRADIENT and self.form.torch and start.numel():
-                status, below = self._curvature(outcome, certificate)
+            below, flat = None, status is Status.CONVERGED_GRADIENT or (claims and not certificate.holds)
+            if flat and self.form.torch and start.numel():
+                found, below = self._curvature(outcome, certificate)
+                status = found if certificate.holds else status
             if below is None or done >= patient:
                 break
             start = below
@@ -150,7 +152,7 @@ class Fit:
         try:
             point = objective.point(x)
             found = smallest_curvature(objective.hessian(x), x, 0, torch.finfo(x.dtype).eps ** 0.5)
-        except (RuntimeError, NotImplementedError, IncompatibleError) as error:
+        except (RuntimeError, IncompatibleError) as error:  # no second derivatives, in torch's words or in ours
             logger.info("the curvature at the solution is not known: %s", error)
             return Status.CONVERGED_GRADIENT, None
         self.work.hvps += objective.work.hvps
