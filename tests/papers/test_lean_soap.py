@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from precond.core import BadInputError
-from precond.optim import SOAP, LeanSOAP, Optimizer, Shampoo, estimate_memory
+from precond.optim import SOAP, LeanSOAP, Optimizer, Shampoo, estimate_memory, layout
 from precond.recipes.matrix import lean_soap, shampoo, soap
 from tests.papers.networks import KroneckerQuadratic, assert_close, each, gradients, run, start
 from tests.papers.test_soap import rotate
@@ -215,7 +215,8 @@ def test_bases_in_half_precision_take_nearly_the_same_steps(fitted):
     assert 0 < difference < 0.05
 
 
-def test_statistics_are_spread_over_the_steps():
+def test_statistics_are_spread_over_the_steps(monkeypatch):
+    monkeypatch.setattr(layout, "TOGETHER", 0.0)
     params = [torch.zeros(6, 6, requires_grad=True) for _ in range(4)]
     optimizer = Optimizer(params, lean_soap(statistics=2), lr=0.01)
     counts = []
