@@ -35,7 +35,7 @@ from precond.solvers.minimize import Event, check_tolerance
 from precond.solvers.objectives import TorchObjective
 from precond.solvers.slacked import Oracles
 from precond.solvers.smooth_forms import SmoothForm
-from precond.solvers.suspicions import misleading, refuse_wrong_derivatives, suspicion
+from precond.solvers.suspicions import doubted, refuse_wrong_derivatives
 
 __all__ = ["Event", "minimize"]
 
@@ -77,7 +77,7 @@ def minimize(
     * a smooth `Problem` of ``precond.problems``, whose own start is taken unless ``x0`` is given.
 
     A point where the gradient vanishes is left along negative curvature, if the Hessian has any; the certificate holds
-    the smallest curvature that was found where it ended.
+    the smallest curvature that was found where it ended (a bound below it for large regressions of ``losses``).
 
     Args:
         fun: The objective.
@@ -173,12 +173,8 @@ def minimize(
     elif status is Status.CONVERGED_GRADIENT:
         logger.info("the run claimed convergence, and the certificate does not hold: %s", certificate)
         status = Status.FAILED_STAGNATION
-    if jac and not note and status is Status.FAILED_LINE_SEARCH:
-        note = suspicion(form, outcome.point.x) or ""
-    elif jac and not note and status.group == "converged":
-        wrong = misleading(form, outcome.point.x, tol)
-        if wrong is not None:
-            status, note = Status.FAILED_GRADIENT, wrong
+    if jac and not note:
+        status, note = doubted(form, outcome.point.x, status, certificate, tol, hessp is not None)
     flat = outcome.point.x[0]
     if wanted:
         flat = with_gradient(flat, lambda x, *more: form.call(lambda v: function(v, *more), x), args, inner)

@@ -18,6 +18,7 @@ from precond.optim.slab import Slab
 from precond.optim.slab_state import working_dtype
 from precond.optim.trust import trusted_devices
 from precond.optim.walk import Contribution, Heading, Walk, Walker
+from precond.optim.whole_step import SMALL
 
 
 class Journey:
@@ -39,6 +40,7 @@ class Journey:
         self.walker = walker
         self._held: dict[Tensor, Tensor] = {}
         self._leaving: list[Heading] = []
+        self._small: dict[tuple[int, int, float, torch.dtype, torch.device], list[Heading]] = {}
 
     def take(self, seen: Seen) -> None:
         """Take the step.
@@ -61,13 +63,19 @@ class Journey:
             walks = waiting.get(key, [])
             for _ in range(layout.methods[params[0]].agreements):
                 walks = self._agree(params, walks)
+        for alike in self._small.values():
+            self._move(
+                [param for heading in alike for param in heading.params],
+                [direction for heading in alike for direction in heading.directions],
+                alike[0].factor,
+            )
         self._deliver()
 
     def _rush(self) -> tuple[Sequence[Slab], Sequence[Tensor]]:
         """Let the slabs go that need neither others nor one another; return those that are left, and what they hold."""
         layout, groups = self.layout, self.groups
         if self.distributor.alone:  # several processes agree on what is finite
-            self.walker.trusted = trusted_devices(layout.params)
+            self.walker.trusted = trusted_devices(layout.elsewhere)
         if not self.distributor.alone or layout.clips:
             return layout.slabs, layout.params
         left = [slab for convoy in layout.convoys for slab in self.walker.rush(convoy, groups[convoy.slabs[0].group])]
@@ -116,10 +124,14 @@ class Journey:
             heading: Heading | None = end.value
         if heading is None:
             return None
-        if self.layout.duties[heading.params[0]] is Duty.HOLDER:
-            self._move(heading.params, heading.directions, heading.factor)
-        else:
+        first = heading.params[0]
+        if self.layout.duties[first] is not Duty.HOLDER:
             self._leaving.append(heading)
+        elif len(heading.params) * heading.directions[0].numel() > SMALL:
+            self._move(heading.params, heading.directions, heading.factor)
+        else:  # all that move alike in one call
+            key = (self.layout.groups[first], id(self.layout.methods[first]), heading.factor, first.dtype, first.device)
+            self._small.setdefault(key, []).append(heading)
         return None
 
     # --- agreeing -----------------------------------------------------------------------------------------------

@@ -204,7 +204,7 @@ class Kronecker(Preconditioner[KroneckerState]):
 
     def _whole_blocks(self, v: Tensor) -> Tensor:
         """Return ``v`` with the zeros behind modes that blocks do not fit."""
-        return overhang(v, block_lengths(v.shape[1:], self.block))
+        return v if self.block is None else overhang(v, block_lengths(v.shape[1:], self.block))
 
     def _exponent(self, modes: int) -> float:
         own = -1.0 / (2 * max(1, modes))

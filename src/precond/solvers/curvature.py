@@ -29,7 +29,8 @@ class Curvature:
     """What is known of the smallest eigenvalue of a Hessian.
 
     Attributes:
-        smallest: The smallest Ritz value: at least the smallest eigenvalue, equal to it where all were computed.
+        smallest: The smallest Ritz value: at least the smallest eigenvalue, equal to it where all were computed; for
+            more than some hundred variables the operator's own positive bound below all, where it has one.
         largest: The largest absolute Ritz value.
         direction: A unit vector of curvature ``smallest``, ``[1, n]``, where that is negative.
         exact: All eigenvalues were computed.
@@ -61,6 +62,10 @@ def smallest_curvature(operator: Operator, like: Tensor, products: int, noise: f
         The curvature; NaN where the products are not finite.
     """
     n = like.shape[1]
+    floor = operator.floor() if n > SMALL else None
+    if floor is not None and floor > 0:
+        top = lanczos(operator.matvec, normals(torch.tensor([0]), like), FEWEST).ritz()[0][0]
+        return Curvature(floor, float(top.max()), torch.zeros_like(like), False, noise)
     matrix = operator.assembled(coarse=True) if n <= ASSEMBLED else None
     if matrix is not None and bool(torch.isfinite(matrix).all()):
         noise = max(noise, 1e-5)
