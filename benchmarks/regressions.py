@@ -147,6 +147,7 @@ def _softmax(matrix: Array, labels: Array) -> tuple[dict[str, Run], Callable[[Ar
     k = int(labels.max()) + 1
     features, classes = torch.from_numpy(matrix), torch.from_numpy(labels)
     ones = np.eye(k)[labels]
+    declared = precond.losses.Softmax(features, classes, ridge=1 / m)
 
     def loss(w: torch.Tensor) -> torch.Tensor:
         return functional.cross_entropy(features @ w.view(d, k), classes) + (w @ w) / (2 * m)
@@ -164,7 +165,7 @@ def _softmax(matrix: Array, labels: Array) -> tuple[dict[str, Run], Callable[[Ar
         u = p * (matrix @ v.reshape(d, k))
         return (matrix.T @ (u - p * u.sum(1, keepdims=True))).reshape(-1) / m + v / m
 
-    return _runs(matrix, labels, d * k, loss, None, value, gradient, product), gradient
+    return _runs(matrix, labels, d * k, loss, declared, value, gradient, product), gradient
 
 
 def _runs(
@@ -176,9 +177,10 @@ def _runs(
         result = precond.minimize(value, np.zeros(n), jac=gradient, hessp=product, method="newton-cg", tol=1e-8)
         return result.x, f"{result.work.gradients} gradients, {result.work.hvps} products"
 
-    runs: dict[str, Run] = {"precond auto": lambda: _ours(loss, n, "auto")}
-    if declared is not None:
-        runs["precond auto, precond.losses"] = lambda: _ours(declared, n, "auto")
+    runs: dict[str, Run] = {
+        "precond auto": lambda: _ours(loss, n, "auto"),
+        "precond auto, precond.losses": lambda: _ours(declared, n, "auto"),
+    }
     for ours in ("newton-cg", "lbfgs"):
         runs[f"precond {ours}"] = lambda ours=ours: _ours(loss, n, ours)
     runs["precond newton-cg, NumPy functions"] = given

@@ -116,6 +116,8 @@ def test_what_is_not_taken_is_refused() -> None:
     assert np.linalg.norm(theirs.rosen_der(found.x)) <= 1e-9
     with pytest.raises(UnknownNameError, match="newton-cg"):
         ours.minimize(theirs.rosen, START, method="newton-gc")
+    with pytest.raises(ValueError, match="no-such"):  # as SciPy raises
+        ours.minimize(theirs.rosen, START, method="no-such")
     with pytest.raises(IncompatibleError, match="uses no derivatives"):
         ours.minimize(theirs.rosen, START, method="Nelder-Mead")
     with pytest.raises(BadInputError, match="'huber'"):

@@ -35,7 +35,7 @@ from precond.solvers.minimize import Event, check_tolerance
 from precond.solvers.objectives import TorchObjective
 from precond.solvers.slacked import Oracles
 from precond.solvers.smooth_forms import SmoothForm
-from precond.solvers.suspicions import misleading, refuse_wrong_derivatives, suspicion
+from precond.solvers.suspicions import doubted, refuse_wrong_derivatives
 
 __all__ = ["Event", "minimize"]
 
@@ -77,7 +77,7 @@ def minimize(
     * a smooth `Problem` of ``precond.problems``, whose own start is taken unless ``x0`` is given.
 
     A point where the gradient vanishes is left along negative curvature, if the Hessian has any; the certificate holds
-    the smallest curvature that was found where it ended.
+    the smallest curvature that was found where it ended (a bound below it for large regressions of ``losses``).
 
     Args:
         fun: The objective.
@@ -123,11 +123,11 @@ def minimize(
         True
     """
     check_tolerance(tol, max_iterations, callback)
-    fun, x0 = _of_problem(fun, x0)
+    function, x0 = _of_problem(fun, x0)
     args = tuple(args) if isinstance(args, (tuple, list)) else (args,)
     wanted = [a for a in args if isinstance(a, Tensor) and a.requires_grad and torch.is_grad_enabled()]
     fixed = tuple(a.detach() if isinstance(a, Tensor) else a for a in args)
-    form = SmoothForm.of(_bound(fun, fixed), x0, _bound(jac, fixed), _bound(hessp, fixed))
+    form = SmoothForm.of(_bound(function, fixed), x0, _bound(jac, fixed), _bound(hessp, fixed))
     if wanted and (constraints is not None or bounds is not None or jac or isinstance(x0, (nn.Module, np.ndarray))):
         raise BadInputError(
             "args require gradients, which flow through minimizers of torch functions of tensors or dicts, without "
@@ -135,7 +135,10 @@ def minimize(
         )
     if penalty is not None:
         _refuse_with_penalty(constraints is not None or bounds is not None, lr, preconditioner, wanted, method)
-        return minimize_composite(form, penalty, method, tol=tol, max_iterations=max_iterations, callback=callback)
+        return minimize_composite(
+            form, penalty, method,  # type: ignore[arg-type]  # checked there
+            tol=tol, max_iterations=max_iterations, callback=callback,
+        )  # fmt: skip
     if isinstance(method, CompositeIteration):
         raise IncompatibleError(
             "this method is for problems with a penalty: give one, such as precond.penalties.Zero()"
@@ -170,15 +173,11 @@ def minimize(
     elif status is Status.CONVERGED_GRADIENT:
         logger.info("the run claimed convergence, and the certificate does not hold: %s", certificate)
         status = Status.FAILED_STAGNATION
-    if jac and not note and status is Status.FAILED_LINE_SEARCH:
-        note = suspicion(form, outcome.point.x) or ""
-    elif jac and not note and status.group == "converged":
-        wrong = misleading(form, outcome.point.x, tol)
-        if wrong is not None:
-            status, note = Status.FAILED_GRADIENT, wrong
+    if jac and not note:
+        status, note = doubted(form, outcome.point.x, status, certificate, tol, hessp is not None)
     flat = outcome.point.x[0]
     if wanted:
-        flat = with_gradient(flat, lambda x, *more: form.call(lambda v: fun(v, *more), x), args, inner)
+        flat = with_gradient(flat, lambda x, *more: form.call(lambda v: function(v, *more), x), args, inner)
     return Result(
         form.finish(flat), status, certificate, work, outcome.iterations, name, outcome.history, note=note
     )  # fmt: skip

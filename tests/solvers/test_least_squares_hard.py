@@ -244,3 +244,29 @@ def test_hessians_by_differences():
     wanted = torch.autograd.functional.hessian(lambda y: residual(y).square().sum() / 2, x)
     torch.testing.assert_close(found * scales * scales[:, None], wanted * scales * scales[:, None], rtol=0, atol=1e-6)
     assert work.losses == 12
+
+
+@pytest.mark.parametrize("start", [0.0, 3.0])
+@pytest.mark.parametrize("form", ["torch", "differences"])
+def test_a_jacobian_that_vanishes_at_a_minimum(form, start):
+    """Where J = 0 and r is not, the whole Hessian tells a minimum, of one variable and of one beside others."""
+    if form == "torch":
+        alone = precond.least_squares(lambda x: x**2 + 5, torch.tensor([start]).double())
+        beside = precond.least_squares(
+            lambda x: torch.stack([x[0] ** 2 + 5, x[1] - 1]), torch.full((2,), start).double()
+        )
+    else:
+        alone = precond.least_squares(lambda x: np.asarray(x) ** 2 + 5, np.array([start]))
+        beside = precond.least_squares(lambda x: np.array([x[0] ** 2 + 5, x[1] - 1]), np.full(2, start))
+    for found in (alone, beside):
+        assert found.converged, found.message
+        assert abs(float(found.x[0])) < 1e-6
+    assert "whole Hessian" in alone.certificate.quantity
+
+
+def test_a_jacobian_that_vanishes_at_a_maximum_or_everywhere():
+    left = precond.least_squares(lambda x: x**2 - 5, torch.zeros(1).double())
+    assert left.converged, left.message
+    assert abs(float(left.x)) == pytest.approx(5**0.5)
+    constant = precond.least_squares(lambda x: 0 * x + 5, torch.ones(1).double())
+    assert not constant.converged, "nothing tells a minimum from any other point"

@@ -114,3 +114,28 @@ def test_a_trial_point_where_the_function_raises_is_not_taken() -> None:
     )  # fmt: skip
     assert result.converged, result.message
     assert float(result.x[0]) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("method", ["auto", "newton-cg"])
+def test_products_of_the_wrong_sign_are_named_and_make_no_saddle(method: str) -> None:
+    def value(x: np.ndarray) -> float:
+        return float(((x - 1) ** 2).sum() + (x**4).sum())
+
+    def gradient(x: np.ndarray) -> np.ndarray:
+        return 2 * (x - 1) + 4 * x**3
+
+    def opposite(x: np.ndarray, p: np.ndarray) -> np.ndarray:
+        return -(2 + 12 * x * x) * p
+
+    result = precond.minimize(value, np.array([3.0, -2.0, 0.5]), jac=gradient, hessp=opposite, method=method)
+    assert result.status is Status.CONVERGED_GRADIENT
+    assert result.note.startswith("hessp disagrees with differences of jac: entry ["), result.note
+    assert "smallest curvature" not in result.certificate.extra
+
+
+def test_right_products_at_a_saddle_are_not_blamed() -> None:
+    result = precond.minimize(
+        lambda x: float(x[0] ** 2 - x[1] ** 2), np.array([1.0, 0.0]), max_iterations=1,
+        jac=lambda x: np.array([2 * x[0], -2 * x[1]]), hessp=lambda x, p: np.array([2 * p[0], -2 * p[1]]),
+    )  # fmt: skip
+    assert (result.status, result.note) == (Status.CONVERGED_SADDLE, "")

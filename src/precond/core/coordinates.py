@@ -106,8 +106,9 @@ class Coordinates(abc.ABC):
 
     def _unbounded(self) -> IncompatibleError:
         return IncompatibleError(
-            "no bounds on the curvature of this function are known: state it as one of precond.losses, or use "
-            "precond.recipes.block_descent.block_descent(rule='gs', update='newton'), which needs none"
+            "no bounds on the curvature of this function are known: state it as a linear model or a quadratic of "
+            "precond.losses, or use precond.recipes.block_descent.block_descent(rule='gs', update='newton'), which "
+            "needs none"
         )
 
 

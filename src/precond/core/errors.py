@@ -22,8 +22,10 @@ class RefreshError(PrecondError, RuntimeError):
     """Refreshes failed more often in a row than is tolerated; the message says what to change."""
 
 
-class UnknownNameError(PrecondError, KeyError):
+class UnknownNameError(PrecondError, KeyError, ValueError):
     """A name that no registry holds; the message lists the nearest known ones.
+
+    It is a `ValueError`, too, as SciPy raises for a ``method`` that it does not know.
 
     Args:
         kind: What was looked up, in the singular ("method", "problem").

@@ -99,6 +99,10 @@ class Operator(abc.ABC):
         """
         return self.dense()
 
+    def floor(self) -> float | None:
+        """Return a number that no eigenvalue of a symmetric map is below, ``None`` where none is known for little."""
+        return None
+
     def approximated(self, size: int, seed: int) -> Tensor | None:
         """Return a random dense matrix near this one, ``[n, n]``, from a sketch of the data it is made of.
 

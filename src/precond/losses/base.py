@@ -35,9 +35,9 @@ class Loss(abc.ABC):
     def hessian(self, x: Tensor, work: Work) -> Operator:
         """Return the Hessian at ``x``; its products are counted."""
 
-    @abc.abstractmethod
-    def coordinates(self, x: Tensor, work: Work) -> Coordinates:
-        """Return the function as block coordinate descent sees it, at ``x``."""
+    def coordinates(self, x: Tensor, work: Work) -> Coordinates | None:
+        """Return the function as block coordinate descent sees it, at ``x``; ``None`` without columns of its own."""
+        return None
 
     @abc.abstractmethod
     def lipschitz(self) -> float:
@@ -66,7 +66,7 @@ class StructuredObjective(Objective):
         """Return the Hessian at ``x`` ``[1, n]``."""
         return self.structure.hessian(x[0], self.work)
 
-    def coordinates(self, x: Tensor) -> Coordinates:
+    def coordinates(self, x: Tensor) -> Coordinates | None:
         """Return the function as block coordinate descent sees it, at ``x`` ``[n]``."""
         return self.structure.coordinates(x, self.work)
 

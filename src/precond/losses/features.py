@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 import scipy.sparse
@@ -18,6 +19,8 @@ SPARSE = 0.2
 """Share of a matrix that counts as mostly zeros."""
 WIDE, FEW = 256, 0.1
 """Columns from which on a product looks for zeros, and the share of others up to which it leaves them out."""
+TOGETHER = 2**19
+"""Scaled rows of pairs of columns, in numbers, that are multiplied at once rather than pair by pair."""
 COPY = 2**30
 """Bytes that a copy of the matrix in single precision may take."""
 
@@ -69,7 +72,9 @@ class Features:
 
     def adjoint(self, z: Tensor) -> Tensor:
         """Return ``A' z``, for ``z`` of shape ``[m]`` or ``[m, k]``."""
-        return (self.matrix.t() if self._columns is None else self._columns) @ z
+        if self._columns is not None:
+            return self._columns @ z
+        return self.matrix.t() @ z if z.ndim == 1 else (z.t() @ self.matrix).t()  # few rows are faster than few columns
 
     def block(self, index: Tensor, weights: Tensor) -> Tensor | None:
         """Return the Gram matrix of some columns, ``[k, k]``; ``None`` of a sparse matrix."""
@@ -77,6 +82,33 @@ class Features:
             return None
         part = self.matrix[:, index]
         return (part * weights[:, None]).mT @ part
+
+    def coupled(
+        self, columns: int, weights: Callable[[Tensor, Tensor], Tensor], *, own: bool = True, coarse: bool
+    ) -> Tensor:
+        """Return ``A' diag(w_ab) A`` for pairs of columns of a matrix ``[d, k]`` of variables.
+
+        Args:
+            columns: Their number ``k``.
+            weights: Maps places ``a`` and ``b <= a`` of ``p`` pairs, ``[p]`` each, to ``w_ab = w_ba``, ``[p, m]``.
+            own: Also the pairs of a column with itself, of which there are zeros otherwise.
+            coarse: Entries to single precision will do.
+
+        Returns:
+            Shape ``[k, k, d, d]``, float64.
+        """
+        m, d = self.matrix.shape
+        places = torch.tril_indices(columns, columns, 0 if own else -1, device=self.matrix.device)
+        blocks = torch.zeros(columns, columns, d, d, dtype=torch.float64, device=self.matrix.device)
+        together = self.matrix.layout is torch.strided and m * d * places.shape[1] <= TOGETHER
+        for a, b in [places] if together else places.split(1, dim=1):
+            pairs = weights(a, b)
+            if together:
+                found = ((pairs[:, :, None] * self.matrix).mT @ self.matrix).double()
+            else:
+                found = self.gram(pairs[0], coarse=coarse)
+            blocks[a, b] = blocks[b, a] = found
+        return blocks
 
     def gram(self, weights: Tensor, *, coarse: bool) -> Tensor:
         """Return ``A' diag(w) A``, ``[d, d]``; in single precision with columns of unit norm if ``coarse``."""

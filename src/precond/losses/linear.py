@@ -5,20 +5,18 @@ from __future__ import annotations
 import abc
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from precond.core import BadInputError, Coordinates, Operator, Work
-from precond.losses.base import Loss, StructuredObjective
 from precond.losses.design import Times
 from precond.losses.linear_coordinates import LinearCoordinates
-from precond.losses.linear_oracle import LinearHessian, LinearObjective
-from precond.losses.read_design import read_design
+from precond.losses.linear_hessian import LinearHessian
+from precond.losses.regression import Regression
 
 
-class LinearModel(Loss):
+class LinearModel(Regression):
     """``f(x) = scale sum_i phi(a_i' x, b_i) + ridge/2 ||x||^2``; a subclass says what ``phi`` is.
 
     Args:
@@ -34,19 +32,9 @@ class LinearModel(Loss):
     """Which ``phi`` compiled rounds of coordinate descent take for it, if there is one."""
 
     def __init__(self, A: Any, b: Any, *, scale: float | None = None, ridge: float = 0.0) -> None:
-        self.design = read_design(A)
-        m, self.variables = self.design.shape
-        self.dtype = self.design.dtype
-        targets = b.detach() if isinstance(b, Tensor) else torch.as_tensor(np.asarray(b))
-        self.b = targets.to(self.design.device, self.dtype).reshape(-1)
-        if self.b.numel() != m:
-            raise BadInputError(f"A has {m} rows and b has {self.b.numel()} entries: give one for each row")
-        if not bool(torch.isfinite(self.b).all()):
-            raise BadInputError("b has an entry that is not finite: remove the row, or replace it")
-        self.scale = 1.0 / max(m, 1) if scale is None else float(scale)
-        if not (self.scale > 0 and ridge >= 0):
-            raise BadInputError(f"scale must be positive and ridge not negative, not {scale} and {ridge}")
-        self.ridge = float(ridge)
+        super().__init__(A, scale, ridge)
+        self.variables = self.design.shape[1]
+        self.b = self._targets(b)
 
     @abc.abstractmethod
     def phi(self, z: Tensor) -> Tensor:
@@ -66,23 +54,18 @@ class LinearModel(Loss):
         z = Times.apply(x, self.design, False) if x.requires_grad else self.design.matvec(x)
         return self.scale * self.phi(z).sum() + self.ridge / 2 * x.dot(x)
 
-    def value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return value and gradient, in the precision of the data."""
-        x = x.detach().to(self.dtype)
-        return self.at(x, self.design.matvec(x))
+    def products(self, x: Tensor) -> Tensor:
+        """Return ``A x``, ``[m]``."""
+        return self.design.matvec(x)
 
-    def hessian(self, x: Tensor, work: Work) -> Operator:
+    def hessian_at(self, z: Tensor, work: Work) -> Operator:
         """Return ``scale A' phi'' A + ridge I``."""
-        return LinearHessian(self, self.curvature(self.design.matvec(x.detach().to(self.dtype))), work)
-
-    def objective(self, work: Work | None = None) -> StructuredObjective:
-        """Return an oracle that keeps the products ``A x`` of its last point."""
-        return LinearObjective(self, work)
+        return LinearHessian(self, self.curvature(z), work)
 
     def at(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return value and gradient at ``x``, whose products are ``z``."""
         loss = self.scale * self.phi(z).sum() + self.ridge / 2 * x.dot(x)
-        return loss, self.scale * self.design.rmatvec(self.slope(z)) + self.ridge * x
+        return loss, self.design.rmatvec(self.slope(z)).mul_(self.scale).add_(x, alpha=self.ridge)
 
     def coordinates(self, x: Tensor, work: Work) -> Coordinates:
         """Return the model with its products ``A x`` kept up to date."""
@@ -137,9 +120,9 @@ class Logistic(LinearModel):
 
     def slope(self, z: Tensor) -> Tensor:
         """Return ``-b / (1 + exp(b z))``."""
-        return -self.b * torch.sigmoid(-self.b * z)
+        against = -self.b
+        return (against * z).sigmoid_().mul_(against)
 
     def curvature(self, z: Tensor) -> Tensor | None:
         """Return ``s (1 - s)``."""
-        s = torch.sigmoid(z)
-        return s * (1 - s)
+        return torch.sigmoid(z).mul_(torch.sigmoid(-z))

@@ -32,7 +32,7 @@ class Tridiagonal:
 
     def ritz(self) -> tuple[Tensor, Tensor]:
         """Return the eigenvalues, ascending, ``[batch, k]``, and the eigenvectors in columns, ``[batch, k, k]``."""
-        return torch.linalg.eigh(self.matrix())  # type: ignore[no-any-return]  # a named tuple
+        return torch.linalg.eigh(self.matrix())
 
 
 def lanczos(matvec: Callable[[Tensor], Tensor], start: Tensor, steps: int) -> Tridiagonal:

@@ -156,13 +156,9 @@ class Split:
             self._matrix[coarse] = matrix = matrix.to(self.leaf)
             return matrix
         matrix = self._frame(bent)
-        blocks = self.places.blocks(matrix)
-        for a, rows in enumerate(bent.rows):
-            for b in range(a + 1):
-                block = self.features.gram(rows[:, b], coarse=coarse)
-                blocks[:, a, :, b] += block
-                if b < a:
-                    blocks[:, b, :, a] += block
+        bends = torch.stack(bent.rows)
+        pairs = self.features.coupled(len(bends), lambda a, b: bends[a, :, b], coarse=coarse)
+        self.places.blocks(matrix).add_(pairs.permute(2, 0, 3, 1))
         self._matrix[coarse] = matrix = matrix.to(self.leaf)
         return matrix
 
@@ -215,12 +211,11 @@ class Split:
         columns = 1 if z.ndim == 1 else z.shape[1]
         if max(columns, len(rest)) > WIDEST:
             return None
-        diagonal, shared = self._second(self.places.inside, torch.ones_like(z) if z.ndim == 1 else torch.zeros_like(z))
-        rows = [shared.reshape(-1, 1)]
+        units = torch.ones_like(z)[None]
         if z.ndim == 2:
-            nothing = torch.zeros_like(leaf)
-            units = torch.eye(columns, dtype=z.dtype, device=z.device)
-            rows = [self._second(nothing, unit.expand_as(z).contiguous())[1] for unit in units]
+            units = torch.eye(columns, dtype=z.dtype, device=z.device)[:, None].expand(-1, len(z), -1).contiguous()
+        diagonal, shared = self._second(self.places.inside, units[0])  # nothing couples them, which is confirmed below
+        rows = [each.reshape(-1, columns) for each in (shared, *(self._by_z(unit) for unit in units[1:]))]
         beside = []
         for i in rest:
             column, shared = self._second(
@@ -246,6 +241,14 @@ class Split:
             slope = along(*pairs[0]) if len(pairs) == 1 else along(*pairs[0]) + along(*pairs[1])
         by_x, by_z = torch.autograd.grad(slope, (self.leaf, self.z), retain_graph=True, allow_unused=True)
         return or_zero(by_x, self.leaf), or_zero(by_z, self.z)
+
+    def _by_z(self, u: Tensor) -> Tensor:
+        """Return ``F_zz u``."""
+        if not self.by_z.requires_grad:
+            return torch.zeros_like(self.z)
+        with torch.enable_grad():
+            slope = along(self.by_z, u)
+        return or_zero(torch.autograd.grad(slope, self.z, retain_graph=True, allow_unused=True)[0], self.z)
 
     def _pull(self, by_x: Tensor, by_z: Tensor) -> Tensor:
         pulled = self.features.adjoint(by_z)

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from precond.core import Certificate, Status, Work
 from precond.core.materialize import materialize
+from precond.solvers.jacobians import DifferenceJacobian, Jacobian, largest_cosine
 from precond.solvers.objectives import TorchObjective
 from precond.solvers.residual_forms import ResidualForm
-from precond.solvers.residuals import DifferenceJacobian, Jacobian, SquaresObjective, largest_cosine
+from precond.solvers.residuals import SquaresObjective
 from precond.solvers.squares_products import PROBES, JacobianProducts
 
 CURVED = 300
@@ -38,7 +39,8 @@ def certify_dense(
     Differences are not taken again where the residuals are, bit for bit, what the run has seen at the point.
 
     Losses cannot tell points apart whose gradient is below about ``sqrt(eps)``, nor can Gauss-Newton steps end at a
-    solution where a column of ``J`` vanishes. There the step of the whole Hessian, had for the certificate, is exact.
+    solution where a column of ``J`` vanishes. There the step of the whole Hessian, had for the certificate, is exact;
+    and where that Hessian is definite and its step small, a variable without influence is at its minimum.
 
     Args:
         form: The problem.
@@ -71,7 +73,7 @@ def certify_dense(
         certificate = Certificate("the same, with a variable that lost its influence", 1.0, float(tol), extra)
     elif len(lengths) and not bool((lengths > 0).any()):
         certificate = Certificate("the same, where no variable has any influence", 1.0, float(tol), extra)
-    elif not certificate.holds and len(lengths) <= CURVED:
+    if not certificate.holds and 0 < len(lengths) <= CURVED:
         step = _newton(form, x, r, jacobian, tol, work)
         if step is not None:
             left = float((r @ jacobian @ step).clamp(min=0).sqrt()) / size

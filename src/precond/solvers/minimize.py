@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Method, Objective, Point, Status, Work
+from precond.math.scalars import scalars
 from precond.solvers.stepping import stepper
 
 logger = logging.getLogger(__name__)
@@ -169,7 +170,7 @@ class _Watch:
 
     def see(self, point: Point) -> None:
         """Take note of one more point."""
-        self.loss, self.gradient_norm = torch.stack([point.loss.to(point.gradient), point.gradient.norm()]).tolist()
+        self.loss, self.gradient_norm = scalars(point.loss, torch.linalg.vector_norm(point.gradient))
         self.norm = self.gradient_norm if self._measure is None else self._measure(point)
         self.history.append(self.norm)
         if len(self.history) == 1:

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from precond.core import BadInputError
 from precond.solvers.follows import follows_torch
+from precond.solvers.jacobians import AutogradJacobian, DifferenceJacobian, GivenJacobian, Jacobian
 from precond.solvers.layout import Layout
 from precond.solvers.minimize import Event
 from precond.solvers.modules import ModuleVariables
-from precond.solvers.residuals import AutogradJacobian, DifferenceJacobian, GivenJacobian, Jacobian
 
 
 @dataclasses.dataclass(frozen=True)

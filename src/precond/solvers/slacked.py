@@ -16,7 +16,7 @@ from torch import Tensor
 from precond.core import BadInputError, Program, Work
 from precond.solvers.constraints import Block, Rows
 from precond.solvers.given_program import GivenProgram, Product, Scalar
-from precond.solvers.residuals import DifferenceJacobian
+from precond.solvers.jacobians import DifferenceJacobian
 from precond.solvers.torch_program import TorchProgram
 
 SMALL = 1000

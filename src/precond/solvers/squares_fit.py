@@ -104,10 +104,12 @@ class Fit:
             done += outcome.iterations
             history += outcome.history
             outcome = dataclasses.replace(outcome, iterations=done, history=history)
+            claims = outcome.status is Status.CONVERGED_GRADIENT
             outcome, status, certificate = self._certify(outcome)
-            below = None
-            if status is Status.CONVERGED_GRADIENT and self.form.torch and start.numel():
-                status, below = self._curvature(outcome, certificate)
+            below, flat = None, status is Status.CONVERGED_GRADIENT or (claims and not certificate.holds)
+            if flat and self.form.torch and start.numel():
+                found, below = self._curvature(outcome, certificate)
+                status = found if certificate.holds else status
             if below is None or done >= patient:
                 break
             start = below

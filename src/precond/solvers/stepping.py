@@ -14,6 +14,7 @@ from torch import Tensor
 
 from precond.core import Advance, Evidence, Factor, IncompatibleError, Method, Need, Objective, Point, Search
 from precond.math.draws import normals
+from precond.math.scalars import scalars
 
 logger = logging.getLogger(__name__)
 
@@ -170,7 +171,7 @@ class _Bound:
         if against is not None:
             return d
         terms = d * v
-        slope, size = torch.stack([terms.sum(), terms.abs().sum()]).tolist()
+        slope, size = scalars(terms.sum(), torch.linalg.vector_norm(terms, 1))
         if -math.inf < slope <= -1e-12 * size:  # free of the scales of the variables
             return d
         self._stepper.replaced += 1

@@ -16,8 +16,8 @@ from precond.operators.function import FunctionOperator
 from precond.operators.hessian import Hessian, autograd_hessian
 from precond.solvers.affine import agrees, split
 from precond.solvers.affine_evaluation import Seen, Split
+from precond.solvers.jacobians import AutogradJacobian
 from precond.solvers.oracle_program import MatrixJacobian, OracleProgram, SparseJacobian
-from precond.solvers.residuals import AutogradJacobian
 
 logger = logging.getLogger(__name__)
 

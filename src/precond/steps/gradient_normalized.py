@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Advance, BadInputError, Direction, Objective, Point, Search, Status
+from precond.math.scalars import scalars
 
 
 @dataclasses.dataclass
@@ -60,7 +61,7 @@ class GradientNormalized(Search[GradientNormalizedState]):
         self, state: GradientNormalizedState, point: Point, direction: Direction, objective: Objective
     ) -> Advance:
         """Halve the radius until a trial passes."""
-        loss, norm = torch.stack([point.loss.to(point.gradient), point.gradient.norm()]).tolist()
+        loss, norm = scalars(point.loss, torch.linalg.vector_norm(point.gradient))
         gamma, broken, rounding = float(state.gamma), False, False
         for _ in range(self.max_trials):
             shift = norm / (gamma + self.floor)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Advance, BadInputError, Objective, Point, Search, Status
+from precond.math.scalars import scalars
 
 
 @dataclasses.dataclass
@@ -65,7 +66,7 @@ class GradientRegularized(Search[GradientRegularizedState]):
         objective: Objective,
     ) -> Advance:
         """Take the regularized step, with ``H`` raised until the tests pass."""
-        loss, norm = torch.stack([point.loss.to(point.gradient), point.gradient.norm()]).tolist()
+        loss, norm = scalars(point.loss, torch.linalg.vector_norm(point.gradient))
         noise = 100 * torch.finfo(point.loss.dtype).eps * abs(loss)
         if not self.search:
             return Advance(objective.point(point.x + direction(math.sqrt(float(state.h) * norm))))

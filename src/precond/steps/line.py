@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Objective, Point, Status
+from precond.math.scalars import scalars
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +73,7 @@ class Line:
         return Status.FAILED_STAGNATION if stuck else Status.FAILED_LINE_SEARCH
 
     def _trial(self, alpha: float, point: Point) -> Trial:
-        slope = torch.linalg.vecdot(point.gradient, self._direction)[0]
-        loss, slope = torch.stack([point.loss.to(slope), slope]).tolist()
+        loss, slope = scalars(point.loss, torch.linalg.vecdot(point.gradient, self._direction))
         return Trial(alpha, loss, slope, point)
 
 

@@ -1,4 +1,4 @@
-"""Linear models as methods of smooth minimization see them: the oracle, and its Hessians."""
+"""Hessians of linear models."""
 
 from __future__ import annotations
 
@@ -7,47 +7,10 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from precond.core import Operator, OperatorTraits, Work
-from precond.losses.base import StructuredObjective
+from precond.losses.regression import ASSEMBLED
 
 if TYPE_CHECKING:
     from precond.losses.linear import LinearModel
-
-ASSEMBLED = 2000
-"""Variables up to which Hessians are assembled."""
-
-
-class LinearObjective(StructuredObjective):
-    """The oracle of a linear model, which keeps the products of its last point, and keeps a matrix of zeros sparse."""
-
-    structure: LinearModel
-
-    def __init__(self, loss: LinearModel, work: Work | None = None) -> None:
-        super().__init__(loss, work)
-        self._last: tuple[Tensor, Tensor] | None = None  # x as it was given, its products
-
-    @property
-    def assembles(self) -> bool:
-        """Whether there are few enough variables for the Hessian to be worth a pass over the data."""
-        return 0 < self.structure.variables <= ASSEMBLED
-
-    @property
-    def rows(self) -> int:
-        """How many rows the matrix has."""
-        return self.structure.design.shape[0]
-
-    def hessian(self, x: Tensor) -> Operator:
-        """Return the Hessian at ``x`` ``[1, n]``."""
-        model = self.structure
-        if self._last is None or self._last[0] is not x:
-            return super().hessian(x)
-        return LinearHessian(model, model.curvature(self._last[1]), self.work)
-
-    def _value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        model, flat = self.structure, x[0].detach().to(self.structure.dtype)
-        z = model.design.matvec(flat)
-        self._last = (x, z)
-        loss, gradient = model.at(flat, z)
-        return loss, gradient[None]
 
 
 class LinearHessian(Operator):
@@ -72,6 +35,11 @@ class LinearHessian(Operator):
         y = design.matvec(x[0])[None] if len(x) == 1 else design.matvec(x)
         y = y if self._weights is None else y * self._weights
         return model.scale * design.rmatvec(y) + model.ridge * x
+
+    def floor(self) -> float | None:
+        """Return the ridge where no weight is negative."""
+        convex = self._weights is None or not bool((self._weights < 0).any())
+        return self._model.ridge if convex else None
 
     def assembled(self, *, coarse: bool = False) -> Tensor | None:
         """Return the matrix from one pass over the data where it is small; ``coarse`` allows single precision."""
