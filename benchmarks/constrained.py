@@ -375,7 +375,7 @@ def sketches(options: argparse.Namespace) -> str:
             "32 equations at random": (SketchProject(32, "rows"), 32),
         }  # fmt: skip
         for name, (inner, size) in inners.items():
-            method = SketchedNewton(Iterated(inner, Convex(), singular=1e-8), Tested())
+            method = SketchedNewton(Iterated(inner, Convex()), Tested())
             found, seconds, solved = measured(ours(method), case)
             assert found is not None
             assert found.inner is not None

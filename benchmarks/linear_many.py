@@ -114,12 +114,13 @@ def columns(options: argparse.Namespace) -> str:
         solutions = [f"{seconds['alone'] / seconds[key]:.2f}" for key in ("cg", "block")]
         rows.append((name, f"{n}", *products, *applications, *solutions))
     head = (
-        "matrix", "unknowns", "16 products / one", "rows", "SciPy's", "torch's", "16 IC(0) / one", "rows",
-        "16 solves / cg of 16", "16 solves / block-cg of 16",
+        "matrix", "unknowns", "16 products / one", "column-major", "SciPy's", "torch's",
+        "16 IC(0) / one", "column-major", "16 solves / cg of 16", "16 solves / block-cg of 16",
     )  # fmt: skip
     note = (
-        "Products of ours, of SciPy and of torch with an array of 16 columns, in units of one of ours; 'rows': with "
-        f"the transpose, each vector contiguous. CG with IC(0) to {TOLERANCE:g}; medians."
+        "Products of ours, of SciPy and of torch with an array of 16 columns in C order, as solves keep them, in units "
+        "of one of ours; 'column-major': each vector contiguous, which takes a transposition there and back. CG with "
+        f"IC(0) to {TOLERANCE:g}; medians."
     )
     return table(head, rows, note)
 

@@ -20,7 +20,8 @@ from sections import table
 
 _tolerance = 1e-6
 _turn = 0.01  # seconds: a turn of less would time what the others left behind
-_long = 0.5  # seconds of both sides' calls from which on one round is enough
+_long = 0.5  # seconds of both sides' calls from which on few rounds are enough
+_few = 3
 _limits = {"cg": 2000, "minres": 2000, "bicgstab": 1000, "gmres": 20, "gcrotmk": 20, "lsqr": 500, "lsmr": 500}
 
 
@@ -135,7 +136,7 @@ def compared(
         residuals[label] = float(np.linalg.norm(left) / np.linalg.norm(b))
     first = medians(contestants, 1)
     if sum(first.values()) > _long:
-        return first, seen, residuals
+        return medians(contestants, min(_few, rounds)), seen, residuals
     turns = max(1, math.ceil(_turn / min(first.values())))
     times = medians({label: repeated(solve, turns) for label, solve in contestants.items()}, rounds)
     return {label: seconds / turns for label, seconds in times.items()}, seen, residuals
@@ -165,8 +166,8 @@ def wrappers(options: argparse.Namespace) -> str:
     )  # fmt: skip
     note = (
         f"Tolerance {_tolerance:g}, or {_limits['gmres']} cycles of GMRES and GCROT, {_limits['bicgstab']} iterations "
-        f"of BiCGStab; whole calls, medians of {options.rounds} rounds (one, where a round takes "
-        f"more than {_long:g} s); {slower} of {len(rows)} below 1. Residuals are "
+        f"of BiCGStab; whole calls, medians of {options.rounds} rounds ({_few}, where a "
+        f"round takes more than {_long:g} s); {slower} of {len(rows)} below 1. Residuals are "
         "recomputed (least squares: of the normal equations), and relative to the right-hand side. SciPy's MINRES, "
         "which compares its residual with ||A|| ||x||, is given the tolerance with which it reaches the residual asked "
         "for."

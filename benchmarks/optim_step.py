@@ -1,11 +1,12 @@
 """Measures one optimizer step, ours and other libraries', on the parameters of a small GPT (width 256, depth 4).
 
 Gradients are made beforehand, a few random sets that take turns, so that the step alone is timed. Every optimizer works
-on its own copy of the parameters; all take their steps in turn in one process, so that what disturbs one disturbs
-all. A step is averaged over the refresh interval. Printed: the ratio to `torch.optim.AdamW(fused=True)` in the same
-round, median and lowest to highest of the rounds; the worst step of a round over its median one, and the first step
-over the worst one of a round (one with a refresh, where the method has refreshes), both the median of the rounds, since
-other processes slow single steps. With one thread the thread's own time is read, else wall time.
+on its own copy of the parameters; all take their steps in turn in one process, so that what disturbs one disturbs all.
+A step is averaged over the refresh interval. Printed: the ratio to `torch.optim.AdamW(fused=True)` in the same round,
+median and lowest to highest of the rounds; the worst step of a round over its median one, and the first step over the
+worst one of a round (one with a refresh, where the method has refreshes), both the median of the rounds, since other
+processes slow single steps. M-FAC fills its window before the first round. With one thread the thread's own time is
+read, else wall time.
 
     python benchmarks/optim_step.py                         print the table
     python benchmarks/optim_step.py --only SOAP,fused       rows whose name holds one of these, and fused AdamW
@@ -67,21 +68,23 @@ class Contender:
     Attributes:
         name: What it is called in the table.
         build: From named parameters to the optimizers that together train them.
+        settle: Steps before the first round: as many as a window takes to fill, which make each dearer than the last.
     """
 
     name: str
     build: Build
+    settle: int = 0
 
 
 def _values(named: Named) -> list[nn.Parameter]:
     return [param for _, param in named]
 
 
-def _ours(cls: str, *, by_name: bool = False, **settings: object) -> Contender:
+def _ours(cls: str, *, by_name: bool = False, settle: int = 0, **settings: object) -> Contender:
     def build(named: Named) -> list[torch.optim.Optimizer]:
         return [getattr(optim, cls)(named if by_name else _values(named), **settings)]
 
-    return Contender(f"precond {cls}", build)
+    return Contender(f"precond {cls}", build, settle)
 
 
 def _theirs(package: str, cls: str, note: str = "", **settings: object) -> Contender:
@@ -156,9 +159,9 @@ CONTENDERS = [
     Contender("psgd_torch, KronWhiten", _psgd),
     _ours("PSGDLRA", by_name=True),
     _theirs("heavyball", "PSGDLRA"),
-    _ours("MFAC", by_name=True, ngrads=32),
-    _ours("SparseMFAC", by_name=True, ngrads=32),
-    _ours("LowRankMFAC", ngrads=32),
+    _ours("MFAC", by_name=True, ngrads=32, settle=32),
+    _ours("SparseMFAC", by_name=True, ngrads=32, settle=32),
+    _ours("LowRankMFAC", ngrads=32, settle=32),
 ]
 
 
@@ -191,7 +194,7 @@ class Running:
     """
 
     def __init__(self, contender: Contender, model: nn.Module, device: str) -> None:
-        self.name = contender.name
+        self.name, self.settle = contender.name, contender.settle
         self.params = [nn.Parameter(p.detach().to(device, copy=True)) for p in model.parameters()]
         names = [name for name, _ in model.named_parameters()]
         self.optimizers = list(contender.build(list(zip(names, self.params, strict=True))))
@@ -259,6 +262,9 @@ def measure(contenders: list[Contender], device: str, threads: int, rounds: int,
         except Exception as error:  # as above
             skipped[contender.name] = f"{type(error).__name__}: {error}".splitlines()[0]
             running.remove(contender)
+    for contender in running:
+        for step in range(contender.settle):
+            contender.step(sets[step % GRADIENT_SETS], clock)
     step = 0
     for _ in range(rounds):
         for contender in running:

@@ -159,7 +159,7 @@ def _choose(form: SmoothForm, work: Work) -> tuple[str, str, Objective | None]:
             reason = "a regression" if objective.learn(form.start) else "Hessian products are at hand"
             return "prox-newton", f"auto: {reason}", objective
         objective.hessian(form.start).matvec(torch.zeros_like(form.start))
-    except (RuntimeError, NotImplementedError, IncompatibleError) as error:
+    except (RuntimeError, IncompatibleError) as error:  # no second derivatives, in torch's words or in ours
         logger.info("the Hessian cannot be had: %s", error)
         return "fista", "auto: fun cannot be differentiated twice", None
     return "prox-newton", "auto: Hessian products are at hand", None

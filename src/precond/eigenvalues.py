@@ -129,9 +129,8 @@ def eigsh(
     values, x, certificate, label = best
     work.spend("iterate", time.perf_counter() - begin - work.seconds.get("setup", 0.0))
     status = Status.CONVERGED_RESIDUAL if certificate.holds and len(values) == k else Status.STOPPED_STEPS
-    if not isinstance(A, Tensor):
-        values, x = values.numpy(), x.numpy()
-    return Eigenpairs(x, status, certificate, work, work.matvecs // k, label, values=values)
+    given: Callable[[Tensor], Any] = (lambda v: v) if isinstance(A, Tensor) else Tensor.numpy
+    return Eigenpairs(given(x), status, certificate, work, work.matvecs // k, label, values=given(values))
 
 
 def _check(operator: Operator, k: int, which: str, tol: float, max_iterations: int | None) -> None:

@@ -137,7 +137,8 @@ class _Run:
     ) -> None:  # fmt: skip
         self.history: list[float] = []
         self.work = Work()
-        self.best, self.proof = start, None
+        self.best = start
+        self.proof: Proof | None = None
         self._residual: Tensor | None = None
         self._operator, self._layout, self._start, self._give = operator, layout, start, give
         self._tol, self._prove = tol, prove

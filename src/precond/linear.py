@@ -83,7 +83,7 @@ def solve(
         IncompatibleError: Matrix, method and preconditioner do not fit; found before the first product.
         UnknownNameError: A name that no recipe has.
     """
-    limits = {"rtol": rtol, "atol": atol, "max_iterations": max_iterations}
+    limits: dict[str, Any] = {"rtol": rtol, "atol": atol, "max_iterations": max_iterations}
     if is_batch(A):
         return solve_batch(A, b, method=method, preconditioner=preconditioner, x0=x0, callback=callback, **limits)
     differentiate = wants_gradient(A, b)
@@ -229,7 +229,7 @@ _extreme = 1e100
 
 def _scaled(rows: Tensor, start: Tensor | None, limits: dict[str, Any]) -> tuple[Tensor, Tensor | None, float]:
     """Return right-hand sides and starting points in a unit in which squares neither overflow nor vanish, and it."""
-    largest = float(rows.abs().max())
+    largest = float(torch.linalg.vector_norm(rows, torch.inf))
     if largest == 0 or 1 / _extreme < largest < _extreme:
         return rows, start, 1.0
     unit = 2.0 ** math.floor(math.log2(largest))
@@ -256,10 +256,11 @@ def _attempts(
         return [(iteration, part, f"{name_of(method)} + {name_of(preconditioner)}", 0)], ""
     companion = _companion(method, kind) if preconditioner == "auto" else ""
     if companion:
-        attempt = (build_iteration(method, kind), build_preconditioner(companion), f"{method} + {companion}", 0)
-        return [attempt], "published together"
+        together = (build_iteration(method, kind), build_preconditioner(companion), f"{method} + {companion}", 0)
+        return [together], "published together"
     selection = choose(operator)
-    found, names = [], list[str]()
+    found: list[tuple[Iteration, Preconditioner[Any], str, int]] = []
+    names: list[str] = []
     for attempt in selection.attempts:
         if attempt.together and not _fits(attempt, method, preconditioner):
             continue
@@ -275,7 +276,7 @@ def _attempts(
         part = build_preconditioner(second)
         name = f"{name_of(first)} + {name_of(second)}"
         if preconditioner == "auto" and attempt.settings and second == attempt.preconditioner:
-            part = dataclasses.replace(part, **attempt.settings)
+            part = dataclasses.replace(part, **attempt.settings)  # type: ignore[type-var]  # parts are dataclasses
             name += f"({', '.join(f'{key}={value:g}' for key, value in attempt.settings.items())})"
         unfit = iteration.symmetric_preconditioner and not (part.traits.symmetric and part.traits.definite)
         if attempt.negative and not unfit:

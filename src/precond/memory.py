@@ -46,7 +46,7 @@ def estimate_memory(model: Model, method: str | Method | Route | None = None, **
         unknown = sorted(settings.keys() - known.keys())
         if unknown:
             raise BadInputError(f"{method!r} has no {', '.join(unknown)}: it takes {', '.join(known)}")
-        method = recipe.build(**settings)
-    elif settings:
+        return memory.estimate_memory(model, recipe.build(**settings))
+    if settings:
         raise BadInputError(f"{', '.join(settings)}: arguments of a recipe go with its name; a method has its own")
     return memory.estimate_memory(model, method)

@@ -161,7 +161,7 @@ def _half(form: ResidualForm, x: Tensor) -> Tensor:
 def _of_problem(residual: Any, x0: Any) -> tuple[Any, Any]:
     """Return residuals and starting point; those of a `Problem` where one was given."""
     if isinstance(residual, Problem):
-        instance = residual.build(0, torch.device("cpu")) if residual.kind is Kind.SMOOTH else None  # type: ignore[attr-defined]
+        instance = residual.build(0, torch.device("cpu")) if residual.kind is Kind.SMOOTH else None  # type: ignore[attr-defined]  # smooth problems build
         if instance is None or instance.residual is None:
             raise BadInputError(f"{residual.name} knows no residuals: minimize it instead")
         return instance.residual, instance.x0 if x0 is None else x0

@@ -108,7 +108,7 @@ class SolveSequence:
         warm: bool = True,
     ) -> None:
         self.method, self.preconditioner = canonical_method(method), canonical_preconditioner(preconditioner)
-        self.limits = {"rtol": rtol, "atol": atol, "max_iterations": max_iterations}
+        self.limits: dict[str, Any] = {"rtol": rtol, "atol": atol, "max_iterations": max_iterations}
         self.solved, self.setups, self.work = 0, 0, Work()
         self._ways: list[Way] = []
         self._for: Any = None
@@ -249,7 +249,7 @@ class SolveSequence:
         if context is None and (diagonal := operator.diagonal()) is not None:
             context = float(diagonal.abs().mean())
         omega = learner.draw(context)
-        parts = [way.iteration, way.shelf.part]
+        parts: list[Any] = [way.iteration, way.shelf.part]
         if not any(hasattr(part, "omega") for part in parts):
             raise IncompatibleError(
                 f"{way.label} has no omega to learn: use method='sor' or preconditioner='ssor', or omega=None"

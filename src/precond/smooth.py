@@ -123,11 +123,11 @@ def minimize(
         True
     """
     check_tolerance(tol, max_iterations, callback)
-    fun, x0 = _of_problem(fun, x0)
+    function, x0 = _of_problem(fun, x0)
     args = tuple(args) if isinstance(args, (tuple, list)) else (args,)
     wanted = [a for a in args if isinstance(a, Tensor) and a.requires_grad and torch.is_grad_enabled()]
     fixed = tuple(a.detach() if isinstance(a, Tensor) else a for a in args)
-    form = SmoothForm.of(_bound(fun, fixed), x0, _bound(jac, fixed), _bound(hessp, fixed))
+    form = SmoothForm.of(_bound(function, fixed), x0, _bound(jac, fixed), _bound(hessp, fixed))
     if wanted and (constraints is not None or bounds is not None or jac or isinstance(x0, (nn.Module, np.ndarray))):
         raise BadInputError(
             "args require gradients, which flow through minimizers of torch functions of tensors or dicts, without "
@@ -135,7 +135,10 @@ def minimize(
         )
     if penalty is not None:
         _refuse_with_penalty(constraints is not None or bounds is not None, lr, preconditioner, wanted, method)
-        return minimize_composite(form, penalty, method, tol=tol, max_iterations=max_iterations, callback=callback)
+        return minimize_composite(
+            form, penalty, method,  # type: ignore[arg-type]  # checked there
+            tol=tol, max_iterations=max_iterations, callback=callback,
+        )  # fmt: skip
     if isinstance(method, CompositeIteration):
         raise IncompatibleError(
             "this method is for problems with a penalty: give one, such as precond.penalties.Zero()"
@@ -174,7 +177,7 @@ def minimize(
         status, note = doubted(form, outcome.point.x, status, certificate, tol, hessp is not None)
     flat = outcome.point.x[0]
     if wanted:
-        flat = with_gradient(flat, lambda x, *more: form.call(lambda v: fun(v, *more), x), args, inner)
+        flat = with_gradient(flat, lambda x, *more: form.call(lambda v: function(v, *more), x), args, inner)
     return Result(
         form.finish(flat), status, certificate, work, outcome.iterations, name, outcome.history, note=note
     )  # fmt: skip

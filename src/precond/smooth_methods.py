@@ -61,9 +61,10 @@ def choose_method(
         built, label, default = method, type(method.preconditioner).__name__, None
         objective = form.objective(work, Need.OPERATOR in built.needs)
     elif isinstance(method, str):
-        name, label, objective = method, method, None
+        name, label = method, method
+        found: Objective | None = None
         if method == "auto":
-            name, reason, objective = _automatic(form, work, inner)
+            name, reason, found = _automatic(form, work, inner)
             label = f"{name} ({reason})"
         built, default = _named(name)
         if isinstance(built.preconditioner, InverseOf) and isinstance(built.preconditioner.forcing, SquareRoot):
@@ -71,10 +72,9 @@ def choose_method(
             built = dataclasses.replace(
                 built, preconditioner=dataclasses.replace(built.preconditioner, forcing=forcing)
             )
-        if objective is None:
-            objective = form.objective(work, Need.OPERATOR in built.needs)
-            if name in ("newton", "newton-cholesky") and isinstance(objective, TorchObjective):
-                objective.learn(form.start)
+        objective = form.objective(work, Need.OPERATOR in built.needs) if found is None else found
+        if found is None and name in ("newton", "newton-cholesky") and isinstance(objective, TorchObjective):
+            objective.learn(form.start)
     else:
         raise BadInputError(f"method must be a name or a Method, not {type(method).__name__}")
     if inner is not None:
@@ -115,7 +115,7 @@ def _automatic(form: SmoothForm, work: Work, inner: Preconditioner[Any] | None) 
             assembles = True
         else:
             objective.hessian(form.start).matvec(torch.zeros_like(form.start))
-    except (RuntimeError, NotImplementedError, IncompatibleError) as error:
+    except (RuntimeError, IncompatibleError) as error:  # no second derivatives, in torch's words or in ours
         logger.info("the Hessian cannot be had: %s", error)
         return "lbfgs", "auto: fun cannot be differentiated twice", None
     n = form.start.numel()

@@ -88,13 +88,13 @@ def test_distributors_are_named_or_given() -> None:
     weight = nn.Parameter(torch.ones(3, 3))
     assert isinstance(SOAP([weight]).distributor, Local)
     with pytest.raises(BadInputError, match="DataParallel"):
-        SOAP([weight], distributor="everywhere")  # type: ignore[arg-type]
+        SOAP([weight], distributor="everywhere")
     with pytest.raises(IncompatibleError, match="init_process_group"):
         SOAP([weight], distributor=DataParallel())
 
 
 def test_one_process_cannot_hold_a_dtensor_alone() -> None:
     weight = nn.Parameter(torch.ones(3, 3))
-    weight.device_mesh = None  # type: ignore[attr-defined]
+    weight.device_mesh = None
     with pytest.raises(IncompatibleError, match="auto"):
         Local().place([Tenant(weight, True, 1.0)])

@@ -43,7 +43,7 @@ class Elsewhere(Tensor):
 
     @staticmethod
     def __new__(cls, here: Tensor) -> Elsewhere:
-        made: Elsewhere = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+        made: Elsewhere = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]  # torch declares it nowhere
             cls, here.size(), strides=here.stride(), storage_offset=here.storage_offset(), dtype=here.dtype,
             device=DEVICE,
         )  # fmt: skip
@@ -87,7 +87,7 @@ class Elsewhere(Tensor):
         keys = tuple(_index(part) for part in key) if isinstance(key, tuple) else _index(key)
         Tensor.__setitem__(self, keys, value)
 
-    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]  # torch says to switch it off so
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -172,9 +172,9 @@ class _Generator(metaclass=_Known):
 @contextlib.contextmanager
 def pretended() -> Iterator[torch.device]:
     """Yield the device, which exists for as long."""
-    torch.Generator = _Generator  # type: ignore[assignment, misc]
+    torch.Generator = _Generator  # type: ignore[assignment, misc]  # no class in its place is what mypy would have
     try:
         with _Constants(), _Operations():
             yield DEVICE
     finally:
-        torch.Generator = _GENERATOR  # type: ignore[misc]
+        torch.Generator = _GENERATOR  # type: ignore[misc]  # the class itself again

@@ -67,7 +67,7 @@ class Careless(torch.optim.SGD):
 
     fault = ""
 
-    def step(self, closure: object = None) -> None:  # type: ignore[override]
+    def step(self, closure: object = None) -> None:
         with torch.no_grad():
             for group in self.param_groups:
                 for p in group["params"]:

@@ -45,6 +45,7 @@ from precond.optim import (
     ShampooSquared,
     SparseMFAC,
     TurboMuon,
+    layout,
 )
 from precond.recipes.registry import find
 
@@ -150,8 +151,9 @@ def test_public_names():
 
 
 @pytest.mark.parametrize("cls", [SOAP, LeanSOAP, KLSOAP, KLShampoo, Shampoo, DistributedShampoo])
-def test_refreshes_of_all_tensors_come_together_where_asked(cls) -> None:
+def test_refreshes_of_all_tensors_come_together_where_asked(cls, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then the company of other tensors changes nothing, as in the published codes, which take one after the other."""
+    monkeypatch.setattr(layout, "TOGETHER", 0.0)
 
     def moved(count: int, stagger: bool) -> list[torch.Tensor]:
         torch.manual_seed(0)

@@ -23,11 +23,12 @@ from precond.core import (
     UnknownNameError,
     named_tensors,
 )
+from precond.optim import layout
 from precond.optim.memory import estimate_memory
 from precond.optim.optimizer import Optimizer
 from precond.optim.stagger import phases, refresh_cost
 from precond.recipes.matrix import lean_soap, shampoo, soap
-from tests.optim.toys import Count, Difference, NeedsLoss, NeedsOperator, Sum
+from tests.optim.toys import ByLength, Count, Difference, NeedsLoss, NeedsOperator, Sum
 
 PLAIN = Method(preconditioner=Count())
 SUMMING = Method(preconditioner=Count(), momentum=Sum())
@@ -122,7 +123,8 @@ def test_cadence_refreshes_first_at_once_then_every_k_steps() -> None:
     assert seen == [1, 1, 3, 3, 3, 6, 6]
 
 
-def test_staggered_refreshes_spread_over_the_interval() -> None:
+def test_staggered_refreshes_spread_over_the_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "TOGETHER", 0.0)
     ps = params(*[(4, 4)] * 6, *[(3, 3)] * 4)
     optimizer = Optimizer(ps, Method(preconditioner=Count(), cadence=Cadence(5)), lr=1.0)
     per_step = []
@@ -136,6 +138,16 @@ def test_staggered_refreshes_spread_over_the_interval() -> None:
     assert max(per_step[1:]) <= 3
 
 
+def test_small_tensors_of_a_slab_are_refreshed_together() -> None:
+    ps = params(*[(4, 4)] * 5, *[(3, 3)] * 3, *[(40, 40)] * 3)
+    optimizer = Optimizer(ps, Method(preconditioner=Count(), cadence=Cadence(10)), lr=1.0)
+    give(ps, *[1.0] * 11)
+    optimizer.step()
+    phases = {slab.member_shape: slab.offsets for slab in optimizer._slabs}
+    assert [len(set(phases[shape])) for shape in ((4, 4), (3, 3))] == [1, 1]
+    assert len(set(phases[40, 40])) == 2  # 2 * 40^3 is nearly half of what is small
+
+
 def test_phases_balance_the_cost() -> None:
     costs = [8.0, 1.0, 1.0, 1.0, 1.0, 4.0, 4.0, 2.0]
     load = [0.0] * 3
@@ -145,7 +157,8 @@ def test_phases_balance_the_cost() -> None:
     assert sum(load) == sum(costs)
 
 
-def test_axes_in_blocks_are_staggered_for_what_their_blocks_cost() -> None:
+def test_axes_in_blocks_are_staggered_for_what_their_blocks_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "TOGETHER", 0.0)
     assert refresh_cost((8, 3)) == 8**3 + 3**3
     assert refresh_cost((8, 3), 4) == 2 * 4**3 + 3**3
     assert refresh_cost((7, 3), 3) == 3 * 3**3 + 3**3  # blocks of 3, 3 and 1, all as long as the longest
@@ -159,6 +172,18 @@ def test_axes_in_blocks_are_staggered_for_what_their_blocks_cost() -> None:
         optimizer.step()
         (pair,) = (slab for slab in optimizer._slabs if len(slab.params) == 2)
         assert (pair.offsets[0] == pair.offsets[1]) == together
+
+
+def test_small_slabs_that_move_alike_move_in_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    add = torch._foreach_add_
+    monkeypatch.setattr(torch, "_foreach_add_", lambda w, u, **k: (calls.append(len(w)), add(w, u, **k)))
+    ps = params((2,), (3,), (2, 2), (3, 1), (200, 200))
+    optimizer = Optimizer(ps, Method(preconditioner=Count(), step=ByLength()), lr=1.0)
+    give(ps, *[1.0] * 5)
+    optimizer.step()
+    assert [p.flatten()[0].item() for p in ps] == [-2.0, -3.0, -2.0, -3.0, -200.0]
+    assert sorted(calls) == [1, 2, 2]
 
 
 def test_priming_takes_no_step_also_for_a_latecomer() -> None:

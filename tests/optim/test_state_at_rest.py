@@ -11,7 +11,7 @@ from torch import nn
 
 import precond.optim
 from precond.core import BadInputError, Full, Method, Storage, named_tensors
-from precond.optim import SOAP, LeanSOAP, Optimizer, estimate_memory
+from precond.optim import SOAP, LeanSOAP, Optimizer, estimate_memory, layout
 from precond.problems.gpt import GPT
 from precond.recipes.first_order import adamw
 from precond.recipes.low_bit import shampoo_4bit
@@ -93,7 +93,8 @@ def test_what_is_not_written_to_is_not_encoded_again() -> None:
     assert not torch.equal(before[key], snapshot(optimizer, params[0])[key])
 
 
-def test_a_refresh_of_some_members_leaves_the_codes_of_the_others() -> None:
+def test_a_refresh_of_some_members_leaves_the_codes_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "TOGETHER", 0.0)
     params, optimizer = make(dataclasses.replace(soap(every=2), storage=FOUR), [(8, 8), (8, 8)])
     run(params, optimizer, range(4), gaps=False)
     key = "preconditioner.basis.bases.1.columns.codes"

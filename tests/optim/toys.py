@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from precond.core import HEALTHY, Evidence, Filter, Health, Need, NoState, Preconditioner, Scope, need
+from precond.core import HEALTHY, Evidence, Factor, Filter, Health, Need, NoState, Preconditioner, Scope, need
 
 
 @dataclasses.dataclass
@@ -39,6 +39,17 @@ class Difference(Filter[NoState]):
 
     def push(self, state: NoState, v: Tensor, evidence: Evidence) -> Tensor:
         return v - need(evidence.previous, "the previous gradient")
+
+
+@dataclasses.dataclass(frozen=True)
+class ByLength(Factor[NoState]):
+    """As far as the first axis is long."""
+
+    def init(self, like: Tensor) -> NoState:
+        return NoState()
+
+    def factor(self, state: NoState, evidence: Evidence, direction: Tensor) -> float:
+        return float(direction.shape[1])
 
 
 @dataclasses.dataclass

@@ -159,7 +159,7 @@ def test_where_nothing_is_strong_it_relaxes():
 
 def test_refuses_what_it_cannot_do(monkeypatch):
     with pytest.raises(BadInputError, match="ruge-stuben"):
-        AMG("geometric")  # type: ignore[arg-type]
+        AMG("geometric")
     with pytest.raises(BadInputError, match="strength"):
         AMG(strength=1.0)
     with pytest.raises(IncompatibleError, match="symmetric"):

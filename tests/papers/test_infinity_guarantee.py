@@ -57,6 +57,16 @@ def test_the_size_of_the_theorem():
         sketch_and_solve(as_operator(incoherent), torch.zeros(1, ROWS).double(), SRHT(), 5)
 
 
+@pytest.mark.parametrize("sketch", [SRHT(), Gaussian(), CountSketch()])
+def test_an_error_too_small_for_any_sketch_is_kept_all_the_same(sketch) -> None:
+    a, b = np.eye(300, 6) + 1e-3 * rng.standard_normal((300, 6)), rng.standard_normal(300)
+    x = np.linalg.lstsq(a, b, rcond=None)[0]
+    bound = 1e-3 / 6**0.5 * np.linalg.norm(a @ x - b) * np.linalg.norm(np.linalg.pinv(a), 2)
+    size = infinity_size(300, 6, 1e-3)
+    ours = sketch_and_solve(as_operator(a), torch.from_numpy(b)[None], sketch, size)[0].numpy()
+    assert np.abs(ours - x).max() <= bound
+
+
 def test_of_solutions_to_dependent_columns_it_takes_the_shortest() -> None:
     rng = np.random.default_rng(5)
     matrix = rng.standard_normal((200, 6))

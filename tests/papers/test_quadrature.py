@@ -75,7 +75,7 @@ def test_more_steps_come_nearer_to_the_density():
     assert distances[2] < 0.08
 
 
-@pytest.mark.parametrize("steps", [3, 6, 12])
+@pytest.mark.parametrize("steps", [4, 6, 12])
 def test_the_error_knows_of_too_few_steps(steps):
     values = torch.linspace(1e-3, 1, 400, dtype=F64)  # a diagonal, of which every sign vector says the same
     estimate, error = lanczos_quadrature(lambda x: x * values, 400, probes=8, steps=steps).trace(torch.log)
@@ -84,6 +84,61 @@ def test_the_error_knows_of_too_few_steps(steps):
     estimate, error = lanczos_quadrature(lambda x: x * three, 300, probes=8, steps=steps).trace(torch.log)
     assert estimate == pytest.approx(float(three.log().sum()), rel=1e-9)
     assert error < 1e-8
+
+
+def test_what_no_node_has_come_near_is_not_estimated():
+    """``1 / t`` at a condition of 1e6: nothing is said of the error without a bound of the spectrum."""
+    values = torch.logspace(-6, 0, 400, dtype=F64)
+    true = float((1 / values).sum())
+    for steps in (3, 5, 20):
+        quadrature = lanczos_quadrature(lambda x: x * values, 400, probes=8, steps=steps)
+        assert quadrature.trace(torch.reciprocal)[1] == float("inf")
+        estimate, error = quadrature.trace(torch.reciprocal, end=5e-7)
+        assert abs(estimate - true) <= error < 2 * estimate
+
+
+def test_a_function_that_is_resolved_has_a_finite_error():
+    values = torch.linspace(0.5, 2, 400, dtype=F64)
+    for steps in (20, 60):
+        quadrature = lanczos_quadrature(lambda x: x * values, 400, probes=8, steps=steps)
+        for function in (torch.reciprocal, torch.log, torch.exp):
+            estimate, error = quadrature.trace(function)
+            assert estimate == pytest.approx(float(function(values).sum()), rel=1e-9)
+            assert error < 1e-5
+
+
+@pytest.mark.parametrize("steps", [2, 5, 9])
+@pytest.mark.parametrize(
+    ("function", "end"),
+    [
+        (torch.reciprocal, 0.002),
+        (torch.log, 0.009),
+        (torch.sqrt, 0.001),
+        (lambda t: (-t).exp(), -1.0),
+        (torch.exp, 3.5),
+    ],
+)
+def test_a_bound_of_the_spectrum_encloses_the_trace(function, end, steps):
+    """Each probe of a diagonal matrix has the true trace, which lies between the two rules."""
+    values = torch.logspace(-2, 0.5, 300, dtype=F64)
+    true = float(function(values).sum())
+    quadrature = lanczos_quadrature(lambda x: x * values, 300, probes=3, steps=steps)
+    estimate, error = quadrature.trace(function, end=end)
+    assert abs(estimate - true) <= error + 1e-14 * abs(true)
+    assert error == pytest.approx(abs(quadrature.trace(function)[0] - estimate), rel=1e-6, abs=1e-12 * abs(true))
+
+
+def test_a_node_lies_at_the_bound_and_all_that_was_exact_stays_so():
+    values = torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=F64).repeat_interleave(20)
+    quadrature = lanczos_quadrature(lambda x: x * values, 80, probes=3, steps=3)
+    more = quadrature._to(0.5)
+    torch.testing.assert_close(more.nodes[:, 0], torch.full((3,), 0.5, dtype=F64))
+    for k in range(7):  # of degree up to twice the steps
+        assert more.trace(lambda t, k=k: t**k)[0] == pytest.approx(float((values**k).sum()), rel=1e-9)
+    ended = lanczos_quadrature(lambda x: x * values, 80, probes=3, steps=9)
+    assert ended.trace(torch.log, end=0.5)[0] == pytest.approx(float(values.log().sum()), rel=1e-9)
+    with pytest.raises(ValueError, match="within the spectrum"):
+        quadrature.trace(torch.log, end=2.0)
 
 
 def test_nothing_to_sample_is_refused():

@@ -70,13 +70,14 @@ def reduced():
 
 
 def test_solutions_and_estimates_for_parameters_that_were_not_trained(reduced):
-    assert len(reduced.chosen) < 30
+    assert len(reduced.chosen) < 35
     for mu in np.random.default_rng(1).uniform(0.1, 0.9, 10):
         a, b = diffusion(mu)
         result = reduced.solve(mu)
         true = np.linalg.norm(b - a @ result.x) / np.linalg.norm(b)
-        assert true <= 2e-5
-        assert result.certificate.value <= 2e-5
+        assert result.converged
+        assert true <= 1e-6
+        assert 0.5 * true <= result.certificate.value <= 1e-6
         certified = reduced.solve(mu, certify=True)
         assert certified.certificate.value == pytest.approx(true, rel=1e-5)
         assert certified.converged == (true <= 1e-6)
@@ -144,3 +145,78 @@ def test_bad_input():
         precond.ReducedBasis(diffusion, lambda mu: [np.nan], [0.1, 0.2])
     with pytest.raises(PrecondError):
         precond.ReducedBasis(lambda mu: (np.zeros((3, 3)), np.ones(3)), lambda mu: [mu], [0.1, 0.2])
+
+
+def test_a_coarse_interpolation_is_seen_in_the_estimate():
+    """Conductivities that vary a hundredfold: the residual is hundreds of times the error of the interpolation."""
+
+    def strong(mu):
+        return 0.01 + np.exp(-((X - mu) ** 2) / 0.02)
+
+    def system(mu):
+        g = strong(mu)
+        return np.diag(g[:-1] + g[1:]) - np.diag(g[1:-1], 1) - np.diag(g[1:-1], -1), np.ones(N)
+
+    family = precond.ReducedBasis(system, strong, TRAINING[::4], tolerance=1e-3, terms=12)
+    for mu in np.random.default_rng(2).uniform(0.1, 0.9, 10):
+        a, b = system(mu)
+        result = family.solve(mu)
+        true = np.linalg.norm(b - a @ result.x) / np.linalg.norm(b)
+        assert 0.3 * true <= result.certificate.value
+        assert not result.converged or true <= 1e-3
+
+    finer = precond.ReducedBasis(system, strong, TRAINING[::4], tolerance=1e-3)
+    first = interpolate(finer._family, tolerance=1e-4, limit=50)
+    assert len(finer.interpolation.members) > len(first.members)
+    assert all(finer.solve(mu).converged for mu in TRAINING[::4])
+
+
+def test_coefficients_of_any_scale_count():
+    """One coefficient is twelve orders below the constant, and its matrix as far above."""
+
+    def system(mu):
+        return diffusion(0.5)[0] + 1e12 * (1e-12 * mu) * np.eye(N), np.ones(N)
+
+    family = precond.ReducedBasis(system, lambda mu: [1e-12 * mu], np.linspace(0, 1, 21), tolerance=1e-8)
+    assert len(family.interpolation.members) == 2
+    a, b = system(0.77)
+    assert np.linalg.norm(b - a @ family.solve(0.77).x) <= 1e-8 * np.linalg.norm(b)
+
+
+@pytest.mark.parametrize("training", [[0.5], [0.5, 0.5, 0.5]])
+def test_parameters_beyond_those_of_training_are_not_vouched_for(training):
+    family = precond.ReducedBasis(
+        lambda mu: (diffusion(0.5)[0] + mu * np.eye(N), np.ones(N)), lambda mu: [mu], training, tolerance=1e-8
+    )
+    assert family.solve(0.5).converged
+    assert not family.solve(0.500001).converged
+    assert not family.solve(0.7).converged
+
+
+def test_coefficients_that_do_not_describe_the_matrix_end_without_a_claim():
+    family = precond.ReducedBasis(
+        lambda mu: (diffusion(0.5)[0] + np.diag(np.sin(5 * mu * X[1:])), np.ones(N)),
+        lambda mu: [mu], np.linspace(0, 1, 21), tolerance=1e-4,
+    )  # fmt: skip
+    assert not any(family.solve(mu).converged for mu in np.linspace(0.03, 0.98, 20))
+
+
+def test_zero_right_hand_sides_have_the_solution_zero():
+    family = precond.ReducedBasis(
+        lambda mu: (np.diag([1.0, 2.0, 3.0 + mu]), (mu - 0.3) * np.ones(3)), lambda mu: [mu], [0.17, 0.53, 0.91]
+    )
+    result = family.solve(0.3)
+    assert result.converged
+    np.testing.assert_array_equal(result.x, np.zeros(3))
+
+
+def test_single_precision_is_estimated_as_it_is_returned():
+    family = precond.ReducedBasis(
+        lambda mu: tuple(part.astype(np.float32) for part in affine(mu)), lambda mu: mu,
+        [(s, t) for s in (1.0, 1.5, 2.0) for t in (0.0, 1.0, 3.0)], tolerance=1e-2, size=9,
+    )  # fmt: skip
+    result = family.solve((1.25, 2.0))
+    a, b = (part.astype(np.float32).astype(float) for part in affine((1.25, 2.0)))
+    true = np.linalg.norm(b - a @ result.x.astype(float)) / np.linalg.norm(b)
+    assert result.x.dtype == np.float32
+    assert true <= 1.1 * result.certificate.value

@@ -96,6 +96,11 @@ def test_sensitivities_lie_within_their_bounds(p):
     sensitivity = ratios.max(1).values
     assert bool((low <= sensitivity * 1.001).all())
     assert bool((sensitivity <= high * 1.001).all())
+    assert bool((high <= 1).all())
+    tau = torch.from_numpy(np.einsum("ij,jk,ik->i", a, np.linalg.inv((a.T @ a).numpy()), a)) ** (p / 2)
+    factor = 40 ** abs(p / 2 - 1)  # Hoelder's, and no more
+    torch.testing.assert_close(low, tau / factor if p <= 2 else tau)
+    torch.testing.assert_close(high, tau if p <= 2 else (tau * factor).clamp(max=1))
 
 
 def test_root_leverage_in_rounds_keeps_norms():
@@ -103,6 +108,32 @@ def test_root_leverage_in_rounds_keeps_norms():
     sample = root_leverage_sample(a, 600, 1.0)
     assert 450 < len(sample.rows) < 750
     assert distortion(a, sample, 1.0) < 0.5
+
+
+def test_rounds_of_sampling_shrink_geometrically_and_are_independent(monkeypatch):
+    a, p, sizes = heavy(400), 1.5, []
+
+    def recorded(scores, size, p, *, seed=0):
+        sizes.append(size * len(a) / len(scores))
+        return sample_rows(scores, size, p, seed=seed)
+
+    x = torch.ones(N, dtype=F64)
+    draws = [
+        float((root_leverage_sample(a, 60, p, rounds=2, seed=s).apply(a) @ x).abs().pow(p).sum()) for s in range(300)
+    ]
+    assert np.mean(draws) == pytest.approx(float((a @ x).abs().pow(p).sum()), rel=0.03)
+    monkeypatch.setattr("precond.sketches.leverage.sample_rows", recorded)
+    drawn = root_leverage_sample(a, 60, p, rounds=2)
+    assert sizes[0] == pytest.approx((60 * 400) ** 0.5)
+    assert len(sizes) == 2
+    assert 40 < len(drawn.rows) < 80
+
+
+def test_no_score_is_above_one():
+    square = torch.randn(60, 60, generator=torch.Generator().manual_seed(3), dtype=F64)
+    scores = leverage_scores(square)
+    torch.testing.assert_close(scores, torch.ones(60, dtype=F64))
+    assert float(scores.max()) <= 1
 
 
 def test_bad_input_is_refused():
@@ -114,6 +145,8 @@ def test_bad_input_is_refused():
     ):
         with pytest.raises(BadInputError):
             call()
+    with pytest.raises(BadInputError, match="settle in 2 rounds"):
+        lewis_weights(a, 1.0, limit=2)
     with pytest.raises(BadInputError, match="not negative"):
         sample_rows(-torch.ones(3), 2, 2)
 

@@ -39,6 +39,35 @@ def test_volume_sampling_has_the_inverse_moment_of_its_theory(times):
     assert np.mean(traces) == pytest.approx(n / (n - 5), rel=0.08)
 
 
+def test_volume_sampling_joins_a_process_and_independent_points_in_random_order():
+    """The third point meets one of the first two with probability ``m sum nu^2``, and is anywhere among them."""
+    basis = torch.linalg.qr(torch.randn(5, 2, generator=torch.Generator().manual_seed(0), dtype=F64)).Q
+    drawn = np.array([volume_points(basis, 3, seed=seed).rows.tolist() for seed in range(1500)])
+    pairs = np.array([drawn[:, i] == drawn[:, j] for i, j in ((0, 1), (0, 2), (1, 2))]).mean(1)
+    nu = basis.square().sum(1) / 2
+    np.testing.assert_allclose(pairs.sum(), float(2 * nu.square().sum()), atol=0.05)
+    np.testing.assert_allclose(pairs, pairs.mean(), atol=0.04)
+
+
+def test_rows_that_repeat_or_vanish_are_drawn_by_their_determinants():
+    matrix = torch.randn(6, 3, generator=torch.Generator().manual_seed(4), dtype=F64)
+    matrix[1], matrix[3], matrix[5] = matrix[0], matrix[0], 0
+    basis = torch.linalg.qr(matrix).Q
+    drawn = [frozenset(projection_dpp(basis, seed=seed).rows.tolist()) for seed in range(600)]
+    assert set(drawn) == {frozenset((twin, 2, 4)) for twin in (0, 1, 3)}
+    for twin in (0, 1, 3):  # of the same determinant
+        assert drawn.count(frozenset((twin, 2, 4))) == pytest.approx(200, abs=50)
+    assert sorted(projection_dpp(torch.eye(4, dtype=F64)).rows.tolist()) == [0, 1, 2, 3]
+
+
+def test_fits_weigh_their_points():
+    basis, x = legendre(4, 200)
+    points, values = independent_points(basis, 9), x.abs()
+    scale = points.weights.sqrt().numpy()
+    want = np.linalg.lstsq(scale[:, None] * basis[points.rows].numpy(), scale * values[points.rows].numpy())[0]
+    np.testing.assert_allclose(points.fit(basis, values[points.rows]), want, rtol=1e-9)
+
+
 def test_volume_sampling_is_unbiased():
     basis, x = legendre(4, 200)
     values = x.exp()
@@ -61,9 +90,15 @@ def test_repeated_processes_are_better_conditioned_than_independent_points():
 
 def test_draws_can_be_conditioned_on_a_good_gram_matrix():
     basis, _ = legendre(5, 200)
-    points = conditioned(lambda seed: repeated_dpp(basis, 3, seed=seed), basis, delta=0.8)
-    gap = points.gram(basis) - torch.eye(5, dtype=F64)
-    assert float(torch.linalg.matrix_norm(gap, 2)) <= 0.8
+
+    def draw(seed):
+        return repeated_dpp(basis, 3, seed=seed)
+
+    gaps = [float(torch.linalg.matrix_norm(draw(s).gram(basis) - torch.eye(5, dtype=F64), 2)) for s in (7, 1007, 2007)]
+    assert gaps[0] > gaps[2]
+    wanted = next(k for k, gap in enumerate(gaps) if gap <= 0.99 * gaps[0])
+    points = conditioned(draw, basis, delta=0.99 * gaps[0], seed=7)
+    assert torch.equal(points.rows, draw(7 + 1000 * wanted).rows)
     with pytest.raises(BadInputError, match="draw more points"):
         conditioned(lambda seed: repeated_dpp(basis, 1, seed=seed), basis, delta=1e-3, limit=3)
 
@@ -78,6 +113,6 @@ def test_independent_points_follow_the_leverage():
 def test_bad_input_is_refused():
     basis, _ = legendre(5, 50)
     with pytest.raises(BadInputError, match="orthonormal"):
-        projection_dpp(2 * basis)
+        projection_dpp(1.001 * basis)
     with pytest.raises(BadInputError, match="at least as many"):
         volume_points(basis, 4)

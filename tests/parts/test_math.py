@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from precond.math import eigen
 from precond.math.averages import debias
-from precond.math.eigen import all_eigenvectors, gram_eigenvectors, inf_norm, power_qr, safe_eigh
+from precond.math.eigen import (
+    all_eigenvectors,
+    gram_eigenvectors,
+    inf_norm,
+    power_qr,
+    safe_eigh,
+    singular_vectors,
+)
 from precond.math.modes import add_gram, mode_products
 from precond.math.polar import NewtonSchulz, polar, polar_exact
 from precond.math.roots import inverse_root, low_rank_inverse_root
@@ -231,6 +238,39 @@ def test_rounding_errors_do_not_choose_the_basis_of_a_null_space(shape):
         found.append(vectors[0])
     one, two = found
     torch.testing.assert_close(one * (one * two).sum(0).sign(), two, rtol=0.0, atol=1e-10)
+
+
+@pytest.mark.parametrize(("m", "n"), [(7, 7), (30, 12), (12, 30), (1, 5), (5, 1)])
+@pytest.mark.parametrize("rank", [30, 3, 0])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_one_decomposition_gives_the_bases_of_both_sides(m, n, rank, dtype):
+    """Also where singular values range over more than their squares can in the precision, and without full rank."""
+    rank = min(m, n, rank)
+    generator = torch.Generator().manual_seed(0)
+    left = torch.linalg.qr(torch.randn(2, m, m, generator=generator, dtype=torch.float64))[0][..., :rank]
+    right = torch.linalg.qr(torch.randn(2, n, n, generator=generator, dtype=torch.float64))[0][..., :rank]
+    given = (left * torch.logspace(0, -6, max(rank, 1), dtype=torch.float64)[:rank]) @ right.mT
+    u, v, failed = singular_vectors(given.to(dtype))
+    assert not failed.any()
+    rounding = 50 * torch.finfo(dtype).eps
+    for basis, gram in ((u.double(), given @ given.mT), (v.double(), given.mT @ given)):
+        torch.testing.assert_close(
+            basis.mT @ basis, torch.eye(len(basis[0])).double().expand_as(basis), atol=rounding, rtol=0
+        )
+        rotated = basis.mT @ gram @ basis
+        values = torch.linalg.eigvalsh(gram).flip(-1)
+        torch.testing.assert_close(rotated, torch.diag_embed(values), atol=rounding, rtol=0)
+
+
+def test_a_matrix_that_is_not_finite_leaves_both_bases_as_they_begin():
+    given = torch.randn(3, 4, 6, generator=torch.Generator().manual_seed(0))
+    given[1, 2, 3] = torch.inf
+    u, v, failed = singular_vectors(given)
+    assert failed.tolist() == [False, True, False]
+    assert torch.equal(u[1], torch.eye(4))
+    assert torch.equal(v[1], torch.eye(6))
+    assert u.isfinite().all()
+    assert v.isfinite().all()
 
 
 def test_power_qr_keeps_the_order_of_a_member_whose_product_overflows():

@@ -13,6 +13,7 @@ from precond.core import Kernel, Look, Status
 from precond.krylov import GCRODR, gcrodr
 from precond.krylov.deflated import Directions
 from precond.krylov.process import Compiled, Stepwise
+from precond.math.arnoldi import combined
 from precond.math.cycle import Arnoldi
 from precond.operators import as_operator
 from tests.papers.linear_toys import poisson
@@ -123,3 +124,14 @@ def test_a_restart_takes_from_the_residual_what_rounding_put_along_the_images():
     assert float(along.norm()) > 0.1
     np.testing.assert_allclose(left, torch.from_numpy(rest) @ cycle.w - along @ kept.c, atol=1e-12)
     np.testing.assert_allclose(step, cycle.z[:8].sum(0), atol=1e-12)
+
+
+@pytest.mark.parametrize("count", [1, 4, 6, 9])
+@pytest.mark.parametrize("dtype", [np.float32, np.complex128])
+def test_combinations_are_the_product_of_matrices(count, dtype):
+    rng = np.random.default_rng(count)
+    parts = [rng.standard_normal((some, 700)).astype(dtype) for some in (0, 3, 10)]
+    factors = rng.standard_normal((count, 13)) * (1 if dtype is np.float32 else 1j)
+    found = combined(factors, *map(torch.from_numpy, parts)).numpy()
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, factors @ np.vstack(parts), rtol=0, atol=20 * np.finfo(dtype).eps * 13)

@@ -61,6 +61,6 @@ def test_what_is_no_name() -> None:
     with pytest.raises(UnknownNameError, match="gmres"):
         precond.solve(A, B, method="gmress")
     with pytest.raises(BadInputError, match="Iteration"):
-        precond.solve(A, B, method=3)  # type: ignore[arg-type]
+        precond.solve(A, B, method=3)
     with pytest.raises(UnknownNameError):
         precond.SolveSequence(preconditioner="nothing of the sort")

@@ -14,7 +14,11 @@ import pytest
 import scipy.io
 import scipy.sparse
 
+import precond
 from precond.cli import main
+from precond.core import Status
+from precond.solving.files import write_vectors
+from precond.solving.picture import draw_convergence
 from tests.papers.linear_toys import poisson
 
 A = poisson(5)
@@ -70,6 +74,24 @@ def test_says_what_it_did_why_and_what_is_certified(solve):
     assert "(asked 1.00e-10)" in shown["certified"]
     assert 0 <= float(shown["backward error"]) < 1e-10
     assert int(shown["iterations"]) > 0
+    assert int(shown["products with A"]) >= int(shown["iterations"])
+    assert shown["chosen because"].count("(") == shown["chosen because"].count(")")
+    assert "iterate " in shown["seconds"]
+    assert "relative residual" not in shown  # said once, as what is certified
+
+
+def test_a_right_hand_side_may_lie_in_a_row(solve, folder):
+    scipy.io.mmwrite(folder / "row.mtx", read(folder / "b.mtx").T)
+    assert solve("A.mtx", "row.mtx", "--out", "x.mtx")[0] == 0
+    np.testing.assert_allclose(A @ read(folder / "x.mtx"), read(folder / "b.mtx"), atol=1e-6)
+
+
+def test_the_limit_on_iterations_is_obeyed_and_a_remedy_is_named(solve):
+    options = ("--method", "cg", "--preconditioner", "identity", "--max-iterations", "2")
+    code, out, _ = solve("A.mtx", "b.mtx", *options)
+    shown = rows(out)
+    assert (code, shown["iterations"]) == (1, "2")
+    assert shown["outcome"] == f"{Status.STOPPED_STEPS.reason}; {Status.STOPPED_STEPS.remedy}"
 
 
 def test_writes_a_solution_that_solves_the_system(solve, folder):
@@ -146,6 +168,68 @@ def test_draws_the_convergence(solve, folder):
     content = (folder / "A-convergence.png").read_bytes()
     assert content.startswith(b"\x89PNG")
     assert len(content) > 5000
+
+
+def test_the_picture_lies_beside_the_solution_and_is_checked_before_the_work(solve, folder):
+    (folder / "sub").mkdir()
+    assert solve("A.mtx", "--out", "sub/x.mtx", "--plot")[0] == 0
+    assert (folder / "sub" / "A-convergence.png").is_file()
+    (folder / "A-convergence.png").mkdir()
+    code, _, err = solve("A.mtx", "--out", "x.mtx", "--plot")
+    assert code == 2
+    assert "A-convergence.png: is a folder" in err
+    assert not (folder / "x.mtx").exists()
+
+
+@pytest.mark.parametrize("scale", [0.0, 3.0])
+def test_the_picture_shows_relative_residuals_the_certified_one_and_the_tolerance(tmp_path, monkeypatch, scale):
+    pytest.importorskip("matplotlib")
+    from matplotlib.figure import Figure
+
+    kept: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: kept.append(self))
+    b = scale * np.arange(1.0, 26)
+    result = precond.solve(A, b, method="cg", preconditioner="jacobi", rtol=1e-6, atol=1e-3)
+    draw_convergence(result, b, 1e-6, "A", tmp_path / "A.png")
+    method, *certified, asked = kept[0].axes[0].get_lines()
+    want = np.array(result.history) / (np.linalg.norm(b) or 1.0)
+    np.testing.assert_array_equal(method.get_ydata(), np.where(want > 0, want, np.nan))
+    assert list(asked.get_ydata()) == [1e-6, 1e-6]
+    true = np.linalg.norm(b - A @ result.x) / (np.linalg.norm(b) or 1.0)
+    assert [float(line.get_ydata()[0]) for line in certified] == pytest.approx([true] if scale else [], rel=1e-6)
+
+
+def test_files_read_back_bit_for_bit(folder):
+    x = rng.standard_normal((3, 3)) * 10.0 ** np.array([-300, 0, 300])
+    write_vectors(folder / "x.mtx", x)
+    np.testing.assert_array_equal(read(folder / "x.mtx"), x)
+    write_vectors(folder / "s.mtx.gz", x + x.T)
+    packed = (folder / "s.mtx.gz").read_bytes()
+    assert gzip.decompress(packed).startswith(b"%%MatrixMarket matrix array real general")  # symmetric as it may be
+    assert packed[4:8] == bytes(4)  # no time: equal solutions are equal files
+
+
+def test_a_file_that_was_not_completed_leaves_the_old_one_and_nothing_else(folder, monkeypatch):
+    def broken(self, target):
+        raise OSError(errno.EIO, "Input/output error", str(target))
+
+    (folder / "x.mtx").write_text("old")
+    before = set(folder.iterdir())
+    monkeypatch.setattr(Path, "replace", broken)
+    with pytest.raises(OSError, match="Input/output"):
+        write_vectors(folder / "x.mtx", np.ones(2))
+    assert (folder / "x.mtx").read_text() == "old"
+    assert set(folder.iterdir()) == before
+
+
+def test_a_file_that_may_not_be_written_is_refused_before_the_work(solve, monkeypatch):
+    allowed = os.access
+    monkeypatch.setattr(
+        "precond.solving.files.os.access", lambda path, mode, **more: mode != os.W_OK and allowed(path, mode, **more)
+    )
+    code, out, err = solve("A.mtx", "--out", "x.mtx")
+    assert (code, out) == (2, "")
+    assert "check the permissions" in err
 
 
 def test_not_converged_is_exit_code_1_and_still_a_table(solve, folder):

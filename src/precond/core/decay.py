@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -10,7 +11,7 @@ from torch import Tensor
 class Decay(abc.ABC):
     """Where weight decay enters. The learning rate and the decay factor belong to the parameter group."""
 
-    reads_weights: bool = False
+    reads_weights: ClassVar[bool] = False
     """Whether ``regularize`` uses the weights, so that the driver must gather them."""
 
     def regularize(self, gradient: Tensor, weight: Tensor | None, decay: float) -> Tensor:

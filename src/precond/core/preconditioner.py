@@ -39,6 +39,8 @@ class Health:
 
     def __add__(self, other: Health) -> Health:
         """Combine two reports."""
+        if other is HEALTHY:
+            return self
         detail = "; ".join(part for part in (self.detail, other.detail) if part)
         known = [health.members for health in (self, other) if health.members is not None]
         members = known[0] | known[1] if len(known) == 2 else known[0] if known else None

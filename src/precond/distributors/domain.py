@@ -12,6 +12,7 @@ from torch import Tensor
 from precond.core import Agreement, IncompatibleError, Tenant
 from precond.distributors.boxes import Box
 from precond.distributors.mail import exchange
+from precond.distributors.part import part_here
 from precond.math.balance import balanced
 
 _PRESENT, _BAD, _ASTRAY = 1, 2, 4
@@ -71,7 +72,7 @@ class Domain:
         """Return the parts of the gradients that some process has, and the parameters that all leave alone."""
         flags = [self._flags(param) for param in params]
         device = params[0].device if params else torch.device("cpu")
-        mine = {param: _part(param.grad) for param in params if param.grad is not None}
+        mine = {param: part_here(param.grad) for param in params if param.grad is not None}
         held = [(i, mine[param]) for i, param in enumerate(params) if param in mine and self.owner[param] is None]
         if held:
             sums = torch.stack([part.sum(dtype=torch.float64) for _, part in held])
@@ -105,7 +106,7 @@ class Domain:
                         f"the gradient of a parameter of shape {tuple(param.shape)} has other placements than the "
                         "parameter, and is missing in some processes: let every process have one"
                     )
-                mine[param] = param.grad.redistribute(placements=param.placements).to_local()  # type: ignore[union-attr, attr-defined]
+                mine[param] = _placed_as(param, param.grad)
             if anywhere[column] and not everywhere[column]:
                 lacking.append((param, (known[:, column] & _PRESENT).tolist()))
             if bad[column]:
@@ -175,7 +176,7 @@ class Domain:
                     awaited.append((owner, boxes[self.rank].shape))
                     wanting.append(param)
             like = torch.empty(0, dtype=dtype, device=batch[0].device)
-            result.update(zip(wanting, self._exchange(letters, awaited, like), strict=True))  # type: ignore[arg-type]
+            result.update(zip(wanting, self._exchange(letters, awaited, like), strict=True))  # type: ignore[arg-type]  # as above
         return result
 
     def total(self, table: Tensor) -> Tensor:
@@ -192,8 +193,9 @@ class Domain:
         return exchange(letters, awaited, like, self.group)
 
 
-def _part(gradient: Tensor) -> Tensor:
-    return gradient.to_local() if hasattr(gradient, "device_mesh") else gradient  # type: ignore[no-any-return, attr-defined]
+def _placed_as(param: Any, gradient: Any) -> Tensor:
+    """Return the part that lies here of a gradient, sharded as its parameter is."""
+    return part_here(gradient.redistribute(placements=param.placements))
 
 
 def _sources(boxes: list[Box], owner: int) -> list[int]:

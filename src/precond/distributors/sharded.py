@@ -12,6 +12,7 @@ from torch import Tensor
 from precond.core import Agreement, Distributor, Duty, IncompatibleError, Tenant
 from precond.distributors.boxes import Box, box_at, whole_box
 from precond.distributors.domain import Domain
+from precond.distributors.part import part_here
 from precond.math.norms import joint_norm
 
 
@@ -130,9 +131,9 @@ class Sharded(Distributor):
 
     def held(self, param: Tensor) -> Tensor:
         """Return the part of a parameter that this process holds."""
-        return param.to_local() if hasattr(param, "device_mesh") else param  # type: ignore[no-any-return]
+        return part_here(param)
 
-    def outward(self, param: Tensor, value: Tensor) -> Tensor:
+    def outward(self, param: Any, value: Tensor) -> Tensor:
         """Return a held part of a state as a DTensor that is placed as the parameter is."""
         if self._duty(param) is not Duty.HOLDER or not hasattr(param, "device_mesh") or not param.ndim:
             return value
@@ -148,7 +149,7 @@ class Sharded(Distributor):
     def inward(self, param: Tensor, value: Tensor) -> Tensor:
         """Return the held part of a state, from a DTensor or from a whole tensor."""
         if hasattr(value, "device_mesh"):
-            return value.to_local()  # type: ignore[no-any-return]
+            return part_here(value)
         domain = self._home.get(param)
         if domain is None or domain.owner[param] is not None or tuple(value.shape) != tuple(param.shape):
             return value
@@ -187,11 +188,11 @@ def _mesh_group(mesh: Any) -> Any:
     return dist.new_group(ranks, use_local_synchronization=True)
 
 
-def _boxes(param: Tensor, ranks: Sequence[int]) -> list[Box]:
+def _boxes(param: Any, ranks: Sequence[int]) -> list[Box]:
     """Return the part of a parameter that each process of a group holds."""
     if not hasattr(param, "device_mesh"):
         return [whole_box(param.shape)] * len(ranks)
-    mesh, placements = param.device_mesh, param.placements  # type: ignore[attr-defined]
+    mesh, placements = param.device_mesh, param.placements
     grid = mesh.mesh.cpu()
     where = {int(grid[tuple(place)]): place.tolist() for place in torch.ones_like(grid).nonzero()}
     return [box_at(param.shape, tuple(grid.shape), where[rank], placements) for rank in ranks]

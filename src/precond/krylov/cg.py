@@ -84,6 +84,7 @@ def _iterations(operator: Operator, precondition: Map, x: Tensor, r: Tensor, p: 
                 yield stop
                 return
             norms = forward(here, left, along, q, rho, floor, curvature, force=True)
+            assert norms is not None
         yield Progress(numbers(norms, r), x.clone)
         z = precondition(r)
         turn(along, rows(z), rho, norms * norms if z is r else dots(left, rows(z)), floor)

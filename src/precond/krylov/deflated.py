@@ -11,6 +11,7 @@ from torch import Tensor
 
 from precond.core import Operator
 from precond.krylov.inner import norm
+from precond.math.arnoldi import combined
 
 Matrix = np.ndarray[Any, Any]
 _dependent = 1e-12  # directions that the matrix maps to less than this, relative to the others, are not kept
@@ -132,19 +133,6 @@ class Cycle:
         mix = np.linalg.solve(r.T, space.T)  # rows are coefficients of the new directions
         mix[:, :k] *= size
         return mix, q.T
-
-
-def combined(factors: Matrix, *parts: Tensor) -> Tensor:
-    """Return ``factors [part; part; ...]``, the sum of what each part contributes."""
-    rows = torch.from_numpy(np.ascontiguousarray(factors)).to(parts[0])
-    total, at = None, 0
-    for part in parts:
-        if len(part):
-            mine = rows[:, at : at + len(part)]
-            total = mine @ part if total is None else total.addmm_(mine, part)
-        at += len(part)
-    assert total is not None
-    return total
 
 
 def _least(ghat: Matrix, overlap: Matrix, keep: int) -> Matrix:

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Kernel, Look, Map, Operator, Progress, Recycling, Status
-from precond.krylov.deflated import Cycle, Directions, Matrix, combined
+from precond.krylov.deflated import Cycle, Directions, Matrix
 from precond.krylov.inner import norm
 from precond.krylov.lockstep import lockstep
 from precond.krylov.process import Compiled, Process, Stepwise
 from precond.krylov.stretches import scalar
+from precond.math.arnoldi import combined
 
 
 @dataclasses.dataclass
@@ -139,8 +140,10 @@ class GCRODR(Recycling[Recycled]):
             rest = -images
             rest[:k] = 0
             rest[k] += beta
-            kept, moved, r = cycle.restarted(self.keep, np.concatenate([-images[:k], y]), rest)
-            x, r = x + moved, r[None]
+            kept, moved, left = cycle.restarted(self.keep, np.concatenate([-images[:k], y]), rest)
+            assert moved is not None
+            assert left is not None
+            x, r = x + moved, left[None]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -70,8 +70,8 @@ class MINRES(Iteration):
             gamma_next, indefinite = _dual_norm(z, v, eps)
             stuck, least, solved = rotations.apply(delta, gamma, gamma_next)
             if stuck:
-                kept = x if best is None else torch.where(_mask(rotations.kept, x), best, x)
-                yield Progress(norm(r), kept.clone, failure=Status.FAILED_BREAKDOWN)
+                least_x = x if best is None else torch.where(_mask(rotations.kept, x), best, x)
+                yield Progress(norm(r), least_x.clone, failure=Status.FAILED_BREAKDOWN)
                 return
             if least:
                 best = torch.where(_mask(rotations.less, x), x, x if best is None else best)

@@ -77,7 +77,9 @@ class Compiled(Process):
         """Begin a cycle."""
         k = len(kept.u)
         self.vectors[:k] = kept.c
-        self.arnoldi.begin(k, rows(r)[0], beta)
+        first = rows(r)
+        assert isinstance(first, np.ndarray)
+        self.arnoldi.begin(k, first[0], beta)
         return found_by(self.arnoldi, kept)
 
     def steps(self, cycle: Cycle) -> Iterator[tuple[float, Sequence[float]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from typing import ClassVar, final
 
@@ -75,7 +76,7 @@ class Refinement(Iteration):
             for step in self._stage(operator, precondition, g, d, residual, scale.bound(x, residual, last)):
                 ends = step.over and (last or step.failure is not None)
                 yield Progress(
-                    step.residual, lambda x=x, d=d: x + d, normal=norm(g), failure=step.failure,
+                    step.residual, functools.partial(torch.add, x, d), normal=norm(g), failure=step.failure,
                     solved=ends and step.failure is None,
                 )  # fmt: skip
                 if ends:

@@ -49,6 +49,7 @@ class Richardson(Iteration):
         while bool(r.any()):
             z = precondition(r)
             q = operator.matvec(z)
+            alpha: float | Tensor
             if self.step is None:
                 alpha = column(ratio(inner(q, r), inner(q, q)))
                 if not bool(alpha.any()):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from precond.core import Kernel, Look, Map, Operator, Progress
 from precond.krylov.inner import norm
+from precond.math.bidiagonal import Bidiagonalization
 from precond.math.stretch import Stretch
 from precond.math.vectors import rows
 
@@ -31,11 +32,9 @@ def begun(name: str, kernel: Kernel, operator: Operator, b: Tensor, precondition
     """
     forward = kernel.matrix or kernel.product or single(operator.matvec)
     steps = Stretch(name, operator.shape, x0.numpy().dtype, forward, _inverse(kernel, precondition))
-    x, r = vector(steps, 0), vector(steps, 1)
-    x.copy_(x0)
-    r.copy_(b)
-    if bool(x.any()):
-        r -= operator.matvec(x)
+    steps.vectors[:2] = rows(x0)[0], rows(b)[0]
+    if steps.vectors[0].any():
+        steps.vectors[1] -= rows(operator.matvec(x0))[0]
     return steps
 
 
@@ -68,12 +67,10 @@ def bidiagonalizing(name: str, kernel: Kernel, operator: Operator, b: Tensor, pr
     m, n = operator.shape
     forward = kernel.matrix or kernel.product or single(operator.matvec)
     backward = kernel.adjoint or single(operator.rmatvec)
-    steps = Stretch(name, (m, n), x0.numpy().dtype, forward, _inverse(kernel, precondition), backward)
-    x, u = vector(steps, 0)[:, :n], vector(steps, 1)[:, :m]
-    x.copy_(x0)
-    u.copy_(b)
-    if bool(x.any()):
-        u -= operator.matvec(x)
+    steps = Bidiagonalization(name, (m, n), x0.numpy().dtype, forward, _inverse(kernel, precondition), backward)
+    steps.vectors[0, :n], steps.vectors[1, :m] = rows(x0)[0], rows(b)[0]
+    if steps.vectors[0].any():
+        steps.vectors[1, :m] -= rows(operator.matvec(x0))[0]
     return steps
 
 

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from precond.math.vectors import rows
+
 Array = np.ndarray[Any, Any]
 
 
@@ -57,6 +59,31 @@ def extend(basis: Tensor, w: Tensor, j: int, alive: Array, h: Array) -> tuple[Ar
     scale = np.divide(1, after, out=np.zeros_like(after), where=after > 0)
     basis[:, j + 1] = w * torch.from_numpy(scale).to(w.device, w.dtype)[:, None]
     return before, after
+
+
+def combined(factors: Array, *parts: Tensor) -> Tensor:
+    """Return ``factors [part; part; ...]``, combinations of vectors.
+
+    On the CPU they are compiled: a general product of matrices gains little where one of them has a few rows.
+
+    Args:
+        factors: One row for each combination, shape ``[count, vectors]``.
+        *parts: Vectors, shapes ``[some, n]``; together as many as a row of factors has entries.
+
+    Returns:
+        The combinations in the type of the vectors, shape ``[count, n]``.
+    """
+    like, at = parts[0], 0
+    total = like.new_zeros(len(factors), like.shape[1])
+    for part in parts:
+        mine = np.ascontiguousarray(factors[:, at : at + len(part)])
+        at += len(part)
+        if like.is_cpu:
+            out = total.numpy()
+            _kernels().combine(mine.astype(out.dtype, copy=False), rows(part), out)
+        else:
+            total.addmm_(torch.from_numpy(mine).to(total), part)
+    return total
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,6 +6,7 @@ import numba
 import numpy as np
 
 _compiled = numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+_slab = 512  # numbers of a vector that stay in the cache while all combinations take them
 
 
 @_compiled
@@ -118,3 +119,46 @@ def substitute(triangle, y):
             for i in range(k + 1, y.shape[1]):
                 total -= triangle[row, k, i] * y[row, i]
             y[row, k] = total / triangle[row, k, k]
+
+
+@_compiled
+def combine(factors, vectors, out):
+    """Do what `precond.math.arnoldi.combined` does with some of the vectors; add that to ``out``."""
+    fours, whole = len(factors) // 4 * 4, len(vectors) // 4 * 4
+    for start in range(0, out.shape[1], _slab):
+        end = min(out.shape[1], start + _slab)
+        for row in range(0, fours, 4):
+            p, q, r, s = (
+                out[row, start:end], out[row + 1, start:end], out[row + 2, start:end], out[row + 3, start:end]
+            )  # fmt: skip
+            for k in range(0, whole, 4):
+                _four_sums(factors, row, vectors, k, start, end, p, q, r, s)
+        for row in range(len(factors)):
+            total = out[row, start:end]
+            for k in range(0 if row >= fours else whole, whole, 4):
+                a, b = vectors[k, start:end], vectors[k + 1, start:end]
+                c, d = vectors[k + 2, start:end], vectors[k + 3, start:end]
+                e, f, g, h = factors[row, k], factors[row, k + 1], factors[row, k + 2], factors[row, k + 3]
+                for i in range(total.size):
+                    total[i] += e * a[i] + f * b[i] + g * c[i] + h * d[i]
+            for k in range(whole, len(vectors)):
+                u, factor = vectors[k, start:end], factors[row, k]
+                for i in range(total.size):
+                    total[i] += factor * u[i]
+
+
+@_compiled
+def _four_sums(factors, row, vectors, k, start, end, p, q, r, s):
+    """Add combinations of four vectors, from ``k`` on, to four sums; each number is loaded once for all of them."""
+    a, b, c, d = vectors[k, start:end], vectors[k + 1, start:end], vectors[k + 2, start:end], vectors[k + 3, start:end]
+    f, g, h, o = factors[row], factors[row + 1], factors[row + 2], factors[row + 3]
+    pa, pb, pc, pd = f[k], f[k + 1], f[k + 2], f[k + 3]
+    qa, qb, qc, qd = g[k], g[k + 1], g[k + 2], g[k + 3]
+    ra, rb, rc, rd = h[k], h[k + 1], h[k + 2], h[k + 3]
+    sa, sb, sc, sd = o[k], o[k + 1], o[k + 2], o[k + 3]
+    for i in range(p.size):
+        e, x, y, z = a[i], b[i], c[i], d[i]
+        p[i] += pa * e + pb * x + pc * y + pd * z
+        q[i] += qa * e + qb * x + qc * y + qd * z
+        r[i] += ra * e + rb * x + rc * y + rd * z
+        s[i] += sa * e + sb * x + sc * y + sd * z

@@ -12,6 +12,7 @@ import numpy as np
 from precond.math.stretch_kernels import (
     ADJOINT,
     APPLIED,
+    BOTH,
     EPS,
     OWN,
     PRODUCT,
@@ -23,9 +24,11 @@ from precond.math.stretch_kernels import (
 
 X, U, V, P, IMAGE, W = range(6)
 """Rows: the solution, vectors of the bidiagonalization, and a direction; ``x`` and ``u = b - A x`` are given."""
-HEIGHT, WIDTH, WHY, BEGUN, NORMAL, LENGTH, MATRIX, CONDITION, ALPHA, BETA, DIAGONAL, MORE = range(OWN, OWN + 12)
-"""Rows and columns of the matrix (given), why it ended, whether it has begun, ``||A^H r||``, ``||x||``, the norm and
-condition of what is known of ``A``, entries of the bidiagonal matrix; from ``MORE`` on each method has its own."""
+HEIGHT, WIDTH, AT_HAND, WHY, BEGUN, NORMAL, LENGTH = range(OWN, OWN + 7)
+MATRIX, CONDITION, ALPHA, BETA, DIAGONAL, MORE = range(OWN + 7, OWN + 13)
+"""Rows and columns of the matrix, whether one pass over it makes two products (these are given), why it ended, whether
+it has begun, ``||A^H r||``, ``||x||``, the norm and condition of what is known of ``A``, entries of the bidiagonal
+matrix; from ``MORE`` on each method has its own."""
 INDEFINITE, SOLVED = 1, 2
 _loose = {"reassoc", "contract", "nsz"}
 
@@ -39,27 +42,35 @@ def bidiagonal(vectors, numbers, plain):
         numbers[BETA] = _normalized(u, length(u))
         return wish(ADJOINT, U, IMAGE, numbers, 3)
     if stage == 1:
+        if numbers[AT_HAND] > 0:
+            return wish(BOTH, P if plain else V, IMAGE, numbers, 5)
         return wish(PRODUCT, P if plain else V, IMAGE, numbers, 2)
     if stage == 2:
         _subtracted(u, vectors[IMAGE, :m], numbers[ALPHA])
         numbers[BETA] = _normalized(u, length(u))
         return wish(ADJOINT, U, IMAGE, numbers, 3)
-    if stage == 3:
-        _subtracted(p, vectors[IMAGE, :n], numbers[BETA] if numbers[ALPHA] > 0 else 0.0)
+    if stage == 3 or stage == 5:
+        image = vectors[IMAGE, :n]
+        if stage == 5:
+            size = _normalized(u, length(u))
+            _normalized(image, size)
+            numbers[BETA] = numbers[ALPHA] * size
+        _subtracted(p, image, numbers[BETA] if numbers[ALPHA] > 0 else 0.0)
         told = wish(APPLIED, P, V, numbers, 4)
         if not plain:
             return told
     v = p if plain else vectors[V, :n]
-    product = real_inner(v, p)
-    numbers[NORMAL] = np.sqrt(product) if plain else length(p)
-    if not product > 0:
-        size = numbers[NORMAL] * length(v)
-        if product < -10 * numbers[EPS] * size or (size > 0 and product == 0):
-            numbers[WHY] = INDEFINITE
-    numbers[DIAGONAL], numbers[ALPHA] = numbers[ALPHA], np.sqrt(np.maximum(product, 0.0))
-    _normalized(p, numbers[ALPHA])
+    numbers[DIAGONAL], numbers[ALPHA] = numbers[ALPHA], length(p)
+    numbers[NORMAL] = numbers[ALPHA]
     if not plain:
+        product = real_inner(v, p)
+        if not product > 0:
+            size = numbers[NORMAL] * length(v)
+            if product < -10 * numbers[EPS] * size or (size > 0 and product == 0):
+                numbers[WHY] = INDEFINITE
+        numbers[ALPHA] = np.sqrt(np.maximum(product, 0.0))
         _normalized(v, numbers[ALPHA])
+    _normalized(p, numbers[ALPHA])
     numbers[STAGE] = 1
     return 0
 

@@ -75,7 +75,8 @@ class Domains:
             return self._moved(two_sweeps(lower, upper, scales, self._moved(v)), back=True)
         kernels, count, every = _kernels(), self.count, len(self.ranges)
         s1, s2, s3 = scales
-        out, y = np.empty(v.shape, v.dtype), np.empty(v.shape[1], v.dtype)
+        out: Array = np.empty(v.shape, v.dtype)
+        y = np.empty(v.shape[1], v.dtype)
         for row, result in zip(v, out, strict=True):
 
             def forth(begin: int, end: int, row: Array = row) -> None:

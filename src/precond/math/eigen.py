@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -32,22 +34,33 @@ def safe_eigh(matrices: Tensor, last: tuple[Tensor, Tensor] | None = None) -> tu
         Eigenvalues ``[batch, n]``, ascending; eigenvectors ``[batch, n, n]`` in columns; and a mask ``[batch]``
         of the members that failed, because they hold an entry that is not finite or no attempt succeeded.
     """
-    n = matrices.shape[-1]
-    bound = inf_norm(matrices)
-    finite = bound.isfinite()
-    usable = finite & (bound > 0)
-    scale = torch.where(usable, bound, 1.0)
-    identity = torch.eye(n, dtype=matrices.dtype, device=matrices.device)
-    scaled = torch.where(finite[:, None, None], matrices / scale[:, None, None], identity)
-    values, vectors, solved = _decompose(scaled)
-    failed = ~(solved & finite)
+    values, vectors, scale, failed = scaled_eigh(matrices)
     values = values * scale[:, None]
-    if last is None:
-        last = torch.zeros_like(values), identity.expand_as(vectors)
-    if bool(failed.any()):
+    if last is not None and bool(failed.any()):
         values = torch.where(failed[:, None], last[0], values)
         vectors = torch.where(failed[:, None, None], last[1], vectors)
     return values, vectors, failed
+
+
+def scaled_eigh(matrices: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Decompose symmetric matrices, each divided by a bound on its largest eigenvalue, as `safe_eigh` does.
+
+    Args:
+        matrices: Symmetric matrices, shape ``[batch, n, n]``; only the lower triangles are read.
+
+    Returns:
+        Eigenvalues ``[batch, n]`` of the divided matrices, ascending; eigenvectors ``[batch, n, n]`` in columns; what
+        each matrix was divided by, ``[batch]``, one where there is nothing to divide by; and a mask ``[batch]`` of the
+        members that failed, whose values are zero and whose vectors are the identity.
+    """
+    bound = inf_norm(matrices)
+    finite = bound < math.inf  # NaN is not
+    scale = torch.where(finite & (bound > 0), bound, 1.0)
+    identity = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
+    values, vectors, solved = _decompose(torch.where(finite[:, None, None], matrices / scale[:, None, None], identity))
+    good = solved & finite
+    vectors = torch.where(good[:, None, None], vectors, identity)
+    return torch.where(good[:, None], values, 0.0), vectors, scale, ~good
 
 
 def all_eigenvectors(matrices: Tensor) -> tuple[Tensor, Tensor]:
@@ -96,21 +109,70 @@ def gram_eigenvectors(vectors: Tensor) -> tuple[Tensor, Tensor]:
         Eigenvectors ``[batch, n, n]`` in columns, largest eigenvalue first, and a mask ``[batch]`` of members that
         failed; theirs are the identity.
     """
-    n, k = vectors.shape[-2:]
-    finite = vectors.sum((-2, -1)).isfinite()
+    vectors, _, failed = _left_vectors(vectors)
+    return _unless(failed, vectors), failed
+
+
+def singular_vectors(matrices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return all eigenvectors of ``M M^T`` and of ``M^T M`` from one decomposition, that of the smaller.
+
+    With the eigenvectors ``U`` of ``M M^T``, the columns of ``M^T U`` are those of ``M^T M`` times the singular values:
+    orthogonal but for rounding errors, which are as large as the largest column in all of them. A QR decomposition
+    takes them out, largest first. Null spaces are settled as in `all_eigenvectors`.
+
+    Args:
+        matrices: Shape ``[batch, m, n]``.
+
+    Returns:
+        Eigenvectors ``[batch, m, m]`` and ``[batch, n, n]`` in columns, largest eigenvalue first, and a mask
+        ``[batch]`` of members that failed; theirs are the identity.
+    """
+    if matrices.shape[-2] < matrices.shape[-1]:
+        right, left, failed = singular_vectors(matrices.mT)
+        return left, right, failed
+    left, null, failed = _left_vectors(matrices)
+    with fast_products(matrices, matrices.numel() * matrices.shape[-1]):
+        scaled = torch.bmm(matrices.mT, left[..., : matrices.shape[-1]])
+    right = orthogonal(torch.where(null[:, None], 0.0, scaled))
+    failed = failed | ~right.sum((-2, -1)).isfinite()
+    return _unless(failed, left), _unless(failed, right), failed
+
+
+def _left_vectors(matrices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return all eigenvectors ``U`` of ``M M^T`` for matrices with at least as many rows as columns.
+
+    Args:
+        matrices: Shape ``[batch, n, k]``.
+
+    Returns:
+        ``U``, shape ``[batch, n, n]``, largest eigenvalue first; which of its first ``k`` columns belong to the null
+        space, ``[batch, k]``; and a mask ``[batch]`` of members that failed.
+    """
+    n, k = matrices.shape[-2:]
+    finite = matrices.sum((-2, -1)).isfinite()
     if not bool(finite.all()):
-        finite = vectors.isfinite().all(-1).all(-1)
-        vectors = torch.where(finite[:, None, None], vectors, 0.0)
-    q, r = complete_qr(vectors)
-    with fast_products(vectors, vectors.numel() * k):
+        finite = matrices.isfinite().all(-1).all(-1)
+        matrices = torch.where(finite[:, None, None], matrices, 0.0)
+    q, r = complete_qr(matrices) if k < n else (None, matrices)
+    with fast_products(matrices, matrices.numel() * k):
         values, small, failed = safe_eigh(torch.bmm(r, r.mT))
-        q[..., :k] = torch.bmm(q[..., :k], small.flip(-1))
-    if bool(_is_rounding(values).any()):
-        q = _settled(q, torch.nn.functional.pad(values.flip(-1), (0, n - k)))
-    failed = failed | ~finite | ~q.sum((-2, -1)).isfinite()
-    if bool(failed.any()):
-        q = torch.where(failed[:, None, None], torch.eye(n, dtype=q.dtype, device=q.device), q)
-    return q, failed
+        values, small = values.flip(-1), small.flip(-1)
+        if q is None:
+            q = small
+        else:
+            q[..., :k] = torch.bmm(q[..., :k], small)
+    null = _is_rounding(values)
+    if bool(null.any()):
+        q = _settled(q, torch.nn.functional.pad(values, (0, n - k)))
+    return q, null, failed | ~finite | ~q.sum((-2, -1)).isfinite()
+
+
+def _unless(failed: Tensor, vectors: Tensor) -> Tensor:
+    """Return vectors ``[batch, n, n]``, but the identity for members that failed."""
+    if not bool(failed.any()):
+        return vectors
+    identity = torch.eye(vectors.shape[-1], dtype=vectors.dtype, device=vectors.device)
+    return torch.where(failed[:, None, None], identity, vectors)
 
 
 def off_diagonal_mass(estimates: Tensor) -> Tensor:
@@ -237,6 +299,6 @@ def _attempt(matrices: Tensor, jitter: float, dtype: torch.dtype | None) -> tupl
         values, vectors = torch.linalg.eigh(work)
     except (torch.linalg.LinAlgError, RuntimeError):
         return None
-    if not bool(values.isfinite().all() & vectors.isfinite().all()):
+    if not math.isfinite((values.sum() + vectors.sum()).item()):  # both are small where they are finite
         return None
     return values.to(matrices.dtype), vectors.to(matrices.dtype)

@@ -25,11 +25,14 @@ class Tridiagonal:
     last: Tensor
     basis: Tensor
 
+    def matrix(self) -> Tensor:
+        """Return the tridiagonal matrices, ``[batch, k, k]``."""
+        beside = torch.diag_embed(self.beside, 1)
+        return torch.diag_embed(self.diagonal) + beside + beside.mT
+
     def ritz(self) -> tuple[Tensor, Tensor]:
         """Return the eigenvalues, ascending, ``[batch, k]``, and the eigenvectors in columns, ``[batch, k, k]``."""
-        matrix = torch.diag_embed(self.diagonal)
-        matrix = matrix + torch.diag_embed(self.beside, 1) + torch.diag_embed(self.beside, -1)
-        return torch.linalg.eigh(matrix)  # type: ignore[no-any-return]  # a named tuple
+        return torch.linalg.eigh(self.matrix())
 
 
 def lanczos(matvec: Callable[[Tensor], Tensor], start: Tensor, steps: int) -> Tridiagonal:

@@ -23,7 +23,7 @@ _loose = ("contract", "nsz")
 
 
 def _product(width: int) -> Any:
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def product(typing, data, indices, start, end, x, mask, count, lane, out, at):
         def code(context, builder, signature, arguments):
             data, indices, start, end, x, mask, count, lane, out, at = _bare(context, builder, signature, arguments)
@@ -39,7 +39,7 @@ def _product(width: int) -> Any:
 
 
 def _solved(width: int) -> Any:
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def solved(typing, data, indices, start, end, x, count, lane, at, first, scale, factor, beside):
         def code(context, builder, signature, arguments):
             data, indices, start, end, x, count, lane, at, first, scale, factor, beside = _bare(
@@ -64,7 +64,7 @@ def _solved(width: int) -> Any:
     return solved
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def transpose(typing, x, at, stride, out, to, step):
     """Write a block of 8 by 8 numbers, rows ``stride`` apart from ``x[at]`` on, to columns of rows ``step`` apart."""
 
@@ -90,7 +90,7 @@ def transpose(typing, x, at, stride, out, to, step):
     return types.void(x, _place, _place, out, _place, _place), code
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def add_block(typing, x, at, stride, step, y, first, after, steps, out, to, apart):
     """Add ``sum_t x[at + r stride + t step] y[first + t after:]``, over ``t < steps``, to ``out[to + r apart:]``.
 

@@ -129,10 +129,10 @@ def _mode_products(v: Tensor, matrices: Sequence[Tensor | None], transpose: bool
         return v
     # Each product moves the leading mode to the end, so that after k of them the modes are back in order and
     # every operand is a plain or transposed matrix: nothing is copied.
-    for m in matrices:
+    for matrix in matrices:
         first, rest = v.shape[1], v.shape[2:]
         unfolded = v.flatten(2).mT  # [batch, rest, first]
-        turned = unfolded if m is None else _from_right(unfolded, m if transpose else m.mT)
+        turned = unfolded if matrix is None else _from_right(unfolded, matrix if transpose else matrix.mT)
         v = turned.reshape(v.shape[0], *rest, first)
     return v
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import scipy.sparse
 
 Array = np.ndarray[Any, Any]
-Sparse = scipy.sparse.csr_array
+Sparse: TypeAlias = scipy.sparse.csr_array
 _huge = 1e30  # largest ratio of diagonal entries that single precision holds with room to spare
 
 

@@ -201,12 +201,12 @@ def _plan(
         raise ValueError(f"the form must be 'auto', 'matrix' or 'gram', not {form!r}")
     working = _working_dtype(matrices) if dtype is None else dtype
     if form == "gram":
-        half = torch.float16 if matrices.device.type == "cuda" else torch.float32
-        return (half if dtype is None and working == torch.bfloat16 else working), True
+        wide = torch.float16 if matrices.device.type == "cuda" else torch.float32
+        return (wide if dtype is None and working == torch.bfloat16 else working), True
     half = working in (torch.float16, torch.bfloat16)
     if form == "matrix" or (half and matrices.device.type != "cpu"):
         return working, False
-    ordinary, on_gram = operations(*matrices.shape[-2:], quintics, working)
+    ordinary, on_gram = operations(matrices.shape[-2], matrices.shape[-1], quintics, working)
     return working, on_gram < ordinary
 
 

@@ -27,24 +27,29 @@ _WITHOUT_BFLOAT16 = {"sse41", "avx", "avx2", "avx2_vnni", "avx2_vnni_2", "avx512
 """Their values that leave no products of bfloat16."""
 
 
-@contextlib.contextmanager
-def fast_products(like: Tensor, work: int) -> Iterator[None]:
-    """Multiply float32 matrices by the faster of the kernels that lose no precision, within the context.
+_AS_IT_IS = contextlib.nullcontext()
+
+
+def fast_products(like: Tensor, work: int) -> contextlib.AbstractContextManager[None]:
+    """Multiply float32 matrices by the faster of the kernels that lose no precision, within a context.
 
     Args:
         like: A tensor with the device and dtype of the factors.
         work: Multiplications in one product, the batch included.
 
-    Yields:
-        Nothing.
+    Returns:
+        The context.
     """
-    if torch.compiler.is_compiling():  # who compiles opens the context around the graph
-        yield
-        return
-    if work < _LEAST_WORK or like.dtype != torch.float32 or like.device.type != "cpu" or not onednn_is_exact():
-        yield
-        return
-    settings = torch.backends.mkldnn.matmul
+    if work < _LEAST_WORK or torch.compiler.is_compiling():  # who compiles opens the context around the graph
+        return _AS_IT_IS
+    if like.dtype != torch.float32 or like.device.type != "cpu" or not onednn_is_exact():
+        return _AS_IT_IS
+    return _onednn()
+
+
+@contextlib.contextmanager
+def _onednn() -> Iterator[None]:
+    settings = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]  # made at run time
     before = settings.fp32_precision
     settings.fp32_precision = "bf16"
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from precond.math.eigen import inf_norm, safe_eigh
+from precond.math.eigen import inf_norm, safe_eigh, scaled_eigh
 from precond.math.products import fast_products
 
 
@@ -55,9 +55,7 @@ def inverse_root(matrices: Tensor, p: float, *, eps: float | None = None) -> tup
     n = matrices.shape[-1]
     if eps is None:
         eps = torch.finfo(matrices.dtype).eps
-    bound = inf_norm(matrices)
-    scale = torch.where(bound.isfinite() & (bound > 0), bound, 1.0)
-    values, vectors, failed = safe_eigh(matrices / scale[:, None, None])
+    values, vectors, scale, failed = scaled_eigh(matrices)
     largest = values[:, -1:]
     trivial = failed | ~(largest[:, 0] > 0)
     powers = torch.clamp(values, min=eps * largest).clamp(min=torch.finfo(values.dtype).tiny).pow(-0.5 / p)

@@ -85,8 +85,9 @@ def block_lengths(dims: Sequence[int], block: int | None) -> list[int]:
 
     A single axis is left as it is, and so are all of them if ``block`` is ``None``.
     """
-    whole = len(dims) < 2 or block is None
-    return list(dims) if whole else [count * side for count, side in tile_sides(dims, block)]
+    if len(dims) < 2 or block is None:
+        return list(dims)
+    return [count * side for count, side in tile_sides(dims, block)]
 
 
 def factor_shapes(

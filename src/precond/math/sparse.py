@@ -94,6 +94,23 @@ def csr_adjoint_times(parts: tuple[Array, Array, Array], columns: int, u: Array)
     return out
 
 
+def csr_there_and_back(parts: tuple[Array, Array, Array], x: Array, scale: float, u: Array) -> Array:
+    """Replace ``u`` by ``scale A x - u`` and return ``A^H u``, in one pass over a CSR matrix.
+
+    Args:
+        parts: Row pointers, columns and values of the matrix, shape ``[m, n]``, as `unsigned` returns them.
+        x: A vector ``[n]``.
+        scale: A number.
+        u: A vector ``[m]``; written.
+
+    Returns:
+        The product with the adjoint, shape ``[n]``.
+    """
+    out = np.zeros(x.size, u.dtype)
+    _kernels().csr_there_and_back(*parts, x, scale, u, out)
+    return out
+
+
 def asymmetry(matrix: scipy.sparse.csr_array, limit: float = math.inf) -> float:
     """Return the asymmetry, see `precond.math.dense.Facts`; infinite where the matrix is not square or its pattern not.
 

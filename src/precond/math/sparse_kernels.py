@@ -45,6 +45,21 @@ def csr_adjoint_times(indptr, indices, data, u, out):
         start = end
 
 
+@numba.njit(cache=True, nogil=True, fastmath={"contract", "nsz"})
+def csr_there_and_back(indptr, indices, data, x, scale, u, out):
+    """Replace ``u`` by ``scale A x - u`` for a CSR matrix, and add ``A^H u`` to ``out``; each row is read once."""
+    start = indptr[0]
+    for i in range(u.size):
+        total, end = u.dtype.type(0), indptr[i + 1]
+        for t in range(start, end):
+            total += data[t] * x[indices[t]]
+        factor = u.dtype.type(scale * total - u[i])
+        u[i] = factor
+        for t in range(start, end):
+            out[indices[t]] += np.conj(data[t]) * factor
+        start = end
+
+
 @numba.njit(cache=True, nogil=True, fastmath={"contract", "nsz"}, inline="always")
 def _four_rows(indptr, indices, data, x, out, row, first, last):
     """Write some entries of four products, reading each entry of the matrix once for all of them."""

@@ -18,8 +18,8 @@ from precond.math.sweeps import two_sweeps
 
 Array = np.ndarray[Any, Any]
 _many = 2**16  # unknowns from which on calls cost nothing, and products may be shared by threads
-_ended, _stepped, _product, _applied, _adjoint = range(5)  # as in `stretch_kernels`
-_rows = 2**20 - 1
+_ended, _stepped, _product, _applied = range(4)  # as in `stretch_kernels`
+_wish, _rows = 8, 2**20 - 1
 _norm, _products, _applications, _level, _eps, _own = range(1, 7)
 
 
@@ -39,12 +39,12 @@ class Stretch:
         dtype: Type of the vectors.
         matrix: Row pointers, columns (both unsigned) and values of a matrix, or its product with a vector ``[n]``.
         inverse: The preconditioner: the arrays of two sweeps, empty for the identity; or what it makes of a vector.
-        adjoint: The product with the adjoint, where the iteration needs it; rows and columns are then the first of its
-            own numbers.
         room: How many vectors and numbers of its own the iteration has, where that is not the same for all.
 
     Attributes:
         vectors: Shape ``[rows, n]``; what callers write to it before the first stretch is what iterations begin with.
+        high: The first entries of all vectors, as many as the matrix has rows; the same memory.
+        wide: Likewise, as many as it has columns.
         numbers: What iterations know: see `precond.math.stretch_kernels`.
         loops: The module of the iteration, which names its vectors and numbers.
         ended: Whether the iteration cannot go on, or must not.
@@ -58,7 +58,6 @@ class Stretch:
         dtype: Any,
         matrix: Any,
         inverse: Any,
-        adjoint: Any = None,
         room: tuple[int, int] | None = None,
     ) -> None:
         (m, n), kernels = shape, _kernels(name)
@@ -66,20 +65,15 @@ class Stretch:
         self.vectors = np.zeros((vectors, max(m, n)), dtype)
         self.numbers = np.zeros(_own + numbers, float if kernels.REAL else np.result_type(dtype, float))
         self.numbers[_eps] = np.finfo(dtype).eps
-        if adjoint is not None:
-            self.numbers[_own : _own + 2] = m, n
         self.loops, self.ended, self.plain = kernels, False, inverse == ()
         self._step, self._run = kernels.step, getattr(kernels, "run", None)
         self._arrays: tuple[Any, ...] | None = None
         if self._run is not None and isinstance(matrix, tuple) and n < _many:
             sweeps = inverse if isinstance(inverse, tuple) and inverse else None  # no loops are compiled for none
             self._arrays = (*matrix, sweeps)
-        high = wide = self.vectors
-        if m != n:
-            high, wide = self.vectors[:, :m], self.vectors[:, :n]
+        self.high, self.wide = self.vectors[:, :m], self.vectors[:, :n]
         self._grants = {
-            _product: (_times(matrix), wide, high), _applied: (_swept(inverse), wide, wide),
-            _adjoint: (adjoint, high, wide),
+            _product: (_times(matrix), self.wide, self.high), _applied: (_swept(inverse), self.wide, self.wide)
         }  # fmt: skip
 
     def run(self, level: float, most: int) -> list[float]:
@@ -98,6 +92,8 @@ class Stretch:
     def _compiled(self, most: int) -> list[float]:
         """Make iterations that have the matrix, and ask for a preconditioner only that they have not."""
         norms, run, grants, done = np.empty(most), self._run, self._grants, 0
+        assert run is not None
+        assert self._arrays is not None
         given = (*self._arrays, self.vectors, self.numbers, self.plain, norms)
         while True:
             done, told = run(*given, done)
@@ -113,7 +109,7 @@ class Stretch:
         step, vectors, numbers, plain, grants = self._step, self.vectors, self.numbers, self.plain, self._grants
         while len(found) < most:
             told = step(vectors, numbers, plain)
-            if told > _adjoint:
+            if told >= _wish:
                 grant, sources, targets = grants[told & 7]
                 targets[told >> 23] = grant(sources[told >> 3 & _rows])
             elif told == _ended:

@@ -1,7 +1,8 @@
 """What the compiled iterations of one system share; imported by their loops, and by `precond.math.stretch`.
 
 An iteration is a function ``step(vectors, numbers, plain)`` that goes on until it needs a product or the
-preconditioner, and then returns a wish: which row of ``vectors`` to map into which. Whoever called grants it and calls
+preconditioner, and then returns a wish: which row of ``vectors`` to map into which (and, for ``BOTH``, to make the next
+vector of a bidiagonalization on the way, see `precond.math.bidiagonal`). Whoever called grants it and calls
 again. So the same loop serves matrices that are compiled, and those that only Python can multiply with. (A function
 that takes another would be compiled anew in every process; therefore each iteration has a loop of its own around
 `granted`, ``run(..., norms, done)``, which writes the norms of residuals from place ``done`` on until one is small
@@ -19,7 +20,7 @@ import numpy as np
 from precond.math.sparse_kernels import one_times_csr
 from precond.math.sweep_kernels import two_sweeps
 
-ENDED, STEPPED, PRODUCT, APPLIED, ADJOINT = range(5)
+ENDED, STEPPED, PRODUCT, APPLIED, ADJOINT, BOTH = range(6)
 STAGE, NORM, PRODUCTS, APPLICATIONS, LEVEL, EPS, OWN = range(7)
 """Places in the numbers; from ``OWN`` on they belong to the iteration."""
 
@@ -28,7 +29,7 @@ STAGE, NORM, PRODUCTS, APPLICATIONS, LEVEL, EPS, OWN = range(7)
 def wish(kind, source, target, numbers, stage):
     """Return the wish to map row ``source`` into row ``target``, and to go on at ``stage`` then."""
     numbers[STAGE] = stage
-    numbers[APPLICATIONS if kind == APPLIED else PRODUCTS] += 1
+    numbers[APPLICATIONS if kind == APPLIED else PRODUCTS] += 2 if kind == BOTH else 1
     return kind + 8 * (source + 2**20 * target)
 
 
@@ -73,5 +74,17 @@ def real_inner(x, y):
 
 @numba.njit(cache=True, nogil=True)
 def length(x):
-    """Return ``||x||``."""
-    return np.sqrt(real_inner(x, x))
+    """Return ``||x||``, scaled where squares overflow or vanish."""
+    squares = real_inner(x, x)
+    if 1e-280 < squares < 1e280:
+        return np.sqrt(squares)
+    largest = 0.0
+    for i in range(x.size):
+        largest = max(largest, abs(x[i].real), abs(x[i].imag))
+    if not 0 < largest < np.inf:
+        return np.sqrt(squares)
+    squares = 0.0
+    for i in range(x.size):
+        real, imaginary = x[i].real / largest, x[i].imag / largest
+        squares += real * real + imaginary * imaginary
+    return largest * np.sqrt(squares)

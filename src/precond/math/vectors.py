@@ -122,7 +122,8 @@ def inners(x: Rows, y: Rows) -> tuple[Array, Array]:
     if isinstance(x, Tensor) or isinstance(y, Tensor):
         x, y = _tensor(x), _tensor(y)
         return _scalars(torch.linalg.vecdot(x, y)), _numbers(torch.linalg.vector_norm(y, dim=-1))
-    out, norms = np.empty(len(x), _wide(x)), np.empty(len(x))
+    out: Array = np.empty(len(x), _wide(x))
+    norms: Array = np.empty(len(x))
     _kernels().inners(x, y, out, norms)
     return out, norms
 
@@ -153,7 +154,9 @@ def move(x: Rows, r: Rows, alpha: Array, p: Rows, omega: Array, h: Rows, t: Rows
         Both numbers of each row, shape ``[batch]``.
     """
     if not any(isinstance(v, Tensor) for v in (x, p, h, t)):
-        out, norms = np.empty(len(x), _wide(x)), np.empty(len(x))
+        assert isinstance(x, np.ndarray)
+        out: Array = np.empty(len(x), _wide(x))
+        norms: Array = np.empty(len(x))
         _kernels().move(x, r, alpha, p, omega, h, t, shadow, out, norms)
         return out, norms
     x, r, shadow = _tensor(x), _tensor(r), _tensor(shadow)

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 
 from precond.core import BadInputError
+from precond.math.vectors import rows
 
+_known = (np.dtype(np.float64), np.dtype(np.float32), np.dtype(np.complex128), np.dtype(np.complex64))
 FLOATS = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 DECLARED = 1e-6
 """Largest relative difference of mirrored entries in a matrix that may be declared symmetric."""
@@ -43,6 +45,11 @@ def check_finite(values: np.ndarray[Any, Any], place: Any) -> None:
     )
 
 
+def all_finite(x: torch.Tensor) -> bool:
+    """Whether all numbers are finite; asked of NumPy on the CPU, whose calls cost less."""
+    return bool(np.isfinite(rows(x)).all() if x.is_cpu else torch.isfinite(x).all())
+
+
 def as_tensor(value: Any, what: str) -> torch.Tensor:
     """Return what NumPy can read as a tensor, sharing its memory where that lies as torch has it.
 
@@ -56,6 +63,8 @@ def as_tensor(value: Any, what: str) -> torch.Tensor:
     Raises:
         BadInputError: NumPy makes nothing of it, or something that torch has no type for.
     """
+    if type(value) is np.ndarray and value.flags.carray and value.dtype in _known:
+        return torch.from_numpy(value)
     kind = type(value).__name__
     if np.ma.is_masked(value):
         raise BadInputError(f"{what} has masked entries: give numbers for them, as by {what}.filled(0)")

@@ -40,7 +40,7 @@ def as_operator(
     Raises:
         BadInputError: It is none of these, has no rows or columns, or an entry is not finite.
     """
-    traits = {"symmetric": symmetric, "definite": definite}
+    traits: dict[str, Any] = {"symmetric": symmetric, "definite": definite}
     if isinstance(A, Operator):
         return _declared(A, symmetric, definite)
     if isinstance(A, Tensor):
@@ -90,7 +90,7 @@ def from_torch(A: Tensor) -> scipy.sparse.csr_array:
     """Return a sparse torch matrix as CSR, sharing memory where the layout allows."""
     if A.layout == torch.sparse_csr and A.device.type == "cpu":
         parts = (A.values().numpy(), A.col_indices().numpy(), A.crow_indices().numpy())
-        return scipy.sparse.csr_array(parts, shape=tuple(A.shape))
+        return scipy.sparse.csr_array(parts, shape=(A.shape[0], A.shape[1]))
     coo = (A.to_sparse_coo() if A.layout != torch.sparse_coo else A).coalesce().cpu()
     row, column = coo.indices().numpy()
     return scipy.sparse.coo_array((coo.values().numpy(), (row, column)), shape=tuple(A.shape)).tocsr()

@@ -71,7 +71,7 @@ class Hessian(Operator):
         if self._products is not None and x.shape[0] > FEW:
             try:
                 return torch.cat([self._products(part) for part in torch.split(x, self._chunk)])
-            except (RuntimeError, NotImplementedError) as error:  # some operations have no batching rule
+            except RuntimeError as error:  # some operations have no batching rule
                 logger.info("Hessian products are taken one by one: %s", error)
                 self._products = None
         return torch.stack([self._product(row) for row in x]) if x.shape[0] else x.clone()

@@ -84,7 +84,9 @@ class SparseOperator(Operator):
         """Return ``A x`` for each row of ``x``."""
         if self._on_device is not None:
             return (self._on_device @ x.mT).mT.contiguous()
-        return torch.from_numpy(rows_times_csr(self._parts, rows(x)))
+        vectors = rows(x)
+        assert isinstance(vectors, np.ndarray)
+        return torch.from_numpy(rows_times_csr(self._parts, vectors))
 
     def rmatvec(self, y: Tensor) -> Tensor:
         """Return ``A^H y`` for each row of ``y``."""
@@ -134,7 +136,7 @@ def _product(matrix: scipy.sparse.csc_array, x: Tensor) -> Tensor:
     vectors = rows(x)
     if len(vectors) == 1:
         return torch.from_numpy(matrix @ vectors[0]).unsqueeze(0)
-    out = np.empty((len(vectors), matrix.shape[0]), np.result_type(matrix.dtype, vectors.dtype))
+    out = np.empty((len(vectors), matrix.shape[0]), np.result_type(matrix.dtype, numpy_dtype(x.dtype)))
     for row, vector in zip(out, vectors, strict=True):
         row[:] = matrix @ vector
     return torch.from_numpy(out)

@@ -78,15 +78,12 @@ class Convoy:
 
     def _gradients(self) -> list[Tensor] | None:
         """Return the gradients, if the kernel may walk through all of them, side by side with parameters and state."""
-        grads, dtype = [], self._dtype
-        for param in self.params:
-            gradient = param.grad
-            if gradient is None or gradient.layout is not torch.strided or gradient.dtype is not dtype:
-                return None
-            if not gradient.is_contiguous() or not param.is_contiguous() or param.dtype is not dtype:
-                return None
-            grads.append(gradient)
-        return grads
+        grads = [gradient for param in self.params if (gradient := param.grad) is not None]
+        if len(grads) < len(self.params) or self.slabs[0].param_dtype is not self._dtype:
+            return None
+        kinds = {(gradient.layout, gradient.dtype) for gradient in grads}
+        aligned = kinds == {(torch.strided, self._dtype)} and all(map(Tensor.is_contiguous, (*grads, *self.params)))
+        return grads if aligned else None
 
 
 def _states(slab: Slab) -> Moved:

@@ -26,8 +26,9 @@ def adamw(method: Method) -> Fused | None:
     def kernel(
         params: list[Tensor], grads: list[Tensor], lists: Lists, ages: Sequence[Tensor], lr: Any, decay: float
     ) -> None:
+        means, moments = lists
         torch._fused_adamw_(
-            params, grads, *lists, [], list(ages[0].to(torch.float32).unbind(0)), lr=lr, beta1=average.beta,
+            params, grads, means, moments, [], list(ages[0].to(torch.float32).unbind(0)), lr=lr, beta1=average.beta,
             beta2=squares.beta, weight_decay=decay, eps=squares.eps, amsgrad=False, maximize=False,
         )  # fmt: skip
 

@@ -26,7 +26,7 @@ _PORTION = 2**18
 """Entries of a longer tensor that take all passes before the next ones take any, so that caches hold them."""
 
 
-def _in_turn(*lists: Sequence[Any]) -> Iterator[tuple[Sequence[int], Sequence[Sequence[Any]]]]:
+def _in_turn(*lists: Sequence[Any]) -> Iterator[tuple[Sequence[int], Any]]:
     """Yield positions and their tensors: all small ones together, then portions of one after the other.
 
     What is not on the processor counts as small: no cache there holds a portion between two kernels.
@@ -56,13 +56,14 @@ def lion(method: Method) -> Fused | None:
     beta1, beta2, size = mix.beta1, mix.beta2, sign.size
 
     def kernel(
-        params: list[Tensor], grads: list[Tensor], lists: Lists, _: Sequence[Tensor], lr: Any, decay: float
+        params: list[Tensor], grads: list[Tensor], lists: Lists, ages: Sequence[Tensor], lr: Any, decay: float
     ) -> None:
-        for _, (weights, news, olds) in _in_turn(params, grads, *lists):
+        for _, tensors in _in_turn(params, grads, *lists):
+            weights, news, olds = (list(each) for each in tensors)
             signs = list(torch._foreach_lerp(news, olds, beta1))
             torch._foreach_sign_(signs)
             torch._foreach_lerp_(olds, news, 1.0 - beta2)
-            shrink.move(list(weights), signs, lr * size, decay / size)
+            shrink.move(weights, signs, lr * size, decay / size)
 
     def step(moved: Moved, lr: Any, decay: float) -> list[int]:
         if moved.params[0].numel() <= SMALL:  # calls cost more than a copy
@@ -83,7 +84,7 @@ def lion(method: Method) -> Fused | None:
         if param.numel() > _PORTION:
             if not (surely_finite((gradient,)) or bool(gradient.isfinite().all())):
                 return False
-            pieces = [tensor.view(-1).split(_PORTION) for tensor in (param, gradient, average)]  # type: ignore[no-untyped-call]
+            pieces = [tensor.view(-1).split(_PORTION) for tensor in (param, gradient, average)]
             portions = list(zip(*pieces, strict=True))
         else:
             portions = [(param, gradient, average)]
@@ -119,23 +120,13 @@ def adan(method: Method) -> Fused | None:
         pairs = list(zip(*torch.stack(list(ages)).tolist(), strict=True))
         for positions, tensors in _in_turn(params, grads, *lists):
             if len({pairs[position] for position in positions}) == 1:
-                portion(*tensors, [counts[position] for position in positions], pairs[positions[0]], lr, decay)
+                portion(tensors, [counts[position] for position in positions], pairs[positions[0]], lr, decay)
             else:  # members of different ages have different bias corrections
                 for i, position in enumerate(positions):
-                    portion(*([v[i]] for v in tensors), [counts[position]], pairs[position], lr, decay)
+                    portion([[v[i]] for v in tensors], [counts[position]], pairs[position], lr, decay)
 
-    def portion(
-        params: Any,
-        grads: Any,
-        previous: Any,
-        average: Any,
-        difference: Any,
-        second: Any,
-        counts: Any,
-        age: Any,
-        lr: Any,
-        decay: float,
-    ) -> None:
+    def portion(tensors: Any, counts: list[Tensor], age: tuple[int, int], lr: Any, decay: float) -> None:
+        params, grads, previous, average, difference, second = tensors
         c1, c2 = (1.0 - b ** max(1, age[0]) for b in (ball.beta1, ball.beta2))
         if age[0] == 1:
             torch._foreach_copy_(previous, grads)

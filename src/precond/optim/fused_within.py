@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -39,14 +39,11 @@ def adam_within(method: Method, turned: Any) -> Callable[[Any, Any, Tensor], Ten
         state.steps.add_(1)
         direction = torch.zeros_like(state.second_moment)
         within = within.to(direction.dtype).contiguous()
-        lists = [tensor.unbind(0) for tensor in (direction, within, momentum.average, state.second_moment)]
-        counts, ages = state.steps.to(torch.float32).unbind(0), state.steps.tolist()
-        for age in set(ages):  # members of different ages have different bias corrections
-            chosen = [[values[i] for i, n in enumerate(ages) if n == age] for values in (*lists, counts)]
+        for age, lists in _by_age((direction, within, momentum.average, state.second_moment), state.steps.tolist()):
             root = math.sqrt(1.0 - squares.beta ** max(1, age)) if squares.eps_first else 1.0
-            outs, grads, averages, seconds, steps = chosen
+            steps = [torch.tensor(float(age), device=direction.device)] * len(lists[0])
             torch._fused_adamw_(
-                outs, grads, averages, seconds, [], steps, lr=-1.0, beta1=average.beta, beta2=squares.beta,
+                *lists, [], steps, lr=-1.0, beta1=average.beta, beta2=squares.beta,
                 weight_decay=0.0, eps=squares.eps / root, amsgrad=False, maximize=False,
             )  # fmt: skip
         # Torch does not count the writes of its fused kernels, and whoever wakes members goes by the count.
@@ -54,3 +51,17 @@ def adam_within(method: Method, turned: Any) -> Callable[[Any, Any, Tensor], Ten
         return direction
 
     return direct
+
+
+def _by_age(tensors: Sequence[Tensor], ages: Sequence[int]) -> Iterator[tuple[int, list[list[Tensor]]]]:
+    """Yield each age and lists of what tensors hold for its members: whole batches, where all are of one age.
+
+    Members of different ages have different bias corrections.
+    """
+    found = set(ages)
+    if len(found) == 1:
+        yield ages[0], [[tensor] for tensor in tensors]
+        return
+    unbound = [tensor.unbind(0) for tensor in tensors]
+    for age in found:
+        yield age, [[values[i] for i, n in enumerate(ages) if n == age] for values in unbound]

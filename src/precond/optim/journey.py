@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Distributor, Duty, Method
+from precond.distributors.part import part_here
 from precond.optim.checks import dense
 from precond.optim.layout import Layout
 from precond.optim.replay import Further, Seen
@@ -17,6 +18,7 @@ from precond.optim.slab import Slab
 from precond.optim.slab_state import working_dtype
 from precond.optim.trust import trusted_devices
 from precond.optim.walk import Contribution, Heading, Walk, Walker
+from precond.optim.whole_step import SMALL
 
 
 class Journey:
@@ -38,6 +40,7 @@ class Journey:
         self.walker = walker
         self._held: dict[Tensor, Tensor] = {}
         self._leaving: list[Heading] = []
+        self._small: dict[tuple[int, int, float, torch.dtype, torch.device], list[Heading]] = {}
 
     def take(self, seen: Seen) -> None:
         """Take the step.
@@ -60,13 +63,19 @@ class Journey:
             walks = waiting.get(key, [])
             for _ in range(layout.methods[params[0]].agreements):
                 walks = self._agree(params, walks)
+        for alike in self._small.values():
+            self._move(
+                [param for heading in alike for param in heading.params],
+                [direction for heading in alike for direction in heading.directions],
+                alike[0].factor,
+            )
         self._deliver()
 
     def _rush(self) -> tuple[Sequence[Slab], Sequence[Tensor]]:
         """Let the slabs go that need neither others nor one another; return those that are left, and what they hold."""
         layout, groups = self.layout, self.groups
         if self.distributor.alone:  # several processes agree on what is finite
-            self.walker.trusted = trusted_devices(layout.params)
+            self.walker.trusted = trusted_devices(layout.elsewhere)
         if not self.distributor.alone or layout.clips:
             return layout.slabs, layout.params
         left = [slab for convoy in layout.convoys for slab in self.walker.rush(convoy, groups[convoy.slabs[0].group])]
@@ -115,10 +124,14 @@ class Journey:
             heading: Heading | None = end.value
         if heading is None:
             return None
-        if self.layout.duties[heading.params[0]] is Duty.HOLDER:
-            self._move(heading.params, heading.directions, heading.factor)
-        else:
+        first = heading.params[0]
+        if self.layout.duties[first] is not Duty.HOLDER:
             self._leaving.append(heading)
+        elif len(heading.params) * heading.directions[0].numel() > SMALL:
+            self._move(heading.params, heading.directions, heading.factor)
+        else:  # all that move alike in one call
+            key = (self.layout.groups[first], id(self.layout.methods[first]), heading.factor, first.dtype, first.device)
+            self._small.setdefault(key, []).append(heading)
         return None
 
     # --- agreeing -----------------------------------------------------------------------------------------------
@@ -141,13 +154,11 @@ class Journey:
         """Return what the owners of some parameters contribute, in the same order in all processes."""
         if not owned:
             return []
-        values = {}
+        values: dict[Tensor, Tensor] = {}
         for contribution in given:  # several numbers for each parameter, one parameter after the other
             values |= dict(zip(contribution.params, contribution.values.chunk(len(contribution.params)), strict=True))
-        counts = torch.tensor(
-            [[len(values[param]) if param in values else 0.0] for param in owned], dtype=torch.float64
-        )
-        counts = self.distributor.pool(owned, counts.to(owned[0].device)).to(torch.int64)[:, 0].tolist()
+        held = torch.tensor([[len(values[param]) if param in values else 0.0] for param in owned], dtype=torch.float64)
+        counts = self.distributor.pool(owned, held.to(owned[0].device)).to(torch.int64)[:, 0].tolist()
         table = torch.zeros(len(owned), max(counts), dtype=torch.float64, device=owned[0].device)
         for row, param in enumerate(owned):
             if param in values:
@@ -211,7 +222,7 @@ class Journey:
 
 def _held_parts(found: Further) -> Further:
     """Return what this process holds of gradients, which may be sharded."""
-    parts = {param: v.to_local() if hasattr(v, "device_mesh") else v for param, v in found.gradients.items()}
+    parts = {param: part_here(value) for param, value in found.gradients.items()}
     return Further(parts, found.norm)
 
 

@@ -19,7 +19,7 @@ from precond.optim.fused import fused_step
 from precond.optim.rules import Rule
 from precond.optim.slab import Slab
 from precond.optim.slab_state import allocate, slab_room, slab_shape, working_dtype
-from precond.optim.stagger import phases, refresh_cost, step_cost
+from precond.optim.stagger import TOGETHER, phases, refresh_cost, step_cost
 
 Key = tuple[Any, ...]
 
@@ -36,6 +36,8 @@ class Layout:
         methods: The method that each follows.
         groups: The parameter group of each.
         counts: Gradients absorbed by each parameter that another process owns, 0-d.
+        residents: The parameters of the slabs.
+        kinds: Dtypes and devices of these, as the slabs were made for.
     """
 
     slabs: list[Slab]
@@ -45,6 +47,17 @@ class Layout:
     methods: dict[Tensor, Method]
     groups: dict[Tensor, int]
     counts: dict[Tensor, Tensor]
+    residents: list[Tensor]
+    kinds: tuple[list[torch.dtype], list[torch.device]]
+
+    def moved(self) -> bool:
+        """Whether parameters of the slabs have changed dtype or device since these were made."""
+        return _kinds(self.residents) != self.kinds
+
+    @functools.cached_property
+    def elsewhere(self) -> list[Tensor]:
+        """The parameters that do not live on the processor."""
+        return [param for param in self.params if param.device.type != "cpu"]
 
     @functools.cached_property
     def owned(self) -> list[Tensor]:
@@ -85,7 +98,7 @@ class Layout:
         return any(Need.LOSS in method.needs for method in {id(m): m for m in self.methods.values()}.values())
 
 
-def named(group: dict[str, Any]) -> Iterable[tuple[str, Tensor]]:
+def named(group: Mapping[str, Any]) -> Iterable[tuple[str, Tensor]]:
     """Return name and parameter of each parameter of a group; names are empty where there are none."""
     names = group.get("param_names") or [""] * len(group["params"])
     return zip(names, group["params"], strict=True)
@@ -113,8 +126,10 @@ def lay_out(
         everyone: Take all parameters that train, also those without gradient and state.
 
     Returns:
-        The layout, with slabs in the order of their first parameters, flat ones last. The refreshes of a method's
-        tensors are spread over its interval. Neither slabs nor phases depend on which gradients are missing.
+        The layout, with slabs in the order of their first parameters, flat ones last. Where all parameters have names,
+        slabs list them in the order of these: rounding depends on the place in a batch, and a state loads into a model
+        of another order. The refreshes of a method's tensors are spread over its interval. Neither slabs nor phases
+        depend on which gradients are missing.
     """
     followed: dict[Tensor, Method] = {}
     home: dict[Tensor, int] = {}
@@ -132,10 +147,11 @@ def lay_out(
     places: dict[Key, list[Tensor]] = {}
     count: dict[Key, int] = {}
     whole: dict[Key, list[Tensor]] = {}
-    for param, method in followed.items():
+    for param in sorted(followed, key=names.__getitem__) if all(names.values()) else followed:
+        method = followed[param]
         if method.preconditioner.scope is Scope.GLOBAL:
-            alike = (home[param], id(method), param.device, working_dtype(param.dtype))
-            whole.setdefault(alike, []).append(param)
+            together = (home[param], id(method), param.device, working_dtype(param.dtype))
+            whole.setdefault(together, []).append(param)
             continue
         like = distributor.held(param) if duties[param] is Duty.HOLDER else param
         alike = (home[param], id(method), tuple(like.shape), param.dtype, param.device, duties[param] is Duty.HOLDER)
@@ -158,7 +174,12 @@ def lay_out(
             slabs.append(FlatSlab([(names[param], param) for param in params], followed[params[0]], key[0], states))
     guests = [param for param in followed if duties[param] is Duty.GUEST]
     counts = {param: torch.zeros((), dtype=torch.int64, device=param.device) for param in guests}
-    return Layout(slabs, convoys(slabs), list(followed), duties, followed, home, counts)
+    residents = [param for slab in slabs for param in slab.params]
+    return Layout(slabs, convoys(slabs), list(followed), duties, followed, home, counts, residents, _kinds(residents))
+
+
+def _kinds(params: Sequence[Tensor]) -> tuple[list[torch.dtype], list[torch.device]]:
+    return [param.dtype for param in params], [param.device for param in params]
 
 
 def _tenants(followed: Mapping[Tensor, Method], alone: bool) -> list[Tenant]:
@@ -210,8 +231,17 @@ def _phases(places: dict[Key, list[Tensor]], followed: Mapping[Tensor, Method]) 
     """Return the phase of each parameter within the refresh interval of its method."""
     result: dict[Tensor, int] = {}
     for method in {id(m): m for m in followed.values()}.values():
-        mine = [param for params in places.values() for param in params if followed[param] is method]
         cadence = method.cadence
-        spread = phases([refresh_cost(tuple(param.shape), cadence.block) for param in mine], cadence.every)
-        result.update(zip(mine, spread, strict=True))
+        units: list[tuple[list[Tensor], float]] = []
+        for params in places.values():
+            if followed[params[0]] is not method:
+                continue
+            cost = refresh_cost(tuple(params[0].shape), cadence.block)
+            units += [(unit, cost * len(unit)) for unit in _in_batches(params, max(1, int(TOGETHER // cost)))]
+        for (unit, _), phase in zip(units, phases([cost for _, cost in units], cadence.every), strict=True):
+            result |= dict.fromkeys(unit, phase)
     return result
+
+
+def _in_batches(params: Sequence[Tensor], room: int) -> list[list[Tensor]]:
+    return [list(params[start : start + room]) for start in range(0, len(params), room)]

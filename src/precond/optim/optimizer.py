@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -156,20 +156,20 @@ class Optimizer(torch.optim.Optimizer):
 
     def _current_layout(self) -> Layout:
         layout = self._layout
-        if layout is None or any(slab.moved() for slab in layout.slabs):
+        if layout is None or layout.moved():
             return self._build()
         changed = self._renew(layout.methods)
         if changed and not layout.follow(changed):
             return self._build()
+        return self._build() if any(self._joins(group["params"]) for group in self.param_groups) else layout
+
+    def _joins(self, params: Sequence[Tensor]) -> bool:
+        """Whether a parameter without a state needs one now."""
+        if self._known.issuperset(map(id, params)):
+            return False
         eager = self.distributor.eager
-        for group in self.param_groups:
-            for param in group["params"]:
-                if id(param) in self._known:
-                    continue
-                joins = param.requires_grad if eager else param.grad is not None
-                if joins and param.numel():
-                    return self._build()
-        return layout
+        new = [param for param in params if id(param) not in self._known and param.numel()]
+        return any(param.requires_grad if eager else param.grad is not None for param in new)
 
     def _renew(self, known: Mapping[Tensor, Method]) -> dict[Tensor, Method]:
         """Let rules follow the numbers of their groups; return the new methods of known parameters that have others."""
@@ -182,7 +182,7 @@ class Optimizer(torch.optim.Optimizer):
     # --- stepping -----------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]  # as torch's own
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step.
 
         Args:

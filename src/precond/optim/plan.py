@@ -65,6 +65,6 @@ class Plan:
             and all(param.grad is not None for param in layout.params)
             and self._shapes == [tuple(param.shape) for param in layout.params]
             and not any(param.grad is not None for param in params if not param.requires_grad)
-            and not any(slab.moved() for slab in layout.slabs)
+            and not layout.moved()
         )
         return layout if came_true and (not changed or layout.follow(changed)) else None

@@ -195,11 +195,11 @@ def _fused(name: str, param: Tensor, module: nn.Module, given: Mapping[str, int]
 
 def _vocabularies(model: nn.Module) -> set[tuple[int, int]]:
     """Return length and width of every embedding that is not one of positions."""
-    found = set()
+    found: set[tuple[int, int]] = set()
     for path, module in model.named_modules():
         weight = getattr(module, "weight", None)
         if _is_embedding(module) and isinstance(weight, Tensor) and not _POSITION_NAME.search(path.lower()):
-            found.add(tuple(weight.shape))
+            found.add((weight.shape[0], weight.shape[1]))
     return found
 
 

@@ -123,5 +123,6 @@ class Rule:
 
 def _elementwise(method: Method) -> Method:
     form = method.preconditioner.elementwise
-    unchanged = form is None or form is method.preconditioner
-    return method if unchanged else dataclasses.replace(method, preconditioner=form)
+    if form is None or form is method.preconditioner:
+        return method
+    return dataclasses.replace(method, preconditioner=form)

@@ -166,11 +166,6 @@ class Slab:
         cadence = self.method.cadence
         return scheduled if cadence.after else step == cadence.start or (step > cadence.start and scheduled)
 
-    def moved(self) -> bool:
-        """Whether the parameters have changed device or dtype since the slab was made."""
-        device, dtype = self.device, self.param_dtype
-        return any(param.dtype is not dtype or param.device != device for param in self.params)
-
     def gather(self, tensors: Sequence[Tensor], members: Sequence[int]) -> Tensor:
         """Stack one tensor for each of ``members`` in the working dtype, without a copy where one suffices."""
         stacked = tensors[0].unsqueeze(0) if len(tensors) == 1 else torch.stack(list(tensors))

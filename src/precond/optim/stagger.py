@@ -9,6 +9,9 @@ from precond.core import Cadence
 from precond.math.balance import balanced
 from precond.math.tiles import tile_sides
 
+TOGETHER = 2.0**18
+"""Cost of a refresh below which tensors of a slab are refreshed together: calls cost more than what they do."""
+
 
 def refresh_cost(shape: Sequence[int], block: int | None = None) -> float:
     """Return the relative cost of refreshing a parameter of this shape: the sum of the cubes of its sides.

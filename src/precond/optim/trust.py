@@ -14,10 +14,10 @@ from torch import Tensor
 
 
 def trusted_devices(params: Iterable[Tensor]) -> frozenset[torch.device]:
-    """Return the devices, without the processor, on which all gradients that parameters carry are finite.
+    """Return the devices on which all gradients that parameters carry are finite.
 
     Args:
-        params: The parameters; those without a gradient do not count.
+        params: Parameters that do not live on the processor; those without a gradient do not count.
 
     Returns:
         The devices, from one number of each.
@@ -25,7 +25,7 @@ def trusted_devices(params: Iterable[Tensor]) -> frozenset[torch.device]:
     there: dict[torch.device, list[Tensor]] = {}
     for param in params:
         gradient = param.grad
-        if gradient is not None and gradient.device.type != "cpu" and gradient.layout is torch.strided:
+        if gradient is not None and gradient.layout is torch.strided:
             there.setdefault(gradient.device, []).append(gradient)
     return frozenset(device for device, gradients in there.items() if _finite(gradients))
 

@@ -178,7 +178,9 @@ class Walker:
             norms = member_norm(signal).flatten()
             norm = yield Contribution(params, norms, torch.linalg.vector_norm)
             signal = clipped(signal, method.clip_estimates, norm)
-        evidence = dataclasses.replace(evidence, gradient=signal, counted=slab.counted(members))
+        counted = slab.counted(members)
+        if signal is not gradient or counted is not None:
+            evidence = dataclasses.replace(evidence, gradient=signal, counted=counted)
         core = slab.core if state is slab.state else slab.plain
         signal = core.absorb(state, signal, evidence)
 

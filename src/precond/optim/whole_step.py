@@ -124,8 +124,12 @@ def surely_finite(tensors: Sequence[Tensor]) -> bool:
     Returns:
         Whether that is certain.
     """
-    sums = [tensor.sum() for tensor in tensors if tensor.numel() > SMALL]
-    small = [tensor for tensor in tensors if tensor.numel() <= SMALL]
+    total, small = 0.0, []
+    for tensor in tensors:
+        if tensor.numel() > SMALL:
+            total += tensor.sum().item()
+        else:
+            small.append(tensor)
     if small:
-        sums.append((small[0] if len(small) == 1 else _flatten_dense_tensors(small)).sum())
-    return math.isfinite(sum(total.item() for total in sums))
+        total += (small[0] if len(small) == 1 else _flatten_dense_tensors(small)).sum().item()
+    return math.isfinite(total)

@@ -26,7 +26,7 @@ class ByName(Penalty):
     parts: tuple[tuple[int, Penalty], ...] = ((1, Zero()),)
 
     @property
-    def separable(self) -> bool:  # type: ignore[override]
+    def separable(self) -> bool:
         """Whether every part is."""
         return all(penalty.separable for _, penalty in self.parts)
 

@@ -62,7 +62,7 @@ class Sparsifier(Separable):
         """Return the penalty of some variables."""
         if length(self.lam) is None:
             return self
-        return dataclasses.replace(self, lam=torch.as_tensor(self.lam, dtype=torch.float64)[index.cpu()])  # type: ignore[type-var]
+        return dataclasses.replace(self, lam=torch.as_tensor(self.lam, dtype=torch.float64)[index.cpu()])  # type: ignore[type-var]  # all are dataclasses
 
     @abc.abstractmethod
     def slope(self, size: Tensor) -> Tensor:

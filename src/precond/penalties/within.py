@@ -55,8 +55,8 @@ class Within(Separable):
         self.penalty.check(n)
 
     def _bounds(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        like = {"dtype": x.dtype, "device": x.device}
-        return torch.as_tensor(self.lower, **like), torch.as_tensor(self.upper, **like)
+        lower, upper = (torch.as_tensor(bound, dtype=x.dtype, device=x.device) for bound in (self.lower, self.upper))
+        return lower, upper
 
     def value(self, x: Tensor) -> Tensor:
         """Return the penalty inside, infinity outside."""

@@ -103,7 +103,7 @@ class Deflation(Preconditioner[DeflationState]):
     scope: ClassVar[Scope] = Scope.GLOBAL
 
     @property
-    def needs(self) -> Need:  # type: ignore[override]  # those of the inner part as well
+    def needs(self) -> Need:
         """Products, and what the inner part needs."""
         return Need.OPERATOR | self.inner.needs
 

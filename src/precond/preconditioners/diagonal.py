@@ -22,7 +22,7 @@ class DiagonalState:
     """
 
     second_moment: Tensor = rests_as(Role.NON_NEGATIVE)
-    steps: Tensor
+    steps: Tensor  # type: ignore[misc]  # rests_as gives no default
 
 
 @final

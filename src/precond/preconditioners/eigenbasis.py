@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from precond.core import HEALTHY, BadInputError, Evidence, Health, Need, Role, need, rests_as
-from precond.math.eigen import all_eigenvectors, gram_eigenvectors, off_diagonal_mass, power_qr
+from precond.math.eigen import all_eigenvectors, gram_eigenvectors, off_diagonal_mass, power_qr, singular_vectors
 from precond.math.modes import add_gram, block_rows, by_block, complete, mode_products, unfolding
 from precond.math.products import fast_products
 from precond.math.shapes import block_lengths, factor_shapes
@@ -30,8 +30,8 @@ class EigenbasisState:
 
     factors: list[Tensor | None] = rests_as(Role.SYMMETRIC)
     bases: list[Tensor | None] = rests_as(Role.ORTHOGONAL)
-    found: Tensor
-    dims: tuple[int, ...]
+    found: Tensor  # type: ignore[misc]  # rests_as gives no default
+    dims: tuple[int, ...]  # type: ignore[misc]  # rests_as gives no default
 
 
 @final
@@ -159,11 +159,15 @@ class Eigenbasis:
         health = HEALTHY
         new = ~state.found
         solved = new.clone()
+        both = _of_both_modes(state, gradient)
         for mode, (factor, basis) in enumerate(zip(state.factors, state.bases, strict=True)):
             if factor is None or basis is None:
                 continue
-            rows = None if gradient is None else block_rows(unfolding(self.coordinates(gradient), mode), factor)
-            vectors, failed = _eigenvectors(factor, rows)
+            if both is not None:
+                vectors, failed = both[mode], both[2]
+            else:
+                rows = None if gradient is None else block_rows(unfolding(self.coordinates(gradient), mode), factor)
+                vectors, failed = _eigenvectors(factor, rows)
             failed = failed.view(len(new), -1)
             taken, vectors = new[:, None] & ~failed, vectors.view(basis.shape)
             every = bool(taken.all())
@@ -172,6 +176,14 @@ class Eigenbasis:
             health += Health.of(new & failed.any(1), f"no eigendecomposition of the factor of mode {mode}")
         state.found |= solved
         return health
+
+
+def _of_both_modes(state: EigenbasisState, gradient: Tensor | None) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Return the first bases of a matrix and who failed, if both its modes are to have one, not in blocks."""
+    bases = [basis for basis in state.bases if basis is not None and basis.ndim == 3]
+    if gradient is None or len(bases) != 2 or len(state.dims) != 2:
+        return None
+    return singular_vectors(gradient.to(torch.promote_types(gradient.dtype, torch.float32)))
 
 
 def _eigenvectors(factor: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor]:

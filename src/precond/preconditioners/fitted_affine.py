@@ -111,7 +111,8 @@ class FittedAffine(Preconditioner[FittedAffineState]):
         seen = pair(evidence, self.criterion)
         if seen is None:
             return
-        v, h = (None if x is None else _matrices(x).to(state.left.dtype) for x in seen)
+        v = None if seen[0] is None else _matrices(seen[0]).to(state.left.dtype)
+        h = _matrices(seen[1]).to(state.left.dtype)
         told = tells(v, h)
         if self.init_scale is None:
             self._start(state, v, h, told)

@@ -112,7 +112,8 @@ class FittedKron(Preconditioner[FittedKronState]):
         seen = pair(evidence, self.criterion)
         if seen is None:
             return
-        v, h = (None if x is None else self._unrolled(state, x) for x in seen)
+        v = None if seen[0] is None else self._unrolled(state, seen[0])
+        h = self._unrolled(state, seen[1])
         told = tells(v, h)
         if self.init_scale is None:
             self._start(state, v, h, told)

@@ -116,7 +116,8 @@ class FittedLowRank(Preconditioner[FittedLowRankState]):
         seen = pair(evidence, self.criterion)
         if seen is None:
             return
-        given, h = (None if x is None else x.flatten(1).to(state.d.dtype) for x in seen)
+        given = None if seen[0] is None else seen[0].flatten(1).to(state.d.dtype)
+        h = seen[1].flatten(1).to(state.d.dtype)
         if self.init_scale is None:
             scale = starting_scale(given, h, self.damping)
             start = (state.steps == 0) & scale.isfinite() & (scale > 0)

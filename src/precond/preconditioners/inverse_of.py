@@ -118,7 +118,7 @@ class InverseOf(Preconditioner[InverseOfState]):
             )
 
     @property
-    def needs(self) -> Need:  # type: ignore[override]  # what the inner preconditioner needs, too
+    def needs(self) -> Need:
         """The operator, and what the inner preconditioner needs."""
         return Need.OPERATOR | self.inner.needs
 

@@ -53,9 +53,9 @@ class KroneckerState:
     factors: list[Tensor | None] = rests_as(Role.SYMMETRIC)
     roots: list[Tensor | None] = rests_as(Role.ROOT)
     bases: list[Tensor | None] = rests_as(Role.ORTHOGONAL)
-    steps: Tensor
-    failures: Tensor | None
-    dims: tuple[int, ...]
+    steps: Tensor  # type: ignore[misc]  # rests_as gives no default
+    failures: Tensor | None  # type: ignore[misc]  # rests_as gives no default
+    dims: tuple[int, ...]  # type: ignore[misc]  # rests_as gives no default
 
 
 @final
@@ -169,7 +169,8 @@ class Kronecker(Preconditioner[KroneckerState]):
         modes = sum(factor is not None for factor in state.factors)
         exponent = self._exponent(modes)
         take = self.root or Eigen(self.floor)
-        absorbed = int(state.steps.max()) if isinstance(take, Eigen) and self.eps > 0 and not self.debias else 0
+        spectral = take if isinstance(take, Eigen) and self.eps > 0 and not self.debias else None
+        absorbed = 0 if spectral is None else int(state.steps.max())
         any_failed: Tensor | bool = False
         for mode, (factor, root, basis) in enumerate(zip(state.factors, state.roots, state.bases, strict=True)):
             if factor is None or root is None:
@@ -179,10 +180,11 @@ class Kronecker(Preconditioner[KroneckerState]):
             if self.debias and self.beta < 1.0:
                 moment = factor / debias(self.beta, state.steps, factor)
             rank = absorbed * math.prod(state.dims) // max(1, state.dims[mode])
-            if absorbed and 2 * rank <= factor.shape[-1]:  # so few gradients leave most of the identity as it was
+            few = absorbed and 2 * rank <= factor.shape[-1]
+            if spectral is not None and few:  # so few gradients leave most of the identity as it was
                 ridge = (self.eps * self.beta**state.steps).to(factor.dtype)
                 ridges = ridge.repeat_interleave(len(by_block(factor)) // len(ridge))
-                new, failed = low_rank_inverse_root(by_block(factor), -1.0 / exponent, ridges, rank, eps=take.floor)
+                new, failed = low_rank_inverse_root(by_block(factor), -1.0 / exponent, ridges, rank, eps=spectral.floor)
             else:
                 new, failed = take(by_block(moment), -1.0 / exponent, None if basis is None else by_block(basis))
             new, failed = new.view(factor.shape), failed.view(len(factor), -1)
@@ -202,7 +204,7 @@ class Kronecker(Preconditioner[KroneckerState]):
 
     def _whole_blocks(self, v: Tensor) -> Tensor:
         """Return ``v`` with the zeros behind modes that blocks do not fit."""
-        return overhang(v, block_lengths(v.shape[1:], self.block))
+        return v if self.block is None else overhang(v, block_lengths(v.shape[1:], self.block))
 
     def _exponent(self, modes: int) -> float:
         own = -1.0 / (2 * max(1, modes))

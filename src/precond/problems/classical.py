@@ -77,7 +77,7 @@ _add("hs39", (2, 2, 2, 2), -1.0, lambda x: -x[0], lambda x: x[1] - x[0] ** 3 - x
      lambda x: x[0] ** 2 - x[1] - x[3] ** 2)  # fmt: skip
 _add("hs40", (0.8,) * 4, -0.25, lambda x: -x.prod(), lambda x: x[0] ** 3 + x[1] ** 2 - 1,
      lambda x: x[0] ** 2 * x[3] - x[2], lambda x: x[3] ** 2 - x[1])  # fmt: skip
-_add("hs42", (1,) * 4, 28 - 10 * _R2, lambda x: sum((x[i] - i - 1) ** 2 for i in range(4)),
+_add("hs42", (1,) * 4, 28 - 10 * _R2, lambda x: ((x - 1 - torch.arange(4)) ** 2).sum(),
      lambda x: x[0] - 2, lambda x: x[2] ** 2 + x[3] ** 2 - 2)  # fmt: skip
 _add("hs46", (_R2 / 2, 1.75, 0.5, 2, 2), 0.0,
      lambda x: (x[0] - x[1]) ** 2 + (x[2] - 1) ** 2 + (x[3] - 1) ** 4 + (x[4] - 1) ** 6,

@@ -12,6 +12,9 @@ from torch import Tensor
 from precond.operators.kkt import KKT
 from precond.programs.merit import ExactLagrangian
 
+RANK = 1e-2
+"""Least eigenvalue of ``J J'`` that accuracies are prescribed for."""
+
 
 @dataclasses.dataclass(frozen=True)
 class System:
@@ -97,7 +100,7 @@ class Prescribed(Accuracy):
     """The paper's rule: ``||Gamma|| Psi ||r|| <= theta delta ||grad L||`` with an adaptive ``delta``.
 
     ``Psi = 20 max(||B||^2, 1) / (min(xi_G, 1) min(xi_B, 1))`` bounds ``||Gamma^-1||``, where ``xi_G`` is the least
-    eigenvalue of ``J J'`` and norms are Frobenius norms. ``delta`` never grows, and is at most
+    eigenvalue of ``J J'``, but at least 1e-2, below which they stop, and norms are Frobenius norms. ``delta`` never grows, and is at most
     ``(1/2 - beta) eta2 / ((1 + eta1 + eta2) Upsilon^2 Psi^2)``, ``Upsilon = max(||J||, ||H||, 1)``, but not below
     ``floor``.
 
@@ -146,7 +149,7 @@ class Prescribed(Accuracy):
         hessian, jacobian = _matrices(system)
         b = hessian + system.shift * torch.eye(len(hessian), dtype=hessian.dtype, device=hessian.device)
         xi = float(torch.linalg.eigvalsh(jacobian @ jacobian.mT)[0]) if len(jacobian) else 1.0
-        return 20 * max(float(b.square().sum()), 1.0) / (min(xi, 1.0) * min(self.margin, 1.0))
+        return 20 * max(float(b.square().sum()), 1.0) / (min(max(xi, RANK), 1.0) * min(self.margin, 1.0))
 
 
 def _matrices(system: System) -> tuple[Tensor, Tensor]:

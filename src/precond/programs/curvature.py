@@ -20,17 +20,28 @@ class Curvature(abc.ABC):
     """Whether it asks for dense matrices."""
 
     @abc.abstractmethod
-    def shift(self, hessian: Tensor, jacobian: Tensor) -> float:
-        """Return the shift for a dense Hessian ``[n, n]`` and Jacobian ``[m, n]`` of full row rank."""
+    def shift(self, hessian: Tensor, jacobian: Tensor, delta: float = 0.0) -> float:
+        """Return the shift for dense matrices.
+
+        Args:
+            hessian: ``[n, n]``.
+            jacobian: ``[m, n]``.
+            delta: What the second block of the Newton system is shifted by; positive where the Jacobian has not full
+                row rank.
+
+        Returns:
+            The multiple of the identity.
+        """
 
 
-def reduced_above(hessian: Tensor, jacobian: Tensor, threshold: float) -> bool:
+def reduced_above(hessian: Tensor, jacobian: Tensor, threshold: float, delta: float = 0.0) -> bool:
     """Whether all eigenvalues of ``Z' H Z`` exceed ``threshold``, ``Z`` orthonormal, spanning the null space of ``J``.
 
-    They do if and only if ``[[H - threshold I, J'], [J, 0]]`` has ``n`` positive and ``m`` negative eigenvalues.
+    They do if and only if ``[[H - threshold I, J'], [J, 0]]`` has ``n`` positive and ``m`` negative eigenvalues, and
+    where ``J`` has not full rank for some ``-delta I`` in the second block.
     """
     m, n = jacobian.shape
-    found = factorize(assemble(hessian, jacobian, shift=-threshold))
+    found = factorize(assemble(hessian, jacobian, shift=-threshold, delta=delta))
     return found is not None and (found.positive, found.negative) == (n, m)
 
 
@@ -45,9 +56,9 @@ class FrobeniusShift(Curvature):
     threshold: float = 1e-6
     margin: float = 0.1
 
-    def shift(self, hessian: Tensor, jacobian: Tensor) -> float:
+    def shift(self, hessian: Tensor, jacobian: Tensor, delta: float = 0.0) -> float:
         """Return the shift; by Weyl's inequality it leaves eigenvalues of at least ``margin``."""
-        if reduced_above(hessian, jacobian, self.threshold):
+        if reduced_above(hessian, jacobian, self.threshold, delta):
             return 0.0
         return self.margin + float(torch.linalg.matrix_norm(hessian))
 
@@ -65,12 +76,12 @@ class LeastShift(Curvature):
     first: float = 1e-4
     factor: float = 8.0
 
-    def shift(self, hessian: Tensor, jacobian: Tensor) -> float:
+    def shift(self, hessian: Tensor, jacobian: Tensor, delta: float = 0.0) -> float:
         """Return the shift."""
         shift, unit = 0.0, torch.eye(len(hessian), dtype=hessian.dtype, device=hessian.device)
-        while not reduced_above(hessian + shift * unit, jacobian, self.threshold):
+        while not reduced_above(hessian + shift * unit, jacobian, self.threshold, delta):
             shift = self.factor * shift or self.first
-            if not shift < 1e40:  # not finite, or the Jacobian has not full rank
+            if not shift < 1e40:  # not finite
                 return self.first + float(torch.linalg.matrix_norm(hessian))
         return shift
 
@@ -82,7 +93,7 @@ class NoShift(Curvature):
 
     dense: ClassVar[bool] = False
 
-    def shift(self, hessian: Tensor, jacobian: Tensor) -> float:
+    def shift(self, hessian: Tensor, jacobian: Tensor, delta: float = 0.0) -> float:
         """Return zero."""
         return 0.0
 
@@ -92,6 +103,6 @@ class NoShift(Curvature):
 class Convex(Curvature):
     """The Hessian as it is, as a matrix: for problems that are convex on the constraints, where rows are wanted."""
 
-    def shift(self, hessian: Tensor, jacobian: Tensor) -> float:
+    def shift(self, hessian: Tensor, jacobian: Tensor, delta: float = 0.0) -> float:
         """Return zero."""
         return 0.0

@@ -21,6 +21,11 @@ from precond.programs.curvature import Curvature, LeastShift
 
 M = TypeVar("M")
 
+LEAST = 50
+"""Iterations that a system is given at least before it is factorized."""
+DELTA = 1e-8
+"""Shift of the second block where the Jacobian has not full rank."""
+
 
 class Directions(abc.ABC, Generic[M]):
     """Proposes ever better solutions of the Newton systems of one run, as a frozen dataclass; others accept them.
@@ -35,7 +40,7 @@ class Directions(abc.ABC, Generic[M]):
     @abc.abstractmethod
     def system(
         self, hessian: Operator, jacobian: Operator, size: float, memory: M, work: Work, *, dense: bool
-    ) -> System | None:
+    ) -> System:
         """Examine a Newton system.
 
         Args:
@@ -47,7 +52,7 @@ class Directions(abc.ABC, Generic[M]):
             dense: Whether dense blocks are asked for.
 
         Returns:
-            What is known of it, or ``None`` where the Jacobian has not full rank.
+            What is known of it.
         """
 
     @abc.abstractmethod
@@ -66,17 +71,34 @@ class Directions(abc.ABC, Generic[M]):
         """
 
 
+@dataclasses.dataclass
+class Patience:
+    """How many iterations a system is given before it is factorized.
+
+    Attributes:
+        limit: Half as many after each system that they did not solve, twice as many after each that they did.
+    """
+
+    limit: int
+
+    def note(self, *, solved: bool, most: int) -> None:
+        """Note how a system ended; ``most`` is the limit at first."""
+        self.limit = min(most, 2 * self.limit) if solved else max(LEAST, self.limit // 2)
+
+
 @final
 @dataclasses.dataclass(frozen=True)
-class Iterated(Directions[None]):
+class Iterated(Directions[Patience]):
     """Any iteration for linear systems, from zero for each system.
 
     Attributes:
         inner: The iteration.
         curvature: How the Hessian is made positive definite on the tangent space.
-        singular: Least acceptable eigenvalue of ``J J'``, where matrices are dense.
+        singular: Where matrices are dense and the `independence` of the rows of ``J`` is at most this, the second block
+            of the system is shifted.
         limit: Limit on iterations of one system. Where matrices are dense, a system that has not been solved well
-            enough by then is factorized: next to a singular one, random projections hardly converge.
+            enough by then is factorized, and the next one earlier: next to a singular one, random projections hardly
+            converge.
         precondition: Makes a positive definite preconditioner of the Newton system from its operator.
         equilibrate: Solve ``D Gamma D (D^-1 z) = D right`` with ``D`` such that the rows have entries of at most 1,
             where the matrix is dense; residuals are those of the system itself.
@@ -84,42 +106,45 @@ class Iterated(Directions[None]):
 
     inner: Iteration
     curvature: Curvature = LeastShift()
-    singular: float = 1e-2
+    singular: float = 1e-8
     limit: int = 2_000
     precondition: Callable[[KKT], Callable[[Tensor], Tensor]] | None = None
     equilibrate: bool = True
 
-    def memory(self) -> None:
-        """Return nothing: systems are solved independently of each other."""
+    def memory(self) -> Patience:
+        """Return the limit on iterations, all that is handed on."""
+        return Patience(self.limit)
 
     def system(
-        self, hessian: Operator, jacobian: Operator, size: float, memory: None, work: Work, *, dense: bool
-    ) -> System | None:
-        """Choose the shift from dense blocks, unless neither the curvature nor the caller asks for them."""
+        self, hessian: Operator, jacobian: Operator, size: float, memory: Patience, work: Work, *, dense: bool
+    ) -> System:
+        """Choose the shifts from dense blocks, unless neither the curvature nor the caller asks for them."""
         if not self.curvature.dense and not dense:
             return System(size, KKT(hessian, jacobian))
         h, g = materialize(hessian), materialize(jacobian)
         h = (h + h.mT) / 2
-        if len(g) and not float(torch.linalg.eigvalsh(g @ g.mT)[0]) >= self.singular:
-            return None
-        shift = self.curvature.shift(h, g)
+        delta = 0.0 if independence(g) > self.singular else DELTA
+        shift = self.curvature.shift(h, g, delta)
         blocks = DenseOperator(h, symmetric=True), DenseOperator(g, symmetric=False)
-        return System(size, KKT(*blocks, shift=shift), h, g, shift, estimated=self.equilibrate)
+        return System(size, KKT(*blocks, shift=shift, delta=delta), h, g, shift, estimated=self.equilibrate)
 
-    def proposals(self, system: System, right: Tensor, memory: None, work: Work) -> Iterator[Progress]:
+    def proposals(self, system: System, right: Tensor, memory: Patience, work: Work) -> Iterator[Progress]:
         """Yield the progress of the iteration, at its limit that of a factorization."""
         work.factorizations += isinstance(self.inner, Dense)
         precondition = self.precondition(system.operator) if self.precondition is not None else _same
         scale, operator = self._equilibrated(system)
         b = (scale * right)[None]
-        for progress in self._progress(operator, b, precondition, system):
+        for progress in self._progress(operator, b, precondition, system, memory):
             yield _scaled(progress, scale) if system.estimated else progress
 
     def _progress(
-        self, operator: Operator, b: Tensor, precondition: Callable[[Tensor], Tensor], system: System
-    ) -> Iterator[Progress]:
+        self, operator: Operator, b: Tensor, precondition: Callable[[Tensor], Tensor], system: System,
+        memory: Patience,
+    ) -> Iterator[Progress]:  # fmt: skip
+        limit = self.limit if system.hessian is None else memory.limit
+        memory.note(solved=True, most=self.limit)  # unless what follows says otherwise: a caller stops where it likes
         for count, progress in enumerate(self.inner.iterate(operator, b, precondition, torch.zeros_like(b))):
-            limited = count >= self.limit
+            limited = count >= limit
             if limited and system.hessian is None:
                 yield dataclasses.replace(progress, solved=True)
                 return
@@ -128,6 +153,8 @@ class Iterated(Directions[None]):
             yield progress
         else:
             return
+        memory.limit = limit
+        memory.note(solved=False, most=self.limit)
         for exact in Dense().iterate(operator, b, _same, progress.solution()):
             yield exact if exact.failure is None else dataclasses.replace(exact, failure=None, solved=True)
 
@@ -136,9 +163,20 @@ class Iterated(Directions[None]):
         kkt = system.operator
         if not system.estimated or system.hessian is None or system.jacobian is None:
             return torch.ones(kkt.shape[0], dtype=kkt.dtype, device=kkt.device), kkt
-        matrix = assemble(system.hessian, system.jacobian, shift=system.shift)
+        matrix = assemble(system.hessian, system.jacobian, shift=kkt.shift, delta=kkt.delta)
         scale = equilibrate(matrix)
         return scale, DenseOperator(scale[:, None] * matrix * scale)
+
+
+def independence(rows: Tensor) -> float:
+    """Return the least singular value of a dense matrix ``[m, n]`` whose rows are made unit vectors; 0 if ``m > n``."""
+    m, n = rows.shape
+    if m == 0:
+        return 1.0
+    if m > n or not bool(torch.isfinite(rows).all()):
+        return 0.0
+    length = rows.norm(dim=1, keepdim=True)
+    return float(torch.linalg.svdvals(rows / torch.where(length > 0, length, 1.0))[-1])
 
 
 def _scaled(progress: Progress, scale: Tensor) -> Progress:

@@ -83,7 +83,7 @@ class HessianSketch(Directions[Sketched]):
 
     def system(
         self, hessian: Operator, jacobian: Operator, size: float, memory: Sketched, work: Work, *, dense: bool
-    ) -> System | None:
+    ) -> System:
         """Sketch where it is due; return the blocks as they are, dense if asked for, with the shift of the sketch."""
         shifted = memory.state is not None and memory.state.shift > 0
         memory.due |= shifted or not size <= SHRINKS * memory.size

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import torch
+from torch import Tensor
 
 from precond.core import Program, Site
 from precond.programs.restoration import restore
@@ -16,6 +17,8 @@ SHARE = 0.1
 """Share of the violation that is to be left then."""
 MOST = 10
 """How often a run may start anew; from then on its penalties only ever grow, as convergence requires."""
+WILD = 1e6
+"""Multipliers above this come from dependent constraints."""
 
 
 @dataclasses.dataclass
@@ -41,6 +44,12 @@ class Restarts:
         """Note the length of a step, ``None`` where there was none; return whether the run is to start anew."""
         self.short = self.short + 1 if step is not None and step <= SHORT else 0
         return step is None or self.short >= SHORTS
+
+    def wild(self, multipliers: Tensor) -> bool:
+        """Note multipliers at a point where constraints are dependent; return whether others are to be fitted there."""
+        wild = self.count < MOST and multipliers.numel() > 0 and float(multipliers.abs().max()) > WILD
+        self.count += wild
+        return wild
 
     def point(self, program: Program, site: Site) -> Site | None:
         """Return where to start anew: with a tenth of the violation where there is one that can be reduced.

@@ -30,7 +30,8 @@ class SketchedNewton(ProgramIteration):
     residual is within the bound of ``accuracy`` *and* ``z`` is a descent direction of the merit,
     ``<grad M, z> <= -eta2/2 ||grad L||^2``; where it is not, the bound is tightened or the penalties change, and
     the inner solve goes on from where it is. Then ``x`` and ``lambda`` move together by Armijo's rule on the merit.
-    Where steps stay short, or the Jacobian has not full rank, `Restarts` finds another point to start from.
+    Where steps stay short `Restarts` finds another point to start from; where constraints are dependent the second block
+    is shifted, and multipliers that have run away are fitted anew.
 
     Attributes:
         directions: What proposes solutions of the Newton systems.
@@ -60,13 +61,8 @@ class SketchedNewton(ProgramIteration):
             system = self.directions.system(
                 hessian, site.jacobian, size, memory, program.work, dense=self.accuracy.dense
             )
-            if system is None:
-                other = restarts.point(program, site)
-                if other is None:
-                    yield Iterate(site, multipliers, failure=Status.FAILED_SINGULAR_JACOBIAN)
-                    return
-                site, multipliers, merit, state, memory = self._anew(other)
-                yield Iterate(site, multipliers)
+            if system.operator.delta and restarts.wild(multipliers):
+                site, multipliers, merit, state, memory = self._anew(site)
                 continue
             slopes = Slopes.at(site, multipliers, hessian)
             state = self.accuracy.begin(system, merit, state)
@@ -81,10 +77,11 @@ class SketchedNewton(ProgramIteration):
             if restarts.due(None if found is None else step):
                 other = restarts.point(program, site)
                 if other is not None:
-                    found = site, multipliers, merit, state, memory = self._anew(other)
+                    site, multipliers, merit, state, memory = self._anew(other)
+                    found = site, multipliers
             if found is None:
-                infeasible = restarts.stuck is not None
-                failure = Status.FAILED_INFEASIBLE if infeasible else Status.FAILED_LINE_SEARCH
+                failure = Status.FAILED_SINGULAR_JACOBIAN if system.operator.delta else Status.FAILED_LINE_SEARCH
+                failure = Status.FAILED_INFEASIBLE if restarts.stuck is not None else failure
                 yield Iterate(restarts.stuck or site, multipliers, facts=facts, failure=failure)
                 return
             yield Iterate(site, multipliers, facts=facts)

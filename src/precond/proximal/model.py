@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -43,8 +45,9 @@ def _swept(
     y, slope = start.clone(), gradient.detach().cpu().double().clone()
     columns = [column.numpy() for column in scalars.columns()]
     length, previous = float("inf"), float("inf")
+    sweep: Any = kernels.sweep
     for _ in range(ROUNDS):
-        kernels.sweep(h.numpy(), slope.numpy(), y.numpy(), *columns, SWEEPS, 0.1 * tolerance)
+        sweep(h.numpy(), slope.numpy(), y.numpy(), *columns, SWEEPS, 0.1 * tolerance)
         length = float(penalty.slack(y, slope).norm())
         if length <= tolerance:
             break

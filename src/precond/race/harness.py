@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import logging
 import time
 from collections.abc import Iterator, Sequence
@@ -174,7 +175,7 @@ class _Race:
                 return
             if taken is not None:
                 lane, claim = taken
-                execute(self.ledger, lane, claim, device, lambda text, lane=lane: display.note(lane, text))  # type: ignore[misc]
+                execute(self.ledger, lane, claim, device, functools.partial(display.note, lane))
             elif not complete:
                 if not waited:
                     _log.info("waiting for the other processes of this race")

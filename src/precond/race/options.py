@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from precond.core import BadInputError, Budget
@@ -88,7 +88,7 @@ class Request:
 
     def grow(self, old: Options, place: str) -> Options:
         """Return the options of a resumed race: more methods, trials and seeds are welcome, other changes are not."""
-        fixed = {
+        fixed: dict[str, tuple[Any, Any, Callable[[Any], str]]] = {
             "problem": (self.problems, old.problems, ",".join),
             "budget": (str(Budget.parse(self.budget)) if self.budget else None, old.budget, str),
             "device": (self.device, old.device, str),

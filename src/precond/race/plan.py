@@ -114,7 +114,8 @@ class Plan:
         for position, lane in enumerate(self.lanes):
             tuning_jobs = lane.tuning
             tuning = lane.records(ledger, "tuning", tuning_jobs)
-            stage, jobs, runs = "tuning", tuning_jobs, tuning
+            jobs: Sequence[Job] = tuning_jobs
+            stage, runs = "tuning", tuning
             settings = lane.chosen(tuning)
             if settings is not None:
                 jobs = lane.finals(settings)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from torch import Tensor
 
 from precond.core import BadInputError
 from precond.optim.adjustable import Target, adjustable, checked_betas
 from precond.optim.checks import check_rate
 
-BETAS: Mapping[str, Target] = {"betas": ("b1", "b2")}
+BETAS: dict[str, Target] = {"betas": ("b1", "b2")}
 """What groups may have of their own, in methods with two decays."""
-MOMENTUM: Mapping[str, Target] = {"momentum": "momentum"}
+MOMENTUM: dict[str, Target] = {"momentum": "momentum"}
 """In those with a momentum."""
-EPS: Mapping[str, Target] = {"eps": "eps"}
+EPS: dict[str, Target] = {"eps": "eps"}
 """In those that add a small number to a root."""
 
 __all__ = ["BETAS", "EPS", "MOMENTUM", "adjustable", "checked_betas", "rate_ratio"]

@@ -147,5 +147,5 @@ def kl_soap(
     """
     inner = Within(KLKronecker(b2, eps, max_dim, start, gain), Diagonal(b2, eps, eps_first=True))
     hidden = _hidden(inner, EMA(b1), every, stagger, merge, block, state)
-    rest = {"b1": b1 if rest_b1 is None else rest_b1, "b2": b2 if rest_b2 is None else rest_b2}
-    return hidden_and_rest(hidden, exclude=exclude, scale=rest_scale, eps=eps, **rest)
+    first, second = b1 if rest_b1 is None else rest_b1, b2 if rest_b2 is None else rest_b2
+    return hidden_and_rest(hidden, exclude=exclude, scale=rest_scale, eps=eps, b1=first, b2=second)

@@ -93,12 +93,14 @@ def adasketch_newton(
            (``inner="rows"`` is that, with uniform rows).
         5. The eigenvalue test of step 1 reads the inertia of a factorization, not an eigendecomposition of ``Z' H Z``.
         6. Sketches act on the equilibrated system, which converges in far fewer; its residual is measured unscaled.
-        7. A system that 2000 sketches have not solved well enough is factorized; the published code sketches on, up to
-           a hundred thousand times.
+        7. A system that 2000 sketches have not solved well enough is factorized, the next one after half as many; the
+           published code sketches on, up to a hundred thousand times.
         8. The line search forgives ten units of rounding of the merit, and gives up below steps of 1e-14.
-        9. Where it gives up, three steps in a row are shorter than 1/20, or the Jacobian has not full rank (which the
-           paper rules out), the violation is reduced alone, to a tenth if it can be; multipliers, penalties and
-           accuracies start anew from there, at most ten times.
+        9. Where it gives up, or three steps in a row are shorter than 1/20, the violation is reduced alone, to a tenth
+           if it can be; multipliers, penalties and accuracies start anew from there, at most ten times.
+        10. The published code stops where ``xi < 1e-2``. Here ``xi`` is not taken below that; where the rows of ``J``,
+           made unit vectors, have a singular value below 1e-8, ``-1e-8 I`` is put into the second block of ``Gamma``,
+           and multipliers above 1e6 are fitted anew.
 
     Args:
         inner: What solves the Newton systems: Gaussian sketches, sampled rows, or a deterministic solver.

@@ -42,7 +42,7 @@ _EFCP = Paper(
     space={
         "lr": LogUniform(1e-4, 1e-1),
         "memory": Choice((32, 128, 1024)),
-        "damping": LogUniform(1e-7, 1e-1),
+        "damping": LogUniform(1e-6, 1.0),
         "momentum": Choice((0.0, 0.9)),
     },
     lr=1e-3,
@@ -103,7 +103,7 @@ def m_fac(
     space={
         "lr": LogUniform(1e-4, 1e-1),
         "memory": Choice((32, 128, 1024)),
-        "damping": LogUniform(1e-7, 1e-1),
+        "damping": LogUniform(1e-6, 1.0),
         "density": LogUniform(1e-3, 1e-1),
     },
     lr=1e-3,
@@ -171,7 +171,7 @@ def sparse_m_fac(
     space={
         "lr": LogUniform(1e-4, 1e-1),
         "memory": Choice((32, 128, 1024)),
-        "damping": LogUniform(1e-7, 1e-1),
+        "damping": LogUniform(1e-6, 1.0),
         "rank": Choice((1, 2, 4)),
     },
     lr=1e-3,

@@ -16,7 +16,8 @@ from precond.math.stretch import Stretch
 from precond.math.vectors import Array
 from precond.scipy.reading import System
 
-_least, _most = 1e-140, 1e140  # norms between which no square of a number that matters is lost
+LEAST, MOST = 1e-140, 1e140
+"""Norms between which no square of a number that matters is lost."""
 _unseen, _numbers = 256, 2**20  # iterations, and numbers of each of their vectors, between two chances to interrupt
 _near = 2.0
 
@@ -34,6 +35,13 @@ class Attempt:
     x: Array | None = None
     done: int = 0
     info: int | None = None
+
+    @property
+    def ended(self) -> tuple[Array, int]:
+        """The solution and SciPy's number, once there is one."""
+        assert self.x is not None
+        assert self.info is not None
+        return self.x, self.info
 
 
 @dataclasses.dataclass
@@ -61,12 +69,12 @@ class Asked:
             residual = system.right - system.product(system.start)
             norm = length(residual)
         bound = max(rtol * size, atol)
-        usual = _least < bound < norm < _most and size > _least
+        usual = LEAST < bound < norm < MOST and size > LEAST
         return cls(system, bound, norm, residual) if usual else None
 
     def rest(self, x: Array) -> tuple[Array, float]:
         """Return ``b - A x`` and its norm, in double precision but for the product."""
-        left = self.system.right.astype(_wide(self.system.dtype), copy=False) - self.system.product(x)
+        left: Array = self.system.right.astype(_wide(self.system.dtype), copy=False) - self.system.product(x)
         return left, length(left)
 
     @property
@@ -145,7 +153,7 @@ def attempt_cycles(system: System, rtol: float, atol: float, restart: int, limit
     while True:
         z = r if inverse is None else inverse(r)
         beta = length(z)
-        if not _least < beta < _most:
+        if not LEAST < beta < MOST:
             return Attempt(x, done)
         arnoldi.begin(0, z, beta)
         bound = beta * asked.bound / norm

@@ -18,11 +18,13 @@ from precond.krylov.process import found_by
 from precond.scipy.common import Attempt, attempt_cycle
 from precond.scipy.reading import read_system
 from precond.scipy.systems import as_array, checked, info_of, iterated, solved, whole
+from precond.scipy.units import in_units
 from precond.solvers.drive import Event
 
 Vector = np.ndarray[Any, Any]
 
 
+@in_units
 def bicgstab(
     A: Any,
     b: Any,
@@ -65,6 +67,7 @@ def bicgstab(
     return iterated(BiCGStab(), "stabilized", system, rtol, atol, limit, callback)
 
 
+@in_units
 def gcrotmk(
     A: Any,
     b: Any,
@@ -96,8 +99,8 @@ def gcrotmk(
         M: Preconditioner, near the inverse of ``A``; it may change.
         callback: Called as ``callback(xk)`` after each cycle.
         m: Inner steps of a cycle.
-        k: Directions kept at most, ``m`` if not given. A cycle has ``m + k`` vectors; without ``CU`` one in eight of
-            them is a direction: those of least Ritz value matter most, and each costs as much as a step.
+        k: Directions kept at most, ``m`` if not given. A cycle has ``m + k`` vectors; without ``CU`` one in four of
+            them is a direction: those of least Ritz value matter most, and each takes the place of a step.
         CU: Pairs ``(c, u)`` with ``c = A u``, or ``(None, u)``, to begin with; on return, those kept. A list that is
             empty or from another system will do.
         discard_C: Return ``None`` for each ``c``, as for a sequence of systems.
@@ -119,7 +122,7 @@ def gcrotmk(
     if not system.right.any():
         return np.zeros_like(system.right), 0
     size = m + (m if k is None else k)
-    keep = size - m if CU is not None else min(size - m, max(1, size // 8))
+    keep = size - m if CU is not None else min(size - m, max(1, size // 4))
     first = min(size, system.n + 1)  # steps of the first cycle, which has no directions yet
     maxiter = whole("gcrotmk", maxiter, 1000)
     limit = 0 if maxiter <= 0 else first + (maxiter - 1) * (size - keep)
@@ -127,8 +130,8 @@ def gcrotmk(
     if callback is None and not given and maxiter > 1 and size > 0:
         tried, cycle = attempt_cycle(system, rtol, atol, first)
         if cycle is not None:
-            last = found_by(cycle, Directions.none(system.b))
-            memory = Recycled({0: dataclasses.replace(last, current=True)})
+            made = found_by(cycle, Directions.none(system.b))
+            memory = Recycled({0: dataclasses.replace(made, current=True)})
             system = system.at(tried.x)
     calls, last = 0, -1
 
@@ -149,7 +152,7 @@ def gcrotmk(
         if callback is not None and calls < maxiter and outcome.iterations > last:
             callback(as_array(outcome.x))
     else:
-        x, code, done = tried.x, tried.info, tried.done
+        (x, code), done = tried.ended, tried.done
     if CU is not None:
         CU[:] = _kept(memory, keep, discard_C) or [(None if discard_C else c, u) for c, u in given]
     cycles = 1 + max(0, -(-(done - first) // (size - keep))) if done else 0

@@ -96,7 +96,7 @@ def minimize(
             return np.asarray(slope(x, *args), dtype=float)
         return differences(lambda y: np.array([value(y)]), x, lower, upper)[0]
 
-    product = None
+    product: Callable[[Any, Any], Any] | None = None
     if hessp is not None:
 
         def product(x: Any, p: Any) -> Any:
@@ -167,7 +167,8 @@ def differences(
     """
     steps = np.finfo(float).eps ** (1 / 3) * np.maximum(np.abs(x), 1.0)
     below, above = x - np.broadcast_to(lower, x.shape), np.broadcast_to(upper, x.shape) - x
-    middle, columns = None, []
+    columns: list[np.ndarray] = []
+    middle: np.ndarray | None = None
     for i, step in enumerate(steps):
         near, far = step, -step
         if min(below[i], above[i]) < step:
@@ -177,7 +178,7 @@ def differences(
         unit = np.zeros_like(x)
         unit[i] = 1.0
         one, two = (function(np.clip(x + size * unit, lower, upper)) for size in (near, far))
-        if far == -near:
+        if middle is None or far == -near:
             columns.append((one - two) / (near - far))
         else:
             columns.append((4 * one - two - 3 * middle) / far)

@@ -12,12 +12,16 @@ import numpy as np
 import scipy.sparse
 import scipy.sparse.linalg
 
-from precond.math.stretch import Stretch
+from precond.math.bidiagonal import Bidiagonalization
+from precond.math.sparse import csr_there_and_back, unsigned
 from precond.scipy.reading import adjoint_map, as_linear, plain, vector_map, working_type
+from precond.scipy.units import fits_in_units
 
-Answer = tuple[np.ndarray[Any, Any], int, int, float, float, float, float, float, float, np.ndarray[Any, Any]]
+Vector = np.ndarray[Any, Any]
+Answer = tuple[Vector, int, int, float, float, float, float, float, float, np.ndarray[Any, Any]]
 
 
+@fits_in_units(0, 3, 4, 7, 8)
 def lsqr(
     A: Any,
     b: Any,
@@ -72,7 +76,8 @@ def lsqr(
                 break
             continue
         anorm, condition = known.item(at.MATRIX), known.item(at.CONDITION)
-        length = known.item(at.LENGTH) if x0 is None else float(np.linalg.norm(start + step))
+        length = known.item(at.LENGTH) if x0 is None else math.inf
+        length = length if length < math.inf else _length(start + step)
         consistent = r / size if size else math.inf
         stationary = normal / (anorm * r) if r else 0.0
         flat = 1 / condition if condition else math.inf
@@ -86,19 +91,18 @@ def lsqr(
     else:
         istop = 2
     x = start + step
-    remaining = problem.right - problem.forward(x)
-    r1 = float(np.linalg.norm(remaining))
+    r1, normal = problem.remaining(x, step)
     r2 = float(np.hypot(r1, damp * np.linalg.norm(step)))
-    gradient = float(np.linalg.norm(problem.backward(remaining) - damp**2 * step))
     anorm, acond = float(known[at.MATRIX]), float(known[at.CONDITION])
     variances = steps.vectors[at.VARIANCES, :n].real.copy() if calc_var else np.zeros(n)
     if show:
         sys.stdout.write(
             f"lsqr: {m} x {n}, {itn} iterations, istop = {istop}, r1norm = {r1:.2e}, acond = {acond:.1e}\n"
         )
-    return x, istop, itn, r1, r2, anorm, acond, gradient, float(np.linalg.norm(x)), variances
+    return x, istop, itn, r1, r2, anorm, acond, normal, float(np.linalg.norm(x)), variances
 
 
+@fits_in_units(0, 3, 4, 7)
 def lsmr(
     A: Any,
     b: Any,
@@ -151,7 +155,8 @@ def lsmr(
         r, own = norms[0], known.item(at.OWN_NORM)
         anorm = math.sqrt(max(0.0, known.item(at.MATRIX) ** 2 - itn * damp**2))
         acond = known.item(at.CONDITION)
-        length = known.item(at.LENGTH) if x0 is None else float(np.linalg.norm(start + step))
+        length = known.item(at.LENGTH) if x0 is None else math.inf
+        length = length if length < math.inf else _length(start + step)
         consistent, flat = r / size, 1 / acond if acond else math.inf
         stationary = own / (anorm * r) if anorm * r else math.inf
         code = _first(
@@ -161,14 +166,19 @@ def lsmr(
         if code:
             break
     x = start + step
-    remaining = problem.right - problem.forward(x)
-    normr = float(np.hypot(np.linalg.norm(remaining), damp * np.linalg.norm(step)))
-    normar = float(np.linalg.norm(problem.backward(remaining) - damp**2 * step))
+    size, normar = problem.remaining(x, step)
+    normr = float(np.hypot(size, damp * np.linalg.norm(step)))
     if show:
         sys.stdout.write(
             f"lsmr: {m} x {n}, {itn} iterations, istop = {code}, normr = {normr:.2e}, conda = {acond:.1e}\n"
         )
     return x, code, itn, normr, normar, anorm, acond, float(np.linalg.norm(x))
+
+
+def _length(x: Vector) -> float:
+    """Return ``||x||``, where squares may overflow."""
+    largest = float(np.abs(x).max(initial=0.0))
+    return largest * float(np.linalg.norm(x / largest)) if 0 < largest < math.inf else largest
 
 
 def _first(*tests: bool) -> int:
@@ -182,6 +192,7 @@ class _Problem:
 
     Attributes:
         shape: Rows and columns of ``A``.
+        parts: The matrix in CSR form as compiled loops take it, or ``None``.
         forward: ``A`` times a vector.
         backward: ``A^H`` times a vector.
         right: The right-hand side, shape ``[m]``.
@@ -190,28 +201,39 @@ class _Problem:
     """
 
     shape: tuple[int, int]
+    parts: tuple[Any, Any, Any] | None
     forward: Callable[[Any], Any]
     backward: Callable[[Any], Any]
     right: np.ndarray[Any, Any]
     start: np.ndarray[Any, Any]
     damp: float
 
-    def bidiagonalizing(self, name: str) -> Stretch:
+    def bidiagonalizing(self, name: str) -> Bidiagonalization:
         """Return an iteration for the damped problem that starts at zero, from the residual of the starting point."""
         (m, n), damp, forward, backward = self.shape, self.damp, self.forward, self.backward
         if damp:
-            height = m + n
 
             def product(v: Any) -> Any:
                 return np.concatenate([forward(v), damp * v])
 
             def adjoint(u: Any) -> Any:
                 return backward(u[:m]) + damp * u[m:]
+
+            steps = Bidiagonalization(name, (m + n, n), self.start.dtype, product, (), adjoint)
         else:
-            height, product, adjoint = m, forward, backward
-        steps = Stretch(name, (height, n), self.start.dtype, product, (), adjoint)
+            steps = Bidiagonalization(name, (m, n), self.start.dtype, self.parts or forward, (), backward)
         steps.vectors[1, :m] = self.right - forward(self.start) if self.start.any() else self.right
         return steps
+
+    def remaining(self, x: Vector, step: Vector) -> tuple[float, float]:
+        """Return ``||b - A x||`` and the norm of the gradient of the damped problem, up to its sign."""
+        if self.parts is None:
+            rest = self.forward(x) - self.right
+            gradient = self.backward(rest)
+        else:
+            rest = self.right.astype(x.dtype)
+            gradient = csr_there_and_back(self.parts, x, 1.0, rest)
+        return float(np.linalg.norm(rest)), float(np.linalg.norm(gradient + self.damp**2 * step))
 
 
 def _read(A: Any, b: Any, x0: Any, damp: float) -> _Problem:
@@ -227,4 +249,6 @@ def _read(A: Any, b: Any, x0: Any, damp: float) -> _Problem:
     start = np.zeros(n, dtype) if x0 is None else np.array(x0, dtype).reshape(-1)
     if start.shape != (n,):
         raise ValueError(f"shapes of A {linear.shape} and x0 {np.shape(x0)} are incompatible")
-    return _Problem((m, n), vector_map(A, linear), adjoint_map(A, linear), right, start, damp)
+    at_hand = scipy.sparse.issparse(A) and A.format == "csr" and A.dtype.char in "fdFD"
+    parts = unsigned(A) if at_hand else None
+    return _Problem((m, n), parts, vector_map(A, linear), adjoint_map(A, linear), right, start, damp)

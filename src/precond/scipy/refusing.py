@@ -13,7 +13,7 @@ import scipy.sparse
 import scipy.sparse.linalg
 
 from precond.core import BadInputError
-from precond.scipy.robust import EPS, NAMED, Array
+from precond.scipy.robust import EPS, NAMED, Array, is_positive
 
 SOLVERS = (None, "exact", "lsmr")
 _inner = frozenset(inspect.signature(scipy.sparse.linalg.lsmr).parameters) - {"A", "b"} | {"regularize"}
@@ -40,7 +40,7 @@ def refuse_names(method: Any, loss: Any, tr_solver: Any, verbose: Any, max_nfev:
         raise BadInputError("method='lm' supports only loss='linear': leave method out for robust losses")
     if not np.isscalar(verbose) or verbose not in (0, 1, 2):
         raise BadInputError(f"verbose must be 0, 1 or 2, not {verbose!r}")
-    if max_nfev is not None and not (np.isscalar(max_nfev) and np.isreal(max_nfev) and max_nfev > 0):
+    if max_nfev is not None and not is_positive(max_nfev):
         raise BadInputError(f"max_nfev must be None or a positive whole number, not {max_nfev!r}")
 
 

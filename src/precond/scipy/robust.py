@@ -41,6 +41,11 @@ EPS = float(np.finfo(float).eps)
 _cancels = 1e-5  # z below which rho(z) - rho(0) of a user's loss is taken from its slope
 
 
+def is_positive(value: Any) -> bool:
+    """Return whether a value is a positive number."""
+    return bool(np.isscalar(value)) and bool(np.isreal(value)) and bool(value > 0)
+
+
 @dataclasses.dataclass(frozen=True)
 class Robust:
     """``C^2 rho((f / C)^2)`` in place of each squared residual ``f^2``.
@@ -78,7 +83,7 @@ class Robust:
         """
         if isinstance(loss, str) and loss == "linear":
             return None
-        if not (np.isscalar(scale) and np.isreal(scale) and scale > 0):
+        if not is_positive(scale):
             raise BadInputError(f"f_scale must be a positive number, not {scale!r}")
         if not callable(loss):
             return cls(NAMED[loss], float(scale), convex=loss in CONVEX)

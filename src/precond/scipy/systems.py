@@ -14,13 +14,15 @@ import torch
 
 from precond.core import BadInputError, Iteration, Progress, Status
 from precond.krylov import CG, GMRES, MINRES
-from precond.scipy.common import Attempt, attempt, attempt_cycles
+from precond.scipy.common import LEAST, MOST, Attempt, attempt, attempt_cycles
 from precond.scipy.left import LeftGMRES, LeftProgress
 from precond.scipy.reading import System, read_system
+from precond.scipy.units import in_units
 from precond.solvers.certify import Certified, certify_system, estimated_frobenius_norm, excess
 from precond.solvers.drive import Event, Outcome, drive
 
 
+@in_units
 def cg(
     A: Any,
     b: Any,
@@ -61,6 +63,7 @@ def cg(
     return iterated(CG(), "conjugate", system, rtol, checked("cg", atol), limit, callback)
 
 
+@in_units
 def minres(
     A: Any,
     b: Any,
@@ -103,7 +106,7 @@ def minres(
     limit = whole("minres", maxiter, 5 * system.n)
     tried = Attempt() if show or callback is not None else attempt("minimum_residual", system, rtol, 0.0, limit)
     if tried.info is not None:
-        return tried.x, tried.info
+        return tried.ended
     outcome = solved(MINRES(), system.at(tried.x), rtol, 0.0, limit - tried.done, each(callback))
     if outcome.status is Status.FAILED_INDEFINITE_PRECONDITIONER:
         raise ValueError("indefinite preconditioner")
@@ -119,6 +122,7 @@ def minres(
     return as_array(outcome.x), info
 
 
+@in_units
 def gmres(
     A: Any,
     b: Any,
@@ -172,7 +176,8 @@ def gmres(
     steps = limit if callback is not None and kind == "legacy" else limit * cycle
     tried = Attempt() if callback is not None else attempt_cycles(system, rtol, atol, cycle, steps)
     if tried.info is not None:
-        return tried.x, max(1, limit) if tried.info else 0
+        x, info = tried.ended
+        return x, max(1, limit) if info else 0
     system, steps = system.at(tried.x), steps - tried.done
     size = float(torch.linalg.vector_norm(system.b))
     last = 0
@@ -208,7 +213,7 @@ def iterated(
     """Return what an iteration does, by its compiled loops alone where nothing happens that a driver must see."""
     tried = Attempt() if callback is not None else attempt(loops, system, rtol, atol, maxiter)
     if tried.info is not None:
-        return tried.x, tried.info
+        return tried.ended
     outcome = solved(iteration, system.at(tried.x), rtol, atol, maxiter - tried.done, each(callback))
     return as_array(outcome.x), info_of(outcome, maxiter)
 
@@ -307,8 +312,9 @@ def as_array(x: torch.Tensor) -> np.ndarray[Any, Any]:
 def _is_stationary(system: System, outcome: Outcome, rtol: float) -> bool:
     """Whether ``||A r|| <= rtol ||A||_F ||r||``: a least-squares solution of a singular symmetric system."""
     r = system.b - system.operator.matvec(outcome.x)
-    gradient = float(torch.linalg.vector_norm(system.operator.matvec(r)))
-    return gradient <= rtol * estimated_frobenius_norm(system.operator) * float(torch.linalg.vector_norm(r))
+    gradient = float(torch.linalg.vector_norm(system.operator.matvec(r / torch.linalg.vector_norm(r))))
+    scale = estimated_frobenius_norm(system.operator)
+    return LEAST < scale < MOST and gradient <= rtol * scale  # beyond, squares are lost, and nothing is known
 
 
 def _check_symmetric(system: System) -> None:

@@ -78,9 +78,7 @@ def projection_dpp(basis: Tensor, *, seed: int = 0) -> Points:
     for _ in range(m):
         row = int(torch.multinomial(left.clamp(min=0).cpu(), 1, generator=generator))
         rows.append(row)
-        direction = basis[row]
-        for _ in range(2):
-            direction = direction - q @ (q.mT @ direction)
+        direction = basis[row] - q @ (q.mT @ basis[row])
         direction = direction / direction.norm()
         q = torch.cat([q, direction.unsqueeze(1)], 1)
         left = left - (basis @ direction).square()

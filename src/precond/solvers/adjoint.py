@@ -71,7 +71,7 @@ def with_gradient(
         return result.x[0] if g.ndim == 1 else result.x.mT
 
     matrix = A if isinstance(A, Tensor) else None
-    return _Solution.apply(matrix, b, x, adjoint_solve)  # type: ignore[no-any-return]  # autograd is not typed
+    return _Solution.apply(matrix, b, x, adjoint_solve)
 
 
 class _Solution(torch.autograd.Function):

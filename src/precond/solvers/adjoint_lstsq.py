@@ -59,7 +59,7 @@ def with_least_squares_gradient(
     def normal_solve(g: Tensor) -> Tensor:
         return solve_normal(operator, g, held, rtol=rtol, atol=atol)
 
-    return _LeastSquares.apply(matrix, b, x, operator, normal_solve)  # type: ignore[no-any-return]
+    return _LeastSquares.apply(matrix, b, x, operator, normal_solve)
 
 
 def solve_normal(operator: Operator, g: Tensor, held: Held, *, rtol: float, atol: float) -> Tensor:

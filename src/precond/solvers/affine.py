@@ -62,11 +62,14 @@ class _Watching(TorchFunctionMode):
         )
 
     def _product(self, a: Tensor, w: Tensor) -> Tensor:
-        view = (tuple(w.shape), w.stride(), w.storage_offset() - self.leaf.storage_offset())
-        for features, places, z in self.found:
-            if _same(features.matrix, a) and places.view == view:
-                return z.clone()
-        features, places = (None, None) if self.known is None else self.known
+        view = (tuple(w.shape), w.stride(), int(w.storage_offset() - self.leaf.storage_offset()))
+        for matrix, where, known in self.found:
+            if _same(matrix.matrix, a) and where.view == view:
+                return known.clone()
+        features: Features | None = None
+        places: Places | None = None
+        if self.known is not None:
+            features, places = self.known
         features = features if features is not None and _same(features.matrix, a) else Features(a)
         places = places if places is not None and places.view == view else Places.of(view, self.leaf)
         z = features.forward(w.detach()).requires_grad_()

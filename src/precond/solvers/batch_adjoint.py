@@ -26,7 +26,7 @@ def with_batch_gradient(x: Tensor, matrices: Tensor, b: Tensor, again: Again) ->
     Returns:
         The solutions, attached to the graph.
     """
-    return _Solutions.apply(matrices, b, x, again)  # type: ignore[no-any-return]  # autograd is not typed
+    return _Solutions.apply(matrices, b, x, again)
 
 
 class _Solutions(torch.autograd.Function):

@@ -83,8 +83,9 @@ def _by_cg(batch: Batch, number: int, matrix: np.ndarray, facts: Facts, limit: i
     x.copy_(progress.solution())
     r = b - torch.from_numpy(matrix @ x[0].numpy())
     batch.work.matvecs += 1
-    norms = [torch.linalg.vector_norm(v, dim=-1)[None] for v in (b, r, x)]
-    failed = batch.note([number], [count], [Status.FAILED_STAGNATION], *norms, torch.tensor([facts.norm]))
+    size, left, length = (torch.linalg.vector_norm(v, dim=-1)[None] for v in (b, r, x))
+    scale = torch.tensor([facts.norm])
+    failed = batch.note([number], [count], [Status.FAILED_STAGNATION], size, left, length, scale)
     if failed:
         x.copy_(before)
     return not failed

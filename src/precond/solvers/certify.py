@@ -65,8 +65,8 @@ def certify_system(operator: Operator, b: Tensor, x: Tensor, *, rtol: float, ato
         The certificate, and ``CONVERGED_RESIDUAL``.
     """
     b, x, r = _residual(operator, b, x)
-    norms, sizes, scale = _norms(r), _norms(b), operator.frobenius_norm()
-    lengths = sizes if scale is None else _norms(x)
+    norms, sizes, scale = row_norms(r), row_norms(b), operator.frobenius_norm()
+    lengths = sizes if scale is None else row_norms(x)
     certificate = residual_certificate(norms, sizes, lengths, scale, rtol, atol)
     return certificate, Status.CONVERGED_RESIDUAL
 
@@ -204,8 +204,10 @@ def judge_least_squares(measured: Measured, *, rtol: float, atol: float) -> Cert
     consistent = _excess(measured.relative, allowed)
     stationary = _excess(measured.normal, torch.full_like(measured.normal, rtol))
     least = torch.minimum(consistent, stationary)
-    known = measured.backward is not None
-    stable = _excess(measured.backward, torch.full_like(least, rtol)) if known else torch.full_like(least, torch.inf)
+    if measured.backward is None:
+        stable = torch.full_like(least, torch.inf)
+    else:
+        stable = _excess(measured.backward, torch.full_like(least, rtol))
     worst = int(torch.minimum(least, stable).argmax())
     extra = {
         "relative residual": float(measured.relative[worst]),
@@ -261,8 +263,8 @@ def _residual(operator: Operator, b: Tensor, x: Tensor) -> tuple[Tensor, Tensor,
     return b, x, b - operator.matvec(x.to(operator.dtype)).to(wide)
 
 
-def _norms(x: Tensor) -> list[float]:
-    """Return the norm of each row as numbers, safely as `_norm`."""
+def row_norms(x: Tensor) -> list[float]:
+    """Return the norm of each row as numbers, scaled where squares would overflow or vanish."""
     vectors = rows(x)
     if len(x) == 1 and isinstance(vectors, np.ndarray):
         size = math.sqrt(np.vdot(vectors, vectors).real)

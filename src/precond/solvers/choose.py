@@ -127,7 +127,8 @@ def _choose_sparse(operator: Operator) -> Selection:
             how = "symmetric positive definite" if traits.definite else "symmetric"
             alone = dataclasses.replace(cg, patience=0)
             return Selection((alone,) if traits.definite else (cg, minres), f"{how}, known by products")
-        first, why = (cg,), how
+        first: tuple[Attempt, ...] = (cg,)
+        why = how
         if _is_wide(operator):
             first, why = (_multigrid, cg), f"{how}, unknowns many steps apart"
         return Selection((*first, *(() if traits.definite else (minres,)), *last), why)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import scipy.sparse
@@ -18,7 +18,7 @@ from precond.operators.constant import sparse_times
 from precond.solvers.sparse_differences import sparse_differences
 
 Function = Callable[[Tensor], Tensor]
-Rows = Tensor | scipy.sparse.csr_array
+Rows: TypeAlias = Tensor | scipy.sparse.csr_array
 Call = Callable[[Callable[..., Any], Tensor], Any]
 
 

@@ -76,15 +76,15 @@ def smallest_curvature(operator: Operator, like: Tensor, products: int, noise: f
             return found
         return dataclasses.replace(found, direction=torch.linalg.eigh(matrix)[1][None, :, 0])
     steps = min(n, max(FEWEST, min(MOST, products // 4)))
-    found = lanczos(operator.matvec, normals(torch.tensor([0]), like), steps)
-    if not bool(torch.isfinite(found.diagonal).all() & torch.isfinite(found.beside).all()):
+    chain = lanczos(operator.matvec, normals(torch.tensor([0]), like), steps)
+    if not bool(torch.isfinite(chain.diagonal).all() & torch.isfinite(chain.beside).all()):
         return Curvature(float("nan"), float("nan"), torch.zeros_like(like), False, noise)
-    ended = (found.beside[0] == 0).nonzero()[:, 0].tolist()  # an invariant subspace: what follows is filled with zeros
-    kept = ended[0] + 1 if ended else found.diagonal.shape[1]
+    ended = (chain.beside[0] == 0).nonzero()[:, 0].tolist()  # an invariant subspace: what follows is filled with zeros
+    kept = ended[0] + 1 if ended else chain.diagonal.shape[1]
     values, vectors = dataclasses.replace(
-        found, diagonal=found.diagonal[:, :kept], beside=found.beside[:, : kept - 1]
+        chain, diagonal=chain.diagonal[:, :kept], beside=chain.beside[:, : kept - 1]
     ).ritz()
-    direction = found.basis[0, :kept].mT @ vectors[0, :, 0]
+    direction = chain.basis[0, :kept].mT @ vectors[0, :, 0]
     return _curvature(values[0], direction, bool(ended) or steps == n, noise)
 
 

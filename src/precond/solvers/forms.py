@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError
-from precond.operators.checks import as_tensor
+from precond.operators.checks import all_finite, as_tensor
 
 _float_of = {torch.float32: torch.float32, torch.complex64: torch.complex64, torch.complex128: torch.complex128}
 
@@ -56,7 +56,7 @@ def read_vectors(value: Any, what: str) -> tuple[Tensor, Form]:
         raise BadInputError(f"{what} has shape {tuple(tensor.shape)}: give one vector [n] or columns [n, k]")
     if tensor.numel() == 0:
         raise BadInputError(f"{what} is empty (shape {tuple(tensor.shape)}): give at least one number")
-    if not bool(torch.isfinite(tensor).all()):
+    if not all_finite(tensor):
         place = [int(i) for i in torch.nonzero(~torch.isfinite(tensor))[0]]
         raise BadInputError(
             f"{what} has an entry that is not finite: {what}{place} = {tensor[tuple(place)].item()}; "

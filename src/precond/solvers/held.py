@@ -23,7 +23,7 @@ class _Held(Preconditioner[Any]):
         self.shape: Any = None
 
     @property
-    def needs(self) -> Need:  # type: ignore[override]  # those of the part
+    def needs(self) -> Need:
         """What the part needs."""
         return self.part.needs
 

@@ -6,7 +6,7 @@ import abc
 import logging
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -18,8 +18,9 @@ logger = logging.getLogger(__name__)
 MEMORY = 2**28
 """Bytes that the directions of one chunk of a Jacobian by autograd may take."""
 
-CENTRAL = ((-2, 1.0), (-1, -8.0), (1, 8.0), (2, -1.0))
-ONE_SIDED = ((0, -25.0), (1, 48.0), (2, -36.0), (3, 16.0), (4, -3.0))
+Stencil: TypeAlias = tuple[tuple[int, float], ...]
+CENTRAL: Stencil = ((-2, 1.0), (-1, -8.0), (1, 8.0), (2, -1.0))
+ONE_SIDED: Stencil = ((0, -25.0), (1, 48.0), (2, -36.0), (3, 16.0), (4, -3.0))
 """Multiples of the increment and weights, over 12, of differences of fourth order."""
 
 Residual = Callable[[Tensor], Tensor]
@@ -96,7 +97,7 @@ class AutogradJacobian(Jacobian):
                     return self._columns(x, max(1, MEMORY // (8 * max(m, 1))))
                 by_rows: Any = torch.func.jacrev(self._function, chunk_size=max(1, MEMORY // (8 * n)))
                 return torch.as_tensor(by_rows(x)).detach()
-            except (RuntimeError, NotImplementedError) as error:
+            except RuntimeError as error:  # some operations have no batching rule
                 logger.info("the Jacobian is computed row by row: %s", error)
                 self._batched = False
         return self._rows(x)

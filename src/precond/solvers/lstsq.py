@@ -120,7 +120,7 @@ def solve_least_squares(
     alone = len(b) == 1 and b.is_cpu
     outcome = drive(
         iteration, counted, b, prepared.apply, x, claims=claims, certify=certify, max_iterations=limit,
-        callback=callback, kernel=Kernel(None, prepared.sweeps, work.charge) if alone else None,
+        callback=callback, kernel=Kernel(operator.compiled(), prepared.sweeps, work.charge) if alone else None,
     )  # fmt: skip
     if goal < rtol:
         certificate, converged = certify(outcome.x, rtol)

@@ -60,6 +60,9 @@ class NegativeOperator(Operator):
         return None if diagonal is None else -diagonal
 
 
+_TRAITS = ("needs", "preconditioned", "block", "row_by_row", "symmetric_preconditioner", "fixed_preconditioner")
+
+
 class _OfNegative(Iteration):
     """An iteration that solves ``-A x = -b``.
 
@@ -69,12 +72,9 @@ class _OfNegative(Iteration):
 
     def __init__(self, inner: Iteration) -> None:
         self.inner = inner
-        # of a class elsewhere, here those of the inner iteration
-        self.needs, self.preconditioned = inner.needs, inner.preconditioned  # type: ignore[misc]
-        self.block, self.row_by_row = inner.block, inner.row_by_row  # type: ignore[misc]
-        self.symmetric_operator = True  # type: ignore[misc]
-        self.symmetric_preconditioner = inner.symmetric_preconditioner  # type: ignore[misc]
-        self.fixed_preconditioner = inner.fixed_preconditioner  # type: ignore[misc]
+        for trait in _TRAITS:  # of a class elsewhere, here those of the inner iteration
+            setattr(self, trait, getattr(inner, trait))
+        vars(self)["symmetric_operator"] = True
 
     def iterate(self, operator: Operator, b: Tensor, precondition: Map, x0: Tensor) -> Iterator[Progress]:
         """Iterate with ``-A`` and ``-b``, whose residuals are as large."""
@@ -102,7 +102,7 @@ class _PartOfNegative(Preconditioner[Any]):
         self.inner = inner
 
     @property
-    def needs(self) -> Need:  # type: ignore[override]  # those of the part
+    def needs(self) -> Need:
         """What the part needs."""
         return self.inner.needs
 

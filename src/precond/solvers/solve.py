@@ -10,7 +10,7 @@ from torch import Tensor
 
 from precond.core import Iteration, Kernel, Operator, Preconditioner, Progress, Result, Status, Work
 from precond.math.side import FEWEST, available
-from precond.solvers.certify import Certified, certify_system, is_least
+from precond.solvers.certify import Certified, certify_system, is_least, row_norms
 from precond.solvers.compatible import check_iteration, check_preconditioner
 from precond.solvers.counted import CountedOperator
 from precond.solvers.drive import Callback, drive
@@ -67,7 +67,7 @@ def solve_linear(
     if len(b) >= FEWEST and all_sides and available():
         b, x = b.mT.contiguous().mT, x.mT.contiguous().mT
 
-    bounds = torch.clamp(rtol * torch.linalg.vector_norm(b, dim=-1), min=atol).tolist()
+    bounds = [max(rtol * size, atol) for size in row_norms(b)]
 
     kernel = Kernel(operator.compiled(), prepared.sweeps, work.charge) if len(b) == 1 and b.is_cpu else None
 

@@ -152,7 +152,7 @@ class Fit:
         try:
             point = objective.point(x)
             found = smallest_curvature(objective.hessian(x), x, 0, torch.finfo(x.dtype).eps ** 0.5)
-        except (RuntimeError, NotImplementedError, IncompatibleError) as error:
+        except (RuntimeError, IncompatibleError) as error:  # no second derivatives, in torch's words or in ours
             logger.info("the curvature at the solution is not known: %s", error)
             return Status.CONVERGED_GRADIENT, None
         self.work.hvps += objective.work.hvps

@@ -208,7 +208,7 @@ def _batched(outputs: Tensor, inputs: Tensor, v: Tensor) -> Tensor:
     if len(v) > 1:
         try:
             return torch.autograd.grad(outputs, inputs, v, retain_graph=True, is_grads_batched=True)[0]
-        except (RuntimeError, NotImplementedError) as error:  # some operations have no batching rule
+        except RuntimeError as error:  # some operations have no batching rule
             logger.info("products with the Jacobian are taken one by one: %s", error)
     rows = [torch.autograd.grad(outputs, inputs, row, retain_graph=True)[0] for row in v]
     return torch.stack(rows) if rows else v.new_zeros(0, inputs.numel())

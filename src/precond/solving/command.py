@@ -62,8 +62,10 @@ def solve(
     a, _ = read_matrix_market(matrix)
     b, source = _right_hand_side(a, matrix, rhs)
     picture = (out.parent if out is not None else Path()) / f"{stem(matrix)}-convergence.png"
-    for path in [out] * (out is not None) + [picture] * plot:
-        check_writable(path, [matrix] + [rhs] * (rhs is not None))
+    given = [path for path in (matrix, rhs) if path is not None]
+    for path in (out, picture if plot else None):
+        if path is not None:
+            check_writable(path, given)
     square = a.shape[0] == a.shape[1]
     run = solve_system if square else lstsq
     result = run(a, b, method=method, preconditioner=preconditioner, rtol=rtol, max_iterations=max_iterations)

@@ -81,9 +81,9 @@ class LevenbergMarquardt(Search[LevenbergMarquardtState]):
                 [torch.linalg.vecdot(point.gradient, step)[0], torch.linalg.vecdot(step, hessian.matvec(step))[0]]
             ).tolist()
             predicted = -slope - bend / 2
-            step = self._bent(point, step, damping, direction, objective)
-            if step is not None:
-                x = point.x + step
+            bent = self._bent(point, step, damping, direction, objective)
+            if bent is not None:
+                x = point.x + bent
                 if torch.equal(x, point.x):
                     return Advance(point, Status.FAILED_NON_FINITE if broken else Status.FAILED_STAGNATION)
                 new = float(objective.value(x))

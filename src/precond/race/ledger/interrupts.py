@@ -24,9 +24,9 @@ def deferred() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
-        for number, frame in caught[:1]:
-            handler = before[signal.Signals(number)]
+        for received, frame in caught[:1]:
+            handler = before[signal.Signals(received)]
             if callable(handler):
-                handler(number, frame)
+                handler(received, frame)
             elif handler != signal.SIG_IGN:
-                signal.raise_signal(number)
+                signal.raise_signal(received)

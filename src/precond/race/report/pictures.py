@@ -100,7 +100,7 @@ def _draw(problem: ProblemResult, palette: Palette, path: Path) -> None:
             text.set_parse_math(False)  # set afterwards, so that "$" and a leading "_" are plain text
             text.set_text(name if len(name) <= 32 else name[:31] + "…")
         if len(handles) > _LEGEND:
-            legend.set_title(f"{_LEGEND} of {len(handles)} shown here", prop={"size": 8})
+            legend.set_title(f"{_LEGEND} of {len(handles)} shown here", prop={"size": 8})  # type: ignore[arg-type]  # as matplotlib documents it
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*[Gg]lyph.*")  # a name in a script that the font lacks
         figure.savefig(path, dpi=130, format="png")

@@ -59,8 +59,8 @@ def performance_profiles(problems: Sequence[ProblemResult], cost: str = "steps_t
         for run in problem.runs:
             if run.stage == "final" and run.state in ("complete", "failed"):
                 value = getattr(run, cost) if run.state == "complete" else None
-                solved = value is not None and math.isfinite(value)
-                instances.setdefault(run.slot, {})[run.contestant] = float(value) if solved else math.inf
+                spent = math.inf if value is None else float(value)
+                instances.setdefault(run.slot, {})[run.contestant] = spent if math.isfinite(spent) else math.inf
         raced += bool(instances)
         for costs in instances.values():
             for name, ratio in _ratios(costs).items():

@@ -33,10 +33,8 @@ class Verdict:
 
 def separated(one: Interval, other: Interval) -> bool:
     """Whether two intervals are known and do not overlap."""
-    bounds = [finite(bound) for bound in (one.low, one.high, other.low, other.high)]
-    if any(bound is None for bound in bounds):
-        return False
-    return bool(bounds[1] < bounds[2] or bounds[3] < bounds[0])  # type: ignore[operator]
+    bounds = [bound for bound in map(finite, (one.low, one.high, other.low, other.high)) if bound is not None]
+    return len(bounds) == 4 and (bounds[1] < bounds[2] or bounds[3] < bounds[0])
 
 
 def ranking(problem: ProblemResult) -> list[Standing]:

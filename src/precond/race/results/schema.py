@@ -51,7 +51,7 @@ def field_docs(record: type) -> dict[str, str]:
             name, found[match[1]] = match[1], match[2]
         elif name and line.strip():
             found[name] += " " + line.strip()
-    fields = [field.name for field in dataclasses.fields(record)]  # type: ignore[arg-type]
+    fields = [field.name for field in dataclasses.fields(record)]
     if sorted(fields) != sorted(found):
         raise ValueError(f"{record.__name__}: fields {fields} but documented {list(found)}")
     return {field: found[field] for field in fields}
@@ -63,7 +63,7 @@ def _section(record: type) -> list[str]:
     docs = field_docs(record)
     return lines + [
         f"| `{field.name}` | {_type(str(field.type))} | {_cell(docs[field.name])} |"
-        for field in dataclasses.fields(record)  # type: ignore[arg-type]
+        for field in dataclasses.fields(record)
     ]
 
 

@@ -59,4 +59,4 @@ class Runner(abc.ABC):
 def runner_for(kind: Kind) -> Runner:
     """Return the runner for problems of a kind."""
     module = importlib.import_module(f"precond.race.runners.{_MODULES[kind]}")
-    return module.RUNNER  # type: ignore[no-any-return]
+    return module.RUNNER

@@ -70,7 +70,7 @@ class TrainingRunner(Runner):
             def evaluate(step: int = step) -> Tensor:
                 optimizer.zero_grad()
                 loss = instance.loss(step)
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 return loss
 
             _take_step(optimizer, None if _replays(optimizer) else evaluate(), evaluate)
@@ -178,7 +178,7 @@ class _Course:
     def _oracle(self) -> Tensor:
         self.optimizer.zero_grad()
         loss = self.instance.loss(self.steps)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.gradients += 1
         return loss
 
