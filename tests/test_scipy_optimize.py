@@ -277,6 +277,14 @@ def test_hessians_that_are_numbers_and_differences_of_differences() -> None:
             module.minimize(theirs.rosen, START, method="trust-constr", jac="2-point", hess="2-point")
 
 
+@pytest.mark.parametrize("bounds", [[(0.4, 0.4), (None, None)], [(0.1, 0.1), (0.2, 0.2)], [(2, 3), (-3, -2)]])
+def test_differences_where_bounds_fix_variables_or_exclude_the_start(bounds: object) -> None:
+    mine, other = (module.minimize(theirs.rosen, [0.5, 0.0], bounds=bounds) for module in (ours, theirs))
+    assert mine.success, mine.message
+    assert mine.fun == pytest.approx(other.fun, rel=1e-6)
+    np.testing.assert_allclose(mine.x, other.x, rtol=1e-5)
+
+
 @pytest.mark.parametrize("bounds", [theirs.Bounds(-1, [0.5, 1.0]), [(-1, 0.5), (None, 1.0)]])
 def test_differences_of_the_objective_stay_within_bounds(bounds: object) -> None:
     def fun(x: np.ndarray) -> float:

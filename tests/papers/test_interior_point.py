@@ -141,3 +141,18 @@ def test_a_feasible_point_far_behind_a_valley_of_the_violation_is_found() -> Non
     result = precond.minimize(lambda x: 0 * x.sum(), start, constraints=equations, tol=1e-8)
     assert result.converged, result.message
     assert float(equations(result.x).norm()) <= 1e-8
+
+
+@pytest.mark.parametrize("units", [(1000.0, 0.1), (1.0, 1.0)])
+def test_long_steps_along_a_curve_are_corrected_rather_than_shortened(units: tuple[float, float]) -> None:
+    """BT1 (P. T. Boggs, J. W. Tolle, 1989) in several units: most of the objective is the constraint times 100."""
+    scale = torch.tensor(units, dtype=F64)
+
+    def circle(y: torch.Tensor) -> torch.Tensor:
+        return ((scale * y) @ (scale * y))[None] - 1
+
+    start = torch.tensor([0.08, 0.06], dtype=F64) / scale
+    result = precond.minimize(lambda y: 100 * circle(y)[0] - scale[0] * y[0], start, constraints=circle)
+    assert result.converged, result.message
+    assert float(scale[0] * result.x[0]) == pytest.approx(1, abs=1e-6)
+    assert result.work.losses < 40

@@ -68,6 +68,21 @@ def test_a_variable_fixed_by_its_bounds() -> None:
     np.testing.assert_allclose(result.x, [1, 2, -1], atol=1e-5)
 
 
+def test_numbers_of_python_are_not_rounded_to_single_precision() -> None:
+    """Bounds, constraints and gradients in lists; 0.1 is no number of single precision."""
+    start = np.full(3, 4.0)
+    result = precond.minimize(
+        lambda x: float((x**2).sum()), start, jac=lambda x: [2 * float(each) for each in x],
+        bounds=[(0.1, None), (0.3, 0.3), (0.7, 5)], tol=1e-9,
+    )  # fmt: skip
+    assert result.converged, result.message
+    np.testing.assert_allclose(result.x, [0.1, 0.3, 0.7], rtol=0, atol=2e-9)
+    result = precond.minimize(square, torch.ones(3, dtype=F64), constraints=lambda x: [x[0] - 0.1, x[1] - x[2]])
+    assert result.converged, result.message
+    found = precond.minimize(square, torch.ones(1, dtype=F64), constraints=lambda x: [x[0] - x[0], 1e-9], tol=1e-12)
+    assert found.certificate.extra["feasibility"] == 1e-9
+
+
 def test_dicts_and_modules() -> None:
     start = {"a": torch.ones(2, dtype=F64), "b": torch.zeros((), dtype=F64)}
     result = precond.minimize(

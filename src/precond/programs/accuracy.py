@@ -100,9 +100,9 @@ class Prescribed(Accuracy):
     """The paper's rule: ``||Gamma|| Psi ||r|| <= theta delta ||grad L||`` with an adaptive ``delta``.
 
     ``Psi = 20 max(||B||^2, 1) / (min(xi_G, 1) min(xi_B, 1))`` bounds ``||Gamma^-1||``, where ``xi_G`` is the least
-    eigenvalue of ``J J'``, but at least 1e-2, below which they stop, and norms are Frobenius norms. ``delta`` never grows, and is at most
-    ``(1/2 - beta) eta2 / ((1 + eta1 + eta2) Upsilon^2 Psi^2)``, ``Upsilon = max(||J||, ||H||, 1)``, but not below
-    ``floor``.
+    eigenvalue of ``J J'``, but at least 1e-2, below which they stop, and norms are Frobenius norms. ``delta`` never
+    grows, and is at most ``(1/2 - beta) eta2 / ((1 + eta1 + eta2) Upsilon^2 Psi^2)``, ``Upsilon = max(||J||, ||H||,
+    1)``, but not below ``floor``.
 
     Source: I. Hong, S. Na, M. W. Mahoney, M. Kolar, arXiv 2305.18379 (constants of their published code).
 

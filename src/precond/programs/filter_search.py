@@ -15,7 +15,7 @@ from precond.programs.restoration import to_boundary
 from precond.programs.standing import ScaledProgram, State
 
 DELTA, S_VIOLATION, S_OBJECTIVE, ARMIJO = 1.0, 1.1, 2.3, 1e-4
-CORRECTIONS, CORRECTED, SHORTEST = 4, 0.99, 0.05
+CORRECTIONS, CORRECTED, SHORTEST = 4, 0.5, 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +75,7 @@ class FilterSearch:
             if self._acceptable(pair, length):
                 return Step(length, d, self.dl, self._settle(pair, length, trial))
             if length == longest and pair[0] >= self.here[0]:
-                corrected = self._correct(constraints, length)
+                corrected = self._correct(constraints, length, pair[0])
                 if corrected is not None:
                     return corrected
             length /= 2
@@ -86,10 +86,10 @@ class FilterSearch:
         d, dl = self.solver.solve(-torch.cat([self.upper, c])).split([program.variables, program.equations])
         return d, dl
 
-    def _correct(self, constraints: Tensor, step: float) -> Step | None:
-        """Try second-order corrections of the full step."""
+    def _correct(self, constraints: Tensor, step: float, last: float) -> Step | None:
+        """Try second-order corrections of the full step, each of which must halve the violation, ``last`` at first."""
         x, barrier, rows = self.state.site.x, self.state.barrier, self.scaled.scaling.rows
-        target, last = step * self.c + constraints * rows, math.inf
+        target = step * self.c + constraints * rows
         for _ in range(CORRECTIONS):
             d, dl = self._direction(target)
             length = to_boundary(x, d, barrier.lower, barrier.upper, self.share)
@@ -98,7 +98,7 @@ class FilterSearch:
             pair = self.scaled.pair(loss, constraints, trial, barrier)
             if self._acceptable(pair, step):
                 return Step(length, d, dl, self._settle(pair, step, trial))
-            if not pair[0] <= CORRECTED * min(last, self.here[0] if last == math.inf else last):
+            if not pair[0] <= CORRECTED * last:
                 return None
             last, target = pair[0], length * target + constraints * rows
         return None

@@ -30,8 +30,8 @@ class SketchedNewton(ProgramIteration):
     residual is within the bound of ``accuracy`` *and* ``z`` is a descent direction of the merit,
     ``<grad M, z> <= -eta2/2 ||grad L||^2``; where it is not, the bound is tightened or the penalties change, and
     the inner solve goes on from where it is. Then ``x`` and ``lambda`` move together by Armijo's rule on the merit.
-    Where steps stay short `Restarts` finds another point to start from; where constraints are dependent the second block
-    is shifted, and multipliers that have run away are fitted anew.
+    Where steps stay short `Restarts` finds another point to start from; where constraints are dependent the second
+    block is shifted, and multipliers that have run away are fitted anew.
 
     Attributes:
         directions: What proposes solutions of the Newton systems.

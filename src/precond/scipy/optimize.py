@@ -163,8 +163,10 @@ def differences(
 ) -> np.ndarray:
     """Return the Jacobian ``[m, n]`` by differences of second order with increments ``eps^(1/3) max(|x_i|, 1)``.
 
-    They are central where bounds leave room, one-sided elsewhere, so that the function is not called outside.
+    They are central where bounds leave room, one-sided elsewhere, so that the function is not called outside; outside
+    they are those at the nearest point within. Of variables that bounds fix they are zero.
     """
+    x = np.clip(x, lower, upper)
     steps = np.finfo(float).eps ** (1 / 3) * np.maximum(np.abs(x), 1.0)
     below, above = x - np.broadcast_to(lower, x.shape), np.broadcast_to(upper, x.shape) - x
     columns: list[np.ndarray] = []
@@ -176,6 +178,9 @@ def differences(
             far = 2 * near
             middle = function(x) if middle is None else middle
         unit = np.zeros_like(x)
+        if not near:
+            columns.append(np.zeros_like(middle))
+            continue
         unit[i] = 1.0
         one, two = (function(np.clip(x + size * unit, lower, upper)) for size in (near, far))
         if middle is None or far == -near:

@@ -118,8 +118,8 @@ def read_bounds(bounds: Any, x0: Tensor) -> tuple[Tensor, Tensor]:
             pairs = [tuple(pairs)] * n
         if len(pairs) != n or any(len(pair) != 2 for pair in pairs):
             raise BadInputError(f"bounds must hold a pair (lower, upper) for each of the {n} variables, or be a Bounds")
-        lower = torch.tensor([-math.inf if p[0] is None else float(p[0]) for p in pairs]).to(x0)
-        upper = torch.tensor([math.inf if p[1] is None else float(p[1]) for p in pairs]).to(x0)
+        lower = torch.tensor([-math.inf if p[0] is None else float(p[0]) for p in pairs], dtype=torch.float64).to(x0)
+        upper = torch.tensor([math.inf if p[1] is None else float(p[1]) for p in pairs], dtype=torch.float64).to(x0)
     _check_order(lower, upper, "bounds")
     return lower, upper
 
@@ -204,7 +204,8 @@ def _block(fun: Any, jac: Any, hess: Any, lower: Any, upper: Any, x0: Tensor, ca
 def _values(value: Any, x: Tensor) -> Tensor:
     """Return what a constraint's function returned as a vector, with its graph where it has one."""
     if isinstance(value, (list, tuple)) and any(isinstance(each, Tensor) for each in value):
-        value = torch.cat([torch.as_tensor(each).to(x).reshape(-1) for each in value])
+        parts = [each if isinstance(each, Tensor) else torch.as_tensor(each, dtype=torch.float64) for each in value]
+        value = torch.cat([part.to(x).reshape(-1) for part in parts])
     if not isinstance(value, Tensor):
         if x.requires_grad:
             raise BadInputError(

@@ -251,8 +251,9 @@ class GivenObjective(Objective):
 
     @staticmethod
     def _vector(value: Any, name: str, like: Tensor) -> Tensor:
+        exact = torch.float64 if isinstance(value, (list, tuple, int, float)) else None  # see `_number`
         try:
-            value = torch.as_tensor(value).detach().to(like)
+            value = torch.as_tensor(value, dtype=exact).detach().to(like)
         except (TypeError, ValueError, RuntimeError) as error:
             raise BadInputError(
                 f"{name} returned {type(value).__name__}: it must return {like.numel()} numbers like x"
