@@ -35,9 +35,10 @@ from precond.recipes.matrix import lean_soap, soap
 RECORD = Path(__file__).with_suffix(".jsonl")
 NAME, PROGRAM = "lean", "lean.py"
 BASELINE = "SOAP, two-sided"
+LEAN = "LeanSOAP: blocks of 512, bfloat16, fitted factors"
 FIRST = "7669ce7"
 """The code of runs that do not name one."""
-_WHOLE: dict[str, Any] = {"factor_block": None, "statistics": 1, "half": False}
+_WHOLE: dict[str, Any] = {"half": False, "fitted": False, "every": 10, "early": None}
 
 
 def _lean(**savings: Any) -> Callable[[], Method]:
@@ -69,6 +70,9 @@ VARIANTS: dict[str, Callable[[], Method]] = {
     "blocks of 128": _lean(factor_block=128),
     "tiles of 256": _tiles(256),
     "tiles of 128": _tiles(128),
+    "fitted factors": _lean(fitted=True),
+    LEAN: lean_soap,
+    "bfloat16, fitted factors, a turn every 30 steps, early every 5": _lean(half=True, fitted=True, every=30, early=5),
     "one-sided": _lean(one_sided=True),
     "one-sided, bfloat16, a turn every 5 steps": _lean(one_sided=True, half=True, every=5),
 }

@@ -148,7 +148,7 @@ def test_lean_variants_train_and_runs_are_kept(tmp_path: Path) -> None:
 
 def test_lean_soap_is_the_variant_that_the_page_says() -> None:
     program = load("lean")
-    assert program.VARIANTS["blocks of 512, bfloat16"]() == lean_soap()
+    assert program.VARIANTS[program.LEAN]() == lean_soap()
 
 
 def test_parts_on_one_batch_take_the_steps_of_the_optimizer() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from precond.attempts import match, run_attempts
 from precond.core import (
     BadInputError,
     IncompatibleError,
@@ -23,7 +24,6 @@ from precond.core import (
     UnknownNameError,
     Work,
 )
-from precond.linear import match, run_attempts
 from precond.math.ordering import nearest_neighbours
 from precond.operators import as_operator
 from precond.recipes.named import (

@@ -219,11 +219,13 @@ def _packed() -> list[Any]:
 def _rotate() -> list[Any]:
     from precond.preconditioners.diagonal import Diagonal
     from precond.preconditioners.eigenbasis import Eigenbasis
+    from precond.preconditioners.fitted_eigenbasis import FittedEigenbasis
     from precond.preconditioners.rotate import Rotate
 
     bases = [Eigenbasis(), Eigenbasis(block=2), Eigenbasis(one_sided=True, half=True)]
+    fitted = [FittedEigenbasis(), FittedEigenbasis(block=2, half=True), FittedEigenbasis(vectors=True, tolerance=0.2)]
     return [
-        *(Rotate(basis, Diagonal(0.95)) for basis in bases),
+        *(Rotate(basis, Diagonal(0.95)) for basis in [*bases, *fitted]),
         Rotate(Eigenbasis(max_dim=3), Diagonal(0.95, eps_first=True)),
     ]
 

@@ -197,3 +197,18 @@ def test_refuses_sharded_parameters():
     sharded = Sharded(torch.zeros(3))
     with pytest.raises(IncompatibleError, match="weight is sharded"):
         FlatSlab([("weight", sharded)], Method(preconditioner=FisherWindow(4, 0.1)), 0, {})
+
+
+def test_a_vector_of_parameters_of_several_dtypes_is_laid_out_once() -> None:
+    half, single = nn.Parameter(torch.ones(3, dtype=torch.bfloat16)), nn.Parameter(torch.ones(2))
+    optimizer = MFAC([half, single], lr=0.01, ngrads=4)
+    layouts = []
+    for _ in range(3):
+        half.grad, single.grad = torch.ones_like(half), torch.ones_like(single)
+        optimizer.step()
+        layouts.append(optimizer._layout)
+    assert layouts[0] is layouts[1] is layouts[2]
+    single.data = single.data.double()
+    half.grad, single.grad = torch.ones_like(half), torch.ones_like(single)
+    optimizer.step()
+    assert optimizer._layout is not layouts[2], "a parameter of another precision needs another state"

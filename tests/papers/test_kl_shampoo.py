@@ -153,3 +153,11 @@ def test_refusals():
         KLKronecker(beta=1.0)
     with pytest.raises(BadInputError, match="betas"):
         KLShampoo([torch.zeros(2, 2)], betas=(0.9, 1.0))
+
+
+def test_eigenvalues_of_vectors_side_by_side_are_their_own():
+    part, like = KLKronecker(beta=0.5, start=1.0), torch.zeros(2, 3, dtype=torch.float64)
+    state = part.init(like)
+    gradient = torch.tensor([[1.0, 2.0, 0.0], [0.0, 0.0, 4.0]], dtype=torch.float64)
+    part.observe(state, Evidence(gradient=gradient))
+    torch.testing.assert_close(state.values[0], 0.5 + 0.5 * gradient.square())

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from precond.core import BadInputError
-from precond.optim import SOAP, LeanSOAP, Optimizer, Shampoo, estimate_memory
+from precond.optim import SOAP, LeanSOAP, Optimizer, Shampoo, estimate_memory, layout
 from precond.recipes.matrix import lean_soap, shampoo, soap
 from tests.papers.networks import KroneckerQuadratic, assert_close, each, gradients, run, start
 from tests.papers.test_soap import rotate
 
-WHOLE = {"factor_block": None, "statistics": 1, "half": False}
+WHOLE = {"factor_block": None, "statistics": 1, "half": False, "fitted": False, "every": 10, "early": None}
 SHAPES = ((8, 4), (4, 12), (4, 4), (7,), (), (8, 2, 4))
 SQUARE = ((5, 5), (4, 4), (6,), (), (4, 2, 2))
 """Shapes whose Gram matrices (in ``SHAPES``: whose blocks' or shortest side's) are not singular: the basis of a null
@@ -74,7 +74,7 @@ def reference(
 @pytest.mark.parametrize("steps", [25])
 def test_is_soap_where_nothing_is_saved(steps):
     stream = gradients(steps)
-    lean = {"factor_block_size": None, "statistics_frequency": 1, "half_bases": False}
+    lean = {"precondition_frequency": 10, "early_frequency": None, "half_bases": False, "fitted_factors": False}
     ours = run(lambda ps: LeanSOAP(ps, lr=0.05, weight_decay=0.1, **lean), stream, start())
     whole = run(lambda ps: SOAP(ps, lr=0.05, weight_decay=0.1), stream, start())
     assert_close(ours, whole, 0.0)
@@ -100,6 +100,74 @@ def test_equals_a_loop_with_the_same_savings(savings):
     assert_close(found, each(lambda w, given: reference(w, given, 0.05, **savings), stream, start(shapes)), 1e-9)
 
 
+def fitted_reference(w, stream, lr, weight_decay=0.1, beta=0.95, eps=1e-8, every=10):
+    """Adam in the bases of factors that are weighted by one another, all in the matrix's own coordinates."""
+    sides = w.shape
+    left, right = (1 - beta) / sides[1] * stream[0] @ stream[0].T, (1 - beta) / sides[0] * stream[0].T @ stream[0]
+    bases = [np.linalg.eigh(f)[1][:, ::-1] for f in (left, right)]
+    values = [np.full(n, 0.1) for n in sides]
+    m, v = np.zeros_like(w), np.zeros_like(w)
+    for t, g in enumerate(stream[1:], start=1):
+        within = rotate(g, bases, True)
+        m, v = 0.95 * m + 0.05 * g, 0.95 * v + 0.05 * within**2
+        step = lr * np.sqrt(1 - 0.95**t) / (1 - 0.95**t)
+        w = w - step * rotate(rotate(m, bases, True) / (np.sqrt(v) + eps), bases, False)
+        w = w - lr * weight_decay * w
+        (ql, qr), (dl, dr) = bases, values
+        left = beta * left + (1 - beta) / sides[1] * g @ qr @ np.diag(1 / dr) @ qr.T @ g.T
+        right = beta * right + (1 - beta) / sides[0] * g.T @ ql @ np.diag(1 / dl) @ ql.T @ g
+        values = [
+            np.maximum(beta * dl + (1 - beta) / sides[1] * (within**2 / dr).sum(1), max(10, sides[0]) ** -2.0),
+            np.maximum(beta * dr + (1 - beta) / sides[0] * (within.T**2 / dl).sum(1), max(10, sides[1]) ** -2.0),
+        ]
+        if t % every == 0:
+            for i, factor in enumerate((left, right)):
+                order = np.argsort(-np.diag(bases[i].T @ factor @ bases[i]), kind="stable")
+                v, values[i] = np.take(v, order, axis=i), values[i][order]
+                bases[i] = np.linalg.qr(factor @ bases[i][:, order])[0]
+    return w
+
+
+@pytest.mark.parametrize("settings", [{}, {"every": 3}, {"every": 1, "eps": 1e-3}], ids=str)
+def test_fitted_factors_equal_a_loop(settings):
+    shapes = ((5, 5), (4, 4), (5, 5))
+    stream = gradients(31, shapes)
+    method = lean_soap(stagger=False, **(WHOLE | {"fitted": True} | settings))
+    found = run(lambda ps: Optimizer(ps, method, lr=0.02, weight_decay=0.1), stream, start(shapes))
+    expected = each(lambda w, given: fitted_reference(w, given, 0.02, **settings), stream, start(shapes))
+    assert_close(found, expected, 1e-9)
+
+
+def test_one_sided_factors_have_nothing_to_be_fitted_to():
+    """A factor alone is divided by one number, which turns no eigenvector."""
+    shapes = ((8, 4), (4, 6))
+    stream = gradients(25, shapes)
+    found = [
+        run(
+            lambda ps, f=fitted: Optimizer(ps, lean_soap(**(WHOLE | {"one_sided": True, "fitted": f})), lr=0.05),
+            stream,
+            start(shapes),
+        )
+        for fitted in (True, False)
+    ]
+    assert_close(*found, 1e-9)
+
+
+@pytest.mark.parametrize("fitted", [True, False])
+def test_bases_that_are_good_enough_stay(fitted):
+    stream, shapes = gradients(12, ((6, 6),)), ((6, 6),)
+    found = {
+        tolerance: run(
+            lambda ps, t=tolerance: Optimizer(ps, lean_soap(tolerance=t, fitted=fitted, every=2, half=False), lr=0.05),
+            stream,
+            start(shapes),
+        )[0]
+        for tolerance in (0.0, 1e-9, 1.0)
+    }
+    np.testing.assert_allclose(found[1e-9], found[0.0], atol=1e-9)
+    assert np.abs(found[1.0] - found[0.0]).max() > 1e-3
+
+
 def test_blocks_that_do_not_fit_train():
     shapes = [(7, 5), (9,), (3, 5, 2)]
     params = start(shapes, dtype=torch.float32)
@@ -123,13 +191,14 @@ def test_a_zero_behind_a_block_that_does_not_fit_changes_nothing():
     np.testing.assert_allclose(cut, whole[:7], atol=1e-9)
 
 
-def test_bases_in_half_precision_take_nearly_the_same_steps():
+@pytest.mark.parametrize("fitted", [True, False])
+def test_bases_in_half_precision_take_nearly_the_same_steps(fitted):
     shapes = ((64, 48),)
     stream = gradients(8, shapes)
     first = start(shapes, dtype=torch.float32)[0].detach()
 
     def moved(half: bool) -> np.ndarray:
-        method = lean_soap(**(WHOLE | {"half": half}))
+        method = lean_soap(**(WHOLE | {"half": half, "fitted": fitted}))
         optimizer_of = {}
 
         def make(params):
@@ -146,7 +215,8 @@ def test_bases_in_half_precision_take_nearly_the_same_steps():
     assert 0 < difference < 0.05
 
 
-def test_statistics_are_spread_over_the_steps():
+def test_statistics_are_spread_over_the_steps(monkeypatch):
+    monkeypatch.setattr(layout, "TOGETHER", 0.0)
     params = [torch.zeros(6, 6, requires_grad=True) for _ in range(4)]
     optimizer = Optimizer(params, lean_soap(statistics=2), lr=0.01)
     counts = []
@@ -216,7 +286,8 @@ def test_headline_no_worse_than_soap_where_curvature_has_blocks():
     def best(make) -> float:
         return min(problem.final(make, 10.0**exponent, 500) for exponent in (-1.25, -1.0))
 
-    ours = best(lambda ps, lr: LeanSOAP(ps, lr=lr, weight_decay=0.0, factor_block_size=16))
+    blocks = {"factor_block_size": 16, "fitted_factors": False, "precondition_frequency": 10}
+    ours = best(lambda ps, lr: LeanSOAP(ps, lr=lr, weight_decay=0.0, **blocks))
     assert ours <= best(lambda ps, lr: SOAP(ps, lr=lr, weight_decay=0.0))
 
 
@@ -224,8 +295,8 @@ def test_state_grows_with_the_block_not_with_the_longer_axis():
     named = [("w", torch.zeros(64, 256, requires_grad=True))]
     entries = 64 * 256
     whole = estimate_memory(named, soap())
-    blocks = estimate_memory(named, lean_soap(factor_block=64, half=False))
-    half = estimate_memory(named, lean_soap(factor_block=64))
+    blocks = estimate_memory(named, lean_soap(**(WHOLE | {"factor_block": 64})))
+    half = estimate_memory(named, lean_soap(**(WHOLE | {"factor_block": 64, "half": True})))
     factors = 64**2 + 256 * 64
     assert whole >= 4 * (2 * (64**2 + 256**2) + 2 * entries)
     assert blocks <= 4 * (2 * factors + 2 * entries) + 64

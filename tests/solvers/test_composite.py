@@ -279,3 +279,15 @@ def test_work_counts_and_history_are_there() -> None:
     assert result.work.gradients >= result.iterations > 0
     assert len(result.history) == result.iterations + 1
     assert result.certificate.extra["support"] == int((result.x != 0).sum())
+
+
+@pytest.mark.parametrize("penalty", [SCAD(0.04), MCP(0.04)])
+def test_columns_that_are_nearly_alike_are_told_apart_in_few_iterations(penalty):
+    """Sweeps alone would move weight from one of a pair to the other by a part in a million at a time."""
+    g = torch.Generator().manual_seed(0)
+    half = torch.randn(120, 60, generator=g, dtype=torch.float64)
+    a = torch.cat([half, half + 1e-3 * torch.randn(120, 60, generator=g, dtype=torch.float64)], dim=1)
+    b = a[:, :6].sum(1) + 0.3 * torch.randn(120, generator=g, dtype=torch.float64)
+    result = precond.minimize(LeastSquares(a, b), torch.zeros(120).double(), penalty=penalty, tol=1e-8)
+    assert result.converged
+    assert result.iterations < 30

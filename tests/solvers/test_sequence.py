@@ -12,12 +12,13 @@ import scipy.sparse
 import torch
 
 import precond
-from precond.core import BadInputError, IncompatibleError, Status, Work
+from precond.core import BadInputError, IncompatibleError, Iteration, Status, Work
 from precond.krylov import GCRODR
 from precond.operators import FunctionOperator, as_operator
 from precond.preconditioners.ilut import ILUT
 from precond.problems.load import load
 from precond.solvers.counted import CountedOperator
+from precond.solvers.recycled import Remembering
 from precond.solvers.shelf import Shelf
 from precond.solvers.warm import WarmStart
 from precond.solvers.ways import allowed
@@ -286,6 +287,25 @@ def test_recycling_takes_fewer_products_than_starting_anew():
             assert result.converged
             counts[name] = counts.get(name, 0) + result.work.matvecs
     assert counts["gcrodr"] < 0.95 * counts["fresh"]
+
+
+@pytest.mark.usefixtures("clockless")
+def test_compiled_loops_recycle_as_single_steps_do_and_count_the_same(monkeypatch):
+    products, rates = [], []
+    for compiled in (True, False):
+        if not compiled:
+            monkeypatch.setattr(Remembering, "ahead", Iteration.ahead)
+        calls = []
+        ahead = GCRODR.recycle_ahead
+        monkeypatch.setattr(GCRODR, "recycle_ahead", lambda *given, c=calls, f=ahead: c.append(1) or f(*given))
+        sequence = precond.SolveSequence(rtol=1e-9, method=GCRODR(size=12, keep=4), preconditioner="jacobi")
+        for i in range(6):
+            assert sequence.solve(*related(i / 20)).converged
+        assert bool(calls) == compiled
+        products.append(sequence.work.matvecs)
+        rates.append(sequence._ways[0].iteration.rates)
+    assert products[0] == products[1]
+    np.testing.assert_allclose(np.concatenate(rates[0]), np.concatenate(rates[1]), rtol=1e-6)
 
 
 @pytest.mark.usefixtures("clockless")

@@ -152,13 +152,23 @@ def test_a_rectangular_matrix_is_a_least_squares_problem(solve, folder):
     code, out, _ = solve("tall.mtx", "rhs.mtx", "--rtol", "1e-11", "--out", "x.mtx", "--plot")
     assert code == 0
     assert "lsqr" in rows(out)["method"]
-    assert "normal-equations residual" in rows(out)["certified"]
+    shown = rows(out)
+    assert "normal-equations residual" in shown["certified"]
+    assert "relative residual" in shown
+    assert not [name for name in shown if name in shown["certified"]]  # said once
     expected = np.linalg.lstsq(read_dense(folder / "tall.mtx"), rhs)[0]
     np.testing.assert_allclose(read(folder / "x.mtx"), expected, rtol=1e-7)
 
 
 def read_dense(path: Path) -> np.ndarray:
     return scipy.io.mmread(path).toarray()
+
+
+def test_the_picture_is_of_the_tolerance_asked_for(solve, monkeypatch):
+    asked = []
+    monkeypatch.setattr("precond.solving.command.draw_convergence", lambda *arguments: asked.append(arguments[2]))
+    assert solve("A.mtx", "--rtol", "1e-9", "--plot")[0] == 0
+    assert asked == [1e-9]
 
 
 def test_draws_the_convergence(solve, folder):
@@ -190,13 +200,20 @@ def test_the_picture_shows_relative_residuals_the_certified_one_and_the_toleranc
     monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: kept.append(self))
     b = scale * np.arange(1.0, 26)
     result = precond.solve(A, b, method="cg", preconditioner="jacobi", rtol=1e-6, atol=1e-3)
-    draw_convergence(result, b, 1e-6, "A", tmp_path / "A.png")
+    with np.errstate(all="raise"):
+        draw_convergence(result, b, 1e-6, "A", tmp_path / "A.png")
     method, *certified, asked = kept[0].axes[0].get_lines()
     want = np.array(result.history) / (np.linalg.norm(b) or 1.0)
     np.testing.assert_array_equal(method.get_ydata(), np.where(want > 0, want, np.nan))
     assert list(asked.get_ydata()) == [1e-6, 1e-6]
     true = np.linalg.norm(b - A @ result.x) / (np.linalg.norm(b) or 1.0)
     assert [float(line.get_ydata()[0]) for line in certified] == pytest.approx([true] if scale else [], rel=1e-6)
+
+    a, b = rng.standard_normal((9, 4)), np.ones(9)
+    fit = precond.lstsq(a, b)
+    draw_convergence(fit, b, 1e-8, "fit", tmp_path / "fit.png")
+    relative = np.linalg.norm(b - a @ fit.x) / 3
+    assert float(kept[1].axes[0].get_lines()[1].get_ydata()[0]) == pytest.approx(relative)
 
 
 def test_files_read_back_bit_for_bit(folder):

@@ -24,6 +24,8 @@ class Cadence:
             many as those that the last refresh took. ``None`` never waits.
         block: Longer axes are refreshed in blocks no longer than this, which is what ``stagger`` counts; ``None`` for
             whole axes.
+        early: Steps between refreshes within the first ``every`` steps, where what few gradients have shown is soon out
+            of date; ``None`` for as many as later.
     """
 
     every: int = 1
@@ -34,11 +36,14 @@ class Cadence:
     start: int = 1
     free: int | None = None
     block: int | None = None
+    early: int | None = None
 
     def __post_init__(self) -> None:
         """Check the interval."""
         if self.every < 1:
             raise BadInputError(f"a refresh interval must be at least 1 step, not {self.every}")
+        if self.early is not None and self.early < 1:
+            raise BadInputError(f"an early refresh interval must be at least 1 step, not {self.early}")
         if self.statistics < 1:
             raise BadInputError(f"statistics must be taken every 1 or more steps, not {self.statistics}")
         if self.start < 1 or (self.after and self.start != 1):
@@ -48,7 +53,8 @@ class Cadence:
         """Whether a slab with this ``offset`` refreshes at ``step`` (counted from 1)."""
         if step <= self.start and not self.after:
             return step == self.start
-        return (step + (offset if self.stagger else 0)) % self.every == 0
+        interval = self.every if self.early is None or step > self.every else min(self.early, self.every)
+        return (step + (offset if self.stagger else 0)) % interval == 0
 
     def worth(self, excess: int, taken: int) -> bool:
         """Whether a refresh that is due pays.

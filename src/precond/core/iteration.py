@@ -166,3 +166,15 @@ class Recycling(Iteration, Generic[M]):
     def iterate(self, operator: Operator, b: Tensor, precondition: Map, x0: Tensor) -> Iterator[Progress]:
         """Yield the progress with a memory that is empty."""
         return self.recycle(self.memory(), operator, b, precondition, x0)
+
+    def recycle_ahead(
+        self, memory: M, kernel: Kernel, look: Look, operator: Operator, b: Tensor, precondition: Map, x0: Tensor
+    ) -> Iterator[Progress]:
+        """Do what `recycle` does, where possible by compiled loops that yield when ``look`` says so; see `ahead`."""
+        return self.recycle(memory, operator, b, precondition, x0)
+
+    def ahead(
+        self, kernel: Kernel, look: Look, operator: Operator, b: Tensor, precondition: Map, x0: Tensor
+    ) -> Iterator[Progress]:
+        """Do what `recycle_ahead` does with a memory that is empty."""
+        return self.recycle_ahead(self.memory(), kernel, look, operator, b, precondition, x0)

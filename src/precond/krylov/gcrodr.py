@@ -84,12 +84,6 @@ class GCRODR(Recycling[Recycled]):
         """Do what `recycle` does for one system that compiled loops take, and yield when ``look`` says so."""
         return self._row(memory, 0, operator, b, precondition, x0, kernel, look)
 
-    def ahead(
-        self, kernel: Kernel, look: Look, operator: Operator, b: Tensor, precondition: Map, x0: Tensor
-    ) -> Iterator[Progress]:
-        """Yield the progress when ``look`` says so, with a memory that is empty."""
-        return self.recycle_ahead(self.memory(), kernel, look, operator, b, precondition, x0)
-
     def _row(
         self,
         memory: Recycled,

@@ -236,7 +236,7 @@ def adaptive_qr(
     return values, torch.where(failed[:, None, None], basis, turned), failed, moved & ~failed
 
 
-def power_qr(matrices: Tensor, basis: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def power_qr(matrices: Tensor, basis: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """Take one step of orthogonal iteration: sort the basis by its Rayleigh quotients, multiply, orthogonalize.
 
     Where nothing but rounding errors is left of a product beside those before it, as in matrices of low rank, the
@@ -246,15 +246,20 @@ def power_qr(matrices: Tensor, basis: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     Args:
         matrices: Symmetric matrices, shape ``[batch, n, n]``.
-        basis: Orthogonal matrices, approximate eigenvectors in columns, shape ``[batch, n, n]``.
+        basis: Orthogonal matrices, approximate eigenvectors in columns, shape ``[batch, n, n]``; the identity unless
+            given, so that the next basis is the rotation.
 
     Returns:
         The next basis ``[batch, n, n]``; the permutation ``[batch, n]`` that sorted the old columns, largest Rayleigh
         quotient first; and a mask ``[batch]`` of members that failed and kept basis and order.
     """
-    with fast_products(matrices, matrices.numel() * matrices.shape[-1]):
-        product = torch.bmm(matrices, basis)
-    quotients = (basis * product).sum(-2)
+    if basis is None:
+        basis = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device).expand_as(matrices)
+        product, quotients = matrices, matrices.diagonal(dim1=-2, dim2=-1)
+    else:
+        with fast_products(matrices, matrices.numel() * matrices.shape[-1]):
+            product = torch.bmm(matrices, basis)
+        quotients = (basis * product).sum(-2)
     failed = ~quotients.isfinite().all(-1)  # an entry that is not finite shows in the quotient of its column
     if bool(failed.any()):
         product = torch.where(failed[:, None, None], basis, product)

@@ -20,7 +20,14 @@ _LEAST_SIDE = 512
 
 
 def add_gram(
-    factor: Tensor, v: Tensor, mode: int, *, beta: float, alpha: float, members: Sequence[int] | None = None
+    factor: Tensor,
+    v: Tensor,
+    mode: int,
+    *,
+    beta: float,
+    alpha: float,
+    members: Sequence[int] | None = None,
+    half: bool = False,
 ) -> None:
     """Set ``factor <- beta factor + alpha V V^T`` in place, with ``V`` the unfolding of ``v`` along one mode.
 
@@ -33,14 +40,20 @@ def add_gram(
         beta: Weight of the old factor.
         alpha: Weight of the new product.
         members: Positions in the batch of those to do this for; ``None`` for all.
+        half: Form the product in bfloat16; the sum is of the dtype of ``factor``.
     """
     if members is not None:
         for start, end in _runs(members):  # slices, so that no factor is copied
-            add_gram(factor[start:end], v[start:end], mode, beta=beta, alpha=alpha)
+            add_gram(factor[start:end], v[start:end], mode, beta=beta, alpha=alpha, half=half)
         return
-    unfolded = block_rows(unfolding(v.to(factor.dtype), mode), factor)
+    unfolded = block_rows(unfolding(v.to(torch.bfloat16 if half else factor.dtype), mode), factor)
     factor = by_block(factor)
     n = factor.shape[-1]
+    if half:
+        for start, end in _strips(n) if n >= _LEAST_SIDE else [(0, n)]:
+            product = torch.bmm(unfolded[:, start:end], unfolded[:, :end].mT)
+            factor[:, start:end, :end].mul_(beta).add_(product, alpha=alpha)
+        return
     with fast_products(factor, unfolded.numel() * n):
         if n < _LEAST_SIDE:
             factor.baddbmm_(unfolded, unfolded.mT, beta=beta, alpha=alpha)

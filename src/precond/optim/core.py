@@ -73,7 +73,7 @@ def _within(method: Method, turned: Any, adam: Callable[[Any, Any, Tensor], Tens
 
     def absorb(state: SlabState, signal: Tensor, evidence: Evidence) -> Tensor:
         signal = turned.enter(state.preconditioner, signal)
-        turned.basis.observe(state.preconditioner.basis, evidence)
+        turned.basis.observe(state.preconditioner.basis, evidence, signal)
         return signal
 
     def direct(state: SlabState, signal: Tensor, evidence: Evidence) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from precond.core import IncompatibleError, Method, named_tensors
 from precond.optim.slab import Slab
-from precond.optim.slab_state import SlabState, allocate, short_name, slab_shape, working_dtype
+from precond.optim.slab_state import SlabState, allocate, short_name, slab_shape
 
 logger = logging.getLogger(__name__)
 
@@ -117,10 +117,6 @@ class FlatSlab(Slab):
     def counted(self, members: Sequence[int]) -> list[int] | None:
         """Return ``None`` if the costly statistics of the whole absorb the coming step, no position otherwise."""
         return super().counted([0])
-
-    def moved(self) -> bool:
-        """Whether the parameters have changed device or working dtype since the slab was made."""
-        return any(p.device != self.device or working_dtype(p.dtype) != self.dtype for p in self.params)
 
     def gather(self, tensors: Sequence[Tensor], members: Sequence[int]) -> Tensor:
         """Return one vector, ``[1, n]``, in the working dtype; zeros where there is no member."""

@@ -39,11 +39,12 @@ def adam_within(method: Method, turned: Any) -> Callable[[Any, Any, Tensor], Ten
         state.steps.add_(1)
         direction = torch.zeros_like(state.second_moment)
         within = within.to(direction.dtype).contiguous()
-        for age, lists in _by_age((direction, within, momentum.average, state.second_moment), state.steps.tolist()):
+        tensors = (direction, within, momentum.average, state.second_moment)
+        for age, (outs, grads, averages, seconds) in _by_age(tensors, state.steps.tolist()):
             root = math.sqrt(1.0 - squares.beta ** max(1, age)) if squares.eps_first else 1.0
-            steps = [torch.tensor(float(age), device=direction.device)] * len(lists[0])
+            steps = [torch.tensor(float(age), device=direction.device)] * len(outs)
             torch._fused_adamw_(
-                *lists, [], steps, lr=-1.0, beta1=average.beta, beta2=squares.beta,
+                outs, grads, averages, seconds, [], steps, lr=-1.0, beta1=average.beta, beta2=squares.beta,
                 weight_decay=0.0, eps=squares.eps / root, amsgrad=False, maximize=False,
             )  # fmt: skip
         # Torch does not count the writes of its fused kernels, and whoever wakes members goes by the count.

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from precond.core import HEALTHY, BadInputError, Evidence, Health, Need, Role, need, rests_as
-from precond.math.eigen import all_eigenvectors, gram_eigenvectors, off_diagonal_mass, power_qr, singular_vectors
-from precond.math.modes import add_gram, block_rows, by_block, complete, mode_products, unfolding
+from precond.math.eigen import all_eigenvectors, off_diagonal_mass, power_qr
+from precond.math.first_bases import first_bases
+from precond.math.modes import add_gram, by_block, complete, mode_products
 from precond.math.products import fast_products
 from precond.math.shapes import block_lengths, factor_shapes
 from precond.math.tiles import overhang, trim
@@ -101,8 +102,8 @@ class Eigenbasis:
         self.observe(state, evidence)
         return self._find(state, evidence.gradient)
 
-    def observe(self, state: EigenbasisState, evidence: Evidence) -> None:
-        """Absorb the Gram matrices of a gradient; the basis stays."""
+    def observe(self, state: EigenbasisState, evidence: Evidence, within: Tensor | None = None) -> None:
+        """Absorb the Gram matrices of a gradient, whose coordinates do not matter; the basis stays."""
         gradient = self.coordinates(need(evidence.gradient, "gradient"))
         for mode, factor in enumerate(state.factors):
             if factor is not None:
@@ -128,7 +129,7 @@ class Eigenbasis:
             turned, order, failed = power_qr(blocks, bases) if self.tolerance == 0.0 else self._turn(blocks, bases)
             if turned is not bases:  # else none was due, and a basis that rests in few bits is not rounded again
                 basis.copy_(turned.reshape(basis.shape))
-            orders.append(_whole(order, basis))
+            orders.append(whole_order(order, basis))
             health += Health.of(failed.view(len(factor), -1).any(1), f"no new basis of mode {mode}")
         if not bool(state.found.all()):
             health += self._find(state)
@@ -159,15 +160,17 @@ class Eigenbasis:
         health = HEALTHY
         new = ~state.found
         solved = new.clone()
-        both = _of_both_modes(state, gradient)
-        for mode, (factor, basis) in enumerate(zip(state.factors, state.bases, strict=True)):
+        bases = state.bases
+        first: list[tuple[Tensor, Tensor] | None] = [None] * len(bases)
+        if gradient is not None:
+            first = first_bases(self.coordinates(gradient), bases)
+        for mode, (factor, basis, of_mode) in enumerate(zip(state.factors, bases, first, strict=True)):
             if factor is None or basis is None:
                 continue
-            if both is not None:
-                vectors, failed = both[mode], both[2]
-            else:
-                rows = None if gradient is None else block_rows(unfolding(self.coordinates(gradient), mode), factor)
-                vectors, failed = _eigenvectors(factor, rows)
+            if of_mode is None:
+                complete(factor)
+                of_mode = all_eigenvectors(by_block(factor))
+            vectors, failed = of_mode
             failed = failed.view(len(new), -1)
             taken, vectors = new[:, None] & ~failed, vectors.view(basis.shape)
             every = bool(taken.all())
@@ -178,23 +181,7 @@ class Eigenbasis:
         return health
 
 
-def _of_both_modes(state: EigenbasisState, gradient: Tensor | None) -> tuple[Tensor, Tensor, Tensor] | None:
-    """Return the first bases of a matrix and who failed, if both its modes are to have one, not in blocks."""
-    bases = [basis for basis in state.bases if basis is not None and basis.ndim == 3]
-    if gradient is None or len(bases) != 2 or len(state.dims) != 2:
-        return None
-    return singular_vectors(gradient.to(torch.promote_types(gradient.dtype, torch.float32)))
-
-
-def _eigenvectors(factor: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return the eigenvectors of a factor, largest eigenvalue first: of ``rows rows^T``, if they are given and few."""
-    if rows is not None and rows.shape[-1] < rows.shape[-2]:
-        return gram_eigenvectors(rows.to(factor.dtype))
-    complete(factor)
-    return all_eigenvectors(by_block(factor))
-
-
-def _whole(order: Tensor, basis: Tensor) -> Tensor:
+def whole_order(order: Tensor, basis: Tensor) -> Tensor:
     """Return the permutations within blocks, ``[batch * blocks, side]``, as those of the whole mode, ``[batch, n]``."""
     if basis.ndim == 3:
         return order

@@ -174,7 +174,8 @@ class FittedLowRank(Preconditioner[FittedLowRankState]):
         grown, shrunk = ph.mul_(h), pw.mul_(w)
         size = grown.abs().amax(1) + shrunk.abs().amax(1)
         new_bound = running_bound(state.bounds[:, 2], size, self.beta)
-        moved = d - (self.lr / new_bound)[:, None] * grown.sub_(shrunk) * d
+        step = grown.sub_(shrunk).mul_((self.lr / new_bound)[:, None]).mul_(d)
+        moved = torch.sub(d, step, out=step)
         keep_finite(moved, d, new_bound, state.bounds[:, 2])
 
     def _move(
@@ -191,18 +192,21 @@ class FittedLowRank(Preconditioner[FittedLowRankState]):
         new_bound = running_bound(bound, size, self.beta)
         left, right = torch.stack(columns, 2), torch.stack(rows, 1)
         rate = self.lr / new_bound
-        good = mine & (size > 0) & rate.isfinite() & right.flatten(1).isfinite().all(1) & _finite(left)
-        left = torch.where(good[:, None, None], left, 0.0)
+        finite, every = _finite(left)
+        good = mine & (size > 0) & rate.isfinite() & right.flatten(1).isfinite().all(1) & finite
+        if not every:  # else rows of zeros are enough
+            left = torch.where(good[:, None, None], left, 0.0)
         sign = torch.tensor([-1.0, 1.0], dtype=rate.dtype, device=rate.device)
         right = torch.where(good[:, None, None], right * (rate[:, None] * sign).unsqueeze(-1), 0.0)
         (state.u if side == 0 else state.v).baddbmm_(left, right)
         bound.copy_(torch.where(good, new_bound, bound))
 
 
-def _finite(x: Tensor) -> Tensor:
-    """Return which members hold finite entries alone, ``[batch]``; seen in one sum where they do."""
+def _finite(x: Tensor) -> tuple[Tensor, bool]:
+    """Return which members hold finite entries alone, ``[batch]``, and whether all do, which one sum shows."""
     sums = x.flatten(1).sum(1).isfinite()
-    return sums if bool(sums.all()) else x.flatten(1).isfinite().all(1)
+    every = bool(sums.all())
+    return (sums if every else x.flatten(1).isfinite().all(1)), every
 
 
 def _plus(u: Tensor, v: Tensor, x: Tensor) -> Tensor:

@@ -135,10 +135,10 @@ class KLKronecker(Turned[KLKroneckerState]):
             white = within
             for other, root in enumerate(roots):
                 if other != mode and root is not None:
-                    white = white * _along(root, other, white.ndim)
+                    white = white * along(root, other, white.ndim)
             weight = self._weight(within, mode)
             add_gram(factor, white, mode, beta=self.beta, alpha=weight)
-            squares = white.square().sum([axis for axis in range(1, white.ndim) if axis != mode + 1])
+            squares = unfolding(white, mode).square().sum(-1)
             value.mul_(self.beta).add_(squares, alpha=weight)
             value.clamp_(min=max(10.0, min(value.shape[-1], self.gain)) ** -2)
 
@@ -148,7 +148,7 @@ class KLKronecker(Turned[KLKroneckerState]):
         root = within.new_ones(())
         for mode, value in enumerate(state.used):
             if value is not None:
-                root = root * _along(value.sqrt(), mode, within.ndim)
+                root = root * along(value.sqrt(), mode, within.ndim)
         return (within / (root + (self.eps + shift))).reshape(shape)
 
     def refresh(self, state: KLKroneckerState) -> Health:
@@ -186,7 +186,7 @@ def _first_basis(factor: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     return all_eigenvectors(factor)
 
 
-def _along(values: Tensor, mode: int, ndim: int) -> Tensor:
+def along(values: Tensor, mode: int, ndim: int) -> Tensor:
     """Return ``[batch, n]`` values shaped to be multiplied along one mode of a tensor with ``ndim`` axes."""
     return values.view(values.shape[0], *(values.shape[1] if axis == mode + 1 else 1 for axis in range(1, ndim)))
 

@@ -19,7 +19,8 @@ from precond.core import (
     named_tensors,
     need,
 )
-from precond.preconditioners.eigenbasis import Eigenbasis, EigenbasisState
+from precond.preconditioners.eigenbasis import Eigenbasis
+from precond.preconditioners.fitted_eigenbasis import FittedEigenbasis
 
 
 @dataclasses.dataclass
@@ -31,7 +32,7 @@ class RotateState:
         inner: State of the preconditioner that runs in it.
     """
 
-    basis: EigenbasisState
+    basis: Any
     inner: Any
 
 
@@ -48,7 +49,7 @@ class Rotate(Turned[RotateState]):
     """
 
     scope: ClassVar[Scope] = Scope.MATRIX
-    basis: Eigenbasis
+    basis: Eigenbasis | FittedEigenbasis
     inner: Preconditioner[Any]
 
     def __post_init__(self) -> None:
@@ -99,7 +100,7 @@ class Rotate(Turned[RotateState]):
         if Need.PREVIOUS in self.inner.needs:
             previous = self.basis.enter(state.basis, need(previous, "previous"))
         self.inner.observe(state.inner, dataclasses.replace(evidence, gradient=within, previous=previous))
-        self.basis.observe(state.basis, evidence)
+        self.basis.observe(state.basis, evidence, within)
 
     def refresh(self, state: RotateState) -> Health:
         """Turn the basis, permute the inner state along, and refresh the inner preconditioner."""

@@ -184,6 +184,9 @@ class LeanSOAP(Optimizer):
             ones.
         statistics_frequency: Steps between gradients that the factors absorb.
         half_bases: Keep the bases in bfloat16, and multiply by them in bfloat16 where the device can.
+        fitted_factors: Divide each factor by the eigenvalues of the others, as `KLSOAP` does.
+        early_frequency: Steps between turns within the first ``precondition_frequency`` steps; ``None`` for as many as
+            later.
         block_size: Longest side of the tiles that tensors are cut into; whole tensors unless given.
         one_sided: Turn only the shortest axis of each tile.
         merge_dims: Length up to which neighbouring axes are merged; not at all unless given.
@@ -206,6 +209,8 @@ class LeanSOAP(Optimizer):
         factor_block_size: int | None = 512,
         statistics_frequency: int = 1,
         half_bases: bool = True,
+        fitted_factors: bool = True,
+        early_frequency: int | None = None,
         block_size: int | None = None,
         one_sided: bool = False,
         merge_dims: int | None = None,
@@ -217,7 +222,8 @@ class LeanSOAP(Optimizer):
         b1, b2 = checked_betas(betas, 2)
         method = adjustable(matrix.lean_soap, BETAS | EPS,
             block=block_size, factor_block=factor_block_size, statistics=statistics_frequency, half=half_bases,
-            max_dim=max_precond_dim, b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps, every=precondition_frequency,
-            one_sided=one_sided, merge=merge_dims, state=state, stagger=stagger,
+            fitted=fitted_factors, max_dim=max_precond_dim, b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps,
+            every=precondition_frequency, early=early_frequency, one_sided=one_sided, merge=merge_dims, state=state,
+            stagger=stagger,
         )  # fmt: skip
         super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)

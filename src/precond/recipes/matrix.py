@@ -10,6 +10,7 @@ from precond.filters.heavy_ball import HeavyBall
 from precond.preconditioners.blocked import Blocked
 from precond.preconditioners.diagonal import Diagonal
 from precond.preconditioners.eigenbasis import Eigenbasis
+from precond.preconditioners.fitted_eigenbasis import FittedEigenbasis
 from precond.preconditioners.kronecker import Kronecker
 from precond.preconditioners.merged import Merged
 from precond.preconditioners.rotate import Rotate
@@ -128,6 +129,7 @@ def soap(
     shampoo_beta: float | None = None,
     eps: float = 1e-8,
     every: int = 10,
+    early: int | None = None,
     max_dim: int = 10000,
     merge: int | None = None,
     block: int | None = None,
@@ -138,6 +140,7 @@ def soap(
     factor_block: int | None = None,
     statistics: int = 1,
     half: bool = False,
+    fitted: bool = False,
     stagger: bool = True,
     state: State = "full",
 ) -> Method:
@@ -156,9 +159,9 @@ def soap(
     Options of the published code: ``merge`` merges neighbouring axes from left to right up to this length, ``vectors``
     turns vectors too, ``normalize`` scales every direction to a root mean square of one before its biases are
     corrected, ``one_sided`` (of the paper) turns only the shortest axis. Others: ``block`` cuts tensors into tiles of
-    this side (arXiv 2002.09018); ``factor_block``, ``statistics`` and ``half`` are explained at `lean_soap`;
-    ``tolerance`` leaves a basis as it is while the off-diagonal part of ``Q^T L Q`` is at most this fraction of the
-    whole (arXiv 2506.03595).
+    this side (arXiv 2002.09018); ``factor_block``, ``statistics``, ``half`` and ``fitted`` are those of `lean_soap`;
+    ``early`` is the interval between turns within the first ``every`` steps; ``tolerance`` leaves a basis as it is
+    while the off-diagonal part of ``Q^T L Q`` is at most this fraction of the whole (arXiv 2506.03595).
 
     Deviations:
         1. Placement of ``eps`` and of the decay follow the published code, where the paper's text leaves them open.
@@ -169,15 +172,17 @@ def soap(
         5. A ``state`` other than ``"full"`` is rounded, which the paper's is not.
     """
     beta = (b2 if shampoo_beta is None else shampoo_beta) ** statistics
-    basis = Eigenbasis(beta, max_dim, vectors, one_sided, tolerance, factor_block, half)
+    cadence = Cadence(
+        every=every, after=True, prime=True, stagger=stagger, statistics=statistics, block=factor_block, early=early
+    )
+    kind = FittedEigenbasis if fitted else Eigenbasis
+    basis = kind(beta, max_dim, vectors, one_sided, tolerance, factor_block, half)
     return Method(
         momentum=EMA(b1),
         preconditioner=_reshaped(Rotate(basis, Diagonal(b2, eps, eps_first=True)), merge, block),
         step=BiasCorrected(MatchRMS(1.0, 1e-30), b1, b2) if normalize else Constant(),
         decay=DecoupledAfter(),
-        cadence=Cadence(
-            every=every, after=True, prime=True, stagger=stagger, statistics=statistics, block=factor_block
-        ),
+        cadence=cadence,
         storage=storage_of(state),
     )
 
@@ -187,7 +192,7 @@ def soap(
     runs_on=Kind.TRAINING,
     family="matrix",
     paper=_SOAP,
-    purpose="SOAP at a fraction of its cost and half its state: long axes in blocks, bases in bfloat16.",
+    purpose="SOAP at a fraction of its cost: long axes in blocks, bases in bfloat16, factors fitted to each other.",
     claim="Pre-trains language models of 360M and 660M parameters in over 40 % fewer steps and over 35 % less time "
     "than AdamW, at large batch size.",
     example="precond.optim.LeanSOAP(model.parameters(), lr=3e-3, weight_decay=0.01)",
@@ -200,11 +205,13 @@ def lean_soap(
     factor_block: int | None = 512,
     statistics: int = 1,
     half: bool = True,
+    fitted: bool = True,
     b1: float = 0.95,
     b2: float = 0.95,
     shampoo_beta: float | None = None,
     eps: float = 1e-8,
     every: int = 10,
+    early: int | None = None,
     max_dim: int = 10000,
     merge: int | None = None,
     block: int | None = None,
@@ -215,26 +222,32 @@ def lean_soap(
 ) -> Method:
     """SOAP with less work in the bases.
 
-    The equations are those of `soap`, but for the factors and bases of the axes. Each saving can be taken alone:
+    The equations are those of `soap`, but for the factors and bases of the axes. Each change can be taken alone:
 
-    * ``factor_block``: those of an axis of length ``n > factor_block`` are block diagonal. All that is done for the
-      axis costs ``factor_block / n`` of what it did; the other axes do not notice, and see the whole tensor.
+    * ``factor_block``: the factors and bases of an axis of length ``n > factor_block`` are block diagonal. All that is
+      done for the axis costs ``factor_block / n`` of what it did; the other axes do not notice, and see the whole
+      tensor.
     * ``half``: the bases are kept in bfloat16, and products with them are taken in it where the device multiplies
       bfloat16 natively; other devices multiply in single precision. No effect on tensors of double precision.
+    * ``fitted``: factors are fitted to each other as in `kl_soap` (arXiv 2509.03378), which pays for some of what the
+      others lose: ``L <- beta L + (1 - beta) / n G R^-1 G^T``, and likewise ``R``. They are kept in the coordinates of
+      their bases, so that with ``half`` their products, too, are taken in bfloat16.
+    * ``every`` and ``early``: bases turn every ``early`` steps within the first ``every``. The first basis is that of
+      one gradient, so that early turns count most, and later ones may be rare; but first steps are dear then.
     * ``statistics``: the factors absorb every ``statistics``-th gradient alone, with decay
       ``shampoo_beta^statistics``, so that they remember as many steps.
     * ``one_sided``: only the shortest axis has a basis; ``block``: the tensor is cut into tiles of this side;
       ``tolerance``: bases that are good enough are not turned; as for `soap`.
 
-    ``benchmarks/lean.py`` measures what each costs in loss and gains in time. Long axes in blocks cost most: a GPT of
-    width 256 ends 1 to 3 % above `soap` after 300 steps with the defaults.
+    ``benchmarks/lean.py`` measures what each costs in loss and gains in time.
 
     Deviations:
         1. The savings: the paper has whole matrices in one precision. Without any of them this is `soap`.
-        2. Those of `soap`.
+        2. Fitted factors as in `kl_soap`, but bases are sorted as in `soap`.
+        3. Those of `soap`.
     """
     return soap(
-        b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps, every=every, max_dim=max_dim, merge=merge, block=block,
-        one_sided=one_sided, tolerance=tolerance, factor_block=factor_block, statistics=statistics, half=half,
-        stagger=stagger, state=state,
+        b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps, every=every, early=early, max_dim=max_dim, merge=merge,
+        block=block, one_sided=one_sided, tolerance=tolerance, factor_block=factor_block, statistics=statistics,
+        half=half, fitted=fitted, stagger=stagger, state=state,
     )  # fmt: skip

@@ -17,7 +17,7 @@ from precond.krylov.gcrodr import Recycled
 from precond.krylov.process import found_by
 from precond.scipy.common import Attempt, attempt_cycle
 from precond.scipy.reading import read_system
-from precond.scipy.systems import as_array, checked, info_of, iterated, solved, whole
+from precond.scipy.running import as_array, checked, info_of, iterated, solved, whole
 from precond.scipy.units import in_units
 from precond.solvers.drive import Event
 

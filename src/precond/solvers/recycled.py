@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch import Tensor
 
-from precond.core import Iteration, Map, Operator, Progress, Recycling, Work
+from precond.core import Iteration, Kernel, Look, Map, Operator, Progress, Recycling, Work
 from precond.solvers.counted import CountedOperator
 
 _trial = 3  # systems that recycling has to show what it saves: the space gets better from one to the next
@@ -50,6 +51,28 @@ class _Remembering(Iteration):
 
     def iterate(self, operator: Operator, b: Tensor, precondition: Map, x0: Tensor) -> Iterator[Progress]:
         """Iterate with what earlier systems of this shape left, or without; note how many products it took."""
+        work = Work()
+        counted = CountedOperator(operator, work)
+        return self._noting(b, work, lambda: self.inner.recycle(self.memory, counted, b, precondition, x0))
+
+    def ahead(
+        self, kernel: Kernel, look: Look, operator: Operator, b: Tensor, precondition: Map, x0: Tensor
+    ) -> Iterator[Progress]:
+        """Do the same by compiled loops, where the iteration has some."""
+        work = Work()
+        counted = CountedOperator(operator, work)
+
+        def spend(products: int, applications: int) -> None:
+            work.charge(products, applications)
+            kernel.spend(products, applications)
+
+        known = dataclasses.replace(kernel, spend=spend)
+        return self._noting(
+            b, work, lambda: self.inner.recycle_ahead(self.memory, known, look, counted, b, precondition, x0)
+        )
+
+    def _noting(self, b: Tensor, work: Work, steps: Callable[[], Iterator[Progress]]) -> Iterator[Progress]:
+        """Yield the steps that begin with the memory at hand, or an empty one; note what their account says."""
         shape: Any = (b.shape, b.dtype, b.device)
         if shape != self.shape:
             self.shape = shape
@@ -57,10 +80,9 @@ class _Remembering(Iteration):
         recycles = self.recycles
         if not recycles:
             self.memory = self.inner.memory()
-        work = Work()
         first = last = math.nan
         try:
-            for progress in self.inner.recycle(self.memory, CountedOperator(operator, work), b, precondition, x0):
+            for progress in steps():
                 last = float(progress.residual.max())
                 first = last if math.isnan(first) else first
                 yield progress

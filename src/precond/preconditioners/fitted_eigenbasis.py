@@ -1,0 +1,216 @@
+"""A slowly turning orthogonal basis: the eigenvectors of Kronecker factors that are weighted by one another."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from precond.core import HEALTHY, BadInputError, Evidence, Health, Need, Role, need, rests_as
+from precond.math.eigen import off_diagonal_mass, power_qr
+from precond.math.first_bases import first_bases
+from precond.math.modes import add_gram, by_block, complete, mode_products, unfolding
+from precond.math.products import fast_products, multiplies_bfloat16
+from precond.math.shapes import block_lengths, factor_shapes
+from precond.math.tiles import overhang, trim
+from precond.preconditioners.eigenbasis import whole_order
+from precond.preconditioners.kullback_leibler import along
+
+
+@dataclasses.dataclass
+class FittedEigenbasisState:
+    """State of `FittedEigenbasis`; a mode without a basis has ``None``.
+
+    Attributes:
+        factors: The factors in the coordinates of their bases, ``Q_i^T S_i Q_i``, each ``[batch, n, n]``; of modes in
+            blocks only their diagonal blocks, ``[batch, blocks, side, side]``.
+        bases: Approximate eigenvectors ``Q_i`` in columns, largest eigenvalue first, shaped like the factors.
+        values: Estimates of the eigenvalues of the factors, each ``[batch, n]``.
+        dims: Axes of a tensor, the batch not counted.
+    """
+
+    factors: list[Tensor | None] = rests_as(Role.SYMMETRIC)
+    bases: list[Tensor | None] = rests_as(Role.ORTHOGONAL)
+    values: list[Tensor | None] = rests_as(Role.EXACT)
+    dims: tuple[int, ...]  # type: ignore[misc]  # rests_as gives no default
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class FittedEigenbasis:
+    """The eigenbasis of factors that come nearest to the second moment in the Kullback-Leibler divergence.
+
+    Used by `Rotate` as `Eigenbasis` is, and turned as that is. Its factors are those of `KLKronecker`: each Gram matrix
+    is divided by the eigenvalues of all other factors. They are kept in the coordinates of their bases, where gradients
+    come anyhow, the weights are diagonal, and products in bfloat16 lose nothing of small eigenvalues: their errors are
+    relative to entries that are as small.
+
+    Sources: KL-Shampoo (arXiv 2509.03378); SOAP (arXiv 2409.11321), Algorithm 4, for the turns.
+
+    Attributes:
+        beta: Decay of the averages.
+        max_dim: Modes longer than this keep their own basis, and weight no other factor.
+        vectors: Whether tensors with one axis get a basis.
+        one_sided: Only the shortest mode turns, the last of them where there are several; nothing weights its factor.
+        tolerance: A basis is not turned while the off-diagonal part of its factor is at most this fraction of the
+            whole, in Frobenius norms; 0 turns always.
+        block: Longest side of a block, as in `Eigenbasis`.
+        half: Keep the bases of single-precision tensors in bfloat16, and multiply in bfloat16 where the device does so
+            natively: by the bases, for the Gram matrices and in turns. Factors are averaged and decomposed in single
+            precision.
+        start: What eigenvalues start at.
+        gain: Largest inverse root of an eigenvalue: the length of the mode, at most this (and at least 10).
+    """
+
+    needs: ClassVar[Need] = Need.GRADIENT
+    beta: float = 0.95
+    max_dim: int = 10000
+    vectors: bool = False
+    one_sided: bool = False
+    tolerance: float = 0.0
+    block: int | None = None
+    half: bool = False
+    start: float = 0.1
+    gain: float = 4000.0
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        if self.block is not None and self.block < 1:
+            raise BadInputError(f"the side of a block must be at least 1, not {self.block}")
+        if not (0.0 <= self.beta < 1.0 and self.start > 0 and self.gain > 0):
+            raise BadInputError(
+                f"beta must be in [0, 1), start and gain positive, not {self.beta}, {self.start} and {self.gain}"
+            )
+
+    def init(self, like: Tensor) -> FittedEigenbasisState:
+        """Start with zero factors, the identity as basis, and equal eigenvalues."""
+        dtype = torch.promote_types(like.dtype, torch.float32)
+        resting = torch.bfloat16 if self.half and dtype == torch.float32 else dtype
+        batch, dims = like.shape[0], tuple(like.shape[1:])
+        shapes = factor_shapes(dims, self.max_dim, block=self.block, vectors=self.vectors, one_sided=self.one_sided)
+
+        def zeros(shape: tuple[int, ...]) -> Tensor:
+            return torch.zeros(batch, *shape, dtype=dtype, device=like.device)
+
+        def identity(shape: tuple[int, ...]) -> Tensor:
+            return torch.eye(shape[-1], dtype=resting, device=like.device).expand(batch, *shape).clone()
+
+        def equal(shape: tuple[int, ...]) -> Tensor:
+            return torch.full((batch, math.prod(shape[:-1])), self.start, dtype=dtype, device=like.device)
+
+        return FittedEigenbasisState(
+            factors=[None if shape is None else zeros(shape) for shape in shapes],
+            bases=[None if shape is None else identity(shape) for shape in shapes],
+            values=[None if shape is None else equal(shape) for shape in shapes],
+            dims=dims,
+        )
+
+    def coordinates(self, like: Tensor) -> Tensor:
+        """Return ``like`` with the zeros behind modes that blocks do not fit."""
+        return overhang(like, block_lengths(like.shape[1:], self.block))
+
+    def prime(self, state: FittedEigenbasisState, evidence: Evidence) -> Health:
+        """Find the bases from the first gradient, and absorb it without weights; members that fail keep theirs."""
+        gradient, health = need(evidence.gradient, "gradient"), HEALTHY
+        found = first_bases(self.coordinates(gradient), state.bases)
+        for mode, (basis, of_mode) in enumerate(zip(state.bases, found, strict=True)):
+            if basis is not None and of_mode is not None:
+                vectors, failed = of_mode
+                basis.copy_(vectors.view(basis.shape))  # the identity where it failed
+                health += Health.of(failed.view(len(basis), -1).any(1), f"no eigendecomposition of mode {mode}")
+        within = self.enter(state, gradient)
+        for mode in range(len(state.dims)):
+            self._average(state, mode, within, evidence)
+        return health
+
+    def observe(self, state: FittedEigenbasisState, evidence: Evidence, within: Tensor) -> None:
+        """Average the Gram matrix of every mode, divided by the eigenvalues of the others, and its diagonal."""
+        roots = [None if values is None else values.rsqrt() for values in state.values]
+        for mode, values in enumerate(state.values):
+            if values is None:
+                continue
+            white = within
+            for other, root in enumerate(roots):
+                if other != mode and root is not None:
+                    white = white * along(root, other, within.ndim)
+            self._average(state, mode, white, evidence)
+            squares = unfolding(white, mode).square().sum(-1)
+            counted = slice(None) if evidence.counted is None else list(evidence.counted)
+            mean = values[counted] * self.beta + squares[counted] * self._weight(within, mode)
+            values[counted] = mean.clamp_(min=max(10.0, min(values.shape[-1], self.gain)) ** -2)
+
+    def refresh(self, state: FittedEigenbasisState) -> tuple[list[Tensor | None], Health]:
+        """Turn the bases by ``K = U R``, ``Q <- Q U``, ``K <- U^T K U``; members that fail keep theirs.
+
+        Args:
+            state: Written in place.
+
+        Returns:
+            For each mode the permutation ``[batch, n]`` of the old axes that the new ones follow, and the health.
+        """
+        orders: list[Tensor | None] = []
+        health, half = HEALTHY, self._in_half(state)
+        for mode, (factor, basis, values) in enumerate(zip(state.factors, state.bases, state.values, strict=True)):
+            if factor is None or basis is None or values is None:
+                orders.append(None)
+                continue
+            complete(factor)
+            blocks = by_block(factor)
+            turn, order, failed = self._turn(blocks)
+            blocks.copy_(_product(turn.mT, _product(blocks, turn, half), half))
+            basis.copy_(_product(by_block(basis), turn, half).view(basis.shape))
+            order = whole_order(order, basis)
+            values.copy_(values.gather(-1, order))
+            orders.append(order)
+            health += Health.of(failed.view(len(factor), -1).any(1), f"no new basis of mode {mode}")
+        return orders, health
+
+    def enter(self, state: FittedEigenbasisState, v: Tensor) -> Tensor:
+        """Return the coordinates of ``v`` in the basis."""
+        return mode_products(self.coordinates(v), state.bases, transpose=True)
+
+    def leave(self, state: FittedEigenbasisState, v: Tensor) -> Tensor:
+        """Return the vector whose coordinates in the basis are ``v``."""
+        return trim(mode_products(v, state.bases), state.dims)
+
+    def _in_half(self, state: FittedEigenbasisState) -> bool:
+        """Whether to multiply in bfloat16."""
+        bases = [basis for basis in state.bases if basis is not None]
+        return bool(bases) and bases[0].dtype == torch.bfloat16 and multiplies_bfloat16(bases[0].device)
+
+    def _average(self, state: FittedEigenbasisState, mode: int, v: Tensor, evidence: Evidence) -> None:
+        """Absorb the Gram matrix of one mode of ``v``."""
+        factor, half, alpha = state.factors[mode], self._in_half(state), self._weight(v, mode)
+        if factor is not None:
+            add_gram(factor, v, mode, beta=self.beta, alpha=alpha, members=evidence.counted, half=half)
+
+    def _weight(self, v: Tensor, mode: int) -> float:
+        """Return the weight of a new Gram matrix: a mean over the other modes, in a moving average."""
+        return (1.0 - self.beta) * v.shape[mode + 1] / max(1, math.prod(v.shape[1:]))
+
+    def _turn(self, factors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return rotations of factors ``[batch, n, n]``, the identity where not due, permutations, and who failed."""
+        if self.tolerance == 0.0:
+            return power_qr(factors)
+        due = (~(off_diagonal_mass(factors) <= self.tolerance)).nonzero()[:, 0]  # NaN is left to be reported
+        turn = torch.eye(factors.shape[-1], dtype=factors.dtype, device=factors.device).expand_as(factors)
+        order = torch.arange(factors.shape[-1], device=factors.device).expand(factors.shape[:-1])
+        failed = torch.zeros(len(factors), dtype=torch.bool, device=factors.device)
+        if not len(due):
+            return turn, order, failed
+        found = power_qr(factors[due])
+        turn, order, failed = (
+            old.index_copy(0, due, new) for old, new in zip((turn, order, failed), found, strict=True)
+        )
+        return turn, order, failed
+
+
+def _product(a: Tensor, b: Tensor, half: bool) -> Tensor:
+    """Return ``a b``, multiplied in bfloat16 if ``half``."""
+    if half:
+        return torch.bmm(a.bfloat16(), b.bfloat16())
+    with fast_products(b, b.numel() * b.shape[-1]):
+        return torch.bmm(a.to(b.dtype), b)
