@@ -39,6 +39,9 @@ LEAST = 1e-6
 PATIENCE = 20_000
 """Evaluations without a smaller residual that count as stagnation."""
 
+SOLVED = 1e-6
+"""How far from solving its problem, relative to the problem's numbers, the fixed point of a splitting may be."""
+
 Prove = Callable[[Any], Proof | None]
 
 
@@ -66,7 +69,8 @@ def fixed_point(
             start.
         method: ``"picard"``, ``"halpern"``, ``"anderson"``, or ``"auto"``: Anderson's acceleration and Halpern's
             iteration in turn; or an iteration of ``precond.fixed``.
-        tol: Absolute bound on ``||x - T(x)||``.
+        tol: Absolute bound on ``||x - T(x)||``. What a fixed point of a splitting says must solve the program, too, but
+            for the larger of ``tol`` and 1e-6 of its numbers: where steps are short, points that move little may not.
         max_iterations: Largest number of evaluations of the map.
         callback: Called with an `Event` after each evaluation, its gradient being ``x - T(x)``; a true answer stops.
         prove: Maps an estimate of the displacement, in the form of ``x0``, to a `Proof` or ``None``.
@@ -95,12 +99,13 @@ def fixed_point(
         return given.numpy() if numpy and isinstance(given, Tensor) else given
 
     iteration, label = _resolve(method)
-    run = _Run(operator, layout, layout.flatten(value), give, tol, prove)
+    shortfall = operator.shortfall if isinstance(operator, Splitting) else None
+    run = _Run(operator, layout, layout.flatten(value), give, tol, prove, shortfall)
     status = run.go(iteration, max_iterations, callback)
     certificate, note = run.certify(tol)
     if run.proof is not None:
         certificate = run.proof.certificate
-    elif certificate.holds:
+    elif certificate.holds and run.solves(run.best):
         status = Status.CONVERGED_FIXED_POINT
     elif status is Status.CONVERGED_FIXED_POINT:
         status = Status.FAILED_STAGNATION
@@ -123,6 +128,7 @@ class _Run:
         give: Turns flat variables into what the map takes.
         tol: Bound on the residual.
         prove: Makes proofs of displacements.
+        shortfall: How far from solving its problem a flat point of a splitting is; ``None`` for other maps.
 
     Attributes:
         history: Norms of the residuals.
@@ -133,7 +139,7 @@ class _Run:
 
     def __init__(
         self, operator: Callable[[Any], Any], layout: Layout, start: Tensor, give: Callable[[Tensor], Any], tol: float,
-        prove: Prove | None,
+        prove: Prove | None, shortfall: Callable[[Tensor], float] | None,
     ) -> None:  # fmt: skip
         self.history: list[float] = []
         self.work = Work()
@@ -141,7 +147,7 @@ class _Run:
         self.proof: Proof | None = None
         self._residual: Tensor | None = None
         self._operator, self._layout, self._start, self._give = operator, layout, start, give
-        self._tol, self._prove = tol, prove
+        self._tol, self._prove, self._shortfall = tol, prove, shortfall
         self._smallest, self._idle, self._next = math.inf, 0, EVERY
 
     def go(self, iteration: FixedPointIteration, limit: int, callback: Callable[[Event], object] | None) -> Status:
@@ -168,7 +174,15 @@ class _Run:
 
         found = repeated(residual(), self._residual, residual, tol)
         precision = str(self.best.dtype).removeprefix("torch.")
-        return Certificate(f"||x - T(x)||_2 ({precision})", found.norm, float(tol)), found.note
+        extra = {} if self._shortfall is None else {"shortfall": self._shortfall(self.best)}
+        note = found.note
+        if not note and found.norm <= tol and not self.solves(self.best):
+            note = "the map moves the point by less than tol, and the point does not solve the program: scale its rows"
+        return Certificate(f"||x - T(x)||_2 ({precision})", found.norm, float(tol), extra), note
+
+    def solves(self, x: Tensor) -> bool:
+        """Whether a point solves the problem of a splitting, but for rounding; true of all points of other maps."""
+        return self._shortfall is None or self._shortfall(x) <= max(self._tol, SOLVED)
 
     def _look(self, footing: Footing, count: int, limit: int) -> Status | None:
         norm = float(footing.residual.norm())
@@ -179,7 +193,7 @@ class _Run:
         if norm < self._smallest:
             self._idle = 0
             self._smallest, self.best, self._residual = norm, footing.x, footing.residual
-        if norm <= self._tol:
+        if norm <= self._tol and self.solves(footing.x):
             return Status.CONVERGED_FIXED_POINT
         if self._prove is not None and count >= self._next:
             if count > self._next:  # two looks in a row, as two iterations may take turns

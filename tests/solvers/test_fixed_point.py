@@ -159,3 +159,18 @@ def test_edges() -> None:
     ):
         with pytest.raises((BadInputError, IncompatibleError)):
             call()
+
+
+def test_points_that_move_little_must_solve_the_program() -> None:
+    """Where rows have size 1000 the steps of ADMM are shorter than the tolerance, far from all solutions."""
+    rows = 1e3 * np.array([[1.0, 0.0], [1.0, 0.0], [1.0, 1.0]])
+    lower, upper = 1e3 * np.array([1.0, -np.inf, 0.0]), 1e3 * np.array([np.inf, 1.001, np.inf])
+    splitting = ADMM(ConvexProgram(None, [1.0, 1.0], rows, lower, upper))
+    result = precond.fixed_point(splitting, method="anderson", max_iterations=200)
+    assert result.certificate.value <= result.certificate.bound
+    assert result.certificate.extra["shortfall"] > 1.0
+    assert not result.converged
+    assert "does not solve the program" in result.note
+    slow = precond.fixed_point(splitting, method="picard", max_iterations=2000)
+    assert slow.converged
+    assert slow.certificate.extra["shortfall"] < 1e-8

@@ -44,6 +44,10 @@ class Splitting(abc.ABC):
         """Return what a fixed point says of the problem."""
 
     @abc.abstractmethod
+    def shortfall(self, z: Tensor) -> float:
+        """Return how far what a point says of the problem is from solving it, relative to the problem's numbers."""
+
+    @abc.abstractmethod
     def prove(self, displacement: Tensor) -> Proof | None:
         """Return a proof that there is no solution, or ``None`` where the displacement is none.
 

@@ -55,6 +55,10 @@ class ADMM(Splitting):
         x, v = self._split(z)
         return {"x": x, "y": self.rho * (v - self.program.clip(v))}
 
+    def shortfall(self, z: Tensor) -> float:
+        """Return that of the solution and its multipliers."""
+        return self.program.shortfall(**self.solution(z))
+
     def prove(self, displacement: Tensor) -> Proof | None:
         """Return a proof from the directions in which multipliers and variables grow."""
         x, v = self._split(-displacement)

@@ -103,6 +103,14 @@ class ConvexProgram:
             "objective": float(x.numpy() @ (self.P @ x.numpy()) / 2 + self.q.dot(x)),
         }
 
+    def shortfall(self, x: Tensor, y: Tensor) -> float:
+        """Return the largest of the residuals, each over one and the sizes of what it is made of."""
+        left, product = self.residuals(x, y), float(self.times(x).norm())
+        terms = (self.q, self.adjoint(y), torch.from_numpy(self.P @ x.numpy()))
+        forces = sum(float(term.norm()) for term in terms)
+        within = max(left["feasibility"], left["complementarity"]) / (1.0 + product)
+        return max(within, left["stationarity"] / (1.0 + forces))
+
     def infeasible(self, y: Tensor) -> Proof | None:
         """Return a proof that no point is feasible, if ``y`` ``[m]`` is one after a correction.
 

@@ -52,6 +52,11 @@ class DouglasRachford(Splitting):
         """Return the point that is not negative."""
         return z.clamp(min=0)
 
+    def shortfall(self, z: Tensor) -> float:
+        """Return what is left of the equations, over one and the size of their right-hand sides."""
+        left = self._matrix @ self.solution(z) - self._b
+        return float(left.norm()) / (1.0 + float(self._b.norm()))
+
     def prove(self, displacement: Tensor) -> Proof | None:
         """Return Farkas' proof: multipliers of the equations, and minus those of the signs."""
         y = self._pinv.mT @ displacement

@@ -54,6 +54,10 @@ class PDHG(Splitting):
         x, y = self._split(z)
         return {"x": x, "y": y}
 
+    def shortfall(self, z: Tensor) -> float:
+        """Return that of the solution and its multipliers."""
+        return self.program.shortfall(**self.solution(z))
+
     def prove(self, displacement: Tensor) -> Proof | None:
         """Return a proof from the directions in which multipliers and variables grow."""
         x, y = self._split(-displacement)
