@@ -100,7 +100,7 @@ class Setting:
     steps: int = 300
     lr: float = 3e-3
     weight_decay: float = 0.01
-    code: str = "96e8e69"
+    code: str = "5a60001"
 
     def __str__(self) -> str:
         """Return the caption of the table."""

@@ -67,8 +67,8 @@ def fixed_point(
         operator: The map, or one of ``precond.splittings``.
         x0: Where to start: a tensor, an array, or a dict of tensors, as the map takes it. Splittings have their own
             start.
-        method: ``"picard"``, ``"halpern"``, ``"anderson"``, or ``"auto"``: Anderson's acceleration and Halpern's
-            iteration in turn; or an iteration of ``precond.fixed``.
+        method: ``"picard"``, ``"halpern"``, ``"anderson"``, or ``"auto"``: all three in turn, Anderson's
+            acceleration at every other evaluation; or an iteration of ``precond.fixed``.
         tol: Absolute bound on ``||x - T(x)||``. What a fixed point of a splitting says must solve the program, too, but
             for the larger of ``tol`` and 1e-6 of its numbers: where steps are short, points that move little may not.
         max_iterations: Largest number of evaluations of the map.
@@ -242,7 +242,7 @@ def _resolve(method: Any) -> tuple[FixedPointIteration, str]:
         raise BadInputError(f"method must be a name or an iteration of precond.fixed, not {type(method).__name__}")
     name, label = method, method
     if method == "auto":
-        name, label = "paired", "paired (auto: Anderson's acceleration and Halpern's iteration in turn)"
+        name, label = "paired", "paired (auto: Anderson's acceleration, Halpern's iteration and the map itself in turn)"
     recipe = registry.find(name)
     if recipe.builds is not Builds.FIXED_POINT:
         fitting = ", ".join(each.name for each in registry.all_recipes().values() if each.builds is Builds.FIXED_POINT)

@@ -109,7 +109,7 @@ def test_paired_takes_turns() -> None:
         return torch.tensor(q) @ v + torch.tensor(c)
 
     start = torch.zeros(6, dtype=torch.float64)
-    both = list(itertools.islice(paired().iterate(operator, start), 10))
-    for own, alone in ((both[0::2], anderson()), (both[1::2], halpern())):
+    all_three = list(itertools.islice(paired().iterate(operator, start), 16))
+    for own, alone in ((all_three[0::2], anderson()), (all_three[1::4], halpern()), (all_three[3::4], picard())):
         for mine, other in zip(own, alone.iterate(operator, start), strict=False):
             torch.testing.assert_close(mine.x, other.x)

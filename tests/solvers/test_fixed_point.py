@@ -174,3 +174,12 @@ def test_points_that_move_little_must_solve_the_program() -> None:
     slow = precond.fixed_point(splitting, method="picard", max_iterations=2000)
     assert slow.converged
     assert slow.certificate.extra["shortfall"] < 1e-8
+
+
+def test_a_face_of_solutions_is_reached_by_the_map_alone() -> None:
+    """All of ``x = (t, -t)``, ``1 <= t <= 1.001`` are minima: acceleration alone does not settle on one."""
+    rows = np.array([[1.0, 0.0], [1.0, 0.0], [1.0, 1.0]])
+    program = ConvexProgram(None, [1.0, 1.0], rows, np.array([1.0, -INF, 0.0]), np.array([INF, 1.001, INF]))
+    result = precond.fixed_point(ADMM(program), max_iterations=6000)
+    assert result.converged
+    assert not precond.fixed_point(ADMM(program), method="anderson", max_iterations=6000).converged
