@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from precond.core import HEALTHY, BadInputError, Evidence, Health, Need, Role, need, rests_as
+from precond.math.bjorck import bjorck
 from precond.math.eigen import off_diagonal_mass, power_qr
 from precond.math.first_bases import first_bases
 from precond.math.modes import add_gram, by_block, complete, mode_products, unfolding
@@ -145,6 +146,8 @@ class FittedEigenbasis:
     def refresh(self, state: FittedEigenbasisState) -> tuple[list[Tensor | None], Health]:
         """Turn the bases by ``K = U R``, ``Q <- Q U``, ``K <- U^T K U``; members that fail keep theirs.
 
+        Products of turns lose orthogonality by their roundings, turn after turn; one of Bjorck's steps gives it back.
+
         Args:
             state: Written in place.
 
@@ -161,7 +164,7 @@ class FittedEigenbasis:
             blocks = by_block(factor)
             turn, order, failed = self._turn(blocks)
             blocks.copy_(_product(turn.mT, _product(blocks, turn, half), half))
-            basis.copy_(_product(by_block(basis), turn, half).view(basis.shape))
+            basis.copy_(bjorck(_product(by_block(basis), turn, half), 1).view(basis.shape))
             order = whole_order(order, basis)
             values.copy_(values.gather(-1, order))
             orders.append(order)
