@@ -100,7 +100,7 @@ class Setting:
     steps: int = 300
     lr: float = 3e-3
     weight_decay: float = 0.01
-    code: str = "5a60001"
+    code: str = "3d5eacb"
 
     def __str__(self) -> str:
         """Return the caption of the table."""
