@@ -109,8 +109,7 @@ def minimize_constrained(
             curvature = _curvature(program, outcome.iterate) if certificate.holds else None
     status = outcome.status
     if curvature is not None:
-        certificate.extra["smallest curvature"] = curvature.smallest
-        certificate.extra["largest curvature"] = curvature.largest
+        certificate.extra.update(curvature.told())
     if status is Status.FAILED_INFEASIBLE:
         certificate.extra["slope of the violation"] = _slope(program, outcome.iterate)
     if certificate.holds:

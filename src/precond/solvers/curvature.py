@@ -29,16 +29,16 @@ class Curvature:
     """What is known of the smallest eigenvalue of a Hessian.
 
     Attributes:
-        smallest: The smallest Ritz value: at least the smallest eigenvalue, equal to it where all were computed; for
-            more than some hundred variables the operator's own positive bound below all, where it has one.
-        largest: The largest absolute Ritz value.
+        smallest: The smallest Ritz value: at least the smallest eigenvalue, equal to it where all were computed. Where
+            the operator has a positive bound below all of its eigenvalues it is that bound, and no more is looked for.
+        largest: The largest absolute Ritz value; ``None`` where there is such a bound.
         direction: A unit vector of curvature ``smallest``, ``[1, n]``, where that is negative.
         exact: All eigenvalues were computed.
         noise: Relative error of the products.
     """
 
     smallest: float
-    largest: float
+    largest: float | None
     direction: Tensor
     exact: bool
     noise: float
@@ -46,7 +46,12 @@ class Curvature:
     @property
     def negative(self) -> bool:
         """Whether there is negative curvature beyond the errors of the products."""
-        return self.smallest < -self.noise * self.largest
+        return self.largest is not None and self.smallest < -self.noise * self.largest
+
+    def told(self) -> dict[str, float]:
+        """Return what a certificate says of it."""
+        known = {"smallest curvature": self.smallest, "largest curvature": self.largest}
+        return {name: value for name, value in known.items() if value is not None}
 
 
 def smallest_curvature(operator: Operator, like: Tensor, products: int, noise: float) -> Curvature:
@@ -62,10 +67,9 @@ def smallest_curvature(operator: Operator, like: Tensor, products: int, noise: f
         The curvature; NaN where the products are not finite.
     """
     n = like.shape[1]
-    floor = operator.floor() if n > SMALL else None
+    floor = operator.floor()
     if floor is not None and floor > 0:
-        top = lanczos(operator.matvec, normals(torch.tensor([0]), like), FEWEST).ritz()[0][0]
-        return Curvature(floor, float(top.max()), torch.zeros_like(like), False, noise)
+        return Curvature(floor, None, torch.zeros_like(like), False, noise)
     matrix = operator.assembled(coarse=True) if n <= ASSEMBLED else None
     if matrix is not None and bool(torch.isfinite(matrix).all()):
         noise = max(noise, 1e-5)

@@ -105,8 +105,7 @@ class Descent:
         except Exception as error:  # users' functions may not be differentiable twice, in many ways
             logger.info("the curvature at the solution is not known: %s", error)
             return None
-        self.certificate.extra["smallest curvature"] = curvature.smallest
-        self.certificate.extra["largest curvature"] = curvature.largest
+        self.certificate.extra.update(curvature.told())
         self.saddle = curvature.negative
         if not self.saddle or last or outcome.status is not Status.CONVERGED_GRADIENT:
             return None
