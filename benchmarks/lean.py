@@ -38,7 +38,7 @@ BASELINE = "SOAP, two-sided"
 LEAN = "LeanSOAP: blocks of 512, bfloat16, fitted factors"
 FIRST = "7669ce7"
 """The code of runs that do not name one."""
-_WHOLE: dict[str, Any] = {"half": False, "fitted": False, "every": 10, "early": None}
+_WHOLE: dict[str, Any] = {"factor_block": None, "half": False, "fitted": False, "every": 10, "early": None}
 
 
 def _lean(**savings: Any) -> Callable[[], Method]:
@@ -72,6 +72,9 @@ VARIANTS: dict[str, Callable[[], Method]] = {
     "tiles of 128": _tiles(128),
     "fitted factors": _lean(fitted=True),
     LEAN: lean_soap,
+    "blocks of 512, bfloat16, fitted factors, a turn every 30 steps, early every 5": _lean(
+        factor_block=512, half=True, fitted=True, every=30, early=5
+    ),
     "bfloat16, fitted factors, a turn every 30 steps, early every 5": _lean(half=True, fitted=True, every=30, early=5),
     "one-sided": _lean(one_sided=True),
     "one-sided, bfloat16, a turn every 5 steps": _lean(one_sided=True, half=True, every=5),
