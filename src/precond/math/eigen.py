@@ -275,8 +275,8 @@ def qr_turn(matrices: Tensor, half: bool = False) -> tuple[Tensor, Tensor, Tenso
     identity = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device).expand_as(matrices)
     quotients = matrices.diagonal(dim1=-2, dim2=-1)
     turn, triangle, exact, order, failed = _orthogonalized(matrices, identity, quotients)
-    sorted_turn = turn.gather(-2, order[:, :, None].expand_as(turn))
-    turned = multiplied(triangle, sorted_turn, half)
+    factor = turn.bfloat16() if half else turn
+    turned = multiplied(triangle, factor.gather(-2, order[:, :, None].expand_as(factor)), half)
     if not bool(exact.all()):
         twice = multiplied(turn.mT, multiplied(matrices, turn, half), half)
         turned = torch.where(exact[:, None, None], turned, twice)

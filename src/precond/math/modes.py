@@ -17,6 +17,8 @@ from precond.math.products import fast_products, multiplies_bfloat16
 _STRIPS = 4
 _LEAST_SIDE = 512
 """Factors with sides from here on are multiplied out in strips of rows, each only as far as the diagonal."""
+_TRANSPOSED = 128
+"""Side of the pieces in which factors are transposed: few enough rows to stay in the cache."""
 
 
 def add_gram(
@@ -97,8 +99,12 @@ def complete(factor: Tensor) -> None:
     Args:
         factor: Shape ``[batch, n, n]`` or ``[batch, blocks, side, side]``.
     """
-    strict = factor.tril(-1)
-    torch.add(factor.tril_(), strict.mT, out=factor)
+    n = factor.shape[-1]
+    for start in range(0, n, _TRANSPOSED):
+        end = min(start + _TRANSPOSED, n)
+        factor[..., :start, start:end] = factor[..., start:end, :start].mT
+        corner = factor[..., start:end, start:end]
+        corner.copy_(corner.tril() + corner.tril(-1).mT)
 
 
 def _strips(n: int) -> list[tuple[int, int]]:
