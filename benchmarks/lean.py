@@ -78,6 +78,7 @@ VARIANTS: dict[str, Callable[[], Method]] = {
     "bfloat16, fitted factors, a turn every 30 steps, early every 5": _lean(half=True, fitted=True, every=30, early=5),
     "bfloat16, fitted factors, a turn every 24 steps, early every 6": _lean(half=True, fitted=True, every=24, early=6),
     LEAN: lean_soap,
+    "bfloat16, fitted factors, a turn every 16 steps, early every 4": _lean(half=True, fitted=True, every=16, early=4),
     "one-sided": _lean(one_sided=True),
     "one-sided, bfloat16, a turn every 5 steps": _lean(one_sided=True, half=True, every=5),
 }

@@ -214,7 +214,9 @@ def test_power_qr_keeps_the_basis_of_members_that_are_not_finite_and_survives_ze
 def test_a_turn_is_a_step_of_power_qr_and_leads_to_its_coordinates():
     """Also where columns are replaced because nothing but rounding errors is left of them, and where a member fails."""
     a = spd(4, 6, 10.0, 1.0, 0)
-    a[1] = a[1][:, :2] @ a[1][:2]  # of rank two
+    rows = a[1][:, :3]
+    rows[1] = 0.9 * rows[0]
+    a[1] = rows @ rows.T  # of rank three, and the second column a multiple of the first
     a[2, 3, 3] = torch.nan
     turn, turned, order, failed = qr_turn(a)
     identity = torch.eye(6).double().expand_as(a)
