@@ -3,11 +3,11 @@
 Gradients are made beforehand, a few random sets that take turns, so that the step alone is timed. Every optimizer works
 on its own copy of the parameters; all take their steps in turn in one process, so that what disturbs one disturbs all.
 A step is averaged over the refresh interval, which is longer for a method that saves by it: a round is one interval of
-each. Printed: the ratio to `torch.optim.AdamW(fused=True)` in the same round,
-median and lowest to highest of the rounds; the worst step of a round over its median one, and the first step over the
-worst one of a round (one with a refresh, where the method has refreshes), both the median of the rounds, since other
-processes slow single steps. M-FAC fills its window before the first round. With one thread the thread's own time is
-read, else wall time.
+each. Printed: the ratio to `torch.optim.AdamW(fused=True)` in the same round, median and lowest to highest of the
+rounds; the worst step of a round over its median one, and the first step over the worst one of a round (one with a
+refresh, where the method has refreshes), both the median of the rounds, since other processes slow single steps. Before
+the first round M-FAC fills its window, and LeanSOAP takes the steps in which bases turn more often, which are dearer.
+With one thread the thread's own time is read, else wall time.
 
     python benchmarks/optim_step.py                         print the table
     python benchmarks/optim_step.py --only SOAP,fused       rows whose name holds one of these, and fused AdamW
@@ -69,7 +69,8 @@ class Contender:
     Attributes:
         name: What it is called in the table.
         build: From named parameters to the optimizers that together train them.
-        settle: Steps before the first round: as many as a window takes to fill, which make each dearer than the last.
+        settle: Steps before the first round: as many as a window takes to fill, which make each dearer than the last, or
+            as bases turn more often than later.
         every: Steps between refreshes; all of them make a round.
     """
 
@@ -152,7 +153,7 @@ CONTENDERS = [
     Contender("pytorch_optimizer.Muon", _pytorch_optimizer_muon),
     _theirs("heavyball", "Muon"),
     _ours("SOAP", precondition_frequency=EVERY),
-    _ours("LeanSOAP", ", a turn every 20 steps", every=20),
+    _ours("LeanSOAP", ", a turn every 20 steps", every=20, settle=20),
     _theirs("pytorch_optimizer", "SOAP", precondition_frequency=EVERY),
     _theirs("heavyball", "SOAP", precondition_frequency=EVERY, use_precond_schedule=False),
     _ours("Shampoo", precondition_frequency=EVERY),

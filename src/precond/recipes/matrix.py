@@ -233,7 +233,8 @@ def lean_soap(
       others lose: ``L <- beta L + (1 - beta) / n G R^-1 G^T``, and likewise ``R``. They are kept in the coordinates of
       their bases, so that with ``half`` their products, too, are taken in bfloat16.
     * ``every`` and ``early``: bases turn every ``early`` steps within the first ``every``. The first basis is that of
-      one gradient, so that early turns count most, and later ones may be rare; but first steps are dear then.
+      one gradient, so that early turns count most, and later ones may be rare; but first steps are dear then, two to
+      three times as dear as later ones.
     * ``statistics``: the factors absorb every ``statistics``-th gradient alone, with decay
       ``shampoo_beta^statistics``, so that they remember as many steps.
     * ``one_sided``: only the shortest axis has a basis; ``block``: the tensor is cut into tiles of this side;
