@@ -288,6 +288,11 @@ def _orthogonalized(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Sort the columns of products with a basis by their Rayleigh quotients, and orthogonalize them.
 
+    Args:
+        products: Matrices times their bases, shape ``[batch, n, n]``.
+        basis: The bases, shape ``[batch, n, n]``.
+        quotients: Rayleigh quotients of their columns, shape ``[batch, n]``.
+
     Returns:
         The orthogonal and the triangular factors; a mask of members whose sorted products they are, no column replaced;
         the permutation; and a mask of members that failed and kept basis and order.
