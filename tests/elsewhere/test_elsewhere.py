@@ -15,7 +15,6 @@ from precond.recipes.registry import all_recipes
 
 RECIPES = all_recipes()
 STUBBORN = {
-    "adan",  # asks how old its averages are
     "asgo", "distributed-shampoo", "shampoo", "shampoo-squared",  # take roots at every step
     "low-rank-m-fac", "m-fac", "sparse-m-fac",  # factor their windows at every step
     "psgd-affine", "psgd-kron", "psgd-lra", "psgd-newton",  # draw numbers that a counter determines
