@@ -203,7 +203,7 @@ def test_slabs_that_move_together_move_as_each_alone(name: str, monkeypatch: pyt
     alone = run(0.05, 0.02)
     assert all(len(convoy.slabs) == 1 for convoy in alone[0]._layout.convoys)
     assert alike(together, alone)
-    if name != "adan":  # alone, members of one age take the step as one vector, together they do not: it rounds otherwise
+    if name != "adan":  # it takes the step as one vector where all are of one age, and rounds otherwise than in a list
         assert all(torch.equal(a, b) for a, b in zip(together[1], alone[1], strict=True))
     assert together[0].work.skipped == 1
     assert [slab.steps for slab in together[0]._slabs] == [slab.state.step.tolist() for slab in together[0]._slabs]

@@ -83,8 +83,10 @@ class Convoy:
             slab.clock += 1
             slab.steps = [count + 1 for count in slab.steps]
         flat = None if whole is None else joint.flat
-        if whole is None or flat is None or not flat(
-            self.params, whole, self._states, self._lists, self._ages, lr, decay
+        if (
+            whole is None
+            or flat is None
+            or not flat(self.params, whole, self._states, self._lists, self._ages, lr, decay)
         ):
             joint.kernel(self.params, grads, self._lists, self._ages, lr, decay)
         return True

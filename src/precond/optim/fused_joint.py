@@ -22,9 +22,7 @@ def adamw(method: Method) -> Fused | None:
     if not (average.debias and squares.debias) or squares.beta >= 1.0 or squares.eps_first:
         return None
 
-    def kernel(
-        params: list[Tensor], grads: list[Tensor], lists: Lists, ages: Ages, lr: Any, decay: float
-    ) -> None:
+    def kernel(params: list[Tensor], grads: list[Tensor], lists: Lists, ages: Ages, lr: Any, decay: float) -> None:
         means, moments = lists
         torch._fused_adamw_(
             params, grads, means, moments, [], ages.floats(0), lr=lr, beta1=average.beta,
@@ -47,9 +45,7 @@ def sgd(method: Method) -> Fused | None:
         return None
     beta, nesterov = (ball.momentum, ball.nesterov) if isinstance(ball, HeavyBall) else (0.0, False)
 
-    def kernel(
-        params: list[Tensor], grads: list[Tensor], lists: Lists, ages: Ages, lr: Any, decay: float
-    ) -> None:
+    def kernel(params: list[Tensor], grads: list[Tensor], lists: Lists, ages: Ages, lr: Any, decay: float) -> None:
         torch._fused_sgd_(
             params, grads, *(lists or ([],)), weight_decay=decay, momentum=beta, lr=lr, dampening=0.0,
             nesterov=nesterov, maximize=False, is_first_step=False,

@@ -55,9 +55,7 @@ def lion(method: Method) -> Fused | None:
     assert isinstance(shrink, Decoupled)
     beta1, beta2, size = mix.beta1, mix.beta2, sign.size
 
-    def kernel(
-        params: list[Tensor], grads: list[Tensor], lists: Lists, ages: Ages, lr: Any, decay: float
-    ) -> None:
+    def kernel(params: list[Tensor], grads: list[Tensor], lists: Lists, ages: Ages, lr: Any, decay: float) -> None:
         for _, tensors in _in_turn(params, grads, *lists):
             weights, news, olds = (list(each) for each in tensors)
             signs = list(torch._foreach_lerp(news, olds, beta1))
@@ -66,7 +64,12 @@ def lion(method: Method) -> Fused | None:
             shrink.move(weights, signs, lr * size, decay / size)
 
     def flat(
-        params: list[Tensor], gradient: Tensor, states: Sequence[Tensor], lists: Lists, ages: Ages, lr: Any,
+        params: list[Tensor],
+        gradient: Tensor,
+        states: Sequence[Tensor],
+        lists: Lists,
+        ages: Ages,
+        lr: Any,
         decay: float,
     ) -> bool:
         (average,) = states
@@ -115,9 +118,7 @@ def adan(method: Method) -> Fused | None:
     if not root.debias or root.beta >= 1.0 or root.eps_first:
         return None
 
-    def kernel(
-        params: list[Tensor], grads: list[Tensor], lists: Lists, ages: Ages, lr: Any, decay: float
-    ) -> None:
+    def kernel(params: list[Tensor], grads: list[Tensor], lists: Lists, ages: Ages, lr: Any, decay: float) -> None:
         counts = ages.floats(1)
         pairs = list(zip(*ages.numbers, strict=True))
         for positions, tensors in _in_turn(params, grads, *lists):
@@ -128,7 +129,12 @@ def adan(method: Method) -> Fused | None:
                     portion([[v[i]] for v in tensors], [counts[position]], pairs[position], lr, decay)
 
     def flat(
-        params: list[Tensor], gradient: Tensor, states: Sequence[Tensor], lists: Lists, ages: Ages, lr: Any,
+        params: list[Tensor],
+        gradient: Tensor,
+        states: Sequence[Tensor],
+        lists: Lists,
+        ages: Ages,
+        lr: Any,
         decay: float,
     ) -> bool:
         pairs = set(zip(*ages.numbers, strict=True))

@@ -79,8 +79,8 @@ Lists = Sequence[list[Tensor]]
 Kernel = Callable[[list[Tensor], list[Tensor], Lists, Ages, Any, float], None]
 """Moves parameters, given their gradients, lists of their state tensors, their ages, learning rate and weight decay."""
 Flat = Callable[[list[Tensor], Tensor, Sequence[Tensor], Lists, Ages, Any, float], bool]
-"""Does the same given all gradients as one vector, which it may write to, and each tensor of the state as a vector and as a
-list of its parts; returns whether it could."""
+"""Does the same given all gradients as one vector, and each tensor of the state as a vector and as a list of its parts;
+returns whether it could."""
 Chosen = Callable[[Moved], tuple[Tensor, ...]]
 """Chooses stacked tensors from the states of the parts."""
 
@@ -113,13 +113,16 @@ class Joint:
         """Return the kernel with a constant multiple of the learning rate, which weight decay sees too."""
         kernel, flat = self.kernel, self.flat
 
-        def faster(
-            params: list[Tensor], grads: list[Tensor], lists: Lists, ages: Ages, lr: Any, decay: float
-        ) -> None:
+        def faster(params: list[Tensor], grads: list[Tensor], lists: Lists, ages: Ages, lr: Any, decay: float) -> None:
             kernel(params, grads, lists, ages, lr * by, decay)
 
         def flat_faster(
-            params: list[Tensor], gradient: Tensor, states: Sequence[Tensor], lists: Lists, ages: Ages, lr: Any,
+            params: list[Tensor],
+            gradient: Tensor,
+            states: Sequence[Tensor],
+            lists: Lists,
+            ages: Ages,
+            lr: Any,
             decay: float,
         ) -> bool:
             return flat is not None and flat(params, gradient, states, lists, ages, lr * by, decay)
