@@ -6,7 +6,7 @@ from precond.core.coordinates import Coordinates, rows_of
 from precond.core.decay import Decay
 from precond.core.distributor import Agreement, Distributor, Duty, Tenant
 from precond.core.errors import BadInputError, IncompatibleError, PrecondError, RefreshError, UnknownNameError
-from precond.core.evidence import Evidence, need
+from precond.core.evidence import Evidence, absorbed_before, need
 from precond.core.extras import MissingExtraError, require
 from precond.core.filter import Filter
 from precond.core.fixed_point import FixedPointIteration, Footing, Proof, Splitting
@@ -112,6 +112,7 @@ __all__ = [
     "Uniform",
     "UnknownNameError",
     "Work",
+    "absorbed_before",
     "leaves",
     "map_leaves",
     "map_tensors",
