@@ -64,7 +64,7 @@ class LinearModel(Regression):
 
     def at(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return value and gradient at ``x``, whose products are ``z``."""
-        loss = self.scale * self.phi(z).sum() + self.ridge / 2 * x.dot(x)
+        loss = self.phi(z).sum().mul_(self.scale).add_(x.dot(x), alpha=self.ridge / 2)
         return loss, self.design.rmatvec(self.slope(z)).mul_(self.scale).add_(x, alpha=self.ridge)
 
     def coordinates(self, x: Tensor, work: Work) -> Coordinates:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Objective, Operator, Point
-from precond.math.cholesky import solve_with_factor
+from precond.math.definite import definite_factor, solve_with_factor
 from precond.math.draws import normals
 from precond.math.lanczos import lanczos
 
@@ -97,8 +97,8 @@ def _definite(matrix: Tensor, like: Tensor, noise: float) -> Curvature | None:
 
     Lanczos with the factor finds the smallest from the side where it is isolated.
     """
-    factor, info = torch.linalg.cholesky_ex(matrix)
-    if int(info):
+    factor = definite_factor(matrix)
+    if factor is None:
         return None
     start = normals(torch.tensor([0]), like)
     top = lanczos(lambda v: v @ matrix, start, FEWEST).ritz()[0][0]
