@@ -10,6 +10,7 @@ from torch import Tensor
 from precond.core import BadInputError, Operator, OperatorTraits, Work
 from precond.losses.design import Times
 from precond.losses.regression import ASSEMBLED, Regression
+from precond.losses.small import SmallRegression, SmallSoftmax
 
 PRODUCTS_OF_MATRICES = 24
 """Variables whose blocks are assembled in the time of one product with the Hessian: measured."""
@@ -61,6 +62,17 @@ class Softmax(Regression):
         loss = fit.mul_(-self.scale).add_(x.dot(x), alpha=self.ridge / 2)
         return loss, self.flat(self.design.rmatvec(surprise)).mul_(self.scale).add_(x, alpha=self.ridge)
 
+    def floor(self) -> float:
+        """Return the ridge: the rest is convex."""
+        return self.ridge
+
+    def small(self) -> SmallRegression | None:
+        """Return the model in arrays, where its matrix is dense."""
+        matrix = self.design.dense()
+        if matrix is None:
+            return None
+        return SmallSoftmax(matrix.numpy(), self._classes[0].numpy(), len(self.labels), self.scale, self.ridge)
+
     def hessian_at(self, z: Tensor, work: Work) -> Operator:
         """Return ``scale sum_i (diag(p_i) - p_i p_i') (x) a_i a_i' + ridge I``."""
         return SoftmaxHessian(self, self.probabilities(z), work)
@@ -111,8 +123,8 @@ class SoftmaxHessian(Operator):
         return model.flat(found).mul_(model.scale).add_(x, alpha=model.ridge)
 
     def floor(self) -> float:
-        """Return the ridge: the rest is positive semidefinite."""
-        return self._model.ridge
+        """Return that of the model."""
+        return self._model.floor()
 
     def assembled(self, *, coarse: bool = False) -> Tensor | None:
         """Return the matrix from a pass over the data for each pair of classes, where it is small.

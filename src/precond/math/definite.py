@@ -1,7 +1,7 @@
 """The Cholesky factor of one symmetric positive definite matrix, and solves with it.
 
 On the CPU LAPACK is called through SciPy, as in `precond.math.dense`: for matrices of order 4 to 1000 a factorization
-takes two thirds of the time of torch's, and a solve with one vector, by ``trsv``, a half (small) to nine tenths (large).
+takes two thirds of the time of torch's, and a solve with one vector, by ``trsv``, a half (small) to nine tenths.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ import torch
 from torch import Tensor
 
 from precond.math.vectors import rows
+
+PIVOT = 1e-7
+"""Share of a diagonal entry below which what elimination leaves in double precision is rounding."""
 
 
 @functools.cache
@@ -60,7 +63,7 @@ def solve_with_factor(factor: Tensor, v: Tensor) -> Tensor:
     """
     if len(v) == 1 and v.is_cpu and v.numel():
         lower = rows(factor if factor.ndim == 2 else factor[0])
-        _, trsv = _routines(lower.dtype)  # type: ignore[arg-type]  # an array: the factor lies where the vector does
+        _, trsv = _routines(lower.dtype)
         half = trsv(lower, rows(v)[0], lower=1)
         return torch.from_numpy(trsv(lower, half, lower=1, trans=1, overwrite_x=1))[None]
     columns = v.mT if factor.ndim == 2 else v[..., None]

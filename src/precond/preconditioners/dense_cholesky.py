@@ -10,12 +10,12 @@ from torch import Tensor
 
 from precond.core import Evidence, Health, Need, Operator, Preconditioner, Scope, Traits
 from precond.core.materialize import LIMIT, materialize
-from precond.math.definite import definite_factor, solve_with_factor
+from precond.math.definite import PIVOT, definite_factor, solve_with_factor
 from precond.math.eigen import safe_eigh
 from precond.preconditioners.shifts import refuse_shift
 
-PIVOT, PIVOT_SINGLE = 1e-7, 1e-4
-"""Share of a diagonal entry below which what elimination leaves is rounding, in double and in single precision."""
+PIVOT_SINGLE = 1e-4
+"""Share of a diagonal entry below which what elimination leaves in single precision is rounding."""
 SINGLE = 256
 """Side from which a factor that only preconditions is tried in single precision first, which takes half as long."""
 
@@ -57,8 +57,8 @@ class DenseCholesky(Preconditioner[DenseCholeskyState]):
 
     @property
     def traits(self) -> Traits:
-        """Symmetric and positive definite."""
-        return Traits()
+        """Symmetric and positive definite; the inverse itself where the matrix is assembled precisely."""
+        return Traits(exact=self.precise)
 
     def init(self, like: Tensor) -> DenseCholeskyState:
         """Start as the identity."""

@@ -43,6 +43,11 @@ class Curvature:
     exact: bool
     noise: float
 
+    @classmethod
+    def above(cls, floor: float, like: Tensor, noise: float) -> Curvature:
+        """Return what a positive bound below all eigenvalues says at a point ``[1, n]``."""
+        return cls(floor, None, torch.zeros_like(like), False, noise)
+
     @property
     def negative(self) -> bool:
         """Whether there is negative curvature beyond the errors of the products."""
@@ -69,7 +74,7 @@ def smallest_curvature(operator: Operator, like: Tensor, products: int, noise: f
     n = like.shape[1]
     floor = operator.floor()
     if floor is not None and floor > 0:
-        return Curvature(floor, None, torch.zeros_like(like), False, noise)
+        return Curvature.above(floor, like, noise)
     matrix = operator.assembled(coarse=True) if n <= ASSEMBLED else None
     if matrix is not None and bool(torch.isfinite(matrix).all()):
         noise = max(noise, 1e-5)
