@@ -67,6 +67,10 @@ class Objective(abc.ABC):
         loss, gradient = self._value_and_gradient(x)
         return Point(x, loss, gradient)
 
+    def within(self, x: Tensor) -> Tensor:
+        """Return the nearest point of the domain, at which `value` and `point` evaluate; here ``x`` itself."""
+        return x
+
     @property
     def assembles(self) -> bool:
         """Whether Hessians can be had as matrices without products."""
