@@ -54,7 +54,7 @@ class Muon(Optimizer):
         distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
-        method = adjustable(orthogonal.muon, MOMENTUM,
+        method = adjustable(orthogonal.muon, MOMENTUM | {"adamw_scale": "adamw_scale"},
             momentum=momentum, nesterov=nesterov, steps=ns_steps, scale=scale, iteration=iteration, polar=polar,
             exclude=exclude, adamw_scale=rate_ratio("adamw_lr", adamw_lr, lr),
         )  # fmt: skip
