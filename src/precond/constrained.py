@@ -201,20 +201,20 @@ def _complaint(oracles: Oracles, blocks: list[Block], slopes: Slopes, x: Tensor,
 def _curvature(program: Program, iterate: Iterate, tol: float) -> Curvature | None:
     """Return the smallest curvature along the constraints; ``None`` where it cannot be told.
 
-    Where the objective alone is flat within ``tol``, as one that is constant is, no multipliers are as good as those of
-    the iterate, whose curvature would be rounding: what is negative counts only if it is negative without them, too.
+    Multipliers are known to the tolerance at best: where the point is as good with none, what curves down by them alone
+    is no evidence of a saddle.
     """
-    site = iterate.site
-    if not site.x.numel():
+    if not iterate.site.x.numel():
         return None
-    eps = torch.finfo(site.x.dtype).eps
+    eps = torch.finfo(iterate.site.x.dtype).eps
     try:
         differences = isinstance(program, GivenProgram) and not program.exact
         noise = eps ** (0.25 if differences else 0.5)
         found = tangent_curvature(program, iterate, noise)
-        if found is not None and found.negative and float(site.gradient.norm()) <= tol:
-            without = dataclasses.replace(iterate, multipliers=torch.zeros_like(iterate.multipliers))
-            found = tangent_curvature(program, without, noise)
+        if found is not None and found.negative and iterate.multipliers.numel():
+            without = Iterate(iterate.site, torch.zeros_like(iterate.multipliers), iterate.bound_multipliers)
+            if residuals(program, without, tol).worst <= tol:
+                return tangent_curvature(program, without, noise)
         return found
     except KeyboardInterrupt:
         return None
