@@ -175,6 +175,24 @@ def test_single_precision_and_nothing() -> None:
     assert precond.minimize(square, torch.ones(3, dtype=F64), constraints=[]).converged
 
 
+@pytest.mark.parametrize("method", ["auto", "adasketch-newton", "sketched-newton", "augmented-lagrangian"])
+def test_a_constraint_without_rows(method) -> None:
+    result = precond.minimize(
+        lambda x: ((x - 1) ** 4).sum() + x[0] ** 2, torch.full((3,), 0.5, dtype=F64), constraints=lambda x: x[:0],
+        method=method,
+    )  # fmt: skip
+    assert result.status is Status.CONVERGED_KKT
+    assert float(4 * (result.x[0] - 1) ** 3 + 2 * result.x[0]) == pytest.approx(0, abs=1e-6)
+
+
+def test_a_flat_point_on_the_constraints_may_still_be_a_saddle() -> None:
+    result = precond.minimize(
+        lambda x: x[0] ** 2 - x[1] ** 2, torch.zeros(3, dtype=F64), constraints=lambda x: x[2][None], max_iterations=0
+    )
+    assert result.status is Status.CONVERGED_SADDLE
+    assert result.certificate.extra["smallest curvature"] == pytest.approx(-2)
+
+
 def test_what_is_not_finite() -> None:
     result = precond.minimize(square, torch.ones(3, dtype=F64), constraints=lambda x: x.sum()[None] * math.nan)
     assert result.status is Status.FAILED_NON_FINITE

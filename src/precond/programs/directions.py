@@ -125,8 +125,9 @@ class Iterated(Directions[Patience]):
         h = (h + h.mT) / 2
         delta = 0.0 if independence(g) > self.singular else DELTA
         shift = self.curvature.shift(h, g, delta)
-        blocks = DenseOperator(h, symmetric=True), DenseOperator(g, symmetric=False)
-        return System(size, KKT(*blocks, shift=shift, delta=delta), h, g, shift, estimated=self.equilibrate)
+        below = DenseOperator(g, symmetric=False) if len(g) else jacobian  # no operator's matrix may be empty
+        kkt = KKT(DenseOperator(h, symmetric=True), below, shift=shift, delta=delta)
+        return System(size, kkt, h, g, shift, estimated=self.equilibrate)
 
     def proposals(self, system: System, right: Tensor, memory: Patience, work: Work) -> Iterator[Progress]:
         """Yield the progress of the iteration, at its limit that of a factorization."""
