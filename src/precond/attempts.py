@@ -71,7 +71,7 @@ def run_attempts(
             _check_products(operator, iteration, part, work)
         result = driver(
             operator, rows, iteration, held, x0=start, work=work, name=f"{label} ({why})" if why else label,
-            callback=_in_form(callback, form), **limits,
+            callback=in_form(callback, form), **limits,
             max_iterations=min(patience, 10 * operator.shape[0]) if patience and limit is None else limit,
         )  # fmt: skip
         if best is None or result.converged or excess(result.certificate) < excess(best.certificate):
@@ -190,7 +190,7 @@ def match(rows: Tensor, operator: Operator, what: str) -> Tensor:
     return rows.to(operator.dtype)
 
 
-def _in_form(callback: Callback | None, form: Form) -> Callback | None:
+def in_form(callback: Callback | None, form: Form) -> Callback | None:
     """Return the callback with solutions in the form of the problem."""
     check_callback(callback)
     if callback is None:

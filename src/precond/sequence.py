@@ -3,51 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
-import math
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from precond.attempts import match, run_attempts
+from precond.attempts import in_form, match
 from precond.core import (
     BadInputError,
     IncompatibleError,
     Iteration,
-    Kind,
     Operator,
     Preconditioner,
     Result,
-    Status,
     UnknownNameError,
     Work,
 )
+from precond.family import Family
 from precond.math.ordering import nearest_neighbours
 from precond.operators import as_operator
-from precond.recipes.named import (
-    build_iteration,
-    build_preconditioner,
-    canonical_method,
-    canonical_preconditioner,
-    name_of,
-)
+from precond.recipes.named import canonical_method, canonical_preconditioner
 from precond.solvers.adjoint import wants_gradient
 from precond.solvers.bandits import NAMED, Learner
-from precond.solvers.choose import choose_system, choose_ways
 from precond.solvers.drive import Callback
-from precond.solvers.forms import Form, read_vectors
-from precond.solvers.negative import of_negative
-from precond.solvers.setup import check_callback, starting_points
-from precond.solvers.shelf import Entry, Shelf
+from precond.solvers.forms import read_vectors
+from precond.solvers.neighbours import near_one_another
+from precond.solvers.setup import starting_points
 from precond.solvers.solve import solve_linear
-from precond.solvers.warm import WarmStart
-from precond.solvers.ways import Way, age, allowed, factorization_seconds, now, ranked
+from precond.solvers.ways import now
 
-_log = logging.getLogger(__name__)
-_lately = 10  # systems over which digits are averaged
-_patience = 1000  # iterations of a way that was chosen automatically, where the user gave no limit
+_families = 4  # kinds of systems that are remembered
 
 
 class SolveSequence:
@@ -110,10 +95,8 @@ class SolveSequence:
         self.method, self.preconditioner = canonical_method(method), canonical_preconditioner(preconditioner)
         self.limits: dict[str, Any] = {"rtol": rtol, "atol": atol, "max_iterations": max_iterations}
         self.solved, self.setups, self.work = 0, 0, Work()
-        self._ways: list[Way] = []
-        self._for: Any = None
-        self._spent = self._mean_digits = 0.0
-        self._warm = WarmStart() if warm else None
+        self._families: dict[Any, Family] = {}
+        self._starts_warm = warm
         if isinstance(omega, str) and omega not in NAMED:
             raise UnknownNameError("omega", omega, list(NAMED))
         if omega is not None and not isinstance(omega, (str, Learner)):
@@ -156,19 +139,16 @@ class SolveSequence:
         if operator.shape[0] != operator.shape[1]:
             raise IncompatibleError(f"a sequence takes square matrices, this has shape {operator.shape}: use lstsq")
         starting_points(operator, rows, None)  # refuses lengths that do not fit
-        work = Work()
-        start = self._warm.start(operator, rows, work) if self._warm is not None else None
-        shown = _shown(callback, form)
+        work, family = Work(), self._family(operator, rows)
+        start = family.start(operator, rows, work)
         if self.learner is not None:
-            result = self._relaxed(self.learner, operator, rows, start, work, shown, context)
+            result = self._relaxed(self.learner, family, operator, rows, start, work, in_form(callback, form), context)
         else:
-            result = self._solve(operator, rows, start, work, form, shown)
-        if self._warm is not None:
-            self._warm.keep(result.x)
+            result = family.solve(operator, rows, start, work, self.solved, form, callback)
+        family.keep(result.x, now() - begin)
         self.solved += 1
         self.setups += work.refreshes
-        self._spent += now() - begin
-        _add(self.work, work)
+        self.work.add(work)
         return dataclasses.replace(result, work=work, x=form.restore(result.x))
 
     def solve_all(
@@ -191,7 +171,9 @@ class SolveSequence:
         """
         order = list(range(len(systems)))
         if sort and len(systems) > 2:
-            order = _near_one_another(systems) if parameters is None else list(nearest_neighbours(parameters))
+            order = (
+                near_one_another(A for A, _ in systems) if parameters is None else list(nearest_neighbours(parameters))
+            )
             if len(order) != len(systems):
                 raise BadInputError(f"parameters has {len(order)} rows for {len(systems)} systems: give one for each")
         results: dict[int, Result] = {index: self.solve(*systems[index]) for index in order}
@@ -199,53 +181,29 @@ class SolveSequence:
 
     @property
     def report(self) -> list[tuple[str, float | None]]:
-        """The ways considered, with the recent seconds of a system; ``None`` not tried, infinite where one failed."""
-        return [(way.label, None if way.cost is None else way.cost * self._mean_digits) for way in self._ways]
+        """The ways considered for systems of the last kind, as `Family.report` lists them; empty before the first."""
+        return next(reversed(self._families.values())).report if self._families else []
 
-    def _solve(
-        self, operator: Operator, b: Tensor, start: Tensor | None, work: Work, form: Form, callback: Callback | None
-    ) -> Result:
-        """Solve by one way after another, until one converges."""
-        ways = self._ways_for(operator, b)
-        automatic = len(ways) > 1
-        limits = dict(self.limits)
-        if automatic and limits["max_iterations"] is None:
-            limits["max_iterations"] = _patience
-        digits = self._digits(b)
-        for place, way in enumerate(ranked(ways, self._spent)):
-            try:
-                result = way.solve(
-                    operator, b, start, work, self.solved, self._named(way), callback, limits,
-                    digits * allowed(ways, way, first=place == 0), digits,
-                )  # fmt: skip
-            except IncompatibleError:
-                if not automatic:
-                    raise
-                way.cost = math.inf
-                continue
-            if result.converged or not automatic or result.status is Status.STOPPED_INTERRUPT:
-                age(ways, way)
-                return result
-            _log.info("system %d: %s: %s", self.solved, way.label, result.message)
-            if result.certificate.value < 1 and not bool(b.any(dim=-1).logical_not().any()):
-                start = result.x  # what was reached is not lost
-        return self._at_last(operator, b, start, work, form)
-
-    def _digits(self, b: Tensor) -> float:
-        """Return how many digits the residual of a system has to lose, at least half a one; the mean of all is kept."""
-        left = 1.0 if self._warm is None else self._warm.left
-        size = float(torch.linalg.vector_norm(b, dim=-1).max())
-        target = max(float(self.limits["rtol"] or 0.0), float(self.limits["atol"] or 0.0) / size if size > 0 else 0.0)
-        digits = max(math.log10(left / target), 0.5) if left > 0 < target else 16.0
-        self._mean_digits += (digits - self._mean_digits) / min(self.solved + 1, _lately)
-        return digits
+    def _family(self, operator: Operator, b: Tensor) -> Family:
+        """Return what is known of systems of this kind, which is then the last of those remembered."""
+        kind = (operator.shape, b.shape, b.dtype, b.device, operator.traits, operator.has_entries)
+        family = self._families.pop(kind, None)
+        if family is None:
+            family = Family(
+                self.method, self.preconditioner, self.limits,
+                warm=self._starts_warm, operator=operator, several=len(b) > 1,
+            )  # fmt: skip
+        self._families[kind] = family
+        if len(self._families) > _families:
+            del self._families[next(iter(self._families))]
+        return family
 
     def _relaxed(
-        self, learner: Learner, operator: Operator, b: Tensor, start: Tensor | None, work: Work,
+        self, learner: Learner, family: Family, operator: Operator, b: Tensor, start: Tensor | None, work: Work,
         callback: Callback | None, context: float | None,
     ) -> Result:  # fmt: skip
         """Solve with the relaxation that the learner draws, and tell it the iterations."""
-        way = self._ways_for(operator, b)[0]
+        way = family.ways[0]
         if context is None and (diagonal := operator.diagonal()) is not None:
             context = float(diagonal.abs().mean())
         omega = learner.draw(context)
@@ -262,106 +220,6 @@ class SolveSequence:
         name = f"{way.label} (omega={omega:.4g} by {type(learner).__name__}; estimated regret {learner.regret:.0f} "
         name += f"iterations over {len(learner.losses)} systems)"
         return dataclasses.replace(result, method=name)
-
-    def _at_last(self, operator: Operator, b: Tensor, start: Tensor | None, work: Work, form: Form) -> Result:
-        """Do what ``precond.solve`` does, where none of the ways did."""
-        run = run_attempts(
-            operator, form.restore(b), self.method, self.preconditioner,
-            None if start is None else form.restore(start), None, Kind.LINEAR_SYSTEM, choose_system, solve_linear,
-            dict(self.limits),
-        )  # fmt: skip
-        _add(work, run.result.work)
-        if run.result.converged:
-            label = run.result.method.partition(" (")[0].partition(";")[0]
-            shelf, seconds = Shelf(run.held.part), run.result.work.seconds
-            image = shelf.image(operator, b, work)
-            shelf.entries = [Entry(run.held)]
-            shelf.renewed(shelf.entries[0], image, self.solved, seconds.get("setup", 0.0), seconds["iterate"])
-            self._ways.append(Way(label, run.iteration, shelf))
-            self._ways[-1].cost = sum(run.result.work.seconds.values())
-        return dataclasses.replace(run.result, x=match(read_vectors(run.result.x, "x")[0], operator, "x"))
-
-    def _ways_for(self, operator: Operator, b: Tensor) -> list[Way]:
-        """Return the ways to solve systems of this kind; those at hand if they are for such."""
-        kind = (operator.shape, b.shape, b.dtype, b.device, operator.traits, operator.has_entries)
-        if kind != self._for:
-            self._ways, self._for = self._all_ways(operator, len(b) > 1), kind
-        return self._ways
-
-    def _all_ways(self, operator: Operator, several: bool) -> list[Way]:
-        if "auto" not in (self.method, self.preconditioner):
-            shelf = Shelf(build_preconditioner(self.preconditioner))
-            label = f"{name_of(self.method)} + {name_of(self.preconditioner)}"
-            return [Way(label, build_iteration(self.method), shelf)]
-        shared: dict[Any, Shelf] = {}
-        ways: dict[str, Way] = {}
-        for candidate in choose_ways(operator):
-            method = candidate.method if self.method == "auto" else self.method
-            part = candidate.preconditioner if self.preconditioner == "auto" else self.preconditioner
-            recycle = candidate.recycle if self.method == "auto" else True
-            iteration = build_iteration(method)
-            if self.preconditioner == "auto" and not iteration.preconditioned:
-                part = "identity"
-            label = name_of(part)
-            if candidate.negative and self.method != "auto":
-                continue
-            built = build_preconditioner(part)
-            if candidate.negative:
-                (iteration, built), label = of_negative(iteration, built), f"{label} of -A"
-            apart = several and iteration.row_by_row  # whose states are for one row
-            shelf = shared.setdefault((label, apart), Shelf(built))
-            traits = shelf.part.traits
-            if iteration.symmetric_preconditioner and not (traits.symmetric and traits.definite):
-                continue
-            label = f"{name_of(method)} + {label}{', recycling' if candidate.recycle else ''}"
-            price = factorization_seconds(operator) if name_of(part) == "lu" and ways else 0.0
-            ways.setdefault(label, Way(label, iteration, shelf, recycle=recycle, price=price))
-        return list(ways.values())
-
-    def _named(self, way: Way) -> str:
-        text = f"{way.label} (set up for system {{made}}"
-        if len(self._ways) > 1:
-            measured = sum(w.cost is not None for w in self._ways)
-            text += "; on trial" if way.cost is None else f"; the fastest of {measured} measured"
-        return f"{text})"
-
-
-def _near_one_another(systems: Sequence[tuple[Any, Any]]) -> list[int]:
-    """Return an order in which each matrix comes after one like it; matrices of one size come together.
-
-    Their distances are near those of a random projection of their entries.
-    """
-    groups: dict[int, list[tuple[int, Tensor]]] = {}
-    for index, (A, _) in enumerate(systems):
-        operator = as_operator(A)
-        matrix = operator.entries()
-        if matrix is None:
-            raise BadInputError("matrices known by products cannot be compared: give parameters=, or sort=False")
-        generator = torch.Generator().manual_seed(0)
-        probes = torch.randn(8, operator.shape[1], generator=generator, dtype=torch.float64).numpy()
-        image = torch.from_numpy(matrix @ probes.T)
-        flat = torch.view_as_real(image.to(torch.complex128)).flatten()
-        groups.setdefault(len(flat), []).append((index, flat))
-    order: list[int] = []
-    for group in groups.values():
-        places = nearest_neighbours(torch.stack([flat for _, flat in group])) if len(group) > 2 else range(len(group))
-        order += [group[place][0] for place in places]
-    return order
-
-
-def _shown(callback: Callback | None, form: Form) -> Callback | None:
-    check_callback(callback)
-    if callback is None:
-        return None
-    return lambda event: callback(dataclasses.replace(event, solution=lambda: form.restore(event.solution())))
-
-
-def _add(total: Work, part: Work) -> None:
-    """Add one account to another."""
-    for name, count in part.counts().items():
-        setattr(total, name, getattr(total, name) + count)
-    for kind, seconds in part.seconds.items():
-        total.spend(kind, seconds)
 
 
 __all__ = ["SolveSequence"]

@@ -181,3 +181,10 @@ def test_iterations_hardly_grow_with_the_size():
         assert counts[1] <= 12
     s = scipy.sparse.diags_array(10 ** rng.uniform(-3, 3, 3600))
     assert precond.solve(s @ poisson(60) @ s, rng.standard_normal(3600), method="cg", preconditioner="amg").converged
+
+
+def test_classical_coarsening_refuses_complex_matrices():
+    pytest.importorskip("pyamg")
+    a = scipy.sparse.csr_array(poisson(12)).astype(complex)
+    with pytest.raises(IncompatibleError, match="preconditioner='amg'"):
+        precond.solve(a, np.ones(144), method="cg", preconditioner="ruge-stuben")

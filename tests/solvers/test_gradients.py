@@ -120,3 +120,22 @@ def test_a_gradient_that_cannot_be_had_is_refused():
     x = precond.solve(shift, b, method=precond.krylov.GMRES(restart=3), preconditioner="identity").x
     with pytest.raises(PrecondError, match="adjoint system was not solved"):
         x.sum().sub(x[0] * 3).backward()
+
+
+@pytest.mark.parametrize("form", ["dense", "complex", "columns", "coo", "batch"])
+def test_gradients_have_gradients(form):
+    generator = torch.Generator().manual_seed(5)
+    dtype = torch.complex128 if form == "complex" else torch.float64
+    shape = (2, 4) if form == "batch" else (4, 2) if form == "columns" else (4,)
+    a = torch.randn((2, 4, 4) if form == "batch" else (4, 4), generator=generator, dtype=dtype)
+    a = (a + 5 * torch.eye(4, dtype=dtype)).requires_grad_()
+    b = torch.randn(shape, generator=generator, dtype=dtype).requires_grad_()
+
+    def solution(a, b):
+        given = a
+        if form == "coo":
+            places = torch.ones(4, 4).nonzero().T
+            given = torch.sparse_coo_tensor(places, a.flatten(), (4, 4))
+        return precond.solve(given, b, rtol=1e-13).x
+
+    assert torch.autograd.gradgradcheck(solution, (a, b), atol=1e-5)

@@ -42,13 +42,13 @@ def test_gradients_flow_through_the_negative():
     torch.testing.assert_close(ours[1], theirs[1], rtol=1e-8, atol=1e-10)
 
 
-def test_an_indefinite_matrix_with_a_negative_diagonal_falls_through_to_minimum_residuals():
+def test_an_indefinite_matrix_with_a_negative_diagonal_falls_through_to_what_takes_indefinite_ones():
     a = rng.standard_normal((40, 40))
     a = a + a.T
     np.fill_diagonal(a, -0.1)
     result = precond.solve(scipy.sparse.csr_array(a), a @ np.ones(40))
     assert result.converged
-    assert result.method.startswith("minres + jacobi (cg + ic0 of -A did not converge)")
+    assert "(cg + ic0 of -A did not converge)" in result.method
 
 
 @pytest.mark.parametrize("preconditioner", ["auto", "jacobi"])

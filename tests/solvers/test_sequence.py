@@ -40,6 +40,11 @@ def residual(a, b, x):
     return np.linalg.norm(b - a @ x) / np.linalg.norm(b)
 
 
+def of_last_kind(sequence):
+    """Return what a sequence knows of the last kind of systems."""
+    return next(reversed(sequence._families.values()))
+
+
 @pytest.fixture
 def clockless(monkeypatch):
     """Seconds, which depend on the machine, make no new setup pay."""
@@ -76,23 +81,23 @@ def test_measures_several_ways_and_takes_the_fastest():
     assert all("on trial" in text for text in said[:2])
     measured = {label: cost for label, cost in sequence.report if cost is not None}
     assert len(measured) >= 2
-    for way in sequence._ways:
+    for way in of_last_kind(sequence).ways:
         way.cost = 2.0
-    sequence._ways[1].cost = 1.0
-    assert sequence.solve(*related(0)).method.startswith(sequence._ways[1].label)
+    of_last_kind(sequence).ways[1].cost = 1.0
+    assert sequence.solve(*related(0)).method.startswith(of_last_kind(sequence).ways[1].label)
 
 
 def test_a_factorization_is_tried_once_the_sequence_has_cost_several_times_as_much(monkeypatch):
-    monkeypatch.setattr("precond.sequence.factorization_seconds", lambda operator: 1e9)
+    monkeypatch.setattr("precond.family.factorization_seconds", lambda operator: 1e9)
     sequence = precond.SolveSequence()
     for i in range(4):
         assert "lu" not in sequence.solve(*related(i / 10)).method.split(" (")[0].split(" + ")
-    sequence._spent = 2e10
+    of_last_kind(sequence)._spent = 2e10
     assert "+ lu" in sequence.solve(*related(1)).method
 
 
 def test_a_trial_that_takes_too_long_is_given_up_and_the_system_solved(monkeypatch):
-    monkeypatch.setattr("precond.sequence.allowed", lambda ways, way, *, first: -1.0 if way.cost is None and
+    monkeypatch.setattr("precond.family.allowed", lambda ways, way, *, first: -1.0 if way.cost is None and
                         "lu" in way.label else float("inf"))  # fmt: skip
     sequence = precond.SolveSequence(rtol=1e-10)
     sequence.limits["atol"] = 0.0
@@ -122,9 +127,9 @@ def test_a_system_that_the_usual_way_finds_hard_is_solved_by_the_second():
     sequence = precond.SolveSequence(rtol=1e-10)
     for i in range(8):
         sequence.solve(*related(i / 10))
-    first, second = sequence._ways[0], sequence._ways[2]
+    first, second = of_last_kind(sequence).ways[0], of_last_kind(sequence).ways[2]
     first.cost, first.solved, second.cost, second.solved = 1e-12, 9, 2e-12, 9  # so that no time is enough
-    for way in sequence._ways:
+    for way in of_last_kind(sequence).ways:
         way.cost = math.inf if way not in (first, second) else way.cost
     a, b = related(2)
     result = sequence.solve(a, b)
@@ -135,26 +140,53 @@ def test_a_system_that_the_usual_way_finds_hard_is_solved_by_the_second():
 def test_ways_are_compared_by_what_a_digit_costs(monkeypatch):
     ticks = iter(range(10**9))
     monkeypatch.setattr("precond.solvers.ways.now", lambda: 1e-3 * next(ticks))
-    monkeypatch.setattr("precond.sequence.factorization_seconds", lambda operator: 1e9)
+    monkeypatch.setattr("precond.family.factorization_seconds", lambda operator: 1e9)
     sequence = precond.SolveSequence()
     for _ in range(4):
         a, b = related(0)
         sequence.solve(a, b + 1e-6 * rng.standard_normal(N))  # starts with six digits from the second on
-    easy, hard = sequence._ways[0], sequence._ways[2]
-    assert sequence._mean_digits < 4
+    easy, hard = of_last_kind(sequence).ways[0], of_last_kind(sequence).ways[2]
+    assert of_last_kind(sequence)._mean_digits < 4
     assert 0.2 < easy.cost / hard.cost < 5  # though the second way has seen nothing but easy systems
 
 
-def test_what_a_trial_cannot_solve_is_left_to_the_ways_not_tried_yet(monkeypatch):
+def test_what_a_trial_cannot_solve_is_left_to_the_ways_not_tried_yet():
     sequence = precond.SolveSequence()
-    ways = sequence._ways_for(as_operator(related(0)[0]), torch.zeros(1, N, dtype=torch.float64))
-    ways[0].iteration = GCRODR(2, 1)
+    sequence._family(as_operator(related(0)[0]), torch.zeros(1, N, dtype=torch.float64)).ways[0].iteration = GCRODR(
+        2, 1
+    )
     sequence.limits["max_iterations"] = 8
-    sequence._for = None
-    monkeypatch.setattr(sequence, "_ways_for", lambda operator, b: ways)
     result = sequence.solve(*related(0))
     assert result.converged
     assert result.method.startswith("gcrodr + lu")
+
+
+@pytest.mark.parametrize("number", [0, 6])
+def test_a_callback_that_stops_is_obeyed_by_every_choice(number):
+    sequence = precond.SolveSequence(rtol=1e-10)
+    for i in range(number):
+        assert sequence.solve(*related(i / 10)).converged
+    before, seen = {way.label: way.cost for way in of_last_kind(sequence).ways} if number else {}, []
+    result = sequence.solve(*related(7.0), callback=lambda event: seen.append(event.iteration) or True)
+    assert result.status is Status.STOPPED_USER
+    assert seen == [0]
+    costs = {way.label: way.cost for way in of_last_kind(sequence).ways}
+    failed = [label for label, cost in costs.items() if cost == math.inf and before.get(label) != math.inf]
+    assert not failed  # it says nothing of the way
+    assert sequence.solve(*related(1)).converged
+
+
+def test_families_that_alternate_are_each_remembered():
+    sequence = precond.SolveSequence(method="gmres", preconditioner="ilut")
+    small = poisson(6) + 0.3 * scipy.sparse.diags_array([np.ones(35)], offsets=[1])
+    for i in range(8):
+        a, b = related(i / 20) if i % 2 else (scipy.sparse.csr_array((1 + i / 100) * small), np.ones(36))
+        assert sequence.solve(a, b).converged
+    assert sequence.setups == 2
+    assert len(sequence._families) == 2
+    for n in range(3, 9):
+        sequence.solve(np.eye(n), np.ones(n))
+    assert len(sequence._families) == 4
 
 
 def test_starts_where_the_residual_is_least_along_the_last_solution():
@@ -303,7 +335,7 @@ def test_compiled_loops_recycle_as_single_steps_do_and_count_the_same(monkeypatc
             assert sequence.solve(*related(i / 20)).converged
         assert bool(calls) == compiled
         products.append(sequence.work.matvecs)
-        rates.append(sequence._ways[0].iteration.rates)
+        rates.append(of_last_kind(sequence).ways[0].iteration.rates)
     assert products[0] == products[1]
     np.testing.assert_allclose(np.concatenate(rates[0]), np.concatenate(rates[1]), rtol=1e-6)
 
@@ -321,7 +353,7 @@ def test_recycling_that_does_not_pay_is_dropped():
         rows = torch.from_numpy(b)[None]
         running = iteration.recycle(memory, CountedOperator(as_operator(a), always), rows, torch.clone, 0 * rows)
         next(step for step in running if float(step.residual) <= 1e-8 * np.linalg.norm(b))
-    assert not sequence._ways[0].iteration.recycles
+    assert not of_last_kind(sequence).ways[0].iteration.recycles
     assert sum(chosen) < 0.9 * always.matvecs
 
 

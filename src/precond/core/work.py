@@ -48,6 +48,13 @@ class Work:
         """Add ``seconds`` to the account of ``kind``."""
         self.seconds[kind] = self.seconds.get(kind, 0.0) + seconds
 
+    def add(self, other: Work) -> None:
+        """Add another account to this one."""
+        for name, count in other.counts().items():
+            setattr(self, name, getattr(self, name) + count)
+        for kind, seconds in other.seconds.items():
+            self.spend(kind, seconds)
+
     def counts(self) -> dict[str, int]:
         """Return the counters alone, without seconds."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "seconds"}

@@ -34,3 +34,23 @@ def diameter(matrix: scipy.sparse.csr_array) -> int:
             break
         start = int(rest[0])
     return int(best)
+
+
+def envelope_share(matrix: scipy.sparse.csr_array) -> float:
+    """Return the share of the envelope below the diagonal, from the first entry of each row on, that are entries.
+
+    A factorization without pivoting fills in nothing outside of the envelope: where the share is one, incomplete
+    factors on the pattern are complete.
+
+    Args:
+        matrix: Square, CSR, with a symmetric pattern.
+
+    Returns:
+        The share, at most one; one for a diagonal matrix.
+    """
+    rows = np.flatnonzero(np.diff(matrix.indptr))
+    if not len(rows):
+        return 1.0
+    widths = np.maximum(rows - np.minimum.reduceat(matrix.indices, matrix.indptr[rows]), 0)
+    inside = int(widths.sum())
+    return 1.0 if inside == 0 else min(1.0, (matrix.nnz - matrix.shape[0]) / (2 * inside))

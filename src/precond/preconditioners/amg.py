@@ -101,6 +101,8 @@ class AMG(Preconditioner[AMGState]):
         if operator.traits.symmetric is False:
             raise IncompatibleError("amg needs a symmetric matrix, this is not: use preconditioner='ilu0' or 'ilut'")
         if self.coarsening == "ruge-stuben":
+            if operator.dtype.is_complex:
+                raise IncompatibleError("ruge-stuben needs a real matrix, this is complex: use preconditioner='amg'")
             require("pyamg")
         state.operator = operator
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from precond.core import BadInputError, Iteration, Operator, PrecondError
 from precond.solvers.held import AdjointOperator, Held
 from precond.solvers.solve import solve_linear
 
-AdjointSolve = Callable[[Tensor], Tensor]
+Solves = Callable[[Tensor, bool], Tensor]
+"""Solves with the matrix, or with its adjoint where told so."""
 
 
 def wants_gradient(A: Any, b: Any) -> bool:
@@ -61,35 +61,40 @@ def with_gradient(
         PrecondError: The adjoint solve did not converge (in the backward pass).
     """
 
-    def adjoint_solve(g: Tensor) -> Tensor:
+    def solves(g: Tensor, adjoint: bool) -> Tensor:
         rows = (g.unsqueeze(0) if g.ndim == 1 else g.mT).contiguous().to(operator.dtype)
-        symmetric = bool(operator.traits.symmetric)
-        transposed = operator if symmetric else AdjointOperator(operator)
-        result = solve_linear(transposed, rows, iteration, held.adjoint, rtol=rtol, atol=atol)
+        if adjoint:
+            transposed = operator if operator.traits.symmetric else AdjointOperator(operator)
+            result = solve_linear(transposed, rows, iteration, held.adjoint, rtol=rtol, atol=atol)
+        else:
+            result = solve_linear(operator, rows, iteration, held, rtol=rtol, atol=atol)
         if not result.converged:
             raise PrecondError(f"no gradient: the adjoint system was not solved ({result.message})")
         return result.x[0] if g.ndim == 1 else result.x.mT
 
     matrix = A if isinstance(A, Tensor) else None
-    return _Solution.apply(matrix, b, x, adjoint_solve)
+    return _Solution.apply(matrix, b, x, solves, False)
 
 
 class _Solution(torch.autograd.Function):
-    """The identity on ``x`` whose backward pass is that of the solution of ``A x = b``."""
+    """The identity on ``x`` whose backward pass is that of the solution of ``A x = b``, or of ``A^H x = b``."""
 
     @staticmethod
-    def forward(ctx: Any, A: Tensor | None, b: Tensor, x: Tensor, adjoint_solve: AdjointSolve) -> Tensor:
-        ctx.adjoint_solve, ctx.matrix, ctx.dtype = adjoint_solve, None if A is None else A.detach(), b.dtype
-        ctx.save_for_backward(x)
-        return x.clone()
+    def forward(ctx: Any, A: Tensor | None, b: Tensor, x: Tensor, solves: Solves, adjoint: bool) -> Tensor:
+        ctx.solves, ctx.adjoint, ctx.dtype = solves, adjoint, b.dtype
+        found = x.clone()
+        ctx.save_for_backward(A, found)
+        return found
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-        (x,) = ctx.saved_tensors
-        y = ctx.adjoint_solve(g)
-        for_matrix = outer_on_pattern(ctx.matrix, y, x) if ctx.needs_input_grad[0] else None
-        return for_matrix, real_as(y, ctx.dtype) if ctx.needs_input_grad[1] else None, None, None
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        A, x = ctx.saved_tensors
+        y = ctx.solves(g.detach(), not ctx.adjoint)
+        if torch.is_grad_enabled():  # derivatives of the gradient are asked for
+            y = _Solution.apply(A, g, y, ctx.solves, not ctx.adjoint)
+        left, right = (x, y) if ctx.adjoint else (y, x)
+        for_matrix = outer_on_pattern(A, left, right) if ctx.needs_input_grad[0] else None
+        return for_matrix, real_as(y, ctx.dtype) if ctx.needs_input_grad[1] else None, None, None, None
 
 
 def outer_on_pattern(A: Tensor, y: Tensor, x: Tensor) -> Tensor:
@@ -98,7 +103,7 @@ def outer_on_pattern(A: Tensor, y: Tensor, x: Tensor) -> Tensor:
     if A.layout == torch.strided:
         return real_as(-(y @ x.mH), A.dtype)
     if A.layout == torch.sparse_coo:
-        A = A.coalesce()  # each place once, as autograd sums over repeated ones
+        A = A.detach().coalesce()  # each place once, as autograd sums over repeated ones
         row, column = A.indices()
     elif A.layout == torch.sparse_csr:
         column = A.col_indices()

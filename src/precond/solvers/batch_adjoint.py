@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from precond.core import PrecondError, Result
 
@@ -35,15 +34,17 @@ class _Solutions(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, matrices: Tensor, b: Tensor, x: Tensor, again: Again) -> Tensor:
         ctx.again = again
-        ctx.save_for_backward(matrices, x)
-        return x.clone()
+        found = x.clone()
+        ctx.save_for_backward(matrices, found)
+        return found
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         matrices, x = ctx.saved_tensors
-        result = ctx.again(matrices.mH, g.mT.contiguous())
+        result = ctx.again(matrices.detach().mH, g.detach().mT.contiguous())
         if not result.converged:
             raise PrecondError(f"no gradient: an adjoint system was not solved ({result.message})")
         y = result.x.mT
+        if torch.is_grad_enabled():  # derivatives of the gradient are asked for
+            y = _Solutions.apply(matrices.mH, g, y, ctx.again)
         return -(y.mT @ x.conj()), y, None, None

@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 
 from precond.core import IncompatibleError, Operator
-from precond.math.graphs import diameter
+from precond.math.graphs import diameter, envelope_share
+from precond.solvers.estimates import factorization_seconds, iteration_seconds
 
 _columns = 4000
 
@@ -47,20 +48,50 @@ class Selection:
     reason: str
 
 
+_quick = Attempt("bicgstab", "ilu0", patience=50, unasked=True)
 _ilut, _direct = Attempt("gmres", "ilut", patience=200), Attempt("gmres", "lu", patience=60)
 _fewest = 16  # iterations below which none are tried before the factors of a dense matrix
 _dense = 1000  # unknowns up to which a dense decomposition is within reason when all else failed
 
 
-def _last(operator: Operator) -> tuple[Attempt, ...]:
-    """Return what to try of a matrix with entries when cheaper things failed, from incomplete to complete factors.
+def _last(operator: Operator, *, cheap: bool = False) -> tuple[Attempt, ...]:
+    """Return what to try of a matrix with entries when cheaper things failed: incomplete and complete factors.
 
     A singular matrix ends with its pseudoinverse, or with minimum residuals when it is large and symmetric: these find
     a solution where there is one, and the least residual where there is none.
+
+    Args:
+        operator: The matrix.
+        cheap: Complete factors come first.
+
+    Returns:
+        The attempts.
     """
+    factors = (_direct, _ilut) if cheap else (_ilut, _direct)
     if operator.shape[0] <= _dense:
-        return (_ilut, _direct, Attempt("richardson", "pseudo-inverse", patience=20))
-    return (_ilut, _direct, *((Attempt("minres", "identity", patience=2000),) if operator.traits.symmetric else ()))
+        return (*factors, Attempt("richardson", "pseudo-inverse", patience=20))
+    return (*factors, *((Attempt("minres", "identity", patience=2000),) if operator.traits.symmetric else ()))
+
+
+_cheap = 500
+"""Iterations in whose time complete factors are made where ILUT, with the iterations that it needs, takes longer:
+measured on matrices of many origins."""
+_full = 0.9
+"""Share of the envelope from which on incomplete factors are taken for complete ones."""
+
+
+def _patience(operator: Operator) -> tuple[int, bool]:
+    """Return the iterations, at most 2000, after which complete factors are cheaper, and whether these are cheap."""
+    if operator.dense() is not None:
+        return 2000, False
+    size = factorization_seconds(operator) / iteration_seconds(operator)
+    return int(min(2000, max(100, 3 * size))), size <= _cheap
+
+
+def _is_narrow(operator: Operator) -> bool:
+    """Whether incomplete factors of a sparse matrix are about complete: those of banded and block diagonal ones."""
+    matrix = None if operator.dense() is not None else operator.entries()
+    return matrix is not None and envelope_share(matrix) >= _full
 
 
 _multigrid = Attempt("cg", "amg", patience=100)
@@ -110,31 +141,40 @@ def _glance(operator: Operator) -> tuple[Attempt, ...]:
 def _choose_sparse(operator: Operator) -> Selection:
     """Choose for a system whose matrix is known by its entries that are not zero, or by products."""
     traits = operator.traits
-    known = operator.has_entries
+    if not operator.has_entries:
+        return _choose_by_products(operator)
+    if not traits.symmetric:
+        quick = () if operator.dense() is not None else (_quick,)
+        return Selection((*quick, *_last(operator, cheap=_patience(operator)[1])), "not symmetric, with entries")
+    cg, minres = Attempt("cg", "ic0", patience=2000), Attempt("minres", "jacobi", patience=2000)
+    narrow = _is_narrow(operator)
+    quick = (_quick,) if narrow else ()
+    if traits.definite is False:
+        patience, cheap = _patience(operator)
+        rest = (*quick, dataclasses.replace(minres, patience=patience), *_last(operator, cheap=cheap))
+        if not _is_negative(operator):
+            return Selection(rest, "symmetric and not positive definite")
+        wide = (dataclasses.replace(_multigrid, negative=True),) if not narrow and _is_wide(operator) else ()
+        return Selection((*wide, dataclasses.replace(cg, negative=True), *rest), "symmetric with a negative diagonal")
+    why = "symmetric positive definite" if traits.definite else "symmetric with a positive diagonal"
+    first: tuple[Attempt, ...] = (cg,)
+    if not narrow and _is_wide(operator):
+        first, why = (_multigrid, cg), f"{why}, unknowns many steps apart"
+    return Selection((*first, *quick, *(() if traits.definite else (minres,)), *_last(operator)), why)
+
+
+def _choose_by_products(operator: Operator) -> Selection:
+    """Choose for a system whose matrix is known by products, and perhaps by its diagonal."""
+    traits = operator.traits
     scaling = "identity" if operator.diagonal() is None else "jacobi"
-    cg = Attempt("cg", "ic0" if known else scaling, patience=2000)
-    minres = Attempt("minres", scaling, patience=2000 if known else 0)
-    last = _last(operator) if known else ()
-    if known and traits.definite is False and _is_negative(operator):
-        wide = (dataclasses.replace(_multigrid, negative=True),) if _is_wide(operator) else ()
-        attempts = (*wide, dataclasses.replace(cg, negative=True), minres, *last)
-        return Selection(attempts, "symmetric with a negative diagonal")
-    if traits.symmetric and traits.definite is False:
-        return Selection((minres, *last), "symmetric and not positive definite")
-    if traits.symmetric:
-        how = "symmetric positive definite" if traits.definite else "symmetric with a positive diagonal"
-        if not known:
-            how = "symmetric positive definite" if traits.definite else "symmetric"
-            alone = dataclasses.replace(cg, patience=0)
-            return Selection((alone,) if traits.definite else (cg, minres), f"{how}, known by products")
-        first: tuple[Attempt, ...] = (cg,)
-        why = how
-        if _is_wide(operator):
-            first, why = (_multigrid, cg), f"{how}, unknowns many steps apart"
-        return Selection((*first, *(() if traits.definite else (minres,)), *last), why)
-    if known:
-        return Selection(_last(operator), "not symmetric, with entries")
-    return Selection((Attempt("gmres", scaling),), "not known to be symmetric, known by products")
+    if not traits.symmetric:
+        return Selection((Attempt("gmres", scaling),), "not known to be symmetric, known by products")
+    minres = Attempt("minres", scaling)
+    if traits.definite is False:
+        return Selection((minres,), "symmetric and not positive definite")
+    if traits.definite:
+        return Selection((Attempt("cg", scaling),), "symmetric positive definite, known by products")
+    return Selection((Attempt("cg", scaling, patience=2000), minres), "symmetric, known by products")
 
 
 def choose_eigenvalues(operator: Operator) -> str:

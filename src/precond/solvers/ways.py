@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from typing import Any
 
-import numpy as np
-import scipy.sparse.csgraph
 import torch
 from torch import Tensor
 
@@ -24,7 +23,6 @@ _optimism = 0.995  # what is known of a way that is not used ages: so much less 
 _hopeless = 1.25  # no other way with a preconditioner is tried where one has cost so many times the best
 _soon = 10.0
 _share = 0.1  # of what the sequence has cost, that the setup of a trial may cost
-_flops = 4e9  # a second, of a sparse factorization; only decides when one is tried
 
 
 now = time.process_time
@@ -96,8 +94,10 @@ class Way:
             else:
                 shelf.reused(entry, number, distance, spent, result.converged)
             total += spent + (setup if shelf.setups > 1 else 0.0)  # the first setup is spent, whatever comes next
-            asked = result.status is Status.STOPPED_USER and not watch.late
-            if result.converged or asked or not without or total > seconds:
+            asked = result.status in (Status.STOPPED_USER, Status.STOPPED_INTERRUPT) and not watch.late
+            if asked:
+                return result  # which says nothing of the way
+            if result.converged or not without or total > seconds:
                 break
             entry = shelf.room()  # once more, with a setup for this matrix, from where it stands
             entry.held.stale = True
@@ -105,8 +105,11 @@ class Way:
         self.solved += 1
         rate = total / digits
         self.cost = rate if self.cost is None else self.cost + max(_recent, 1 / self.solved) * (rate - self.cost)
-        if not result.converged and not watch.late:
-            self.cost = math.inf
+        if result.converged:
+            return result
+        if watch.late:
+            return dataclasses.replace(result, status=Status.STOPPED_TIME)
+        self.cost = math.inf
         return result
 
 
@@ -164,18 +167,3 @@ def allowed(ways: list[Way], way: Way, *, first: bool) -> float:
     if (known and not first) or not any(known or w.solved > way.solved for w in others):
         return math.inf
     return _patience * min(w.cost or 0.0 for w in others)
-
-
-def factorization_seconds(operator: Operator) -> float:
-    """Return an upper estimate of the seconds of a complete factorization, from the profile of the pattern."""
-    matrix = operator.entries()
-    if matrix is None:
-        return math.inf
-    pattern = matrix + matrix.T
-    order = scipy.sparse.csgraph.reverse_cuthill_mckee(pattern.tocsr(), symmetric_mode=True)
-    place = np.empty_like(order)
-    place[order] = np.arange(len(order))
-    entries = pattern.tocoo()
-    width = np.zeros(len(order))
-    np.maximum.at(width, place[entries.row], (place[entries.row] - place[entries.col]).astype(float))
-    return float((width**2).sum()) / _flops
