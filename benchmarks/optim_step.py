@@ -69,8 +69,8 @@ class Contender:
     Attributes:
         name: What it is called in the table.
         build: From named parameters to the optimizers that together train them.
-        settle: Steps before the first round: as many as a window takes to fill, which make each dearer than the last, or
-            as bases turn more often than later.
+        settle: Steps before the first round: as many as a window takes to fill, which make each dearer than the last,
+            or as bases turn more often than later.
         every: Steps between refreshes; all of them make a round.
     """
 
