@@ -23,6 +23,7 @@ from precond.preconditioners.observing import Observing
 from precond.preconditioners.sign import Sign
 from precond.recipes.first_order import adamw, adan, lion, sgd
 from precond.recipes.matrix import lean_soap, soap
+from precond.recipes.registry import find
 from precond.steps.decay import DecoupledAfter
 from precond.steps.scaled import Scaled
 from tests.papers.networks import gradients, start, with_gaps
@@ -243,3 +244,15 @@ def test_slabs_beyond_a_cache_do_not_move_together(monkeypatch: pytest.MonkeyPat
         [(2, 2, 3), ()],
         [(6, 6)],
     ]
+
+
+@pytest.mark.parametrize("name", ["lion", "adan", "soap", "muon"])
+def test_graphs_of_the_weights_before_a_step_are_out_of_date(name: str) -> None:
+    param = torch.nn.Parameter(torch.ones(3, 4))
+    optimizer = Optimizer([param], find(name).build(), lr=0.1)
+    for _ in range(2):  # the first may only prime
+        param.grad = torch.ones(3, 4)
+        loss = (param**3).sum()
+        optimizer.step()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()

@@ -140,11 +140,12 @@ def adan(method: Method) -> Fused | None:
         pairs = set(zip(*ages.numbers, strict=True))
         if len(pairs) > 1:
             return False
-        direction, now = torch.zeros_like(gradient), gradient
-        portion([[vector] for vector in (direction, now, *states)], [ages.counters[1][0].float()], *pairs, -1.0, 0.0)
+        direction = torch.zeros_like(gradient)
+        tensors = [[vector] for vector in (direction, gradient, *states)]
+        portion(tensors, [ages.counters[1][0].float()], pairs.pop(), -1.0, 0.0)
         states[0].copy_(direction)  # there are views of this memory already
         shrink.move(params, lists[0], lr, decay)
-        states[0].copy_(now)
+        states[0].copy_(gradient)
         return True
 
     def portion(tensors: Any, counts: list[Tensor], age: tuple[int, int], lr: Any, decay: float) -> None:

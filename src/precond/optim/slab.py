@@ -183,8 +183,7 @@ class Slab:
 
     def usable(self, gradient: Tensor, members: Sequence[int]) -> tuple[list[int], Tensor]:
         """Return those of ``members`` whose gradient is finite in every entry, and theirs alone, stacked."""
-        sums = gradient.flatten(1).sum(1)
-        if not all(map(math.isfinite, sums.tolist())):
+        if not math.isfinite(gradient.sum().item()):
             finite = torch.isfinite(gradient.flatten(1)).all(1).tolist()
             keep = [position for position, ok in enumerate(finite) if ok]
             if len(keep) < len(members):

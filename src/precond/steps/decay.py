@@ -126,6 +126,7 @@ def _shrink_and_descend(weights: list[Tensor], updates: list[Tensor], lr: float,
         weights, updates, [], weight_decay=decay, momentum=0.0, lr=lr, dampening=0.0, nesterov=False, maximize=False,
         is_first_step=False,
     )  # fmt: skip
+    torch.autograd.graph.increment_version(weights)  # so that graphs which hold them are known to be out of date
 
 
 def _descend(weights: list[Tensor], updates: list[Tensor], lr: float | Tensor) -> None:
