@@ -154,6 +154,18 @@ def shift_is_honoured_or_refused(part: Part, shape: Shape, seed: int) -> None:
     _close(torch.linalg.solve(inverse, u) + shift * metric, v.flatten(), "(B + shift M) apply(v, shift) is not v")
 
 
+def exact_is_the_inverse(part: Part, shape: Shape, seed: int) -> None:
+    """A part that says that it is exact gives back what the last definite operator has multiplied."""
+    if not part.traits.exact:
+        return
+    root, v = random((5, 5), seed), random((1, 5), seed + 1)
+    operator = as_operator(root @ root.mT + torch.eye(5, dtype=F64))
+    state = part.init(torch.zeros_like(v))
+    part.observe(state, Evidence(operator=operator))
+    part.refresh(state)
+    _close(part.apply(state, operator.matvec(v)), v, "apply is not the inverse")
+
+
 def odd_shapes_are_taken_or_refused(part: Part, shape: Shape, seed: int) -> None:
     """Vectors, convolution kernels and single numbers either work or end in a clear error at `init`."""
     if takes_operator(part):
@@ -194,6 +206,7 @@ LAWS = [
     survives_bad_evidence,
     keeps_dtype,
     shift_is_honoured_or_refused,
+    exact_is_the_inverse,
     odd_shapes_are_taken_or_refused,
     elementwise_form_is_elementwise,
 ]
