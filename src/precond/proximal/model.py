@@ -22,7 +22,8 @@ def minimize_model(hessian: Tensor, gradient: Tensor, x: Tensor, penalty: Penalt
     """Return ``d`` that nearly minimizes ``gradient' d + d' H d / 2 + g(x + d)``.
 
     Separable penalties: sweeps of coordinate descent, compiled, and Newton steps on the piece that the sweeps identify
-    and on those that they lead to, which are kept where they bring down the slack or the model. Others: the accelerated proximal gradient method.
+    and on those that they lead to, which are kept where they bring down the slack or the model. Others: the accelerated
+    proximal gradient method.
 
     Args:
         hessian: ``H``, positive semidefinite, ``[k, k]``.
