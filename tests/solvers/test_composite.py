@@ -291,3 +291,24 @@ def test_columns_that_are_nearly_alike_are_told_apart_in_few_iterations(penalty)
     result = precond.minimize(LeastSquares(a, b), torch.zeros(120).double(), penalty=penalty, tol=1e-8)
     assert result.converged
     assert result.iterations < 30
+
+
+@pytest.mark.parametrize(("seed", "share"), [(1, 0.005), (2, 0.005), (0, 0.001)])
+def test_nearly_alike_columns_in_the_concave_piece_of_scad(seed: int, share: float) -> None:
+    """Where the model bends down along the difference of two columns, or its pieces are left one after the other."""
+    g = np.random.default_rng(seed)
+    m, n = 120, 200
+    half = g.standard_normal((m, n // 2))
+    a = np.c_[half, half + 1e-3 * g.standard_normal((m, n // 2))]
+    a /= np.linalg.norm(a, axis=0) / np.sqrt(m)
+    w = np.zeros(n)
+    w[g.choice(n, 6, replace=False)] = g.choice([-1, 1], 6) * (1 + g.random(6))
+    b = a @ w + 0.3 * g.standard_normal(m)
+    lam = share * np.abs(a.T @ b).max() / m
+    result = precond.minimize(LeastSquares(a, b), np.zeros(n), penalty=SCAD(lam), tol=1e-8, max_iterations=40)
+    assert result.converged, result.message
+    x, size = result.x, np.abs(result.x)
+    slope = np.where(size <= lam, lam, np.maximum(3.7 * lam - size, 0) / 2.7) * np.sign(x)
+    gradient = a.T @ (a @ x - b) / m
+    slack = np.where(x != 0, gradient + slope, np.maximum(np.abs(gradient) - lam, 0))
+    assert np.linalg.norm(slack) <= 1e-8

@@ -12,13 +12,18 @@ from precond.core import Penalty, Scalars
 ROUNDS = 50
 """Rounds of the solver, each of sweeps and a Newton step on the pieces that they found."""
 SWEEPS = 10
+PIECES = 20
+"""Newton steps between two sweeps, each on the piece where the one before ended."""
+BREAKS = 30
+"""Points of a step at which the model is looked at."""
 
 
 def minimize_model(hessian: Tensor, gradient: Tensor, x: Tensor, penalty: Penalty, tolerance: float) -> Tensor:
     """Return ``d`` that nearly minimizes ``gradient' d + d' H d / 2 + g(x + d)``.
 
-    Separable penalties: sweeps of coordinate descent, compiled, and Newton steps on the piece that the sweeps identify,
-    which are kept where they bring the slack down. Others: the accelerated proximal gradient method.
+    Separable penalties: sweeps of coordinate descent, compiled, and Newton steps on the piece that the sweeps identify
+    and on those that they lead to, which are kept where they bring down the slack or the model. Others: the accelerated
+    proximal gradient method.
 
     Args:
         hessian: ``H``, positive semidefinite, ``[k, k]``.
@@ -51,14 +56,16 @@ def _swept(
         length = float(penalty.slack(y, slope).norm())
         if length <= tolerance:
             break
-        better = _newton(h, slope, y, penalty, scalars, length)
-        if better is None and length >= previous * (1 - 1e-6):
-            break
-        previous = length
-        if better is not None:
+        swept, steps = length, 0
+        while steps < PIECES and length > tolerance:
+            better = _newton(h, slope, y, penalty, scalars, length)
+            if better is None:
+                break
             y, slope, length = better
-        if length <= tolerance:
+            steps += 1
+        if length <= tolerance or (not steps and swept >= previous * (1 - 1e-6)):
             break
+        previous = swept
     return (y - start).to(x)
 
 
@@ -67,32 +74,44 @@ def _newton(
 ) -> tuple[Tensor, Tensor, float] | None:
     """Return point, slope and length of the slack after a Newton step on the support, if that is shorter.
 
-    Otherwise after a part of the step, up to where the first variable vanishes, if the model falls: of two columns that
-    are alike one is given up so, which takes sweeps as long as the columns are close.
+    Otherwise after the best part of the step, up to where a variable vanishes or its penalty bends, if the model falls:
+    of two columns that are alike one is given up so, or leaves the concave piece, which takes sweeps as long as the
+    columns are close.
     """
     places = penalty.support(y).nonzero()[:, 0]
     if not len(places):
         return None
     matrix = h[places][:, places] + torch.diag(second(scalars, y)[places])
+    slack = penalty.slack(y, slope)[places]
     factor, info = torch.linalg.cholesky_ex(matrix)
-    if int(info):  # singular, or not convex on this piece
-        shift = 1e-10 * max(float(h.diagonal().max()), 1e-300)
-        factor, info = torch.linalg.cholesky_ex(matrix + shift * torch.eye(len(matrix), dtype=matrix.dtype))
-        if int(info):
-            return None
-    d = torch.cholesky_solve(-penalty.slack(y, slope)[places, None], factor)[:, 0]
+    convex = not int(info)
+    if convex:
+        d = torch.cholesky_solve(-slack[:, None], factor)[:, 0]
+    else:  # singular, or not convex on this piece: down along negative curvature, too
+        values, vectors = torch.linalg.eigh(matrix)
+        least = 1e-10 * max(float(h.diagonal().max()), 1e-300)
+        d = vectors @ (-(slack @ vectors) / values.abs().clamp(min=least))
     step = torch.zeros_like(y).index_copy(0, places, d)
     whole = _moved(h, slope, y, step, penalty, scalars)
-    if whole[2] < length:
+    if convex and whole[2] < length:
         return whole
-    crossed = (y * (y + step) < 0) & (scalars.kind > 0)
-    if not bool(crossed.any()):
-        return None
-    share = float((-y[crossed] / step[crossed]).min())
-    part = _moved(h, slope, y, share * step, penalty, scalars)
-    move = part[0] - y
-    change = slope.dot(move) + move.dot(h @ move) / 2 + penalty.value(part[0]) - penalty.value(y)
-    return part if bool(change < 0) else None
+    best, lowest = None, 0.0
+    for share in _breaks(scalars, y, step):
+        part = _moved(h, slope, y, share * step, penalty, scalars)
+        move = part[0] - y
+        change = float(slope.dot(move) + move.dot(h @ move) / 2 + penalty.value(part[0]) - penalty.value(y))
+        if change < lowest:
+            best, lowest = part, change
+    return best
+
+
+def _breaks(scalars: Scalars, y: Tensor, step: Tensor) -> list[float]:
+    """Return the shares of a step at which variables vanish or their penalty bends, the first few, and 1."""
+    kink = torch.where(scalars.kind > 1, scalars.shape * scalars.weight, 0.0)
+    first = torch.where(scalars.kind == 2, scalars.weight, 0.0)
+    at = torch.cat([(bend - y) / step for bend in (torch.zeros_like(y), kink, -kink, first, -first)])
+    shares = at[(at > 0) & (at < 1) & (scalars.kind > 0).repeat(5)].unique()[:BREAKS]
+    return [*((1 + 1e-9) * shares).tolist(), 1.0]
 
 
 def _moved(

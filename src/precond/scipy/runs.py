@@ -9,7 +9,7 @@ import scipy.optimize
 
 import precond.residuals as residuals
 import precond.smooth as smooth
-from precond.core import Result, Work
+from precond.core import Result, Status, Work
 from precond.scipy.asked import Asked, by_products
 from precond.scipy.robust import Array, Robust
 
@@ -66,7 +66,8 @@ class Runs:
             jac=None if asked.jac is None else lambda x: asked.rows(loss, x), method=self.method, bounds=self.bounds,
         )  # fmt: skip
         self.works.append(found.work)
-        if self.bounds is None or found.status.group != "failed":
+        gave_up = found.status.group == "failed" or (found.status is Status.STOPPED_STEPS and self.limit is None)
+        if self.bounds is None or not gave_up:
             return found
         other = self._whole(loss, start, watch)
         return min(found, other, key=lambda result: (not result.converged, asked.cost(loss, result.x)))
