@@ -77,3 +77,19 @@ def test_what_has_no_dense_matrix_is_refused():
     sparse = torch.eye(6, dtype=torch.float64).to_sparse_csr()
     with pytest.raises(IncompatibleError, match="sketch-qr"):
         precond.lstsq(sparse, torch.ones(6, dtype=torch.float64), method="lsqr", preconditioner="qr")
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-200, 1e-150, 1e150, 1e200, 1e300])
+@pytest.mark.parametrize("shape", [(30, 5), (5, 30)])
+def test_matrices_of_any_size_are_solved_and_certified(shape, size):
+    matrix, rng = _matrix(shape, 5, float)
+    b = rng.standard_normal(shape[0])
+    result = precond.lstsq(matrix * size, b * size)
+    assert result.converged
+    np.testing.assert_allclose(result.x, np.linalg.pinv(matrix) @ b, rtol=1e-10, atol=1e-12)
+
+
+def test_a_matrix_whose_products_vanish_is_not_claimed_solved():
+    matrix, rng = _matrix((30, 5), 5, float)
+    result = precond.lstsq(matrix * 1e-310, rng.standard_normal(30))
+    assert not (result.converged and not result.x.any())

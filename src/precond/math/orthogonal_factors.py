@@ -64,7 +64,7 @@ def orthogonal_factors(matrix: Array) -> OrthogonalFactors:
         factor, condition, form = get_lapack_funcs(("geqrf", "trcon", _named("gqr", matrix)), (matrix,))
         reflections, factors = factor(matrix.conj().T if wide else matrix, lwork=_block * least)[:2]
         triangle = np.asfortranarray(np.triu(reflections[:least]))
-        sizes = np.linalg.norm(triangle, axis=0)
+        sizes = np.linalg.norm(triangle / (np.abs(triangle).max() or 1.0), axis=0)  # whose squares do not overflow
         if sizes.all() and condition(np.asfortranarray(triangle / sizes), uplo="U")[0] > noise:
             if not wide:
                 return OrthogonalFactors((reflections, factors), triangle, None, n)

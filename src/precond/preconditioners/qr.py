@@ -35,8 +35,8 @@ class QR(Preconditioner[QRState]):
 
     For one problem this is a direct solver, corrected by the iteration: ``guess`` is the solution ``A^+ b``, which of
     several is the one of least norm. Factors are LAPACK's, on the processor: QR where the columns are independent, a
-    complete orthogonal decomposition otherwise (A. Bjorck, *Numerical methods for least squares problems*, 1996, section
-    2.7).
+    complete orthogonal decomposition otherwise (A. Bjorck, *Numerical methods for least squares problems*, 1996,
+    section 2.7).
     """
 
     needs: ClassVar[Need] = Need.OPERATOR | Need.ROOT

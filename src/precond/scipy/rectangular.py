@@ -221,12 +221,7 @@ class _Problem:
             def adjoint(u: Any) -> Any:
                 return backward(u[:m]) + damp * u[m:]
 
-            def pass_once(v: Any, scale: float, u: Any) -> Any:
-                below = u[m:]
-                np.subtract(scale * damp * v, below, out=below)
-                return both(v, scale, u[:m]) + damp * below
-
-            once = None if both is None else pass_once
+            once = None if both is None else functools.partial(_damped, both, m, damp)
             steps = Bidiagonalization(name, (m + n, n), self.start.dtype, product, (), adjoint, once)
         else:
             steps = Bidiagonalization(name, (m, n), self.start.dtype, forward, (), backward, both)
@@ -244,6 +239,13 @@ class _Problem:
         return float(np.linalg.norm(rest)), float(np.linalg.norm(gradient + self.damp**2 * step))
 
 
+def _damped(both: Callable[[Any, float, Any], Any], m: int, damp: float, v: Any, scale: float, u: Any) -> Any:
+    """Do what ``both`` does for a matrix of ``m`` rows, with ``damp I`` under it."""
+    below = u[m:]
+    np.subtract(scale * damp * v, below, out=below)
+    return both(v, scale, u[:m]) + damp * below
+
+
 def _read(A: Any, b: Any, x0: Any, damp: float) -> _Problem:
     """Return the problem; refuse shapes that do not fit."""
     A, b, x0 = plain(A, "A"), plain(b, "b"), plain(x0, "x0")
@@ -257,7 +259,8 @@ def _read(A: Any, b: Any, x0: Any, damp: float) -> _Problem:
     start = np.zeros(n, dtype) if x0 is None else np.array(x0, dtype).reshape(-1)
     if start.shape != (n,):
         raise ValueError(f"shapes of A {linear.shape} and x0 {np.shape(x0)} are incompatible")
-    forward, backward, both = vector_map(A, linear), adjoint_map(A, linear), None
+    forward, backward = vector_map(A, linear), adjoint_map(A, linear)
+    both: Callable[[Any, float, Any], Any] | None = None
     if scipy.sparse.issparse(A) and A.format == "csr" and A.dtype.char in "fdFD":
         both = functools.partial(csr_there_and_back, unsigned(A))
     elif isinstance(A, np.ndarray) and not isinstance(A, np.matrix) and dtype.kind == "f" and passes_once(A):
