@@ -2,11 +2,12 @@
 
 Gradients are made beforehand, a few random sets that take turns, so that the step alone is timed. Every optimizer works
 on its own copy of the parameters; all take their steps in turn in one process, so that what disturbs one disturbs all.
-A step is averaged over the refresh interval. Printed: the ratio to `torch.optim.AdamW(fused=True)` in the same round,
-median and lowest to highest of the rounds; the worst step of a round over its median one, and the first step over the
-worst one of a round (one with a refresh, where the method has refreshes), both the median of the rounds, since other
-processes slow single steps. M-FAC fills its window before the first round. With one thread the thread's own time is
-read, else wall time.
+A step is averaged over the refresh interval, which is longer for a method that saves by it: a round is one interval of
+each. Printed: the ratio to `torch.optim.AdamW(fused=True)` in the same round, median and lowest to highest of the
+rounds; the worst step of a round over its median one, and the first step over the worst one of a round (one with a
+refresh, where the method has refreshes), both the median of the rounds, since other processes slow single steps. Before
+the first round M-FAC fills its window, and LeanSOAP takes the steps in which bases turn more often, which are dearer.
+With one thread the thread's own time is read, else wall time.
 
     python benchmarks/optim_step.py                         print the table
     python benchmarks/optim_step.py --only SOAP,fused       rows whose name holds one of these, and fused AdamW
@@ -54,7 +55,7 @@ LIMITS = {
 """Environments in which PyTorch and oneDNN work as on other processors."""
 BASELINE = "torch.optim.AdamW, fused"
 EVERY = 10
-"""Steps between refreshes, for every method that has them."""
+"""Steps between refreshes, for every method that has them, but for those whose saving is to have fewer."""
 GRADIENT_SETS = 6
 
 Named = list[tuple[str, nn.Parameter]]
@@ -68,23 +69,28 @@ class Contender:
     Attributes:
         name: What it is called in the table.
         build: From named parameters to the optimizers that together train them.
-        settle: Steps before the first round: as many as a window takes to fill, which make each dearer than the last.
+        settle: Steps before the first round: as many as a window takes to fill, which make each dearer than the last, or
+            as bases turn more often than later.
+        every: Steps between refreshes; all of them make a round.
     """
 
     name: str
     build: Build
     settle: int = 0
+    every: int = EVERY
 
 
 def _values(named: Named) -> list[nn.Parameter]:
     return [param for _, param in named]
 
 
-def _ours(cls: str, *, by_name: bool = False, settle: int = 0, **settings: object) -> Contender:
+def _ours(
+    cls: str, note: str = "", *, by_name: bool = False, settle: int = 0, every: int = EVERY, **settings: object
+) -> Contender:
     def build(named: Named) -> list[torch.optim.Optimizer]:
         return [getattr(optim, cls)(named if by_name else _values(named), **settings)]
 
-    return Contender(f"precond {cls}", build, settle)
+    return Contender(f"precond {cls}{note}", build, settle, every)
 
 
 def _theirs(package: str, cls: str, note: str = "", **settings: object) -> Contender:
@@ -147,7 +153,7 @@ CONTENDERS = [
     Contender("pytorch_optimizer.Muon", _pytorch_optimizer_muon),
     _theirs("heavyball", "Muon"),
     _ours("SOAP", precondition_frequency=EVERY),
-    _ours("LeanSOAP", precondition_frequency=EVERY),
+    _ours("LeanSOAP", ", a turn every 20 steps", every=20, settle=20),
     _theirs("pytorch_optimizer", "SOAP", precondition_frequency=EVERY),
     _theirs("heavyball", "SOAP", precondition_frequency=EVERY, use_precond_schedule=False),
     _ours("Shampoo", precondition_frequency=EVERY),
@@ -194,7 +200,7 @@ class Running:
     """
 
     def __init__(self, contender: Contender, model: nn.Module, device: str) -> None:
-        self.name, self.settle = contender.name, contender.settle
+        self.name, self.settle, self.every = contender.name, contender.settle, contender.every
         self.params = [nn.Parameter(p.detach().to(device, copy=True)) for p in model.parameters()]
         names = [name for name, _ in model.named_parameters()]
         self.optimizers = list(contender.build(list(zip(names, self.params, strict=True))))
@@ -269,9 +275,12 @@ def measure(contenders: list[Contender], device: str, threads: int, rounds: int,
     for _ in range(rounds):
         for contender in running:
             contender.rounds.append([])
-        for _ in range(EVERY):
+        for slot in range(1, EVERY + 1):
             for contender in running:
-                contender.rounds[-1].append(contender.step(sets[step % GRADIENT_SETS], clock))
+                interval = contender.rounds[-1]
+                while len(interval) * EVERY < slot * contender.every:
+                    gradients = sets[(len(interval) + (len(contender.rounds) - 1) * contender.every) % GRADIENT_SETS]
+                    interval.append(contender.step(gradients, clock))
             step += 1
             print(f"\r{step}/{rounds * EVERY} steps", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
@@ -285,7 +294,8 @@ def measure(contenders: list[Contender], device: str, threads: int, rounds: int,
     where = torch.cuda.get_device_name() if device == "cuda" else f"{threads} thread(s) of {platform.machine()}"
     size = sum(p.numel() for p in model.parameters())
     about = (
-        f"{size:,} parameters in {len(sets[0])} tensors, a refresh every {EVERY} steps, {rounds} rounds; {where}, "
+        f"{size:,} parameters in {len(sets[0])} tensors, a refresh every {EVERY} steps unless the name says otherwise, "
+        f"{rounds} rounds; {where}, "
         f"torch {torch.__version__}, {datetime.date.today()}."
     )
     return "\n".join([*lines, "", about])

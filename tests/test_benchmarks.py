@@ -118,6 +118,25 @@ def test_steps_are_measured_and_what_is_missing_is_listed() -> None:
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
 
 
+def test_a_round_of_steps_is_one_refresh_interval_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = load("optim_step")
+    model, rounds = nn.Linear(4, 3), {}
+    monkeypatch.setattr(program.Running, "row", lambda self, _: str(rounds.setdefault(self.name, self.rounds)))
+    rare = program._ours("SOAP", ", rarely", every=24)
+    program.measure([program.CONTENDERS[0], rare], "cpu", 1, 2, model)
+    assert {name: [len(interval) for interval in taken] for name, taken in rounds.items()} == {
+        program.BASELINE: [10, 10],
+        rare.name: [24, 24],
+    }
+
+
+def test_the_interval_of_lean_steps_is_that_of_the_recipe() -> None:
+    program = load("optim_step")
+    (row,) = [contender for contender in program.CONTENDERS if "LeanSOAP" in contender.name]
+    assert row.every == lean_soap().cadence.every
+    assert f"every {row.every} steps" in row.name
+
+
 def test_every_contender_in_steps_trains_its_parameters() -> None:
     program = load("optim_step")
     model = nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 3))

@@ -100,13 +100,13 @@ def minimize_constrained(
         max_iterations=MAX_ITERATIONS if max_iterations is None else max_iterations,
     )  # fmt: skip
     point, certificate = _certify(form, program, outcome.iterate, tol)
-    curvature = _curvature(program, outcome.iterate) if certificate.holds else None
+    curvature = _curvature(program, outcome.iterate, tol) if certificate.holds else None
     if curvature is not None and curvature.negative and outcome.status is Status.CONVERGED_KKT:
         better = _escape(program, iteration, outcome, curvature, tol)
         if better is not None:
             outcome = better
             point, certificate = _certify(form, program, better.iterate, tol)
-            curvature = _curvature(program, outcome.iterate) if certificate.holds else None
+            curvature = _curvature(program, outcome.iterate, tol) if certificate.holds else None
     status = outcome.status
     if curvature is not None:
         certificate.extra.update(curvature.told())
@@ -198,14 +198,24 @@ def _complaint(oracles: Oracles, blocks: list[Block], slopes: Slopes, x: Tensor,
     return None
 
 
-def _curvature(program: Program, iterate: Iterate) -> Curvature | None:
-    """Return the smallest curvature along the constraints; ``None`` where it cannot be told."""
+def _curvature(program: Program, iterate: Iterate, tol: float) -> Curvature | None:
+    """Return the smallest curvature along the constraints; ``None`` where it cannot be told.
+
+    Multipliers are known to the tolerance at best: where the point is as good with none, what curves down by them alone
+    is no evidence of a saddle.
+    """
     if not iterate.site.x.numel():
         return None
     eps = torch.finfo(iterate.site.x.dtype).eps
     try:
         differences = isinstance(program, GivenProgram) and not program.exact
-        return tangent_curvature(program, iterate, eps ** (0.25 if differences else 0.5))
+        noise = eps ** (0.25 if differences else 0.5)
+        found = tangent_curvature(program, iterate, noise)
+        if found is not None and found.negative and iterate.multipliers.numel():
+            without = Iterate(iterate.site, torch.zeros_like(iterate.multipliers), iterate.bound_multipliers)
+            if residuals(program, without, tol).worst <= tol:
+                return tangent_curvature(program, without, noise)
+        return found
     except KeyboardInterrupt:
         return None
     except Exception as error:  # users' functions may not be differentiable twice, in many ways

@@ -38,8 +38,8 @@ Attempts = tuple[tuple[str | Method, dict[str, Any]], ...]
 
 MAX_ITERATIONS = 1000
 AUTO: Attempts = (
-    ("levenberg-marquardt", {}), ("trust-region-lm", {"factor": 1.0, "scaling": "none"}), ("trust-region-lm", {}),
-    ("geodesic-lm", {}),
+    ("trust-region-lm", {"factor": 1.0}), ("levenberg-marquardt", {}),
+    ("trust-region-lm", {"factor": 1.0, "scaling": "none"}), ("geodesic-lm", {}),
 )  # fmt: skip
 """What ``method="auto"`` tries, in order, until a certificate holds."""
 LARGE: Attempts = (("krylov-lm", {}),)
@@ -58,6 +58,7 @@ def least_squares(
     args: Sequence[Any] = (),
     preconditioner: Preconditioner[Any] | None = None,
     check_gradients: bool = False,
+    bounds: Any = None,
 ) -> Result:
     """Minimize ``||r(x)||^2 / 2`` for a vector of residuals, smooth functions of a few to millions of variables.
 
@@ -79,9 +80,9 @@ def least_squares(
         jac: Maps ``x`` (one vector) to the Jacobian ``[m, n]``, dense or a SciPy sparse matrix; ``None`` differentiates
             a torch function by autograd and a NumPy function by differences, which are of fourth order near the
             solution.
-        method: Name of a recipe of the family "least-squares", a `Method`, or ``"auto"``: Levenberg-Marquardt,
-            and from ``x0`` again if its answer has no certificate: as a trust region without and with scaling, and
-            with geodesic acceleration.
+        method: Name of a recipe of the family "least-squares", a `Method`, or ``"auto"``: Levenberg-Marquardt
+            as a trust region, and from ``x0`` again if its answer has no certificate: damped by the gain ratio, as a
+            trust region without scaling, and with geodesic acceleration.
             Methods of ``minimize`` that search run with the Gauss-Newton matrix in place of the Hessian.
         tol: Bound on the cosines between the residual and the columns of its Jacobian.
         max_iterations: Largest number of iterations of each method tried; ``None`` means 1000.
@@ -90,6 +91,9 @@ def least_squares(
             require gradients, the solution is attached to their graph.
         preconditioner: Of the linear systems inside of ``"krylov-lm"``.
         check_gradients: Compare ``jac`` with differences at ``x0`` first.
+        bounds: A ``scipy.optimize.Bounds``, or a pair (lower, upper) of numbers or of vectors like ``x``. Points are
+            clipped, and variables that a bound holds stand still while descent would take them out; what is certified
+            is that of the others. Needs Jacobians that can be formed.
 
     Returns:
         The result in the form of ``x0``; ``work.losses`` counts residuals, also those in differences,
@@ -113,11 +117,13 @@ def least_squares(
     args = tuple(args) if isinstance(args, (tuple, list)) else (args,)
     wanted = [a for a in args if isinstance(a, Tensor) and a.requires_grad and torch.is_grad_enabled()]
     fixed = tuple(a.detach() if isinstance(a, Tensor) else a for a in args)
-    form = ResidualForm.of(_bound(residual, fixed), x0, _bound(jac, fixed))
+    form = ResidualForm.of(_bound(residual, fixed), x0, _bound(jac, fixed)).bounded(bounds)
     if wanted and (not form.torch or not isinstance(x0, (Tensor, Mapping))):
         raise BadInputError(
             "args require gradients, which flow through fits of torch functions of tensors or dicts: detach them"
         )
+    if wanted and form.box is not None:
+        raise BadInputError("args require gradients, which do not flow through fits within bounds: detach them")
     if check_gradients and jac is not None:
         complaint = _suspicion(form, form.start)
         if complaint is not None:
@@ -125,7 +131,8 @@ def least_squares(
     fit = Fit(form, tol, MAX_ITERATIONS if max_iterations is None else max_iterations, callback)
     attempts: Attempts = ((method, {}),)
     if method == "auto":
-        attempts = LARGE if preconditioner is not None or fit.large else LARGE + AUTO if fit.wide else AUTO
+        large = preconditioner is not None or fit.large
+        attempts = LARGE if large else LARGE + AUTO if fit.wide and form.box is None else AUTO
     for attempt in attempts:
         built, label = _resolve(*attempt)
         if preconditioner is not None:
@@ -134,9 +141,13 @@ def least_squares(
             built = dataclasses.replace(
                 built, preconditioner=dataclasses.replace(built.preconditioner, inner=preconditioner)
             )
-        if fit.attempt(
-            built, label, products=isinstance(built.preconditioner, InverseOf), last=attempt is attempts[-1]
-        ):
+        products = isinstance(built.preconditioner, InverseOf)
+        if form.box is not None and (products or fit.large):
+            raise IncompatibleError(
+                "fits within bounds form their Jacobians, which cannot be done here: minimize half the sum of squares "
+                "with precond.minimize(..., bounds=...)"
+            )
+        if fit.attempt(built, label, products=products, last=attempt is attempts[-1]):
             break
     outcome, status, certificate = fit.best
     says = fit.tried[-1] if len(fit.tried) == 1 else f"{fit.tried[-1]} after {', '.join(fit.tried[:-1])}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import sys
@@ -24,13 +25,20 @@ STEPS = 13
 Case = Callable[[], dict[str, Any]]
 
 
+def method(name: str) -> Any:
+    """Return a method whose refreshes leave steps between them; M-FAC then needs its steps damped."""
+    build = all_recipes()[name].build
+    settings = {"every": 10, **({"damping": 1.0} if name.endswith("m-fac") else {})}
+    return build(**{key: value for key, value in settings.items() if key in inspect.signature(build).parameters})
+
+
 def trained(name: str, device: Any) -> tuple[list[Tensor], list[list[str]]]:
     """Return parameters after some steps, and what each step waited for."""
     torch.manual_seed(0)
     params = [torch.nn.Parameter(torch.randn(shape).to(device)) for shape in SHAPES]
     wanted = [[torch.randn(shape) for shape in SHAPES] for _ in range(STEPS)]
     named = [(f"weight{i}", param) for i, param in enumerate(params)]
-    optimizer = Optimizer(named, all_recipes()[name].build(), lr=1e-2, weight_decay=0.01)
+    optimizer = Optimizer(named, method(name), lr=1e-2, weight_decay=0.01)
     waits = []
     for batch in wanted:
         targets = [target.to(device) for target in batch]

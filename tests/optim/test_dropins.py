@@ -228,3 +228,28 @@ def test_numbers_mean_what_they_say() -> None:
         AdamW([weight], betas=(0.9, "slow"))
     with pytest.raises(BadInputError, match="identity"):
         PSGDKron([weight], preconditioner_init_scale=-1.0)
+
+
+@pytest.mark.parametrize(
+    ("cls", "rest"),
+    [
+        (Muon, {}), (TurboMuon, {}), (LANTON, {}), (MARS, {}), (ASGO, {"adamw_lr": 1e-3}), (DASGO, {"adamw_lr": 1e-3}),
+        (KLSOAP, {"adamw_lr": 1e-3}),
+    ],
+)  # fmt: skip
+def test_a_checkpoint_brings_both_learning_rates_along(cls: Any, rest: dict[str, float]) -> None:
+    def run(params: list[torch.nn.Parameter], optimizer: Any) -> None:
+        for _ in range(2):
+            for param in params:
+                param.grad = param.detach().cos()
+            optimizer.step()
+
+    first = [torch.nn.Parameter(torch.linspace(-1.0, 2.0, 12).view(4, 3)), torch.nn.Parameter(torch.ones(3))]
+    trained = cls(first, lr=1e-2, **rest)
+    run(first, trained)
+    second = [torch.nn.Parameter(param.detach().clone()) for param in first]
+    other = cls(second, lr=0.5, **rest)  # as a script may that sets it anew afterwards
+    other.load_state_dict(copy.deepcopy(trained.state_dict()))
+    run(first, trained)
+    run(second, other)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))

@@ -202,12 +202,29 @@ def test_slabs_that_move_together_move_as_each_alone(name: str, monkeypatch: pyt
     monkeypatch.setattr(convoys, "CACHED", 1)
     alone = run(0.05, 0.02)
     assert all(len(convoy.slabs) == 1 for convoy in alone[0]._layout.convoys)
-    assert all(torch.equal(a, b) for a, b in zip(together[1], alone[1], strict=True))
-    for ours, theirs in zip(together[2], alone[2], strict=True):
-        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
-    assert together[0].work.counts() == alone[0].work.counts()
+    assert alike(together, alone)
+    if name != "adan":  # it takes the step as one vector where all are of one age, and rounds otherwise than in a list
+        assert all(torch.equal(a, b) for a, b in zip(together[1], alone[1], strict=True))
     assert together[0].work.skipped == 1
     assert [slab.steps for slab in together[0]._slabs] == [slab.state.step.tolist() for slab in together[0]._slabs]
+
+
+@pytest.mark.parametrize("name", ["lion", "adan"])
+def test_many_small_parameters_move_as_one_vector(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = gradients(8, SHAPES)
+    stream[4][2] = stream[4][2] * float("nan")  # the others go on, and later all of them together again
+    together = trained(FUSED[name], stream, start(SHAPES))
+    assert len(together[0]._layout.convoys) == 1
+    names = {"lion": "momentum.average", "adan": "momentum.difference"}
+    memory = {state[names[name]].untyped_storage().data_ptr() for state in together[2]}
+    assert len(memory) == 1
+    passes = []
+    lerp = torch._foreach_lerp_
+    monkeypatch.setattr(torch, "_foreach_lerp_", lambda *a, **k: (passes.append(len(a[0])), lerp(*a, **k)))
+    trained(FUSED[name], stream[:2], start(SHAPES))
+    assert max(passes, default=1) == 1  # vectors, not lists of tensors
+    monkeypatch.setattr(slabs, "fused_step", lambda method: None)
+    assert alike(together, trained(FUSED[name], stream, start(SHAPES)))
 
 
 def test_slabs_of_one_method_take_one_call(monkeypatch: pytest.MonkeyPatch) -> None:

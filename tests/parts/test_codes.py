@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from precond.core import Role
-from precond.math.bjorck import bjorck
+from precond.math.bjorck import bjorck, restored
 from precond.math.codes import (
     Power,
     dynamic_tree,
@@ -102,6 +102,19 @@ def test_bjorck_moves_singular_values_to_one():
     assert errors[0] > 4 * errors[1] > 16 * errors[2]
     assert errors[3] < 1e-12
     assert bjorck(near, 0) is near
+
+
+def test_what_lost_orthogonality_gets_it_back_and_the_rest_stays():
+    q = torch.linalg.qr(torch.randn(3, 20, 20, dtype=torch.float64)).Q
+    assert restored(q, 0.01) is q
+    near = q.clone()
+    near[1] *= 1.02
+    near[2] = torch.nan
+    found = restored(near, 0.01)
+    assert torch.equal(found[0], q[0])
+    assert torch.equal(found[1], bjorck(near[1:2], 1)[0])
+    assert bool(found[2].isnan().all())
+    assert restored(near.bfloat16(), 0.01).dtype == torch.bfloat16
 
 
 def test_a_block_is_as_exact_as_its_largest_entry_allows():

@@ -15,6 +15,7 @@ from precond.math.eigen import (
     gram_eigenvectors,
     inf_norm,
     power_qr,
+    qr_turn,
     safe_eigh,
     singular_vectors,
 )
@@ -208,6 +209,25 @@ def test_power_qr_keeps_the_basis_of_members_that_are_not_finite_and_survives_ze
     assert torch.equal(order[1], torch.arange(4))
     assert torch.allclose(turned[2].T @ turned[2], torch.eye(4).double())
     assert torch.allclose(turned[0], power_qr(a[:1], basis[:1])[0][0])
+
+
+def test_a_turn_is_a_step_of_power_qr_and_leads_to_its_coordinates():
+    """Also where columns are replaced because nothing but rounding errors is left of them, and where a member fails."""
+    a = spd(4, 6, 10.0, 1.0, 0)
+    rows = a[1][:, :3]
+    rows[1] = 0.9 * rows[0]
+    a[1] = rows @ rows.T  # of rank three, and the second column a multiple of the first
+    a[2, 3, 3] = torch.nan
+    turn, turned, order, failed = qr_turn(a)
+    identity = torch.eye(6).double().expand_as(a)
+    for ours, theirs in zip((turn, order, failed), power_qr(a, identity), strict=True):
+        assert torch.equal(ours, theirs)
+    assert failed.tolist() == [False, False, True, False]
+    assert not torch.equal(order[0], torch.arange(6))
+    kept = ~failed
+    assert torch.allclose(turned[kept], (turn.mT @ a @ turn)[kept], atol=1e-12)
+    rounded = qr_turn(a, half=True)[1]
+    assert torch.allclose(rounded[kept].double(), turned[kept], atol=0.02)
 
 
 def test_a_member_that_is_not_finite_costs_the_batch_no_second_attempt(monkeypatch):

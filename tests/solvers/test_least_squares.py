@@ -139,7 +139,21 @@ def test_auto_leaves_the_trap():
         result = precond.least_squares(lambda b: b[0] * (1 - np.exp(-b[1] * x)) - y, np.array([1.0, 1.0]))
     assert result.converged
     np.testing.assert_allclose(result.x, [2.1380940889e2, 5.4723748542e-1], rtol=1e-8)
-    assert "after levenberg-marquardt" in result.method
+
+
+def test_auto_goes_on_where_a_method_ends_without_a_certificate():
+    """A peak of which the start knows nothing: the first method follows its tail until the amplitude vanishes."""
+    u = np.linspace(-3, 3, 80)
+
+    def residual(p):
+        return p[0] * np.exp(-((u - p[1]) ** 2) / (2 * p[2] ** 2)) - 2 * np.exp(-((u - 0.5) ** 2) / 0.5)
+
+    alone = precond.least_squares(residual, [1.0, 2.5, 0.3], method="trust-region-lm")
+    result = precond.least_squares(residual, [1.0, 2.5, 0.3])
+    assert not alone.converged
+    assert result.converged
+    assert "after trust-region-lm" in result.method
+    np.testing.assert_allclose(np.abs(result.x), [2, 0.5, 0.5], rtol=1e-8)
 
 
 def test_callback_stops_and_sees_the_users_form():

@@ -221,7 +221,7 @@ def test_a_run_that_forward_differences_end_goes_on_with_better_ones():
 
     result = precond.least_squares(lambda x: x[0] * np.exp(-x[1] * (t - x[2]) ** 2 / 2) - y, np.array([0.4, 1.0, 0.0]))
     assert result.converged, result.message
-    assert result.method == "levenberg-marquardt (auto)"
+    assert " after " not in result.method
     assert float(result.certificate.extra["loss"]) == pytest.approx(5.63964e-9, rel=1e-4)
 
 
@@ -240,7 +240,7 @@ def test_hessians_by_differences():
     form = ResidualForm.of(by_numpy, (1e4 * x).numpy(), lambda x: np.zeros((4, 3)))
     jacobian = torch.autograd.functional.jacobian(residual, x)
     work = Work()
-    found = hessian_by_differences(form, x, residual(x), jacobian, work)
+    found = hessian_by_differences(form, x, residual(x), jacobian, torch.ones(3, dtype=torch.bool), work)
     wanted = torch.autograd.functional.hessian(lambda y: residual(y).square().sum() / 2, x)
     torch.testing.assert_close(found * scales * scales[:, None], wanted * scales * scales[:, None], rtol=0, atol=1e-6)
     assert work.losses == 12

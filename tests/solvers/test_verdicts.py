@@ -163,3 +163,12 @@ def test_many_variables_with_bounds_alone() -> None:
     )  # fmt: skip
     assert result.converged, result.message
     assert "sparse" in result.method
+
+
+@pytest.mark.parametrize(("slope", "saddle"), [(1e-9, False), (1e-3, True)])
+def test_curvature_by_multipliers_within_the_tolerance_is_no_saddle(slope: float, saddle: bool) -> None:
+    result = precond.minimize(
+        lambda x: slope * x[0] - x[1] ** 4, zeros(2),
+        constraints=lambda x: x[:1] + x[1:] ** 2, method="adasketch-newton",
+    )  # fmt: skip
+    assert (result.status is Status.CONVERGED_KKT) == (not saddle), result.message

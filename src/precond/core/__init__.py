@@ -6,13 +6,13 @@ from precond.core.coordinates import Coordinates, rows_of
 from precond.core.decay import Decay
 from precond.core.distributor import Agreement, Distributor, Duty, Tenant
 from precond.core.errors import BadInputError, IncompatibleError, PrecondError, RefreshError, UnknownNameError
-from precond.core.evidence import Evidence, need
+from precond.core.evidence import Evidence, absorbed_before, need
 from precond.core.extras import MissingExtraError, require
 from precond.core.filter import Filter
 from precond.core.fixed_point import FixedPointIteration, Footing, Proof, Splitting
 from precond.core.iteration import Iteration, Kernel, Look, Map, Progress, Recycling
 from precond.core.method import Method, Route, Selector
-from precond.core.objective import Objective, Point
+from precond.core.objective import Objective, Point, Stretch
 from precond.core.operator import Operator, Saddle
 from precond.core.penalty import Concave, NoConcave, Penalty, Scalars
 from precond.core.preconditioner import HEALTHY, Health, Preconditioner, Turned
@@ -106,12 +106,14 @@ __all__ = [
     "Status",
     "StepRule",
     "Storage",
+    "Stretch",
     "Tenant",
     "Traits",
     "Turned",
     "Uniform",
     "UnknownNameError",
     "Work",
+    "absorbed_before",
     "leaves",
     "map_leaves",
     "map_tensors",

@@ -27,6 +27,8 @@ class Evidence:
         secant: Differences ``(s, y)`` of points and gradients since the last accepted point.
         counted: Which members' costly statistics (Gram matrices) are to absorb this evidence, as positions in the
             batch; ``None`` for all. Cheap statistics absorb everything.
+        absorbed: How many gradients each member had absorbed before, where the driver knows: so parts need not read
+            counters back from a device.
         operator: The matrix of the system, or the Hessian at this point.
         lookback: The gradient of this step's batch at the weights of the step before (at the first step: this step's).
         another: The gradient of another batch here.
@@ -38,6 +40,7 @@ class Evidence:
     probe: tuple[Tensor, Tensor] | None = None
     secant: tuple[Tensor, Tensor] | None = None
     counted: Sequence[int] | None = None
+    absorbed: Sequence[int] | None = None
     operator: Operator | None = None
     lookback: Tensor | None = None
     another: Tensor | None = None
@@ -53,14 +56,22 @@ class Evidence:
         probe, secant = (
             None if pair is None else (reshape(pair[0]), reshape(pair[1])) for pair in (self.probe, self.secant)
         )
-        counted = self.counted
-        if counted is not None and gradient is not None and self.gradient is not None:
+        counted, absorbed = self.counted, self.absorbed
+        if gradient is not None and self.gradient is not None:
             pieces = len(gradient) // max(1, len(self.gradient))  # those of one member follow one another
-            counted = [member * pieces + piece for member in counted for piece in range(pieces)]
+            if counted is not None:
+                counted = [member * pieces + piece for member in counted for piece in range(pieces)]
+            if absorbed is not None:
+                absorbed = [number for number in absorbed for _ in range(pieces)]
         return dataclasses.replace(
-            self, gradient=gradient, previous=previous, probe=probe, secant=secant, counted=counted, lookback=lookback,
-            another=another,
+            self, gradient=gradient, previous=previous, probe=probe, secant=secant, counted=counted, absorbed=absorbed,
+            lookback=lookback, another=another,
         )  # fmt: skip
+
+
+def absorbed_before(evidence: Evidence, steps: Tensor) -> list[int]:
+    """Return how many gradients each member had absorbed before this evidence: counters ``[batch]``, unless known."""
+    return steps.tolist() if evidence.absorbed is None else list(evidence.absorbed)
 
 
 def need(value: Tensor | None, what: str) -> Tensor:

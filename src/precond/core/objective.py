@@ -28,6 +28,21 @@ class Point:
     gradient: Tensor
 
 
+@dataclasses.dataclass(frozen=True)
+class Stretch:
+    """Steps that an objective has taken by itself.
+
+    Attributes:
+        first: Where they began.
+        last: Where they ended.
+        norms: Norm of the gradient at the start and after each of them.
+    """
+
+    first: Point
+    last: Point
+    norms: list[float]
+
+
 class Objective(abc.ABC):
     """A smooth function of one flat vector. Subclasses evaluate; this class counts.
 
@@ -52,6 +67,10 @@ class Objective(abc.ABC):
         loss, gradient = self._value_and_gradient(x)
         return Point(x, loss, gradient)
 
+    def within(self, x: Tensor) -> Tensor:
+        """Return the nearest point of the domain, at which `value` and `point` evaluate; here ``x`` itself."""
+        return x
+
     @property
     def assembles(self) -> bool:
         """Whether Hessians can be had as matrices without products."""
@@ -71,8 +90,28 @@ class Objective(abc.ABC):
     def hessian(self, x: Tensor) -> Operator:
         """Return the Hessian at ``x`` as an operator whose products are counted as ``hvps``."""
 
+    def newton_steps(self, x: Tensor, c1: float, tol: float, limit: int) -> Stretch | None:
+        """Take Newton's steps of length 1 for as long as nothing happens, where many cost less than one by one.
+
+        Nothing happens while Hessians are definite beyond rounding and a step meets sufficient decrease.
+
+        Args:
+            x: The starting point, ``[1, n]``.
+            c1: Sufficient decrease, as a share of what the slope promises.
+            tol: Norm of the gradient that is small enough.
+            limit: Largest number of steps.
+
+        Returns:
+            The steps, perhaps none, with what was evaluated counted; ``None`` where there is no such way.
+        """
+        return None
+
     def coordinates(self, x: Tensor) -> Coordinates | None:
         """Return the function as block coordinate descent sees it, at ``x`` ``[n]``; ``None`` without structure."""
+        return None
+
+    def floor(self) -> float | None:
+        """Return a number that no eigenvalue of a Hessian is below, at any point; ``None`` if none is known."""
         return None
 
     def lipschitz(self) -> float | None:

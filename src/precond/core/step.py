@@ -119,6 +119,8 @@ class Search(StepRule[S]):
     needs: ClassVar[Need] = Need.REPLAY
     shifts: ClassVar[bool] = False
     """Whether it calls ``direction`` with a shift other than zero, so that the preconditioner must accept one."""
+    whole: float | None = None
+    """The share of sufficient decrease with which a step of length 1 is always taken; ``None`` where none is."""
     preconditioned: ClassVar[bool] = True
     """Whether it asks for directions at all (False: it finds its own, and the preconditioner must be the identity)."""
 

@@ -61,6 +61,7 @@ class Traits:
         shiftable: ``apply`` accepts a ``shift`` other than zero.
         equivalent: ``apply`` is the inverse up to a small constant factor in every direction, with any shift, so that
             norms may be estimated with it.
+        exact: ``apply`` is the inverse of the last operator to rounding, where that is definite beyond rounding.
         traceable: ``observe`` and ``apply`` are work on tensors that a compiler can follow: no random draws, and no
             decisions by what the tensors hold.
     """
@@ -71,6 +72,7 @@ class Traits:
     fixed: bool = True
     shiftable: bool = False
     equivalent: bool = False
+    exact: bool = False
     traceable: bool = True
 
 

@@ -11,6 +11,7 @@ class Work:
 
     Attributes:
         losses: Values of the objective computed without a gradient; in least squares, vectors of residuals.
+        differences: Those of the losses of least squares that differences took.
         gradients: Gradients (each with its value).
         jacobians: Jacobians of a vector of residuals.
         hvps: Hessian-vector products.
@@ -25,6 +26,7 @@ class Work:
     """
 
     losses: int = 0
+    differences: int = 0
     gradients: int = 0
     jacobians: int = 0
     hvps: int = 0

@@ -38,6 +38,10 @@ class DenseDesign(Design):
             self._features.prepare()
         return self._features
 
+    def dense(self) -> Tensor:
+        """Return the matrix."""
+        return self._matrix
+
     def matvec(self, x: Tensor) -> Tensor:
         """Return ``A x``."""
         return self.features.forward(x) if x.ndim == 1 else x @ self._matrix.mT

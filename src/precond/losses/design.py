@@ -30,6 +30,10 @@ class Design(abc.ABC):
     def features(self) -> Features:
         """The matrix as regressions keep it."""
 
+    def dense(self) -> Tensor | None:
+        """Return the matrix if it is dense: do not write to it."""
+        return None
+
     @abc.abstractmethod
     def matvec(self, x: Tensor) -> Tensor:
         """Return ``A x`` for each row of ``x`` ``[..., n]``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import warnings
 from collections.abc import Callable
 
@@ -98,17 +99,15 @@ class Features:
             Shape ``[k, k, d, d]``, float64.
         """
         m, d = self.matrix.shape
-        places = torch.tril_indices(columns, columns, 0 if own else -1, device=self.matrix.device)
-        blocks = torch.zeros(columns, columns, d, d, dtype=torch.float64, device=self.matrix.device)
-        together = self.matrix.layout is torch.strided and m * d * places.shape[1] <= TOGETHER
-        for a, b in [places] if together else places.split(1, dim=1):
-            pairs = weights(a, b)
-            if together:
-                found = ((pairs[:, :, None] * self.matrix).mT @ self.matrix).double()
-            else:
-                found = self.gram(pairs[0], coarse=coarse)
-            blocks[a, b] = blocks[b, a] = found
-        return blocks
+        a, b, order = _pairs(columns, own, self.matrix.device)
+        found = torch.zeros(len(a) + (not own), d, d, dtype=torch.float64, device=self.matrix.device)
+        if self.matrix.layout is torch.strided and m * d * len(a) <= TOGETHER:
+            scaled = torch.mul(weights(a, b)[:, None], self.matrix.mT, out=self.matrix.new_empty(len(a), d, m))
+            found[: len(a)] = (scaled.view(-1, m) @ self.matrix).view(-1, d, d)
+        else:
+            for i in range(len(a)):
+                found[i] = self.gram(weights(a[i : i + 1], b[i : i + 1])[0], coarse=coarse)
+        return found.index_select(0, order).view(columns, columns, d, d)
 
     def gram(self, weights: Tensor, *, coarse: bool) -> Tensor:
         """Return ``A' diag(w) A``, ``[d, d]``; in single precision with columns of unit norm if ``coarse``."""
@@ -125,6 +124,18 @@ class Features:
         top = weights.abs().max() if m else weights.sum()
         top = torch.where(top > 0, top, 1.0)
         return weighted_gram(rows, weights / top) * (top * norms * norms[:, None])
+
+
+@functools.lru_cache(maxsize=32)
+def _pairs(columns: int, own: bool, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the places ``a >= b`` of pairs, and for each entry of a matrix ``[k, k]``, row by row, that of its pair.
+
+    Without pairs of a column with itself their entries name the place after the last pair.
+    """
+    a, b = torch.tril_indices(columns, columns, 0 if own else -1, device=device)
+    order = torch.full((columns, columns), len(a), device=device)
+    order[a, b] = order[b, a] = torch.arange(len(a), device=device)
+    return a, b, order.view(-1)
 
 
 def sparse_rows_and_columns(matrix: Tensor) -> tuple[Tensor, Tensor]:

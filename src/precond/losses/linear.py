@@ -14,6 +14,7 @@ from precond.losses.design import Times
 from precond.losses.linear_coordinates import LinearCoordinates
 from precond.losses.linear_hessian import LinearHessian
 from precond.losses.regression import Regression
+from precond.losses.small import SmallLogistic, SmallRegression
 
 
 class LinearModel(Regression):
@@ -29,7 +30,7 @@ class LinearModel(Regression):
     curvature_bound: float
     """The least upper bound of ``phi''``."""
     kernel: Literal["squares", "logistic"] | None = None
-    """Which ``phi`` compiled rounds of coordinate descent take for it, if there is one."""
+    """Which ``phi`` compiled rounds of coordinate descent take for it, if there is one; each is convex."""
 
     def __init__(self, A: Any, b: Any, *, scale: float | None = None, ridge: float = 0.0) -> None:
         super().__init__(A, scale, ridge)
@@ -48,6 +49,10 @@ class LinearModel(Regression):
     def curvature(self, z: Tensor) -> Tensor | None:
         """Return ``phi''(z_i, b_i)``, ``[m]``; ``None`` where it is one."""
 
+    def phi_and_slope(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both, ``[m]`` each; a subclass may have them for less together."""
+        return self.phi(z), self.slope(z)
+
     def __call__(self, x: Tensor) -> Tensor:
         """Return the value at ``x`` ``[n]``."""
         x = x.to(self.dtype)
@@ -64,12 +69,17 @@ class LinearModel(Regression):
 
     def at(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return value and gradient at ``x``, whose products are ``z``."""
-        loss = self.scale * self.phi(z).sum() + self.ridge / 2 * x.dot(x)
-        return loss, self.design.rmatvec(self.slope(z)).mul_(self.scale).add_(x, alpha=self.ridge)
+        values, slopes = self.phi_and_slope(z)
+        loss = values.sum().mul_(self.scale).add_(x.dot(x), alpha=self.ridge / 2)
+        return loss, self.design.rmatvec(slopes).mul_(self.scale).add_(x, alpha=self.ridge)
 
     def coordinates(self, x: Tensor, work: Work) -> Coordinates:
         """Return the model with its products ``A x`` kept up to date."""
         return LinearCoordinates(self, x, work)
+
+    def floor(self) -> float | None:
+        """Return the ridge where ``phi`` is known to be convex."""
+        return self.ridge if self.kernel is not None else None
 
     def lipschitz(self) -> float:
         """Return ``scale max(phi'') ||A||^2 + ridge``."""
@@ -122,6 +132,17 @@ class Logistic(LinearModel):
         """Return ``-b / (1 + exp(b z))``."""
         against = -self.b
         return (against * z).sigmoid_().mul_(against)
+
+    def small(self) -> SmallRegression | None:
+        """Return the model in arrays, where its matrix is dense."""
+        matrix = self.design.dense()
+        return None if matrix is None else SmallLogistic(matrix.numpy(), self.b.numpy(), self.scale, self.ridge)
+
+    def phi_and_slope(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both from one product of labels and scores."""
+        margins = self.b * z
+        values = functional.logsigmoid(margins).neg_()
+        return values, margins.neg_().sigmoid_().mul_(self.b).neg_()
 
     def curvature(self, z: Tensor) -> Tensor | None:
         """Return ``s (1 - s)``."""

@@ -47,7 +47,7 @@ class LinearHessian(Operator):
         if model.variables > ASSEMBLED or not model.variables:
             return None
         weights = model.b.new_ones(len(model.b)) if self._weights is None else self._weights
-        matrix = model.scale * model.design.features.gram(weights, coarse=coarse)
+        matrix = model.design.features.gram(weights, coarse=coarse).mul_(model.scale)
         matrix.diagonal().add_(model.ridge)
         return matrix.to(self.dtype)
 

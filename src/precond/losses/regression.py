@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from precond.core import BadInputError, Operator, Work
+from precond.core import BadInputError, Operator, Point, Stretch, Work
 from precond.losses.base import Loss, StructuredObjective
 from precond.losses.read_design import read_design
+from precond.losses.small import LARGEST, SmallRegression, newton_steps
 
 ASSEMBLED = 2000
 """Variables up to which Hessians are assembled."""
@@ -34,10 +35,18 @@ class Regression(Loss):
             raise BadInputError(f"scale must be positive and ridge not negative, not {scale} and {ridge}")
         self.ridge = float(ridge)
 
+    def floor(self) -> float | None:
+        """Return a number that no eigenvalue of a Hessian is below, where the sum is known to be convex."""
+        return None
+
     @property
     def assembly(self) -> int:
         """How many products with a Hessian take about as long as assembling it; 0 where it is always worth it."""
         return 0
+
+    def small(self) -> SmallRegression | None:
+        """Return the regression in arrays, where it is small and there is such a form of it."""
+        return None
 
     @abc.abstractmethod
     def products(self, x: Tensor) -> Tensor:
@@ -83,12 +92,19 @@ class RegressionObjective(StructuredObjective):
 
     def __init__(self, loss: Regression, work: Work | None = None) -> None:
         super().__init__(loss, work)
+        design = loss.design
+        fits = design.device.type == "cpu" and loss.dtype is torch.float64
+        self._small = loss.small() if fits and design.shape[0] * loss.variables**2 <= LARGEST else None
         self._last: tuple[Tensor, Tensor] | None = None  # x as it was given, its products
 
     @property
     def assembles(self) -> bool:
         """Whether there are few enough variables for the Hessian to be worth a pass over the data."""
         return 0 < self.structure.variables <= ASSEMBLED
+
+    def floor(self) -> float | None:
+        """Return the bound of the regression."""
+        return self.structure.floor()
 
     @property
     def rows(self) -> int:
@@ -100,6 +116,18 @@ class RegressionObjective(StructuredObjective):
         """How many products with a Hessian take about as long as assembling it."""
         return self.structure.assembly
 
+    def newton_steps(self, x: Tensor, c1: float, tol: float, limit: int) -> Stretch | None:
+        """Take Newton's steps in arrays, where the regression is small; a hundred of them at most."""
+        if self._small is None:
+            return None
+        with np.errstate(all="ignore"):  # what is not finite ends the steps, and the driver says so
+            steps = newton_steps(self._small, x[0].numpy(), c1, tol, min(limit, 100))
+        self.work.gradients += steps.evaluated
+        self.work.applies += len(steps.norms) - 1
+        self.work.refreshes += len(steps.norms) - 1
+        first = _point(*steps.first)
+        return Stretch(first, first if steps.last is steps.first else _point(*steps.last), steps.norms)
+
     def hessian(self, x: Tensor) -> Operator:
         """Return the Hessian at ``x`` ``[1, n]``."""
         if self._last is None or self._last[0] is not x:
@@ -109,7 +137,15 @@ class RegressionObjective(StructuredObjective):
     def _value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         model = self.structure
         flat = x[0].detach().to(model.dtype)
+        if self._small is not None:
+            with np.errstate(all="ignore"):
+                value, slope, _ = self._small.evaluate(flat.numpy())
+            return torch.from_numpy(np.array(value)), torch.from_numpy(slope)[None]
         z = model.products(flat)
         self._last = (x, z)
         loss, gradient = model.at(flat, z)
         return loss, gradient[None]
+
+
+def _point(x: np.ndarray[Any, Any], loss: float, gradient: np.ndarray[Any, Any]) -> Point:
+    return Point(torch.from_numpy(x)[None], torch.from_numpy(np.array(loss)), torch.from_numpy(gradient)[None])

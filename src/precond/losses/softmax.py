@@ -10,6 +10,7 @@ from torch import Tensor
 from precond.core import BadInputError, Operator, OperatorTraits, Work
 from precond.losses.design import Times
 from precond.losses.regression import ASSEMBLED, Regression
+from precond.losses.small import SmallRegression, SmallSoftmax
 
 PRODUCTS_OF_MATRICES = 24
 """Variables whose blocks are assembled in the time of one product with the Hessian: measured."""
@@ -55,13 +56,22 @@ class Softmax(Regression):
 
     def at(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return value and gradient at ``x``, whose scores are ``z``."""
-        top = z.amax(0)
-        one_less = (z - top).exp_()
-        total = one_less.sum(0)
-        one_less.div_(total).scatter_add_(0, self._classes, self._minus)
-        entropies = total.log_().add_(top).sub_(z.gather(0, self._classes)[0])
-        loss = self.scale * entropies.sum() + self.ridge / 2 * x.dot(x)
-        return loss, self.flat(self.design.rmatvec(one_less)).mul_(self.scale).add_(x, alpha=self.ridge)
+        scores = z.log_softmax(0)
+        fit = scores.gather(0, self._classes).sum()
+        surprise = scores.exp_().scatter_add_(0, self._classes, self._minus)
+        loss = fit.mul_(-self.scale).add_(x.dot(x), alpha=self.ridge / 2)
+        return loss, self.flat(self.design.rmatvec(surprise)).mul_(self.scale).add_(x, alpha=self.ridge)
+
+    def floor(self) -> float:
+        """Return the ridge: the rest is convex."""
+        return self.ridge
+
+    def small(self) -> SmallRegression | None:
+        """Return the model in arrays, where its matrix is dense."""
+        matrix = self.design.dense()
+        if matrix is None:
+            return None
+        return SmallSoftmax(matrix.numpy(), self._classes[0].numpy(), len(self.labels), self.scale, self.ridge)
 
     def hessian_at(self, z: Tensor, work: Work) -> Operator:
         """Return ``scale sum_i (diag(p_i) - p_i p_i') (x) a_i a_i' + ridge I``."""
@@ -73,8 +83,7 @@ class Softmax(Regression):
 
     def probabilities(self, z: Tensor) -> Tensor:
         """Return those of each class, ``[k, m]``, for scores ``[k, m]``."""
-        sizes = (z - z.amax(0)).exp_()
-        return sizes.div_(sizes.sum(0))
+        return z.softmax(0)
 
     def flat(self, columns: Tensor) -> Tensor:
         """Return the variables ``[..., d k]`` whose columns are ``[..., k, d]``."""
@@ -114,8 +123,8 @@ class SoftmaxHessian(Operator):
         return model.flat(found).mul_(model.scale).add_(x, alpha=model.ridge)
 
     def floor(self) -> float:
-        """Return the ridge: the rest is positive semidefinite."""
-        return self._model.ridge
+        """Return that of the model."""
+        return self._model.floor()
 
     def assembled(self, *, coarse: bool = False) -> Tensor | None:
         """Return the matrix from a pass over the data for each pair of classes, where it is small.
@@ -126,9 +135,8 @@ class SoftmaxHessian(Operator):
         if not 0 < model.variables <= ASSEMBLED:
             return None
         scaled = model.scale * p
-        others = model.design.features.coupled(k, lambda a, b: scaled[a] * p[b], own=False, coarse=coarse)
-        blocks = others.neg()
-        blocks.diagonal(dim1=0, dim2=1).copy_(others.sum(1).permute(1, 2, 0))
+        blocks = model.design.features.coupled(k, lambda a, b: scaled[a].mul_(p[b]), own=False, coarse=coarse).neg_()
+        blocks.diagonal(dim1=0, dim2=1).sub_(blocks.sum(1).permute(1, 2, 0))
         matrix = blocks.permute(2, 0, 3, 1).reshape(self.shape)
         matrix.diagonal().add_(model.ridge)
         return matrix.to(self.dtype)

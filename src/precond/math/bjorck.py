@@ -29,3 +29,22 @@ def bjorck(matrices: Tensor, steps: int) -> Tensor:
             gram = torch.bmm(flat.mT, flat)
             matrices = torch.baddbmm(flat, flat, gram, beta=1.5, alpha=-0.5).view(matrices.shape)
     return matrices
+
+
+def restored(matrices: Tensor, loss: float) -> Tensor:
+    """Return orthogonal matrices as they are while they have lost little of it, after one step of Bjorck where more.
+
+    What is lost shows in one vector ``x``: in ``|V^T V x - x| / |x|``, at the cost of two products with it.
+
+    Args:
+        matrices: Shape ``[batch, n, n]``.
+        loss: What may be lost.
+
+    Returns:
+        The shape and dtype of ``matrices``.
+    """
+    exact = matrices.to(torch.promote_types(matrices.dtype, torch.float32))
+    probe = torch.cos(torch.arange(1.0, matrices.shape[-1] + 1.0, dtype=exact.dtype, device=exact.device))
+    lost = exact.mT @ (exact @ probe)[..., None] - probe[:, None]
+    due = (lost.squeeze(-1).norm(dim=-1) > loss * probe.norm()).nonzero()[:, 0]
+    return matrices.index_copy(0, due, bjorck(matrices[due], 1)) if len(due) else matrices

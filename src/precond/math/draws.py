@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 
-def normals(steps: Tensor, like: Tensor, stream: int = 0) -> Tensor:
+def normals(steps: Sequence[int] | Tensor, like: Tensor, stream: int = 0) -> Tensor:
     """Return normal numbers shaped like ``like``; the draw of a member depends on its own counter alone.
 
     Args:
-        steps: Counters, ``[batch]``.
+        steps: Counters, ``[batch]``; a tensor of another device is waited for.
         like: What the numbers are to look like, ``[batch, *shape]``.
         stream: Tells apart several draws of one step.
 
@@ -35,9 +35,11 @@ def halves(steps: Tensor, like: Tensor, stream: int = 0) -> Tensor:
     return _drawn(steps, like.device, stream, draw)
 
 
-def _drawn(steps: Tensor, device: torch.device, stream: int, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
+def _drawn(
+    steps: Sequence[int] | Tensor, device: torch.device, stream: int, draw: Callable[[torch.Generator], Tensor]
+) -> Tensor:
     """Return what is drawn for each counter, stacked; equal counters share a draw."""
-    counters = steps.tolist()
+    counters = steps.tolist() if isinstance(steps, Tensor) else steps
     drawn = {step: draw(torch.Generator(device).manual_seed(_seed(step, stream))) for step in set(counters)}
     if len(drawn) == 1:
         return drawn[counters[0]].expand(len(counters), *drawn[counters[0]].shape)

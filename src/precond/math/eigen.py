@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from precond.math.orthogonal import complete_qr, orthogonal
-from precond.math.products import fast_products
+from precond.math.products import fast_products, multiplied
 
 _ATTEMPTS: tuple[tuple[float, torch.dtype | None], ...] = ((0.0, None), (1.0, None), (0.0, torch.float64))
 """Multiples of the machine epsilon to add to the scaled diagonal, and the dtype to work in, in order of attempt."""
@@ -236,7 +236,7 @@ def adaptive_qr(
     return values, torch.where(failed[:, None, None], basis, turned), failed, moved & ~failed
 
 
-def power_qr(matrices: Tensor, basis: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+def power_qr(matrices: Tensor, basis: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Take one step of orthogonal iteration: sort the basis by its Rayleigh quotients, multiply, orthogonalize.
 
     Where nothing but rounding errors is left of a product beside those before it, as in matrices of low rank, the
@@ -246,38 +246,69 @@ def power_qr(matrices: Tensor, basis: Tensor | None = None) -> tuple[Tensor, Ten
 
     Args:
         matrices: Symmetric matrices, shape ``[batch, n, n]``.
-        basis: Orthogonal matrices, approximate eigenvectors in columns, shape ``[batch, n, n]``; the identity unless
-            given, so that the next basis is the rotation.
+        basis: Orthogonal matrices, approximate eigenvectors in columns, shape ``[batch, n, n]``.
 
     Returns:
         The next basis ``[batch, n, n]``; the permutation ``[batch, n]`` that sorted the old columns, largest Rayleigh
         quotient first; and a mask ``[batch]`` of members that failed and kept basis and order.
     """
-    if basis is None:
-        basis = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device).expand_as(matrices)
-        product, quotients = matrices, matrices.diagonal(dim1=-2, dim2=-1)
-    else:
-        with fast_products(matrices, matrices.numel() * matrices.shape[-1]):
-            product = torch.bmm(matrices, basis)
-        quotients = (basis * product).sum(-2)
+    with fast_products(matrices, matrices.numel() * matrices.shape[-1]):
+        product = torch.bmm(matrices, basis)
+    turned, _, _, order, failed = _orthogonalized(product, basis, (basis * product).sum(-2))
+    return turned, order, failed
+
+
+def qr_turn(matrices: Tensor, half: bool = False) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Take the step of `power_qr` from the identity, and write the matrices in the coordinates it leads to.
+
+    With ``A P = U R``, where ``P`` sorts, these are ``U^T A U = R P^T U``: one product instead of two.
+
+    Args:
+        matrices: Symmetric matrices, shape ``[batch, n, n]``.
+        half: Multiply in bfloat16. The entries below the diagonal lose nothing by it that is not small beside the
+            eigenvalue of their row, the smaller of the two that they belong to.
+
+    Returns:
+        The rotation ``U``, ``[batch, n, n]``; the matrices turned, of which the lower triangles count; the permutation
+        ``[batch, n]`` of `power_qr`; and a mask ``[batch]`` of members that failed, whose rotation is the identity.
+    """
+    identity = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device).expand_as(matrices)
+    quotients = matrices.diagonal(dim1=-2, dim2=-1)
+    turn, triangle, exact, order, failed = _orthogonalized(matrices, identity, quotients)
+    factor = turn.bfloat16() if half else turn
+    turned = multiplied(triangle, factor.gather(-2, order[:, :, None].expand_as(factor)), half)
+    if not bool(exact.all()):
+        twice = multiplied(turn.mT, multiplied(matrices, turn, half), half)
+        turned = torch.where(exact[:, None, None], turned, twice)
+    return turn, turned, order, failed
+
+
+def _orthogonalized(
+    products: Tensor, basis: Tensor, quotients: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Sort the columns of products with a basis by their Rayleigh quotients, and orthogonalize them.
+
+    Returns:
+        The orthogonal and the triangular factors; a mask of members whose sorted products they are, no column replaced;
+        the permutation; and a mask of members that failed and kept basis and order.
+    """
     failed = ~quotients.isfinite().all(-1)  # an entry that is not finite shows in the quotient of its column
     if bool(failed.any()):
-        product = torch.where(failed[:, None, None], basis, product)
+        products = torch.where(failed[:, None, None], basis, products)
         quotients = torch.where(failed[:, None], -torch.arange(basis.shape[-1], device=basis.device), quotients)
     order = torch.argsort(quotients, dim=-1, descending=True, stable=True)
-    columns = order[:, None, :].expand_as(product)
-    product = product.gather(-1, columns)
-    turned = orthogonal(product)
-    lengths = (turned * product).sum(-2).abs()  # what is left of each column beside those before it
-    null = _is_rounding(lengths)
+    columns = order[:, None, :].expand_as(products)
+    products = products.gather(-1, columns)
+    turned, triangle = complete_qr(products)
+    null = _is_rounding(triangle.diagonal(dim1=-2, dim2=-1).abs())  # what is left of columns beside those before them
     if bool(null.any()):
-        turned = orthogonal(torch.where(null[:, None], basis.gather(-1, columns), product))
+        turned = orthogonal(torch.where(null[:, None], basis.gather(-1, columns), products))
     broken = failed | ~turned.sum((-2, -1)).isfinite()
     if bool(broken.any()):
         unmoved = torch.arange(order.shape[-1], device=order.device).expand_as(order)
         order = torch.where(broken[:, None], unmoved, order)
         turned = torch.where(broken[:, None, None], basis, turned)
-    return turned, order, broken
+    return turned, triangle, ~(null.any(-1) | broken), order, broken
 
 
 def _decompose(matrices: Tensor) -> tuple[Tensor, Tensor, Tensor]:

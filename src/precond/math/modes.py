@@ -17,6 +17,8 @@ from precond.math.products import fast_products, multiplies_bfloat16
 _STRIPS = 4
 _LEAST_SIDE = 512
 """Factors with sides from here on are multiplied out in strips of rows, each only as far as the diagonal."""
+_TRANSPOSED = 128
+"""Side of the pieces in which factors are transposed: few enough rows to stay in the cache."""
 
 
 def add_gram(
@@ -49,18 +51,20 @@ def add_gram(
     unfolded = block_rows(unfolding(v.to(torch.bfloat16 if half else factor.dtype), mode), factor)
     factor = by_block(factor)
     n = factor.shape[-1]
-    if half:
-        for start, end in _strips(n) if n >= _LEAST_SIDE else [(0, n)]:
-            product = torch.bmm(unfolded[:, start:end], unfolded[:, :end].mT)
-            factor[:, start:end, :end].mul_(beta).add_(product, alpha=alpha)
-        return
     with fast_products(factor, unfolded.numel() * n):
         if n < _LEAST_SIDE:
-            factor.baddbmm_(unfolded, unfolded.mT, beta=beta, alpha=alpha)
+            if half:
+                factor.mul_(beta).add_(torch.bmm(unfolded, unfolded.mT), alpha=alpha)
+            else:
+                factor.baddbmm_(unfolded, unfolded.mT, beta=beta, alpha=alpha)
             return
         for whole, rows in zip(factor.unbind(0), unfolded.unbind(0), strict=True):
             for start, end in _strips(n):
-                whole[start:end, :end].addmm_(rows[start:end], rows[:end].mT, beta=beta, alpha=alpha)
+                strip, left, right = whole[start:end, :end], rows[start:end], rows[:end].mT
+                if half:
+                    strip.mul_(beta).add_(left @ right, alpha=alpha)
+                else:
+                    strip.addmm_(left, right, beta=beta, alpha=alpha)
 
 
 def _runs(members: Sequence[int]) -> list[tuple[int, int]]:
@@ -95,8 +99,12 @@ def complete(factor: Tensor) -> None:
     Args:
         factor: Shape ``[batch, n, n]`` or ``[batch, blocks, side, side]``.
     """
-    strict = factor.tril(-1)
-    torch.add(factor.tril_(), strict.mT, out=factor)
+    n = factor.shape[-1]
+    for start in range(0, n, _TRANSPOSED):
+        end = min(start + _TRANSPOSED, n)
+        factor[..., :start, start:end] = factor[..., start:end, :start].mT
+        corner = factor[..., start:end, start:end]
+        corner.copy_(corner.tril() + corner.tril(-1).mT)
 
 
 def _strips(n: int) -> list[tuple[int, int]]:

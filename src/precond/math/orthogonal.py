@@ -7,7 +7,7 @@ from torch import Tensor
 
 from precond.math.products import fast_products
 
-_PANEL = 64
+_PANEL = 96
 """Columns that are reduced at once by LAPACK; everything else is a product of matrices."""
 _LEAST_SIDE = 512
 """Smaller matrices are left to LAPACK whole."""
@@ -51,18 +51,19 @@ def complete_qr(matrices: Tensor) -> tuple[Tensor, Tensor]:
             end = min(start + _PANEL, k)
             reflections, weights = torch.geqrf(rest[:, start:, start:end])
             rest[:, start:end, start:end].copy_(reflections[:, : end - start])  # whose upper triangle is that of R
-            v = reflections.tril(-1)
+            v = reflections.tril_(-1)
             v.diagonal(dim1=-2, dim2=-1).fill_(1.0)
-            t = _triangle(v, weights)
+            weighted = torch.bmm(v, _triangle(v, weights))
             if end < k:  # C <- (I - V T^T V^T) C
                 block = rest[:, start:, end:]
-                block.baddbmm_(v, t.mT @ (v.mT @ block), alpha=-1.0)
-            panels.append((start, v, t))
-        q = torch.eye(n, dtype=matrices.dtype, device=matrices.device).repeat(batch, 1, 1)
-        for start, v, t in reversed(panels):  # Q <- (I - V T V^T) Q, which is still the identity before ``start``
+                block.baddbmm_(v, torch.bmm(weighted.mT, block), alpha=-1.0)
+            panels.append((start, v, weighted))
+        q = torch.zeros(batch, n, n, dtype=matrices.dtype, device=matrices.device)
+        q.diagonal(dim1=-2, dim2=-1).fill_(1.0)
+        for start, v, weighted in reversed(panels):  # Q <- (I - V T V^T) Q, still the identity before ``start``
             block = q[:, start:, start:]
-            block.baddbmm_(v, t @ (v.mT @ block), alpha=-1.0)
-    return q, rest[:, :k].triu()
+            block.baddbmm_(weighted, torch.bmm(v.mT, block), alpha=-1.0)
+    return q, rest[:, :k].triu_()
 
 
 def _triangle(v: Tensor, weights: Tensor) -> Tensor:

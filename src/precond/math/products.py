@@ -101,6 +101,23 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     return _MULTIPLIES_BFLOAT16[device.type]
 
 
+def multiplied(a: Tensor, b: Tensor, half: bool = False) -> Tensor:
+    """Return the products ``a b`` of batches of matrices.
+
+    Args:
+        a: Shape ``[batch, n, k]``.
+        b: Shape ``[batch, k, m]``.
+        half: Multiply in bfloat16, and return it; else the product is of the dtype of ``b``.
+
+    Returns:
+        Shape ``[batch, n, m]``.
+    """
+    if half:
+        return torch.bmm(a.bfloat16(), b.bfloat16())
+    with fast_products(b, b.numel() * a.shape[-2]):
+        return torch.bmm(a.to(b.dtype), b)
+
+
 def _relative_error(a: Tensor, b: Tensor) -> float:
     exact = a.double() @ b.double()
     return float(torch.linalg.norm(a @ b - exact) / torch.linalg.norm(exact))

@@ -15,7 +15,7 @@ def scalars(*values: Tensor) -> list[float]:
     Returns:
         The numbers.
     """
-    if all(value.is_cpu for value in values):
-        return [float(value) for value in values]
+    if values[0].is_cpu:
+        return [value.item() for value in values]
     found: list[float] = torch.stack([value.double().reshape(()) for value in values]).tolist()
     return found

@@ -55,7 +55,7 @@ def _rows(matrix: Tensor, first: int, last: int) -> Tensor:
 
 def _square(rows: Tensor) -> Tensor:
     """Return ``R' R``; on a CPU by NumPy, which computes one triangle only."""
-    if rows.device.type == "cpu":
+    if rows.is_cpu:
         array = rows.numpy()
         return torch.from_numpy(array.T @ array)
     return rows.mT @ rows

@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._utils import _flatten_dense_tensors
 
 from precond.core import map_tensors
 from precond.optim.slab import Slab
 from precond.optim.slab_state import CACHED
-from precond.optim.whole_step import Joint, Moved, surely_finite
+from precond.optim.whole_step import SMALL, Ages, Joint, Moved, surely_finite
 
 
 class Convoy:
@@ -26,12 +27,18 @@ class Convoy:
         self.slabs = list(slabs)
         self.params = [param for slab in self.slabs for param in slab.params]
         self._dtype = self.slabs[0].dtype
+        self._flat = _takes_flat(self.slabs[0])
+        self._states: list[Tensor] = []
         self._lists: list[list[Tensor]] = []
         joint = self._joint
         if joint is not None:
-            self._counters, self._ages = self._pooled(joint)
-            stacked = zip(*(joint.tensors(_states(slab)) for slab in self.slabs), strict=True)
-            for column in stacked:
+            counters = [(*joint.counters(_states(s)), s.state.step, s.state.clock) for s in self.slabs]
+            self._counters = self._pooled(list(itertools.chain.from_iterable(zip(*counters, strict=True))))
+            self._ages = Ages(self._counters.split(len(self.params))[:-2])
+            if self._flat:
+                columns = zip(*(joint.tensors(_states(slab)) for slab in self.slabs), strict=True)
+                self._states = [self._pooled(column) for column in columns]
+            for column in zip(*(joint.tensors(_states(slab)) for slab in self.slabs), strict=True):
                 pieces = (slab.pieces(tensor) for slab, tensor in zip(self.slabs, column, strict=True))
                 self._lists.append(list(itertools.chain.from_iterable(pieces)))
 
@@ -40,19 +47,18 @@ class Convoy:
         fused = self.slabs[0].fused
         if fused is None:
             return None
-        if len(self.slabs) == 1 and fused.checks and self.slabs[0].device.type == "cpu":
+        if not self._flat and len(self.slabs) == 1 and fused.checks and self.slabs[0].device.type == "cpu":
             return None  # it looks at gradients while it moves
         return fused.joint
 
-    def _pooled(self, joint: Joint) -> tuple[Tensor, list[Tensor]]:
-        """Let all that a step adds one to lie side by side; return that, and the counters that the kernel is told."""
-        rows = [(*joint.counters(_states(s)), s.state.step, s.state.clock) for s in self.slabs]
-        counters = list(itertools.chain.from_iterable(zip(*rows, strict=True)))  # of one name after those of another
-        pool = torch.cat(counters)
-        homes = dict(zip(map(id, counters), pool.split([len(counter) for counter in counters]), strict=True))
+    def _pooled(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Let tensors of the state lie side by side; return them as one vector."""
+        pool = torch.cat([tensor.flatten() for tensor in tensors])
+        pieces = pool.split([tensor.numel() for tensor in tensors])
+        homes = {id(old): new.view(old.shape) for old, new in zip(tensors, pieces, strict=True)}
         for slab in self.slabs:
             slab.state = map_tensors(lambda tensor: homes.get(id(tensor), tensor), slab.state)
-        return pool, list(pool.split(len(self.params)))[:-2]
+        return pool
 
     def step(self, lr: Any, decay: float, *, finite: bool) -> bool:
         """Take the step as one kernel, if there is one and nothing stands against it; return whether.
@@ -65,15 +71,24 @@ class Convoy:
         Returns:
             Whether it was taken: every parameter has a finite gradient, in the precision of the state.
         """
-        joint = self._joint
-        grads = None if joint is None else self._gradients()
-        if joint is None or grads is None or not (finite or surely_finite(grads)):
+        joint, grads = self._joint, self._gradients()
+        whole = _flatten_dense_tensors(grads) if grads is not None and self._flat else None
+        if joint is None or grads is None or not (finite or surely_finite(grads if whole is None else [whole])):
+            if self._lists:
+                self._ages.forget()  # slabs go and count one by one
             return False
         self._counters.add_(1)
+        self._ages.follow()
         for slab in self.slabs:
             slab.clock += 1
             slab.steps = [count + 1 for count in slab.steps]
-        joint.kernel(self.params, grads, self._lists, self._ages, lr, decay)
+        flat = None if whole is None else joint.flat
+        if (
+            whole is None
+            or flat is None
+            or not flat(self.params, whole, self._states, self._lists, self._ages, lr, decay)
+        ):
+            joint.kernel(self.params, grads, self._lists, self._ages, lr, decay)
         return True
 
     def _gradients(self) -> list[Tensor] | None:
@@ -84,6 +99,13 @@ class Convoy:
         kinds = {(gradient.layout, gradient.dtype) for gradient in grads}
         aligned = kinds == {(torch.strided, self._dtype)} and all(map(Tensor.is_contiguous, (*grads, *self.params)))
         return grads if aligned else None
+
+
+def _takes_flat(slab: Slab) -> bool:
+    """Whether a slab's step is dear in calls and has a form that takes all parameters as one vector."""
+    if slab.fused is None or slab.fused.joint.flat is None or slab.device.type != "cpu":
+        return False
+    return slab.param_dtype == slab.dtype and slab.params[0].numel() <= SMALL
 
 
 def _states(slab: Slab) -> Moved:
@@ -99,7 +121,7 @@ def convoys(slabs: Sequence[Slab]) -> list[Convoy]:
     result: list[list[Slab]] = []
     filling: dict[tuple[Any, ...], tuple[list[Slab], int]] = {}
     for slab in slabs:
-        key = (slab.group, id(slab.method), slab.dtype, slab.device)
+        key = (slab.group, id(slab.method), slab.dtype, slab.device, _takes_flat(slab))
         size = sum(param.numel() for param in slab.params) if slab.device.type == "cpu" else 0
         members, taken = filling.get(key, ([], 0))
         if slab.fused is None or slab.param_dtype != slab.dtype or size >= CACHED:

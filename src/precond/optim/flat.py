@@ -144,9 +144,9 @@ class FlatSlab(Slab):
         with super().working(None) as state:
             yield state
 
-    def begun(self, members: Sequence[int]) -> list[bool]:
-        """Return whether the whole has absorbed a gradient before this step's."""
-        return super().begun([0])
+    def absorbed(self, members: Sequence[int]) -> list[int]:
+        """Return how many gradients the whole has absorbed before this step's."""
+        return super().absorbed([0])
 
     def _piece(self, vector: Tensor, member: int) -> Tensor:
         return vector[0].narrow(0, self.starts[member], self.sizes[member])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 from precond.core import Method
 from precond.filters.ema import EMA
 from precond.filters.heavy_ball import HeavyBall
-from precond.optim.whole_step import Fused, Joint, Lists
+from precond.optim.whole_step import Ages, Fused, Joint, Lists
 from precond.preconditioners.diagonal import Diagonal
 
 
@@ -23,12 +22,10 @@ def adamw(method: Method) -> Fused | None:
     if not (average.debias and squares.debias) or squares.beta >= 1.0 or squares.eps_first:
         return None
 
-    def kernel(
-        params: list[Tensor], grads: list[Tensor], lists: Lists, ages: Sequence[Tensor], lr: Any, decay: float
-    ) -> None:
+    def kernel(params: list[Tensor], grads: list[Tensor], lists: Lists, ages: Ages, lr: Any, decay: float) -> None:
         means, moments = lists
         torch._fused_adamw_(
-            params, grads, means, moments, [], list(ages[0].to(torch.float32).unbind(0)), lr=lr, beta1=average.beta,
+            params, grads, means, moments, [], ages.floats(0), lr=lr, beta1=average.beta,
             beta2=squares.beta, weight_decay=decay, eps=squares.eps, amsgrad=False, maximize=False,
         )  # fmt: skip
 
@@ -48,9 +45,7 @@ def sgd(method: Method) -> Fused | None:
         return None
     beta, nesterov = (ball.momentum, ball.nesterov) if isinstance(ball, HeavyBall) else (0.0, False)
 
-    def kernel(
-        params: list[Tensor], grads: list[Tensor], lists: Lists, ages: Sequence[Tensor], lr: Any, decay: float
-    ) -> None:
+    def kernel(params: list[Tensor], grads: list[Tensor], lists: Lists, ages: Ages, lr: Any, decay: float) -> None:
         torch._fused_sgd_(
             params, grads, *(lists or ([],)), weight_decay=decay, momentum=beta, lr=lr, dampening=0.0,
             nesterov=nesterov, maximize=False, is_first_step=False,

@@ -16,7 +16,7 @@ from torch import Tensor
 from precond.core import Method
 from precond.filters.adan import DifferenceMomentum, LookAhead
 from precond.filters.lion import Interpolation
-from precond.optim.whole_step import SMALL, Fused, Joint, Lists, Moved, surely_finite
+from precond.optim.whole_step import SMALL, Ages, Fused, Joint, Lists, Moved, surely_finite
 from precond.preconditioners.diagonal import Diagonal
 from precond.preconditioners.observing import Observing
 from precond.preconditioners.sign import Sign
@@ -55,9 +55,7 @@ def lion(method: Method) -> Fused | None:
     assert isinstance(shrink, Decoupled)
     beta1, beta2, size = mix.beta1, mix.beta2, sign.size
 
-    def kernel(
-        params: list[Tensor], grads: list[Tensor], lists: Lists, ages: Sequence[Tensor], lr: Any, decay: float
-    ) -> None:
+    def kernel(params: list[Tensor], grads: list[Tensor], lists: Lists, ages: Ages, lr: Any, decay: float) -> None:
         for _, tensors in _in_turn(params, grads, *lists):
             weights, news, olds = (list(each) for each in tensors)
             signs = list(torch._foreach_lerp(news, olds, beta1))
@@ -65,16 +63,23 @@ def lion(method: Method) -> Fused | None:
             torch._foreach_lerp_(olds, news, 1.0 - beta2)
             shrink.move(weights, signs, lr * size, decay / size)
 
+    def flat(
+        params: list[Tensor],
+        gradient: Tensor,
+        states: Sequence[Tensor],
+        lists: Lists,
+        ages: Ages,
+        lr: Any,
+        decay: float,
+    ) -> bool:
+        (average,) = states
+        later = torch.lerp(average, gradient, 1.0 - beta2)
+        torch.lerp(gradient, average, beta1, out=average).sign_()  # there are views of this memory already
+        shrink.move(params, lists[0], lr * size, decay / size)
+        average.copy_(later)
+        return True
+
     def step(moved: Moved, lr: Any, decay: float) -> list[int]:
-        if moved.params[0].numel() <= SMALL:  # calls cost more than a copy
-            average = moved.momentum.average
-            gradient = torch.stack(moved.grads).view_as(average)
-            if surely_finite((gradient,)):
-                signs = torch.lerp(gradient, average, beta1).sign_()
-                average.lerp_(gradient, 1.0 - beta2)
-                shape = len(moved.params), *moved.params[0].shape
-                shrink.move(moved.params, list(signs.view(shape).unbind(0)), lr * size, decay / size)
-                return []
         averages = moved.scatter(moved.momentum.average)
         lists = (moved.params, moved.grads, averages)
         return [position for position, whole in enumerate(zip(*lists, strict=True)) if not one(*whole, lr, decay)]
@@ -97,7 +102,7 @@ def lion(method: Method) -> Fused | None:
             shrink.move([part], [mixed.sign_()], lr * size, decay / size)
         return True
 
-    joint = Joint(kernel, tensors=lambda moved: (moved.momentum.average,), counters=lambda _: ())
+    joint = Joint(kernel, tensors=lambda moved: (moved.momentum.average,), counters=lambda _: (), flat=flat)
     return Fused(step, checks=True, joint=joint)
 
 
@@ -113,17 +118,34 @@ def adan(method: Method) -> Fused | None:
     if not root.debias or root.beta >= 1.0 or root.eps_first:
         return None
 
-    def kernel(
-        params: list[Tensor], grads: list[Tensor], lists: Lists, ages: Sequence[Tensor], lr: Any, decay: float
-    ) -> None:
-        counts = ages[1].to(torch.float32).unbind(0)
-        pairs = list(zip(*torch.stack(list(ages)).tolist(), strict=True))
+    def kernel(params: list[Tensor], grads: list[Tensor], lists: Lists, ages: Ages, lr: Any, decay: float) -> None:
+        counts = ages.floats(1)
+        pairs = list(zip(*ages.numbers, strict=True))
         for positions, tensors in _in_turn(params, grads, *lists):
             if len({pairs[position] for position in positions}) == 1:
                 portion(tensors, [counts[position] for position in positions], pairs[positions[0]], lr, decay)
             else:  # members of different ages have different bias corrections
                 for i, position in enumerate(positions):
                     portion([[v[i]] for v in tensors], [counts[position]], pairs[position], lr, decay)
+
+    def flat(
+        params: list[Tensor],
+        gradient: Tensor,
+        states: Sequence[Tensor],
+        lists: Lists,
+        ages: Ages,
+        lr: Any,
+        decay: float,
+    ) -> bool:
+        pairs = set(zip(*ages.numbers, strict=True))
+        if len(pairs) > 1:
+            return False
+        direction, now = torch.zeros_like(gradient), gradient
+        portion([[vector] for vector in (direction, now, *states)], [ages.counters[1][0].float()], *pairs, -1.0, 0.0)
+        states[0].copy_(direction)  # there are views of this memory already
+        shrink.move(params, lists[0], lr, decay)
+        states[0].copy_(now)
+        return True
 
     def portion(tensors: Any, counts: list[Tensor], age: tuple[int, int], lr: Any, decay: float) -> None:
         params, grads, previous, average, difference, second = tensors
@@ -153,5 +175,5 @@ def adan(method: Method) -> Fused | None:
         return (moved.previous, *averages, moved.preconditioner.inner.second_moment)
 
     return Fused.of(
-        Joint(kernel, tensors, counters=lambda moved: (moved.momentum.steps, moved.preconditioner.inner.steps))
+        Joint(kernel, tensors, lambda moved: (moved.momentum.steps, moved.preconditioner.inner.steps), flat)
     )

@@ -195,7 +195,8 @@ class Optimizer(torch.optim.Optimizer):
             What the closure returned, or ``None``.
         """
         if closure is None:
-            check_closure(self._needs)
+            if self.replays:
+                check_closure(self._needs)
         elif hasattr(self, "found_inf"):  # a GradScaler sets this and the scale for the step
             if float(self.found_inf):
                 return None

@@ -246,6 +246,6 @@ class Slab:
             vector.copy_(value if turned is None else turned.enter(state, value))
         return health
 
-    def begun(self, members: Sequence[int]) -> list[bool]:
-        """Return which of a working batch have absorbed a gradient before this step's."""
-        return [self.steps[i] > 0 for i in members]
+    def absorbed(self, members: Sequence[int]) -> list[int]:
+        """Return how many gradients each of a working batch has absorbed before this step's."""
+        return [self.steps[i] for i in members]

@@ -34,13 +34,14 @@ def evidence(
     Returns:
         The evidence.
     """
-    previous = state.previous
+    previous, absorbed = state.previous, slab.absorbed(members)
     if previous is not None:
-        previous = _or_gradient(slab.begun(members), previous, gradient)
+        previous = _or_gradient(list(map(bool, absorbed)), previous, gradient)
     return Evidence(
         gradient=gradient,
         previous=previous,
         loss=seen.loss,
+        absorbed=absorbed,
         probe=_probed(slab, members, seen),
         lookback=_further(slab, Need.LOOKBACK, gradient, members, seen, decay),
         another=_further(slab, Need.ANOTHER, gradient, members, seen, decay),

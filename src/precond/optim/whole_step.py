@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -40,10 +41,46 @@ class Moved:
 
 Step = Callable[[Moved, Any, float], Any]
 """Takes one step with a learning rate (a number or a tensor) and a weight decay."""
+
+
+class Ages:
+    """How many gradients the members of a step have absorbed, by each of several counters.
+
+    Reading numbers back makes the processor wait for another device, so that they are read when somebody asks, and
+    counted along from then on.
+
+    Args:
+        counters: Each has one number for each member.
+    """
+
+    def __init__(self, counters: Sequence[Tensor]) -> None:
+        self.counters = counters
+
+    @functools.cached_property
+    def numbers(self) -> list[list[int]]:
+        """What each counter holds."""
+        return [counter.tolist() for counter in self.counters]
+
+    def follow(self) -> None:
+        """Count along: one was added to all counters."""
+        if "numbers" in self.__dict__:
+            self.numbers = [[number + 1 for number in counter] for counter in self.numbers]
+
+    def forget(self) -> None:
+        """Read the numbers again when they are asked for: somebody else has counted."""
+        self.__dict__.pop("numbers", None)
+
+    def floats(self, which: int) -> list[Tensor]:
+        """Return what one counter holds, as PyTorch's fused kernels take it."""
+        return list(self.counters[which].to(torch.float32).unbind(0))
+
+
 Lists = Sequence[list[Tensor]]
-Kernel = Callable[[list[Tensor], list[Tensor], Lists, Sequence[Tensor], Any, float], None]
-"""Moves parameters, given their gradients, lists of their state tensors, counters with one number for each, learning
-rate and weight decay."""
+Kernel = Callable[[list[Tensor], list[Tensor], Lists, Ages, Any, float], None]
+"""Moves parameters, given their gradients, lists of their state tensors, their ages, learning rate and weight decay."""
+Flat = Callable[[list[Tensor], Tensor, Sequence[Tensor], Lists, Ages, Any, float], bool]
+"""Does the same given all gradients as one vector, and each tensor of the state as a vector and as a list of its parts;
+returns whether it could."""
 Chosen = Callable[[Moved], tuple[Tensor, ...]]
 """Chooses stacked tensors from the states of the parts."""
 
@@ -56,11 +93,13 @@ class Joint:
         kernel: Takes it.
         tensors: The state tensors that it writes to.
         counters: What a step adds one to, before the kernel, which is told them.
+        flat: Takes the step of many small parameters as one vector, where that saves calls.
     """
 
     kernel: Kernel
     tensors: Chosen
     counters: Chosen
+    flat: Flat | None = None
 
     def run(self, moved: Moved, lr: Any, decay: float) -> None:
         """Take the step of one slab."""
@@ -68,7 +107,27 @@ class Joint:
         if counters:
             torch._foreach_add_(list(counters), 1)
         lists = [moved.scatter(stacked) for stacked in self.tensors(moved)]
-        self.kernel(moved.params, moved.grads, lists, counters, lr, decay)
+        self.kernel(moved.params, moved.grads, lists, Ages(counters), lr, decay)
+
+    def scaled(self, by: float) -> Joint:
+        """Return the kernel with a constant multiple of the learning rate, which weight decay sees too."""
+        kernel, flat = self.kernel, self.flat
+
+        def faster(params: list[Tensor], grads: list[Tensor], lists: Lists, ages: Ages, lr: Any, decay: float) -> None:
+            kernel(params, grads, lists, ages, lr * by, decay)
+
+        def flat_faster(
+            params: list[Tensor],
+            gradient: Tensor,
+            states: Sequence[Tensor],
+            lists: Lists,
+            ages: Ages,
+            lr: Any,
+            decay: float,
+        ) -> bool:
+            return flat is not None and flat(params, gradient, states, lists, ages, lr * by, decay)
+
+        return dataclasses.replace(self, kernel=faster, flat=None if flat is None else flat_faster)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,17 +152,11 @@ class Fused:
 
     def scaled(self, by: float) -> Fused:
         """Return the step with a constant multiple of the learning rate, which weight decay sees too."""
-        inner = self.joint.kernel
-
-        def kernel(
-            params: list[Tensor], grads: list[Tensor], lists: Lists, counters: Sequence[Tensor], lr: Any, decay: float
-        ) -> None:
-            inner(params, grads, lists, counters, lr * by, decay)
 
         def run(moved: Moved, lr: Any, decay: float) -> Any:
             return self.run(moved, lr * by, decay)
 
-        return dataclasses.replace(self, run=run, joint=dataclasses.replace(self.joint, kernel=kernel))
+        return dataclasses.replace(self, run=run, joint=self.joint.scaled(by))
 
 
 SMALL = 2**14

@@ -18,6 +18,7 @@ from precond.core import (
     Role,
     Scope,
     Traits,
+    absorbed_before,
     need,
     rests_as,
 )
@@ -90,10 +91,11 @@ class Decomposed(Preconditioner[DecomposedState]):
     def observe(self, state: DecomposedState, evidence: Evidence) -> None:
         """Count, and absorb the gradient where its turn has come."""
         gradient = need(evidence.gradient, "gradient")
+        turns = [(step + 1) % self.every == 0 for step in absorbed_before(evidence, state.steps)]
         state.steps.add_(1)
-        chosen = state.steps % self.every == 0
-        if not state.factors or not bool(chosen.any()):
+        if not state.factors or not any(turns):
             return
+        chosen = torch.tensor(turns, device=gradient.device)
         for mode, factor, root in zip(self._modes(gradient), state.factors, state.roots, strict=True):
             rows = unfolding(gradient.to(root.dtype), mode)
             self.form.absorb(factor, torch.bmm(rows, rows.mT), self.beta, chosen)

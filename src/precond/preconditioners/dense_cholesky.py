@@ -10,12 +10,12 @@ from torch import Tensor
 
 from precond.core import Evidence, Health, Need, Operator, Preconditioner, Scope, Traits
 from precond.core.materialize import LIMIT, materialize
-from precond.math.cholesky import solve_with_factor
+from precond.math.definite import PIVOT, definite_factor, solve_with_factor
 from precond.math.eigen import safe_eigh
 from precond.preconditioners.shifts import refuse_shift
 
-PIVOT, PIVOT_SINGLE = 1e-7, 1e-4
-"""Share of a diagonal entry below which what elimination leaves is rounding, in double and in single precision."""
+PIVOT_SINGLE = 1e-4
+"""Share of a diagonal entry below which what elimination leaves in single precision is rounding."""
 SINGLE = 256
 """Side from which a factor that only preconditions is tried in single precision first, which takes half as long."""
 
@@ -57,8 +57,8 @@ class DenseCholesky(Preconditioner[DenseCholeskyState]):
 
     @property
     def traits(self) -> Traits:
-        """Symmetric and positive definite."""
-        return Traits()
+        """Symmetric and positive definite; the inverse itself where the matrix is assembled precisely."""
+        return Traits(exact=self.precise)
 
     def init(self, like: Tensor) -> DenseCholeskyState:
         """Start as the identity."""
@@ -79,8 +79,8 @@ class DenseCholesky(Preconditioner[DenseCholeskyState]):
         if matrix is None:
             matrix = materialize(state.operator, self.limit)
             matrix = (matrix + matrix.mT) / 2
-        factor = None if self.precise or len(matrix) < SINGLE else _factor(matrix.float(), PIVOT_SINGLE)
-        factor = _factor(matrix, PIVOT) if factor is None else factor
+        factor = None if self.precise or len(matrix) < SINGLE else definite_factor(matrix.float(), PIVOT_SINGLE)
+        factor = definite_factor(matrix, PIVOT) if factor is None else factor
         if factor is None:
             if not bool(torch.isfinite(matrix).all()):
                 return Health(len(state.factor), "the matrix is not finite")
@@ -94,14 +94,6 @@ class DenseCholesky(Preconditioner[DenseCholeskyState]):
         """Return ``|B|^-1 v``."""
         refuse_shift(self, shift)
         return solve_with_factor(state.factor, v)
-
-
-def _factor(matrix: Tensor, share: float) -> Tensor | None:
-    """Return a Cholesky factor, ``None`` where pivots are not positive beyond a share of the diagonal."""
-    factor, info = torch.linalg.cholesky_ex(matrix)
-    if int(info) or not bool((factor.diagonal().square() > share * matrix.diagonal()).all()):
-        return None
-    return factor
 
 
 def _absolute_root(matrix: Tensor) -> Tensor | None:

@@ -37,7 +37,8 @@ class DenseInverse(Preconditioner[DenseInverseState]):
     """``(B + shift D^2)^-1`` for every shift from one decomposition ``D^-1 B D^-1 = V diag(values) V'``.
 
     Where the operator knows a factor ``B = F'F``, the singular values of ``F D^-1`` are taken, so that the condition
-    number is not squared. If ``B`` is indefinite, a shift below ``-2 lambda_min`` is raised to it.
+    number is not squared, and what is rounding of them counts as zero. If ``B`` is indefinite, a shift below
+    ``-2 lambda_min`` is raised to it.
 
     Attributes:
         scaling: ``"none"``: ``D = I``; ``"columns"``: ``d_i = sqrt(B_ii)``; ``"more"``: the largest ``sqrt(B_ii)``
@@ -101,7 +102,7 @@ class DenseInverse(Preconditioner[DenseInverseState]):
         return Health()
 
     def apply(self, state: DenseInverseState, v: Tensor, *, shift: float = 0.0) -> Tensor:
-        """Return ``(B + shift D^2)^-1 v``; the inverse of a zero matrix is the identity."""
+        """Return ``(B + shift D^2)^-1 v``, on the null space of ``D^-1 (B + shift D^2) D^-1`` that of the identity."""
         least = state.values.amin(1, keepdim=True)
         total = state.values + torch.clamp(-2 * least, min=shift)
         total = torch.where(total > 0, total, 1.0)
@@ -125,11 +126,11 @@ def _positive(scale: Tensor) -> Tensor:
 
 
 def _singular(factor: Tensor) -> tuple[Tensor, Tensor]:
-    """Return squared singular values, ascending, and right singular vectors in columns."""
+    """Return squared singular values, ascending, zero where they are rounding, and right singular vectors."""
     m, n = factor.shape
     triangle = torch.linalg.qr(factor, mode="r").R if m > n else factor
     _, singular, rows = torch.linalg.svd(triangle, full_matrices=True)
     values = singular.new_zeros(n)
     values[: len(singular)] = singular.square()
     tiny = (max(m, n) * torch.finfo(values.dtype).eps) ** 2 * values.max()
-    return values.clamp(min=tiny).flip(0), rows.mH.flip(1)
+    return torch.where(values > tiny, values, 0.0).flip(0), rows.mH.flip(1)

@@ -110,7 +110,7 @@ class FisherWindow(Preconditioner[FisherWindowState]):
 
     def refresh(self, state: FisherWindowState) -> Health:
         """Take the newest gradient into the window and factor; a member that cannot keeps its window."""
-        if not bool(state.waiting.any()):
+        if state.waiting.device.type == "cpu" and not bool(state.waiting.any()):
             return Health()
         filled = min(self._filled(state) + 1, self.memory)
         member = torch.arange(state.count.shape[0], device=state.count.device)
@@ -143,7 +143,12 @@ class FisherWindow(Preconditioner[FisherWindowState]):
         return (v - self.window.combine(rows, weights, v)) / (self.damping + shift)
 
     def _filled(self, state: FisherWindowState) -> int:
-        """Return how many rows of a member have been written at most; the others are zero, and cost nothing."""
+        """Return how many rows to look at: as many as a member has at most; the others are zero, and cost nothing.
+
+        On another device all of them, since asking how many there are would keep the processor waiting.
+        """
+        if state.count.device.type != "cpu":
+            return self.memory
         return min(int(state.count.max()), self.memory)
 
     def _shifted(self, gram: Tensor, count: Tensor, shift: float) -> Tensor:

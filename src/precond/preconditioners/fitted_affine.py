@@ -8,7 +8,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from precond.core import HEALTHY, Evidence, Health, Need, Preconditioner, Scope, Traits
+from precond.core import HEALTHY, Evidence, Health, Need, Preconditioner, Scope, Traits, absorbed_before
 from precond.math.norms import largest_eigenvalue
 from precond.math.products import fast_products
 from precond.math.shapes import balanced_matrix
@@ -116,7 +116,7 @@ class FittedAffine(Preconditioner[FittedAffineState]):
         told = tells(v, h)
         if self.init_scale is None:
             self._start(state, v, h, told)
-        v, h = drawn_pair(v, h, state.steps, self.damping)
+        v, h = drawn_pair(v, h, absorbed_before(evidence, state.steps), self.damping)
         state.steps.add_(told)
         with fast_products(h, h.numel() * max(h.shape[1:])):
             self._fit(state, v, h, told)

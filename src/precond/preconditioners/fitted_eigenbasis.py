@@ -10,15 +10,18 @@ import torch
 from torch import Tensor
 
 from precond.core import HEALTHY, BadInputError, Evidence, Health, Need, Role, need, rests_as
-from precond.math.bjorck import bjorck
-from precond.math.eigen import off_diagonal_mass, power_qr
+from precond.math.bjorck import restored
+from precond.math.eigen import off_diagonal_mass, qr_turn
 from precond.math.first_bases import first_bases
 from precond.math.modes import add_gram, by_block, complete, mode_products, unfolding
-from precond.math.products import fast_products, multiplies_bfloat16
+from precond.math.products import multiplied, multiplies_bfloat16
 from precond.math.shapes import block_lengths, factor_shapes
 from precond.math.tiles import overhang, trim
 from precond.preconditioners.eigenbasis import whole_order
 from precond.preconditioners.kullback_leibler import along
+
+_LOSS = 0.01
+"""Part of its orthogonality that a basis may lose to the roundings of turns before it is given back."""
 
 
 @dataclasses.dataclass
@@ -146,7 +149,8 @@ class FittedEigenbasis:
     def refresh(self, state: FittedEigenbasisState) -> tuple[list[Tensor | None], Health]:
         """Turn the bases by ``K = U R``, ``Q <- Q U``, ``K <- U^T K U``; members that fail keep theirs.
 
-        Products of turns lose orthogonality by their roundings, turn after turn; one of Bjorck's steps gives it back.
+        Products of turns lose orthogonality by their roundings, turn after turn; where that shows, one of Bjorck's
+        steps gives it back.
 
         Args:
             state: Written in place.
@@ -162,9 +166,9 @@ class FittedEigenbasis:
                 continue
             complete(factor)
             blocks = by_block(factor)
-            turn, order, failed = self._turn(blocks)
-            blocks.copy_(_product(turn.mT, _product(blocks, turn, half), half))
-            basis.copy_(bjorck(_product(by_block(basis), turn, half), 1).view(basis.shape))
+            turn, turned, order, failed = self._turn(blocks, half)
+            blocks.copy_(turned)
+            basis.copy_(restored(multiplied(by_block(basis), turn, half), _LOSS).view(basis.shape))
             order = whole_order(order, basis)
             values.copy_(values.gather(-1, order))
             orders.append(order)
@@ -194,26 +198,19 @@ class FittedEigenbasis:
         """Return the weight of a new Gram matrix: a mean over the other modes, in a moving average."""
         return (1.0 - self.beta) * v.shape[mode + 1] / max(1, math.prod(v.shape[1:]))
 
-    def _turn(self, factors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return rotations of factors ``[batch, n, n]``, the identity where not due, permutations, and who failed."""
+    def _turn(self, factors: Tensor, half: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return rotations of factors ``[batch, n, n]``, the identity where not due, and what else `qr_turn` does."""
         if self.tolerance == 0.0:
-            return power_qr(factors)
+            return qr_turn(factors, half)
         due = (~(off_diagonal_mass(factors) <= self.tolerance)).nonzero()[:, 0]  # NaN is left to be reported
         turn = torch.eye(factors.shape[-1], dtype=factors.dtype, device=factors.device).expand_as(factors)
         order = torch.arange(factors.shape[-1], device=factors.device).expand(factors.shape[:-1])
         failed = torch.zeros(len(factors), dtype=torch.bool, device=factors.device)
         if not len(due):
-            return turn, order, failed
-        found = power_qr(factors[due])
-        turn, order, failed = (
-            old.index_copy(0, due, new) for old, new in zip((turn, order, failed), found, strict=True)
+            return turn, factors, order, failed
+        found = qr_turn(factors[due], half)
+        turn, factors, order, failed = (
+            old.index_copy(0, due, new.to(old.dtype))
+            for old, new in zip((turn, factors, order, failed), found, strict=True)
         )
-        return turn, order, failed
-
-
-def _product(a: Tensor, b: Tensor, half: bool) -> Tensor:
-    """Return ``a b``, multiplied in bfloat16 if ``half``."""
-    if half:
-        return torch.bmm(a.bfloat16(), b.bfloat16())
-    with fast_products(b, b.numel() * b.shape[-1]):
-        return torch.bmm(a.to(b.dtype), b)
+        return turn, factors, order, failed

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
-from precond.core import HEALTHY, BadInputError, Evidence, Health, Need, Preconditioner, Scope, Traits
+from precond.core import HEALTHY, BadInputError, Evidence, Health, Need, Preconditioner, Scope, Traits, absorbed_before
 from precond.math.products import fast_products
 from precond.preconditioners.fitting import (
     Criterion,
@@ -122,7 +123,8 @@ class FittedLowRank(Preconditioner[FittedLowRankState]):
             scale = starting_scale(given, h, self.damping)
             start = (state.steps == 0) & scale.isfinite() & (scale > 0)
             state.d.mul_(torch.where(start, scale, 1.0)[:, None])
-        self._fit(state, *drawn_pair(given, h, state.steps, self.damping))
+        steps = absorbed_before(evidence, state.steps)
+        self._fit(state, *drawn_pair(given, h, steps, self.damping), [step % 2 == 0 for step in steps])
         state.steps.add_(1)
 
     def apply(self, state: FittedLowRankState, v: Tensor, *, shift: float = 0.0) -> Tensor:
@@ -149,8 +151,8 @@ class FittedLowRank(Preconditioner[FittedLowRankState]):
         _mix_columns(state.v, (eye + e + half) * rho)
         return HEALTHY
 
-    def _fit(self, state: FittedLowRankState, w: Tensor, h: Tensor) -> None:
-        """Take one step with the pair ``(w, h)``."""
+    def _fit(self, state: FittedLowRankState, w: Tensor, h: Tensor, even: Sequence[bool]) -> None:
+        """Take one step with the pair ``(w, h)``; of members at an even step ``U`` moves, of the others ``V``."""
         u, v, d, low = state.u, state.v, state.d, state.u.shape[2] > 0
         a = _plus(u, v, d * h)  # Q h
         ph = d * _plus(v, u, a)
@@ -160,12 +162,12 @@ class FittedLowRank(Preconditioner[FittedLowRankState]):
             small.diagonal(dim1=-2, dim2=-1).add_(1.0)  # I + V^T U
             b = b - _mv(v, _solve(small.mT, _mv(u.mT, b)))  # Q^-T w
             pw = (b - _mv(u, _solve(small, _mv(v.mT, b)))) / d
-            turn = state.steps % 2 == 0
-            if bool(turn.any()):
+            turn = torch.tensor(even, device=d.device)
+            if any(even):
                 at, bt = _mv(v.mT, a), _mv(v.mT, b)
                 size = a.norm(dim=1) * _mv(v, at).norm(dim=1) + b.norm(dim=1) * _mv(v, bt).norm(dim=1)
                 self._move(state, 0, turn, size, (a, b), (_mv(small.mT, at), _mv(small.mT, bt)))
-            if not bool(turn.all()):  # of the other members, so that the U of these is still the old one
+            if not all(even):  # of the other members, so that the U of these is still the old one
                 at, bt = _mv(u.mT, a), _mv(u.mT, b)
                 size = a.norm(dim=1) * _mv(u, at).norm(dim=1) + b.norm(dim=1) * _mv(u, bt).norm(dim=1)
                 self._move(state, 1, ~turn, size, (a + _mv(v, at), b + _mv(v, bt)), (at, bt))
@@ -204,6 +206,8 @@ class FittedLowRank(Preconditioner[FittedLowRankState]):
 
 def _finite(x: Tensor) -> tuple[Tensor, bool]:
     """Return which members hold finite entries alone, ``[batch]``, and whether all do, which one sum shows."""
+    if x.device.type != "cpu":  # to know of all would be to wait
+        return x.flatten(1).isfinite().all(1), False
     sums = x.flatten(1).sum(1).isfinite()
     every = bool(sums.all())
     return (sums if every else x.flatten(1).isfinite().all(1)), every

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -50,13 +51,13 @@ def tells(v: Tensor | None, h: Tensor) -> Tensor:
     return h.flatten(1).abs().amax(1) > 0 if v is not None else torch.ones_like(h.flatten(1)[:, 0], dtype=torch.bool)
 
 
-def drawn_pair(v: Tensor | None, h: Tensor, steps: Tensor, damping: float) -> tuple[Tensor, Tensor]:
+def drawn_pair(v: Tensor | None, h: Tensor, steps: Sequence[int], damping: float) -> tuple[Tensor, Tensor]:
     """Return ``(v, h + (damping + eps |h|) noise)``, where noise is drawn, and ``v`` is that noise unless given.
 
     Args:
         v: Probes, or nothing.
         h: Their products, or gradients, ``[batch, ...]``.
-        steps: Counters of the members, ``[batch]``, on which alone the draw depends.
+        steps: Gradients that the members had absorbed before, on which alone the draw depends.
         damping: Standard deviation of the noise.
 
     Returns:

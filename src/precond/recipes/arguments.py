@@ -14,8 +14,10 @@ MOMENTUM: dict[str, Target] = {"momentum": "momentum"}
 """In those with a momentum."""
 EPS: dict[str, Target] = {"eps": "eps"}
 """In those that add a small number to a root."""
+REST: dict[str, Target] = {"rest_scale": "rest_scale"}
+"""In those whose rest has a learning rate of its own, a multiple of the group's; so a checkpoint carries both."""
 
-__all__ = ["BETAS", "EPS", "MOMENTUM", "adjustable", "checked_betas", "rate_ratio"]
+__all__ = ["BETAS", "EPS", "MOMENTUM", "REST", "adjustable", "checked_betas", "rate_ratio"]
 
 
 def rate_ratio(name: str, rate: float, lr: float | Tensor) -> float:

@@ -9,7 +9,7 @@ from precond.core import Distributor, Route
 from precond.optim.adjustable import Adjustable
 from precond.optim.optimizer import Optimizer
 from precond.recipes import kullback_leibler
-from precond.recipes.arguments import BETAS, EPS, adjustable, checked_betas, rate_ratio
+from precond.recipes.arguments import BETAS, EPS, REST, adjustable, checked_betas, rate_ratio
 from precond.recipes.states import State
 
 
@@ -22,8 +22,8 @@ def _method(
     b1, b2 = checked_betas(betas, 2)
     rest_scale = 1.0 if adamw_lr is None else rate_ratio("adamw_lr", adamw_lr, lr)
     return adjustable(
-        build, BETAS | EPS, state=state, b1=b1, b2=b2, eps=eps, every=every, max_dim=max_dim, start=start, gain=gain,
-        block=block, exclude=exclude, rest_scale=rest_scale, stagger=stagger,
+        build, BETAS | EPS | REST, state=state, b1=b1, b2=b2, eps=eps, every=every, max_dim=max_dim, start=start,
+        gain=gain, block=block, exclude=exclude, rest_scale=rest_scale, stagger=stagger,
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from precond.core import Distributor
 from precond.math.root_methods import CoupledQuintics
 from precond.optim.optimizer import Optimizer
 from precond.recipes import distributed, kronecker, one_sided
-from precond.recipes.arguments import BETAS, EPS, MOMENTUM, adjustable, checked_betas, rate_ratio
+from precond.recipes.arguments import BETAS, EPS, MOMENTUM, REST, adjustable, checked_betas, rate_ratio
 from precond.recipes.grafts import Grafting
 from precond.recipes.routes import NOT_HIDDEN
 from precond.recipes.states import State
@@ -50,7 +50,7 @@ class ASGO(Optimizer):
         distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
-        method = adjustable(one_sided.asgo, MOMENTUM,
+        method = adjustable(one_sided.asgo, MOMENTUM | REST,
             momentum=momentum, beta=beta2, root=CoupledQuintics(matalg_steps), every=precondition_frequency,
             rest_scale=1.0 if adamw_lr is None else rate_ratio("adamw_lr", adamw_lr, lr), exclude=exclude,
         )  # fmt: skip
@@ -88,7 +88,7 @@ class DASGO(Optimizer):
         distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
-        method = adjustable(one_sided.dasgo, MOMENTUM | EPS,
+        method = adjustable(one_sided.dasgo, MOMENTUM | EPS | REST,
             momentum=momentum, beta=beta2, eps=eps, exclude=exclude,
             rest_scale=1.0 if adamw_lr is None else rate_ratio("adamw_lr", adamw_lr, lr),
         )  # fmt: skip

@@ -13,7 +13,7 @@ from precond.optim.adjustable import Adjustable
 from precond.optim.optimizer import Optimizer
 from precond.preconditioners.polar import Scale
 from precond.recipes import induced_metric, noise_adaptive, orthogonal, variance_reduced
-from precond.recipes.arguments import BETAS, EPS, MOMENTUM, adjustable, checked_betas, rate_ratio
+from precond.recipes.arguments import BETAS, EPS, MOMENTUM, REST, adjustable, checked_betas, rate_ratio
 from precond.recipes.routes import NOT_HIDDEN
 from precond.steps.induced_metric import Embedding
 
@@ -52,7 +52,7 @@ class TurboMuon(Optimizer):
         distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
-        method = adjustable(orthogonal.turbo_muon, MOMENTUM,
+        method = adjustable(orthogonal.turbo_muon, MOMENTUM | {"adamw_scale": "adamw_scale"},
             momentum=momentum, nesterov=nesterov, steps=ns_steps, scale=scale, polar=polar, exclude=exclude,
             adamw_scale=rate_ratio("adamw_lr", adamw_lr, lr),
         )  # fmt: skip
@@ -107,14 +107,16 @@ class MARS(Optimizer):
         method: Adjustable
         if mars_type == "mars-adamw":
             method = adjustable(
-                variance_reduced.mars_adamw, BETAS | EPS, b2=b2, eps=eps, optimize_1d=optimize_1d, **common
+                variance_reduced.mars_adamw, BETAS | EPS | REST, b2=b2, eps=eps, optimize_1d=optimize_1d, **common
             )
         elif mars_type == "mars-lion":
-            method = adjustable(variance_reduced.mars_lion, {"momentum": "b1"}, optimize_1d=optimize_1d, **common)
+            method = adjustable(
+                variance_reduced.mars_lion, {"momentum": "b1"} | REST, optimize_1d=optimize_1d, **common
+            )
         elif mars_type == "mars-shampoo" and optimize_1d:
             raise BadInputError("mars_type='mars-shampoo' has no rule for vectors: leave optimize_1d out")
         elif mars_type == "mars-shampoo":
-            method = adjustable(variance_reduced.mars_shampoo, {"momentum": "b1"}, **common)
+            method = adjustable(variance_reduced.mars_shampoo, {"momentum": "b1"} | REST, **common)
         else:
             raise BadInputError(f"mars_type must be 'mars-adamw', 'mars-lion' or 'mars-shampoo', not {mars_type!r}")
         super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
@@ -201,7 +203,7 @@ class LANTON(Optimizer):
         compile: bool | str = False,
     ) -> None:
         momentum, beta = checked_betas(betas, 2)
-        method = adjustable(noise_adaptive.lanton, {"betas": ("momentum", "beta")},
+        method = adjustable(noise_adaptive.lanton, {"betas": ("momentum", "beta"), "sign_scale": "sign_scale"},
             momentum=momentum, alpha=alpha, beta=beta, steps=ns_steps, noise_steps=ns_steps, exclude=exclude,
             sign_scale=rate_ratio("sign_lr", sign_lr, lr), independent=independent,
         )  # fmt: skip

@@ -12,9 +12,7 @@ import scipy.sparse.linalg
 
 from precond.scipy.optimize import differences
 from precond.scipy.robust import Array, Robust
-
-SMALL = 300
-"""Variables up to which a ``LinearOperator`` is multiplied out."""
+from precond.solvers.squares_fit import SIDE, too_large
 
 
 @dataclasses.dataclass
@@ -94,9 +92,16 @@ class Asked:
         return np.atleast_2d(np.array(value, dtype=float))
 
 
+def by_products(slopes: Any) -> bool:
+    """Whether a Jacobian (``None`` for differences) is one that is used by its products alone."""
+    if isinstance(slopes, scipy.sparse.linalg.LinearOperator):
+        return slopes.shape[1] > SIDE
+    return scipy.sparse.issparse(slopes) and too_large(slopes.shape)
+
+
 def matrix_of(value: Any) -> Any:
     """Return a Jacobian as an array, a sparse matrix, or a ``LinearOperator`` of many columns."""
-    if isinstance(value, scipy.sparse.linalg.LinearOperator) and value.shape[1] <= SMALL:
+    if isinstance(value, scipy.sparse.linalg.LinearOperator) and value.shape[1] <= SIDE:
         return value @ np.eye(value.shape[1])
     return value
 

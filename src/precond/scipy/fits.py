@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import scipy.optimize
 
-import precond.residuals as residuals
-import precond.smooth as smooth
 from precond.core import Result, Status
 from precond.scipy.asked import Asked, matrix_of, scaled
 from precond.scipy.optimize import derivative, vector, watcher
@@ -23,6 +21,7 @@ from precond.scipy.refusing import (
     refuse_tolerances,
 )
 from precond.scipy.robust import EPS, Array, Robust
+from precond.scipy.runs import Runs
 from precond.solvers.minimize import Event
 
 THEIRS = ("trf", "dogbox", "lm")
@@ -61,7 +60,8 @@ def least_squares(
         x0: Where to start, one vector.
         jac: The Jacobian ``[m, n]`` as a function, dense, sparse or a ``LinearOperator``; SciPy's names of difference
             schemes stand for differences that become finer near a solution.
-        bounds: Pairs of lower and upper bounds; with finite ones the interior-point method minimizes the sum.
+        bounds: Pairs of lower and upper bounds. Where the Jacobian cannot be formed, or the fit within them has no
+            certificate, the interior-point method minimizes the sum.
         method: Name of a method of this library, or one of SciPy's three, which stand for the automatic choice.
         ftol: Without effect: success means that the certificate holds.
         xtol: Without effect, likewise.
@@ -82,14 +82,14 @@ def least_squares(
         callback: Called with each ``x``, or with ``intermediate_result=`` if that is its argument's name; may raise
             ``StopIteration``.
         workers: Without effect.
-        tol: Bound on the cosines between the residual and the columns of its Jacobian; with bounds, on each residual of
-            the optimality conditions.
+        tol: Bound on the cosines between the residual and the columns of its Jacobian that no bound holds; by the
+            interior-point method, on each residual of the optimality conditions.
 
     Returns:
         ``x``, ``cost``, ``fun`` (the residuals), ``jac`` (of a robust loss scaled by the rows as SciPy's, so that its
         Gram matrix approximates the Hessian of the cost), ``grad``, ``optimality``, ``active_mask``, ``success``,
-        ``status``, ``message``, ``nfev`` (calls of ``fun``, also for differences), ``njev``; ``success`` means that the
-        certificate, recomputed from the problem, holds.
+        ``status``, ``message``, ``nfev`` (calls of ``fun``; by differences, as for SciPy, without theirs unless the
+        method is ``"lm"``), ``njev``; ``success`` means that the certificate, recomputed from the problem, holds.
 
     Raises:
         BadInputError: SciPy's function refuses such arguments with a `ValueError`, which this is; the message says what
@@ -118,26 +118,12 @@ def least_squares(
             seen[:] = [event]
         return tell is not None and tell(event)
 
-    if np.any(np.isfinite(lower)) or np.any(np.isfinite(upper)):
-
-        def run(loss: Robust | None, start: Array, watch: Any) -> Result:
-            return smooth.minimize(
-                lambda x: asked.cost(loss, x), start, jac=lambda x: asked.gradient(loss, x),
-                bounds=scipy.optimize.Bounds(lower, upper), tol=tol, max_iterations=limit, callback=watch,
-            )  # fmt: skip
-
-    else:
-        name = "auto" if method in THEIRS else method
-
-        def run(loss: Robust | None, start: Array, watch: Any) -> Result:
-            return residuals.least_squares(
-                lambda x: asked.transformed(loss, x), start, tol=tol, max_iterations=limit, callback=watch,
-                jac=None if jacobian is None else lambda x: asked.rows(loss, x), method=name,
-            )  # fmt: skip
-
-    result = run(robust, start, watch)
+    bounded = np.any(np.isfinite(lower) | np.isfinite(upper))
+    box = scipy.optimize.Bounds(lower, upper) if bounded else None
+    runs = Runs(asked, "auto" if method in THEIRS else method, box, tol, limit, slopes)
+    result = runs.run(robust, start, watch)
     if robust is not None and not robust.convex and result.status.group != "stopped":
-        result = _lowest(robust, asked, result, lambda loss, at, silent: run(loss, at, None if silent else watch))
+        result = _lowest(robust, asked, result, lambda loss, at, silent: runs.run(loss, at, None if silent else watch))
     if verbose > 0:
         print(result.message)
     x = result.x
@@ -153,7 +139,8 @@ def least_squares(
         jac=matrix if robust is None else scaled(matrix, robust.factor(f)),
         optimality=_optimality(x, gradient, lower, upper, mask if method == "dogbox" else None),
         success=result.converged, status=_status(result), message=result.message,
-        nfev=asked.residuals, njev=None if method == "lm" and jacobian is None else asked.jacobians,
+        nfev=runs.points if jacobian is None and method != "lm" else asked.residuals,
+        njev=asked.jacobians if jacobian is not None else None if method == "lm" else runs.jacobians,
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from precond.core import Certificate, Status, Work
 from precond.core.materialize import materialize
-from precond.solvers.jacobians import DifferenceJacobian, Jacobian, largest_cosine
+from precond.solvers.jacobians import largest_cosine
 from precond.solvers.objectives import TorchObjective
 from precond.solvers.residual_forms import ResidualForm
 from precond.solvers.residuals import SquaresObjective
@@ -54,8 +54,11 @@ def certify_dense(
         What the certificate proves where it holds, the certificate, and, where it does not hold, the point after a
         small Newton step, ``[1, n]``, if the whole Hessian was had and is positive definite.
     """
-    again = SquaresObjective(form.function, _finest(form), work=work)
-    r, jacobian = (seen.again(x) if seen is not None else None) or again.linearization(x)
+    again = form.squares(work, finest=True)
+    known = seen.again(x) if seen is not None else None
+    r, jacobian = known or again.linearization(x)
+    held = (again if known is None or seen is None else seen).held
+    free = torch.ones_like(jacobian[0] if len(jacobian) else x[0], dtype=torch.bool) if held is None else ~held
     lengths = torch.linalg.vector_norm(jacobian, dim=0)
     first = torch.linalg.vector_norm(again.linearization(form.start)[1], dim=0) if first is None else first
     eps = torch.finfo(r.dtype).eps
@@ -65,76 +68,98 @@ def certify_dense(
     if size <= floor < math.inf:
         return Status.CONVERGED_RESIDUAL, Certificate("||r||_2", size, floor, extra), None
     nearer = None
-    idle = (lengths <= eps**0.75 * first) & (lengths * x[0].abs() <= eps * scale) & (first > 0)
+    idle = (lengths <= eps**0.75 * first) & (lengths * x[0].abs() <= eps * scale) & (first > 0) & free
     value = largest_cosine(jacobian, r)
     extra["variables without influence"] = float(idle.sum())
     certificate = Certificate("largest |J_i' r| / (|J_i| |r|)", value, float(tol), extra)
     if bool(idle.any()):
         certificate = Certificate("the same, with a variable that lost its influence", 1.0, float(tol), extra)
-    elif len(lengths) and not bool((lengths > 0).any()):
+    elif bool(free.any()) and not bool((lengths[free] > 0).any()):
         certificate = Certificate("the same, where no variable has any influence", 1.0, float(tol), extra)
     if not certificate.holds and 0 < len(lengths) <= CURVED:
-        step = _newton(form, x, r, jacobian, tol, work)
+        step = _newton(form, x, r, jacobian, free, tol, work)
         if step is not None:
             left = float((r @ jacobian @ step).clamp(min=0).sqrt()) / size
             if left <= tol:
                 certificate = Certificate("sqrt(g' H^-1 g) / |r|, H the whole Hessian", left, float(tol), extra)
             else:
-                nearer = x - step
+                nearer = again.within(x - step)
     return Status.CONVERGED_GRADIENT, certificate, nearer
 
 
-def _newton(form: ResidualForm, x: Tensor, r: Tensor, jacobian: Tensor, tol: float, work: Work) -> Tensor | None:
-    """Return ``H^-1 J'r``; ``None`` where the whole Hessian ``H`` is not definite or the step is not small."""
-    g = r @ jacobian
+def _newton(
+    form: ResidualForm, x: Tensor, r: Tensor, jacobian: Tensor, free: Tensor, tol: float, work: Work
+) -> Tensor | None:
+    """Return ``H^-1 J'r`` of the free variables, zero for the others, ``[n]``.
+
+    ``None`` where the whole Hessian ``H`` is not definite or the step is not small.
+    """
+    g = (r @ jacobian)[free]
     if not bool(torch.isfinite(g).all()):
         return None
+    h: Tensor | None
     if form.torch:
         try:
             objective = TorchObjective(lambda y: form.function(y).square().sum() / 2, curvature=True, work=work)
-            h = materialize(objective.hessian(x))
+            h = materialize(objective.hessian(x))[free][:, free]
         except (RuntimeError, ValueError):  # a residual without second derivatives, in torch's words or in ours
             return None
         least = 1e-12
     else:
-        h = hessian_by_differences(form, x[0], r, jacobian, work)
+        h = hessian_by_differences(form, x[0], r, jacobian, free, work)
         least = 1e-6
-    d = h.diagonal()
-    if not bool(torch.isfinite(h).all()) or not bool((d > 0).all()):
+    if h is None or not bool(torch.isfinite(h).all()) or not bool((h.diagonal() > 0).all()):
         return None
-    root = d.sqrt()
+    root = h.diagonal().sqrt()
     values, vectors = torch.linalg.eigh((h + h.mT) / 2 / root / root[:, None])
     if not float(values[0]) > least:
         return None
     inside = vectors.mT @ (g / root) / values
-    step: Tensor = (vectors @ inside) / root
+    step = torch.zeros_like(x[0]).masked_scatter(free, (vectors @ inside) / root)
     reach = torch.maximum(x[0].abs(), form.start[0].abs())
     if not bool((step.abs() <= tol**0.5 * torch.where(reach > 0, reach, 1.0)).all()):
         return None
     return step
 
 
-def hessian_by_differences(form: ResidualForm, x: Tensor, r: Tensor, jacobian: Tensor, work: Work) -> Tensor:
+def hessian_by_differences(
+    form: ResidualForm, x: Tensor, r: Tensor, jacobian: Tensor, free: Tensor, work: Work
+) -> Tensor | None:
     """Return the Hessian ``J'J + sum_i r_i r_i''``, the sum by ``n^2 + n`` second differences of ``r . r(y)``.
 
     Those of two variables come from the corners on both sides of the point, so that all are of second order
     (M. Abramowitz, I. Stegun, *Handbook of mathematical functions*, 1964, 25.3.27).
+
+    Args:
+        form: The problem.
+        x: The point, ``[n]``.
+        r: The residuals there, ``[m]``.
+        jacobian: Their Jacobian, ``[m, n]``.
+        free: By which variables, ``[n]``.
+        work: The account to charge.
+
+    Returns:
+        The Hessian by the free variables; ``None`` where bounds leave no room for the differences.
     """
 
     def along(y: Tensor) -> float:
         work.losses += 1
+        work.differences += 1
         return float(r.dot(form.function(y).detach()))
 
     step = torch.finfo(x.dtype).eps ** (1 / 4)
     reach = torch.maximum(x.abs(), step * form.start[0].abs())  # a start that is far too large is no scale
-    h = torch.diag(step * torch.where(reach > 0, reach, 1.0))
+    h = torch.diag(step * torch.where(reach > 0, reach, 1.0))[free]
+    if form.box is not None and not bool((form.box.clip(both := torch.cat([x + h, x - h])) == both).all()):
+        return None
+    jacobian, sizes = jacobian[:, free], h.sum(1)
     here, sum_of_both = float(r.dot(r)), [along(x + move) + along(x - move) for move in h]
-    bent = torch.zeros_like(h)
-    for i, both in enumerate(sum_of_both):
-        bent[i, i] = (both - 2 * here) / h[i, i] / h[i, i]
+    bent = h.new_zeros(len(h), len(h))
+    for i, both_i in enumerate(sum_of_both):
+        bent[i, i] = (both_i - 2 * here) / sizes[i] / sizes[i]
         for j in range(i):
             corners = along(x + h[i] + h[j]) + along(x - h[i] - h[j])
-            bent[i, j] = bent[j, i] = (corners - both - sum_of_both[j] + 2 * here) / 2 / h[i, i] / h[j, j]
+            bent[i, j] = bent[j, i] = (corners - both_i - sum_of_both[j] + 2 * here) / 2 / sizes[i] / sizes[j]
     return jacobian.mT @ jacobian + bent
 
 
@@ -142,11 +167,6 @@ def _scale(jacobian: Tensor, x: Tensor) -> Tensor:
     """Return the largest ``|J_i| |x_i|``: how much the residuals move when a variable changes by itself."""
     moves = torch.linalg.vector_norm(jacobian, dim=0) * x.abs()
     return moves.max() if moves.numel() else jacobian.new_zeros(())
-
-
-def _finest(form: ResidualForm) -> Jacobian:
-    made = form.jacobian()
-    return DifferenceJacobian(near=float("inf")) if isinstance(made, DifferenceJacobian) else made
 
 
 def _sizes(jacobian: JacobianProducts, x: Tensor) -> tuple[float, float]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Objective, Operator, Point
-from precond.math.cholesky import solve_with_factor
+from precond.math.definite import definite_factor, solve_with_factor
 from precond.math.draws import normals
 from precond.math.lanczos import lanczos
 
@@ -43,6 +43,11 @@ class Curvature:
     exact: bool
     noise: float
 
+    @classmethod
+    def above(cls, floor: float, like: Tensor, noise: float) -> Curvature:
+        """Return what a positive bound below all eigenvalues says at a point ``[1, n]``."""
+        return cls(floor, None, torch.zeros_like(like), False, noise)
+
     @property
     def negative(self) -> bool:
         """Whether there is negative curvature beyond the errors of the products."""
@@ -69,7 +74,7 @@ def smallest_curvature(operator: Operator, like: Tensor, products: int, noise: f
     n = like.shape[1]
     floor = operator.floor()
     if floor is not None and floor > 0:
-        return Curvature(floor, None, torch.zeros_like(like), False, noise)
+        return Curvature.above(floor, like, noise)
     matrix = operator.assembled(coarse=True) if n <= ASSEMBLED else None
     if matrix is not None and bool(torch.isfinite(matrix).all()):
         noise = max(noise, 1e-5)
@@ -97,8 +102,8 @@ def _definite(matrix: Tensor, like: Tensor, noise: float) -> Curvature | None:
 
     Lanczos with the factor finds the smallest from the side where it is isolated.
     """
-    factor, info = torch.linalg.cholesky_ex(matrix)
-    if int(info):
+    factor = definite_factor(matrix)
+    if factor is None:
         return None
     start = normals(torch.tensor([0]), like)
     top = lanczos(lambda v: v @ matrix, start, FEWEST).ritz()[0][0]

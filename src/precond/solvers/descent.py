@@ -114,11 +114,13 @@ class Descent:
         return None if below is None else below.x
 
     def _curvature(self, oracle: Objective, x: Tensor, differences: bool) -> Curvature:
-        work = self._objective.work
-        eps = torch.finfo(x.dtype).eps
+        work, noise = self._objective.work, torch.finfo(x.dtype).eps ** (1 / 3 if differences else 1 / 2)
+        floor = oracle.floor()
+        if floor is not None and floor > 0:
+            return Curvature.above(floor, x, noise)
         spent, oracle.work = oracle.work, work
         try:
-            return smallest_curvature(oracle.hessian(x), x, work.hvps, eps ** (1 / 3 if differences else 1 / 2))
+            return smallest_curvature(oracle.hessian(x), x, work.hvps, noise)
         finally:
             oracle.work = spent
 

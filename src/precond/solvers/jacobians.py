@@ -134,8 +134,8 @@ class DifferenceJacobian(Jacobian):
 
     Args:
         near: The cosine from which on the fourth order is used; infinity means always.
-        bounds: Least and largest variables, ``[n]`` each, that differences of fourth order keep to: next to a bound
-            they are one-sided.
+        bounds: Least and largest variables, ``[n]`` each, that differences keep to: next to a bound they are one-sided,
+            and zero where there is no room.
     """
 
     def __init__(self, near: float = 1e-5, bounds: tuple[Tensor, Tensor] | None = None) -> None:
@@ -170,8 +170,18 @@ class DifferenceJacobian(Jacobian):
             columns.append(found)
         return torch.stack(columns, dim=1) if columns else r.new_zeros(r.numel(), 0)
 
+    def _room(self, x: Tensor, i: int) -> tuple[float, float]:
+        """Return how far a variable may move up, and how far down."""
+        assert self._bounds is not None
+        return float(self._bounds[1][i] - x[i]), float(x[i] - self._bounds[0][i])
+
     def _forward(self, residual: Residual, x: Tensor, r: Tensor) -> Tensor:
         def column(i: int, h: float) -> Tensor:
+            if self._bounds is not None:
+                ahead, behind = self._room(x, i)
+                h = h if h <= ahead else -min(h, behind) if behind >= ahead else ahead
+                if not h:
+                    return torch.zeros_like(r)
             moved = x.clone()
             moved[i] += h
             return (residual(moved) - r) / h
@@ -182,7 +192,9 @@ class DifferenceJacobian(Jacobian):
         def column(i: int, h: float) -> Tensor:
             total, stencil = torch.zeros_like(r), CENTRAL
             if self._bounds is not None:
-                ahead, behind = float(self._bounds[1][i] - x[i]), float(x[i] - self._bounds[0][i])
+                ahead, behind = self._room(x, i)
+                if not max(ahead, behind):
+                    return total
                 if min(ahead, behind) < 2 * h:
                     side = 1 if ahead >= behind else -1
                     h, stencil = side * min(h, max(ahead, behind) / 4), ONE_SIDED

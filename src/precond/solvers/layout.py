@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError
+from precond.operators.checks import all_finite
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Layout:
                 raise BadInputError(
                     f"{where} has dtype {tensor.dtype}: convert it, with x0.double() or x0.astype(float)"
                 )
-            if not bool(torch.isfinite(tensor).all()):
+            if not all_finite(tensor):
                 raise BadInputError(f"{where} holds NaN or infinity: start from finite values")
         kinds = {(tensor.dtype, tensor.device) for tensor in named.values()}
         if len(kinds) > 1:

@@ -94,8 +94,13 @@ def run(
     """
     steps = stepper(method, objective, x0, lr)
     began = time.perf_counter()
-    point, iteration, status = objective.point(x0), 0, None
+    stretch = steps.ahead(x0, tol, max_iterations) if callback is None and measure is None else None
+    point, iteration, status = objective.point(x0) if stretch is None else stretch.first, 0, None
     watch = _Watch(point, measure)
+    if stretch is not None and len(stretch.norms) > 1:
+        watch.see(point)
+        watch.history += stretch.norms[1:-1]
+        point, iteration = stretch.last, len(stretch.norms) - 1
     try:
         while True:
             watch.see(point)

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 REPEATS = 8
@@ -52,17 +53,22 @@ def repeated(first: Tensor, seen: Tensor | None, evaluate: Callable[[], Tensor],
     Returns:
         What the evaluations say together.
     """
-    norm = float(first.double().norm())
-    if not _differ(first, evaluate() if seen is None else seen, tol):
+    norm = _norm(first)
+    if not _off(first, evaluate() if seen is None else seen, norm, tol):
         return Repeated(norm, 0.0)
     again = [evaluate()]  # a run may have come to the same gradient by another path, with other rounding
-    if not _differ(first, again[0], tol):
+    if not _off(first, again[0], norm, tol):
         return Repeated(norm, 0.0)
     again += [evaluate() for _ in range(REPEATS - 2)]
-    spread = max(float((each.double() - first.double()).norm()) for each in again)
-    return Repeated(max(norm, *(float(each.double().norm()) for each in again)), spread)
+    spread = max(_norm(each.double() - first.double()) for each in again)
+    return Repeated(max(norm, *map(_norm, again)), spread)
 
 
-def _differ(first: Tensor, second: Tensor, tol: float) -> bool:
-    off, norm = float((first.double() - second.double()).norm()), float(first.double().norm())
+def _norm(v: Tensor) -> float:
+    return float(torch.linalg.vector_norm(v, dtype=torch.float64))
+
+
+def _off(first: Tensor, second: Tensor, norm: float, tol: float) -> bool:
+    """Whether two vectors differ by more than rounding; ``norm`` is that of the first."""
+    off = _norm(first.double() - second.double())
     return math.isfinite(off) and off > ROUNDING * max(norm, tol)

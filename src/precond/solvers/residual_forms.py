@@ -12,12 +12,14 @@ import scipy.sparse.linalg
 import torch
 from torch import Tensor, nn
 
-from precond.core import BadInputError
+from precond.core import BadInputError, Work
+from precond.solvers.box import Box, BoxedSquares
 from precond.solvers.follows import follows_torch
 from precond.solvers.jacobians import AutogradJacobian, DifferenceJacobian, GivenJacobian, Jacobian
 from precond.solvers.layout import Layout
 from precond.solvers.minimize import Event
 from precond.solvers.modules import ModuleVariables
+from precond.solvers.residuals import SquaresObjective
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +35,7 @@ class ResidualForm:
         torch: The function is one of torch operations, to be differentiated by autograd.
         given: The user's Jacobian as a function of a flat vector, which may return a sparse matrix; ``None`` without.
         tried: Calls that it took to tell torch functions from others.
+        box: Bounds on the flat vector; ``None`` without.
     """
 
     start: Tensor
@@ -43,6 +46,7 @@ class ResidualForm:
     torch: bool
     given: Callable[[Tensor], Any] | None
     tried: int = 0
+    box: Box | None = None
 
     @classmethod
     def of(cls, residual: Any, x0: Any, jac: Any) -> ResidualForm:
@@ -120,6 +124,28 @@ class ResidualForm:
             variables.start[None], function, lambda: AutogradJacobian(function), variables.layout.restore,
             variables.finish, True, None,
         )  # fmt: skip
+
+    def bounded(self, bounds: Any) -> ResidualForm:
+        """Return the problem within bounds, a ``scipy.optimize.Bounds`` or a pair (lower, upper)."""
+        box = Box.of(bounds, self.start)
+        if box is None:
+            return self
+
+        def jacobian() -> Jacobian:
+            made = self.jacobian()
+            return DifferenceJacobian(bounds=(box.lower, box.upper)) if isinstance(made, DifferenceJacobian) else made
+
+        return dataclasses.replace(self, box=box, jacobian=jacobian)
+
+    def squares(self, work: Work, *, finest: bool = False) -> SquaresObjective:
+        """Return the oracle that forms Jacobians, by differences of the highest order if ``finest``."""
+        made = self.jacobian()
+        if finest and isinstance(made, DifferenceJacobian):
+            made.finest = True
+        more: dict[str, Any] = {"work": work, "twice": self.torch}
+        if self.box is None:
+            return SquaresObjective(self.function, made, **more)
+        return BoxedSquares(self.box, self.function, made, **more)
 
     def shown(self, callback: Callable[[Event], object]) -> Callable[[Event], object]:
         """Return a callback that shows users points in their own form."""

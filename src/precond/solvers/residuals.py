@@ -26,6 +26,7 @@ class SquaresObjective(Objective):
 
     Attributes:
         first: Lengths of the columns of the Jacobian that was computed first, ``[n]``.
+        held: Variables that bounds hold at the last point with a Jacobian, ``[n]``; ``None`` without bounds.
     """
 
     squares: ClassVar[bool] = True
@@ -38,6 +39,7 @@ class SquaresObjective(Objective):
         self._last: tuple[Tensor, Tensor] | None = None
         self._at: tuple[Tensor, Tensor, Tensor] | None = None
         self.first: Tensor | None = None
+        self.held: Tensor | None = None
 
     def refine(self) -> bool:
         """Take differences of the highest order from here on; return whether that changes anything."""
@@ -106,7 +108,9 @@ class SquaresObjective(Objective):
         assert self._last is not None
         r = self._last[1]
         self.work.jacobians += 1
+        before = self.work.losses
         jacobian = self._differentiate.at(self._count, x[0], r)
+        self.work.differences += self.work.losses - before
         self._at = (x, r, jacobian)
         if self.first is None:
             self.first = torch.linalg.vector_norm(jacobian, dim=0)

@@ -96,10 +96,12 @@ class SmoothForm:
         if isinstance(x0, (Mapping, nn.Module)):
             raise BadInputError(f"this loss is of one vector of {loss.variables} variables: pass x0 as a vector")
         tensor = x0 if isinstance(x0, Tensor) else torch.from_numpy(_array(x0))
-        Layout.of(tensor)  # refuses what cannot be optimized
+        layout = Layout.of(tensor)  # refuses what cannot be optimized
         if tensor.numel() != loss.variables:
             raise BadInputError(f"x0 has {tensor.numel()} entries and the loss has {loss.variables} variables")
-        layout = Layout.of(tensor.to(loss.dtype))
+        if tensor.dtype is not loss.dtype:
+            tensor = tensor.to(loss.dtype)
+            Layout.of(tensor)
 
         def give(flat: Tensor) -> Any:
             shaped = layout.named(flat)[""]
@@ -111,7 +113,7 @@ class SmoothForm:
         def call(function: Callable[..., Any], flat: Tensor) -> Any:
             return function(layout.restore(flat))
 
-        start = layout.flatten(tensor.to(loss.dtype))[None]
+        start = layout.flatten(tensor)[None]
         return cls(start, give, give, objective, True, call, layout)
 
     @classmethod

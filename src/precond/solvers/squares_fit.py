@@ -41,6 +41,11 @@ ESCAPES = 5
 """Saddle points that an attempt may leave."""
 
 
+def too_large(shape: tuple[int, int], size: int = 8) -> bool:
+    """Whether a Jacobian ``[m, n]`` with entries of so many bytes is not to be formed."""
+    return shape[1] > WIDE or math.prod(shape) * size > DENSE
+
+
 class Fit:
     """Attempts at one problem.
 
@@ -78,11 +83,11 @@ class Fit:
             kind = self.form.given(self.form.start[0].clone())
             if isinstance(kind, scipy.sparse.linalg.LinearOperator):
                 return True
-            return scipy.sparse.issparse(kind) and (n > WIDE or math.prod(kind.shape) * 8 > DENSE)
+            return scipy.sparse.issparse(kind) and too_large(kind.shape)
         self.work.losses += 1
         with torch.no_grad():
             m = self.form.function(self.form.start[0]).numel()
-        return n > WIDE or m * n * self.form.start.element_size() > DENSE
+        return too_large((m, n), self.form.start.element_size())
 
     def attempt(self, method: Method, label: str, *, products: bool, last: bool) -> bool:
         """Run a method from the start.
@@ -107,7 +112,7 @@ class Fit:
             claims = outcome.status is Status.CONVERGED_GRADIENT
             outcome, status, certificate = self._certify(outcome)
             below, flat = None, status is Status.CONVERGED_GRADIENT or (claims and not certificate.holds)
-            if flat and self.form.torch and start.numel():
+            if flat and self.form.torch and start.numel() and self.form.box is None:
                 found, below = self._curvature(outcome, certificate)
                 status = found if certificate.holds else status
             if below is None or done >= patient:
@@ -167,7 +172,7 @@ class Fit:
         """Return the oracle, and what variables are multiplied by."""
         form, work = self.form, self.work
         if not products:
-            return SquaresObjective(form.function, form.jacobian(), work=work, twice=form.torch), None
+            return form.squares(work), None
         return ProductSquares(form.function, form.given, work=work, scale=self._scaling), self._scaling
 
     @functools.cached_property
@@ -189,6 +194,7 @@ class Fit:
             status, certificate, nearer = certify_dense(form, x, self.tol, spent, self._seen, self._first)
             if nearer is not None and outcome.status not in (Status.STOPPED_USER, Status.STOPPED_INTERRUPT):
                 self.work.losses += spent.losses
+                self.work.differences += spent.differences
                 self.work.jacobians += spent.jacobians
                 self.work.hvps += spent.hvps
                 status, after, _ = certify_dense(form, nearer, self.tol, Work(), None, self._first)

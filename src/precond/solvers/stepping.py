@@ -12,13 +12,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from precond.core import Advance, Evidence, Factor, IncompatibleError, Method, Need, Objective, Point, Search
+from precond.core import (
+    Advance,
+    Cadence,
+    Evidence,
+    Factor,
+    IncompatibleError,
+    Method,
+    Need,
+    Objective,
+    Point,
+    Search,
+    Stretch,
+)
 from precond.math.draws import normals
 from precond.math.scalars import scalars
 
 logger = logging.getLogger(__name__)
 
 PROVIDED = Need.GRADIENT | Need.PREVIOUS | Need.LOSS | Need.PROBE | Need.SECANT | Need.OPERATOR | Need.REPLAY
+_ALWAYS = Cadence()
 
 
 class Stepper(abc.ABC):
@@ -52,14 +65,19 @@ class Stepper(abc.ABC):
         needs = method.needs
         self._secant, self._operator, self._probe = Need.SECANT in needs, Need.OPERATOR in needs, Need.PROBE in needs
         self._step = 0
-        self._reset()
+        self._preconditioner: Any = None
+
+    def ahead(self, x: Tensor, tol: float, limit: int) -> Stretch | None:
+        """Take many steps at once from ``x`` ``[1, n]``, if there is a way; the next is then one of `advance`."""
+        return None
 
     @abc.abstractmethod
     def advance(self, point: Point) -> Advance:
         """Take one step from ``point``."""
 
     def _reset(self) -> None:
-        self._preconditioner: Any = self._method.preconditioner.init(self._like)
+        """Allocate fresh states; the first step does."""
+        self._preconditioner = self._method.preconditioner.init(self._like)
         self._rule: Any = self._method.step.init(self._like)
         self._previous: Point | None = None
         self._excess, self._taken = 1, 0  # the first refresh pays
@@ -136,9 +154,18 @@ class SearchStepper(Stepper):
         self._search = rule
         super().__init__(method, objective, like)
 
+    def ahead(self, x: Tensor, tol: float, limit: int) -> Stretch | None:
+        """Take steps that are Newton's own, which the objective may know how to take; ``None`` where it does not."""
+        method, whole = self._method, self._search.whole
+        if whole is None or method.cadence != _ALWAYS or not method.preconditioner.traits.exact:
+            return None
+        return self._objective.newton_steps(x, whole, tol, limit)
+
     def advance(self, point: Point) -> Advance:
         """Search from ``point``."""
         self._step += 1
+        if self._preconditioner is None:
+            self._reset()
         advance = self._try(point)
         if advance.failure is not None and self._previous is not None:
             logger.info("the search found no step in iteration %d: the states start afresh", self._step)
@@ -194,6 +221,8 @@ class FactorStepper(Stepper):
     def advance(self, point: Point) -> Advance:
         """Move by the learning rate."""
         self._step += 1
+        if self._preconditioner is None:
+            self._reset()
         preconditioner, start = self._method.preconditioner, point
         point = dataclasses.replace(point, gradient=_clipped(point.gradient, self._method.clip))
         evidence = self._evidence(point)

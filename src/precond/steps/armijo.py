@@ -32,6 +32,11 @@ class Armijo(Search[NoState]):
     c1: float = 1e-4
     max_trials: int = 40
 
+    @property
+    def whole(self) -> float:
+        """A step of length 1 comes first."""
+        return self.c1
+
     def init(self, like: Tensor) -> NoState:
         """Keep nothing."""
         return NoState()

@@ -131,5 +131,7 @@ def _shrink_and_descend(weights: list[Tensor], updates: list[Tensor], lr: float,
 def _descend(weights: list[Tensor], updates: list[Tensor], lr: float | Tensor) -> None:
     if isinstance(lr, Tensor):
         torch._foreach_sub_(weights, torch._foreach_mul(updates, lr))
+    elif weights[0].device.type == "cpu" and _side_by_side(weights, updates):  # in one call
+        _shrink_and_descend(weights, updates, lr, 0.0)
     else:
         torch._foreach_add_(weights, updates, alpha=-lr)

@@ -77,19 +77,24 @@ class LevenbergMarquardt(Search[LevenbergMarquardtState]):
         broken = False
         for _ in range(self.max_trials):
             step = direction(damping)
+            full = point.x + step
+            x = objective.within(full)
+            if x is not full:
+                step = x - point.x
             slope, bend = torch.stack(
                 [torch.linalg.vecdot(point.gradient, step)[0], torch.linalg.vecdot(step, hessian.matvec(step))[0]]
             ).tolist()
             predicted = -slope - bend / 2
             bent = self._bent(point, step, damping, direction, objective)
             if bent is not None:
-                x = point.x + bent
+                if bent is not step:
+                    x = objective.within(point.x + bent)
                 if torch.equal(x, point.x):
                     return Advance(point, Status.FAILED_NON_FINITE if broken else Status.FAILED_STAGNATION)
                 new = float(objective.value(x))
                 broken |= not math.isfinite(new)
                 level = abs(new - loss) <= noise
-                if predicted <= noise and math.isfinite(new):
+                if abs(predicted) <= noise and math.isfinite(new):
                     if damping > float(state.damping) and not level:
                         break  # only the damping made the step so short
                     return self._polish(state, point, x, -slope, damping, direction, objective)

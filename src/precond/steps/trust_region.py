@@ -70,13 +70,16 @@ class TrustRegion(Search[TrustRegionState]):
             step, shift, length = self._solve(direction, radius, shift)
             if first:
                 radius, first = min(radius, length), False
+            full = point.x + step
+            x = objective.within(full)
+            if x is not full:
+                step = x - point.x
             slope = float(torch.linalg.vecdot(point.gradient, step)[0])
             predicted = -slope - float(torch.linalg.vecdot(step, hessian.matvec(step))[0]) / 2
-            x = point.x + step
             if torch.equal(x, point.x) or not math.isfinite(length):
                 break
             new = float(objective.value(x))
-            if predicted <= noise and abs(new - loss) <= noise:
+            if abs(predicted) <= noise and abs(new - loss) <= noise:
                 return self._polish(state, point, x, radius, shift, -slope, direction, objective)
             decrease = loss - new
             ratio = decrease / predicted if predicted > 0 and math.isfinite(new) else -math.inf
