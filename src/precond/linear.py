@@ -110,7 +110,7 @@ def lstsq(
         b: One right-hand side ``[m]``, or ``k`` of them as columns ``[m, k]``; NumPy or torch.
         method: ``"auto"``, the name of an iteration ("lsqr", "lsmr", "spir", "fossils", "iterative-sketching",
             "sketch-precondition") or an `Iteration`.
-        preconditioner: ``"auto"``, a name ("sketch-qr", "jacobi") or a `Preconditioner` of ``A^H A``.
+        preconditioner: ``"auto"``, a name ("sketch-qr", "qr", "jacobi") or a `Preconditioner` of ``A^H A``.
         rtol: Relative tolerance.
         atol: Absolute tolerance of the residual.
         max_iterations: Limit on iterations; ``None`` means ten times the smaller dimension, at least 100.

@@ -1,4 +1,4 @@
-"""Products with a tall dense matrix that read it once: the normal equations, and sparse sketches.
+"""Products with a dense matrix that read it once: the way there and back, the normal equations, and sparse sketches.
 
 A tall matrix does not fit in a cache, so its reading is what products cost. On a CPU, in real types, these run in numba
 kernels, one part of the rows on each of torch's threads; elsewhere they are torch's own products.
@@ -12,11 +12,54 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from precond.math.threads import share
+
+Array = np.ndarray[Any, Any]
 _large = 1 << 18  # numbers; smaller matrices stay in a cache, and need no kernel
 _block = 4096  # rows
+_shares, _least = 8, 512  # parts of a matrix that two threads share, and rows of one
+
+
+def passes_once(matrix: Array) -> bool:
+    """Whether `there_and_back` takes a matrix: real, in single or double precision, its rows or columns contiguous."""
+    return matrix.dtype.char in "fd" and (matrix.flags.c_contiguous or matrix.flags.f_contiguous)
+
+
+def there_and_back(matrix: Array, x: Array, scale: float, u: Array) -> Array:
+    """Replace ``u`` by ``scale A x - u`` and return ``A^T u``, in one pass over a dense matrix.
+
+    Measured on one thread of a CPU, 100 x 20 to 20 000 x 50: 1.0 to 3 times as fast as two products of BLAS.
+
+    Args:
+        matrix: ``A``, shape ``[m, n]``; see `passes_once`.
+        x: A vector ``[n]``, in at least the precision of the matrix.
+        scale: A number.
+        u: A vector ``[m]``, in the type of ``x``; written.
+
+    Returns:
+        The product with the transpose, shape ``[n]``.
+    """
+    parts = max(1, min(_shares, len(matrix) // _least)) if matrix.size >= _large else 1
+    products, m, go = np.zeros((parts, x.size), u.dtype), len(matrix), _passing(matrix)
+
+    def some(first: int, last: int) -> None:
+        for k in range(first, last):
+            go(x, scale, u, products[k], k * m // parts, (k + 1) * m // parts)
+
+    share(some, parts)
+    return products[0] if parts == 1 else products.sum(axis=0)
+
+
+def adjoint_times(matrix: Array, u: Array) -> Array:
+    """Return ``A^T u`` for a matrix that `there_and_back` takes; one in less precision than ``u`` is not converted."""
+    if matrix.dtype == u.dtype:
+        product: Array = matrix.T.dot(u)
+        return product
+    return there_and_back(matrix, np.zeros(matrix.shape[1], u.dtype), 0.0, -u)
 
 
 def normal_products(matrix: Tensor, x: Tensor, b: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -84,22 +127,30 @@ def _for_kernels(matrix: Tensor) -> bool:
     return real and matrix.device.type == "cpu" and matrix.numel() >= _large
 
 
-def _normal_kernel(matrix: Tensor, x: Tensor, b: Tensor | None) -> tuple[Tensor, float]:
+def _passing(matrix: Array) -> Callable[[Array, float, Array, Array, int, int], None]:
+    """Return what goes there and back for some rows, and adds the product with their transpose to what is given."""
     from precond.math import tall_kernels as kernels
 
-    a, vector, out = matrix.numpy(), x.contiguous().numpy(), torch.zeros_like(x)
-    rhs = vector if b is None else b.contiguous().numpy()
+    by_rows = matrix.flags.c_contiguous
+    return functools.partial(
+        kernels.rows_there_and_back if by_rows else kernels.columns_there_and_back, matrix if by_rows else matrix.T
+    )
 
-    def part(first: int, last: int) -> tuple[Tensor, float]:
-        product = torch.zeros_like(x)
-        some = rhs if b is None else rhs[first:last]
-        return product, kernels.normal(a[first:last], vector, some, b is not None, product.numpy())
 
-    squares = 0.0
+def _normal_kernel(matrix: Tensor, x: Tensor, b: Tensor | None) -> tuple[Tensor, float]:
+    a, vector = matrix.numpy(), x.contiguous().numpy()
+    rest, go = np.zeros(len(a), a.dtype) if b is None else b.numpy().copy(), _passing(a)
+
+    def part(first: int, last: int) -> tuple[Array, float]:
+        product = np.zeros_like(vector)
+        go(vector, 1.0, rest, product, first, last)
+        return product, float(rest[first:last] @ rest[first:last])
+
+    out, squares = np.zeros_like(vector), 0.0
     for product, square in _in_parts(part, len(a)):
         out += product
         squares += square
-    return out, squares
+    return torch.from_numpy(out if b is None else -out), squares
 
 
 def _scatter_kernel(matrix: Tensor, places: Tensor, signs: Tensor, size: int) -> Tensor:

@@ -9,39 +9,76 @@ _loose = {"reassoc", "contract", "nsz", "arcp"}  # sums may be reordered; infini
 
 
 @numba.njit(cache=True, nogil=True, fastmath=_loose)
-def normal(a, x, b, subtract, out):
-    """Add ``A^T y`` to ``out`` and return ``y^T y`` with ``y = A x``, or ``y = b - A x``; four rows at a time."""
-    m, n = a.shape
-    squares = 0.0
-    partial = np.empty(n, a.dtype)
-    for first in range(0, m, 1024):  # partial sums keep the rounding errors of a long sum small
+def rows_there_and_back(a, x, scale, u, out, begin, end):
+    """Replace ``u`` by ``scale A x - u`` and add ``A^T u`` to ``out`` for some rows of ``A [m, n]``, four at a time."""
+    n = a.shape[1]
+    factor = u.dtype.type(scale)
+    partial = np.empty(n, u.dtype)
+    for first in range(begin, end, 1024):  # partial sums keep the rounding errors of a long sum small
         partial[:] = 0
-        last = min(m, first + 1024)
+        last = min(end, first + 1024)
         whole = first + (last - first) // 4 * 4
         for i in range(first, whole, 4):
-            y0 = y1 = y2 = y3 = a.dtype.type(0)
+            y0 = y1 = y2 = y3 = u.dtype.type(0)
             for k in range(n):
                 y0 += a[i, k] * x[k]
                 y1 += a[i + 1, k] * x[k]
                 y2 += a[i + 2, k] * x[k]
                 y3 += a[i + 3, k] * x[k]
-            if subtract:
-                y0, y1, y2, y3 = b[i] - y0, b[i + 1] - y1, b[i + 2] - y2, b[i + 3] - y3
+            y0, y1 = factor * y0 - u[i], factor * y1 - u[i + 1]
+            y2, y3 = factor * y2 - u[i + 2], factor * y3 - u[i + 3]
+            u[i], u[i + 1], u[i + 2], u[i + 3] = y0, y1, y2, y3
             for k in range(n):
                 partial[k] += y0 * a[i, k] + y1 * a[i + 1, k] + y2 * a[i + 2, k] + y3 * a[i + 3, k]
-            squares += y0 * y0 + y1 * y1 + y2 * y2 + y3 * y3
         for i in range(whole, last):
-            y0 = a.dtype.type(0)
+            y0 = u.dtype.type(0)
             for k in range(n):
                 y0 += a[i, k] * x[k]
-            if subtract:
-                y0 = b[i] - y0
+            y0 = factor * y0 - u[i]
+            u[i] = y0
             for k in range(n):
                 partial[k] += y0 * a[i, k]
-            squares += y0 * y0
         for k in range(n):
             out[k] += partial[k]
-    return squares
+
+
+@numba.njit(cache=True, nogil=True, fastmath=_loose)
+def columns_there_and_back(columns, x, scale, u, out, begin, end):
+    """Do some rows by the columns of ``A``, shape ``[n, m]``: four at a time, as many rows as a cache holds."""
+    n = len(columns)
+    factor = u.dtype.type(scale)
+    whole = n // 4 * 4
+    for first in range(begin, end, 1024):
+        last = min(end, first + 1024)
+        y, rows = u[first:last], slice(first, last)
+        for i in range(y.size):
+            y[i] = -y[i]
+        for k in range(0, whole, 4):
+            a0, a1, a2, a3 = columns[k, rows], columns[k + 1, rows], columns[k + 2, rows], columns[k + 3, rows]
+            x0, x1, x2, x3 = factor * x[k], factor * x[k + 1], factor * x[k + 2], factor * x[k + 3]
+            for i in range(y.size):
+                y[i] += x0 * a0[i] + x1 * a1[i] + x2 * a2[i] + x3 * a3[i]
+        for k in range(whole, n):
+            a0, x0 = columns[k, rows], factor * x[k]
+            for i in range(y.size):
+                y[i] += x0 * a0[i]
+        for k in range(0, whole, 4):
+            a0, a1, a2, a3 = columns[k, rows], columns[k + 1, rows], columns[k + 2, rows], columns[k + 3, rows]
+            s0 = s1 = s2 = s3 = u.dtype.type(0)
+            for i in range(y.size):
+                s0 += a0[i] * y[i]
+                s1 += a1[i] * y[i]
+                s2 += a2[i] * y[i]
+                s3 += a3[i] * y[i]
+            out[k] += s0
+            out[k + 1] += s1
+            out[k + 2] += s2
+            out[k + 3] += s3
+        for k in range(whole, n):
+            a0, s0 = columns[k, rows], u.dtype.type(0)
+            for i in range(y.size):
+                s0 += a0[i] * y[i]
+            out[k] += s0
 
 
 @numba.njit(cache=True, nogil=True, fastmath=_loose)

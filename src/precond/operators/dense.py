@@ -33,6 +33,10 @@ class DenseOperator(Operator):
         self._norm = float(torch.linalg.vector_norm(matrix))
         if not math.isfinite(self._norm):  # an entry that is not finite, or squares that overflow
             check_finite(matrix.cpu().numpy(), lambda index: divmod(index, matrix.shape[1]))
+        limits = torch.finfo(matrix.dtype)
+        if not limits.tiny**0.5 / limits.eps < self._norm < math.inf:  # squares that vanish, or overflow
+            largest = float(matrix.abs().max())
+            self._norm = largest * float(torch.linalg.vector_norm(matrix / largest)) if largest else 0.0
         self.matrix = matrix
         self.shape = (matrix.shape[0], matrix.shape[1])
         self.dtype = matrix.dtype

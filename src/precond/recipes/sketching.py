@@ -5,6 +5,7 @@ from __future__ import annotations
 from precond.core import Builds, Choice, Kind, Paper
 from precond.krylov.lsqr import LSQR
 from precond.krylov.refinement import Refinement
+from precond.preconditioners.qr import QR
 from precond.preconditioners.sketch_qr import SketchQR
 from precond.recipes.registry import recipe
 from precond.sketches.sparse_sign import SparseSign
@@ -49,6 +50,32 @@ def sketch_qr(oversampling: float = 30.0, nonzeros: int = 4) -> SketchQR:
         The preconditioner.
     """
     return SketchQR(SparseSign(nonzeros), oversampling)
+
+
+@recipe(
+    builds=Builds.PRECONDITIONER,
+    runs_on=Kind.LEAST_SQUARES,
+    family="direct",
+    paper=Paper(
+        title="Numerical Methods for Least Squares Problems",
+        authors="A. Bjorck",
+        year=1996,
+        venue="SIAM, section 2.7",
+    ),
+    purpose="Dense least squares, small or nearly square, of any rank: the solution of least norm in one step.",
+    claim="Backward stable; the solution of least norm where columns depend on each other.",
+    example="precond.lstsq(A, b, method='lsqr', preconditioner='qr')",
+    name="qr",
+)
+def qr() -> QR:
+    """Return ``P = (A^H A)^+`` by the orthogonal factors of ``A``, which also give the solution.
+
+    Deviations: none.
+
+    Returns:
+        The preconditioner.
+    """
+    return QR()
 
 
 @recipe(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import scipy.sparse.linalg
 
 from precond.math.bidiagonal import Bidiagonalization
 from precond.math.sparse import csr_there_and_back, unsigned
+from precond.math.tall import adjoint_times, passes_once, there_and_back
 from precond.scipy.reading import adjoint_map, as_linear, plain, vector_map, working_type
 from precond.scipy.units import fits_in_units
 
@@ -192,7 +194,7 @@ class _Problem:
 
     Attributes:
         shape: Rows and columns of ``A``.
-        parts: The matrix in CSR form as compiled loops take it, or ``None``.
+        both: ``both(v, scale, u)`` replaces ``u`` by ``scale A v - u`` and returns ``A^H u`` in one pass, or ``None``.
         forward: ``A`` times a vector.
         backward: ``A^H`` times a vector.
         right: The right-hand side, shape ``[m]``.
@@ -201,7 +203,7 @@ class _Problem:
     """
 
     shape: tuple[int, int]
-    parts: tuple[Any, Any, Any] | None
+    both: Callable[[Any, float, Any], Any] | None
     forward: Callable[[Any], Any]
     backward: Callable[[Any], Any]
     right: np.ndarray[Any, Any]
@@ -210,7 +212,7 @@ class _Problem:
 
     def bidiagonalizing(self, name: str) -> Bidiagonalization:
         """Return an iteration for the damped problem that starts at zero, from the residual of the starting point."""
-        (m, n), damp, forward, backward = self.shape, self.damp, self.forward, self.backward
+        (m, n), damp, forward, backward, both = self.shape, self.damp, self.forward, self.backward, self.both
         if damp:
 
             def product(v: Any) -> Any:
@@ -219,21 +221,29 @@ class _Problem:
             def adjoint(u: Any) -> Any:
                 return backward(u[:m]) + damp * u[m:]
 
-            steps = Bidiagonalization(name, (m + n, n), self.start.dtype, product, (), adjoint)
+            once = None if both is None else functools.partial(_damped, both, m, damp)
+            steps = Bidiagonalization(name, (m + n, n), self.start.dtype, product, (), adjoint, once)
         else:
-            steps = Bidiagonalization(name, (m, n), self.start.dtype, self.parts or forward, (), backward)
+            steps = Bidiagonalization(name, (m, n), self.start.dtype, forward, (), backward, both)
         steps.vectors[1, :m] = self.right - forward(self.start) if self.start.any() else self.right
         return steps
 
     def remaining(self, x: Vector, step: Vector) -> tuple[float, float]:
         """Return ``||b - A x||`` and the norm of the gradient of the damped problem, up to its sign."""
-        if self.parts is None:
+        if self.both is None:
             rest = self.forward(x) - self.right
             gradient = self.backward(rest)
         else:
             rest = self.right.astype(x.dtype)
-            gradient = csr_there_and_back(self.parts, x, 1.0, rest)
+            gradient = self.both(x, 1.0, rest)
         return float(np.linalg.norm(rest)), float(np.linalg.norm(gradient + self.damp**2 * step))
+
+
+def _damped(both: Callable[[Any, float, Any], Any], m: int, damp: float, v: Any, scale: float, u: Any) -> Any:
+    """Do what ``both`` does for a matrix of ``m`` rows, with ``damp I`` under it."""
+    below = u[m:]
+    np.subtract(scale * damp * v, below, out=below)
+    return both(v, scale, u[:m]) + damp * below
 
 
 def _read(A: Any, b: Any, x0: Any, damp: float) -> _Problem:
@@ -249,6 +259,10 @@ def _read(A: Any, b: Any, x0: Any, damp: float) -> _Problem:
     start = np.zeros(n, dtype) if x0 is None else np.array(x0, dtype).reshape(-1)
     if start.shape != (n,):
         raise ValueError(f"shapes of A {linear.shape} and x0 {np.shape(x0)} are incompatible")
-    at_hand = scipy.sparse.issparse(A) and A.format == "csr" and A.dtype.char in "fdFD"
-    parts = unsigned(A) if at_hand else None
-    return _Problem((m, n), parts, vector_map(A, linear), adjoint_map(A, linear), right, start, damp)
+    forward, backward = vector_map(A, linear), adjoint_map(A, linear)
+    both: Callable[[Any, float, Any], Any] | None = None
+    if scipy.sparse.issparse(A) and A.format == "csr" and A.dtype.char in "fdFD":
+        both = functools.partial(csr_there_and_back, unsigned(A))
+    elif isinstance(A, np.ndarray) and not isinstance(A, np.matrix) and dtype.kind == "f" and passes_once(A):
+        backward, both = functools.partial(adjoint_times, A), functools.partial(there_and_back, A)
+    return _Problem((m, n), both, forward, backward, right, start, damp)

@@ -179,6 +179,7 @@ def measure_least_squares(
                 energy[row] = (v.conj() * inverse(v, w**2)).sum().real.clamp(min=0)
         backward = torch.where(residual == 0, 0, _over(energy.sqrt() * weight, residual * scaled))
         unknown = ~((weight > 0) & (weight < 1e150)) & (residual > 0)
+        unknown |= (energy == 0) & g.any(dim=-1)  # products vanished
         backward = torch.where(unknown, torch.inf, backward)
     return Measured(size, _over(residual, size), normal, backward)
 

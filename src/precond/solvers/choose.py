@@ -5,11 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
+import torch
+
 from precond.core import IncompatibleError, Operator
 from precond.math.graphs import diameter, envelope_share
 from precond.solvers.estimates import factorization_seconds, iteration_seconds
 
 _columns = 4000
+_slender, _quick = 4, 2e8
+"""Rows for each column, and ``m n^2``, up to which the factors of a dense matrix cost less than what saves them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,15 +188,29 @@ def choose_eigenvalues(operator: Operator) -> str:
     return "amg" if _is_wide(operator) else "ic0"
 
 
+def _factors_pay(operator: Operator) -> bool:
+    """Whether a dense least-squares problem is solved sooner by factors of the matrix than by those of a sketch."""
+    short, long = sorted(operator.shape)
+    exact = operator.dtype in (torch.float64, torch.complex128)  # in single precision factors alone are not enough
+    few = (long < _slender * short and short <= _columns) or long * short**2 <= _quick
+    return exact and operator.device.type == "cpu" and few
+
+
 def choose_least_squares(operator: Operator) -> Selection:
     """Choose for a least-squares problem.
 
-    A sketch costs about ``20 n^3`` operations and ``12 n^2`` numbers beside one reading of the matrix, so columns are
-    limited; wide matrices have many solutions, of which LSQR without a preconditioner finds the one of least norm.
+    Factors of a dense matrix cost about ``2 m n^2`` operations with the larger side ``m``, and find the solution of
+    least norm. A sketch costs about ``20 n^3`` operations and ``12 n^2`` numbers beside one reading of the matrix, so
+    that it is worth its work where rows are many; columns are limited. LSQR without a preconditioner finds the solution
+    of least norm, too.
     """
     rows, columns = operator.shape
     sketched = Attempt("spir", "sketch-qr", together=True)
     dense = operator.dense() is not None
+    if dense and _factors_pay(operator):
+        rest = (sketched, Attempt("lsqr", "jacobi")) if rows >= columns else (Attempt("lsqr", "identity"),)
+        why = "dense, few rows for each column" if rows < _slender * columns else "dense and small"
+        return Selection((Attempt("lsqr", "qr", patience=20, unasked=True), *rest), why)
     small = rows >= columns and columns <= (_columns if dense else _columns // 4)
     if dense and small:
         return Selection((sketched, Attempt("lsqr", "jacobi")), "dense and tall")

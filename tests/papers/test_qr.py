@@ -1,0 +1,95 @@
+"""Dense least squares by orthogonal factors: any shape, any rank, against the pseudoinverse."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import precond
+from precond.core import IncompatibleError
+from precond.math.orthogonal_factors import orthogonal_factors
+
+
+def _matrix(shape, rank, kind, condition=10.0):
+    rng = np.random.default_rng(sum(shape) + rank)
+    left, right = rng.standard_normal((shape[0], rank)), rng.standard_normal((rank, shape[1]))
+    if kind is complex:
+        left, right = left + 1j * rng.standard_normal(left.shape), right + 1j * rng.standard_normal(right.shape)
+    left, right = np.linalg.qr(left)[0], np.linalg.qr(right.conj().T)[0].conj().T
+    return (left * np.geomspace(1, 1 / condition, rank)) @ right, rng
+
+
+@pytest.mark.parametrize("kind", [float, complex])
+@pytest.mark.parametrize(
+    ("shape", "rank"), [((30, 7), 7), ((7, 30), 7), ((9, 9), 9), ((30, 7), 3), ((7, 30), 3), ((9, 9), 4)]
+)
+def test_solution_is_that_of_the_pseudoinverse(shape, rank, kind):
+    matrix, rng = _matrix(shape, rank, kind)
+    b = rng.standard_normal((shape[0], 2)).astype(kind)
+    result = precond.lstsq(matrix, b)
+    assert result.converged
+    assert result.method.startswith("lsqr + qr (dense")
+    assert ("the rank is" in result.method) == (rank < min(shape))
+    np.testing.assert_allclose(result.x, np.linalg.pinv(matrix, rcond=1e-10) @ b, atol=1e-12)
+    inverse = np.linalg.pinv(matrix.conj().T @ matrix, rcond=1e-10)
+    v = rng.standard_normal((shape[1], 3)).astype(kind)
+    np.testing.assert_allclose(orthogonal_factors(matrix).inverse_gram(v), inverse @ v, atol=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(60, 40), (40, 60), (300, 6)])
+def test_ill_conditioned_problems_are_solved_as_by_lapack(shape):
+    matrix, rng = _matrix(shape, min(shape), float, 1e10)
+    b = matrix @ rng.standard_normal(shape[1]) + 1e-3 * rng.standard_normal(shape[0])
+    result, theirs = precond.lstsq(matrix, b), np.linalg.lstsq(matrix, b, rcond=None)[0]
+    assert result.converged
+    assert np.linalg.norm(b - matrix @ result.x) <= (1 + 1e-9) * np.linalg.norm(b - matrix @ theirs) + 1e-12
+    if shape[0] < shape[1]:
+        assert np.linalg.norm(result.x) <= (1 + 1e-4) * np.linalg.norm(theirs)
+
+
+def test_columns_of_any_size_count_as_independent():
+    matrix, rng = _matrix((30, 5), 5, float)
+    sizes = np.array([1e-30, 1.0, 1e20, 1e-5, 1e10])
+    x = rng.standard_normal(5)
+    factors = orthogonal_factors(matrix * sizes)
+    assert factors.rank == 5
+    np.testing.assert_allclose(factors.solve((matrix @ x)[:, None])[:, 0] * sizes, x, rtol=1e-10)
+
+
+def test_gradients_flow_through_the_factors():
+    matrix, rng = _matrix((20, 4), 4, float)
+    A, b = (torch.from_numpy(a).requires_grad_() for a in (matrix, rng.standard_normal(20)))
+    assert torch.autograd.gradcheck(lambda a, c: precond.lstsq(a, c, rtol=1e-12).x, (A, b))
+
+
+def test_long_problems_and_single_precision_keep_their_sketch():
+    rng = np.random.default_rng(0)
+    single = precond.lstsq(rng.standard_normal((50, 5)).astype(np.float32), np.ones(50, np.float32), rtol=1e-5)
+    long = precond.lstsq(rng.standard_normal((30_000, 90)), np.ones(30_000))
+    assert single.converged
+    assert long.converged
+    assert "sketch-qr" in single.method
+    assert "sketch-qr" in long.method
+
+
+def test_what_has_no_dense_matrix_is_refused():
+    sparse = torch.eye(6, dtype=torch.float64).to_sparse_csr()
+    with pytest.raises(IncompatibleError, match="sketch-qr"):
+        precond.lstsq(sparse, torch.ones(6, dtype=torch.float64), method="lsqr", preconditioner="qr")
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-200, 1e-150, 1e150, 1e200, 1e300])
+@pytest.mark.parametrize("shape", [(30, 5), (5, 30)])
+def test_matrices_of_any_size_are_solved_and_certified(shape, size):
+    matrix, rng = _matrix(shape, 5, float)
+    b = rng.standard_normal(shape[0])
+    result = precond.lstsq(matrix * size, b * size)
+    assert result.converged
+    np.testing.assert_allclose(result.x, np.linalg.pinv(matrix) @ b, rtol=1e-10, atol=1e-12)
+
+
+def test_a_matrix_whose_products_vanish_is_not_claimed_solved():
+    matrix, rng = _matrix((30, 5), 5, float)
+    result = precond.lstsq(matrix * 1e-310, rng.standard_normal(30))
+    assert not (result.converged and not result.x.any())
