@@ -12,7 +12,7 @@ from precond.math.graphs import diameter, envelope_share
 from precond.solvers.estimates import factorization_seconds, iteration_seconds
 
 _columns = 4000
-_slender, _quick = 4, 2e8
+_slender, _small = 4, 2e8
 """Rows for each column, and ``m n^2``, up to which the factors of a dense matrix cost less than what saves them."""
 
 
@@ -192,7 +192,7 @@ def _factors_pay(operator: Operator) -> bool:
     """Whether a dense least-squares problem is solved sooner by factors of the matrix than by those of a sketch."""
     short, long = sorted(operator.shape)
     exact = operator.dtype in (torch.float64, torch.complex128)  # in single precision factors alone are not enough
-    few = (long < _slender * short and short <= _columns) or long * short**2 <= _quick
+    few = (long < _slender * short and short <= _columns) or long * short**2 <= _small
     return exact and operator.device.type == "cpu" and few
 
 
