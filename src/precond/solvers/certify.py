@@ -114,7 +114,7 @@ def quotient(a: float, b: float) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """Quantities of a least-squares solution, each of shape ``[batch]``.
+    """Quantities of least-squares solutions, one number for each right-hand side.
 
     Attributes:
         size: ``||b||``.
@@ -123,10 +123,10 @@ class Measured:
         backward: The relative backward error, where it can be estimated.
     """
 
-    size: Tensor
-    relative: Tensor
-    normal: Tensor
-    backward: Tensor | None
+    size: list[float]
+    relative: list[float]
+    normal: list[float]
+    backward: list[float] | None
 
 
 def measure_least_squares(
@@ -164,24 +164,26 @@ def measure_least_squares(
     precise = operator.double()
     b, x = b.to(wide), x.to(wide)
     g, residual = precise.normal(x.to(precise.dtype), b.to(precise.dtype))
-    residual, size = residual.double(), _norm(b)
-    normal = _over(_norm(g), matrix_norm * residual)
-    backward = None
+    residual = residual.double()
+    norms, sizes = residual.tolist(), row_norms(b)
+    normal = [quotient(value, matrix_norm * norm) for value, norm in zip(row_norms(g), norms, strict=True)]
+    backward: list[float] | None = None
     if inverse is not None:
         scale = metric(torch.ones_like(x[:1]).to(operator.dtype)).real.double().sqrt() if metric else torch.ones(1)
         scaled = float(operator.shape[1]) ** 0.5 if metric else matrix_norm
-        theta = _over(scaled, size)
+        theta = _over(scaled, torch.tensor(sizes, dtype=residual.dtype, device=residual.device))
         weight = theta * residual / (1 + (theta * _norm(scale * x)) ** 2).sqrt()
         energy = torch.zeros_like(residual)
         for row, w in enumerate(weight.tolist()):
             v = g[row : row + 1].to(operator.dtype)
             if 0 < w < 1e150:
                 energy[row] = (v.conj() * inverse(v, w**2)).sum().real.clamp(min=0)
-        backward = torch.where(residual == 0, 0, _over(energy.sqrt() * weight, residual * scaled))
+        errors = torch.where(residual == 0, 0, _over(energy.sqrt() * weight, residual * scaled))
         unknown = ~((weight > 0) & (weight < 1e150)) & (residual > 0)
         unknown |= (energy == 0) & g.any(dim=-1)  # products vanished
-        backward = torch.where(unknown, torch.inf, backward)
-    return Measured(size, _over(residual, size), normal, backward)
+        backward = torch.where(unknown, torch.inf, errors).tolist()
+    relative = [quotient(norm, size) for norm, size in zip(norms, sizes, strict=True)]
+    return Measured(sizes, relative, normal, backward)
 
 
 def judge_least_squares(measured: Measured, *, rtol: float, atol: float) -> Certified:
@@ -201,37 +203,46 @@ def judge_least_squares(measured: Measured, *, rtol: float, atol: float) -> Cert
     Returns:
         The certificate and the status.
     """
-    allowed = torch.clamp(_over(atol, measured.size), min=rtol)
-    consistent = _excess(measured.relative, allowed)
-    stationary = _excess(measured.normal, torch.full_like(measured.normal, rtol))
-    least = torch.minimum(consistent, stationary)
-    if measured.backward is None:
-        stable = torch.full_like(least, torch.inf)
-    else:
-        stable = _excess(measured.backward, torch.full_like(least, rtol))
-    worst = int(torch.minimum(least, stable).argmax())
+    allowed = [max(quotient(atol, size), rtol) for size in measured.size]
+    consistent = [_excess(value, bound) for value, bound in zip(measured.relative, allowed, strict=True)]
+    stationary = [_excess(value, rtol) for value in measured.normal]
+    least = [min(pair) for pair in zip(consistent, stationary, strict=True)]
+    stable = [math.inf] * len(least) if measured.backward is None else [_excess(v, rtol) for v in measured.backward]
+    worst = max(range(len(least)), key=lambda row: min(least[row], stable[row]))
     extra = {
-        "relative residual": float(measured.relative[worst]),
-        "relative normal-equations residual": float(measured.normal[worst]),
+        "relative residual": measured.relative[worst],
+        "relative normal-equations residual": measured.normal[worst],
     }
     if measured.backward is not None:
-        extra["backward error"] = float(measured.backward.max())
-    if bool(least[worst] > 1) and bool(stable[worst] < least[worst]):
-        quantity = "relative backward error (estimate of Karlson and Walden)"
-        value = float(measured.backward[worst]) if measured.backward is not None else math.inf
-        return Certificate(quantity, value, rtol, extra), Status.CONVERGED_BACKWARD
-    if bool(consistent[worst] < stationary[worst]):
-        certificate = Certificate(RESIDUAL, float(measured.relative[worst]), float(allowed[worst]), extra)
-        return certificate, Status.CONVERGED_RESIDUAL
+        extra["backward error"] = max(measured.backward)
+        if least[worst] > 1 and stable[worst] < least[worst]:
+            quantity = "relative backward error (estimate of Karlson and Walden)"
+            return Certificate(quantity, measured.backward[worst], rtol, extra), Status.CONVERGED_BACKWARD
+    if consistent[worst] < stationary[worst]:
+        return Certificate(RESIDUAL, measured.relative[worst], allowed[worst], extra), Status.CONVERGED_RESIDUAL
     quantity = "relative normal-equations residual ||A^H r|| / (||A||_F ||r||)"
-    return Certificate(quantity, float(measured.normal[worst]), rtol, extra), Status.CONVERGED_NORMAL
+    return Certificate(quantity, measured.normal[worst], rtol, extra), Status.CONVERGED_NORMAL
 
 
 def certify_least_squares(
     operator: Operator, b: Tensor, x: Tensor, *, rtol: float, atol: float, matrix_norm: float
 ) -> Certified:
-    """Return the certificate of solutions; see `measure_least_squares` and `judge_least_squares`."""
-    return judge_least_squares(measure_least_squares(operator, b, x, matrix_norm=matrix_norm), rtol=rtol, atol=atol)
+    """Return the certificate of solutions, without an inverse; see `measure_least_squares` and `judge_least_squares`.
+
+    In ``extra`` the backward error is bounded from above, by the quotient that certifies a stationary point (G. W.
+    Stewart, *Research, development, and LINPACK*, 1977) or, if that is less, by the one of a system, ``||r|| /
+    sqrt(||A||_F^2 ||x||^2 + ||b||^2)``.
+    """
+    measured = measure_least_squares(operator, b, x, matrix_norm=matrix_norm)
+    certificate, status = judge_least_squares(measured, rtol=rtol, atol=atol)
+    backward = [
+        min(normal, quotient(relative * size, math.hypot(matrix_norm * length, size)))
+        for normal, relative, size, length in zip(
+            measured.normal, measured.relative, measured.size, row_norms(x), strict=True
+        )
+    ]
+    extra = {**certificate.extra, "backward error": math.nan if any(map(math.isnan, backward)) else max(backward)}
+    return dataclasses.replace(certificate, extra=extra), status
 
 
 def estimated_frobenius_norm(operator: Operator, probes: int = 10) -> float:
@@ -250,8 +261,7 @@ def estimated_frobenius_norm(operator: Operator, probes: int = 10) -> float:
 
 def excess(certificate: Certificate) -> float:
     """Return how many times its bound a certificate's value is; infinite when it is not a number."""
-    ratio = quotient(certificate.value, certificate.bound)
-    return math.inf if math.isnan(ratio) else ratio
+    return _excess(certificate.value, certificate.bound)
 
 
 def _residual(operator: Operator, b: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -291,6 +301,7 @@ def _over(a: Tensor | float, b: Tensor) -> Tensor:
     return torch.where(a == 0, torch.zeros_like(b), a / b)
 
 
-def _excess(value: Tensor, bound: Tensor) -> Tensor:
+def _excess(value: float, bound: float) -> float:
     """Return ``value / bound``, infinite for NaN."""
-    return torch.nan_to_num(_over(value, bound), nan=torch.inf, posinf=torch.inf)
+    ratio = quotient(value, bound)
+    return math.inf if math.isnan(ratio) else ratio
