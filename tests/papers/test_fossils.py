@@ -89,7 +89,7 @@ def test_is_backward_stable(method, condition, residual, coherent):
     assert result.converged, result.message
     assert backward_error(a, b, result.x) < 10 * UNIT
     assert result.certificate.extra["backward error"] < 10 * UNIT
-    assert "sketch-qr" in result.method
+    assert ("sketch-qr" in result.method) == (method != "auto")  # which has the factors of so small a matrix
 
 
 @pytest.mark.parametrize("condition", [1e2, 1e6, 1e10])

@@ -34,7 +34,10 @@ def test_solution_is_that_of_the_pseudoinverse(shape, rank, kind):
     np.testing.assert_allclose(result.x, np.linalg.pinv(matrix, rcond=1e-10) @ b, atol=1e-12)
     inverse = np.linalg.pinv(matrix.conj().T @ matrix, rcond=1e-10)
     v = rng.standard_normal((shape[1], 3)).astype(kind)
-    np.testing.assert_allclose(orthogonal_factors(matrix).inverse_gram(v), inverse @ v, atol=1e-9)
+    factors = orthogonal_factors(matrix)
+    np.testing.assert_allclose(factors.inverse_gram(v), inverse @ v, atol=1e-9)
+    shifted = np.linalg.inv(matrix.conj().T @ matrix + 0.3 * np.eye(shape[1]))
+    np.testing.assert_allclose(factors.inverse_shifted_gram(v, 0.3), shifted @ v, atol=1e-12)
 
 
 @pytest.mark.parametrize("shape", [(60, 40), (40, 60), (300, 6)])
@@ -44,6 +47,7 @@ def test_ill_conditioned_problems_are_solved_as_by_lapack(shape):
     result, theirs = precond.lstsq(matrix, b), np.linalg.lstsq(matrix, b, rcond=None)[0]
     assert result.converged
     assert np.linalg.norm(b - matrix @ result.x) <= (1 + 1e-9) * np.linalg.norm(b - matrix @ theirs) + 1e-12
+    assert result.certificate.extra["backward error"] <= 1e-8  # estimated, or bounded from above
     if shape[0] < shape[1]:
         assert np.linalg.norm(result.x) <= (1 + 1e-4) * np.linalg.norm(theirs)
 

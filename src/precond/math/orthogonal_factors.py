@@ -42,6 +42,17 @@ class OrthogonalFactors:
             return self._triangular(self._triangular(v, 2), 0)
         return np.asarray(self.basis @ self._triangular(self._triangular(self.basis.conj().T @ v, 0), 2))
 
+    def inverse_shifted_gram(self, v: Array, shift: float) -> Array:
+        """Return ``(A^H A + shift I)^-1 v`` for columns ``[n, k]``, by the triangle of ``[T; shift^1/2 I]``."""
+        gram = self.triangle if self.basis is None else self.triangle.conj().T
+        below = np.diag(np.full(self.rank, shift**0.5, gram.dtype))
+        triangle = np.asfortranarray(np.linalg.qr(np.concatenate([gram, below]), mode="r"))
+        shifted = OrthogonalFactors(None, triangle, None, self.rank)
+        if self.basis is None:
+            return shifted.inverse_gram(v)
+        inside = self.basis.conj().T @ v
+        return np.asarray((v - self.basis @ inside) / shift + self.basis @ shifted.inverse_gram(inside))
+
     def _triangular(self, b: Array, transposed: int) -> Array:
         """Solve with ``T``, or with its adjoint where ``transposed`` is 2."""
         if self.rank == 0:

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from precond.core import Evidence, Health, IncompatibleError, Need, Operator, Preconditioner, Scope, Traits
 from precond.math.orthogonal_factors import OrthogonalFactors, orthogonal_factors
-from precond.preconditioners.shifts import refuse_shift
 
 
 @dataclasses.dataclass
@@ -44,8 +43,8 @@ class QR(Preconditioner[QRState]):
 
     @property
     def traits(self) -> Traits:
-        """Symmetric, positive definite on the range of ``A^H``, and the inverse there."""
-        return Traits(equivalent=True)
+        """Symmetric, positive definite on the range of ``A^H``, and the inverse there; with a shift everywhere."""
+        return Traits(shiftable=True, equivalent=True)
 
     def init(self, like: Tensor) -> QRState:
         """Start as the identity."""
@@ -53,7 +52,7 @@ class QR(Preconditioner[QRState]):
 
     def observe(self, state: QRState, evidence: Evidence) -> None:
         """Take the Gram operator of a least-squares problem with a dense matrix."""
-        if evidence.operator is None or evidence.operator.factor() is None:
+        if _dense(evidence.operator) is None:
             raise IncompatibleError(
                 "qr factors the dense matrix of a least-squares problem: use precond.lstsq with a dense matrix, or "
                 "preconditioner='sketch-qr' for a sparse one"
@@ -62,7 +61,7 @@ class QR(Preconditioner[QRState]):
 
     def refresh(self, state: QRState) -> Health:
         """Factor the matrix."""
-        matrix = None if state.operator is None else state.operator.factor()
+        matrix = _dense(state.operator)
         if matrix is None:
             return Health()
         state.factors = orthogonal_factors(matrix.resolve_conj().numpy(force=True))
@@ -70,13 +69,21 @@ class QR(Preconditioner[QRState]):
         return Health(detail=f"qr: the rank is {rank} of {least}" if rank < least else "")
 
     def apply(self, state: QRState, v: Tensor, *, shift: float = 0.0) -> Tensor:
-        """Return ``(A^H A)^+ v`` for each row of ``v``."""
-        refuse_shift(self, shift)
-        return v if state.factors is None else _by_columns(state.factors.inverse_gram, v)
+        """Return ``(A^H A)^+ v`` for each row of ``v``, or ``(A^H A + shift I)^-1 v``."""
+        factors = state.factors
+        if factors is None:
+            return v / (1 + shift)
+        return _by_columns(lambda u: factors.inverse_shifted_gram(u, shift) if shift else factors.inverse_gram(u), v)
 
     def guess(self, state: QRState, b: Tensor) -> Tensor | None:
         """Return ``A^+ b`` for each row of ``b``."""
         return None if state.factors is None else _by_columns(state.factors.solve, b)
+
+
+def _dense(gram: Operator | None) -> Tensor | None:
+    """Return ``A`` of a Gram operator, where it is known and dense."""
+    root = None if gram is None else gram.root()
+    return None if root is None else root.dense()
 
 
 def _by_columns(function: Callable[[Any], Any], v: Tensor) -> Tensor:
