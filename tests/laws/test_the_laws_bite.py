@@ -118,6 +118,15 @@ class IgnoresTheShiftSilently(IgnoresTheShift):
         return Traits(shiftable=False)
 
 
+class SaysThatItIsExact(Good):
+    @property
+    def traits(self) -> Traits:
+        return Traits(exact=True)
+
+    def observe(self, state: State, evidence: Evidence) -> None:
+        assert evidence.operator is not None
+
+
 class Flattens(Good):
     def apply(self, state: State, v: Tensor, *, shift: float = 0.0) -> Tensor:
         return super().apply(state, v, shift=shift).flatten(1)
@@ -157,6 +166,7 @@ BROKEN = [
     (Promotes, laws.keeps_dtype),
     (IgnoresTheShift, laws.shift_is_honoured_or_refused),
     (IgnoresTheShiftSilently, laws.shift_is_honoured_or_refused),
+    (SaysThatItIsExact, laws.exact_is_the_inverse),
     (Flattens, laws.odd_shapes_are_taken_or_refused),
     (SaysThatMatricesAreElementwise, laws.elementwise_form_is_elementwise),
 ]

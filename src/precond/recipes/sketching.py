@@ -64,7 +64,7 @@ def sketch_qr(oversampling: float = 30.0, nonzeros: int = 4) -> SketchQR:
     ),
     purpose="Dense least squares, small or nearly square, of any rank: the solution of least norm in one step.",
     claim="Backward stable; the solution of least norm where columns depend on each other.",
-    example="precond.lstsq(A, b, method='lsqr', preconditioner='qr')",
+    example="precond.lstsq(A.toarray(), b, method='lsqr', preconditioner='qr')",
     name="qr",
 )
 def qr() -> QR:
