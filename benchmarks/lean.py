@@ -35,7 +35,7 @@ from precond.recipes.matrix import lean_soap, soap
 RECORD = Path(__file__).with_suffix(".jsonl")
 NAME, PROGRAM = "lean", "lean.py"
 BASELINE = "SOAP, two-sided"
-LEAN = "LeanSOAP: bfloat16, fitted factors, a turn every 20 steps, early every 5"
+LEAN = "LeanSOAP: blocks of 512, bfloat16, fitted factors"
 FIRST = "7669ce7"
 """The code of runs that do not name one."""
 _WHOLE: dict[str, Any] = {"factor_block": None, "half": False, "fitted": False, "every": 10, "early": None}
@@ -71,13 +71,16 @@ VARIANTS: dict[str, Callable[[], Method]] = {
     "tiles of 256": _tiles(256),
     "tiles of 128": _tiles(128),
     "fitted factors": _lean(fitted=True),
-    "blocks of 512, bfloat16, fitted factors": _lean(factor_block=512, half=True, fitted=True),
+    LEAN: lean_soap,
     "blocks of 512, bfloat16, fitted factors, a turn every 30 steps, early every 5": _lean(
         factor_block=512, half=True, fitted=True, every=30, early=5
     ),
     "bfloat16, fitted factors, a turn every 30 steps, early every 5": _lean(half=True, fitted=True, every=30, early=5),
+    "bfloat16, fitted factors, a turn every 20 steps, early every 10": _lean(
+        half=True, fitted=True, every=20, early=10
+    ),
     "bfloat16, fitted factors, a turn every 24 steps, early every 6": _lean(half=True, fitted=True, every=24, early=6),
-    LEAN: lean_soap,
+    "bfloat16, fitted factors, a turn every 20 steps, early every 5": _lean(half=True, fitted=True, every=20, early=5),
     "bfloat16, fitted factors, a turn every 16 steps, early every 4": _lean(half=True, fitted=True, every=16, early=4),
     "one-sided": _lean(one_sided=True),
     "one-sided, bfloat16, a turn every 5 steps": _lean(one_sided=True, half=True, every=5),

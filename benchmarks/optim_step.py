@@ -6,7 +6,7 @@ A step is averaged over the refresh interval, which is longer for a method that 
 each. Printed: the ratio to `torch.optim.AdamW(fused=True)` in the same round, median and lowest to highest of the
 rounds; the worst step of a round over its median one, and the first step over the worst one of a round (one with a
 refresh, where the method has refreshes), both the median of the rounds, since other processes slow single steps. Before
-the first round M-FAC fills its window, and LeanSOAP takes the steps in which bases turn more often, which are dearer.
+the first round M-FAC fills its window, and LeanSOAP with rare turns takes the steps in which bases turn more often, which are dearer.
 With one thread the thread's own time is read, else wall time.
 
     python benchmarks/optim_step.py                         print the table
@@ -153,7 +153,16 @@ CONTENDERS = [
     Contender("pytorch_optimizer.Muon", _pytorch_optimizer_muon),
     _theirs("heavyball", "Muon"),
     _ours("SOAP", precondition_frequency=EVERY),
-    _ours("LeanSOAP", ", a turn every 20 steps", every=20, settle=20),
+    _ours("LeanSOAP", precondition_frequency=EVERY),
+    _ours(
+        "LeanSOAP",
+        ", whole bases, a turn every 20 steps",
+        every=20,
+        settle=20,
+        factor_block_size=None,
+        precondition_frequency=20,
+        early_frequency=5,
+    ),  # fmt: skip
     _theirs("pytorch_optimizer", "SOAP", precondition_frequency=EVERY),
     _theirs("heavyball", "SOAP", precondition_frequency=EVERY, use_precond_schedule=False),
     _ours("Shampoo", precondition_frequency=EVERY),

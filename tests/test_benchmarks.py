@@ -130,11 +130,11 @@ def test_a_round_of_steps_is_one_refresh_interval_of_each(monkeypatch: pytest.Mo
     }
 
 
-def test_the_interval_of_lean_steps_is_that_of_the_recipe() -> None:
+def test_the_interval_of_lean_steps_is_that_of_the_recipe_or_in_the_name() -> None:
     program = load("optim_step")
-    (row,) = [contender for contender in program.CONTENDERS if "LeanSOAP" in contender.name]
-    assert row.every == lean_soap().cadence.every
-    assert f"every {row.every} steps" in row.name
+    plain, rare = [contender for contender in program.CONTENDERS if "LeanSOAP" in contender.name]
+    assert plain.every == lean_soap().cadence.every
+    assert f"every {rare.every} steps" in rare.name
 
 
 def test_every_contender_in_steps_trains_its_parameters() -> None:
