@@ -6,7 +6,8 @@ A step is averaged over the refresh interval, which is longer for a method that 
 each. Printed: the ratio to `torch.optim.AdamW(fused=True)` in the same round, median and lowest to highest of the
 rounds; the worst step of a round over its median one, and the first step over the worst one of a round (one with a
 refresh, where the method has refreshes), both the median of the rounds, since other processes slow single steps. Before
-the first round M-FAC fills its window, and LeanSOAP with rare turns takes the steps in which bases turn more often, which are dearer.
+the first round M-FAC fills its window, and LeanSOAP with rare turns takes its first interval, in which bases turn more
+often and steps are dearer.
 With one thread the thread's own time is read, else wall time.
 
     python benchmarks/optim_step.py                         print the table
@@ -162,7 +163,7 @@ CONTENDERS = [
         factor_block_size=None,
         precondition_frequency=20,
         early_frequency=5,
-    ),  # fmt: skip
+    ),
     _theirs("pytorch_optimizer", "SOAP", precondition_frequency=EVERY),
     _theirs("heavyball", "SOAP", precondition_frequency=EVERY, use_precond_schedule=False),
     _ours("Shampoo", precondition_frequency=EVERY),
