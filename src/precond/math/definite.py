@@ -1,7 +1,8 @@
 """The Cholesky factor of one symmetric positive definite matrix, and solves with it.
 
 On the CPU LAPACK is called through SciPy, as in `precond.math.dense`: for matrices of order 4 to 1000 a factorization
-takes two thirds of the time of torch's, and a solve with one vector, by ``trsv``, a half (small) to nine tenths.
+with its check of the pivots takes from a half (small) to 0.85 of the time that torch's takes with the same check, and a
+solve with one vector, by ``trsv``, from 0.7 to 0.97 of two triangular solves.
 """
 
 from __future__ import annotations

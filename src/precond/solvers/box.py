@@ -51,7 +51,7 @@ class Box:
             raise BadInputError(f"bounds are a pair (lower, upper), not {len(sides)} of them")
         lower, upper = (torch.from_numpy(side.copy()).to(start) for side in sides)
         if not bool((lower <= upper).all()):
-            raise BadInputError("each lower bound must be at most its upper bound")
+            raise BadInputError("each lower bound must be a number, at most its upper one: -inf and inf stand for none")
         if not bool(((lower <= start) & (start <= upper)).all()):
             raise BadInputError("x0 is outside of the bounds: start within, as from x0.clip(lower, upper)")
         return cls(lower, upper) if bool((torch.isfinite(lower) | torch.isfinite(upper)).any()) else None
