@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 from collections.abc import Callable
 
 import torch
@@ -20,7 +21,9 @@ CACHE = 2**20
 """Bytes of intermediates in the time that it takes to call one product."""
 
 FEW = 16
-"""Products that are taken one by one: a first batch makes torch import its symbolic shapes, which takes a second."""
+"""Products that are taken one by one in any case."""
+SHAPES, MANY = "torch.fx.experimental.symbolic_shapes", 4096
+"""What torch imports at a first batch, which takes up to a second, and the products of a run that are worth it."""
 
 
 class Hessian(Operator):
@@ -80,7 +83,8 @@ class Hessian(Operator):
         self._work.hvps += x.shape[0]
         if x.shape[0] == 1:
             return self._product(x[0])[None]
-        if self._products is not None and x.shape[0] > FEW:
+        worth = SHAPES in sys.modules or self._work.hvps > MANY
+        if self._products is not None and x.shape[0] > FEW and worth:
             try:
                 return torch.cat([self._products(part) for part in torch.split(x, self._chunk)])
             except RuntimeError as error:  # some operations have no batching rule

@@ -61,6 +61,13 @@ class Stepper(abc.ABC):
                     "or method='newton-cg' or 'lbfgs'"
                 )
             missing &= ~Need.RESIDUAL
+        if Need.ENTRIES in missing:
+            if not objective.sparse:
+                raise IncompatibleError(
+                    "the method needs the entries of sparse Hessians, and these are not sparse: use "
+                    "method='newton-cholesky' or 'newton-cg'"
+                )
+            missing &= ~Need.ENTRIES
         if missing:
             raise IncompatibleError(f"minimize cannot provide {missing}: use method='lbfgs' or 'newton-cg'")
         self.replaced = 0
