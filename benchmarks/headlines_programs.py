@@ -80,6 +80,26 @@ def curved_valley() -> dict[str, Finding]:
     return findings
 
 
+@headline("sparse-newton")
+def chained_valley() -> dict[str, Finding]:
+    """Count products for a Hessian, and the iterations, of functions of neighbours in a chain of 30 to 30 000."""
+
+    def fun(x: Tensor) -> Tensor:
+        z = torch.cat([x.new_zeros(1), x, x.new_zeros(1)])
+        return (((3 - 2 * x) * x - z[:-2] - 2 * z[2:] + 1) ** 2).sum()
+
+    sizes, counts, looks = (30, 300, 3000, 30000), [], []
+    for n in sizes:
+        result = precond.minimize(fun, -torch.ones(n, dtype=torch.float64), method="sparse-newton", tol=1e-8)
+        counts.append(result.iterations if result.converged else -1)
+        looks.append(result.work.hvps)
+    text = f"Broyden's tridiagonal equations as a sum of squares, {sizes[0]} to {sizes[-1]} variables, to 1e-8: "
+    text += f"{', '.join(map(str, counts))} iterations and {', '.join(map(str, looks))} Hessian products in all."
+    values = {f"{what} of {n}": float(k) for what, found in (("iterations", counts), ("hvps", looks))
+              for n, k in zip(sizes, found, strict=True)}  # fmt: skip
+    return {"sparse-newton": (text, values)}
+
+
 @headline("holder-lm", "holder-region-lm", "krylov-lm")
 def singular_at_the_solution() -> dict[str, Finding]:
     """Solve Powell's equations, whose Jacobian is singular at the solution, against Nielsen's damping."""

@@ -85,8 +85,8 @@ def minimize(
         jac: The gradient, or ``True``; ``None`` differentiates ``fun`` by autograd.
         hessp: Products with the Hessian, ``hessp(x, p)``, only with ``jac``.
         method: Name of a recipe (``precond methods`` lists them), a `Method`, or ``"auto"``: Newton's method where
-            Hessian products are at hand (which one product finds out), with factored Hessians where they are small
-            enough, and L-BFGS elsewhere; ``Result.method`` says why.
+            Hessian products are at hand (which one product finds out), with factored Hessians where they are sparse or
+            small enough, and L-BFGS elsewhere; ``Result.method`` says why.
         constraints: A function ``c(x)`` whose values are to be zero, of torch operations if ``fun`` is; SciPy's
             ``LinearConstraint``, ``NonlinearConstraint`` or dictionaries; or several of these in a list. Inequalities
             get slack variables. With functions that have their own derivatives, ``hess`` of constraints is used beside

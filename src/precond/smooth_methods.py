@@ -25,6 +25,7 @@ from precond.preconditioners.inverse_of import InverseOf, SquareRoot
 from precond.recipes import registry
 from precond.solvers.objectives import TorchObjective
 from precond.solvers.smooth_forms import SmoothForm
+from precond.solvers.sparse_objective import SparseObjective
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,8 @@ FACTORED = 2**26
 REGRESSION = 2000
 """Variables up to which it factors those of regressions."""
 
+MANY = 32
+"""Variables from which on it looks for sparse Hessians."""
 CHEAP = 2**21
 """Products of numbers that the Hessian of a regression may take to be assembled anew at every step."""
 
@@ -84,6 +87,8 @@ def choose_method(
             )
         built = dataclasses.replace(built, preconditioner=dataclasses.replace(built.preconditioner, inner=inner))
         label = f"{label}, {type(inner).__name__} inside"
+    if Need.ENTRIES in built.needs and not objective.sparse:
+        objective = SparseObjective.of(objective, form.start) or objective
     return built, label, _rate(built, lr, default), objective
 
 
@@ -123,6 +128,13 @@ def _automatic(form: SmoothForm, work: Work, inner: Preconditioner[Any] | None) 
         return "newton", "auto: a small regression", objective
     if inner is None and assembles and n <= REGRESSION:
         return "newton-cholesky", "auto: a regression whose Hessian takes one pass over the data", objective
+    if (
+        inner is None
+        and not assembles
+        and n >= MANY
+        and (entries := SparseObjective.of(objective, form.start)) is not None
+    ):
+        return "sparse-newton", "auto: the Hessian is sparse, and has its entries after a few products", entries
     if inner is None and n * n * form.start.element_size() <= FACTORED:
         return "newton-cholesky", "auto: Hessian products are at hand, and a factor fits", objective
     return "newton-cg", "auto: Hessian products are at hand", objective

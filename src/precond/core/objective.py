@@ -52,6 +52,8 @@ class Objective(abc.ABC):
 
     squares: ClassVar[bool] = False
     """Whether it is half a sum of squares, and `hessian` the Gauss-Newton matrix of its residuals."""
+    sparse: ClassVar[bool] = False
+    """Whether Hessians are sparse matrices that have their entries at hand."""
 
     def __init__(self, work: Work | None = None) -> None:
         self.work = work if work is not None else Work()

@@ -70,6 +70,10 @@ class Operator(abc.ABC):
             f"{type(self).__name__} has no adjoint product: give `rmatvec`, or use a method that needs none (gmres)"
         )
 
+    def price(self, count: int) -> int:
+        """Return how many products one by one take as long as ``count`` at once, roughly."""
+        return count
+
     def normal(self, x: Tensor, b: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return both products of the normal equations, in one pass over the matrix where it can be had.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 from collections.abc import Callable
 
 import torch
@@ -16,8 +17,13 @@ logger = logging.getLogger(__name__)
 MEMORY = 2**28
 """Bytes that the intermediates of several products at once may take."""
 
+CACHE = 2**20
+"""Bytes of intermediates in the time that it takes to call one product."""
+
 FEW = 16
-"""Products that are taken one by one: a first batch makes torch import its symbolic shapes, which takes a second."""
+"""Products that are taken one by one in any case."""
+SHAPES, MANY = "torch.fx.experimental.symbolic_shapes", 4096
+"""What torch imports at a first batch, which takes up to a second, and the products of a run that are worth it."""
 
 
 class Hessian(Operator):
@@ -32,6 +38,7 @@ class Hessian(Operator):
             single precision will do.
         chunk: Vectors that ``products`` is shown at once.
         approximate: Returns a random matrix near this one, ``[n, n]``, for size and seed of a sketch, or ``None``.
+        memory: Bytes that one product of a batch writes, which tells its price; ``None`` if that is one product's.
     """
 
     def __init__(
@@ -43,6 +50,7 @@ class Hessian(Operator):
         assemble: Callable[[bool], Tensor | None] | None = None,
         chunk: int = 64,
         approximate: Callable[[int, int], Tensor | None] | None = None,
+        memory: int | None = None,
     ) -> None:
         self.shape = (like.numel(), like.numel())
         self.dtype = like.dtype
@@ -54,6 +62,7 @@ class Hessian(Operator):
         self._assemble = assemble
         self._chunk = chunk
         self._approximate = approximate
+        self._memory = memory
 
     def approximated(self, size: int, seed: int) -> Tensor | None:
         """Return a random matrix near this one where the objective knows the data that it is made of."""
@@ -63,12 +72,19 @@ class Hessian(Operator):
         """Return the matrix where the objective knows a way to it that takes no products."""
         return None if self._assemble is None else self._assemble(coarse)
 
+    def price(self, count: int) -> int:
+        """Return how many products one by one take as long as ``count`` at once: two calls a chunk, and the memory."""
+        if self._products is None or self._memory is None or count <= FEW:
+            return count
+        return math.ceil(count * min(1.0, 2 / self._chunk + self._memory / CACHE))
+
     def matvec(self, x: Tensor) -> Tensor:
         """Return the Hessian's product with each row of ``x``, and count one product for each."""
         self._work.hvps += x.shape[0]
         if x.shape[0] == 1:
             return self._product(x[0])[None]
-        if self._products is not None and x.shape[0] > FEW:
+        worth = SHAPES in sys.modules or self._work.hvps > MANY
+        if self._products is not None and x.shape[0] > FEW and worth:
             try:
                 return torch.cat([self._products(part) for part in torch.split(x, self._chunk)])
             except RuntimeError as error:  # some operations have no batching rule
@@ -101,8 +117,9 @@ def autograd_hessian(leaf: Tensor, gradient: Tensor, work: Work) -> Hessian:
         (hv,) = torch.autograd.grad(gradient, leaf, v, retain_graph=True, allow_unused=True, is_grads_batched=True)
         return or_zero(hv, v)
 
-    chunk = max(1, min(64, MEMORY // max(1, footprint(gradient))))
-    return Hessian(product, leaf.detach(), work, products, chunk=chunk)
+    memory = footprint(gradient)
+    chunk = max(1, min(64, MEMORY // max(1, memory)))
+    return Hessian(product, leaf.detach(), work, products, chunk=chunk, memory=memory)
 
 
 def or_zero(found: Tensor | None, like: Tensor) -> Tensor:

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from precond.math.inertia import Factorization, equilibrate, factorize
+from precond.math.kkt_pattern import Factors, Patterns
 from precond.operators.kkt import assemble
-from precond.programs.kkt_pattern import Factors, Patterns
 
 TINY = 1e-10
 """Shift of the second block of sparse systems, equilibrated, so that their pivots may be taken from the diagonal."""

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from precond.core import Iterate, Program, Site, Status
+from precond.math.kkt_pattern import Patterns
 from precond.programs.barrier import Barrier
 from precond.programs.filter import Filter
-from precond.programs.kkt_pattern import Patterns
 from precond.programs.multipliers import least_squares_multipliers
 from precond.programs.regularized import Regularizer
 from precond.programs.scaling import Scaling

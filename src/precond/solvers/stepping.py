@@ -21,6 +21,7 @@ from precond.core import (
     Method,
     Need,
     Objective,
+    Operator,
     Point,
     Search,
     Stretch,
@@ -32,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 PROVIDED = Need.GRADIENT | Need.PREVIOUS | Need.LOSS | Need.PROBE | Need.SECANT | Need.OPERATOR | Need.REPLAY
 _ALWAYS = Cadence()
+FLOPS = 2**23
+"""Flops of a factorization, times three, in the time that it takes to call one product with a Hessian."""
 
 
 class Stepper(abc.ABC):
@@ -58,6 +61,13 @@ class Stepper(abc.ABC):
                     "or method='newton-cg' or 'lbfgs'"
                 )
             missing &= ~Need.RESIDUAL
+        if Need.ENTRIES in missing:
+            if not objective.sparse:
+                raise IncompatibleError(
+                    "the method needs the entries of sparse Hessians, and these are not sparse: use "
+                    "method='newton-cholesky' or 'newton-cg'"
+                )
+            missing &= ~Need.ENTRIES
         if missing:
             raise IncompatibleError(f"minimize cannot provide {missing}: use method='lbfgs' or 'newton-cg'")
         self.replaced = 0
@@ -66,6 +76,7 @@ class Stepper(abc.ABC):
         self._secant, self._operator, self._probe = Need.SECANT in needs, Need.OPERATOR in needs, Need.PROBE in needs
         self._step = 0
         self._preconditioner: Any = None
+        self._observed: Operator | None = None
 
     def ahead(self, x: Tensor, tol: float, limit: int) -> Stretch | None:
         """Take many steps at once from ``x`` ``[1, n]``, if there is a way; the next is then one of `advance`."""
@@ -81,8 +92,7 @@ class Stepper(abc.ABC):
         self._rule: Any = self._method.step.init(self._like)
         self._previous: Point | None = None
         self._excess, self._taken = 1, 0  # the first refresh pays
-        if self._method.cadence.free is not None and not self._objective.assembles:
-            self._excess, self._taken = 0, 2 * self._like.shape[1]
+        self._fresh = self._method.cadence.free is not None and not self._objective.assembles
 
     def _evidence(self, point: Point) -> Evidence:
         previous = self._previous
@@ -90,6 +100,9 @@ class Stepper(abc.ABC):
         if self._secant and previous is not None:
             secant = (point.x - previous.x, point.gradient - previous.gradient)
         operator = self._objective.hessian(point.x) if self._operator or self._probe else None
+        if self._fresh and operator is not None:  # nothing is known yet, and the first factor waits twice as long
+            self._fresh, self._excess, self._taken = False, 0, 2 * self._price(operator)
+        self._observed = operator
         probe = None
         if self._probe and operator is not None:
             v = normals(torch.tensor([self._step]), point.x)
@@ -113,11 +126,20 @@ class Stepper(abc.ABC):
         began, before = time.perf_counter(), work.hvps
         health = self._method.preconditioner.refresh(self._preconditioner)
         work.spend("refresh", time.perf_counter() - began)
-        self._excess, self._taken = 0, max(work.hvps - before, self._objective.assembly)
+        taken = work.hvps - before
+        if taken and self._observed is not None:
+            taken = min(taken, self._price(self._observed))
+        self._excess, self._taken = 0, max(taken, self._objective.assembly)
         work.refreshes += 1
         work.refresh_failures += health.failures
         if health.failures:
             logger.warning("a refresh failed and the last good factor stays: %s", health.detail)
+
+    @staticmethod
+    def _price(operator: Operator) -> int:
+        """Return the products that take as long as to multiply a Hessian out and to factor it."""
+        n = operator.shape[0]
+        return operator.price(n) + n**3 // FLOPS
 
     @property
     def _free(self) -> int:

@@ -17,7 +17,7 @@ class SteihaugState:
     """The running region.
 
     Attributes:
-        radius: Bound on the length of the next step, ``[batch]``, float64.
+        radius: Bound on the length of the next step, ``[batch]``, float64; NaN before it is known.
     """
 
     radius: Tensor
@@ -50,14 +50,15 @@ class Steihaug(Search[SteihaugState]):
     values differ by rounding alone, a step that shortens the gradient is accepted.
 
     Attributes:
-        radius: The first radius.
+        radius: The first radius; ``None`` for twice the length of the first preconditioned gradient, so that a
+            preconditioner which is nearly the inverse takes Newton's step first.
         largest: The largest radius.
         accept: Smallest ratio of decreases of an accepted step.
         cap: Largest relative residual of an inner solve.
         max_trials: Largest number of trials in one iteration.
     """
 
-    radius: float = 1.0
+    radius: float | None = 1.0
     largest: float = 1000.0
     accept: float = 0.15
     cap: float = 0.5
@@ -67,20 +68,23 @@ class Steihaug(Search[SteihaugState]):
 
     def __post_init__(self) -> None:
         """Check the radii."""
-        if not 0 < self.radius <= self.largest:
+        if not (self.largest > 0 if self.radius is None else 0 < self.radius <= self.largest):
             raise BadInputError(f"0 < radius <= largest is needed, not {self.radius} and {self.largest}")
         if not 0 <= self.accept < 0.25:
             raise BadInputError(f"accept must lie in [0, 1/4), not be {self.accept}")
 
     def init(self, like: Tensor) -> SteihaugState:
         """Start with the first radius."""
-        return SteihaugState(torch.full((like.shape[0],), self.radius, dtype=torch.float64, device=like.device))
+        first = math.nan if self.radius is None else self.radius
+        return SteihaugState(torch.full((like.shape[0],), first, dtype=torch.float64, device=like.device))
 
     def advance(self, state: SteihaugState, point: Point, direction: Direction, objective: Objective) -> Advance:
         """Shrink the region until a trial is good enough."""
         hessian, loss = objective.hessian(point.x), float(point.loss)
         noise = 10 * torch.finfo(point.loss.dtype).eps * abs(loss)
         radius, broken, level = float(state.radius), False, False
+        if math.isnan(radius):
+            radius = min(2 * math.sqrt(max(0.0, -_dot(point.gradient, direction(0.0, point.gradient)))), self.largest)
         for _ in range(self.max_trials):
             found = truncated_newton(hessian, point.gradient, direction, radius, self.cap)
             x = point.x + found.step

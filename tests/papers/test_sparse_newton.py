@@ -1,0 +1,165 @@
+"""Newton's method with sparse Hessians: entries against dense ones, steps, and how few products they take."""
+
+import numpy as np
+import pytest
+import scipy.sparse
+import torch
+
+import precond
+from precond.core import Evidence, IncompatibleError, Work
+from precond.operators.compressed import Recovered
+from precond.operators.dense import DenseOperator
+from precond.preconditioners.sparse_cholesky import SparseCholesky
+from precond.solvers.objectives import TorchObjective
+from precond.solvers.sparse_objective import SparseObjective
+
+
+def valley(x):
+    return (100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2).sum()
+
+
+def valley_hessian(x):
+    """The tridiagonal Hessian of the chained valley, written out."""
+    n, h = len(x), np.zeros((len(x), len(x)))
+    for i in range(n - 1):
+        h[i, i] += 1200 * x[i] ** 2 - 400 * x[i + 1] + 2
+        h[i, i + 1] = h[i + 1, i] = -400 * x[i]
+        h[i + 1, i + 1] += 200
+    return h
+
+
+def arrow(x):
+    return ((x[:-1] ** 2 + x[-1] ** 2) ** 2 - 4 * x[:-1]).sum()
+
+
+def hinge(x):
+    return (torch.relu(x[1:] - x[:-1] - 0.1) ** 2).sum() + ((x - torch.arange(len(x)) % 7) ** 2).sum()
+
+
+def recovered(fun, x):
+    return SparseObjective.of(TorchObjective(fun, curvature=True), x[None])
+
+
+def test_entries_are_those_of_the_written_hessian_by_four_products():
+    x = torch.linspace(-1.5, 1.5, 90).double()
+    objective = recovered(valley, x)
+    before = objective.work.hvps
+    entries = objective.hessian(x[None]).entries()
+    assert objective.work.hvps - before == 4  # three colors, and one product that checks them
+    np.testing.assert_allclose(entries.toarray(), valley_hessian(x.numpy()), rtol=1e-12, atol=1e-10)
+
+
+@pytest.mark.parametrize("fun", [arrow, hinge])
+def test_full_rows_and_entries_that_appear_later_are_found(fun):
+    x = torch.zeros(80).double()
+    objective = recovered(fun, x + 0.05)
+    for seed in range(4):
+        y = torch.randn(80, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        got = objective.hessian(y[None]).entries().toarray()
+        np.testing.assert_allclose(got, torch.autograd.functional.hessian(fun, y), rtol=1e-11, atol=1e-11)
+
+
+def test_pattern_that_keeps_growing_is_given_up_and_the_products_remain():
+    n, calls = 64, []
+
+    def fun(x):  # each evaluation couples another pair
+        calls.append(0)
+        shift = 1 + len(calls) % (n - 1)
+        return (x**4).sum() + (x * x.roll(shift)).sum() / 8 + (x - 1).square().sum()
+
+    objective = recovered(fun, torch.ones(n).double())
+    assert objective is not None
+    kinds = {type(objective.hessian(torch.full((1, n), 1 + k / 100).double())).__name__ for k in range(40)}
+    assert "Hessian" in kinds
+
+
+@pytest.mark.parametrize("definite", [True, False])
+def test_part_solves_definite_matrices_and_shifts_others(definite):
+    rng = np.random.default_rng(0)
+    a = scipy.sparse.random(70, 70, 0.05, random_state=rng).toarray()
+    scale = np.logspace(-4, 4, 70)
+    matrix = scale[:, None] * (a + a.T + (8 if definite else 0.3) * np.eye(70)) * scale
+    operator = Recovered(scipy.sparse.csr_array(matrix), DenseOperator(torch.from_numpy(matrix)))
+    part, v = SparseCholesky(), torch.from_numpy(rng.normal(size=(3, 70)) * scale)
+    state = part.init(v)
+    torch.testing.assert_close(part.apply(state, v), v)
+    part.observe(state, Evidence(gradient=v, previous=v, operator=operator))
+    assert part.refresh(state).failures == 0
+    found = part.apply(state, v).numpy()
+    if definite:
+        np.testing.assert_allclose(found * scale, np.linalg.solve(matrix, v.numpy().T).T * scale, rtol=1e-8, atol=1e-12)
+    assert (found * v.numpy()).sum(1).min() > 0  # downhill, whatever the matrix
+    inverse = part.apply(state, torch.eye(70).double()).numpy()
+    np.testing.assert_allclose(inverse, inverse.T, rtol=1e-6, atol=1e-9 * np.abs(inverse).max())
+
+
+def test_matrices_that_cannot_be_factored_keep_the_last_factors():
+    x = torch.linspace(-1.0, 1.0, 64).double()
+    hessian = recovered(valley, x).hessian(torch.ones_like(x)[None])
+    part, v = SparseCholesky(), torch.ones(1, 64).double()
+    state = part.init(v)
+    assert part.refresh(state).failures == 0
+    for operator, word in [(hessian, ""), (DenseOperator(torch.eye(64).double()), "no sparse entries")]:
+        part.observe(state, Evidence(gradient=v, previous=v, operator=operator))
+        assert word in part.refresh(state).detail
+    broken = hessian.entries().copy()
+    broken.data[3] = np.nan
+    part.observe(state, Evidence(gradient=v, previous=v, operator=Recovered(broken, hessian)))
+    assert "not finite" in part.refresh(state).detail
+    want = np.linalg.solve(valley_hessian(np.ones(64)), np.ones(64))
+    np.testing.assert_allclose(part.apply(state, v)[0], want, rtol=1e-8)
+
+
+@pytest.mark.parametrize("n", [100, 400])
+def test_auto_takes_it_where_the_hessian_is_sparse(n):
+    result = precond.minimize(valley, -1.2 * torch.ones(n).double())
+    assert result.method.startswith("sparse-newton (auto")
+    assert result.converged
+    assert result.iterations < 2 * n
+    assert result.work.hvps < 10 * n
+    np.testing.assert_allclose(result.x, np.ones(n), atol=1e-5)
+
+
+def test_headline_products_do_not_grow_with_the_variables():
+    def broyden(x):
+        z = torch.cat([x.new_zeros(1), x, x.new_zeros(1)])
+        return (((3 - 2 * x) * x - z[:-2] - 2 * z[2:] + 1) ** 2).sum()
+
+    small, large = (precond.minimize(broyden, -torch.ones(n).double(), method="sparse-newton") for n in (64, 8192))
+    assert small.converged
+    assert large.converged
+    assert large.work.hvps - small.work.hvps < 40  # the search for the pattern; Hessians take six each
+
+
+def test_dense_hessians_are_refused_by_name_and_left_to_others_by_auto():
+    def dense(x):
+        return (x**4).sum() + (x.sum() - 1) ** 2
+
+    objective = TorchObjective(dense, curvature=True, work=Work())
+    assert SparseObjective.of(objective, torch.ones(1, 200).double()) is None
+    assert objective.work.hvps <= 2  # few products are enough to see it
+    with pytest.raises(IncompatibleError, match="newton-cholesky"):
+        precond.minimize(dense, torch.ones(200).double(), method="sparse-newton")
+    assert precond.minimize(dense, torch.ones(200).double()).method.startswith("newton-cholesky")
+
+
+def test_edge_of_the_domain_and_given_products():
+    def barrier(x):
+        return -x.log().sum() + (x**2).sum() + (x[1:] * x[:-1]).sum()
+
+    result = precond.minimize(barrier, torch.full((300,), 1e-7).double())
+    assert result.converged
+    assert result.method.startswith("sparse-newton")
+
+    def gradient(x):
+        g = 2 * (x - 1)
+        g[0] += 4 * x[0] ** 3
+        return g
+
+    given = precond.minimize(
+        lambda x: ((x - 1) ** 2).sum() + x[0] ** 4, np.zeros(90), jac=gradient,
+        hessp=lambda x, p: 2 * p + np.where(np.arange(90) == 0, 12 * x**2 * p, 0),
+    )  # fmt: skip
+    assert given.converged
+    assert given.method.startswith("sparse-newton")
+    assert isinstance(given.x, np.ndarray)
