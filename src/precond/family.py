@@ -52,7 +52,8 @@ class Family:
         self.method, self.preconditioner, self.limits = method, preconditioner, limits
         self.warm = WarmStart() if warm else None
         self.ways = self._all_ways(operator, several)
-        self._solved, self._spent, self._mean_digits = 0, 0.0, 0.0
+        self._solved, self._spent, self._mean_digits, self._digits_now = 0, 0.0, 0.0, 1.0
+        self._before = 0
 
     @property
     def report(self) -> list[tuple[str, float | None]]:
@@ -61,12 +62,15 @@ class Family:
 
     def start(self, operator: Operator, b: Tensor, work: Work) -> Tensor | None:
         """Return where to start the next system; ``None`` for zero."""
-        return None if self.warm is None else self.warm.start(operator, b, work)
+        start = None if self.warm is None else self.warm.start(operator, b, work)
+        self._before = work.matvecs
+        return start
 
-    def keep(self, x: Tensor, seconds: float) -> None:
-        """Note a solution, and the seconds that its system took."""
+    def keep(self, x: Tensor, seconds: float, work: Work) -> None:
+        """Note a solution, and the seconds and the work that its system took."""
         if self.warm is not None:
             self.warm.keep(x)
+            self.warm.learn((work.matvecs - self._before) // len(x), self._digits_now)
         self._solved += 1
         self._spent += seconds
 
@@ -122,6 +126,7 @@ class Family:
         size = float(torch.linalg.vector_norm(b, dim=-1).max())
         target = max(float(self.limits["rtol"] or 0.0), float(self.limits["atol"] or 0.0) / size if size > 0 else 0.0)
         digits = max(math.log10(left / target), 0.5) if left > 0 < target else 16.0
+        self._digits_now = digits
         self._mean_digits += (digits - self._mean_digits) / min(self._solved + 1, _lately)
         return digits
 

@@ -14,12 +14,15 @@ import torch
 import precond
 from precond.core import BadInputError, IncompatibleError, Iteration, Status, Work
 from precond.krylov import GCRODR
+from precond.krylov.cg import CG
 from precond.operators import FunctionOperator, as_operator
 from precond.preconditioners.ilut import ILUT
+from precond.preconditioners.jacobi import Jacobi
 from precond.problems.load import load
 from precond.solvers.counted import CountedOperator
 from precond.solvers.recycled import Remembering
 from precond.solvers.shelf import Shelf
+from precond.solvers.solve import solve_linear
 from precond.solvers.warm import WarmStart
 from precond.solvers.ways import allowed
 from tests.papers.linear_toys import poisson
@@ -486,3 +489,37 @@ def test_starts_that_do_not_help_are_given_up_for_a_while():
         helped.append(start is not None and torch.allclose(start, x, rtol=1e-4, atol=1e-6))
         warm.keep(x)
     assert sum(helped[12:]) == 12  # once one has helped there is one for every system
+
+
+@pytest.mark.parametrize(("products", "depth"), [(4, 0), (400, 5)])
+def test_starts_are_as_deep_as_the_products_that_they_save(products, depth):
+    generator, A = np.random.default_rng(6), as_operator(family(8, 0))
+    basis = torch.from_numpy(generator.standard_normal((5, 64)))
+    warm, work, taken = WarmStart(), Work(), []
+    for _ in range(40):  # in a space of five dimensions, each of which matters less than the one before
+        weights = torch.from_numpy(generator.standard_normal(5) * 0.3 ** np.arange(5.0))
+        x, before = (weights @ basis)[None], work.matvecs
+        warm.start(A, A.matvec(x), work)
+        taken.append(work.matvecs - before)
+        warm.keep(x)
+        warm.learn(products, 8.0)
+    assert sorted(taken)[20] == depth
+
+
+def test_a_callback_may_ask_to_be_called_less_often():
+    class Seldom:
+        pace, seen = 7, ()
+
+        def __call__(self, event):
+            self.seen = (*self.seen, event.iteration)
+
+    seldom, always = Seldom(), []
+    A, b = poisson(M), np.ones(N)
+    result = precond.solve(A, b, method="cg", preconditioner="jacobi", callback=lambda e: always.append(e.iteration))
+    sequence = precond.SolveSequence(method="cg", preconditioner="jacobi", warm=False)
+    drives = solve_linear(
+        as_operator(A), torch.from_numpy(b)[None], CG(), Jacobi(), callback=seldom
+    )  # fmt: skip
+    assert drives.iterations == result.iterations == sequence.solve(A, b).iterations
+    assert len(drives.history) == len(result.history) == len(always)
+    assert len(seldom.seen) <= len(always) // 7 + 3

@@ -81,7 +81,8 @@ def drive(
         claims: Whether the progress meets the tolerance times a factor.
         certify: Recomputes the certificate at a solution.
         max_iterations: Limit on iterations, over all restarts.
-        callback: Called with an `Event`; a true return value stops.
+        callback: Called with an `Event` after every iteration, or every ``callback.pace`` where it has that; a true
+            return value stops.
         kernel: The system as compiled loops take it, where it has one right-hand side.
         bound: Progress claims to meet the tolerance times a factor just when its residual is at most this times it.
 
@@ -89,7 +90,8 @@ def drive(
         The last point, or the point of the last restart if that is better, with its certificate.
     """
     keep_freed_memory()
-    pace = 1 if bound is None or callback is not None else max(1, min(_unseen, _numbers // b.shape[1]))
+    unseen = _unseen if callback is None else getattr(callback, "pace", 1)
+    pace = 1 if bound is None else max(1, min(unseen, _numbers // b.shape[1]))
     watch = _Watch(claims, certify, callback, bound, pace)
     x, before, done = x0, math.inf, 0
     for _ in range(1 + _restarts):

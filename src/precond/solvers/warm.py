@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import torch
 from torch import Tensor
@@ -10,9 +11,9 @@ from torch import Tensor
 from precond.core import Operator, Work
 
 _deepest = 5
-_useless = 0.9  # a start that leaves more than this of the residual is not worth its product
-_rest = 8  # systems without a start, after two that were useless
-_worth = 0.3  # one more solution is kept where those at hand leave less than this of the residual
+_rest = 8  # systems without a start, after two that were useless, or without a deeper one, after one that was
+_apply = 2.0  # an iteration takes as long as so many of its products
+_unknown = 8.0  # products for a digit, before any were counted
 
 
 @dataclasses.dataclass
@@ -20,20 +21,25 @@ class WarmStart:
     """The last solutions of a sequence.
 
     System ``i`` starts at ``c_1 x_{i-1} + ... + c_d x_{i-d}`` with the least residual, so never worse than at zero, for
-    ``d`` products. The depth ``d`` grows while the start is good and shrinks to one where it is not; where starts are
-    useless, most systems begin at zero.
+    ``d`` products. What a start saves are the products that the digits it has won would have taken; the depth ``d`` is
+    that which saves most, one more is tried now and then, and where starts save less than they take, most systems begin
+    at zero.
 
     Attributes:
         solutions: The last solutions, each ``[batch, n]``.
         depth: How many of them to use.
         idle: Useless starts in a row, and the systems since that had none.
+        hold: Systems until one solution more is tried.
         left: The share of the residual that the last start left; one where there was none.
+        price: Products that solves have taken for a digit, lately.
     """
 
     solutions: list[Tensor] = dataclasses.field(default_factory=list)
     depth: int = 1
     idle: int = 0
+    hold: int = 0
     left: float = 1.0
+    price: float | None = None
 
     def start(self, operator: Operator, b: Tensor, work: Work) -> Tensor | None:
         """Return the best start for ``A x = b``; ``None`` where there is none that fits.
@@ -57,7 +63,7 @@ class WarmStart:
             if self.idle > 1:
                 return None
         with torch.no_grad():
-            x = torch.stack(usable, dim=1)  # [batch, d, n]
+            x = torch.stack(usable[::-1], dim=1)  # [batch, d, n], the newest first
             products = operator.matvec(x.flatten(0, 1)).reshape(x.shape)
             work.matvecs += len(b) * len(usable)
             size = torch.linalg.vector_norm(products, dim=-1)
@@ -65,17 +71,45 @@ class WarmStart:
             images, x = products * scale, x * scale
             gram = images.conj() @ images.mT
             gram.diagonal(dim1=-2, dim2=-1).add_(1e-12)  # earlier solutions may be the same
-            coefficients = torch.linalg.solve(gram, images.conj() @ b.unsqueeze(-1))
+            against = images.conj() @ b.unsqueeze(-1)
+            coefficients = torch.linalg.solve(gram, against)
             start = (coefficients.mT @ x).squeeze(1)
             left = b - (coefficients.mT @ images).squeeze(1)
-            reduction = float((left.norm(dim=-1) / b.norm(dim=-1).clamp(min=torch.finfo(size.dtype).tiny)).max())
-        self.idle = 0 if reduction < _useless else self.idle + 1
-        if not (bool(torch.isfinite(start).all()) and reduction <= 1):
-            self.depth = 1
+            sizes = b.norm(dim=-1).clamp(min=torch.finfo(size.dtype).tiny)
+            reductions = [
+                self._without(gram[:, :k, :k], against[:, :k], sizes) for k in range(1, len(usable))
+            ] + [float((left.norm(dim=-1) / sizes).max())]  # fmt: skip
+        if not (bool(torch.isfinite(start).all()) and reductions[-1] <= 1):
+            self.depth, self.idle = 1, self.idle + 1
             return None
-        self.left = reduction
-        self.depth = min(len(usable) + 1, _deepest) if reduction < _worth else 1
+        self.left = reductions[-1]
+        self._plan(reductions)
         return start
+
+    @staticmethod
+    def _without(gram: Tensor, against: Tensor, sizes: Tensor) -> float:
+        """Return the share of the residual that fewer solutions would have left, by the normal equations."""
+        won = (against.conj() * torch.linalg.solve(gram, against)).sum(dim=(1, 2)).real / sizes**2
+        return float((1 - won).clamp(min=1e-14).sqrt().max())
+
+    def _plan(self, reductions: list[float]) -> None:
+        """Choose the next depth by what starts of each depth would have saved, in products."""
+        price = _unknown if self.price is None else self.price
+        saved = [-_apply * price * math.log10(max(left, 1e-16)) - k for k, left in enumerate(reductions, 1)]
+        best = max(range(len(saved)), key=saved.__getitem__) + 1
+        if not saved[best - 1] > 0:
+            self.depth, self.idle = 1, self.idle + 1
+            return
+        self.idle, self.hold = 0, max(0, self.hold - 1)
+        if best < len(reductions):
+            self.depth, self.hold = best, _rest
+        else:
+            self.depth = best if self.hold else min(best + 1, _deepest)
+
+    def learn(self, products: int, digits: float) -> None:
+        """Note how many products a solve took, beside those of its start, to win so many digits."""
+        rate = products / max(digits, 0.1)
+        self.price = rate if self.price is None else (self.price + rate) / 2
 
     def keep(self, x: Tensor) -> None:
         """Keep a solution; forget the oldest."""

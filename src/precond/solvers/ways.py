@@ -22,6 +22,7 @@ _recent = 0.1  # least weight of the last system in what a way is known to cost
 _optimism = 0.995  # what is known of a way that is not used ages: so much less is believed after each system
 _hopeless = 1.25  # no other way with a preconditioner is tried where one has cost so many times the best
 _soon = 10.0
+_unseen = 16  # iterations between two looks at the clock
 _share = 0.1  # of what the sequence has cost, that the setup of a trial may cost
 
 
@@ -114,10 +115,15 @@ class Way:
 
 
 class _Watch:
-    """A callback that stops a run when its time is over, or when the user's says so."""
+    """A callback that stops a run when its time is over, or when the user's says so.
+
+    Attributes:
+        pace: Iterations from one call to the next: nobody but a user needs to see them all.
+    """
 
     def __init__(self, callback: Callback | None, seconds: float) -> None:
         self.callback, self.seconds, self.begin, self.late = callback, seconds, math.inf, False
+        self.pace = 1 if callback is not None else _unseen
 
     def __call__(self, event: Event) -> bool:
         """Whether to stop."""
