@@ -71,9 +71,14 @@ class Convoy:
         Returns:
             Whether it was taken: every parameter has a finite gradient, in the precision of the state.
         """
-        joint, grads = self._joint, self._gradients()
+        joint = self._joint
+        if joint is None:
+            return False
+        grads = self._gradients()
+        if any(slab.primes(range(len(slab.params))) for slab in self.slabs):
+            grads = None
         whole = _flatten_dense_tensors(grads) if grads is not None and self._flat else None
-        if joint is None or grads is None or not (finite or surely_finite(grads if whole is None else [whole])):
+        if grads is None or not (finite or surely_finite(grads if whole is None else [whole])):
             if self._lists:
                 self._ages.forget()  # slabs go and count one by one
             return False
