@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -111,10 +111,6 @@ class Slab:
         self.offsets = self.state.phase.tolist()
         self.clock = int(self.state.clock.max())
         self.state.clock.fill_(self.clock)
-
-    def primes(self, members: Iterable[int]) -> bool:
-        """Whether the coming gradient only primes the preconditioner of one of ``members``."""
-        return self.method.cadence.prime and any(self.steps[i] == 0 for i in members)
 
     def tick(self, state: SlabState, members: Sequence[int], without: Sequence[int] = ()) -> None:
         """Count a step, in the working state of ``members`` and on the host, but for those at some positions."""
