@@ -7,8 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from precond.math.orthogonal import complete_qr, orthogonal
+from precond.math.orthogonal import LEAST_SIDE, complete_qr, orthogonal, reduced
 from precond.math.products import fast_products, multiplied
+from precond.math.revealing_qr import revealing_qr, rounding
 
 _ATTEMPTS: tuple[tuple[float, torch.dtype | None], ...] = ((0.0, None), (1.0, None), (0.0, torch.float64))
 """Multiples of the machine epsilon to add to the scaled diagonal, and the dtype to work in, in order of attempt."""
@@ -92,8 +93,7 @@ def _settled(vectors: Tensor, values: Tensor) -> Tensor:
 
 def _is_rounding(lengths: Tensor) -> Tensor:
     """Whether nothing but rounding errors can be left of some of the lengths of a member, ``[batch, n]``."""
-    least = 2.0 * lengths.shape[-1] ** 0.5 * torch.finfo(lengths.dtype).eps
-    return lengths <= least * lengths.amax(-1, keepdim=True)
+    return lengths <= rounding(lengths.shape[-1], lengths.dtype) * lengths.amax(-1, keepdim=True)
 
 
 def gram_eigenvectors(vectors: Tensor) -> tuple[Tensor, Tensor]:
@@ -274,6 +274,8 @@ def qr_turn(matrices: Tensor, half: bool = False) -> tuple[Tensor, Tensor, Tenso
     """
     identity = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device).expand_as(matrices)
     quotients = matrices.diagonal(dim1=-2, dim2=-1)
+    if matrices.shape[-1] >= LEAST_SIDE:
+        return _large_turn(matrices, identity, quotients, half)
     turn, triangle, exact, order, failed = _orthogonalized(matrices, identity, quotients)
     factor = turn.bfloat16() if half else turn
     turned = multiplied(triangle, factor.gather(-2, order[:, :, None].expand_as(factor)), half)
@@ -281,6 +283,37 @@ def qr_turn(matrices: Tensor, half: bool = False) -> tuple[Tensor, Tensor, Tenso
         twice = multiplied(turn.mT, multiplied(matrices, turn, half), half)
         turned = torch.where(exact[:, None, None], turned, twice)
     return turn, turned, order, failed
+
+
+def _large_turn(
+    matrices: Tensor, identity: Tensor, quotients: Tensor, half: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Do what `qr_turn` does with rows sorted, too, so that what depends on other columns stays where it is."""
+    failed, order, products = _sorted(matrices, identity, quotients)
+    rows = order[:, :, None].expand_as(matrices)
+    found = [revealing_qr(product) for product in products.gather(-2, rows)]
+    inner, triangle = torch.stack([q for q, _ in found]), torch.stack([r for _, r in found])
+    broken = failed | ~inner.sum((-2, -1)).isfinite()
+    turned = multiplied(triangle, inner, half)
+    turn = torch.empty_like(inner).scatter_(-2, rows, inner)
+    if bool(broken.any()):
+        order = torch.where(broken[:, None], torch.arange(order.shape[-1], device=order.device), order)
+        turn = torch.where(broken[:, None, None], identity, turn)
+        turned = torch.where(broken[:, None, None], matrices, turned)
+    return turn, turned, order, broken
+
+
+def _sorted(products: Tensor, basis: Tensor, quotients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return a mask of members that are not finite, the permutations that sort by quotients, and the columns sorted.
+
+    Members that are not finite become the basis, in its order.
+    """
+    failed = ~quotients.isfinite().all(-1)  # an entry that is not finite shows in the quotient of its column
+    if bool(failed.any()):
+        products = torch.where(failed[:, None, None], basis, products)
+        quotients = torch.where(failed[:, None], -torch.arange(basis.shape[-1], device=basis.device), quotients)
+    order = torch.argsort(quotients, dim=-1, descending=True, stable=True)
+    return failed, order, products.gather(-1, order[:, None, :].expand_as(products))
 
 
 def _orthogonalized(
@@ -297,17 +330,12 @@ def _orthogonalized(
         The orthogonal and the triangular factors; a mask of members whose sorted products they are, no column replaced;
         the permutation; and a mask of members that failed and kept basis and order.
     """
-    failed = ~quotients.isfinite().all(-1)  # an entry that is not finite shows in the quotient of its column
-    if bool(failed.any()):
-        products = torch.where(failed[:, None, None], basis, products)
-        quotients = torch.where(failed[:, None], -torch.arange(basis.shape[-1], device=basis.device), quotients)
-    order = torch.argsort(quotients, dim=-1, descending=True, stable=True)
-    columns = order[:, None, :].expand_as(products)
-    products = products.gather(-1, columns)
-    turned, triangle = complete_qr(products)
-    null = _is_rounding(triangle.diagonal(dim1=-2, dim2=-1).abs())  # what is left of columns beside those before them
+    failed, order, products = _sorted(products, basis, quotients)
+    found = reduced(products)
+    triangle, null = found.triangle(), _is_rounding(found.lengths)
     if bool(null.any()):
-        turned = orthogonal(torch.where(null[:, None], basis.gather(-1, columns), products))
+        found = reduced(torch.where(null[:, None], basis.gather(-1, order[:, None, :].expand_as(basis)), products))
+    turned = found.q()
     broken = failed | ~turned.sum((-2, -1)).isfinite()
     if bool(broken.any()):
         unmoved = torch.arange(order.shape[-1], device=order.device).expand_as(order)
