@@ -117,6 +117,10 @@ class Way:
 class _Watch:
     """A callback that stops a run when its time is over, or when the user's says so.
 
+    Args:
+        callback: The user's.
+        seconds: Time that it has from its first call on.
+
     Attributes:
         pace: Iterations from one call to the next: nobody but a user needs to see them all.
     """
