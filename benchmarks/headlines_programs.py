@@ -100,6 +100,26 @@ def chained_valley() -> dict[str, Finding]:
     return {"sparse-newton": (text, values)}
 
 
+@headline("nl2sol")
+def large_residuals() -> dict[str, Finding]:
+    """Fit Brown and Dennis's model, which does not fit, from three starts, against Gauss-Newton steps."""
+    t = torch.arange(1, 21, dtype=torch.float64) / 5
+
+    def residual(x: Tensor) -> Tensor:
+        return (x[0] + t * x[1] - t.exp()) ** 2 + (x[2] + x[3] * t.sin() - t.cos()) ** 2
+
+    counts: dict[str, list[int]] = {"nl2sol": [], "trust-region-lm": []}
+    for name, found in counts.items():
+        for scale in (1.0, 10.0, 100.0):
+            start = scale * torch.tensor([25.0, 5.0, -5.0, -1.0], dtype=torch.float64)
+            result = precond.least_squares(residual, start, method=name)
+            found.append(result.work.losses if result.converged else -1)
+    text = "Brown and Dennis's fit from x0, 10 x0 and 100 x0: "
+    text += f"{', '.join(map(str, counts['nl2sol']))} residuals; as a trust region with Gauss-Newton's model "
+    text += f"{', '.join(map(str, counts['trust-region-lm']))}."
+    return {"nl2sol": (text, {f"{name} {k}": float(c) for name, found in counts.items() for k, c in enumerate(found)})}
+
+
 @headline("holder-lm", "holder-region-lm", "krylov-lm")
 def singular_at_the_solution() -> dict[str, Finding]:
     """Solve Powell's equations, whose Jacobian is singular at the solution, against Nielsen's damping."""

@@ -38,7 +38,7 @@ Attempts = tuple[tuple[str | Method, dict[str, Any]], ...]
 
 MAX_ITERATIONS = 1000
 AUTO: Attempts = (
-    ("trust-region-lm", {"factor": 1.0}), ("levenberg-marquardt", {}),
+    ("nl2sol", {}), ("levenberg-marquardt", {}),
     ("trust-region-lm", {"factor": 1.0, "scaling": "none"}), ("geodesic-lm", {}),
 )  # fmt: skip
 """What ``method="auto"`` tries, in order, until a certificate holds."""
@@ -80,9 +80,10 @@ def least_squares(
         jac: Maps ``x`` (one vector) to the Jacobian ``[m, n]``, dense or a SciPy sparse matrix; ``None`` differentiates
             a torch function by autograd and a NumPy function by differences, which are of fourth order near the
             solution.
-        method: Name of a recipe of the family "least-squares", a `Method`, or ``"auto"``: Levenberg-Marquardt
-            as a trust region, and from ``x0`` again if its answer has no certificate: damped by the gain ratio, as a
-            trust region without scaling, and with geodesic acceleration.
+        method: Name of a recipe of the family "least-squares", a `Method`, or ``"auto"``: Gauss-Newton steps in a trust
+            region, or those of a Hessian learned from secants where that foretells more (``"nl2sol"``), and from ``x0``
+            again if its answer has no certificate: damped by the gain ratio, as a trust region without scaling, and
+            with geodesic acceleration.
             Methods of ``minimize`` that search run with the Gauss-Newton matrix in place of the Hessian.
         tol: Bound on the cosines between the residual and the columns of its Jacobian.
         max_iterations: Largest number of iterations of each method tried; ``None`` means 1000.

@@ -263,7 +263,16 @@ def _sketch_qr() -> list[Any]:
     return [SketchQR(SparseSign())]
 
 
+def _structured_secant() -> list[Any]:
+    from precond.preconditioners.dense_inverse import DenseInverse
+    from precond.steps.structured_secant import StructuredSecant
+    from precond.steps.trust_region import TrustRegion
+
+    return [StructuredSecant(TrustRegion(1.0), DenseInverse("more"))]
+
+
 EXAMPLES: dict[str, Callable[[], list[Any]]] = {
+    "StructuredSecant": _structured_secant,
     "AMG": _amg,
     "Circulant": _circulant,
     "Schwarz": _schwarz,

@@ -152,7 +152,7 @@ def test_auto_goes_on_where_a_method_ends_without_a_certificate():
     result = precond.least_squares(residual, [1.0, 2.5, 0.3])
     assert not alone.converged
     assert result.converged
-    assert "after trust-region-lm" in result.method
+    assert "after nl2sol" in result.method
     np.testing.assert_allclose(np.abs(result.x), [2, 0.5, 0.5], rtol=1e-8)
 
 

@@ -104,7 +104,7 @@ def _iterations(part: Any) -> Iterator[Iteration]:
 
 
 def _per_parameter(method: Method | Route) -> float:
-    flat = isinstance(method, Method) and method.preconditioner.scope is Scope.GLOBAL
+    flat = isinstance(method, Method) and method.scope is Scope.GLOBAL
     weight = torch.empty((SIDE**2,) if flat else (SIDE, SIDE), device="meta", requires_grad=True)
     return estimate_memory([("weight", weight)], method) / SIDE**2
 

@@ -120,6 +120,10 @@ class Objective(abc.ABC):
         """Return a bound on the largest eigenvalue of the Hessian anywhere; ``None`` if none is known."""
         return None
 
+    def linearization(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return residuals ``[m]`` and their Jacobian ``[m, n]`` at ``x``, for a sum of squares that forms it."""
+        return None
+
     def acceleration(self, x: Tensor, d: Tensor) -> Tensor | None:
         """Return ``J' r_dd``, shape ``[1, n]``, for a sum of squares; ``None`` when that is not known.
 
@@ -132,3 +136,37 @@ class Objective(abc.ABC):
 
     @abc.abstractmethod
     def _value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]: ...
+
+
+class Delegating(Objective):
+    """Another objective, seen in another way: subclasses replace what they see differently.
+
+    Args:
+        base: The objective; what it counts is counted.
+    """
+
+    def __init__(self, base: Objective) -> None:
+        super().__init__(base.work)
+        self.base = base
+
+    def value(self, x: Tensor) -> Tensor:
+        """Return the value at ``x``."""
+        return self.base.value(x)
+
+    def point(self, x: Tensor) -> Point:
+        """Return value and gradient at ``x``."""
+        return self.base.point(x)
+
+    def within(self, x: Tensor) -> Tensor:
+        """Return the nearest point of the domain."""
+        return self.base.within(x)
+
+    def hessian(self, x: Tensor) -> Operator:
+        """Return the Hessian at ``x``."""
+        return self.base.hessian(x)
+
+    def _value(self, x: Tensor) -> Tensor:
+        return self.base._value(x)
+
+    def _value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.base._value_and_gradient(x)

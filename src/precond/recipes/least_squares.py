@@ -12,6 +12,7 @@ from precond.preconditioners.inverse_of import InverseOf, SquareRoot
 from precond.recipes.registry import recipe
 from precond.steps.holder import Holder, HolderRegion
 from precond.steps.levenberg_marquardt import LevenbergMarquardt
+from precond.steps.structured_secant import StructuredSecant
 from precond.steps.trust_region import TrustRegion
 
 _MORE = Paper(
@@ -139,6 +140,44 @@ def trust_region_lm(
         The method.
     """
     return Method(preconditioner=DenseInverse(scaling), step=TrustRegion(factor, accept))
+
+
+@recipe(
+    builds=Builds.METHOD,
+    runs_on=Kind.SMOOTH,
+    family="least-squares",
+    paper=Paper(
+        title="An adaptive nonlinear least-squares algorithm",
+        authors="John E. Dennis, David M. Gay, Roy E. Welsch",
+        year=1981,
+        venue="ACM Transactions on Mathematical Software 7",
+    ),
+    purpose="Nonlinear least squares that do not fit well: large residuals at the solution.",
+    claim="Superlinear where Gauss-Newton steps crawl, and as good as these where they are not.",
+    example="precond.least_squares(lambda x: x.exp() + x - 2, torch.zeros(3).double(), method='nl2sol')",
+    space={"factor": LogUniform(1e-2, 1e3), "scaling": Choice(("more", "columns", "none"))},
+)
+def nl2sol(*, factor: float = 1.0, scaling: Literal["more", "columns", "none"] = "more") -> Method:
+    """Gauss-Newton steps, or those of a Hessian whose second part was learned from secants, in a trust region.
+
+    The model is ``J'J`` or ``J'J + S``, whichever foretold the last step better, and ``S`` is updated after each
+    (equations in `StructuredSecant`).
+
+    Deviations:
+        1. The region is that of ``trust-region-lm``. The paper tries the other model within an iteration, too; here it
+           is taken after it was better twice, from the next iteration on.
+        2. ``J'J + S`` is solved by its eigenvalues, with a shift of twice the lowest where that is negative.
+        3. Updates with ``d'y <= 0`` are left out, and ``J'J`` is kept where columns of ``J`` are nearly dependent (a
+           condition above 1000 after scaling), as ``J'J + S`` squares it.
+
+    Args:
+        factor: First radius, as a multiple of ``||D x0||``.
+        scaling: As in ``trust-region-lm``.
+
+    Returns:
+        The method.
+    """
+    return Method(preconditioner=Identity(), step=StructuredSecant(TrustRegion(factor), DenseInverse(scaling)))
 
 
 _HOLDER = Paper(

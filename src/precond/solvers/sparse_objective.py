@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from precond.core import Objective, Operator, Point
+from precond.core import Delegating, Objective, Operator
 from precond.math.draws import normals
 from precond.math.graphs import width
 from precond.operators.compressed import Compressor
@@ -22,7 +22,7 @@ SEARCHES = 12
 """Searches for entries that were zero before, after which a Hessian counts as dense."""
 
 
-class SparseObjective(Objective):
+class SparseObjective(Delegating):
     """Another objective, whose Hessians get their entries.
 
     Args:
@@ -33,8 +33,8 @@ class SparseObjective(Objective):
     sparse = True
 
     def __init__(self, base: Objective, compressor: Compressor) -> None:
-        super().__init__(base.work)
-        self._base, self._compressor = base, compressor
+        super().__init__(base)
+        self._compressor = compressor
         self._known: tuple[Tensor, Operator] | None = None
         self._left = SEARCHES
 
@@ -68,27 +68,13 @@ class SparseObjective(Objective):
         taken = pattern.count + len(pattern.full) + 1
         return cls(base, compressor) if FEW * taken <= n and width(pattern.rows) <= WIDTH else None
 
-    def point(self, x: Tensor) -> Point:
-        """Return value and gradient at ``x``."""
-        return self._base.point(x)
-
-    def value(self, x: Tensor) -> Tensor:
-        """Return the value at ``x``."""
-        return self._base.value(x)
-
     def hessian(self, x: Tensor) -> Operator:
         """Return the Hessian with its entries; without them where its pattern is not sparse any more."""
         if self._known is None or self._known[0] is not x:
-            found, before = self._base.hessian(x), self._compressor.pattern
+            found, before = self.base.hessian(x), self._compressor.pattern
             self._known = x, self._compressor.recover(found) if self._left else found
             self._left -= self._compressor.pattern is not before
         return self._known[1]
-
-    def _value(self, x: Tensor) -> Tensor:
-        return self._base._value(x)
-
-    def _value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self._base._value_and_gradient(x)
 
 
 def _dense(hessian: Operator, x: Tensor, probe: int) -> bool | None:
