@@ -35,7 +35,7 @@ from precond.recipes.matrix import lean_soap, soap
 RECORD = Path(__file__).with_suffix(".jsonl")
 NAME, PROGRAM = "lean", "lean.py"
 BASELINE = "SOAP, two-sided"
-LEAN = "LeanSOAP: blocks of 512, bfloat16, fitted factors"
+LEAN = "LeanSOAP: bfloat16, fitted factors, a turn every 20 steps, early every 4"
 FIRST = "7669ce7"
 """The code of runs that do not name one."""
 _WHOLE: dict[str, Any] = {"factor_block": None, "half": False, "fitted": False, "every": 10, "early": None}
@@ -71,6 +71,7 @@ VARIANTS: dict[str, Callable[[], Method]] = {
     "tiles of 256": _tiles(256),
     "tiles of 128": _tiles(128),
     "fitted factors": _lean(fitted=True),
+    "blocks of 512, bfloat16, fitted factors": _lean(factor_block=512, half=True, fitted=True),
     LEAN: lean_soap,
     "blocks of 512, bfloat16, fitted factors, a turn every 30 steps, early every 5": _lean(
         factor_block=512, half=True, fitted=True, every=30, early=5
@@ -109,7 +110,7 @@ class Setting:
     steps: int = 300
     lr: float = 3e-3
     weight_decay: float = 0.01
-    code: str = "3d5eacb"
+    code: str = "3669d7b"
 
     def __str__(self) -> str:
         """Return the caption of the table."""

@@ -13,6 +13,7 @@ from precond.filters.ema import EMA
 from precond.filters.heavy_ball import HeavyBall
 from precond.filters.nesterov import Nesterov
 from precond.optim import convoy as convoys
+from precond.optim import core as cores
 from precond.optim import fused_portions as portions
 from precond.optim import slab as slabs
 from precond.optim import slab_state as states
@@ -31,6 +32,10 @@ from tests.papers.networks import gradients, start, with_gaps
 FUSED = {
     "adamw": adamw(b1=0.8, b2=0.9),
     "adamw, scaled": dataclasses.replace(adamw(), step=Scaled(0.3)),
+    "adamw, eps first": dataclasses.replace(adamw(), preconditioner=Diagonal(0.9, 0.1, eps_first=True)),
+    "adamw, shrunk after": dataclasses.replace(adamw(), decay=DecoupledAfter()),
+    "mars": find("mars_adamw").build().method_for("weight", torch.zeros(3, 4)),
+    "mars, unclipped": find("mars_adamw").build(clip=None, gamma=0.5).method_for("weight", torch.zeros(3, 4)),
     "sgd": sgd(momentum=0.9),
     "sgd, nesterov": sgd(momentum=0.9, nesterov=True),
     "sgd, plain": sgd(momentum=0.0),
@@ -46,8 +51,8 @@ NOT_FUSED = {
     "adan, other lens": dataclasses.replace(adan(), preconditioner=Observing(Nesterov(), Diagonal())),
     "smoothed": dataclasses.replace(adamw(), smoothing=EMA()),
     "estimated": dataclasses.replace(adamw(), estimator=EMA()),
+    "mars, from zero": find("mars_adamw").build(from_zero=True).method_for("weight", torch.zeros(3, 4)),
     "adagrad": dataclasses.replace(adamw(), preconditioner=Diagonal(beta=1.0)),
-    "eps first": dataclasses.replace(adamw(), preconditioner=Diagonal(eps_first=True)),
     "not debiased": dataclasses.replace(adamw(), momentum=EMA(debias=False)),
 }
 
@@ -71,15 +76,56 @@ def alike(first, second) -> bool:
     return close and first[0].work.counts() == second[0].work.counts()
 
 
+def as_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let methods run as they are written."""
+    monkeypatch.setattr(slabs, "fused_step", lambda method, dims: None)
+    monkeypatch.setattr(cores, "adam_within", lambda method, turned: None)
+
+
 @pytest.mark.parametrize("method", FUSED.values(), ids=FUSED.keys())
 def test_a_fused_step_equals_the_parts(method: Method, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = with_gaps(gradients(12))
     stream[5][0] = stream[5][0] * float("nan")  # a bad gradient stops nobody else
     fused = trained(method, stream, start())
     assert all(slab.fused is not None for slab in fused[0]._slabs)
-    monkeypatch.setattr(slabs, "fused_step", lambda method: None)
+    as_parts(monkeypatch)
     parts = trained(method, stream, start())
     assert all(slab.fused is None for slab in parts[0]._slabs)
+    assert alike(fused, parts)
+
+
+WITHIN = {
+    "estimated": dataclasses.replace(adamw(b1=0.8, b2=0.9), estimator=EMA()),
+    "smoothed": dataclasses.replace(adamw(b1=0.8, b2=0.9), smoothing=EMA()),
+}
+
+
+@pytest.mark.parametrize("method", WITHIN.values(), ids=WITHIN.keys())
+def test_adam_as_one_kernel_within_a_step_equals_the_parts(method: Method, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = with_gaps(gradients(12))
+    stream[5][0] = stream[5][0] * float("nan")
+    kernel = trained(method, stream, start())
+    as_parts(monkeypatch)
+    assert alike(kernel, trained(method, stream, start()))
+
+
+VECTORS = [(5,), (3,), (5,), ()]
+
+
+@pytest.mark.parametrize("recipe", [soap, lean_soap], ids=["soap", "lean_soap"])
+def test_vectors_that_no_basis_turns_move_as_adam_does(recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = with_gaps(gradients(12, VECTORS))
+    stream[5][0] = stream[5][0] * float("nan")
+    method = recipe(every=3)
+    basis = dataclasses.replace(method.preconditioner.basis, vectors=True)
+    turning = dataclasses.replace(method, preconditioner=dataclasses.replace(method.preconditioner, basis=basis))
+    assert all(slab.fused is None for slab in trained(turning, stream, start(VECTORS))[0]._slabs)
+    fused = trained(method, stream, start(VECTORS))
+    assert all(slab.fused is not None for slab in fused[0]._slabs)
+    assert len(fused[0]._layout.convoys) == 1
+    as_parts(monkeypatch)
+    parts = trained(method, stream, start(VECTORS))
+    fused[0].work.refreshes = parts[0].work.refreshes  # of nothing, where the parts run
     assert alike(fused, parts)
 
 
@@ -90,7 +136,7 @@ def test_long_tensors_take_all_passes_portion_by_portion(name: str, monkeypatch:
     monkeypatch.setattr(portions, "SMALL", 2)
     monkeypatch.setattr(portions, "_PORTION", 5)
     fused = trained(FUSED[name], stream, start())
-    monkeypatch.setattr(slabs, "fused_step", lambda method: None)
+    as_parts(monkeypatch)
     assert alike(fused, trained(FUSED[name], stream, start()))
 
 
@@ -136,9 +182,12 @@ def test_parameters_that_are_not_contiguous_take_the_ordinary_path() -> None:
 
 
 def test_half_precision_takes_the_ordinary_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "_fused_adamw_", None)
+    moved = []
+    kernel = torch._fused_adamw_
+    monkeypatch.setattr(torch, "_fused_adamw_", lambda *a, **k: (moved.extend(a[0]), kernel(*a, **k)))
     _, params, _ = trained(adamw(), gradients(3), start(dtype=torch.bfloat16))
     assert all(bool(torch.isfinite(p).all()) for p in params)
+    assert {direction.dtype for direction in moved} == {torch.float32}
 
 
 SQUARE = ((4, 4), (4, 4), (3, 3), (6,), (), (2, 2, 2))
@@ -224,7 +273,7 @@ def test_many_small_parameters_move_as_one_vector(name: str, monkeypatch: pytest
     monkeypatch.setattr(torch, "_foreach_lerp_", lambda *a, **k: (passes.append(len(a[0])), lerp(*a, **k)))
     trained(FUSED[name], stream[:2], start(SHAPES))
     assert max(passes, default=1) == 1  # vectors, not lists of tensors
-    monkeypatch.setattr(slabs, "fused_step", lambda method: None)
+    as_parts(monkeypatch)
     assert alike(together, trained(FUSED[name], stream, start(SHAPES)))
 
 

@@ -218,7 +218,7 @@ def test_bases_in_half_precision_take_nearly_the_same_steps(fitted):
 def test_statistics_are_spread_over_the_steps(monkeypatch):
     monkeypatch.setattr(layout, "TOGETHER", 0.0)
     params = [torch.zeros(6, 6, requires_grad=True) for _ in range(4)]
-    optimizer = Optimizer(params, lean_soap(statistics=2), lr=0.01)
+    optimizer = Optimizer(params, lean_soap(statistics=2, every=10, early=None), lr=0.01)
     counts = []
     for step in range(6):
         before = [optimizer.state[p].get("preconditioner.basis.factors.0", torch.zeros(1)).clone() for p in params]

@@ -58,6 +58,11 @@ class Mars(Filter[MarsState]):
         if not 0.0 <= self.beta < 1.0:
             raise BadInputError(f"beta must be in [0, 1), not {self.beta}")
 
+    @property
+    def change(self) -> float:
+        """Where the result lies between the gradient, 0, and the other one, 1."""
+        return -self.gamma * self.beta / (1.0 - self.beta)
+
     def init(self, like: Tensor) -> MarsState:
         """Keep a counter where it is needed."""
         steps = torch.zeros(like.shape[0], dtype=torch.int64, device=like.device) if self.from_zero else None
@@ -70,4 +75,4 @@ class Mars(Filter[MarsState]):
             first = (state.steps == 0).view(-1, *(1,) * (v.ndim - 1))
             previous = torch.where(first, 0.0, previous)
             state.steps.add_(1)
-        return torch.lerp(v, previous, -self.gamma * self.beta / (1.0 - self.beta))
+        return torch.lerp(v, previous, self.change)

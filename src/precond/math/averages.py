@@ -19,5 +19,8 @@ def debias(beta: float, steps: Tensor, like: Tensor) -> Tensor:
     Returns:
         Shape ``[batch, 1, ..., 1]``, in the dtype of ``like``.
     """
+    if steps.device.type == "cpu" and not torch.compiler.is_compiling():  # calls cost more than a few numbers
+        weights = [1.0 - beta ** max(1, step) for step in steps.tolist()]
+        return torch.tensor(weights, dtype=like.dtype).view(-1, *(1,) * (like.ndim - 1))
     weight = 1.0 - torch.pow(beta, steps.clamp(min=1).to(torch.float64))
     return weight.to(like.dtype).view(-1, *(1,) * (like.ndim - 1))

@@ -102,7 +102,8 @@ def complete(factor: Tensor) -> None:
     n = factor.shape[-1]
     for start in range(0, n, _TRANSPOSED):
         end = min(start + _TRANSPOSED, n)
-        factor[..., :start, start:end] = factor[..., start:end, :start].mT
+        if start:
+            factor[..., :start, start:end] = factor[..., start:end, :start].mT
         corner = factor[..., start:end, start:end]
         corner.copy_(corner.tril() + corner.tril(-1).mT)
 

@@ -28,6 +28,7 @@ class Convoy:
         self.params = [param for slab in self.slabs for param in slab.params]
         self._dtype = self.slabs[0].dtype
         self._flat = _takes_flat(self.slabs[0])
+        self._primes = self.slabs[0].method.cadence.prime
         self._states: list[Tensor] = []
         self._lists: list[list[Tensor]] = []
         joint = self._joint
@@ -71,9 +72,14 @@ class Convoy:
         Returns:
             Whether it was taken: every parameter has a finite gradient, in the precision of the state.
         """
-        joint, grads = self._joint, self._gradients()
+        joint = self._joint
+        if joint is None:
+            return False
+        grads = self._gradients()
+        if self._primes and any(0 in slab.steps for slab in self.slabs):  # a first gradient takes no step
+            grads = None
         whole = _flatten_dense_tensors(grads) if grads is not None and self._flat else None
-        if joint is None or grads is None or not (finite or surely_finite(grads if whole is None else [whole])):
+        if grads is None or not (finite or surely_finite(grads if whole is None else [whole])):
             if self._lists:
                 self._ages.forget()  # slabs go and count one by one
             return False

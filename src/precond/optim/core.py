@@ -13,6 +13,7 @@ from torch import Tensor
 from precond.core import Evidence, Method, Turned
 from precond.math.products import fast_products, multiplies_bfloat16
 from precond.optim.fused_within import adam_within
+from precond.preconditioners.rotate import Rotate
 
 if TYPE_CHECKING:
     from precond.optim.slab_state import SlabState
@@ -68,17 +69,20 @@ def plain(method: Method, turned: Turned[Any] | None, *, fuse: bool = True) -> C
     return Core(absorb, direct)
 
 
-def _within(method: Method, turned: Any, adam: Callable[[Any, Any, Tensor], Tensor]) -> Core:
-    """Return the core of a method that is Adam in the coordinates of a basis."""
+def _within(method: Method, turned: Turned[Any] | None, adam: Callable[[Any, Any, Tensor], Tensor]) -> Core:
+    """Return the core of a method that is Adam, perhaps in the coordinates of a basis."""
 
     def absorb(state: SlabState, signal: Tensor, evidence: Evidence) -> Tensor:
+        if not isinstance(turned, Rotate):
+            return signal
         signal = turned.enter(state.preconditioner, signal)
         turned.basis.observe(state.preconditioner.basis, evidence, signal)
         return signal
 
     def direct(state: SlabState, signal: Tensor, evidence: Evidence) -> Tensor:
         direction = adam(state.preconditioner, state.filters["momentum"], signal)
-        return push(method.smoothing, state, "smoothing", turned.leave(state.preconditioner, direction), evidence)
+        direction = direction if turned is None else turned.leave(state.preconditioner, direction)
+        return push(method.smoothing, state, "smoothing", direction, evidence)
 
     return Core(absorb, direct)
 

@@ -1,4 +1,4 @@
-"""Adam in turning coordinates as one kernel: what SOAP does between entering its basis and leaving it."""
+"""Adam as one kernel within a step: between entering SOAP's basis and leaving it, or behind a filter as in MARS."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from precond.preconditioners.rotate import Rotate
 
 
 def adam_within(method: Method, turned: Any) -> Callable[[Any, Any, Tensor], Tensor] | None:
-    """Return Adam in turning coordinates as one kernel, if that is what a method is: SOAP.
+    """Return Adam as one kernel, if that is what a method is, perhaps in turning coordinates: SOAP.
 
     Args:
         method: The method.
@@ -24,17 +24,19 @@ def adam_within(method: Method, turned: Any) -> Callable[[Any, Any, Tensor], Ten
 
     Returns:
         From the states of the preconditioner and the momentum, and a gradient in these coordinates, to the direction in
-        them; absorbs the gradient into both averages. The basis must observe by itself.
+        them; absorbs the gradient into both averages. A basis must observe by itself.
     """
-    average = method.momentum
-    if not isinstance(turned, Rotate) or not isinstance(turned.inner, Diagonal) or not isinstance(average, EMA):
+    average, squares = method.momentum, method.preconditioner
+    rotated = isinstance(turned, Rotate)
+    if isinstance(turned, Rotate):
+        squares = turned.inner
+    if not isinstance(squares, Diagonal) or not isinstance(average, EMA):
         return None
-    squares = turned.inner
     if method.storage.encodes or not (average.debias and squares.debias) or squares.beta >= 1.0:
         return None
 
     def direct(preconditioner: Any, momentum: Any, within: Tensor) -> Tensor:
-        state = preconditioner.inner
+        state = preconditioner.inner if rotated else preconditioner
         momentum.steps.add_(1)
         state.steps.add_(1)
         direction = torch.zeros_like(state.second_moment)

@@ -156,7 +156,7 @@ def lay_out(
         like = distributor.held(param) if duties[param] is Duty.HOLDER else param
         alike = (home[param], id(method), tuple(like.shape), param.dtype, param.device, duties[param] is Duty.HOLDER)
         count[alike] = count.get(alike, -1) + 1
-        room = None if fused_step(method) is not None else slab_room(like)
+        room = None if fused_step(method, slab_shape(1, like)[1:]) is not None else slab_room(like)
         places.setdefault((*alike, count[alike] // (room or len(followed))), []).append(param)
     phase = _phases(places, followed)
 

@@ -76,7 +76,7 @@ class Slab:
         """Take steps by this method from now on, whose state must have the form of that of the one before."""
         self.method = method
         self.turned = turned_momentum(method)
-        self.fused = fused_step(method)
+        self.fused = fused_step(method, self.shape[1:])
         self.plain = plain(method, self.turned, fuse=self._backend is None and self.device.type == "cpu")
         self.core = self.plain if self._backend is None else compiled(self.plain, method, self.device, self._backend)
 

@@ -132,7 +132,9 @@ class Walker:
         grads: list[Tensor],
     ) -> bool:
         """Take the step as one kernel, if there is one for the method and nothing stands against it."""
-        if slab.fused is None or not fits(params, slab.dtype) or not fits(grads, slab.dtype):
+        if slab.fused is None or (slab.method.cadence.prime and any(slab.steps[i] == 0 for i in members)):
+            return False
+        if not fits(params, slab.dtype) or not fits(grads, slab.dtype):
             return False
         if not (slab.device in self.trusted or slab.fused.checks or surely_finite(grads)):
             return False

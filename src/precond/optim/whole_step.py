@@ -158,6 +158,21 @@ class Fused:
 
         return dataclasses.replace(self, run=run, joint=self.joint.scaled(by))
 
+    def within(self, part: Callable[[Any], Any]) -> Fused:
+        """Return the step of a preconditioner a part of whose state is what this step works on."""
+
+        def inner(moved: Moved) -> Moved:
+            return dataclasses.replace(moved, preconditioner=part(moved.preconditioner))
+
+        def run(moved: Moved, lr: Any, decay: float) -> Any:
+            return self.run(inner(moved), lr, decay)
+
+        tensors, counters = self.joint.tensors, self.joint.counters
+        joint = dataclasses.replace(
+            self.joint, tensors=lambda moved: tensors(inner(moved)), counters=lambda moved: counters(inner(moved))
+        )
+        return dataclasses.replace(self, run=run, joint=joint)
+
 
 SMALL = 2**14
 """Entries of a tensor up to which several take each pass together, to save calls."""

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
 from precond.core import HEALTHY, BadInputError, Evidence, Health, Need, Role, need, rests_as
-from precond.math.eigen import all_eigenvectors, off_diagonal_mass, power_qr
+from precond.math.eigen import all_eigenvectors
 from precond.math.first_bases import first_bases
 from precond.math.modes import add_gram, by_block, complete, mode_products
 from precond.math.products import fast_products
-from precond.math.shapes import block_lengths, factor_shapes
+from precond.math.shapes import block_lengths, factor_shapes, modes_with_factor
 from precond.math.tiles import overhang, trim
+from precond.math.turns import off_diagonal_mass, power_qr
 
 
 @dataclasses.dataclass
@@ -92,6 +94,10 @@ class Eigenbasis:
             found=torch.zeros(batch, dtype=torch.bool, device=like.device),
             dims=dims,
         )
+
+    def turns(self, dims: Sequence[int]) -> bool:
+        """Whether a tensor with axes of these lengths has a basis at all: vectors may have none."""
+        return any(modes_with_factor(dims, self.max_dim, vectors=self.vectors, one_sided=self.one_sided))
 
     def coordinates(self, like: Tensor) -> Tensor:
         """Return ``like`` with the zeros behind modes that blocks do not fit."""

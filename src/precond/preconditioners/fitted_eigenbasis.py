@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import ClassVar, final
 
 import torch
@@ -11,12 +12,12 @@ from torch import Tensor
 
 from precond.core import HEALTHY, BadInputError, Evidence, Health, Need, Role, need, rests_as
 from precond.math.bjorck import restored
-from precond.math.eigen import off_diagonal_mass, qr_turn
 from precond.math.first_bases import first_bases
 from precond.math.modes import add_gram, by_block, complete, mode_products, unfolding
 from precond.math.products import multiplied, multiplies_bfloat16
-from precond.math.shapes import block_lengths, factor_shapes
+from precond.math.shapes import block_lengths, factor_shapes, modes_with_factor
 from precond.math.tiles import overhang, trim
+from precond.math.turns import off_diagonal_mass, qr_turn
 from precond.preconditioners.eigenbasis import whole_order
 from precond.preconditioners.kullback_leibler import along
 
@@ -111,6 +112,10 @@ class FittedEigenbasis:
             values=[None if shape is None else equal(shape) for shape in shapes],
             dims=dims,
         )
+
+    def turns(self, dims: Sequence[int]) -> bool:
+        """Whether a tensor with axes of these lengths has a basis at all: vectors may have none."""
+        return any(modes_with_factor(dims, self.max_dim, vectors=self.vectors, one_sided=self.one_sided))
 
     def coordinates(self, like: Tensor) -> Tensor:
         """Return ``like`` with the zeros behind modes that blocks do not fit."""

@@ -192,7 +192,7 @@ def soap(
     runs_on=Kind.TRAINING,
     family="matrix",
     paper=_SOAP,
-    purpose="SOAP at a fraction of its cost: long axes in blocks, bases in bfloat16, factors fitted to each other.",
+    purpose="SOAP at a fraction of its cost: bases in bfloat16 that turn rarely, factors fitted to each other.",
     claim="Pre-trains language models of 360M and 660M parameters in over 40 % fewer steps and over 35 % less time "
     "than AdamW, at large batch size.",
     example="precond.optim.LeanSOAP(model.parameters(), lr=3e-3, weight_decay=0.01)",
@@ -202,7 +202,7 @@ def soap(
 )
 def lean_soap(
     *,
-    factor_block: int | None = 512,
+    factor_block: int | None = None,
     statistics: int = 1,
     half: bool = True,
     fitted: bool = True,
@@ -210,8 +210,8 @@ def lean_soap(
     b2: float = 0.95,
     shampoo_beta: float | None = None,
     eps: float = 1e-8,
-    every: int = 10,
-    early: int | None = None,
+    every: int = 20,
+    early: int | None = 4,
     max_dim: int = 10000,
     merge: int | None = None,
     block: int | None = None,
