@@ -294,3 +294,10 @@ def test_differences_of_the_objective_stay_within_bounds(bounds: object) -> None
 
     mine, other = (module.minimize(fun, [0.5, 1.0], bounds=bounds) for module in (ours, theirs))
     np.testing.assert_allclose(mine.x, other.x, atol=1e-4)
+
+
+@pytest.mark.parametrize(("limit", "most"), [(2.5, 3), (float("inf"), 10_000)])
+def test_limits_need_not_be_whole(limit, most):
+    result = ours.minimize(theirs.rosen, [-1.2, 1.0], jac=theirs.rosen_der, options={"maxiter": limit})
+    assert result.nit <= most
+    assert result.success == (most > 100)

@@ -61,7 +61,7 @@ def minimize_constrained(
 
     Inequalities get slack variables within bounds, ``c(x) - s = 0``; variables that their bounds fix become equations.
     """
-    x0 = oracles.start
+    x0, give = oracles.start, oracles.give
     n = x0.numel()
     blocks = (
         []
@@ -76,7 +76,7 @@ def minimize_constrained(
     if bool(fixed.any()):
         values = (lower + upper) / 2
         blocks.append(fixing(fixed, values))
-        oracles = dataclasses.replace(oracles, start=torch.where(fixed, values, x0))
+        oracles = oracles.holding(fixed, values)
         lower, upper = torch.where(fixed, -torch.inf, lower), torch.where(fixed, torch.inf, upper)
     form = Slacked.of(oracles, blocks, lower, upper)
     work = Work()
@@ -91,7 +91,7 @@ def minimize_constrained(
 
         def watch(event: Event) -> object:
             return callback(dataclasses.replace(
-                event, x=oracles.give(event.x[0, :n].clone()), gradient=oracles.give(event.gradient[0, :n].clone())
+                event, x=oracles.give(event.x[0, :n].clone()), gradient=give(event.gradient[0, :n].clone())
             ))  # fmt: skip
 
     slopes = Slopes()

@@ -53,7 +53,6 @@ class Family:
         self.warm = WarmStart() if warm else None
         self.ways = self._all_ways(operator, several)
         self._solved, self._spent, self._mean_digits, self._digits_now = 0, 0.0, 0.0, 1.0
-        self._before = 0
 
     @property
     def report(self) -> list[tuple[str, float | None]]:
@@ -62,15 +61,14 @@ class Family:
 
     def start(self, operator: Operator, b: Tensor, work: Work) -> Tensor | None:
         """Return where to start the next system; ``None`` for zero."""
-        start = None if self.warm is None else self.warm.start(operator, b, work)
-        self._before = work.matvecs
-        return start
+        return None if self.warm is None else self.warm.start(operator, b, work)
 
-    def keep(self, x: Tensor, seconds: float, work: Work) -> None:
-        """Note a solution, and the seconds and the work that its system took."""
+    def keep(self, x: Tensor, seconds: float) -> None:
+        """Note a solution, and the seconds that its system took."""
         if self.warm is not None:
             self.warm.keep(x)
-            self.warm.learn((work.matvecs - self._before) // len(x), self._digits_now)
+            rates = [way.cost for way in self.ways if way.cost is not None]
+            self.warm.price = min(rates, default=seconds / self._digits_now)
         self._solved += 1
         self._spent += seconds
 

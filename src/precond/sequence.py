@@ -145,7 +145,7 @@ class SolveSequence:
             result = self._relaxed(self.learner, family, operator, rows, start, work, in_form(callback, form), context)
         else:
             result = family.solve(operator, rows, start, work, self.solved, form, callback)
-        family.keep(result.x, now() - begin, work)
+        family.keep(result.x, now() - begin)
         self.solved += 1
         self.setups += work.refreshes
         self.work.add(work)

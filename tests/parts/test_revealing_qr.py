@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from precond.math import revealing_qr as module
-from precond.math.eigen import qr_turn
 from precond.math.orthogonal import complete_qr
 from precond.math.revealing_qr import revealing_qr, rounding
+from precond.math.turns import qr_turn
 
 N = 520
 

@@ -55,3 +55,32 @@ def test_wrappers_solve_dense_problems_of_any_kind(solver, kind, damp):
     operator = scipy.sparse.linalg.aslinearoperator(wide)
     same, *_ = getattr(precond.scipy, solver)(operator, b, damp=damp, atol=1e-13, btol=1e-13)
     np.testing.assert_allclose(x, same, rtol=1e-9)
+
+
+def test_arithmetic_is_in_the_type_of_the_vector_and_sums_in_that_of_the_residual():
+    rng = np.random.default_rng(2)
+    for order in "CF":
+        matrix = np.array(rng.standard_normal((1030, 67)), np.float32, order=order)
+        x, u = rng.standard_normal(67).astype(np.float32), rng.standard_normal(1030)
+        again, exact = u.copy(), u.copy()
+        product = tall.there_and_back(matrix, x, 0.3, again)
+        assert product.dtype == again.dtype == np.float64
+        wide = tall.there_and_back(matrix, x.astype(float), 0.3, exact)
+        assert 1e-9 < np.linalg.norm(again - exact) / np.linalg.norm(exact) < 1e-6
+        assert 1e-9 < np.linalg.norm(product - wide) / np.linalg.norm(wide) < 1e-6
+
+
+@pytest.mark.parametrize("solver", ["lsqr", "lsmr"])
+@pytest.mark.parametrize("columns", [12, 80])
+@pytest.mark.parametrize("damp", [0.0, 0.5])
+def test_problems_in_single_precision_are_solved_in_it_and_judged_in_double(solver, columns, damp):
+    rng = np.random.default_rng(3)
+    matrix, b = rng.standard_normal((400, columns)).astype(np.float32), rng.standard_normal(400).astype(np.float32)
+    x, _, _, r1, *_ = getattr(precond.scipy, solver)(matrix, b, damp=damp, atol=1e-6, btol=1e-6)
+    wide = np.vstack([matrix.astype(float), damp * np.eye(columns)])
+    right = np.append(b.astype(float), np.zeros(columns))
+    expected = np.linalg.lstsq(wide, right, rcond=None)[0]
+    assert x.dtype == np.float64
+    assert 1e-12 < np.linalg.norm(x - expected) / np.linalg.norm(expected) < 2e-5
+    size = np.linalg.norm((right - wide @ x)[: 400 if solver == "lsqr" else None])
+    np.testing.assert_allclose(r1, size, rtol=1e-12)

@@ -68,6 +68,31 @@ def test_a_variable_fixed_by_its_bounds() -> None:
     np.testing.assert_allclose(result.x, [1, 2, -1], atol=1e-5)
 
 
+@pytest.mark.parametrize("form", ["torch", "given"])
+def test_the_objective_sees_fixed_variables_at_their_values_alone(form: str) -> None:
+    seen = []
+
+    def watched(x):
+        seen.append(float(x[1]))
+        return ((x - 3) ** 2).sum() + x[0] * x[1]
+
+    def gradient(x):
+        seen.append(float(x[1]))
+        return 2 * (x - 3) + np.array([x[1], x[0], 0.0])
+
+    start = torch.full((3,), 4.0, dtype=F64) if form == "torch" else np.full(3, 4.0)
+    gradients: list[float] = []
+    result = precond.minimize(
+        watched, start, jac=None if form == "torch" else gradient, bounds=[(None, None), (2, 2), (None, -1)], tol=1e-8,
+        callback=lambda event: gradients.append(float(event.gradient[1])),
+    )  # fmt: skip
+    assert result.converged, result.message
+    assert set(seen) == {2.0}
+    assert float(result.x[1]) == 2.0
+    np.testing.assert_allclose(np.asarray(result.x), [2, 2, -1], atol=1e-7)
+    assert set(gradients) == {0.0}
+
+
 def test_numbers_of_python_are_not_rounded_to_single_precision() -> None:
     """Bounds, constraints and gradients in lists; 0.1 is no number of single precision."""
     start = np.full(3, 4.0)

@@ -9,9 +9,10 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from precond.math.eigen import adaptive_qr, safe_eigh
+from precond.math.eigen import safe_eigh
 from precond.math.iterative_roots import coupled_inverse_sqrt, coupled_newton
 from precond.math.roots import damped_root, inverse_root
+from precond.math.turns import adaptive_qr
 
 
 class InverseRoot(abc.ABC):

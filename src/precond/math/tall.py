@@ -36,9 +36,9 @@ def there_and_back(matrix: Array, x: Array, scale: float, u: Array) -> Array:
 
     Args:
         matrix: ``A``, shape ``[m, n]``; see `passes_once`.
-        x: A vector ``[n]``, in at least the precision of the matrix.
+        x: A vector ``[n]``, in at least the precision of the matrix; its type is that of the arithmetic.
         scale: A number.
-        u: A vector ``[m]``, in the type of ``x``; written.
+        u: A vector ``[m]``, in at least the precision of ``x``; written.
 
     Returns:
         The product with the transpose, shape ``[n]``.

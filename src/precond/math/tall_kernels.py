@@ -12,30 +12,30 @@ _loose = {"reassoc", "contract", "nsz", "arcp"}  # sums may be reordered; infini
 def rows_there_and_back(a, x, scale, u, out, begin, end):
     """Replace ``u`` by ``scale A x - u`` and add ``A^T u`` to ``out`` for some rows of ``A [m, n]``, four at a time."""
     n = a.shape[1]
-    factor = u.dtype.type(scale)
-    partial = np.empty(n, u.dtype)
+    kind, factor = x.dtype.type, u.dtype.type(scale)
+    partial = np.empty(n, x.dtype)
     for first in range(begin, end, 1024):  # partial sums keep the rounding errors of a long sum small
         partial[:] = 0
         last = min(end, first + 1024)
         whole = first + (last - first) // 4 * 4
         for i in range(first, whole, 4):
-            y0 = y1 = y2 = y3 = u.dtype.type(0)
+            y0 = y1 = y2 = y3 = kind(0)
             for k in range(n):
                 y0 += a[i, k] * x[k]
                 y1 += a[i + 1, k] * x[k]
                 y2 += a[i + 2, k] * x[k]
                 y3 += a[i + 3, k] * x[k]
-            y0, y1 = factor * y0 - u[i], factor * y1 - u[i + 1]
-            y2, y3 = factor * y2 - u[i + 2], factor * y3 - u[i + 3]
-            u[i], u[i + 1], u[i + 2], u[i + 3] = y0, y1, y2, y3
+            u[i], u[i + 1] = factor * y0 - u[i], factor * y1 - u[i + 1]
+            u[i + 2], u[i + 3] = factor * y2 - u[i + 2], factor * y3 - u[i + 3]
+            y0, y1, y2, y3 = kind(u[i]), kind(u[i + 1]), kind(u[i + 2]), kind(u[i + 3])
             for k in range(n):
                 partial[k] += y0 * a[i, k] + y1 * a[i + 1, k] + y2 * a[i + 2, k] + y3 * a[i + 3, k]
         for i in range(whole, last):
-            y0 = u.dtype.type(0)
+            y0 = kind(0)
             for k in range(n):
                 y0 += a[i, k] * x[k]
-            y0 = factor * y0 - u[i]
-            u[i] = y0
+            u[i] = factor * y0 - u[i]
+            y0 = kind(u[i])
             for k in range(n):
                 partial[k] += y0 * a[i, k]
         for k in range(n):
@@ -46,25 +46,28 @@ def rows_there_and_back(a, x, scale, u, out, begin, end):
 def columns_there_and_back(columns, x, scale, u, out, begin, end):
     """Do some rows by the columns of ``A``, shape ``[n, m]``: four at a time, as many rows as a cache holds."""
     n = len(columns)
-    factor = u.dtype.type(scale)
+    kind, factor = x.dtype.type, u.dtype.type(scale)
     whole = n // 4 * 4
+    block = np.empty(1024, x.dtype)
     for first in range(begin, end, 1024):
         last = min(end, first + 1024)
-        y, rows = u[first:last], slice(first, last)
-        for i in range(y.size):
-            y[i] = -y[i]
+        y, rows, rest = block[: last - first], slice(first, last), u[first:last]
+        y[:] = 0
         for k in range(0, whole, 4):
             a0, a1, a2, a3 = columns[k, rows], columns[k + 1, rows], columns[k + 2, rows], columns[k + 3, rows]
-            x0, x1, x2, x3 = factor * x[k], factor * x[k + 1], factor * x[k + 2], factor * x[k + 3]
+            x0, x1, x2, x3 = x[k], x[k + 1], x[k + 2], x[k + 3]
             for i in range(y.size):
                 y[i] += x0 * a0[i] + x1 * a1[i] + x2 * a2[i] + x3 * a3[i]
         for k in range(whole, n):
-            a0, x0 = columns[k, rows], factor * x[k]
+            a0, x0 = columns[k, rows], x[k]
             for i in range(y.size):
                 y[i] += x0 * a0[i]
+        for i in range(y.size):
+            rest[i] = factor * y[i] - rest[i]
+            y[i] = kind(rest[i])
         for k in range(0, whole, 4):
             a0, a1, a2, a3 = columns[k, rows], columns[k + 1, rows], columns[k + 2, rows], columns[k + 3, rows]
-            s0 = s1 = s2 = s3 = u.dtype.type(0)
+            s0 = s1 = s2 = s3 = kind(0)
             for i in range(y.size):
                 s0 += a0[i] * y[i]
                 s1 += a1[i] * y[i]
@@ -75,7 +78,7 @@ def columns_there_and_back(columns, x, scale, u, out, begin, end):
             out[k + 2] += s2
             out[k + 3] += s3
         for k in range(whole, n):
-            a0, s0 = columns[k, rows], u.dtype.type(0)
+            a0, s0 = columns[k, rows], kind(0)
             for i in range(y.size):
                 s0 += a0[i] * y[i]
             out[k] += s0

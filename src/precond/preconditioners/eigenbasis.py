@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from precond.core import HEALTHY, BadInputError, Evidence, Health, Need, Role, need, rests_as
-from precond.math.eigen import all_eigenvectors, off_diagonal_mass, power_qr
+from precond.math.eigen import all_eigenvectors
 from precond.math.first_bases import first_bases
 from precond.math.modes import add_gram, by_block, complete, mode_products
 from precond.math.products import fast_products
 from precond.math.shapes import block_lengths, factor_shapes, modes_with_factor
 from precond.math.tiles import overhang, trim
+from precond.math.turns import off_diagonal_mass, power_qr
 
 
 @dataclasses.dataclass

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from precond.core import HEALTHY, BadInputError, Evidence, Health, Need, Role, need, rests_as
 from precond.math.bjorck import restored
-from precond.math.eigen import off_diagonal_mass, qr_turn
 from precond.math.first_bases import first_bases
 from precond.math.modes import add_gram, by_block, complete, mode_products, unfolding
 from precond.math.products import multiplied, multiplies_bfloat16
 from precond.math.shapes import block_lengths, factor_shapes, modes_with_factor
 from precond.math.tiles import overhang, trim
+from precond.math.turns import off_diagonal_mass, qr_turn
 from precond.preconditioners.eigenbasis import whole_order
 from precond.preconditioners.kullback_leibler import along
 

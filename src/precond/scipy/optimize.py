@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, cast
@@ -73,6 +74,8 @@ def minimize(
     given = dict(options or {})
     limit, show, gtol = given.pop("maxiter", None), given.pop("disp", False), given.pop("gtol", None)
     tol = gtol if tol is None else tol
+    if isinstance(limit, float) and limit > 0:  # SciPy counts up to numbers that are not whole
+        limit = None if math.isinf(limit) else math.ceil(limit)
     if given:
         warnings.warn(f"options without effect here: {', '.join(sorted(given))}", theirs.OptimizeWarning, stacklevel=2)
     name = _method(method, bounds is not None or bool(_listed(constraints)))

@@ -20,6 +20,7 @@ from precond.scipy.reading import adjoint_map, as_linear, plain, vector_map, wor
 from precond.scipy.units import fits_in_units
 
 Vector = np.ndarray[Any, Any]
+_short = 64  # columns; fewer numbers of single precision are no work for the vectors of a processor, row by row
 Answer = tuple[Vector, int, int, float, float, float, float, float, float, np.ndarray[Any, Any]]
 
 
@@ -200,6 +201,7 @@ class _Problem:
         right: The right-hand side, shape ``[m]``.
         start: Starting point, shape ``[n]``; gives the type.
         damp: Damping.
+        single: Matrix and right-hand side are given in single precision, in which products are made then.
     """
 
     shape: tuple[int, int]
@@ -209,10 +211,14 @@ class _Problem:
     right: np.ndarray[Any, Any]
     start: np.ndarray[Any, Any]
     damp: float
+    single: bool
 
     def bidiagonalizing(self, name: str) -> Bidiagonalization:
         """Return an iteration for the damped problem that starts at zero, from the residual of the starting point."""
         (m, n), damp, forward, backward, both = self.shape, self.damp, self.forward, self.backward, self.both
+        if self.single:
+            forward, backward = functools.partial(_in_single, forward), functools.partial(_in_single, backward)
+            both = None if both is None or n < _short else functools.partial(_in_single, both)
         if damp:
 
             def product(v: Any) -> Any:
@@ -237,6 +243,11 @@ class _Problem:
             rest = self.right.astype(x.dtype)
             gradient = self.both(x, 1.0, rest)
         return float(np.linalg.norm(rest)), float(np.linalg.norm(gradient + self.damp**2 * step))
+
+
+def _in_single(product: Callable[..., Any], v: Any, *others: Any) -> Any:
+    """Return a product with a vector that is rounded to single precision, which is twice as fast."""
+    return product(v.astype(np.float32), *others)
 
 
 def _damped(both: Callable[[Any, float, Any], Any], m: int, damp: float, v: Any, scale: float, u: Any) -> Any:
@@ -265,4 +276,5 @@ def _read(A: Any, b: Any, x0: Any, damp: float) -> _Problem:
         both = functools.partial(csr_there_and_back, unsigned(A))
     elif isinstance(A, np.ndarray) and not isinstance(A, np.matrix) and dtype.kind == "f" and passes_once(A):
         backward, both = functools.partial(adjoint_times, A), functools.partial(there_and_back, A)
-    return _Problem((m, n), both, forward, backward, right, start, damp)
+    single = isinstance(A, np.ndarray) and A.dtype == right.dtype == np.float32
+    return _Problem((m, n), both, forward, backward, right, start, damp, single)

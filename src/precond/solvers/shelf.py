@@ -98,14 +98,22 @@ class Shelf:
             self.entries = self.entries or [Entry(Held(self.part))]
             self.entries[0].held.stale = True  # no setup: it looks at every matrix
             return self.entries[0], 0.0
-        distances = [_distance(entry.image, image) for entry in self.entries]
-        if not distances:
+        if not self.entries:
             return self.room(), 0.0
+        distances = self._distances(image)
         distance = min(distances)
         entry = self.entries[distances.index(distance)]
         if distance > 0 and self.due(distance):
             return self.room(), 0.0
         return entry, distance
+
+    def _distances(self, image: Tensor) -> list[float]:
+        """Return how far the matrix of this image is from those of the entries, relatively."""
+        known = [image if entry.image is None else entry.image for entry in self.entries]
+        away = torch.linalg.vector_norm(torch.cat(known).sub_(image), dim=1)
+        size = torch.linalg.vector_norm(image).clamp(min=torch.finfo(away.dtype).tiny)
+        relative: list[float] = (away / size).tolist()
+        return [math.inf if entry.image is None else far for entry, far in zip(self.entries, relative, strict=True)]
 
     def due(self, distance: float) -> bool:
         """Whether a system at this distance from the nearest matrix should have a setup of its own."""
@@ -146,9 +154,3 @@ class Shelf:
         self.rent += seconds - self.digits * min(cost for _, cost in self.reuses)
         self.served |= served
         entry.used = number
-
-
-def _distance(first: Tensor | None, second: Tensor) -> float:
-    if first is None:
-        return math.inf
-    return float((first - second).norm() / second.norm().clamp(min=torch.finfo(second.real.dtype).tiny))

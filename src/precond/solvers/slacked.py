@@ -46,6 +46,35 @@ class Oracles:
     finish: Callable[[Tensor], Any]
     hessian: Callable[[Tensor], Callable[[Tensor], Tensor]] | None = None
 
+    def holding(self, fixed: Tensor, values: Tensor) -> Oracles:
+        """Return the objective as a function of the other variables: these are seen at their values alone.
+
+        Args:
+            fixed: Which variables, ``[n]``.
+            values: Their values, at the same places of ``[n]``.
+
+        Returns:
+            The functions; derivatives by fixed variables are zero.
+        """
+
+        def at(x: Tensor) -> Tensor:
+            return torch.where(fixed.to(x.device), values.to(x), x)
+
+        def free(v: Tensor) -> Tensor:
+            return torch.where(fixed.to(v.device), 0.0, v)
+
+        def curved(x: Tensor) -> Callable[[Tensor], Tensor]:
+            assert self.hessian is not None
+            product = self.hessian(at(x))
+            return lambda v: free(product(free(v)))
+
+        gradient = self.gradient
+        return dataclasses.replace(
+            self, start=at(self.start), loss=lambda x: self.loss(at(x)), give=lambda x: self.give(at(x)),
+            gradient=None if gradient is None else lambda x: free(gradient(at(x))),
+            hessian=None if self.hessian is None else curved,
+        )  # fmt: skip
+
 
 @dataclasses.dataclass(frozen=True)
 class Slacked:

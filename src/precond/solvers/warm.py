@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -12,8 +14,7 @@ from precond.core import Operator, Work
 
 _deepest = 5
 _rest = 8  # systems without a start, after two that were useless, or without a deeper one, after one that was
-_apply = 2.0  # an iteration takes as long as so many of its products
-_unknown = 8.0  # products for a digit, before any were counted
+_unknown = 16.0  # a digit takes as long as so many products, before any was timed
 
 
 @dataclasses.dataclass
@@ -21,9 +22,9 @@ class WarmStart:
     """The last solutions of a sequence.
 
     System ``i`` starts at ``c_1 x_{i-1} + ... + c_d x_{i-d}`` with the least residual, so never worse than at zero, for
-    ``d`` products. What a start saves are the products that the digits it has won would have taken; the depth ``d`` is
-    that which saves most, one more is tried now and then, and where starts save less than they take, most systems begin
-    at zero.
+    ``d`` products. What a start saves is the time that the digits it has won would have taken. The depth ``d`` is that
+    which saves most beyond its own time, one more is tried now and then, and where starts save less than they take,
+    most systems begin at zero.
 
     Attributes:
         solutions: The last solutions, each ``[batch, n]``.
@@ -31,7 +32,10 @@ class WarmStart:
         idle: Useless starts in a row, and the systems since that had none.
         hold: Systems until one solution more is tried.
         left: The share of the residual that the last start left; one where there was none.
-        price: Products that solves have taken for a digit, lately.
+        price: Seconds that a digit takes, lately; ``None`` when none was timed.
+        beside: The least seconds that a start of each depth has taken beside its products.
+        product: The least seconds that a product has taken.
+        clock: The seconds of now.
     """
 
     solutions: list[Tensor] = dataclasses.field(default_factory=list)
@@ -40,6 +44,9 @@ class WarmStart:
     hold: int = 0
     left: float = 1.0
     price: float | None = None
+    beside: dict[int, float] = dataclasses.field(default_factory=dict)
+    product: float = math.inf
+    clock: Callable[[], float] = time.process_time
 
     def start(self, operator: Operator, b: Tensor, work: Work) -> Tensor | None:
         """Return the best start for ``A x = b``; ``None`` where there is none that fits.
@@ -53,49 +60,45 @@ class WarmStart:
             The starting points, shape ``[batch, n]``.
         """
         self.left = 1.0
-        usable = [
-            x for x in self.solutions[-self.depth :] if (x.shape, x.dtype, x.device) == (b.shape, b.dtype, b.device)
-        ]
+        begin, usable = self.clock(), self._usable(b, self.depth)
         if not usable or not bool(b.any()):
             return None
         if self.idle >= 2:
             self.idle = self.idle + 1 if self.idle < 2 + _rest else 1
             if self.idle > 1:
                 return None
+            usable = self._usable(b, _deepest)  # to see at once how deep one would have to be
         with torch.no_grad():
             x = torch.stack(usable[::-1], dim=1)  # [batch, d, n], the newest first
-            products = operator.matvec(x.flatten(0, 1)).reshape(x.shape)
+            rows, before = x.flatten(0, 1), self.clock()
+            products = operator.matvec(rows).reshape(x.shape)
+            multiplied = self.clock() - before
             work.matvecs += len(b) * len(usable)
-            size = torch.linalg.vector_norm(products, dim=-1)
-            scale = torch.where(size > 0, 1 / size, 0).unsqueeze(-1)
-            images, x = products * scale, x * scale
-            gram = images.conj() @ images.mT
-            gram.diagonal(dim1=-2, dim2=-1).add_(1e-12)  # earlier solutions may be the same
-            against = images.conj() @ b.unsqueeze(-1)
-            coefficients = torch.linalg.solve(gram, against)
-            start = (coefficients.mT @ x).squeeze(1)
-            left = b - (coefficients.mT @ images).squeeze(1)
-            sizes = b.norm(dim=-1).clamp(min=torch.finfo(size.dtype).tiny)
-            reductions = [
-                self._without(gram[:, :k, :k], against[:, :k], sizes) for k in range(1, len(usable))
-            ] + [float((left.norm(dim=-1) / sizes).max())]  # fmt: skip
+            coefficients, won = _fitted(products, b)
+            start = (coefficients.unsqueeze(1) @ x).squeeze(1)
+            reductions = _shares(b - (coefficients.unsqueeze(1) @ products).squeeze(1), won, b)
         if not (bool(torch.isfinite(start).all()) and reductions[-1] <= 1):
             self.depth, self.idle = 1, self.idle + 1
             return None
-        self.left = reductions[-1]
+        self.left, depth = reductions[-1], len(usable)
+        self.product = min(self.product, multiplied / depth)
+        self.beside[depth] = min(self.beside.get(depth, math.inf), self.clock() - begin - multiplied)
         self._plan(reductions)
         return start
 
-    @staticmethod
-    def _without(gram: Tensor, against: Tensor, sizes: Tensor) -> float:
-        """Return the share of the residual that fewer solutions would have left, by the normal equations."""
-        won = (against.conj() * torch.linalg.solve(gram, against)).sum(dim=(1, 2)).real / sizes**2
-        return float((1 - won).clamp(min=1e-14).sqrt().max())
+    def _usable(self, b: Tensor, depth: int) -> list[Tensor]:
+        """Return the last solutions, at most so many, that are like the right-hand sides."""
+        return [x for x in self.solutions[-depth:] if (x.shape, x.dtype, x.device) == (b.shape, b.dtype, b.device)]
+
+    def _taken(self, depth: int) -> float:
+        """Return the seconds that a start of this depth takes; where none was seen, by the next that was."""
+        known = max((d for d in self.beside if d <= depth), default=min(self.beside))
+        return depth * self.product + self.beside[known] * max(1.0, depth / known)
 
     def _plan(self, reductions: list[float]) -> None:
-        """Choose the next depth by what starts of each depth would have saved, in products."""
-        price = _unknown if self.price is None else self.price
-        saved = [-_apply * price * math.log10(max(left, 1e-16)) - k for k, left in enumerate(reductions, 1)]
+        """Choose the next depth by the seconds that starts of each depth would have saved."""
+        price = _unknown * self.product if self.price is None else self.price
+        saved = [-price * math.log10(max(left, 1e-16)) - self._taken(k) for k, left in enumerate(reductions, 1)]
         best = max(range(len(saved)), key=saved.__getitem__) + 1
         if not saved[best - 1] > 0:
             self.depth, self.idle = 1, self.idle + 1
@@ -106,14 +109,45 @@ class WarmStart:
         else:
             self.depth = best if self.hold else min(best + 1, _deepest)
 
-    def learn(self, products: int, digits: float) -> None:
-        """Note how many products a solve took, beside those of its start, to win so many digits."""
-        rate = products / max(digits, 0.1)
-        self.price = rate if self.price is None else (self.price + rate) / 2
-
     def keep(self, x: Tensor) -> None:
         """Keep a solution; forget the oldest."""
         if bool(torch.isfinite(x).all()):
             self.solutions = [*self.solutions[1 - _deepest :], x]
         else:
             self.solutions = []
+
+
+def _fitted(images: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Fit right-hand sides by images, which may be the same; by QR, as those of smooth sequences are nearly dependent.
+
+    Args:
+        images: Shape ``[batch, d, n]``.
+        b: Shape ``[batch, n]``.
+
+    Returns:
+        The coefficients, ``[batch, d]``, and what each image has won beside those before it, ``[batch, d]``.
+    """
+    numbers = torch.finfo(images.dtype)
+    damping = numbers.eps**0.5  # beside which a coefficient would be rounding
+    sizes = torch.linalg.vector_norm(images, dim=-1).clamp(min=numbers.tiny / damping)
+    damped = torch.diag_embed((damping * sizes).to(images.dtype))
+    basis, factor = torch.linalg.qr(torch.cat([images, damped], dim=2).mT)
+    won = basis[:, : b.shape[1]].mH @ b.unsqueeze(-1)
+    return torch.linalg.solve_triangular(factor, won, upper=True).squeeze(-1), won.squeeze(-1)
+
+
+def _shares(left: Tensor, won: Tensor, b: Tensor) -> list[float]:
+    """Return the share of the residual that the first, the first two, ..., all of the images leave; the worst system.
+
+    Args:
+        left: What all leave, shape ``[batch, n]``.
+        won: Shape ``[batch, d]``, from `_fitted`.
+        b: Shape ``[batch, n]``.
+
+    Returns:
+        The shares, the first image's first.
+    """
+    sizes, last = (torch.linalg.vector_norm(v, dim=-1, keepdim=True) for v in (b, left))
+    parts = torch.cat([last, won[:, 1:].abs().flip(1)], dim=1) / sizes.clamp(min=torch.finfo(sizes.dtype).tiny)
+    shares: list[float] = parts.square_().cumsum(dim=1).sqrt_().amax(dim=0).tolist()
+    return shares[::-1]
