@@ -39,7 +39,7 @@ EVERY = 10
 COUNT, SIDE = 64, 128
 METHODS: dict[str, Method | Route] = {
     "SOAP": soap(every=EVERY),
-    "LeanSOAP": lean_soap(every=EVERY),
+    "LeanSOAP": lean_soap(every=EVERY, early=None),
     "Shampoo": shampoo(every=EVERY),
     "Muon": muon(),
 }

@@ -48,7 +48,7 @@ def run_attempts(
     x0: Any,
     callback: Callback | None,
     kind: Kind,
-    choose: Callable[[Operator], Selection],
+    choose: Callable[[Operator, int], Selection],
     driver: Callable[..., Result],
     limits: dict[str, Any],
 ) -> Run:
@@ -62,7 +62,7 @@ def run_attempts(
     rows, start, unit = _scaled(rows, start, limits)
     limit = limits.pop("max_iterations")
     best: Result | None = None
-    attempts, reason = _attempts(operator, method, preconditioner, kind, choose)
+    attempts, reason = _attempts(operator, len(rows), method, preconditioner, kind, choose)
     for index, (iteration, part, label, patience) in enumerate(attempts):
         why = f"{failures[-1]} did not converge" if failures else reason
         later = index + 1 < len(attempts)
@@ -119,10 +119,11 @@ def _worth_more(result: Result, limit: int | None) -> bool:
 
 def _attempts(
     operator: Operator,
+    count: int,
     method: str | Iteration,
     preconditioner: str | Preconditioner[Any],
     kind: Kind,
-    choose: Callable[[Operator], Selection],
+    choose: Callable[[Operator, int], Selection],
 ) -> tuple[list[tuple[Iteration, Preconditioner[Any], str, int]], str]:
     """Return what to try in turn, each with its name, and why the first of them."""
     method, preconditioner = canonical_method(method, kind), canonical_preconditioner(preconditioner)
@@ -133,7 +134,7 @@ def _attempts(
     if companion:
         together = (build_iteration(method, kind), build_preconditioner(companion), f"{method} + {companion}", 0)
         return [together], "published together"
-    selection = choose(operator)
+    selection = choose(operator, count)
     found: list[tuple[Iteration, Preconditioner[Any], str, int]] = []
     names: list[str] = []
     for attempt in selection.attempts:

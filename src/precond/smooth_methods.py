@@ -134,7 +134,7 @@ def _automatic(form: SmoothForm, work: Work, inner: Preconditioner[Any] | None) 
         and n >= MANY
         and (entries := SparseObjective.of(objective, form.start)) is not None
     ):
-        return "sparse-newton", "auto: the Hessian is sparse, and has its entries after a few products", entries
+        return "sparse-newton", "auto: the Hessian seems to be sparse, and has its entries once that pays", entries
     if inner is None and n * n * form.start.element_size() <= FACTORED:
         return "newton-cholesky", "auto: Hessian products are at hand, and a factor fits", objective
     return "newton-cg", "auto: Hessian products are at hand", objective

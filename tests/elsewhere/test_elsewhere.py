@@ -22,7 +22,7 @@ def outcomes(group: str) -> dict[str, dict[str, Any]]:
     path = os.pathsep.join([str(root / "src"), str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
     run = subprocess.run(
         [sys.executable, "-m", "tests.elsewhere.cases", group], cwd=root, capture_output=True, text=True, timeout=600,
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PRECOND_BFLOAT16": "0"},
     )  # fmt: skip
     assert run.returncode == 0, run.stderr[-2000:]
     found = {line["name"]: line for line in map(json.loads, run.stdout.splitlines())}
@@ -35,8 +35,7 @@ def test_methods_take_the_same_steps_on_another_device_and_seldom_wait_for_it() 
     found = outcomes("optimizers")
     assert set(found) == {name for name, recipe in RECIPES.items() if Kind.TRAINING in recipe.runs_on}
     for name, line in found.items():
-        # products in bfloat16 differ, where one device has them and the other one has not
-        assert line["gap"] < 2e-3, name
+        assert line["gap"] < 1e-3, name  # products in bfloat16, which one device has alone, are switched off
         ordinary = min(line["waits"][1:], key=len)  # a step without a refresh
         assert len(ordinary) == 1, (name, ordinary)
         assert "optim/trust.py" in ordinary[0], name

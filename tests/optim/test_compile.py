@@ -25,7 +25,7 @@ DROPINS = [
     if isinstance(_cls(name), type) and issubclass(_cls(name), Optimizer) and name != "Optimizer"
 ]
 AS_THEY_ARE = {
-    "one kernel already": {"AdamW", "SGD", "Lion", "Adan"},
+    "one kernel already": {"AdamW", "SGD", "Lion", "Adan", "MARS"},
     "states in fewer bits": {"Shampoo4bit", "Shampoo4bitCholesky"},
     "all parameters as one vector": {"MFAC", "SparseMFAC", "PSGDLRA"},
     "draws, and decisions by values": {"PSGDKron", "PSGDAffine", "PSGDNewton", "LowRankMFAC"},

@@ -67,14 +67,52 @@ def test_gradients_flow_through_the_factors():
     assert torch.autograd.gradcheck(lambda a, c: precond.lstsq(a, c, rtol=1e-12).x, (A, b))
 
 
-def test_long_problems_and_single_precision_keep_their_sketch():
+def test_long_problems_keep_their_sketch_but_for_many_right_hand_sides():
     rng = np.random.default_rng(0)
-    single = precond.lstsq(rng.standard_normal((50, 5)).astype(np.float32), np.ones(50, np.float32), rtol=1e-5)
-    long = precond.lstsq(rng.standard_normal((30_000, 90)), np.ones(30_000))
+    long, several = rng.standard_normal((30_000, 90)), rng.standard_normal((30_000, 3))
+    single, many = precond.lstsq(long, several[:, 0]), precond.lstsq(long, several)
     assert single.converged
-    assert long.converged
+    assert many.converged
     assert "sketch-qr" in single.method
-    assert "sketch-qr" in long.method
+    assert "lsqr + qr" in many.method
+    np.testing.assert_allclose(many.x[:, 0], single.x, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(300, 20), (30, 30), (20, 150)])
+@pytest.mark.parametrize("kind", [np.float32, np.complex64])
+def test_single_precision_is_factored_in_double(shape, kind):
+    rng, least = np.random.default_rng(1), min(shape)
+    left, right = (np.linalg.qr(rng.standard_normal((size, least)))[0] for size in shape)
+    matrix = (left * np.logspace(0, -4, least) @ right.T).astype(kind)
+    exact = rng.standard_normal(shape[1]).astype(kind)
+    b = (matrix @ exact + (shape[0] > least) * rng.standard_normal(shape[0])).astype(kind)
+    result = precond.lstsq(matrix, b, rtol=1e-7)
+    wide = matrix.astype(complex)
+    expected = np.linalg.lstsq(wide, b.astype(complex), rcond=None)[0]
+    assert result.converged
+    assert result.x.dtype == kind
+    assert "lsqr + qr" in result.method
+    assert np.linalg.norm(result.x - expected) <= 1e-6 * np.linalg.norm(expected)  # their own would be off by 1e-3
+
+
+def test_the_rank_of_what_was_rounded_to_single_precision_is_found():
+    rng = np.random.default_rng(2)
+    matrix = (rng.standard_normal((200, 6)) @ rng.standard_normal((6, 30))).astype(np.float32)
+    result = precond.lstsq(matrix, rng.standard_normal(200).astype(np.float32), rtol=1e-5)
+    assert result.converged
+    assert "the rank is 6 of 30" in result.method
+    assert np.linalg.norm(result.x) < 1
+
+
+@pytest.mark.parametrize("decades", [0, 3, 6])
+def test_wide_problems_of_any_condition_get_the_solution_of_least_norm(decades):
+    rng, m, n = np.random.default_rng(3), 330, 4000  # more work than is small, and more columns than twelve a row
+    left, right = (np.linalg.qr(rng.standard_normal((size, m)))[0] for size in (m, n))
+    b = left @ (np.logspace(0, -decades, m) * rng.standard_normal(m))
+    result = precond.lstsq(left * np.logspace(0, -decades, m) @ right.T, b)
+    expected = right @ (np.logspace(0, decades, m) * (left.T @ b))
+    assert result.converged
+    assert np.linalg.norm(result.x - expected) <= 1e-7 * np.linalg.norm(expected)
 
 
 def test_what_has_no_dense_matrix_is_refused():

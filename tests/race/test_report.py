@@ -15,7 +15,7 @@ import pytest
 
 from precond.core import BadInputError, Paper
 from precond.race.report import report_page, sections, write_report
-from precond.race.report.charts import Palette
+from precond.race.report.palette import Palette
 from precond.race.report.papers import known_papers
 from precond.race.report.pictures import picture_names
 from precond.race.report.series import MOST_POINTS, band, thin

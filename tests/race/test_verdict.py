@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from precond.race.report import report_page
-from precond.race.report.charts import Palette
 from precond.race.report.numbers import interval, plain
+from precond.race.report.palette import Palette
 from precond.race.report.profiles import performance_profiles
 from precond.race.report.ranking import ranking_chart
 from precond.race.report.resolution import Reach, looks, reach, spacing

@@ -12,6 +12,12 @@ from precond.core import BadInputError, IncompatibleError, Status
 rng = np.random.default_rng(3)
 
 
+@pytest.fixture(params=[32, 120], autouse=True, ids=["apart", "together"])
+def _largest_together(request, monkeypatch):
+    """Members of up to so many unknowns are factorized by one call; middling ones are tested both ways."""
+    monkeypatch.setattr("precond.solvers.batch_direct._tiny", request.param)
+
+
 def definite(members, n, condition=50.0, dtype=float):
     parts = rng.standard_normal((members, n, n))
     if np.dtype(dtype).kind == "c":
@@ -149,7 +155,7 @@ def test_a_method_for_symmetric_matrices_names_the_member_that_is_not():
 
 
 def test_a_callback_stops():
-    a, b = definite(5, 40), rng.standard_normal((5, 40))
+    a, b = definite(5, 130), rng.standard_normal((5, 130))  # each alone
     seen = []
     result = precond.solve(a, b, callback=lambda event: seen.append(event.iteration) or event.iteration == 2)
     assert seen == [1, 2]
@@ -172,7 +178,7 @@ def test_a_limit_on_iterations_holds_for_every_way(method, n):
 
 
 def test_factors_are_applied_as_often_as_allowed():
-    a, b = definite(2, 120, condition=1e5), rng.standard_normal((2, 120))  # in single precision at first
+    a, b = definite(2, 130, condition=1e5), rng.standard_normal((2, 130))  # in single precision at first
     asked = {"rtol": 1e-9}
     steps = precond.solve(a, b, **asked).iterations
     assert steps > 1

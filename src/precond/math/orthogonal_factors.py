@@ -9,6 +9,7 @@ import numpy as np
 from scipy.linalg import get_lapack_funcs
 
 Array = np.ndarray[Any, Any]
+_rounded = 8  # units of rounding, of a column, to which the entries may hide a rank
 _block = 64  # columns that LAPACK works on at a time where it has the room
 
 
@@ -62,14 +63,22 @@ class OrthogonalFactors:
         return found
 
 
-def orthogonal_factors(matrix: Array) -> OrthogonalFactors:
+def orthogonal_factors(matrix: Array, given: Any = None) -> OrthogonalFactors:
     """Return the decomposition of a matrix ``[m, n]``: by QR, of its adjoint where it is wide; else with pivots.
 
     QR is enough where the reciprocal condition number of the triangle with columns of unit norm, as LAPACK estimates
     it, is above ``max(m, n)`` units of rounding. Otherwise the rank is the number of pivots above as many units of the
     first.
+
+    Args:
+        matrix: The matrix.
+        given: The type of less precision that it was rounded to, a few units of which then decide.
+
+    Returns:
+        The factors, in the type of the matrix.
     """
     (m, n), noise = matrix.shape, max(matrix.shape) * np.finfo(matrix.dtype).eps
+    noise = noise if given is None else max(noise, _rounded * float(np.finfo(given).eps))
     wide, least = m < n, min(m, n)
     if least:
         factor, condition, form = get_lapack_funcs(("geqrf", "trcon", _named("gqr", matrix)), (matrix,))

@@ -20,6 +20,8 @@ CHUNK = 2**24
 """Bytes that the vectors of one call may take."""
 AGREES = 1e-9
 """Largest difference of a product with a recovered row, relative to the sizes of what it sums."""
+ROUNDINGS = 1000
+"""The same in roundings of the operator's arithmetic, where these are larger: in single precision they are."""
 
 
 class Recovered(Operator):
@@ -88,7 +90,8 @@ class Compressor:
             matrix = self._entries(operator, self.pattern)
             vector = np.random.default_rng(self.seed).normal(size=(1, operator.shape[1]))
             seen, sizes = _products(operator, vector)[0], abs(matrix) @ np.abs(vector[0])
-            off = np.abs(matrix @ vector[0] - seen) > AGREES * (sizes + np.abs(seen))
+            agrees = max(AGREES, ROUNDINGS * torch.finfo(operator.dtype).eps)
+            off = np.abs(matrix @ vector[0] - seen) > agrees * (sizes + np.abs(seen))
             if not bool(off.any()):
                 return Recovered(matrix, operator)
             logger.info("%d rows have entries that were zero before: looking for them", int(off.sum()))

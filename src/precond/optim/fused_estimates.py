@@ -32,10 +32,8 @@ def estimate(estimator: Filter[Any]) -> Estimate | None:
         before = [grad if age == 1 else last for grad, last, age in zip(grads, previous, ages, strict=True)]
         result = list(torch._foreach_lerp(grads, before, mars.change))
         for limit in limits:
-            norms = torch.stack(torch._foreach_norm(result)).tolist()
-            long = [i for i, norm in enumerate(norms) if not norm <= limit]
-            if long:
-                torch._foreach_mul_([result[i] for i in long], [limit / norms[i] for i in long])
+            norms = torch.stack(torch._foreach_norm(result))
+            torch._foreach_mul_(result, list((limit / norms.clamp(min=limit)).unbind(0)))
         return result
 
     return corrected

@@ -33,9 +33,9 @@ class QR(Preconditioner[QRState]):
     """``P = (A^H A)^+`` for the normal equations of a dense ``A`` of any shape, by orthogonal factors of ``A`` itself.
 
     For one problem this is a direct solver, corrected by the iteration: ``guess`` is the solution ``A^+ b``, which of
-    several is the one of least norm. Factors are LAPACK's, on the processor: QR where the columns are independent, a
-    complete orthogonal decomposition otherwise (A. Bjorck, *Numerical methods for least squares problems*, 1996,
-    section 2.7).
+    several is the one of least norm. Factors are LAPACK's, on the processor, in double precision whatever that of
+    ``A``: QR where the columns are independent, a complete orthogonal decomposition otherwise (A. Bjorck, *Numerical
+    methods for least squares problems*, 1996, section 2.7).
     """
 
     needs: ClassVar[Need] = Need.OPERATOR | Need.ROOT
@@ -64,7 +64,9 @@ class QR(Preconditioner[QRState]):
         matrix = _dense(state.operator)
         if matrix is None:
             return Health()
-        state.factors = orthogonal_factors(matrix.resolve_conj().numpy(force=True))
+        given = matrix.resolve_conj().numpy(force=True)
+        wide = given.astype(np.result_type(given.dtype, np.float64), copy=False)
+        state.factors = orthogonal_factors(wide, None if wide is given else given.dtype)
         rank, least = state.factors.rank, min(matrix.shape)
         return Health(detail=f"qr: the rank is {rank} of {least}" if rank < least else "")
 
@@ -89,4 +91,4 @@ def _dense(gram: Operator | None) -> Tensor | None:
 def _by_columns(function: Callable[[Any], Any], v: Tensor) -> Tensor:
     """Return what a function of columns makes of each row of ``v``."""
     found = function(v.resolve_conj().numpy(force=True).T)
-    return torch.from_numpy(np.ascontiguousarray(found.T)).to(v.device)
+    return torch.from_numpy(np.ascontiguousarray(found.T)).to(v.device, v.dtype)

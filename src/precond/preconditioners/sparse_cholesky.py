@@ -68,12 +68,10 @@ class SparseCholesky(Preconditioner[SparseCholeskyState]):
         state.operator = evidence.operator
 
     def refresh(self, state: SparseCholeskyState) -> Health:
-        """Factor the operator last observed; a matrix that is not sparse, or not finite, changes nothing."""
-        if state.operator is None:
-            return Health()
-        entries = sparse_entries(state.operator)
+        """Factor the operator last observed; one without sparse entries, or that is not finite, changes nothing."""
+        entries = None if state.operator is None else sparse_entries(state.operator)
         if entries is None:
-            return Health(1, "the operator has no sparse entries: use DenseCholesky")
+            return Health()
         if not bool(np.isfinite(entries.data).all()):
             return Health(1, "the matrix is not finite")
         n = entries.shape[0]

@@ -150,14 +150,14 @@ def newton_cholesky(*, cap: float = 0.1, free: int = 2, c1: float = 1e-4) -> Met
     example="precond.minimize(lambda x: ((x - 1) ** 4).sum(), torch.zeros(40).double(), method='sparse-newton')",
     space={"cap": LogUniform(1e-3, 0.9)},
 )
-def sparse_newton(*, cap: float = 0.1) -> Method:
+def sparse_newton(*, cap: float = 0.5) -> Method:
     """Newton's method with a sparse Hessian in a trust region.
 
-    The pattern of the Hessian is found by products at a point near the start, and its columns are colored; then the
-    entries at each point come from one product for each color, and one more checks them. Where it contradicts them
-    the pattern is widened. A sparse factorization solves the systems, of a shifted matrix where the Hessian is not
-    definite; it is the preconditioner, and the metric of the region, of conjugate gradients that follow negative
-    curvature to the boundary.
+    It begins as ``trust-region-newton``. Once a hundred products were spent, the pattern of the Hessian is found by
+    others, and its columns are colored; then the entries at each point come from one product for each color, and one
+    more checks them. Where it contradicts them the pattern is widened. A sparse factorization solves the systems, of a
+    shifted matrix where the Hessian is not definite; it is the preconditioner, and the metric of the region, of
+    conjugate gradients that follow negative curvature to the boundary.
 
     Deviations:
         1. The paper takes differences of gradients, here products are exact where ``fun`` is a torch function.

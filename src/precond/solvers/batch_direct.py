@@ -16,7 +16,7 @@ from precond.math.dense_solve import solve_dense
 from precond.operators.function import FunctionOperator
 from precond.solvers.batch import Batch
 
-_tiny = 32  # order up to which one call for many members is faster than a call for each
+_tiny = 120  # order up to which one call for many members is faster than a call for each
 _dear = 9.0  # what a flop of a product costs, in flops of a factorization; measured at orders 512 to 4096, one thread
 _fewest = 8  # iterations below which conjugate gradients are not tried
 _numbers = 1 << 21  # in the matrices that are factorized by one call
@@ -123,18 +123,19 @@ def _together(batch: Batch, stop: Stop, limit: int | None) -> str:
     rounds = _rounds if limit is None else min(_rounds, limit)
     size = max(1, _numbers // order**2)
     for first in range(0, members, size):
-        numbers = torch.arange(first, min(members, first + size))
+        numbers = slice(first, min(members, first + size))
         matrices, b, x = (t[numbers] for t in (batch.matrices, batch.b, batch.x))
         finite = torch.isfinite(matrices).flatten(1).all(1)
         finite &= torch.isfinite(b).flatten(1).all(1) & torch.isfinite(x).flatten(1).all(1)
-        matrices = torch.where(finite[:, None, None], matrices, torch.eye(order).to(matrices))
+        if not bool(finite.all()):
+            matrices = torch.where(finite[:, None, None], matrices, torch.eye(order).to(matrices))
         b = torch.where(finite[:, None, None], b, 0)
         x = torch.where(finite[:, None, None] & b.any(dim=-1, keepdim=True), x, 0)
         singular, steps = _refined(matrices, b, x, batch.bounds(b), rounds)
         batch.x[numbers] = x
         batch.work.matvecs += b.shape[0] * b.shape[1] * (rounds + 1)
         batch.work.applies += b.shape[0] * b.shape[1] * rounds
-        batch.work.refreshes += len(numbers)
+        batch.work.refreshes += len(b)
         failures = [Status.FAILED_BREAKDOWN if s else Status.FAILED_STAGNATION for s in singular.tolist()]
         failures = [Status.STOPPED_STEPS if n == limit else f for n, f in zip(steps, failures, strict=True)]
         good = [i for i, ok in enumerate(finite.tolist()) if ok]
@@ -143,7 +144,7 @@ def _together(batch: Batch, stop: Stop, limit: int | None) -> str:
         for i, ok in enumerate(finite.tolist()):
             if not ok:
                 batch.give_up(first + i, Status.FAILED_NON_FINITE)
-        if stop(int(numbers[-1]) + 1):
+        if stop(numbers.stop):
             break
     return f"{members} by factorizations"
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-import torch
-
 from precond.core import IncompatibleError, Operator
 from precond.math.graphs import diameter, envelope_share
 from precond.solvers.estimates import factorization_seconds, iteration_seconds
 
 _columns = 4000
-_slender, _small = 4, 2e8
+_slender, _small = 12, 1.2e8
 """Rows for each column, and ``m n^2``, up to which the factors of a dense matrix cost less than what saves them."""
+_many = 64
+"""Columns for each right-hand side up to which they do so, too: the factors serve all."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,25 +118,36 @@ def _is_negative(operator: Operator) -> bool:
     return bool(operator.traits.symmetric) and diagonal is not None and bool((diagonal.real < 0).all())
 
 
-def choose_system(operator: Operator) -> Selection:
-    """Choose for a square system from the traits of the operator, and from its entries where it has them."""
+def choose_system(operator: Operator, count: int) -> Selection:
+    """Choose for a square system from the traits of the operator, and from its entries where it has them.
+
+    Args:
+        operator: The matrix.
+        count: Right-hand sides.
+
+    Returns:
+        The choice.
+
+    Raises:
+        IncompatibleError: The matrix is not square.
+    """
     if operator.shape[0] != operator.shape[1]:
         raise IncompatibleError(f"solve takes square matrices, this has shape {operator.shape}: use precond.lstsq")
     if operator.dense() is None:
         return _choose_sparse(operator)
     rest = _choose_sparse(operator)
     first = dataclasses.replace(_direct, together=True)
-    return Selection((*_glance(operator), first, *rest.attempts), f"dense, {rest.reason}")
+    return Selection((*_glance(operator, count), first, *rest.attempts), f"dense, {rest.reason}")
 
 
-def _glance(operator: Operator) -> tuple[Attempt, ...]:
+def _glance(operator: Operator, count: int) -> tuple[Attempt, ...]:
     """Return what to try before the factors of a large dense matrix, for about a quarter of the time that they take.
 
     A flop of a product costs as much as nine of a factorization in single precision.
     """
     n, symmetric = operator.shape[0], bool(operator.traits.symmetric)
     definite = symmetric and operator.traits.definite is not False
-    patience = n // (216 if definite else 108)
+    patience = n // ((216 if definite else 108) * count)
     if patience < _fewest:
         return ()
     return (Attempt("cg" if definite else "gmres", "jacobi", patience=patience, unasked=True),)
@@ -188,32 +199,54 @@ def choose_eigenvalues(operator: Operator) -> str:
     return "amg" if _is_wide(operator) else "ic0"
 
 
-def _factors_pay(operator: Operator) -> bool:
-    """Whether a dense least-squares problem is solved sooner by factors of the matrix than by those of a sketch."""
-    short, long = sorted(operator.shape)
-    exact = operator.dtype in (torch.float64, torch.complex128)  # in single precision factors alone are not enough
-    few = (long < _slender * short and short <= _columns) or long * short**2 <= _small
-    return exact and operator.device.type == "cpu" and few
+def _choose_factors(operator: Operator, count: int) -> Selection | None:
+    """Choose for a dense least-squares problem that its factors solve sooner than a sketch; ``None`` where they do not.
 
-
-def choose_least_squares(operator: Operator) -> Selection:
-    """Choose for a least-squares problem.
-
-    Factors of a dense matrix cost about ``2 m n^2`` operations with the larger side ``m``, and find the solution of
-    least norm. A sketch costs about ``20 n^3`` operations and ``12 n^2`` numbers beside one reading of the matrix, so
-    that it is worth its work where rows are many; columns are limited. LSQR without a preconditioner finds the solution
-    of least norm, too.
+    They cost about ``2 m n^2`` operations with the larger side ``m``, and find the solution of least norm of a wide
+    problem whatever its condition; where that is good a few iterations do, which are looked at for a quarter of the
+    time.
     """
     rows, columns = operator.shape
-    sketched = Attempt("spir", "sketch-qr", together=True)
+    short, long = sorted(operator.shape)
+    wide, small = rows < columns, long * short**2 <= _small
+    pays = small or (short <= _columns and (wide or rows < _slender * columns or columns <= _many * count))
+    if not pays or operator.device.type != "cpu":
+        return None
+    factors = Attempt("lsqr", "qr", patience=20, unasked=True)
+    if wide:
+        plain = Attempt("lsqr", "identity", patience=rows // (20 * count), unasked=True)
+        glance = (plain,) if not small and plain.patience >= _fewest else ()
+        return Selection((*glance, factors, Attempt("lsqr", "identity")), "dense and wide")
+    few = rows < _slender * columns
+    why = "few rows for each column" if few else "small" if small else "many right-hand sides"
+    return Selection((factors, _sketched, Attempt("lsqr", "jacobi")), f"dense, {why}")
+
+
+_sketched = Attempt("spir", "sketch-qr", together=True)
+
+
+def choose_least_squares(operator: Operator, count: int) -> Selection:
+    """Choose for a least-squares problem.
+
+    A sketch costs about ``20 n^3`` operations and ``12 n^2`` numbers beside one reading of the matrix, so that it is
+    worth its work where rows are many; columns are limited. LSQR without a preconditioner finds the solution of least
+    norm.
+
+    Args:
+        operator: The matrix.
+        count: Right-hand sides.
+
+    Returns:
+        The choice.
+    """
+    rows, columns = operator.shape
     dense = operator.dense() is not None
-    if dense and _factors_pay(operator):
-        rest = (sketched, Attempt("lsqr", "jacobi")) if rows >= columns else (Attempt("lsqr", "identity"),)
-        why = "dense, few rows for each column" if rows < _slender * columns else "dense and small"
-        return Selection((Attempt("lsqr", "qr", patience=20, unasked=True), *rest), why)
+    factored = _choose_factors(operator, count) if dense else None
+    if factored is not None:
+        return factored
     small = rows >= columns and columns <= (_columns if dense else _columns // 4)
     if dense and small:
-        return Selection((sketched, Attempt("lsqr", "jacobi")), "dense and tall")
+        return Selection((_sketched, Attempt("lsqr", "jacobi")), "dense and tall")
     if not dense and operator.entries() is None:
         return Selection((Attempt("lsqr", "identity"),), "known by products")
     jacobi = Attempt("lsqr", "jacobi", patience=max(100, 2 * columns))
@@ -221,7 +254,7 @@ def choose_least_squares(operator: Operator) -> Selection:
     if rows < columns:
         plain = Attempt("lsqr", "identity", patience=max(100, 4 * rows))
         return Selection((plain, alone), "wide: the solution of least norm")
-    return Selection((jacobi, sketched) if small else (alone,), "entries give the norms of the columns")
+    return Selection((jacobi, _sketched) if small else (alone,), "entries give the norms of the columns")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,6 +18,8 @@ FEW = 4
 """How many times more products all unit vectors must take than the recovery of one Hessian."""
 WIDTH = 100
 """Largest width of the graph whose factors are thought to be cheap."""
+PATIENCE = 100
+"""Products, or as many as there are variables, before the entries are looked for."""
 SEARCHES = 12
 """Searches for entries that were zero before, after which a Hessian counts as dense."""
 
@@ -25,25 +27,24 @@ SEARCHES = 12
 class SparseObjective(Delegating):
     """Another objective, whose Hessians get their entries.
 
+    To find where the entries are takes as many products as an easy problem takes in all. So it waits until as many were
+    spent, and up to then Hessians are what they are.
+
     Args:
         base: The objective; what it counts is counted.
-        compressor: What is known of the pattern of its Hessians.
     """
 
     sparse = True
 
-    def __init__(self, base: Objective, compressor: Compressor) -> None:
+    def __init__(self, base: Objective) -> None:
         super().__init__(base)
-        self._compressor = compressor
         self._known: tuple[Tensor, Operator] | None = None
-        self._left = SEARCHES
+        self._compressor: Compressor | None = None
+        self._left, self._begin, self._looked = SEARCHES, base.work.hvps, False
 
     @classmethod
     def of(cls, base: Objective, x: Tensor) -> SparseObjective | None:
-        """Return an objective with sparse Hessians, ``None`` where they are not sparse enough to gain by it.
-
-        Hessians are looked at near ``x``, so that entries that vanish at it by chance are seen; others are found when a
-        check of a Hessian by a product fails.
+        """Return an objective whose Hessians may get entries, ``None`` where few products show them to be dense.
 
         Args:
             base: An objective with Hessian products.
@@ -52,29 +53,41 @@ class SparseObjective(Delegating):
         Returns:
             The objective.
         """
-        n = x.numel()
-        draw = torch.rand(x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(x) - 0.5
-        for size in (1e-4, 0.0):  # the place nearby may be outside of the domain
-            hessian = base.hessian(x + size * (1 + x.abs()) * draw)
-            dense = [_dense(hessian, x, probe) for probe in range(PROBES)]
-            if None not in dense:
-                break
-        if any(share is not False for share in dense):
-            return None
-        compressor = Compressor(symmetric=True)
-        if not compressor.learn(hessian) or compressor.pattern is None:
-            return None
-        pattern = compressor.pattern
-        taken = pattern.count + len(pattern.full) + 1
-        return cls(base, compressor) if FEW * taken <= n and width(pattern.rows) <= WIDTH else None
+        hessian = base.hessian(x)
+        return cls(base) if all(_dense(hessian, x, probe) is False for probe in range(PROBES)) else None
 
     def hessian(self, x: Tensor) -> Operator:
-        """Return the Hessian with its entries; without them where its pattern is not sparse any more."""
+        """Return the Hessian, with its entries where they are known; without them where it is not sparse any more."""
         if self._known is None or self._known[0] is not x:
-            found, before = self.base.hessian(x), self._compressor.pattern
-            self._known = x, self._compressor.recover(found) if self._left else found
-            self._left -= self._compressor.pattern is not before
+            if not self._looked and self.work.hvps - self._begin >= min(PATIENCE, x.numel()):
+                self._look(x)
+            self._known = x, self._recovered(self.base.hessian(x))
         return self._known[1]
+
+    def _look(self, x: Tensor) -> None:
+        """Find where the entries are, near a point, so that those which vanish at it by chance are seen."""
+        self._looked = True
+        draw = torch.rand(x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(x) - 0.5
+        for size in (1e-4, 0.0):  # the place nearby may be outside of the domain
+            hessian = self.base.hessian(x + size * (1 + x.abs()) * draw)
+            if _dense(hessian, x, PROBES) is not None:
+                break
+        compressor = Compressor(symmetric=True)
+        if not compressor.learn(hessian) or compressor.pattern is None:
+            return
+        pattern = compressor.pattern
+        taken = pattern.count + len(pattern.full) + 1
+        if FEW * taken <= x.numel() and width(pattern.rows) <= WIDTH:
+            self._compressor = compressor
+
+    def _recovered(self, hessian: Operator) -> Operator:
+        """Return a Hessian with its entries; others are looked for when a product contradicts them."""
+        if self._compressor is None or not self._left:
+            return hessian
+        before = self._compressor.pattern
+        found = self._compressor.recover(hessian)
+        self._left -= self._compressor.pattern is not before
+        return found
 
 
 def _dense(hessian: Operator, x: Tensor, probe: int) -> bool | None:

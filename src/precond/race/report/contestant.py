@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from precond.core import Paper
-from precond.race.report import charts
-from precond.race.report.charts import Figures, Palette
 from precond.race.report.markup import (
     Cell,
     Column,
@@ -17,7 +15,10 @@ from precond.race.report.markup import (
     text_cell,
 )
 from precond.race.report.numbers import NOTHING, finite, plain, share
+from precond.race.report.palette import Palette
 from precond.race.report.papers import Papers
+from precond.race.report.plotly import Figures
+from precond.race.report.tuning import tuning
 from precond.race.results.records import ProblemResult, Run, Standing
 
 
@@ -47,7 +48,7 @@ def contestants(entry: ProblemResult, at: int, palette: Palette, figures: Figure
             f"<div><h4>Work of a final run (mean count)</h4>{definitions(work)}</div>"
             f"<div><h4>Measured</h4>{definitions(facts)}</div></div>"
         )
-        figure = charts.tuning(row, trials, entry, palette)
+        figure = tuning(row, trials, entry, palette)
         if figure is not None:
             figures[f"p{at}c{place}"] = figure
             label = escape(f"Tuning of {row.contestant}: score against each hyperparameter")

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from precond.core import BadInputError
-from precond.race.report import charts, sections
-from precond.race.report.charts import Palette
+from precond.race.report import sections
 from precond.race.report.markup import escape
+from precond.race.report.palette import DARK, LIGHT, Palette
 from precond.race.report.papers import Papers, known_papers
 from precond.race.report.pictures import write_pictures
+from precond.race.report.plotly import Figures
 from precond.race.report.problem import problem as problem_section
 from precond.race.report.verdict import headline, ranking
 from precond.race.results.result import RaceResult
@@ -52,7 +53,7 @@ def report_page(result: RaceResult, papers: Papers | None = None) -> str:
     if papers is None:
         papers = known_papers({row.contestant for entry in result.problems for row in entry.standings})
     palette = Palette(result)
-    figures: charts.Figures = {}
+    figures: Figures = {}
     body = [sections.head(result)]
     several = len(result.problems) > 1
     body += [
@@ -62,9 +63,7 @@ def report_page(result: RaceResult, papers: Papers | None = None) -> str:
     body.append(sections.about(result))
     return string.Template(_asset("page.html")).substitute(
         title=escape(f"precond race: {headline(result)}"),
-        style=string.Template(_asset("page.css")).substitute(
-            light=_variables(charts.LIGHT), dark=_variables(charts.DARK)
-        ),
+        style=string.Template(_asset("page.css")).substitute(light=_variables(LIGHT), dark=_variables(DARK)),
         body="\n".join(body),
         figures=_embedded(figures),
         plotly=get_plotlyjs(),

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from precond.race.report.charts import DASHES, LIGHT, Palette, available_axes, axis_title, log_metric, metric_title
+from precond.race.report.axes import available_axes, axis_title, log_metric, metric_title
 from precond.race.report.numbers import finite, plain
+from precond.race.report.palette import DASHES, LIGHT, Palette
 from precond.race.report.series import band
 from precond.race.results.records import ProblemResult
 from precond.race.results.result import RaceResult

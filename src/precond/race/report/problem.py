@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from precond.race.report import charts
-from precond.race.report.charts import Figures, Palette
+from precond.race.report.axes import available_axes, axis_title, log_metric, metric_title
 from precond.race.report.contestant import contestants, reason_cell
 from precond.race.report.markup import (
     Cell,
@@ -20,7 +20,9 @@ from precond.race.report.markup import (
     toggle,
 )
 from precond.race.report.numbers import NOTHING, interval, plain, share
+from precond.race.report.palette import Palette
 from precond.race.report.papers import Papers
+from precond.race.report.plotly import Figures
 from precond.race.report.ranking import ranking_chart
 from precond.race.report.resolution import Reach, looks, reach
 from precond.race.report.verdict import verdict
@@ -49,7 +51,7 @@ def problem(entry: ProblemResult, at: int, palette: Palette, figures: Figures, p
     text += chips(
         [
             ("kind", entry.kind),
-            ("metric", charts.metric_title(entry)),
+            ("metric", metric_title(entry)),
             ("target", plain(entry.target)),
             ("horizon of a run", re.sub(r"(?<=\d)(?=steps)", " ", entry.budget)),
             looks(entry).partition(" ")[::2],
@@ -65,16 +67,16 @@ def problem(entry: ProblemResult, at: int, palette: Palette, figures: Figures, p
 
 
 def _curves(entry: ProblemResult, at: int, palette: Palette, figures: Figures) -> str:
-    axes = charts.available_axes(entry)
+    axes = available_axes(entry)
     if not axes:
         return '<h3>Curves</h3><p class="note">No final run has a curve.</p>'
     figures[f"p{at}"] = {axis: charts.curves(entry, axis, palette) for axis in axes}
     buttons = "".join(
         f'<button type="button" data-axis="{axis}" aria-pressed="{str(place == 0).lower()}">'
-        f"{escape(charts.axis_title(entry, axis))}</button>"
+        f"{escape(axis_title(entry, axis))}</button>"
         for place, axis in enumerate(axes)
     )
-    toggles = toggle("log x", "logx", on=False) + toggle("log y", "logy", on=charts.log_metric(entry))
+    toggles = toggle("log x", "logx", on=False) + toggle("log y", "logy", on=log_metric(entry))
     toggles += toggle("band", "band", on=True) + toggle("single seeds", "seeds", on=False)
     with_curves = {run.contestant for run in entry.runs if run.stage == "final" and run.curve}
     names = [name for name in dict.fromkeys([row.contestant for row in entry.standings] + sorted(with_curves))]

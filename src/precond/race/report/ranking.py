@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from precond.race.report.charts import Palette
 from precond.race.report.markup import escape, swatch
 from precond.race.report.numbers import finite, interval
+from precond.race.report.palette import Palette
 from precond.race.report.resolution import looks, reach
 from precond.race.report.verdict import ranking, verdict
 from precond.race.results.records import Interval, ProblemResult, Standing

@@ -6,12 +6,13 @@ import datetime
 import shlex
 
 from precond.race.report import charts
-from precond.race.report.charts import Figures, Palette
 from precond.race.report.markup import (
     definitions,
     escape,
     swatch,
 )
+from precond.race.report.palette import Palette
+from precond.race.report.plotly import Figures
 from precond.race.report.profiles import performance_profiles
 from precond.race.report.verdict import headline, verdict
 from precond.race.results.result import RaceResult
