@@ -508,3 +508,8 @@ def test_memory_is_foreseen_by_name() -> None:
         precond.estimate_memory(model, "cg")
     with pytest.raises(BadInputError, match="go with its name"):
         precond.estimate_memory(model, soap(), state="4-bit")
+
+
+def test_a_model_in_place_of_its_parameters_is_named():
+    with pytest.raises(BadInputError, match=r"model\.parameters\(\)"):
+        optim.SOAP(nn.Linear(3, 3), lr=1e-3)

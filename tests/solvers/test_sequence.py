@@ -540,3 +540,10 @@ def test_a_callback_may_ask_to_be_called_less_often():
     assert drives.iterations == result.iterations == sequence.solve(A, b).iterations
     assert len(drives.history) == len(result.history) == len(always)
     assert len(seldom.seen) <= len(always) // 7 + 3
+
+
+def test_chains_are_not_given_a_multigrid():
+    chain = scipy.sparse.diags_array([-1.0, 2.001, -1.0], offsets=[-1, 0, 1], shape=(20_000, 20_000)).tocsr()
+    sequence = precond.SolveSequence()
+    assert sequence.solve(chain, np.ones(20_000)).converged
+    assert next(label for label, _ in sequence.report) == "cg + ic0"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from precond.core import BadInputError, Distributor, Method, Need, Route, Work, named_tensors
 from precond.distributors.choose import choose
@@ -72,6 +72,8 @@ class Optimizer(torch.optim.Optimizer):
         if not (isinstance(compile, bool | str) or callable(compile)):
             raise BadInputError(f"compile must be True, False or a backend of torch.compile, not {compile!r}")
         self._backend = "inductor" if compile is True else (compile or None)
+        if isinstance(params, nn.Module):
+            raise BadInputError("give model.parameters(), or groups_for(model), rather than the model")
         check_rate("lr", lr)
         check_rate("weight_decay", weight_decay)
         choose(distributor, [])

@@ -105,11 +105,11 @@ and seven-point Laplacians it then takes less time than IC(0), whose iterations 
 
 
 def _is_wide(operator: Operator) -> bool:
-    """Whether information has far to go: a large sparse matrix whose graph is long."""
+    """Whether information has far to go: a large sparse matrix whose graph is long, and whose factors are not."""
     if operator.dense() is not None or operator.shape[0] < _large:
         return False
     matrix = operator.entries()
-    return matrix is not None and diameter(matrix) >= _far
+    return matrix is not None and not _is_narrow(operator) and diameter(matrix) >= _far
 
 
 def _is_negative(operator: Operator) -> bool:
@@ -162,18 +162,17 @@ def _choose_sparse(operator: Operator) -> Selection:
         quick = () if operator.dense() is not None else (_quick,)
         return Selection((*quick, *_last(operator, cheap=_patience(operator)[1])), "not symmetric, with entries")
     cg, minres = Attempt("cg", "ic0", patience=2000), Attempt("minres", "jacobi", patience=2000)
-    narrow = _is_narrow(operator)
-    quick = (_quick,) if narrow else ()
+    quick = (_quick,) if _is_narrow(operator) else ()
     if traits.definite is False:
         patience, cheap = _patience(operator)
         rest = (*quick, dataclasses.replace(minres, patience=patience), *_last(operator, cheap=cheap))
         if not _is_negative(operator):
             return Selection(rest, "symmetric and not positive definite")
-        wide = (dataclasses.replace(_multigrid, negative=True),) if not narrow and _is_wide(operator) else ()
+        wide = (dataclasses.replace(_multigrid, negative=True),) if _is_wide(operator) else ()
         return Selection((*wide, dataclasses.replace(cg, negative=True), *rest), "symmetric with a negative diagonal")
     why = "symmetric positive definite" if traits.definite else "symmetric with a positive diagonal"
     first: tuple[Attempt, ...] = (cg,)
-    if not narrow and _is_wide(operator):
+    if _is_wide(operator):
         first, why = (_multigrid, cg), f"{why}, unknowns many steps apart"
     return Selection((*first, *quick, *(() if traits.definite else (minres,)), *_last(operator)), why)
 
