@@ -128,3 +128,12 @@ def test_a_wrong_curvature_is_forgotten():
         point = rule.advance(state, point, None, objective).point
     assert float(state.curvature.abs().max()) < 1e-9  # made smaller until it fits
     assert float(point.loss) < 1e-12
+
+
+def test_jacobians_known_by_products_leave_gauss_newtons_model():
+    start = torch.zeros(3500).double()  # too many to form a Jacobian
+    result = precond.least_squares(
+        lambda x: torch.cat([x - 1, x[1:] * x[:-1] / 10]), start, method=nl2sol(), max_iterations=1
+    )
+    assert result.work.losses <= 5
+    assert result.certificate.extra["loss"] < 3500 / 2

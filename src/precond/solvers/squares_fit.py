@@ -179,7 +179,7 @@ class Fit:
     def _scaling(self) -> Tensor:
         """What makes columns of the Jacobian at the start of similar length, ``[n]``."""
         form = self.form
-        norms = ProductSquares(form.function, form.given, work=self.work).linearization(form.start)[1].column_norms()
+        norms = ProductSquares(form.function, form.given, work=self.work).products_at(form.start)[1].column_norms()
         top = float(norms.max()) if norms.numel() else 1.0
         return torch.where(norms > 1e-8 * top, norms, top if top > 0 else 1.0)
 
@@ -188,7 +188,7 @@ class Fit:
         form, x = self.form, outcome.point.x
         if self.large:
             again, y = ProductSquares(form.function, form.given, work=Work(), scale=self._scaling), x * self._scaling
-            status, certificate = certify_products(*again.linearization(y), y[0], self.tol)
+            status, certificate = certify_products(*again.products_at(y), y[0], self.tol)
         else:
             spent = Work()
             status, certificate, nearer = certify_dense(form, x, self.tol, spent, self._seen, self._first)
@@ -218,6 +218,6 @@ def _unscaled(callback: Callable[[Event], object], scale: Tensor | None) -> Call
 
 def _measure(objective: Objective, point: Point) -> float:
     if isinstance(objective, ProductSquares):
-        return measure_products(*objective.linearization(point.x), point.x[0])
+        return measure_products(*objective.products_at(point.x), point.x[0])
     assert isinstance(objective, SquaresObjective)
     return measure_dense(*objective.linearization(point.x), point.x[0])

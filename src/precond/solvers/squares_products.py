@@ -87,7 +87,7 @@ class ProductSquares(Objective):
         self._at: tuple[Tensor, Tensor, JacobianProducts] | None = None
         self._last: tuple[Tensor, Tensor] | None = None
 
-    def linearization(self, y: Tensor) -> tuple[Tensor, JacobianProducts]:
+    def products_at(self, y: Tensor) -> tuple[Tensor, JacobianProducts]:
         """Return residuals and Jacobian by the scaled variables at ``y``, ``[1, n]``."""
         if self._at is None or self._at[0] is not y:
             self.point(y)
@@ -96,7 +96,7 @@ class ProductSquares(Objective):
 
     def hessian(self, y: Tensor) -> Operator:
         """Return the Gauss-Newton approximation of the Hessian."""
-        return _Gram(self.linearization(y)[1])
+        return _Gram(self.products_at(y)[1])
 
     def _unscaled(self, y: Tensor) -> Tensor:
         return y if self._scale is None else y / self._scale

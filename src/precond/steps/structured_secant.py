@@ -40,6 +40,7 @@ class StructuredSecantState:
         whole: Steps come from ``J'J + S``; else from ``J'J``.
         last: The last point; ``None`` before the first step.
         jacobian: The Jacobian there.
+        wins: Steps in a row that the other model has foretold better.
     """
 
     region: Any
@@ -117,7 +118,7 @@ class StructuredSecant(Search[StructuredSecantState]):
             state.whole, state.wins = not state.whole, 0
         if not float(secant) > 1e-10 * float(d.norm() * y.norm()) or not bool(torch.isfinite(bend).all()):
             return
-        share = min(1.0, float(d @ bend).__abs__() / abs(float(along))) if float(along) else 1.0
+        share = min(1.0, abs(float(d @ bend)) / abs(float(along))) if float(along) else 1.0
         z = bend - share * (known @ d)
         outer = torch.outer(z, y) / secant
         state.curvature[0] = share * known + outer + outer.mT - (d @ z) / secant**2 * torch.outer(y, y)
