@@ -13,7 +13,7 @@ from torch._utils import _flatten_dense_tensors
 from precond.core import map_tensors
 from precond.optim.slab import Slab
 from precond.optim.slab_state import CACHED
-from precond.optim.whole_step import SMALL, Ages, Joint, Moved, surely_finite
+from precond.optim.whole_step import SMALL, Ages, Joint, Moved, Vectors, surely_finite
 
 
 class Convoy:
@@ -88,12 +88,11 @@ class Convoy:
         for slab in self.slabs:
             slab.clock += 1
             slab.steps = [count + 1 for count in slab.steps]
-        flat = None if whole is None else joint.flat
-        if (
-            whole is None
-            or flat is None
-            or not flat(self.params, whole, self._states, self._lists, self._ages, lr, decay)
-        ):
+        moved = False
+        if whole is not None and joint.flat is not None:
+            vectors = Vectors(self.params, whole, self._states, self._lists, self._ages)
+            moved = joint.flat(vectors, lr, decay)
+        if not moved:
             joint.kernel(self.params, grads, self._lists, self._ages, lr, decay)
         return True
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from precond.core import Method
 from precond.filters.adan import DifferenceMomentum, LookAhead
 from precond.filters.lion import Interpolation
-from precond.optim.whole_step import SMALL, Ages, Fused, Joint, Lists, Moved, surely_finite
+from precond.optim.whole_step import SMALL, Ages, Fused, Joint, Lists, Moved, Vectors, surely_finite
 from precond.preconditioners.diagonal import Diagonal
 from precond.preconditioners.observing import Observing
 from precond.preconditioners.sign import Sign
@@ -63,19 +63,11 @@ def lion(method: Method) -> Fused | None:
             torch._foreach_lerp_(olds, news, 1.0 - beta2)
             shrink.move(weights, signs, lr * size, decay / size)
 
-    def flat(
-        params: list[Tensor],
-        gradient: Tensor,
-        states: Sequence[Tensor],
-        lists: Lists,
-        ages: Ages,
-        lr: Any,
-        decay: float,
-    ) -> bool:
-        (average,) = states
-        later = torch.lerp(average, gradient, 1.0 - beta2)
-        torch.lerp(gradient, average, beta1, out=average).sign_()  # there are views of this memory already
-        shrink.move(params, lists[0], lr * size, decay / size)
+    def flat(whole: Vectors, lr: Any, decay: float) -> bool:
+        (average,) = whole.states
+        later = torch.lerp(average, whole.gradient, 1.0 - beta2)
+        torch.lerp(whole.gradient, average, beta1, out=average).sign_()  # there are views of this memory already
+        shrink.move(whole.params, whole.lists[0], lr * size, decay / size)
         average.copy_(later)
         return True
 
@@ -128,24 +120,16 @@ def adan(method: Method) -> Fused | None:
                 for i, position in enumerate(positions):
                     portion([[v[i]] for v in tensors], [counts[position]], pairs[position], lr, decay)
 
-    def flat(
-        params: list[Tensor],
-        gradient: Tensor,
-        states: Sequence[Tensor],
-        lists: Lists,
-        ages: Ages,
-        lr: Any,
-        decay: float,
-    ) -> bool:
-        pairs = set(zip(*ages.numbers, strict=True))
+    def flat(whole: Vectors, lr: Any, decay: float) -> bool:
+        pairs = set(zip(*whole.ages.numbers, strict=True))
         if len(pairs) > 1:
             return False
-        direction = torch.zeros_like(gradient)
-        tensors = [[vector] for vector in (direction, gradient, *states)]
-        portion(tensors, [ages.counters[1][0].float()], pairs.pop(), -1.0, 0.0)
-        states[0].copy_(direction)  # there are views of this memory already
-        shrink.move(params, lists[0], lr, decay)
-        states[0].copy_(gradient)
+        direction = torch.zeros_like(whole.gradient)
+        tensors = [[vector] for vector in (direction, whole.gradient, *whole.states)]
+        portion(tensors, [whole.ages.counters[1][0].float()], pairs.pop(), -1.0, 0.0)
+        whole.states[0].copy_(direction)  # there are views of this memory already
+        shrink.move(whole.params, whole.lists[0], lr, decay)
+        whole.states[0].copy_(whole.gradient)
         return True
 
     def portion(tensors: Any, counts: list[Tensor], age: tuple[int, int], lr: Any, decay: float) -> None:

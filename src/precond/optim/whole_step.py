@@ -78,9 +78,29 @@ class Ages:
 Lists = Sequence[list[Tensor]]
 Kernel = Callable[[list[Tensor], list[Tensor], Lists, Ages, Any, float], None]
 """Moves parameters, given their gradients, lists of their state tensors, their ages, learning rate and weight decay."""
-Flat = Callable[[list[Tensor], Tensor, Sequence[Tensor], Lists, Ages, Any, float], bool]
-"""Does the same given all gradients as one vector, and each tensor of the state as a vector and as a list of its parts;
-returns whether it could."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Vectors:
+    """Many small parameters, with what belongs to them as vectors.
+
+    Attributes:
+        params: The parameters.
+        gradient: Their gradients, as one vector.
+        states: The tensors of their state, as one vector each.
+        lists: The parts of these vectors.
+        ages: What the members have absorbed.
+    """
+
+    params: list[Tensor]
+    gradient: Tensor
+    states: Sequence[Tensor]
+    lists: Lists
+    ages: Ages
+
+
+Flat = Callable[[Vectors, Any, float], bool]
+"""Moves parameters as vectors, given learning rate and weight decay; returns whether it could."""
 Chosen = Callable[[Moved], tuple[Tensor, ...]]
 """Chooses stacked tensors from the states of the parts."""
 
@@ -116,16 +136,8 @@ class Joint:
         def faster(params: list[Tensor], grads: list[Tensor], lists: Lists, ages: Ages, lr: Any, decay: float) -> None:
             kernel(params, grads, lists, ages, lr * by, decay)
 
-        def flat_faster(
-            params: list[Tensor],
-            gradient: Tensor,
-            states: Sequence[Tensor],
-            lists: Lists,
-            ages: Ages,
-            lr: Any,
-            decay: float,
-        ) -> bool:
-            return flat is not None and flat(params, gradient, states, lists, ages, lr * by, decay)
+        def flat_faster(whole: Vectors, lr: Any, decay: float) -> bool:
+            return flat is not None and flat(whole, lr * by, decay)
 
         return dataclasses.replace(self, kernel=faster, flat=None if flat is None else flat_faster)
 

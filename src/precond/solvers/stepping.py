@@ -33,6 +33,10 @@ logger = logging.getLogger(__name__)
 
 PROVIDED = Need.GRADIENT | Need.PREVIOUS | Need.LOSS | Need.PROBE | Need.SECANT | Need.OPERATOR | Need.REPLAY
 _ALWAYS = Cadence()
+_LACKING = {
+    Need.RESIDUAL: "the residuals of a sum of squares: use precond.least_squares, or method='newton-cg' or 'lbfgs'",
+    Need.ENTRIES: "the entries of Hessians, and these are not sparse: use method='newton-cholesky' or 'newton-cg'",
+}
 FLOPS = 2**23
 """Flops of a factorization, times three, in the time that it takes to call one product with a Hessian."""
 
@@ -54,20 +58,10 @@ class Stepper(abc.ABC):
 
     def __init__(self, method: Method, objective: Objective, like: Tensor) -> None:
         missing = method.needs & ~PROVIDED
-        if Need.RESIDUAL in missing:
-            if not objective.squares:
-                raise IncompatibleError(
-                    "the method needs the residuals of a sum of squares: use precond.least_squares, "
-                    "or method='newton-cg' or 'lbfgs'"
-                )
-            missing &= ~Need.RESIDUAL
-        if Need.ENTRIES in missing:
-            if not objective.sparse:
-                raise IncompatibleError(
-                    "the method needs the entries of sparse Hessians, and these are not sparse: use "
-                    "method='newton-cholesky' or 'newton-cg'"
-                )
-            missing &= ~Need.ENTRIES
+        for need, there in ((Need.RESIDUAL, objective.squares), (Need.ENTRIES, objective.sparse)):
+            if need in missing and not there:
+                raise IncompatibleError(f"the method needs {_LACKING[need]}")
+            missing &= ~need
         if missing:
             raise IncompatibleError(f"minimize cannot provide {missing}: use method='lbfgs' or 'newton-cg'")
         self.replaced = 0
