@@ -7,6 +7,7 @@ import torch
 
 import precond
 from precond.core import Evidence, IncompatibleError, Work
+from precond.math.graphs import width
 from precond.operators.compressed import Recovered
 from precond.operators.dense import DenseOperator
 from precond.preconditioners.sparse_cholesky import SparseCholesky
@@ -191,3 +192,53 @@ def test_edge_of_the_domain_and_given_products():
     assert given.converged
     assert given.method.startswith("sparse-newton")
     assert isinstance(given.x, np.ndarray)
+
+
+def test_width_of_chains_grids_and_many_components():
+    chain = scipy.sparse.diags_array([1.0, 1.0, 1.0], offsets=[-1, 0, 1], shape=(400, 400)).tocsr()
+    line, one = scipy.sparse.diags_array([1.0, 1.0], offsets=[-1, 1], shape=(20, 20)), scipy.sparse.eye_array(20)
+    grid = scipy.sparse.csr_array(scipy.sparse.kron(line, one) + scipy.sparse.kron(one, line))
+    blocks = scipy.sparse.csr_array(scipy.sparse.block_diag([np.ones((4, 4))] * 30))
+    dense = scipy.sparse.csr_array(np.ones((50, 50)))
+    assert width(chain) == pytest.approx(1.0, rel=0.01)
+    assert 9 <= width(grid) <= 11
+    assert width(blocks) <= 4
+    assert width(dense) >= 25
+    assert width(scipy.sparse.csr_array((0, 0))) == 0
+
+
+def test_patterns_that_would_save_nothing_are_not_used():
+    def crowded(x):  # each variable meets a third of the others, so that recovery takes as many colors as columns
+        return (x**4).sum() + sum((x * x.roll(k)).sum() for k in range(1, 11)) / 50
+
+    x = torch.ones(64).double()
+    assert recovered(crowded, x).hessian(x[None]).entries() is None
+
+    def wide(x):  # a torus, whose factors fill in
+        u = x.reshape(250, 250)
+        return (x**4).sum() + ((u - u.roll(1, 0)) ** 2).sum() + ((u - u.roll(1, 1)) ** 2).sum()
+
+    x = torch.ones(62_500).double()
+    assert recovered(wide, x).hessian(x[None]).entries() is None
+
+
+def test_a_batch_of_products_has_its_own_price():
+    def cheap(x):
+        return (x**4).sum()
+
+    prices = {}
+    for n in (10, 200):
+        objective = TorchObjective(cheap, curvature=True)
+        prices[n] = objective.hessian(torch.ones(1, n).double()).price(n)
+    assert prices[10] == 10  # too few for a batch
+    assert prices[200] < 50
+
+
+def test_pivots_that_are_rounding_do_not_count_as_definite():
+    matrix = np.ones((2, 2)) + np.diag([0.0, 1e-15])  # positive definite, if its last digit is believed
+    operator = Recovered(scipy.sparse.csr_array(matrix), DenseOperator(torch.from_numpy(matrix)))
+    part, v = SparseCholesky(), torch.ones(1, 2).double()
+    state = part.init(v)
+    part.observe(state, Evidence(gradient=v, previous=v, operator=operator))
+    assert part.refresh(state).failures == 0
+    assert state.shift > 0
