@@ -25,7 +25,7 @@ from precond.preconditioners.inverse_of import InverseOf, SquareRoot
 from precond.recipes import registry
 from precond.solvers.objectives import TorchObjective
 from precond.solvers.smooth_forms import SmoothForm
-from precond.solvers.sparse_objective import SparseObjective
+from precond.solvers.sparse_objective import LEAST, SparseObjective
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +34,6 @@ FACTORED = 2**26
 REGRESSION = 2000
 """Variables up to which it factors those of regressions."""
 
-MANY = 32
-"""Variables from which on it looks for sparse Hessians."""
 CHEAP = 2**21
 """Products of numbers that the Hessian of a regression may take to be assembled anew at every step."""
 
@@ -131,7 +129,7 @@ def _automatic(form: SmoothForm, work: Work, inner: Preconditioner[Any] | None) 
     if (
         inner is None
         and not assembles
-        and n >= MANY
+        and n >= LEAST
         and (entries := SparseObjective.of(objective, form.start)) is not None
     ):
         return "sparse-newton", "auto: the Hessian seems to be sparse, and has its entries once that pays", entries

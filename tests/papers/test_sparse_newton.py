@@ -242,3 +242,12 @@ def test_pivots_that_are_rounding_do_not_count_as_definite():
     part.observe(state, Evidence(gradient=v, previous=v, operator=operator))
     assert part.refresh(state).failures == 0
     assert state.shift > 0
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 31])
+def test_few_variables_are_minimized_without_entries(n):
+    result = precond.minimize(
+        lambda x: ((x - 1) ** 4).sum() + (x**2).sum(), torch.zeros(n).double(), method="sparse-newton"
+    )
+    assert result.converged
+    assert result.x.shape == (n,)

@@ -12,6 +12,8 @@ from precond.operators.compressed import Compressor
 
 PROBES, SHARE = 2, 64
 """Products that tell whether a search for a pattern is worth it, each with a vector on one of so many intervals."""
+LEAST = 32
+"""Variables below which nothing is gained: Hessians stay what they are."""
 FULL = 0.5
 """Share of the entries of such a product from which on it is not."""
 FEW = 4
@@ -53,13 +55,15 @@ class SparseObjective(Delegating):
         Returns:
             The objective.
         """
+        if x.numel() < LEAST:
+            return cls(base)
         hessian = base.hessian(x)
         return cls(base) if all(_dense(hessian, x, probe) is False for probe in range(PROBES)) else None
 
     def hessian(self, x: Tensor) -> Operator:
         """Return the Hessian, with its entries where they are known; without them where it is not sparse any more."""
         if self._known is None or self._known[0] is not x:
-            if not self._looked and self.work.hvps - self._begin >= min(PATIENCE, x.numel()):
+            if not self._looked and x.numel() >= LEAST and self.work.hvps - self._begin >= min(PATIENCE, x.numel()):
                 self._look(x)
             self._known = x, self._recovered(self.base.hessian(x))
         return self._known[1]
