@@ -7,20 +7,20 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
+from precond.math.complete import extents
+
 
 def equilibrated(
     matrix: scipy.sparse.csr_array,
 ) -> tuple[scipy.sparse.csr_array, np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Return ``S A T`` with ``S`` and ``T`` the inverse largest entries of rows, then of columns; and both."""
-    sizes = abs(matrix)
-    left = 1 / _positive(sizes.max(axis=1))
-    right = 1 / _positive((scipy.sparse.diags_array(left) @ sizes).max(axis=0))
-    scaled = (
-        scipy.sparse.diags_array(left.astype(matrix.dtype))
-        @ matrix
-        @ scipy.sparse.diags_array(right.astype(matrix.dtype))
+    left = _inverse(extents(matrix)[0], matrix.dtype)
+    scaled = scipy.sparse.csr_array(
+        (matrix.data * np.repeat(left, np.diff(matrix.indptr)), matrix.indices, matrix.indptr), shape=matrix.shape
     )
-    return scipy.sparse.csr_array(scaled), left.astype(matrix.dtype), right.astype(matrix.dtype)
+    right = _inverse(extents(scaled)[1], matrix.dtype)
+    scaled.data *= right[matrix.indices]
+    return scaled, left, right
 
 
 def has_empty_lines(matrix: scipy.sparse.csr_array) -> bool:
@@ -32,6 +32,5 @@ def has_empty_lines(matrix: scipy.sparse.csr_array) -> bool:
     return bool((rows == 0).any() or (columns == 0).any())
 
 
-def _positive(largest: Any) -> np.ndarray[Any, Any]:
-    values = np.asarray(largest.toarray() if hasattr(largest, "toarray") else largest).ravel()
-    return np.where(values > 0, values, 1)
+def _inverse(sizes: np.ndarray[Any, Any], dtype: Any) -> np.ndarray[Any, Any]:
+    return (1 / np.where(sizes > 0, sizes, 1)).astype(dtype)

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from precond.core import Evidence, Health, IncompatibleError, Need, Operator, Preconditioner, Scope, Traits
 from precond.math import dense, dense_elsewhere
-from precond.math.scaling import equilibrated, has_empty_lines
-from precond.math.sweeps import Triangle, arrays, permuted_sweeps, transposed
+from precond.math.complete import extents, has_symmetric_pattern, triangle_by_rows
+from precond.math.scaling import equilibrated
+from precond.math.sweeps import Triangle, permuted_sweeps, transposed
 from precond.preconditioners.triangles import operator_with_entries
 
 _log = logging.getLogger(__name__)
@@ -100,24 +101,22 @@ class LU(Preconditioner[LUState]):
         if matrix is None:
             return Health()
         state.dense = None
-        matrix, scales = _balanced(matrix)
+        matrix, scales, empty = _balanced(matrix)
         largest = float(np.abs(matrix.data).max(initial=0)) or 1.0
-        empty = has_empty_lines(matrix)  # SuperLU would complain on the terminal
-        for shift in (*(() if empty else (0.0,)), 1e-10, 1e-6, 1e-3, 1.0):
-            one = scipy.sparse.eye_array(matrix.shape[0], dtype=matrix.dtype)
-            columns = scipy.sparse.csc_array(matrix + (shift * largest) * one if shift else matrix)
-            lu = _factored(columns)
+        for shift in (*(() if empty else (0.0,)), 1e-10, 1e-6, 1e-3, 1.0):  # SuperLU prints where lines are empty
+            lu = _factored(_shifted(matrix, shift * largest) if shift else matrix)
             if lu is not None:
                 break
         if lu is None:
             return Health(failures=1, detail="lu: the matrix could not be factored; the last factors are kept")
-        state.inverse = 1 / lu.U.diagonal()
-        state.lower = arrays(scipy.sparse.tril(lu.L.tocsr(), -1))
-        state.upper = arrays(scipy.sparse.diags_array(state.inverse) @ scipy.sparse.triu(lu.U.tocsr(), 1))
+        state.lower, _ = triangle_by_rows(lu.L)
+        (pointers, columns, values), pivots = triangle_by_rows(lu.U)
+        state.inverse = 1 / pivots
+        state.upper = pointers, columns, values * np.repeat(state.inverse, np.diff(pointers))
         state.rows, state.columns = np.argsort(lu.perm_r), lu.perm_c.astype(np.int64)
         state.adjoint = None
         state.scales = scales
-        return Health(detail=_shifted(shift) if shift else "")
+        return Health(detail=_told(shift) if shift else "")
 
     def apply(self, state: LUState, v: Tensor, *, shift: float = 0.0) -> Tensor:
         """Solve with ``L``, then with ``U``."""
@@ -160,7 +159,7 @@ def _refresh_dense(state: LUState, operator: Operator, tensor: Tensor) -> Health
     if factors is None:
         return Health(failures=1, detail="lu: the matrix could not be factored; the last factors are kept")
     state.dense = factors
-    return Health(detail=_shifted(shift) if shift else "")
+    return Health(detail=_told(shift) if shift else "")
 
 
 def _complete(matrix: Tensor, *, definite: bool) -> dense_elsewhere.Solves | None:
@@ -182,7 +181,12 @@ def _by_columns(solve: dense.Map, v: Tensor) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(found))
 
 
-def _shifted(shift: float) -> str:
+def _shifted(matrix: scipy.sparse.csr_array, shift: float) -> scipy.sparse.csr_array:
+    """Return the matrix with a multiple of the identity added."""
+    return scipy.sparse.csr_array(matrix + shift * scipy.sparse.eye_array(matrix.shape[0], dtype=matrix.dtype))
+
+
+def _told(shift: float) -> str:
     return f"lu: singular, {shift:g} times the largest entry was added to the diagonal"
 
 
@@ -191,36 +195,36 @@ def _scaled(v: Tensor, scales: tuple[Array, Array] | None, which: int) -> Tensor
     return v if scales is None else v * torch.from_numpy(scales[which]).to(v.device)
 
 
-def _balanced(matrix: scipy.sparse.csr_array) -> tuple[scipy.sparse.csr_array, tuple[Array, Array] | None]:
-    """Return the matrix with rows and columns scaled, where their sizes differ by much, and the scalings."""
-    sizes = abs(matrix)
-    spread = 1.0
-    for axis in (0, 1):
-        largest = sizes.max(axis=axis).toarray()
-        largest = largest[largest > 0]
-        spread = max(spread, float(largest.max() / largest.min()) if largest.size else 1.0)
+def _balanced(
+    matrix: scipy.sparse.csr_array,
+) -> tuple[scipy.sparse.csr_array, tuple[Array, Array] | None, bool]:
+    """Return the matrix, rows and columns scaled where their sizes differ by much; the scalings; whether one is empty."""
+    lines = extents(matrix)
+    spread, empty = 1.0, False
+    for sizes in lines:
+        some = sizes[sizes > 0]
+        empty = empty or some.size < sizes.size
+        spread = max(spread, float(some.max() / some.min()) if some.size else 1.0)
     if spread < _spread:
-        return matrix, None
+        return matrix, None, empty
     scaled, left, right = equilibrated(matrix)
-    return scaled, (left, right)
+    return scaled, (left, right), empty
 
 
 def _swept(factors: Factors, v: Tensor) -> Tensor:
     return torch.from_numpy(permuted_sweeps(*factors, v.contiguous().numpy(force=True))).to(v.device)
 
 
-def _factored(matrix: scipy.sparse.csc_array) -> Any:
+def _factored(matrix: scipy.sparse.csr_array) -> Any:
     """Return SuperLU's factors, or ``None`` where they do not exist or are no use."""
-    pattern = scipy.sparse.csc_array((np.ones(matrix.nnz, np.int8), matrix.indices, matrix.indptr), shape=matrix.shape)
-    symmetric = (pattern != pattern.T).nnz == 0
-    for options in [_symmetric, {}] if symmetric else [{}]:
+    probe = np.ones(matrix.shape[0], matrix.dtype)
+    image, columns = matrix @ probe, matrix.tocsc()
+    for options in [_symmetric, {}] if has_symmetric_pattern(matrix) else [{}]:
         try:
-            lu = scipy.sparse.linalg.splu(matrix, **options)
+            lu = scipy.sparse.linalg.splu(columns, **options)
         except (RuntimeError, MemoryError) as error:
             _log.debug("lu: %s", error)
             continue
-        probe = np.ones(matrix.shape[0], matrix.dtype)
-        image = matrix @ probe
         with np.errstate(all="ignore"):
             residual = np.linalg.norm(matrix @ lu.solve(image) - image)
         tolerance = max(_accurate, 100 * float(np.finfo(matrix.dtype).eps))

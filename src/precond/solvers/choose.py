@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
+import numpy as np
+
 from precond.core import IncompatibleError, Operator
 from precond.math.graphs import diameter, envelope_share
 from precond.solvers.estimates import factorization_seconds, iteration_seconds
@@ -77,9 +79,11 @@ def _last(operator: Operator, *, cheap: bool = False) -> tuple[Attempt, ...]:
     return (*factors, *((Attempt("minres", "identity", patience=2000),) if operator.traits.symmetric else ()))
 
 
-_cheap = 500
-"""Iterations in whose time complete factors are made where ILUT, with the iterations that it needs, takes longer:
-measured on matrices of many origins."""
+_few, _cheap = 5000, 1500
+"""Unknowns, and iterations in whose time complete factors are made, up to either of which ILUT, with the iterations
+that it needs, takes longer: measured on matrices of many origins."""
+_smooth, _sums = 0.8, 0.1
+"""Share of the rows whose sums are that small beside their entries, from which on factors that keep sums are better."""
 _full = 0.9
 """Share of the envelope from which on incomplete factors are taken for complete ones."""
 
@@ -89,7 +93,24 @@ def _patience(operator: Operator) -> tuple[int, bool]:
     if operator.dense() is not None:
         return 2000, False
     size = factorization_seconds(operator) / iteration_seconds(operator)
-    return int(min(2000, max(100, 3 * size))), size <= _cheap
+    return int(min(2000, max(100, 3 * size))), operator.shape[0] <= _few or size <= _cheap
+
+
+def _choose_unsymmetric(operator: Operator) -> tuple[Attempt, ...]:
+    """Return what to try of a matrix with entries that is not symmetric: what is quick, then factors.
+
+    Those of a differential operator have rows whose sums vanish, which factors without fill that keep them respect.
+    """
+    if (matrix := operator.entries()) is None or operator.dense() is not None:
+        return _last(operator)
+    sums, sizes = np.abs(matrix.sum(axis=1)), np.abs(matrix).sum(axis=1)
+    kept = float(np.mean(sums <= _sums * sizes)) >= _smooth
+    patience, cheap = _quick.patience, operator.shape[0] <= _few
+    if not cheap:
+        size = factorization_seconds(operator) / iteration_seconds(operator)
+        patience, cheap = int(min(500, max(patience, size / 4))) if kept else patience, size <= _cheap
+    quick = dataclasses.replace(_quick, preconditioner="milu0" if kept else "ilu0", patience=patience)
+    return (quick, *_last(operator, cheap=cheap))
 
 
 def _is_narrow(operator: Operator) -> bool:
@@ -159,8 +180,7 @@ def _choose_sparse(operator: Operator) -> Selection:
     if not operator.has_entries:
         return _choose_by_products(operator)
     if not traits.symmetric:
-        quick = () if operator.dense() is not None else (_quick,)
-        return Selection((*quick, *_last(operator, cheap=_patience(operator)[1])), "not symmetric, with entries")
+        return Selection(_choose_unsymmetric(operator), "not symmetric, with entries")
     cg, minres = Attempt("cg", "ic0", patience=2000), Attempt("minres", "jacobi", patience=2000)
     quick = (_quick,) if _is_narrow(operator) else ()
     if traits.definite is False:
