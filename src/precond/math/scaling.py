@@ -13,14 +13,21 @@ from precond.math.complete import extents
 def equilibrated(
     matrix: scipy.sparse.csr_array,
 ) -> tuple[scipy.sparse.csr_array, np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Return ``S A T`` with ``S`` and ``T`` the inverse largest entries of rows, then of columns; and both."""
-    left = _inverse(extents(matrix)[0], matrix.dtype)
-    scaled = scipy.sparse.csr_array(
-        (matrix.data * np.repeat(left, np.diff(matrix.indptr)), matrix.indices, matrix.indptr), shape=matrix.shape
-    )
-    right = _inverse(extents(scaled)[1], matrix.dtype)
-    scaled.data *= right[matrix.indices]
-    return scaled, left, right
+    """Return ``S A T`` with ``S`` and ``T`` the inverse largest entries of rows and columns, and the diagonals of both.
+
+    Those lines come first that differ more from one another, so that it makes no difference whether the rows or the
+    columns of a matrix are badly scaled; the others are scaled as they are left.
+    """
+    rows, columns = extents(matrix)
+    data, counts = matrix.data, np.diff(matrix.indptr)
+    columns_first = _spread(columns) > _spread(rows)
+    left = right = np.ones(1, matrix.dtype)
+    for by_columns in (columns_first, not columns_first):
+        now = scipy.sparse.csr_array((data, matrix.indices, matrix.indptr), shape=matrix.shape)
+        inverse = _inverse(extents(now)[int(by_columns)], matrix.dtype)
+        data = data * (inverse[matrix.indices] if by_columns else np.repeat(inverse, counts))
+        left, right = (left, inverse) if by_columns else (inverse, right)
+    return scipy.sparse.csr_array((data, matrix.indices, matrix.indptr), shape=matrix.shape), left, right
 
 
 def has_empty_lines(matrix: scipy.sparse.csr_array) -> bool:
@@ -30,6 +37,12 @@ def has_empty_lines(matrix: scipy.sparse.csr_array) -> bool:
     rows = np.where(np.diff(matrix.indptr) > 0, rows, 0)
     columns = np.bincount(matrix.indices[stored], minlength=matrix.shape[1])
     return bool((rows == 0).any() or (columns == 0).any())
+
+
+def _spread(sizes: np.ndarray[Any, Any]) -> float:
+    """Return the ratio of the largest to the smallest that is not zero."""
+    some = sizes[sizes > 0]
+    return float(some.max() / some.min()) if some.size else 1.0
 
 
 def _inverse(sizes: np.ndarray[Any, Any], dtype: Any) -> np.ndarray[Any, Any]:

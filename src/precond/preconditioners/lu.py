@@ -198,7 +198,7 @@ def _scaled(v: Tensor, scales: tuple[Array, Array] | None, which: int) -> Tensor
 def _balanced(
     matrix: scipy.sparse.csr_array,
 ) -> tuple[scipy.sparse.csr_array, tuple[Array, Array] | None, bool]:
-    """Return the matrix, rows and columns scaled where their sizes differ by much; the scalings; whether one is empty."""
+    """Return the matrix, scaled where its lines differ by much in size; the scalings; whether a line is empty."""
     lines = extents(matrix)
     spread, empty = 1.0, False
     for sizes in lines:
