@@ -30,6 +30,20 @@ def equilibrated(
     return scipy.sparse.csr_array((data, matrix.indices, matrix.indptr), shape=matrix.shape), left, right
 
 
+def by_diagonal(
+    matrix: scipy.sparse.csr_array, most: float
+) -> tuple[scipy.sparse.csr_array, np.ndarray[Any, Any]] | None:
+    """Return ``S A S``, whose diagonal has size one, and that of ``S``; ``None`` where an entry is above ``most``."""
+    diagonal = np.abs(matrix.diagonal())
+    if not diagonal.all():
+        return None
+    roots = (1 / np.sqrt(diagonal)).astype(matrix.dtype)
+    data = matrix.data * np.repeat(roots, np.diff(matrix.indptr)) * roots[matrix.indices]
+    if not (np.abs(data) <= most).all():
+        return None
+    return scipy.sparse.csr_array((data, matrix.indices, matrix.indptr), shape=matrix.shape), roots
+
+
 def has_empty_lines(matrix: scipy.sparse.csr_array) -> bool:
     """Whether some row or column holds no entry but zeros, so that no factorization need be tried."""
     stored = matrix.data != 0
