@@ -55,6 +55,7 @@ class Ages:
 
     def __init__(self, counters: Sequence[Tensor]) -> None:
         self.counters = counters
+        self._floats: dict[int, tuple[Tensor, list[Tensor]]] = {}
 
     @functools.cached_property
     def numbers(self) -> list[list[int]]:
@@ -65,14 +66,20 @@ class Ages:
         """Count along: one was added to all counters."""
         if "numbers" in self.__dict__:
             self.numbers = [[number + 1 for number in counter] for counter in self.numbers]
+        for floats, _ in self._floats.values():
+            floats.add_(1.0)
 
     def forget(self) -> None:
         """Read the numbers again when they are asked for: somebody else has counted."""
         self.__dict__.pop("numbers", None)
+        self._floats.clear()
 
     def floats(self, which: int) -> list[Tensor]:
         """Return what one counter holds, as PyTorch's fused kernels take it."""
-        return list(self.counters[which].to(torch.float32).unbind(0))
+        if which not in self._floats:
+            floats = self.counters[which].to(torch.float32)
+            self._floats[which] = floats, list(floats.unbind(0))
+        return self._floats[which][1]
 
 
 Lists = Sequence[list[Tensor]]
@@ -204,12 +211,10 @@ def surely_finite(tensors: Sequence[Tensor]) -> bool:
     Returns:
         Whether that is certain.
     """
-    total, small = 0.0, []
-    for tensor in tensors:
-        if tensor.numel() > SMALL:
-            total += tensor.sum().item()
-        else:
-            small.append(tensor)
+    total = 0.0
+    small = [tensor for tensor in tensors if tensor.numel() <= SMALL]
+    if len(small) < len(tensors):
+        total = sum(tensor.sum().item() for tensor in tensors if tensor.numel() > SMALL)
     if small:
         total += (small[0] if len(small) == 1 else _flatten_dense_tensors(small)).sum().item()
     return math.isfinite(total)
