@@ -228,7 +228,7 @@ def _lanczos(operator: Operator, k: int, which: str, tol: float, limit: int | No
 
     A Krylov space of one vector holds one vector of each eigenspace, so others of a multiple eigenvalue are found by
     rounding errors or not at all. Therefore what is found is deflated, and the extreme eigenvalue of the rest looked
-    at, until it is no better than what is at hand. ARPACK's tolerance is relative to an eigenvalue, and one that is zero
+    at, until it is no better than what is at hand. ARPACK's tolerance is relative to an eigenvalue; one that is zero
     and does not reach it is passed by: the rest is shifted away from zero.
     """
     plain = _on_columns(operator, operator.matvec)
