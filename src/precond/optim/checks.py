@@ -11,7 +11,7 @@ _SCALED = ". Under a GradScaler call the closure once, then scaler.step(optimize
 _SAME_BATCH = Need.LOOKBACK | Need.PROBE
 AGAIN = _SAME_BATCH | Need.ANOTHER
 """What takes more than one evaluation a step."""
-_PROVIDED = Need.GRADIENT | Need.PREVIOUS | Need.LOSS | AGAIN
+_PROVIDED = Need.GRADIENT | Need.PREVIOUS | Need.LOSS | Need.SIGNS | AGAIN
 
 
 def dense(gradient: Tensor) -> Tensor:

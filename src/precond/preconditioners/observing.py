@@ -43,8 +43,8 @@ class Observing(Preconditioner[ObservingState]):
 
     @property
     def scope(self) -> Scope:
-        """That of the preconditioner."""
-        return self.inner.scope
+        """That of the preconditioner, unless the filter looks at more than entries."""
+        return self.lens.scope if self.inner.scope is Scope.ELEMENTWISE else self.inner.scope
 
     @property
     def traits(self) -> Traits:
