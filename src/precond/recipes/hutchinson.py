@@ -32,7 +32,8 @@ from precond.steps.decay import Decoupled
 def adahessian(*, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-4, kernels: bool = True) -> Method:
     """AdaHessian.
 
-    With random signs ``z`` and ``d = |z * H z|``, averaged over each convolution kernel: ``m <- b1 m + (1 - b1) g``,
+    With random signs ``z`` and the estimate ``d = |z * H z|`` of the diagonal of the Hessian, averaged over each
+    convolution kernel: ``m <- b1 m + (1 - b1) g``,
     ``v <- b2 v + (1 - b2) d^2``, ``w <- (1 - lr decay) w - lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)``.
 
     `precond.minimize` makes exact products. The optimizer makes them of a second gradient on the same batch, at weights
