@@ -10,7 +10,7 @@ import precond
 from precond.core import Evidence, Scope
 from precond.filters.hessian_diagonal import HessianDiagonal
 from precond.math.draws import signs
-from precond.optim import Optimizer
+from precond.optim import AdaHessian, Optimizer
 from precond.preconditioners.diagonal import Diagonal
 from precond.preconditioners.observing import Observing
 from precond.recipes.hutchinson import adahessian
@@ -103,3 +103,22 @@ def test_a_preconditioner_looks_at_as_much_as_the_filter_before_it():
     """Means over kernels need whole tensors, so that the method may not be run on parts of one."""
     assert Observing(HessianDiagonal(), Diagonal()).scope is Scope.MATRIX
     assert adahessian().scope is Scope.MATRIX
+
+
+def test_the_class_is_the_recipe():
+    weights = [torch.nn.Parameter(torch.ones(3, dtype=torch.float64)) for _ in range(2)]
+    curvatures = torch.tensor([1.0, 4.0, 9.0], dtype=torch.float64)
+    one = AdaHessian([weights[0]], lr=0.1, betas=(0.8, 0.9), eps=1e-3, weight_decay=0.1)
+    two = Optimizer([weights[1]], adahessian(b1=0.8, b2=0.9, eps=1e-3), lr=0.1, weight_decay=0.1)
+    for weight, optimizer in zip(weights, (one, two), strict=True):
+
+        def closure(weight=weight, optimizer=optimizer):
+            optimizer.zero_grad()
+            loss = (curvatures * weight**2).sum() / 2
+            loss.backward()
+            return loss
+
+        for _ in range(5):
+            optimizer.step(closure)
+    assert torch.equal(*weights)
+    assert (AdaHessian([weights[0]]).defaults["lr"], AdaHessian([weights[0]]).defaults["eps"]) == (0.15, 1e-4)

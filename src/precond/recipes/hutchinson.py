@@ -25,7 +25,7 @@ from precond.steps.decay import Decoupled
     purpose="Adam with the size of the Hessian's rows in place of that of the gradient's entries.",
     claim="Raises the accuracy of ResNet-20 and ResNet-32 on CIFAR-10 by 1.80 % and 1.45 % over Adam's, that on "
     "ImageNet by 5.55 %, and translations by 0.13 and 0.33 BLEU over AdamW's; less sensitive to its learning rate.",
-    example="precond.optim.Optimizer(model.parameters(), precond.recipes.hutchinson.adahessian(), lr=0.15)",
+    example="precond.optim.AdaHessian(model.parameters(), lr=0.15)",
     space={"lr": LogUniform(3e-3, 1.0), "b2": Choice((0.95, 0.99, 0.999)), "weight_decay": Choice((0.0, 5e-4))},
     lr=0.15,
 )
