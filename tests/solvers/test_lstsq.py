@@ -140,3 +140,19 @@ def test_wide_problems_get_the_solution_of_least_norm(sparse):
     result = precond.lstsq(scipy.sparse.csr_array(a) if sparse else a, b, rtol=1e-10)
     assert result.converged
     np.testing.assert_allclose(result.x, np.linalg.lstsq(a, b, rcond=None)[0], rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.complex128])
+def test_wide_sparse_problems_that_lsqr_does_not_solve_get_the_solution_of_least_norm(dtype):
+    draw = np.random.default_rng(5)
+    a = np.where(draw.random((40, 160)) < 0.1, draw.standard_normal((40, 160)), 0).astype(dtype)
+    if dtype is np.complex128:
+        a = a * np.exp(1j * draw.random(a.shape))
+    a *= np.geomspace(1e-4, 1e4, 40)[:, None]
+    b = a @ draw.standard_normal(160)
+    result = precond.lstsq(scipy.sparse.csr_array(a), b, rtol=1e-10)
+    assert result.converged
+    assert result.method.startswith("lsqr + qr (lsqr + identity did not converge")
+    np.testing.assert_allclose(
+        result.x, np.linalg.pinv(a / abs(a).max(axis=1, keepdims=True)) @ (b / abs(a).max(axis=1)), rtol=1e-5, atol=1e-7
+    )
