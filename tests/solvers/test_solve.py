@@ -171,6 +171,13 @@ def test_complete_factors_of_a_small_profile_come_before_many_iterations():
     assert "gmres + lu" in result.method
 
 
+def test_factors_with_pivots_come_first_where_the_diagonal_has_many_zeros():
+    a = banded(3000, 2.5).tocsr()[rng.permutation(3000)]
+    result = precond.solve(a, a @ np.ones(3000))
+    assert result.converged
+    assert result.method.startswith("gmres + lu (not symmetric")
+
+
 def test_large_dense_matrices_that_products_solve_are_not_factored():
     n = 3500
     a = np.eye(n) + 0.3 / n * rng.standard_normal((n, 1)) * rng.standard_normal(n)

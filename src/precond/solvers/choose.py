@@ -47,6 +47,8 @@ _some = 400
 """Iterations of MINRES with a diagonal before the factors of a matrix with few unknowns are tried all the same."""
 _smooth, _sums = 0.8, 0.1
 """Share of the rows whose sums are that small beside their entries, from which on factors that keep sums are better."""
+_gaps = 0.1
+"""Share of zeros on the diagonal, above which a factorization that takes its pivots there has no chance."""
 _full = 0.9
 """Share of the envelope from which on incomplete factors are taken for complete ones."""
 
@@ -85,10 +87,13 @@ def _choose_unsymmetric(operator: Operator) -> tuple[Attempt, ...]:
     """Return what to try of a matrix with entries that is not symmetric: what is quick, then factors.
 
     Those of a differential operator have rows whose sums vanish, which factors without fill that keep them respect.
+    Factors without pivoting are not tried where the diagonal has many zeros.
     """
     matrix = None if operator.dense() is not None else operator.entries()
     if matrix is None:
         return _last(operator)
+    if float(np.mean(matrix.diagonal() == 0)) > _gaps:
+        return _last(operator, cheap=operator.shape[0] <= _few or _Factors.of(operator).cheap)
     sums, sizes = np.abs(matrix.sum(axis=1)), np.abs(matrix).sum(axis=1)
     kept = float(np.mean(sums <= _sums * sizes)) >= _smooth
     patience, cheap = _quick.patience, True
