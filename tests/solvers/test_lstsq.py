@@ -145,14 +145,25 @@ def test_wide_problems_get_the_solution_of_least_norm(sparse):
 @pytest.mark.parametrize("dtype", [np.float64, np.complex128])
 def test_wide_sparse_problems_that_lsqr_does_not_solve_get_the_solution_of_least_norm(dtype):
     draw = np.random.default_rng(5)
-    a = np.where(draw.random((40, 160)) < 0.1, draw.standard_normal((40, 160)), 0).astype(dtype)
+    even = np.where(draw.random((130, 300)) < 0.05, draw.standard_normal((130, 300)), 0).astype(dtype)
     if dtype is np.complex128:
-        a = a * np.exp(1j * draw.random(a.shape))
-    a *= np.geomspace(1e-4, 1e4, 40)[:, None]
-    b = a @ draw.standard_normal(160)
-    result = precond.lstsq(scipy.sparse.csr_array(a), b, rtol=1e-10)
+        even = even * np.exp(1j * draw.random(even.shape))
+    b, sizes = even @ draw.standard_normal(300), np.geomspace(1e-4, 1e4, 130)
+    result = precond.lstsq(scipy.sparse.csr_array(even * sizes[:, None]), b * sizes, rtol=1e-10)
     assert result.converged
     assert result.method.startswith("lsqr + qr (lsqr + identity did not converge")
-    np.testing.assert_allclose(
-        result.x, np.linalg.pinv(a / abs(a).max(axis=1, keepdims=True)) @ (b / abs(a).max(axis=1)), rtol=1e-5, atol=1e-7
-    )
+    np.testing.assert_allclose(result.x, np.linalg.pinv(even) @ b, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(60, 90), (90, 60)])
+@pytest.mark.parametrize("columns", [(), (5,)])
+def test_small_sparse_problems_of_deficient_rank_are_factored_and_have_least_norm(shape, columns):
+    draw = np.random.default_rng(6)
+    m, n = shape
+    left, right = (np.where(draw.random(s) < 0.3, draw.standard_normal(s), 0) for s in ((m, 20), (20, n)))
+    a = (left @ right) * np.geomspace(1, 30, n)
+    b = draw.standard_normal((m, *columns))
+    result = precond.lstsq(scipy.sparse.csr_array(a), b, rtol=1e-10)
+    assert result.converged
+    assert result.method.startswith("lsqr + qr")
+    np.testing.assert_allclose(result.x, np.linalg.lstsq(a, b, rcond=None)[0], rtol=1e-6, atol=1e-9)

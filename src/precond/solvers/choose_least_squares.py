@@ -12,6 +12,8 @@ _slender, _small = 12, 1.2e8
 """Rows for each column, and ``m n^2``, up to which the factors of a dense matrix cost less than what saves them."""
 _many = 64
 """Columns for each right-hand side up to which they do so, too: the factors serve all."""
+_quick = 2e6
+"""``m n^2`` for each right-hand side up to which a sparse matrix is factored as a dense one sooner than LSQR ends."""
 _possible = 2e10
 """``m n^2`` up to which a sparse matrix is factored as a dense one where iterations did not converge."""
 
@@ -66,9 +68,13 @@ def choose_least_squares(operator: Operator, count: int) -> Selection:
         return Selection((_sketched, Attempt("lsqr", "jacobi")), "dense and tall")
     if not dense and operator.entries() is None:
         return Selection((Attempt("lsqr", "identity"),), "known by products")
+    quick = max(rows, columns) * min(rows, columns) ** 2 <= _quick * count and operator.device.type == "cpu"
+    first = (_factored,) if quick else ()
     jacobi = Attempt("lsqr", "jacobi", patience=max(100, 2 * columns))
     alone = dataclasses.replace(jacobi, patience=0)
     if rows < columns:
         plain = Attempt("lsqr", "identity", patience=max(100, 4 * rows) if columns * rows**2 <= _possible else 0)
-        return Selection((plain, _factored) if plain.patience else (plain,), "wide: the solution of least norm")
-    return Selection((jacobi, _sketched) if small else (alone,), "entries give the norms of the columns")
+        rest = (plain, _factored) if plain.patience else (plain,)
+        return Selection((*first, *rest), "wide: the solution of least norm")
+    rest = (jacobi, _sketched) if small else (alone,)
+    return Selection((*first, *rest), "little work" if quick else "entries give the norms of the columns")
