@@ -132,7 +132,7 @@ class Fit:
         objective, scale = self._objective(products)
         callback = None if self.callback is None else _unscaled(self.form.shown(self.callback), scale)
         descend = functools.partial(
-            run, objective, method=method, tol=AHEAD * self.tol, callback=callback,
+            run, objective, method=method, tol=AHEAD * self.tol, enough=self.tol, callback=callback,
             measure=lambda point: _measure(objective, point), progress=line.see,
         )  # fmt: skip
         try:
