@@ -244,7 +244,9 @@ def test_differences_are_as_long_as_the_variables_that_they_move():
     calls = []
     result = precond.minimize(
         lambda x: (calls.append(x), loss(x))[1], sizes * [0.3, 1.5, 0.2, 0.4], jac=gradient,
-        constraints={"type": "eq", "fun": lambda x: x[:1] / 1e-2 + x[1:2] - 2, "jac": lambda x: np.array([[1e2, 1, 0, 0]])},
+        constraints={
+            "type": "eq", "fun": lambda x: x[:1] / 1e-2 + x[1:2] - 2, "jac": lambda x: np.array([[1e2, 1, 0, 0]]),
+        },
     )  # fmt: skip
     assert result.converged
     np.testing.assert_allclose(result.x, sizes, rtol=1e-5)

@@ -182,8 +182,8 @@ def difference_hessian(
 ) -> Hessian:  # fmt: skip
     """Return the Hessian by forward differences, ``(g(x + h v) - g(x)) / h``; each product costs a gradient.
 
-    The increment is ``h = 2 sqrt(eps) sum_i |v_i| (1 + |x_i|) / ||v||^2``, relative to the variables that ``v`` moves (P.
-    N. Brown, Y. Saad, *Hybrid Krylov methods for nonlinear systems of equations*, 1990, section 4.1).
+    The increment is ``h = 2 sqrt(eps) sum_i |v_i| (1 + |x_i|) / ||v||^2``, relative to the variables that ``v`` moves
+    (P. N. Brown, Y. Saad, *Hybrid Krylov methods for nonlinear systems of equations*, 1990, section 4.1).
 
     Args:
         gradient_at: Maps a point ``[n]`` to its gradient ``[n]``.
