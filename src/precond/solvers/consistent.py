@@ -59,11 +59,11 @@ class Slopes:
             ]
         elif self.rows_off is not None:
             return  # the form of the Jacobian has changed on the way
-        off = self._off(*values, *slopes, terms)
+        off = self._off(*values, *slopes, terms=terms)
         self.loss_off = _shifted(self.loss_off, off[:1])
         self.rows_off = _shifted(self.rows_off, off[1:])
 
-    def _off(self, before: Tensor, after: Tensor, slope_before: Tensor, slope_after: Tensor, terms: Tensor) -> Tensor:
+    def _off(self, before: Tensor, after: Tensor, slope_before: Tensor, slope_after: Tensor, *, terms: Tensor) -> Tensor:
         """Return the relative errors of the trapezoidal rule; not a number where a change tells nothing.
 
         What rounding may change are values, slopes, and ``terms``, sums of what each variable adds, which may cancel.
@@ -107,7 +107,9 @@ def _terms(jacobian: Operator, x: Tensor) -> Tensor:
     dense = jacobian.dense()
     if dense is not None:
         return dense.abs() @ x
-    return sparse_times(abs(jacobian.entries()), x)
+    entries = jacobian.entries()
+    assert entries is not None, "cheap ones have them"
+    return sparse_times(abs(entries), x)
 
 
 def complaint_about_loss(oracles: Oracles, x: Tensor) -> str | None:
