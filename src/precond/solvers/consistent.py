@@ -63,7 +63,9 @@ class Slopes:
         self.loss_off = _shifted(self.loss_off, off[:1])
         self.rows_off = _shifted(self.rows_off, off[1:])
 
-    def _off(self, before: Tensor, after: Tensor, slope_before: Tensor, slope_after: Tensor, *, terms: Tensor) -> Tensor:
+    def _off(
+        self, before: Tensor, after: Tensor, slope_before: Tensor, slope_after: Tensor, *, terms: Tensor
+    ) -> Tensor:
         """Return the relative errors of the trapezoidal rule; not a number where a change tells nothing.
 
         What rounding may change are values, slopes, and ``terms``, sums of what each variable adds, which may cancel.
