@@ -21,12 +21,12 @@ from precond.recipes.named import (
     name_of,
 )
 from precond.solvers.certify import excess
-from precond.solvers.choose import Attempt, Selection
 from precond.solvers.compatible import check_iteration, check_preconditioner, check_symmetric
 from precond.solvers.drive import Callback, Event
 from precond.solvers.forms import Form, read_vectors
 from precond.solvers.held import Held
 from precond.solvers.negative import of_negative
+from precond.solvers.selection import Attempt, Selection
 from precond.solvers.setup import check_callback
 
 

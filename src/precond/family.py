@@ -15,7 +15,7 @@ from precond.core import IncompatibleError, Iteration, Kind, Operator, Precondit
 from precond.recipes.named import build_iteration, build_preconditioner, name_of
 from precond.solvers.choose import choose_system, choose_ways
 from precond.solvers.drive import Callback
-from precond.solvers.estimates import factorization_seconds
+from precond.solvers.estimates import factorization_price
 from precond.solvers.forms import Form, read_vectors
 from precond.solvers.negative import of_negative
 from precond.solvers.shelf import Entry, Shelf
@@ -155,7 +155,7 @@ class Family:
             if iteration.symmetric_preconditioner and not (traits.symmetric and traits.definite):
                 continue
             label = f"{name_of(method)} + {label}{', recycling' if candidate.recycle else ''}"
-            price = factorization_seconds(operator) if name_of(part) == "lu" and ways else 0.0
+            price = factorization_price(operator).seconds if name_of(part) == "lu" and ways else 0.0
             ways.setdefault(label, Way(label, iteration, shelf, recycle=recycle, price=price))
         return list(ways.values())
 

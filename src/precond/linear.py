@@ -10,7 +10,8 @@ from precond.batches import is_batch, solve_batch
 from precond.core import Iteration, Kind, Preconditioner, Result
 from precond.solvers.adjoint import wants_gradient, with_gradient
 from precond.solvers.adjoint_lstsq import check_shape_for_gradient, with_least_squares_gradient
-from precond.solvers.choose import choose_least_squares, choose_system
+from precond.solvers.choose import choose_system
+from precond.solvers.choose_least_squares import choose_least_squares
 from precond.solvers.compatible import check_adjoint
 from precond.solvers.drive import Callback, Event
 from precond.solvers.lstsq import solve_least_squares

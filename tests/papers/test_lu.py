@@ -63,3 +63,38 @@ def test_refuses_shifts_and_operators_without_entries():
     with pytest.raises(IncompatibleError, match="shift"):
         part.apply(state, torch.ones(1, 3), shift=1.0)
     assert torch.equal(part.apply_adjoint(state, torch.ones(1, 3)), torch.ones(1, 3))
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.complex128])
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_sparse_factors_are_the_inverse_and_its_adjoint(kind, symmetric):
+    a = scipy.sparse.random_array((N, N), density=0.1, rng=rng) + 3 * scipy.sparse.eye_array(N)
+    a = scipy.sparse.csr_array((a + a.T if symmetric else a) * (1 + 1j if kind is np.complex128 else 1)).astype(kind)
+    v = rng.standard_normal((2, N)).astype(kind)
+    within = {"rtol": 1e-3, "atol": 1e-4} if kind is np.float32 else {"rtol": 1e-9, "atol": 1e-10}
+    dense = a.toarray().astype(np.complex128)
+    np.testing.assert_allclose(applied(a, v)[0], np.linalg.solve(dense, v.T).T, **within)
+    np.testing.assert_allclose(applied(a, v, adjoint=True)[0], np.linalg.solve(dense.conj().T, v.T).T, **within)
+
+
+def test_empty_rows_and_columns_are_not_handed_to_superlu(capfd):
+    for axis in (0, 1):
+        scales = np.array([1.0, 0.0, 1.0, 1.0])
+        a = scipy.sparse.csr_array(np.diag([4.0] * 4) + np.ones((4, 4)))
+        a = scipy.sparse.csr_array(scipy.sparse.diags_array(scales) @ a if axis == 0 else a * scales)
+        a.eliminate_zeros()
+        _, health = applied(a, np.ones(4))
+        assert "added to the diagonal" in health.detail
+    captured = capfd.readouterr()
+    assert captured.out == captured.err == ""
+
+
+def test_lines_of_very_different_sizes_are_scaled_first():
+    sizes = 10.0 ** rng.uniform(-140, 140, N)
+    a = scipy.sparse.random_array((N, N), density=0.1, rng=rng) + 3 * scipy.sparse.eye_array(N)
+    v = rng.standard_normal(N)
+    expected = np.linalg.solve(a.toarray(), v)
+    scaled = scipy.sparse.csr_array(scipy.sparse.diags_array(sizes) @ a)
+    np.testing.assert_allclose(applied(scaled, sizes * v)[0][0], expected, rtol=1e-9)
+    scaled = scipy.sparse.csr_array(a @ scipy.sparse.diags_array(sizes))
+    np.testing.assert_allclose(sizes * applied(scaled, v)[0][0], expected, rtol=1e-9)

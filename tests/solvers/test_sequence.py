@@ -21,6 +21,7 @@ from precond.preconditioners.ilut import ILUT
 from precond.preconditioners.jacobi import Jacobi
 from precond.problems.load import load
 from precond.solvers.counted import CountedOperator
+from precond.solvers.estimates import Price
 from precond.solvers.recycled import Remembering
 from precond.solvers.shelf import Shelf
 from precond.solvers.solve import solve_linear
@@ -93,7 +94,7 @@ def test_measures_several_ways_and_takes_the_fastest():
 
 
 def test_a_factorization_is_tried_once_the_sequence_has_cost_several_times_as_much(monkeypatch):
-    monkeypatch.setattr("precond.family.factorization_seconds", lambda operator: 1e9)
+    monkeypatch.setattr("precond.family.factorization_price", lambda operator: Price(1e9, sure=True))
     sequence = precond.SolveSequence()
     for i in range(4):
         assert "lu" not in sequence.solve(*related(i / 10)).method.split(" (")[0].split(" + ")
@@ -145,7 +146,7 @@ def test_a_system_that_the_usual_way_finds_hard_is_solved_by_the_second():
 def test_ways_are_compared_by_what_a_digit_costs(monkeypatch):
     ticks = iter(range(10**9))
     monkeypatch.setattr("precond.solvers.ways.now", lambda: 1e-3 * next(ticks))
-    monkeypatch.setattr("precond.family.factorization_seconds", lambda operator: 1e9)
+    monkeypatch.setattr("precond.family.factorization_price", lambda operator: Price(1e9, sure=True))
     sequence = precond.SolveSequence()
     for _ in range(4):
         a, b = related(0)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -40,6 +43,16 @@ def check_parameter(name: str, param: Tensor) -> None:
             f"parameter {name or tuple(param.shape)} has dtype {param.dtype}; real floating-point parameters are "
             "needed (view complex ones with torch.view_as_real)"
         )
+
+
+def check_shapes(reshaped: Iterable[tuple[Tensor, torch.Size]], states: Mapping[Tensor, Any]) -> None:
+    """Refuse to go on with the state of a parameter that has another shape now: kernels would write past its end."""
+    for param, shape in reshaped:
+        if any(value.dim() for value in states.get(param, {}).values()):
+            raise BadInputError(
+                f"a parameter of shape {tuple(shape)} has shape {tuple(param.shape)} now, and its state cannot follow: "
+                "'del optimizer.state[parameter]' lets it start anew and keeps the others"
+            )
 
 
 def check_method(method: Method) -> None:

@@ -13,7 +13,15 @@ from precond.core import BadInputError, Distributor, Method, Need, Route, Work, 
 from precond.distributors.choose import choose
 from precond.math.heap import keep_freed_memory
 from precond.optim.adjustable import Adjustable
-from precond.optim.checks import AGAIN, check_batches, check_closure, check_method, check_parameter, check_rate
+from precond.optim.checks import (
+    AGAIN,
+    check_batches,
+    check_closure,
+    check_method,
+    check_parameter,
+    check_rate,
+    check_shapes,
+)
 from precond.optim.journey import Journey
 from precond.optim.layout import Layout, lay_out, named
 from precond.optim.plan import Plan
@@ -159,6 +167,7 @@ class Optimizer(torch.optim.Optimizer):
     def _current_layout(self) -> Layout:
         layout = self._layout
         if layout is None or layout.moved():
+            check_shapes([] if layout is None else layout.reshaped(), self.state)
             return self._build()
         changed = self._renew(layout.methods)
         if changed and not layout.follow(changed):

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Evidence, Health, IncompatibleError, Need, Preconditioner, Scope, Traits
+from precond.math.complete import triangle_by_rows
 from precond.math.scaling import equilibrated, has_empty_lines
-from precond.preconditioners.triangles import TrianglesState, arrays, operator_with_entries, sweep
+from precond.preconditioners.triangles import TrianglesState, operator_with_entries, sweep
 
 _log = logging.getLogger(__name__)
 
@@ -92,10 +93,10 @@ class ILUT(Preconditioner[ILUTState]):
                 break
         if lu is None:
             return Health(failures=1, detail="ilut: the matrix is singular; the last factor is kept")
-        pivots = lu.U.diagonal()
         triangles = state.triangles
-        triangles.lower = sweep(arrays(scipy.sparse.tril(lu.L.tocsr(), -1)), -1)
-        triangles.upper = sweep(arrays(scipy.sparse.diags_array(1 / pivots) @ scipy.sparse.triu(lu.U.tocsr(), 1)), 1)
+        triangles.lower = sweep(triangle_by_rows(lu.L)[0], -1)
+        (pointers, columns, values), pivots = triangle_by_rows(lu.U)
+        triangles.upper = sweep((pointers, columns, values / np.repeat(pivots, np.diff(pointers))), 1)
         state.rows, state.columns = lu.perm_r.astype(np.int64), lu.perm_c.astype(np.int64)
         into, out = np.argsort(state.rows), np.argsort(state.columns)
         state.into = into

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
+import math
 from typing import Any, ClassVar, final
 
 import numpy as np
@@ -15,13 +16,16 @@ from torch import Tensor
 
 from precond.core import Evidence, Health, IncompatibleError, Need, Operator, Preconditioner, Scope, Traits
 from precond.math import dense, dense_elsewhere
-from precond.math.scaling import equilibrated, has_empty_lines
-from precond.math.sweeps import Triangle, arrays, permuted_sweeps, transposed
+from precond.math.complete import extents, has_symmetric_pattern, triangle_by_rows
+from precond.math.scaling import by_diagonal, equilibrated
+from precond.math.sweeps import Triangle, permuted_sweeps, transposed
 from precond.preconditioners.triangles import operator_with_entries
 
 _log = logging.getLogger(__name__)
 _spread = 1e3  # ratio of the largest entries of two rows or columns from which on the matrix is scaled
 _accurate = 1e-6  # relative residual of one solve, above which a factorization is not believed
+_small = 1.01  # size of entries beside a diagonal of ones, as definite matrices have, that promises pivots there
+_crowd = 10  # entries of a line, in square roots of all unknowns, above which it counts as full
 _symmetric = {"permc_spec": "MMD_AT_PLUS_A", "diag_pivot_thresh": 0.1, "options": {"SymmetricMode": True}}
 
 
@@ -65,10 +69,11 @@ class LU(Preconditioner[LUState]):
     For one system this is a direct solver, corrected by the iteration. It is worth its setup in a sequence of systems:
     the factors of one matrix bring a Krylov method for a matrix nearby to its tolerance in a few steps.
 
-    A matrix whose pattern is symmetric is ordered by minimum degree of ``A + A^T`` with pivots near the diagonal, which
-    fills in half as much as the ordering of columns that other matrices, and those where this turns out to be
-    inaccurate, get. Rows and columns whose sizes differ by more than a factor of 1000 are scaled first. A singular
-    matrix is factored with a small multiple of the identity added, and reported.
+    A matrix whose pattern is symmetric and whose diagonal is large is ordered by minimum degree of ``A + A^T`` with
+    pivots near the diagonal, which fills in half as much as the ordering of columns that other matrices, and those
+    where this turns out to be inaccurate, get; where the diagonal is small it fills in hundreds of times as much. Rows
+    and columns whose sizes differ by more than a factor of 1000 are scaled first, by the diagonal where that is large.
+    A singular matrix is factored with a small multiple of the identity added, and reported.
 
     A dense matrix is factored in single precision where that gives a vector back to a hundredth, which a few iterations
     make up for (`precond.math.dense.complete_factors`), by Cholesky where it is symmetric and definite; by
@@ -100,24 +105,29 @@ class LU(Preconditioner[LUState]):
         if matrix is None:
             return Health()
         state.dense = None
-        matrix, scales = _balanced(matrix)
+        balanced = _Balanced.of(matrix)
+        matrix, symmetric = balanced.matrix, balanced.symmetric
         largest = float(np.abs(matrix.data).max(initial=0)) or 1.0
-        empty = has_empty_lines(matrix)  # SuperLU would complain on the terminal
-        for shift in (*(() if empty else (0.0,)), 1e-10, 1e-6, 1e-3, 1.0):
-            one = scipy.sparse.eye_array(matrix.shape[0], dtype=matrix.dtype)
-            columns = scipy.sparse.csc_array(matrix + (shift * largest) * one if shift else matrix)
-            lu = _factored(columns)
+        for shift in (
+            *(() if balanced.empty else (0.0,)),
+            1e-10,
+            1e-6,
+            1e-3,
+            1.0,
+        ):  # SuperLU prints where lines are empty
+            lu = _factored(_shifted(matrix, shift * largest) if shift else matrix, symmetric=symmetric)
             if lu is not None:
                 break
         if lu is None:
             return Health(failures=1, detail="lu: the matrix could not be factored; the last factors are kept")
-        state.inverse = 1 / lu.U.diagonal()
-        state.lower = arrays(scipy.sparse.tril(lu.L.tocsr(), -1))
-        state.upper = arrays(scipy.sparse.diags_array(state.inverse) @ scipy.sparse.triu(lu.U.tocsr(), 1))
+        state.lower, _ = triangle_by_rows(lu.L)
+        (pointers, columns, values), pivots = triangle_by_rows(lu.U)
+        state.inverse = 1 / pivots
+        state.upper = pointers, columns, values * np.repeat(state.inverse, np.diff(pointers))
         state.rows, state.columns = np.argsort(lu.perm_r), lu.perm_c.astype(np.int64)
         state.adjoint = None
-        state.scales = scales
-        return Health(detail=_shifted(shift) if shift else "")
+        state.scales = balanced.scales
+        return Health(detail=_told(shift) if shift else "")
 
     def apply(self, state: LUState, v: Tensor, *, shift: float = 0.0) -> Tensor:
         """Solve with ``L``, then with ``U``."""
@@ -160,7 +170,7 @@ def _refresh_dense(state: LUState, operator: Operator, tensor: Tensor) -> Health
     if factors is None:
         return Health(failures=1, detail="lu: the matrix could not be factored; the last factors are kept")
     state.dense = factors
-    return Health(detail=_shifted(shift) if shift else "")
+    return Health(detail=_told(shift) if shift else "")
 
 
 def _complete(matrix: Tensor, *, definite: bool) -> dense_elsewhere.Solves | None:
@@ -182,7 +192,12 @@ def _by_columns(solve: dense.Map, v: Tensor) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(found))
 
 
-def _shifted(shift: float) -> str:
+def _shifted(matrix: scipy.sparse.csr_array, shift: float) -> scipy.sparse.csr_array:
+    """Return the matrix with a multiple of the identity added."""
+    return scipy.sparse.csr_array(matrix + shift * scipy.sparse.eye_array(matrix.shape[0], dtype=matrix.dtype))
+
+
+def _told(shift: float) -> str:
     return f"lu: singular, {shift:g} times the largest entry was added to the diagonal"
 
 
@@ -191,36 +206,60 @@ def _scaled(v: Tensor, scales: tuple[Array, Array] | None, which: int) -> Tensor
     return v if scales is None else v * torch.from_numpy(scales[which]).to(v.device)
 
 
-def _balanced(matrix: scipy.sparse.csr_array) -> tuple[scipy.sparse.csr_array, tuple[Array, Array] | None]:
-    """Return the matrix with rows and columns scaled, where their sizes differ by much, and the scalings."""
-    sizes = abs(matrix)
-    spread = 1.0
-    for axis in (0, 1):
-        largest = sizes.max(axis=axis).toarray()
-        largest = largest[largest > 0]
-        spread = max(spread, float(largest.max() / largest.min()) if largest.size else 1.0)
-    if spread < _spread:
-        return matrix, None
-    scaled, left, right = equilibrated(matrix)
-    return scaled, (left, right)
+@dataclasses.dataclass(frozen=True)
+class _Balanced:
+    """A matrix as SuperLU gets it.
+
+    Attributes:
+        matrix: Scaled, where its lines differ by much in size.
+        scales: Of rows and columns, where there are any.
+        empty: Whether a line is empty.
+        symmetric: Whether pivots may be expected to stay near the diagonal, and the pattern is symmetric.
+    """
+
+    matrix: scipy.sparse.csr_array
+    scales: tuple[Array, Array] | None
+    empty: bool
+    symmetric: bool
+
+    @staticmethod
+    def of(matrix: scipy.sparse.csr_array) -> _Balanced:
+        """Scale a matrix, by its diagonal where that is large."""
+        spread, empty = 1.0, False
+        for sizes in extents(matrix):
+            some = sizes[sizes > 0]
+            empty = empty or some.size < sizes.size
+            spread = max(spread, float(some.max() / some.min()) if some.size else 1.0)
+        even = _is_even(matrix)
+        found = by_diagonal(matrix, _small) if even else None
+        if spread < _spread:
+            return _Balanced(matrix, None, empty, found is not None)
+        if found is not None:
+            return _Balanced(found[0], (found[1], found[1]), empty, symmetric=True)
+        scaled, left, right = equilibrated(matrix)
+        return _Balanced(scaled, (left, right), empty, even and by_diagonal(scaled, _small) is not None)
+
+
+def _is_even(matrix: scipy.sparse.csr_array) -> bool:
+    """Whether the pattern is symmetric, and no unknown meets most others: the ordering of columns finds such sooner."""
+    crowd = _crowd * math.sqrt(matrix.shape[0])
+    return int(np.diff(matrix.indptr).max(initial=0)) <= crowd and has_symmetric_pattern(matrix)
 
 
 def _swept(factors: Factors, v: Tensor) -> Tensor:
     return torch.from_numpy(permuted_sweeps(*factors, v.contiguous().numpy(force=True))).to(v.device)
 
 
-def _factored(matrix: scipy.sparse.csc_array) -> Any:
+def _factored(matrix: scipy.sparse.csr_array, *, symmetric: bool) -> Any:
     """Return SuperLU's factors, or ``None`` where they do not exist or are no use."""
-    pattern = scipy.sparse.csc_array((np.ones(matrix.nnz, np.int8), matrix.indices, matrix.indptr), shape=matrix.shape)
-    symmetric = (pattern != pattern.T).nnz == 0
+    probe = np.ones(matrix.shape[0], matrix.dtype)
+    image, columns = matrix @ probe, matrix.tocsc()
     for options in [_symmetric, {}] if symmetric else [{}]:
         try:
-            lu = scipy.sparse.linalg.splu(matrix, **options)
+            lu = scipy.sparse.linalg.splu(columns, **options)
         except (RuntimeError, MemoryError) as error:
             _log.debug("lu: %s", error)
             continue
-        probe = np.ones(matrix.shape[0], matrix.dtype)
-        image = matrix @ probe
         with np.errstate(all="ignore"):
             residual = np.linalg.norm(matrix @ lu.solve(image) - image)
         tolerance = max(_accurate, 100 * float(np.finfo(matrix.dtype).eps))

@@ -1,60 +1,19 @@
-"""The automatic choice of a method and a preconditioner, by name, with its reason."""
+"""The automatic choice of a method and a preconditioner for square systems, by name, with its reason."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import math
+
+import numpy as np
 
 from precond.core import IncompatibleError, Operator
 from precond.math.graphs import diameter, envelope_share
-from precond.solvers.estimates import factorization_seconds, iteration_seconds
-
-_columns = 4000
-_slender, _small = 12, 1.2e8
-"""Rows for each column, and ``m n^2``, up to which the factors of a dense matrix cost less than what saves them."""
-_many = 64
-"""Columns for each right-hand side up to which they do so, too: the factors serve all."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Attempt:
-    """Names of an iteration and a preconditioner.
-
-    Attributes:
-        method: Name of the iteration.
-        preconditioner: Name of the preconditioner.
-        settings: Arguments of the preconditioner's recipe.
-        patience: Iterations after which to try the next, or to give up, if the user gave no limit; zero: no such limit.
-        together: Neither is taken without the other.
-        negative: Both are for ``-A x = -b``.
-        unasked: Taken only where neither is named.
-    """
-
-    method: str
-    preconditioner: str
-    settings: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    patience: int = 0
-    together: bool = False
-    negative: bool = False
-    unasked: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Selection:
-    """What to try, in this order, and why.
-
-    Attributes:
-        attempts: The first, then what to try when those before failed.
-        reason: Why, in one clause.
-    """
-
-    attempts: tuple[Attempt, ...]
-    reason: str
-
+from precond.solvers.estimates import factorization_price, iteration_seconds
+from precond.solvers.selection import FEWEST, Attempt, Selection
 
 _quick = Attempt("bicgstab", "ilu0", patience=50, unasked=True)
 _ilut, _direct = Attempt("gmres", "ilut", patience=200), Attempt("gmres", "lu", patience=60)
-_fewest = 16  # iterations below which none are tried before the factors of a dense matrix
 _dense = 1000  # unknowns up to which a dense decomposition is within reason when all else failed
 
 
@@ -77,19 +36,61 @@ def _last(operator: Operator, *, cheap: bool = False) -> tuple[Attempt, ...]:
     return (*factors, *((Attempt("minres", "identity", patience=2000),) if operator.traits.symmetric else ()))
 
 
-_cheap = 500
-"""Iterations in whose time complete factors are made where ILUT, with the iterations that it needs, takes longer:
-measured on matrices of many origins."""
+_few, _cheap = 5000, 1500
+"""Unknowns, and iterations in whose time complete factors are made, up to either of which ILUT, with the iterations
+that it needs, takes longer: measured on matrices of many origins."""
+_some = 400
+"""Iterations of MINRES with a diagonal before the factors of a matrix with few unknowns are tried all the same."""
+_smooth, _sums = 0.8, 0.1
+"""Share of the rows whose sums are that small beside their entries, from which on factors that keep sums are better."""
 _full = 0.9
 """Share of the envelope from which on incomplete factors are taken for complete ones."""
 
 
-def _patience(operator: Operator) -> tuple[int, bool]:
-    """Return the iterations, at most 2000, after which complete factors are cheaper, and whether these are cheap."""
-    if operator.dense() is not None:
-        return 2000, False
-    size = factorization_seconds(operator) / iteration_seconds(operator)
-    return int(min(2000, max(100, 3 * size))), size <= _cheap
+@dataclasses.dataclass(frozen=True)
+class _Factors:
+    """What is expected of the complete factors of a sparse matrix.
+
+    Attributes:
+        size: Iterations in whose time they are made, or fewer.
+        cheap: They are made sooner than incomplete ones with a threshold bring an iteration to its end.
+        known: That they are cheap is known.
+    """
+
+    size: float
+    cheap: bool
+    known: bool
+
+    @staticmethod
+    def of(operator: Operator) -> _Factors:
+        """Return what is expected; of a dense matrix, nothing."""
+        if operator.dense() is not None:
+            return _Factors(math.inf, cheap=False, known=False)
+        price = factorization_price(operator)
+        size = price.seconds / iteration_seconds(operator)
+        return _Factors(size, operator.shape[0] <= _few or size <= _cheap, price.sure and size <= _cheap)
+
+    def patience(self, least: int, most: int) -> int:
+        """Return the iterations after which the factors are made."""
+        return int(min(most, max(least, self.size)))
+
+
+def _choose_unsymmetric(operator: Operator) -> tuple[Attempt, ...]:
+    """Return what to try of a matrix with entries that is not symmetric: what is quick, then factors.
+
+    Those of a differential operator have rows whose sums vanish, which factors without fill that keep them respect.
+    """
+    matrix = operator.entries()
+    if matrix is None or operator.dense() is not None:
+        return _last(operator)
+    sums, sizes = np.abs(matrix.sum(axis=1)), np.abs(matrix).sum(axis=1)
+    kept = float(np.mean(sums <= _sums * sizes)) >= _smooth
+    patience, cheap = _quick.patience, True
+    if operator.shape[0] > _few:
+        factors = _Factors.of(operator)
+        patience, cheap = max(patience, factors.patience(0, 2000) // 4) if kept else patience, factors.cheap
+    quick = dataclasses.replace(_quick, preconditioner="milu0" if kept else "ilu0", patience=patience)
+    return (quick, *_last(operator, cheap=cheap))
 
 
 def _is_narrow(operator: Operator) -> bool:
@@ -148,7 +149,7 @@ def _glance(operator: Operator, count: int) -> tuple[Attempt, ...]:
     n, symmetric = operator.shape[0], bool(operator.traits.symmetric)
     definite = symmetric and operator.traits.definite is not False
     patience = n // ((216 if definite else 108) * count)
-    if patience < _fewest:
+    if patience < FEWEST:
         return ()
     return (Attempt("cg" if definite else "gmres", "jacobi", patience=patience, unasked=True),)
 
@@ -159,13 +160,17 @@ def _choose_sparse(operator: Operator) -> Selection:
     if not operator.has_entries:
         return _choose_by_products(operator)
     if not traits.symmetric:
-        quick = () if operator.dense() is not None else (_quick,)
-        return Selection((*quick, *_last(operator, cheap=_patience(operator)[1])), "not symmetric, with entries")
-    cg, minres = Attempt("cg", "ic0", patience=2000), Attempt("minres", "jacobi", patience=2000)
+        return Selection(_choose_unsymmetric(operator), "not symmetric, with entries")
+    factors = _Factors.of(operator)
+    few = operator.shape[0] <= _few and operator.dense() is None
+    minres = Attempt("minres", "jacobi", patience=factors.patience(100, _some if few else 2000))
+    rest: tuple[Attempt, ...] = (minres, *_last(operator, cheap=factors.cheap))
+    if factors.known:
+        rest = (_direct, minres, *(attempt for attempt in rest[1:] if attempt != _direct))
     quick = (_quick,) if _is_narrow(operator) else ()
+    cg = Attempt("cg", "ic0", patience=factors.patience(150, 1000) * 2)
     if traits.definite is False:
-        patience, cheap = _patience(operator)
-        rest = (*quick, dataclasses.replace(minres, patience=patience), *_last(operator, cheap=cheap))
+        rest = (*quick, *rest)
         if not _is_negative(operator):
             return Selection(rest, "symmetric and not positive definite")
         wide = (dataclasses.replace(_multigrid, negative=True),) if _is_wide(operator) else ()
@@ -174,7 +179,9 @@ def _choose_sparse(operator: Operator) -> Selection:
     first: tuple[Attempt, ...] = (cg,)
     if _is_wide(operator):
         first, why = (_multigrid, cg), f"{why}, unknowns many steps apart"
-    return Selection((*first, *quick, *(() if traits.definite else (minres,)), *_last(operator)), why)
+    if traits.definite:
+        rest = tuple(attempt for attempt in rest if attempt != minres)
+    return Selection((*first, *quick, *rest), why)
 
 
 def _choose_by_products(operator: Operator) -> Selection:
@@ -196,64 +203,6 @@ def choose_eigenvalues(operator: Operator) -> str:
     if operator.entries() is None or operator.traits.definite is False:
         return "identity"
     return "amg" if _is_wide(operator) else "ic0"
-
-
-def _choose_factors(operator: Operator, count: int) -> Selection | None:
-    """Choose for a dense least-squares problem that its factors solve sooner than a sketch; ``None`` where they do not.
-
-    They cost about ``2 m n^2`` operations with the larger side ``m``, and find the solution of least norm of a wide
-    problem whatever its condition; where that is good a few iterations do, which are looked at for a quarter of the
-    time.
-    """
-    rows, columns = operator.shape
-    short, long = sorted(operator.shape)
-    wide, small = rows < columns, long * short**2 <= _small
-    pays = small or (short <= _columns and (wide or rows < _slender * columns or columns <= _many * count))
-    if not pays or operator.device.type != "cpu":
-        return None
-    factors = Attempt("lsqr", "qr", patience=20, unasked=True)
-    if wide:
-        plain = Attempt("lsqr", "identity", patience=rows // (20 * count), unasked=True)
-        glance = (plain,) if not small and plain.patience >= _fewest else ()
-        return Selection((*glance, factors, Attempt("lsqr", "identity")), "dense and wide")
-    few = rows < _slender * columns
-    why = "few rows for each column" if few else "small" if small else "many right-hand sides"
-    return Selection((factors, _sketched, Attempt("lsqr", "jacobi")), f"dense, {why}")
-
-
-_sketched = Attempt("spir", "sketch-qr", together=True)
-
-
-def choose_least_squares(operator: Operator, count: int) -> Selection:
-    """Choose for a least-squares problem.
-
-    A sketch costs about ``20 n^3`` operations and ``12 n^2`` numbers beside one reading of the matrix, so that it is
-    worth its work where rows are many; columns are limited. LSQR without a preconditioner finds the solution of least
-    norm.
-
-    Args:
-        operator: The matrix.
-        count: Right-hand sides.
-
-    Returns:
-        The choice.
-    """
-    rows, columns = operator.shape
-    dense = operator.dense() is not None
-    factored = _choose_factors(operator, count) if dense else None
-    if factored is not None:
-        return factored
-    small = rows >= columns and columns <= (_columns if dense else _columns // 4)
-    if dense and small:
-        return Selection((_sketched, Attempt("lsqr", "jacobi")), "dense and tall")
-    if not dense and operator.entries() is None:
-        return Selection((Attempt("lsqr", "identity"),), "known by products")
-    jacobi = Attempt("lsqr", "jacobi", patience=max(100, 2 * columns))
-    alone = dataclasses.replace(jacobi, patience=0)
-    if rows < columns:
-        plain = Attempt("lsqr", "identity", patience=max(100, 4 * rows))
-        return Selection((plain, alone), "wide: the solution of least norm")
-    return Selection((jacobi, _sketched) if small else (alone,), "entries give the norms of the columns")
 
 
 @dataclasses.dataclass(frozen=True)

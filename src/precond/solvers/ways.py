@@ -23,7 +23,7 @@ _optimism = 0.995  # what is known of a way that is not used ages: so much less 
 _hopeless = 1.25  # no other way with a preconditioner is tried where one has cost so many times the best
 _soon = 10.0
 _unseen = 16  # iterations between two looks at the clock
-_share = 0.1  # of what the sequence has cost, that the setup of a trial may cost
+_share = 0.33  # of what the sequence has cost, that the setup of a trial may cost
 
 
 now = time.process_time

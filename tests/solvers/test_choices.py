@@ -1,0 +1,118 @@
+"""The automatic choice of a method for systems that are not symmetric: what is tried, in which order."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse
+import scipy.sparse.linalg
+import torch
+
+import precond
+from precond.core import Evidence
+from precond.operators import as_operator
+from precond.preconditioners.lu import LU
+from precond.solvers.choose import choose_system
+from precond.solvers.estimates import factorization_price
+
+
+def convection(n, wind, dimensions=2):
+    """Central differences of ``-Laplace u + wind . grad u`` on a grid of ``n`` to each side."""
+    h = 1 / (n + 1)
+    one = scipy.sparse.eye_array(n)
+    line = scipy.sparse.diags_array([-1 - wind * h / 2, 2.0, -1 + wind * h / 2], offsets=[-1, 0, 1], shape=(n, n))
+    terms = []
+    for axis in range(dimensions):
+        term = scipy.sparse.eye_array(1)
+        for other in range(dimensions):
+            term = scipy.sparse.kron(term, line if other == axis else one)
+        terms.append(term)
+    return scipy.sparse.csr_array(sum(terms[1:], terms[0]))
+
+
+def order(a):
+    return [attempt.preconditioner for attempt in choose_system(as_operator(a), 1).attempts]
+
+
+def shifted(a):
+    """The same graph, with rows whose sums do not vanish."""
+    return scipy.sparse.csr_array(a + 4 * scipy.sparse.eye_array(a.shape[0]))
+
+
+def test_rows_whose_sums_vanish_get_factors_that_keep_them():
+    assert order(convection(20, 40.0))[0] == "milu0"
+    assert order(shifted(convection(20, 40.0)))[0] == "ilu0"
+    kept = precond.solve(convection(60, 200.0), np.ones(3600))
+    other = precond.solve(convection(60, 200.0), np.ones(3600), method="bicgstab", preconditioner="ilu0")
+    assert kept.converged
+    assert kept.iterations < other.iterations / 2
+
+
+@pytest.mark.parametrize(("dimensions", "n", "cheap"), [(2, 90, True), (2, 200, True), (3, 12, True), (3, 25, False)])
+def test_complete_factors_come_first_where_they_are_cheap(dimensions, n, cheap):
+    names = order(convection(n, 1.0, dimensions))
+    assert (names.index("lu") < names.index("ilut")) is cheap
+
+
+def test_planar_graphs_are_known_to_have_cheap_factors():
+    """The estimate grows as ``n^3/2`` on them, and stays below that of a graph in space with as many unknowns."""
+    seconds = [factorization_price(as_operator(convection(n, 1.0))).seconds for n in (100, 200)]
+    assert seconds[1] / seconds[0] == pytest.approx(8, rel=0.1)
+    assert factorization_price(as_operator(convection(34, 1.0, 3))).seconds > 5 * seconds[1]
+
+
+def test_chains_cost_next_to_nothing():
+    chain = convection(10_000, 1.0, 1)
+    assert factorization_price(as_operator(chain)).seconds < 1e-4
+
+
+def test_patience_grows_with_what_the_factors_cost_on_differential_operators_only():
+    smooth = convection(250, 1.0)
+    quick = choose_system(as_operator(smooth), 1).attempts[0]
+    assert quick.patience > 50
+    assert choose_system(as_operator(shifted(smooth)), 1).attempts[0].patience == 50
+
+
+def stokes(n):
+    """Two Laplacians, the divergence, and a little of the identity with the other sign."""
+    line = scipy.sparse.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(n, n))
+    step, one = scipy.sparse.diags_array([-1.0, 1.0], offsets=[0, 1], shape=(n, n)), scipy.sparse.eye_array(n)
+    laplace = scipy.sparse.kron(one, line) + scipy.sparse.kron(line, one)
+    divergence = scipy.sparse.hstack([scipy.sparse.kron(one, step), scipy.sparse.kron(step, one)])
+    velocities = scipy.sparse.block_diag([laplace, laplace])
+    return scipy.sparse.csr_array(
+        scipy.sparse.block_array([[velocities, divergence.T], [divergence, -0.01 * scipy.sparse.eye_array(n * n)]])
+    )
+
+
+def test_planar_systems_that_are_not_definite_are_factored_at_once():
+    names = order(stokes(12))
+    assert names[0] == "lu"
+    assert {"jacobi", "ilut"} <= set(names)
+    helmholtz = convection(40, 0.0) - 0.1 * scipy.sparse.eye_array(1600)
+    assert order(scipy.sparse.csr_array(helmholtz))[:2] == ["ic0", "lu"]
+
+
+def test_small_diagonals_do_not_get_pivots_near_them():
+    """The symmetric ordering filled in 8 times as much on this one, 100 times on one of 10 800 unknowns."""
+    part, operator = LU(), as_operator(stokes(20))
+    state = part.init(torch.zeros(1, 1200, dtype=torch.float64))
+    part.observe(state, Evidence(operator=operator))
+    part.refresh(state)
+    best = scipy.sparse.linalg.splu(scipy.sparse.csc_array(stokes(20)))
+    assert state.lower is not None
+    assert state.upper is not None
+    assert len(state.lower[1]) + len(state.upper[1]) < 1.5 * best.nnz
+
+
+def test_large_diagonals_of_very_different_sizes_do():
+    scales = scipy.sparse.diags_array(10.0 ** np.random.default_rng(0).uniform(-3, 3, 900))
+    fill = []
+    for a in (convection(30, 0.0), scales @ convection(30, 0.0) @ scales):
+        part = LU()
+        state = part.init(torch.zeros(1, 900, dtype=torch.float64))
+        part.observe(state, Evidence(operator=as_operator(scipy.sparse.csr_array(a))))
+        part.refresh(state)
+        assert state.lower is not None
+        fill.append(len(state.lower[1]))
+    assert fill[0] == fill[1]
