@@ -17,6 +17,7 @@ from torch import Tensor
 from precond.core import Certificate, IncompatibleError, Method, Objective, Point, Status, Work
 from precond.math.graphs import width
 from precond.operators.compressed import Compressor
+from precond.preconditioners.inverse_of import InverseOf
 from precond.solvers.certify_squares import certify_dense, certify_products, measure_dense, measure_products
 from precond.solvers.curvature import escape, smallest_curvature
 from precond.solvers.minimize import Event, Outcome, run
@@ -166,7 +167,8 @@ class Fit:
 
     def _run(self, method: Method, start: Tensor, limit: int, products: bool) -> Outcome:
         line = ProgressLine(AHEAD * self.tol, limit)
-        objective, scale = self._objective(products)
+        entries = not isinstance(method.preconditioner, InverseOf)  # which asks for products alone
+        objective, scale = self._objective(products, entries)
         callback = None if self.callback is None else _unscaled(self.form.shown(self.callback), scale)
         descend = functools.partial(
             run, objective, method=method, tol=AHEAD * self.tol, enough=self.tol, callback=callback,
@@ -205,12 +207,12 @@ class Fit:
         self.work.losses += objective.work.losses
         return Status.CONVERGED_SADDLE, None if below is None else below.x
 
-    def _objective(self, products: bool) -> tuple[Objective, Tensor | None]:
+    def _objective(self, products: bool, entries: bool) -> tuple[Objective, Tensor | None]:
         """Return the oracle, and what variables are multiplied by."""
         form, work = self.form, self.work
         if not products:
             return form.squares(work), None
-        recovered = self._compressor if self.sparse and form.given is None else None
+        recovered = self._compressor if entries and form.given is None and self.sparse else None
         return ProductSquares(
             form.function, form.given, work=work, scale=self._scaling, compressor=recovered
         ), self._scaling  # fmt: skip
