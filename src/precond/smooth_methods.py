@@ -18,11 +18,13 @@ from precond.core import (
     Need,
     Objective,
     Preconditioner,
+    Recipe,
     Route,
     Work,
 )
 from precond.preconditioners.inverse_of import InverseOf, SquareRoot
 from precond.recipes import registry
+from precond.recipes.named import find_method
 from precond.solvers.objectives import TorchObjective
 from precond.solvers.smooth_forms import SmoothForm
 from precond.solvers.sparse_objective import LEAST, SparseObjective
@@ -92,17 +94,17 @@ def choose_method(
 
 def _named(name: str) -> tuple[Method, float | None]:
     """Return the method of a recipe, and its learning rate."""
-    recipe = registry.find(name)
-    if recipe.builds is not Builds.METHOD:
-        fitting = ", ".join(
-            other.name for other in registry.all_recipes().values()
-            if other.builds is Builds.METHOD and Kind.SMOOTH in other.runs_on
-        )  # fmt: skip
-        raise IncompatibleError(f"{name!r} builds no method of minimization: use one of {fitting}")
+    fitting = [other.name for other in registry.all_recipes().values() if _minimizes(other)]
+    recipe = find_method(name, Builds.METHOD, fitting)
     built = recipe.build()
     if isinstance(built, Route):
         raise IncompatibleError(f"{name!r} routes parameters by shape; minimize has one flat vector: use 'lbfgs'")
     return built, recipe.lr
+
+
+def _minimizes(recipe: Recipe) -> bool:
+    residuals = recipe.family == "least-squares"
+    return recipe.builds is Builds.METHOD and Kind.SMOOTH in recipe.runs_on and not residuals
 
 
 def _automatic(form: SmoothForm, work: Work, inner: Preconditioner[Any] | None) -> tuple[str, str, Objective | None]:

@@ -280,6 +280,12 @@ def test_not_finite_at_the_start(value):
     assert not result.converged
 
 
+def test_steps_that_are_too_long_are_named_with_their_learning_rate():
+    result = precond.minimize(lambda x: 25 * x @ x, torch.ones(2).double(), method="sgd", lr=0.5)
+    assert result.status is Status.FAILED_NON_FINITE
+    assert "lr below 0.5" in result.note
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_unbounded_below(method):
     result = precond.minimize(lambda x: -(x**2).sum(), torch.ones(3).double(), method=method, max_iterations=2000)
