@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -19,6 +21,16 @@ def dense(gradient: Tensor) -> Tensor:
     if gradient.layout is not torch.strided:
         raise BadInputError("sparse gradients are not supported: build the embedding with sparse=False")
     return gradient
+
+
+def check_gradients(params: Sequence[Tensor]) -> None:
+    """Refuse gradients that do not fit, all of them before any parameter moves."""
+    for param in params:
+        if param.grad is not None and dense(param.grad).shape != param.shape:
+            raise BadInputError(
+                f"a parameter of shape {tuple(param.shape)} has a gradient of shape {tuple(param.grad.shape)}, from "
+                "before it was resized: call zero_grad and evaluate the model again"
+            )
 
 
 def is_flat_shard(param: Tensor) -> bool:
@@ -39,6 +51,15 @@ def check_parameter(name: str, param: Tensor) -> None:
         raise BadInputError(
             f"parameter {name or tuple(param.shape)} has dtype {param.dtype}; real floating-point parameters are "
             "needed (view complex ones with torch.view_as_real)"
+        )
+
+
+def check_there(params: Sequence[Tensor]) -> None:
+    """Refuse to train parameters of which none has values: steps would go by without a trace."""
+    if params and all(param.is_meta for param in params):
+        raise BadInputError(
+            "all parameters are on the meta device: give the model memory first and make the optimizer afterwards, "
+            "since model.to_empty and load_state_dict(assign=True) put new parameters in their place"
         )
 
 

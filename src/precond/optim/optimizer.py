@@ -13,9 +13,19 @@ from precond.core import BadInputError, Distributor, Method, Need, Route, Work, 
 from precond.distributors.choose import choose
 from precond.math.heap import keep_freed_memory
 from precond.optim.adjustable import Adjustable
-from precond.optim.checks import AGAIN, check_batches, check_closure, check_method, check_parameter, check_rate
+from precond.optim.checks import (
+    AGAIN,
+    check_batches,
+    check_closure,
+    check_gradients,
+    check_method,
+    check_parameter,
+    check_rate,
+    check_there,
+)
 from precond.optim.journey import Journey
 from precond.optim.layout import Layout, lay_out, named
+from precond.optim.matching import matched_by_name
 from precond.optim.plan import Plan
 from precond.optim.probe import probed
 from precond.optim.replay import Further, Replay, Seen, looked_back, remember, remembered, unscaled
@@ -29,10 +39,10 @@ logger = logging.getLogger(__name__)
 class Optimizer(torch.optim.Optimizer):
     """Trains a network with a `Method`.
 
-    One step does, for each slab of equal-shaped parameters: estimator, observe, [refresh], momentum, apply,
-    smoothing, move, [refresh]. Half-precision gradients are worked on in float32. A parameter without a gradient, or
-    with one that is not finite, is left alone, its state too; the latter is counted in ``work.skipped`` and reported
-    once. A refresh that fails keeps the last good factor, is counted in ``work.refresh_failures`` and in the
+    One step does, for each slab of equal-shaped parameters: estimator, observe, [refresh], momentum, apply, smoothing,
+    move, [refresh]. Half-precision gradients are worked on in float32. A parameter without a gradient, or with one that
+    is not finite, or whose squares are not, is left alone, its state too; the latter is counted in ``work.skipped`` and
+    reported once. A refresh that fails keeps the last good factor, is counted in ``work.refresh_failures`` and in the
     parameter's own state (``failures``), and reported once.
 
     The state of a parameter has dotted names (``preconditioner.second_moment``), so that ``state_dict`` does not
@@ -78,13 +88,14 @@ class Optimizer(torch.optim.Optimizer):
         check_rate("weight_decay", weight_decay)
         choose(distributor, [])
         self.work = Work()
-        self._rules: list[Rule] = []
+        self._ruled: list[tuple[dict[str, Any], Rule]] = []
         self._default = method
         self._needs = Need.NOTHING
         self._distributor = distributor
         self._layout: Layout | None = None
         self._plan: Plan | None = None
         self._known: set[int] = set()
+        self._members: list[list[int]] = []
         self._reported: set[str] = set()
         own = method.defaults if isinstance(method, Adjustable) else {}
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, **own})
@@ -113,8 +124,16 @@ class Optimizer(torch.optim.Optimizer):
         except Exception:
             self.param_groups.pop()
             raise
-        self._rules.append(rule)
+        self._ruled.append((group, rule))
         self._layout = self._plan = None
+
+    @property
+    def _rules(self) -> list[Rule]:
+        """The rule of each group that is there; groups may be taken out by hand."""
+        rules = {id(group): rule for group, rule in self._ruled}
+        if not all(id(group) in rules for group in self.param_groups):
+            raise BadInputError("a parameter group was put in by hand, which has no method: use add_param_group")
+        return [rules[id(group)] for group in self.param_groups]
 
     @property
     def distributor(self) -> Distributor:
@@ -130,6 +149,9 @@ class Optimizer(torch.optim.Optimizer):
     def _build(self) -> Layout:
         """Lay out the slabs anew, keeping the states that the parameters have."""
         distributor = self.distributor
+        if self._layout is not None:
+            self._layout.check_shapes(self.state)
+        check_gradients(self._params())
         layout = self._planned()
         if layout is None:
             layout = lay_out(self.param_groups, self._rules, self.state, distributor, self._backend)
@@ -147,8 +169,12 @@ class Optimizer(torch.optim.Optimizer):
                 count.copy_(had["step"])
             self.state[param] = {"step": count, **remembered(param, had)}
         known = layout.params if distributor.eager else [param for slab in layout.slabs for param in slab.params]
-        self._layout, self._known = layout, {id(param) for param in known}
+        self._layout, self._known, self._members = layout, {id(param) for param in known}, self._grouped()
         return layout
+
+    def _grouped(self) -> list[list[int]]:
+        """Which parameters each group has, by identity."""
+        return [list(map(id, group["params"])) for group in self.param_groups]
 
     def _planned(self) -> Layout | None:
         """Return the layout that was made at construction, if it serves now; it serves once."""
@@ -158,7 +184,10 @@ class Optimizer(torch.optim.Optimizer):
 
     def _current_layout(self) -> Layout:
         layout = self._layout
-        if layout is None or layout.moved():
+        if layout is None:
+            check_there(self._params())
+            return self._build()
+        if layout.moved() or self._grouped() != self._members:
             return self._build()
         changed = self._renew(layout.methods)
         if changed and not layout.follow(changed):
@@ -183,6 +212,7 @@ class Optimizer(torch.optim.Optimizer):
 
     # --- stepping -----------------------------------------------------------------------------------------------
 
+    @torch.inference_mode(False)  # what a step leaves behind must serve the next one, wherever that is taken
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step.
@@ -255,9 +285,10 @@ class Optimizer(torch.optim.Optimizer):
             BadInputError: A state has the shape of another parameter, or of other settings. What is lacking is logged.
         """
         seen: dict[str, Any] = {}
+        rules = self._rules
 
         def capture(_: Any, given: dict[str, Any]) -> dict[str, Any]:
-            seen.update(_matched_by_name(given, self.param_groups))
+            seen.update(matched_by_name(given, self.param_groups))
             return seen
 
         handle = self.register_load_state_dict_pre_hook(capture)
@@ -265,6 +296,7 @@ class Optimizer(torch.optim.Optimizer):
             super().load_state_dict(state_dict)
         finally:
             handle.remove()
+        self._ruled = list(zip(self.param_groups, rules, strict=True))
         for saved, group in zip(seen["param_groups"], self.param_groups, strict=True):
             for key, param in zip(saved["params"], group["params"], strict=True):
                 if key in seen["state"]:  # torch casts to the parameter's dtype, which would lose precision
@@ -283,9 +315,9 @@ class Optimizer(torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what pickling and copying need; slabs are rebuilt."""
-        kept = ("work", "_rules", "_default", "_needs", "_reported", "_distributor", "_backend")
+        kept = ("work", "_ruled", "_default", "_needs", "_reported", "_distributor", "_backend")
         own = {name: getattr(self, name) for name in kept}
-        return {**super().__getstate__(), **own, "_layout": None, "_plan": None, "_known": set()}
+        return {**super().__getstate__(), **own, "_layout": None, "_plan": None, "_known": set(), "_members": []}
 
     def state_bytes(self) -> int:
         """Return the bytes that the optimizer's state takes now."""
@@ -293,19 +325,3 @@ class Optimizer(torch.optim.Optimizer):
         tensors += [tensor for slab in self._slabs for tensor in slab.notes]
         tensors += [tensor for param, state in self.state.items() for tensor in remembered(param, state).values()]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
-def _matched_by_name(saved: dict[str, Any], groups: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the saved dict with each group's parameters in this optimizer's order, when both have names.
-
-    Those of names that only one of them has (a wrapper's prefix, the other name of a tied weight) stay in their order.
-    """
-    result = {**saved, "param_groups": [dict(group) for group in saved["param_groups"]]}
-    for theirs, ours in zip(result["param_groups"], groups, strict=False):
-        names, wanted = theirs.get("param_names"), ours.get("param_names")
-        if names and wanted and names != wanted and len(names) == len(wanted):
-            key = dict(zip(names, theirs["params"], strict=True))
-            others = iter([key[name] for name in names if name not in set(wanted)])
-            theirs["params"] = [key[name] if name in key else next(others) for name in wanted]
-            theirs["param_names"] = list(wanted)
-    return result
