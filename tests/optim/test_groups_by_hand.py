@@ -75,30 +75,6 @@ def test_groups_may_be_taken_out_but_not_put_in_by_hand(cls) -> None:
         optimizer.step()
 
 
-@pytest.mark.parametrize("cls", CLASSES)
-def test_a_parameter_that_was_resized_is_refused_until_its_state_is_dropped(cls) -> None:
-    model = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 4))
-    table = model[0].weight
-    optimizer = cls(model.parameters(), lr=1e-2)
-
-    def step(index: int) -> None:
-        optimizer.zero_grad()
-        model(torch.tensor([index, 1])).square().sum().backward()
-        optimizer.step()
-
-    step(0)
-    table.grad = None
-    table.data = torch.cat([table.data, torch.ones(3000, 4)])
-    before = [param.detach().clone() for param in model.parameters()]
-    with pytest.raises(BadInputError, match=r"state\.pop"):
-        step(3004)
-    assert all(map(torch.equal, model.parameters(), before)), "nothing moves"
-    optimizer.state.pop(table)
-    for _ in range(2):  # the first gradient may give a basis and no step
-        step(3004)
-    assert not torch.equal(table[3004], before[0][3004])
-
-
 def test_gradients_that_do_not_fit_are_refused_before_anything_moves() -> None:
     model = nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 4), nn.Embedding(3, 4, sparse=True))
     optimizer = optim.AdamW(model.parameters(), weight_decay=0.0)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -61,6 +62,16 @@ def check_there(params: Sequence[Tensor]) -> None:
             "all parameters are on the meta device: give the model memory first and make the optimizer afterwards, "
             "since model.to_empty and load_state_dict(assign=True) put new parameters in their place"
         )
+
+
+def check_shapes(reshaped: Iterable[tuple[Tensor, torch.Size]], states: Mapping[Tensor, Any]) -> None:
+    """Refuse to go on with the state of a parameter that has another shape now: kernels would write past its end."""
+    for param, shape in reshaped:
+        if any(value.dim() for value in states.get(param, {}).values()):
+            raise BadInputError(
+                f"a parameter of shape {tuple(shape)} has shape {tuple(param.shape)} now, and its state cannot follow: "
+                "'del optimizer.state[parameter]' lets it start anew and keeps the others"
+            )
 
 
 def check_method(method: Method) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from precond.core import BadInputError, Distributor, Duty, IncompatibleError, Method, Need, Scope, Tenant, named_tensors
+from precond.core import Distributor, Duty, IncompatibleError, Method, Need, Scope, Tenant, named_tensors
 from precond.optim.adjustable import skeleton
 from precond.optim.checks import AGAIN
 from precond.optim.convoy import Convoy, convoys
@@ -22,7 +22,6 @@ from precond.optim.slab_state import allocate, slab_room, slab_shape, working_dt
 from precond.optim.stagger import TOGETHER, phases, refresh_cost, step_cost
 
 Key = tuple[Any, ...]
-Kinds = tuple[list[torch.dtype], list[torch.device], list[torch.Size]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,20 +48,16 @@ class Layout:
     groups: dict[Tensor, int]
     counts: dict[Tensor, Tensor]
     residents: list[Tensor]
-    kinds: Kinds
+    kinds: tuple[list[torch.dtype], list[torch.device], list[torch.Size]]
 
     def moved(self) -> bool:
         """Whether parameters of the slabs have changed dtype, device or shape since these were made."""
         return _kinds(self.residents) != self.kinds
 
-    def check_shapes(self, states: Mapping[Tensor, Any]) -> None:
-        """Refuse parameters that have changed their shape while they have a state."""
-        for param, shape in zip(self.residents, self.kinds[2], strict=True):
-            if param.shape != shape and states.get(param):
-                raise BadInputError(
-                    f"a parameter of shape {tuple(shape)} has become one of shape {tuple(param.shape)}, which its "
-                    "state does not fit: let it start afresh with optimizer.state.pop(param)"
-                )
+    def reshaped(self) -> list[tuple[Tensor, torch.Size]]:
+        """Return the parameters of the slabs that have changed their shape since, with what it was."""
+        pairs = zip(self.residents, self.kinds[2], strict=True)
+        return [(param, shape) for param, shape in pairs if param.shape != shape]
 
     @functools.cached_property
     def elsewhere(self) -> list[Tensor]:
@@ -188,7 +183,7 @@ def lay_out(
     return Layout(slabs, convoys(slabs), list(followed), duties, followed, home, counts, residents, _kinds(residents))
 
 
-def _kinds(params: Sequence[Tensor]) -> Kinds:
+def _kinds(params: Sequence[Tensor]) -> tuple[list[torch.dtype], list[torch.device], list[torch.Size]]:
     return [param.dtype for param in params], [param.device for param in params], [param.shape for param in params]
 
 

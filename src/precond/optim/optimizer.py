@@ -21,6 +21,7 @@ from precond.optim.checks import (
     check_method,
     check_parameter,
     check_rate,
+    check_shapes,
     check_there,
 )
 from precond.optim.journey import Journey
@@ -149,8 +150,6 @@ class Optimizer(torch.optim.Optimizer):
     def _build(self) -> Layout:
         """Lay out the slabs anew, keeping the states that the parameters have."""
         distributor = self.distributor
-        if self._layout is not None:
-            self._layout.check_shapes(self.state)
         check_gradients(self._params())
         layout = self._planned()
         if layout is None:
@@ -188,6 +187,7 @@ class Optimizer(torch.optim.Optimizer):
             check_there(self._params())
             return self._build()
         if layout.moved() or self._grouped() != self._members:
+            check_shapes(layout.reshaped(), self.state)
             return self._build()
         changed = self._renew(layout.methods)
         if changed and not layout.follow(changed):
