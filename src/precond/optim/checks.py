@@ -14,7 +14,7 @@ _SCALED = ". Under a GradScaler call the closure once, then scaler.step(optimize
 _SAME_BATCH = Need.LOOKBACK | Need.PROBE
 AGAIN = _SAME_BATCH | Need.ANOTHER
 """What takes more than one evaluation a step."""
-_PROVIDED = Need.GRADIENT | Need.PREVIOUS | Need.LOSS | AGAIN
+_PROVIDED = Need.GRADIENT | Need.PREVIOUS | Need.LOSS | Need.SIGNS | AGAIN
 
 
 def dense(gradient: Tensor) -> Tensor:
@@ -111,13 +111,15 @@ def check_closure(needs: Need) -> None:
         raise IncompatibleError(
             "this method probes the Hessian by evaluating each batch twice: call step(closure) with a closure that "
             "zeroes the gradients, evaluates one and the same batch whenever it is called, calls backward and returns "
-            "the loss; the whitening forms need none" + _SCALED
+            "the loss; the whitening forms of PSGD need none" + _SCALED
         )
 
 
 def check_rate(name: str, value: float | Tensor) -> None:
     """Refuse a learning rate or decay that is negative or not finite."""
     try:
+        if isinstance(value, str):
+            raise TypeError
         number = float(value)
     except (TypeError, ValueError, RuntimeError):
         raise BadInputError(f"{name} must be a number, not {value!r}") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -26,15 +25,13 @@ from precond.optim.checks import (
 )
 from precond.optim.journey import Journey
 from precond.optim.layout import Layout, lay_out, named
-from precond.optim.matching import matched_by_name
 from precond.optim.plan import Plan
 from precond.optim.probe import probed
 from precond.optim.replay import Further, Replay, Seen, looked_back, remember, remembered, unscaled
 from precond.optim.rules import Rule
+from precond.optim.saving import as_saved, matched_by_name, warn_of_lacking
 from precond.optim.slab import Slab
 from precond.optim.walk import Walker
-
-logger = logging.getLogger(__name__)
 
 
 class Optimizer(torch.optim.Optimizer):
@@ -297,21 +294,12 @@ class Optimizer(torch.optim.Optimizer):
         finally:
             handle.remove()
         self._ruled = list(zip(self.param_groups, rules, strict=True))
-        for saved, group in zip(seen["param_groups"], self.param_groups, strict=True):
-            for key, param in zip(saved["params"], group["params"], strict=True):
-                if key in seen["state"]:  # torch casts to the parameter's dtype, which would lose precision
-                    values = seen["state"][key].items()
-                    self.state[param] = {name: v.to(param.device, copy=True) for name, v in values}
+        for param, values in as_saved(seen, self.param_groups):
+            self.state[param] = values
+        loaded = {param: set(state) for param, state in self.state.items() if state}
         self._layout = None
-        loaded = {param: set(values) for param, values in self.state.items() if values}
         self._build()
-        lacking = {param: self.state[param].keys() - names for param, names in loaded.items()}
-        names = sorted(set().union(*lacking.values()))
-        if names:
-            logger.warning(
-                "the loaded state of %d of %d parameters lacks %s, which start afresh: it was saved by another method, "
-                "or with other settings", sum(map(bool, lacking.values())), len(loaded), ", ".join(names),
-            )  # fmt: skip
+        warn_of_lacking(loaded, self.state)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what pickling and copying need; slabs are rebuilt."""
