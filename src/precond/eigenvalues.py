@@ -26,6 +26,7 @@ from precond.core import (
 from precond.core.materialize import materialize
 from precond.krylov import CG
 from precond.operators import as_operator
+from precond.operators.unit_scale import at_unit_scale
 from precond.recipes.named import build_preconditioner, canonical_preconditioner, name_of
 from precond.solvers.choose import choose_eigenvalues
 from precond.solvers.compatible import check_preconditioner, check_symmetric
@@ -103,6 +104,7 @@ def eigsh(
         operator = as_operator(operator, symmetric=True)
     if operator.dense() is None and operator.entries() is None:
         check_symmetric(operator, work)
+    operator, exponent = at_unit_scale(operator)
     counted = CountedOperator(operator, work)
     name = canonical_preconditioner(preconditioner)
     if name == "auto":
@@ -130,7 +132,7 @@ def eigsh(
     work.spend("iterate", time.perf_counter() - begin - work.seconds.get("setup", 0.0))
     status = Status.CONVERGED_RESIDUAL if certificate.holds and len(values) == k else Status.STOPPED_STEPS
     given: Callable[[Tensor], Any] = (lambda v: v) if isinstance(A, Tensor) else Tensor.numpy
-    return Eigenpairs(given(x), status, certificate, work, work.matvecs // k, label, values=given(values))
+    return Eigenpairs(given(x), status, certificate, work, work.matvecs // k, label, values=given(values * 2.0**exponent))
 
 
 def _check(operator: Operator, k: int, which: str, tol: float, max_iterations: int | None) -> None:
