@@ -132,7 +132,8 @@ def eigsh(
     work.spend("iterate", time.perf_counter() - begin - work.seconds.get("setup", 0.0))
     status = Status.CONVERGED_RESIDUAL if certificate.holds and len(values) == k else Status.STOPPED_STEPS
     given: Callable[[Tensor], Any] = (lambda v: v) if isinstance(A, Tensor) else Tensor.numpy
-    return Eigenpairs(given(x), status, certificate, work, work.matvecs // k, label, values=given(values * 2.0**exponent))
+    values = given(values * 2.0**exponent)
+    return Eigenpairs(given(x), status, certificate, work, work.matvecs // k, label, values=values)
 
 
 def _check(operator: Operator, k: int, which: str, tol: float, max_iterations: int | None) -> None:
