@@ -26,7 +26,7 @@ from precond.core import (
 from precond.core.materialize import materialize
 from precond.krylov import CG
 from precond.operators import as_operator
-from precond.operators.unit_scale import at_unit_scale
+from precond.operators.unit_scale import exponent_of_entries, scaled, times_power
 from precond.recipes.named import build_preconditioner, canonical_preconditioner, name_of
 from precond.solvers.choose import choose_eigenvalues
 from precond.solvers.compatible import check_preconditioner, check_symmetric
@@ -104,7 +104,8 @@ def eigsh(
         operator = as_operator(operator, symmetric=True)
     if operator.dense() is None and operator.entries() is None:
         check_symmetric(operator, work)
-    operator, exponent = at_unit_scale(operator)
+    exponent = exponent_of_entries(operator)
+    operator = scaled(operator, exponent)
     counted = CountedOperator(operator, work)
     name = canonical_preconditioner(preconditioner)
     if name == "auto":
@@ -132,7 +133,7 @@ def eigsh(
     work.spend("iterate", time.perf_counter() - begin - work.seconds.get("setup", 0.0))
     status = Status.CONVERGED_RESIDUAL if certificate.holds and len(values) == k else Status.STOPPED_STEPS
     given: Callable[[Tensor], Any] = (lambda v: v) if isinstance(A, Tensor) else Tensor.numpy
-    values = given(values * 2.0**exponent)
+    values = given(times_power(values, exponent))
     return Eigenpairs(given(x), status, certificate, work, work.matvecs // k, label, values=values)
 
 
