@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 import precond
-from constrained import TOLERANCE, Case, regression_case
+from constrained_cases import TOLERANCE, Case, regression_case
 from precond.core import ProgramIteration, Result
 from precond.krylov.gmres import GMRES
 from precond.problems import elliptic_control

@@ -20,6 +20,12 @@ def latest_digits() -> dict[str, Finding]:
     return against_adamw(["kl-soap"])
 
 
+@headline("adahessian")
+def probed_digits() -> dict[str, Finding]:
+    """Race on digits: the loss at the end, against AdamW tuned as carefully."""
+    return against_adamw(["adahessian"])
+
+
 def against_adamw(names: list[str]) -> dict[str, Finding]:
     """Race them with AdamW; trials do not depend on who else is there."""
     rows = race("digits", ["adamw", *names])

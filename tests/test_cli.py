@@ -82,13 +82,21 @@ def test_one_method_in_full() -> None:
         assert text in done.stdout
 
 
+def test_a_method_is_found_however_it_is_spelled() -> None:
+    assert precond("methods", "IC(0)").stdout.startswith("ic0 ")
+
+
 def test_search_needs_every_word() -> None:
     found = json.loads(precond("methods", "--json", "--search", "conjugate gradients").stdout)
     assert "cg" in [entry["name"] for entry in found]
     assert json.loads(precond("methods", "--json", "--search", "conjugate xyzzy").stdout) == []
     done = precond("methods", "--search", "xyzzy")
     assert done.returncode == 0
-    assert "No method mentions" in done.stdout
+    assert "No method has --search 'xyzzy'" in done.stdout
+    assert (
+        "No method has --family 'krylov' --kind 'training'"
+        in precond("methods", "--family", "krylov", "--kind", "training").stdout
+    )
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,15 @@ def test_examples_of_the_readme_run(number: int, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("page", ["composite", "constraints", "groups", "minimize"])
+def test_examples_of_a_page_run_one_after_another(page: str, tmp_path: Path) -> None:
+    """Those of sharding.md are run by the tests of several processes, those of methods.md by the laws of recipes."""
+    (tmp_path / "src").symlink_to(ROOT / "src")
+    (tmp_path / "example.py").write_text("\n".join(blocks(f"docs/{page}.md", "python")))
+    done = run(["python", "example.py"], tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_committed_schema_is_the_rendered_one() -> None:
     from precond.race.results.schema import schema_page
 

@@ -30,8 +30,9 @@ def test_the_package_itself_does_not_import_torch() -> None:
     assert "torch" not in modules_after("import precond; precond.__version__")
 
 
-def test_subpackages_load_on_first_use() -> None:
-    assert "torch" in modules_after("import precond; precond.core.Method")
+@pytest.mark.parametrize("what", ["core.Method", "recipes.matrix.soap"])
+def test_subpackages_load_on_first_use(what: str) -> None:
+    assert "torch" in modules_after(f"import precond; precond.{what}")
 
 
 @pytest.mark.parametrize("words", [["--help"], ["--version"], []])

@@ -28,7 +28,7 @@ from precond.core import (
 )
 from precond.losses.base import StructuredObjective
 from precond.penalties import ByName, Zero
-from precond.recipes import registry
+from precond.recipes.named import find_method
 from precond.solvers.composite import run_composite
 from precond.solvers.layout import Layout
 from precond.solvers.minimize import Event
@@ -138,11 +138,7 @@ def _resolve(method: Any, form: SmoothForm, work: Work) -> tuple[CompositeIterat
     if method == "auto":
         name, reason, objective = _choose(form, work)
         label = f"{name} ({reason})"
-    recipe = registry.find(name)
-    if recipe.builds is not Builds.COMPOSITE:
-        fitting = ", ".join(each.name for each in registry.all_recipes().values() if each.builds is Builds.COMPOSITE)
-        raise IncompatibleError(f"{name!r} knows no penalty: use one of {fitting}")
-    return recipe.build(), label, objective
+    return find_method(name, Builds.COMPOSITE).build(), label, objective
 
 
 def _choose(form: SmoothForm, work: Work) -> tuple[str, str, Objective | None]:

@@ -24,7 +24,7 @@ from precond.core import (
 )
 from precond.programs.interior_point import InteriorPoint
 from precond.programs.sketched_newton import SketchedNewton
-from precond.recipes import registry
+from precond.recipes.named import find_method
 from precond.solvers.consistent import Slopes, complaint_about_loss, complaint_about_rows
 from precond.solvers.constraints import Block, fixing, read_bounds, read_constraints
 from precond.solvers.curvature import Curvature
@@ -276,8 +276,4 @@ def _resolve(method: str | ProgramIteration, program: Program, start: Tensor) ->
             label = "interior-point (auto: conjugate gradients on the null space of the constraints)"
         else:
             name, label = "sketched-newton", "sketched-newton (auto: equations alone, too many for a dense system)"
-    recipe = registry.find(name)
-    if recipe.builds is not Builds.PROGRAM:
-        fitting = ", ".join(each.name for each in registry.all_recipes().values() if each.builds is Builds.PROGRAM)
-        raise IncompatibleError(f"{name!r} cannot handle constraints: use one of {fitting}")
-    return recipe.build(), label
+    return find_method(name, Builds.PROGRAM).build(), label

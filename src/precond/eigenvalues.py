@@ -37,6 +37,7 @@ Array = np.ndarray[Any, Any]
 Pairs = tuple[Array, str]
 """Vectors ``[n, k]`` that span the space found, and the name of what found it."""
 _small = 500  # unknowns up to which all eigenvalues are computed
+_last = 3000  # those up to which they are where nothing else converged
 _rounds, _steps = 6, 40  # of LOBPCG: calls with a tolerance that follows the eigenvalues, iterations of each
 _rounding = 10.0  # times the precision and the matrix's largest sum of a row: no residual need be below
 
@@ -68,7 +69,8 @@ def eigsh(
 
     Small matrices are decomposed. The smallest eigenvalues of a matrix with a positive diagonal are found by LOBPCG
     with a preconditioner (A. V. Knyazev, *Toward the optimal preconditioned eigensolver*, 2001), others, and what that
-    leaves undone, by the implicitly restarted Lanczos method (ARPACK); both are SciPy's.
+    leaves undone, by the implicitly restarted Lanczos method (ARPACK); both are SciPy's. Where neither converges, up to
+    3000 unknowns are decomposed.
 
     The result is converged when ``||A x - lambda x|| <= tol |lambda|`` for each pair, recomputed in double precision;
     a residual of ten times the precision of the matrix's type, times its largest sum of a row, is good enough. That
@@ -100,12 +102,12 @@ def eigsh(
     operator, work = as_operator(A), Work()
     n = operator.shape[0]
     _check(operator, k, which, tol, max_iterations)
+    exponent = exponent_of_entries(operator)
+    operator = scaled(operator, exponent)
     if operator.traits.symmetric is None:
         operator = as_operator(operator, symmetric=True)
     if operator.dense() is None and operator.entries() is None:
         check_symmetric(operator, work)
-    exponent = exponent_of_entries(operator)
-    operator = scaled(operator, exponent)
     counted = CountedOperator(operator, work)
     name = canonical_preconditioner(preconditioner)
     if name == "auto":
@@ -120,6 +122,8 @@ def eigsh(
         attempts = [lambda: _decomposed(counted, k, which)]
     elif name_of(name) != "identity":
         attempts.insert(0, lambda: _lobpcg(counted, k, part, name_of(name), tol, max_iterations, start, work))
+    if _small < n <= _last and max_iterations is None:
+        attempts.append(lambda: _decomposed(counted, k, which))
     begin, best = time.perf_counter(), None
     for attempt in attempts:
         vectors, label = attempt()
@@ -165,7 +169,7 @@ def _decomposed(operator: Operator, k: int, which: str) -> Pairs:
     else:
         values, vectors = (tensor.numpy(force=True) for tensor in torch.linalg.eigh(matrix))
     order = np.argsort({"SA": values, "LA": -values, "LM": -np.abs(values)}[which], kind="stable")
-    return vectors[:, order[:k]], "complete decomposition (small, or many eigenvalues asked for)"
+    return vectors[:, order[:k]], "complete decomposition"
 
 
 def _lobpcg(
@@ -206,13 +210,14 @@ def _lanczos(operator: Operator, k: int, which: str, tol: float, limit: int | No
 
     A Krylov space of one vector holds one vector of each eigenspace, so others of a multiple eigenvalue are found by
     rounding errors or not at all. Therefore what is found is deflated, and the extreme eigenvalue of the rest looked
-    at, until it is no better than what is at hand.
+    at, until it is no better than what is at hand. ARPACK's tolerance is relative to an eigenvalue; one that is zero
+    and does not reach it is passed by: the rest is shifted away from zero.
     """
     plain = _on_columns(operator, operator.matvec)
 
-    def run(a: scipy.sparse.linalg.LinearOperator, count: int, v0: Array) -> Array:
+    def run(a: scipy.sparse.linalg.LinearOperator, count: int, v0: Array, within: float = 0.1 * tol) -> Array:
         try:
-            found = scipy.sparse.linalg.eigsh(a, count, which=which, tol=0.1 * tol, maxiter=limit, v0=v0)[1]
+            found = scipy.sparse.linalg.eigsh(a, count, which=which, tol=within, maxiter=limit, v0=v0)[1]
         except scipy.sparse.linalg.ArpackNoConvergence as error:
             found = error.eigenvectors
         except scipy.sparse.linalg.ArpackError:  # the image of the starting vector is zero
@@ -231,7 +236,8 @@ def _lanczos(operator: Operator, k: int, which: str, tol: float, limit: int | No
     except scipy.sparse.linalg.ArpackError:
         ends = np.zeros(1)
     largest = float(np.abs(ends)[0])
-    away = {"SA": 2 * largest, "LA": -2 * largest, "LM": 0.0}[which]
+    shift = {"SA": 2 * largest, "LA": -2 * largest, "LM": 0.0}[which]
+    away = 2 * shift
     draw = np.random.default_rng(1)
     for _ in range(k):
         q = np.linalg.qr(vectors)[0]
@@ -239,10 +245,10 @@ def _lanczos(operator: Operator, k: int, which: str, tol: float, limit: int | No
         def deflated(v: Array, q: Array = q) -> Array:
             inside = q @ (q.conj().T @ v)
             image = plain @ (v - inside)
-            return np.asarray(image - q @ (q.conj().T @ image) + away * inside)
+            return np.asarray(image - q @ (q.conj().T @ image) + shift * (v - inside) + away * inside)
 
         rest = scipy.sparse.linalg.LinearOperator(plain.shape, matvec=deflated, matmat=deflated, dtype=plain.dtype)
-        more = run(rest, 1, draw.standard_normal(len(q)))
+        more = run(rest, 1, draw.standard_normal(len(q)), 0.1 * tol if which == "LM" else 0.0)
         old = worth(vectors)
         if not more.shape[1] or worth(more)[0] <= old.min() + tol * abs(old.min()):
             break

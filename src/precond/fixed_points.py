@@ -18,14 +18,13 @@ from precond.core import (
     Certificate,
     FixedPointIteration,
     Footing,
-    IncompatibleError,
     Proof,
     Result,
     Splitting,
     Status,
     Work,
 )
-from precond.recipes import registry
+from precond.recipes.named import find_method
 from precond.solvers.layout import Layout
 from precond.solvers.minimize import Event, check_tolerance
 from precond.solvers.repeated import repeated
@@ -229,7 +228,7 @@ class _Run:
         if isinstance(image, dict):
             flat = self._layout.flatten(image)
         else:
-            flat = (image if isinstance(image, Tensor) else torch.as_tensor(np.asarray(image))).detach().reshape(-1)
+            flat = (image if isinstance(image, Tensor) else _numbers(image)).detach().reshape(-1)
         if flat.numel() != x.numel():
             raise BadInputError(f"the map returned {flat.numel()} numbers for {x.numel()}: it must keep their shape")
         return flat.to(x).clone()
@@ -243,11 +242,16 @@ def _resolve(method: Any) -> tuple[FixedPointIteration, str]:
     name, label = method, method
     if method == "auto":
         name, label = "paired", "paired (auto: Anderson's acceleration, Halpern's iteration and the map itself in turn)"
-    recipe = registry.find(name)
-    if recipe.builds is not Builds.FIXED_POINT:
-        fitting = ", ".join(each.name for each in registry.all_recipes().values() if each.builds is Builds.FIXED_POINT)
-        raise IncompatibleError(f"{name!r} finds no fixed points: use one of {fitting}")
-    return recipe.build(), label
+    return find_method(name, Builds.FIXED_POINT).build(), label
+
+
+def _numbers(image: Any) -> Tensor:
+    try:
+        return torch.as_tensor(np.asarray(image))
+    except (TypeError, ValueError) as error:
+        raise BadInputError(
+            f"the map returned {type(image).__name__}, no array of numbers: return the image of its argument"
+        ) from error
 
 
 def _tensor(x0: Any) -> Tensor:

@@ -22,7 +22,7 @@ from precond.core import (
     Search,
 )
 from precond.preconditioners.inverse_of import InverseOf
-from precond.recipes import registry
+from precond.recipes.named import find_method
 from precond.solvers.check_derivatives import compare
 from precond.solvers.implicit import with_gradient
 from precond.solvers.minimize import Event, check_tolerance
@@ -200,10 +200,9 @@ def _resolve(method: str | Method, arguments: dict[str, Any]) -> tuple[Method, s
         return method, type(method.step).__name__
     if not isinstance(method, str):
         raise BadInputError(f"method must be a name or a Method, not {type(method).__name__}")
-    found = registry.find(method)
-    built = found.build(**arguments) if found.builds is Builds.METHOD else None
+    names = list(dict.fromkeys(str(name) for name, _ in AUTO))
+    built = find_method(method, Builds.METHOD, names).build(**arguments)
     if not isinstance(built, Method) or not isinstance(built.step, Search):
-        names = dict.fromkeys(str(name) for name, _ in AUTO)
         raise IncompatibleError(f"{method!r} is no method of least squares: use one of {', '.join(names)}")
     given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
     return built, f"{method}({given})" if given else method

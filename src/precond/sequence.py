@@ -29,7 +29,7 @@ from precond.solvers.bandits import NAMED, Learner
 from precond.solvers.drive import Callback
 from precond.solvers.forms import read_vectors
 from precond.solvers.neighbours import near_one_another
-from precond.solvers.setup import iteration_limit, starting_points
+from precond.solvers.setup import check_tolerances, iteration_limit, starting_points
 from precond.solvers.solve import solve_linear
 from precond.solvers.ways import now
 
@@ -94,6 +94,7 @@ class SolveSequence:
         warm: bool = True,
     ) -> None:
         self.method, self.preconditioner = canonical_method(method), canonical_preconditioner(preconditioner)
+        check_tolerances(rtol, atol, max_iterations)
         self.limits: dict[str, Any] = {"rtol": rtol, "atol": atol, "max_iterations": max_iterations}
         self.solved, self.setups, self.work = 0, 0, Work()
         self._families: dict[Any, Family] = {}

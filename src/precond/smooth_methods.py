@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -18,11 +19,14 @@ from precond.core import (
     Need,
     Objective,
     Preconditioner,
+    Recipe,
     Route,
     Work,
 )
 from precond.preconditioners.inverse_of import InverseOf, SquareRoot
+from precond.preconditioners.lbfgs import LBFGS
 from precond.recipes import registry
+from precond.recipes.named import find_method
 from precond.solvers.objectives import TorchObjective
 from precond.solvers.smooth_forms import SmoothForm
 from precond.solvers.sparse_objective import LEAST, SparseObjective
@@ -36,6 +40,9 @@ REGRESSION = 2000
 
 CHEAP = 2**21
 """Products of numbers that the Hessian of a regression may take to be assembled anew at every step."""
+
+PAIRS, NUMBERS = 100, 2**20
+"""Secant pairs that L-BFGS keeps where it was chosen, and the numbers of them from which on it keeps fewer."""
 
 Chosen = tuple[Method, str, float, Objective]
 
@@ -67,7 +74,9 @@ def choose_method(
         if method == "auto":
             name, reason, found = _automatic(form, work, inner)
             label = f"{name} ({reason})"
-        built, default = _named(name)
+        pairs = min(PAIRS, max(LBFGS.memory, NUMBERS // max(1, form.start.numel())))
+        settings = {"memory": pairs} if method == "auto" and name == "lbfgs" else {}
+        built, default = _named(name, settings)
         if isinstance(built.preconditioner, InverseOf) and isinstance(built.preconditioner.forcing, SquareRoot):
             forcing = dataclasses.replace(built.preconditioner.forcing, enough=tol / 4)
             built = dataclasses.replace(
@@ -90,19 +99,19 @@ def choose_method(
     return built, label, _rate(built, lr, default), objective
 
 
-def _named(name: str) -> tuple[Method, float | None]:
+def _named(name: str, settings: Mapping[str, Any]) -> tuple[Method, float | None]:
     """Return the method of a recipe, and its learning rate."""
-    recipe = registry.find(name)
-    if recipe.builds is not Builds.METHOD:
-        fitting = ", ".join(
-            other.name for other in registry.all_recipes().values()
-            if other.builds is Builds.METHOD and Kind.SMOOTH in other.runs_on
-        )  # fmt: skip
-        raise IncompatibleError(f"{name!r} builds no method of minimization: use one of {fitting}")
-    built = recipe.build()
+    fitting = [other.name for other in registry.all_recipes().values() if _minimizes(other)]
+    recipe = find_method(name, Builds.METHOD, fitting)
+    built = recipe.build(**settings)
     if isinstance(built, Route):
         raise IncompatibleError(f"{name!r} routes parameters by shape; minimize has one flat vector: use 'lbfgs'")
     return built, recipe.lr
+
+
+def _minimizes(recipe: Recipe) -> bool:
+    residuals = recipe.family == "least-squares"
+    return recipe.builds is Builds.METHOD and Kind.SMOOTH in recipe.runs_on and not residuals
 
 
 def _automatic(form: SmoothForm, work: Work, inner: Preconditioner[Any] | None) -> tuple[str, str, Objective | None]:

@@ -74,6 +74,18 @@ def test_momentum_can_be_cycled_and_differ_between_groups(name: str) -> None:
         make([{"params": list(one.parameters()), key: bad}], lr=1e-3)
 
 
+def test_a_decay_of_one_which_sums_is_taken_where_the_method_has_one() -> None:
+    net = _net()
+    group = {"params": list(net.parameters()), "betas": (0.9, 1.0)}
+    with pytest.raises(BadInputError, match="betas"):
+        optim.AdamW([dict(group)])
+    optimizer = optim.DistributedShampoo([dict(group)])
+    optimizer.param_groups[0]["betas"] = (0.8, 1.0)
+    assert all(bool(param.isfinite().all()) for param in _follow(optimizer, net, 2))
+    with pytest.raises(BadInputError, match="betas"):
+        optim.DistributedShampoo([{**group, "betas": (0.9, 1.5)}])
+
+
 @pytest.mark.parametrize("name", ["SOAP", "LANTON"])
 def test_a_number_that_changes_is_followed_by_every_form_of_the_method(name: str) -> None:
     """By what is treated entry by entry, too, and by methods whose parameters agree on one number."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from precond import optim
+from precond.core import BadInputError
 
 SHAPES = [(6, 4), (6, 4), (4,), (3, 2, 2), (6, 4), ()]
 PUBLIC = {name: getattr(optim, name) for name in optim.__all__}
@@ -116,3 +117,31 @@ def test_a_run_goes_on_bit_for_bit_in_a_model_of_another_order(cls: str) -> None
 
 def test_there_are_classes() -> None:
     assert len(CLASSES) >= 15
+
+
+def _resized(name: str, rows: int, *, told: bool) -> tuple[list[nn.Parameter], optim.Optimizer]:
+    """Give a parameter other rows in the middle of a run, as a vocabulary that grows does."""
+    params, optimizer = make(name)
+    run(params, optimizer, range(3))
+    params[0].data = torch.randn(rows, 4, generator=torch.Generator().manual_seed(1))
+    params[0].grad = None
+    if told:
+        del optimizer.state[params[0]]
+    run(params, optimizer, range(3, 9))
+    return params, optimizer
+
+
+@pytest.mark.parametrize("rows", [3, 11])
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_parameter_of_another_shape_starts_anew_or_is_refused(name: str, rows: int) -> None:
+    """Without a check torch's kernels would read and write past the end of its state."""
+    params, _ = _resized(name, rows, told=True)
+    assert all(bool(param.isfinite().all()) for param in params)
+    before, optimizer = make(name)
+    run(before, optimizer, range(3))
+    kept = any(value.dim() for value in optimizer.state[before[0]].values())
+    if kept:
+        with pytest.raises(BadInputError, match="cannot follow"):
+            _resized(name, rows, told=False)
+    else:
+        _resized(name, rows, told=False)

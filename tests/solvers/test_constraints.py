@@ -239,7 +239,7 @@ def test_what_is_not_finite() -> None:
         ({"constraints": LinearConstraint(np.ones((1, 3)), 2, 1)}, BadInputError, "lower bound exceeds"),
         ({"bounds": [(0, 1)]}, BadInputError, "each of the 3 variables"),
         ({"bounds": [(2, 1)] * 3}, BadInputError, "lower bound exceeds"),
-        ({"constraints": square, "method": "lbfgs"}, IncompatibleError, "cannot handle constraints"),
+        ({"constraints": square, "method": "lbfgs"}, IncompatibleError, "without .*: use one of .*interior-point"),
         ({"bounds": [(0, 1)] * 3, "method": "sketched-newton"}, IncompatibleError, "knows no bounds"),
         ({"constraints": square, "lr": 0.1}, BadInputError, "leave lr out"),
     ],

@@ -71,6 +71,7 @@ def test_a_residual_at_rounding_is_good_enough_and_no_larger_one():
 
 
 def test_fewer_pairs_than_asked_for_are_not_all(monkeypatch):
+    monkeypatch.setattr("precond.eigenvalues._last", 0)
     """ARPACK may give the pairs that it has: exact ones are certified, and do not make a result of more."""
 
     def some(a, k, **options):
@@ -138,3 +139,36 @@ def test_a_wrong_adjoint_or_symmetry_is_found_in_any_unit():
             operator = FunctionOperator(lambda x, m=matrix: x @ m.T, (30, 30), **wrong)
             with pytest.raises(BadInputError, match="differ"):
                 precond.eigsh(operator, 2) if "symmetric" in wrong else precond.lstsq(operator, np.ones(30))
+
+
+def test_zero_that_is_multiple_is_found_as_often_as_it_is_there():
+    """Unconnected nodes of a graph: ARPACK alone finds one of the zeros, and goes on with 0.4."""
+    draw = np.random.default_rng(0)
+    ends = draw.integers(0, 1500, (4000, 2))
+    edges = scipy.sparse.coo_array((np.ones(4000), (ends[:, 0], ends[:, 1])), shape=(1500, 1500))
+    weights = scipy.sparse.csr_array(edges + edges.T)
+    laplacian = scipy.sparse.csr_array(scipy.sparse.diags_array(weights.sum(axis=1)) - weights)
+    expected = np.linalg.eigvalsh(laplacian.toarray())[:6]
+    result = precond.eigsh(laplacian, 6, preconditioner="identity")
+    assert result.converged
+    np.testing.assert_allclose(result.values, expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("size", [1e200, 1e-200, 1e-300, 1e306])
+@pytest.mark.parametrize("which", ["SA", "LA"])
+def test_entries_whose_squares_are_no_numbers(size, which):
+    grid = poisson(30)
+    expected = np.linalg.eigvalsh(grid.toarray())
+    for matrix in (grid * size, grid.toarray() * size):
+        result = precond.eigsh(matrix, 3, which=which)
+        assert result.converged
+        np.testing.assert_allclose(result.values / size, expected[:3] if which == "SA" else expected[-3:], rtol=1e-7)
+
+
+def test_what_no_iteration_finds_is_decomposed(monkeypatch):
+    monkeypatch.setattr("precond.eigenvalues._small", 50)
+    basis = np.linalg.qr(np.random.default_rng(3).standard_normal((80, 80)))[0]
+    matrix = basis * np.logspace(-12, 3, 80) @ basis.T
+    result = precond.eigsh((matrix + matrix.T) / 2, 3)
+    assert result.converged
+    assert result.method.endswith("decomposition")

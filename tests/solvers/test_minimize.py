@@ -280,6 +280,12 @@ def test_not_finite_at_the_start(value):
     assert not result.converged
 
 
+def test_steps_that_are_too_long_are_named_with_their_learning_rate():
+    result = precond.minimize(lambda x: 25 * x @ x, torch.ones(2).double(), method="sgd", lr=0.5)
+    assert result.status is Status.FAILED_NON_FINITE
+    assert "lr below 0.5" in result.note
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_unbounded_below(method):
     result = precond.minimize(lambda x: -(x**2).sum(), torch.ones(3).double(), method=method, max_iterations=2000)
@@ -649,3 +655,23 @@ def test_a_cycle_of_rounding_is_stagnation():
     result = precond.minimize(lambda w: 1e12 * ((a @ w - b) ** 2).mean(), torch.zeros(4, dtype=torch.float64), tol=1e-6)
     assert result.status.name == "FAILED_STAGNATION"
     assert result.iterations < 100
+
+
+def test_few_variables_keep_many_pairs():
+    """A limited memory forgets how differently variables are scaled: ten pairs take three times the evaluations."""
+    scales = 10.0 ** np.linspace(0, 3, 12)
+    shift = np.linspace(-1, 1, 12)
+
+    def fun(x):
+        y = scales * x - shift
+        return float((100 * (y[1:] - y[:-1] ** 2) ** 2 + (1 - y[:-1]) ** 2).sum())
+
+    def jac(x):
+        y = torch.tensor(scales * x - shift, requires_grad=True)
+        (100 * (y[1:] - y[:-1] ** 2) ** 2 + (1 - y[:-1]) ** 2).sum().backward()
+        return scales * y.grad.numpy()
+
+    many, few = (precond.minimize(fun, np.zeros(12), jac=jac, method=m, tol=1e-4) for m in ("auto", "lbfgs"))
+    assert many.converged
+    assert many.method.startswith("lbfgs")
+    assert many.work.gradients < few.work.gradients / 2

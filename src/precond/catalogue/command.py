@@ -13,16 +13,18 @@ from rich.text import Text
 
 from precond.catalogue.entries import Entry, entries
 from precond.catalogue.page import citation, finding
-from precond.core import UnknownNameError
+from precond.core import Kind
 from precond.core.terminal import console
 from precond.problems.registry import all_problems
+from precond.recipes.registry import find
 
+KINDS = ", ".join(kind.value for kind in Kind)
 METHODS_EPILOG = """
 [bold]Examples[/bold]
 
   precond methods                           [dim]every method[/dim]
 
-  precond methods soap                      [dim]one method in full, with its equations[/dim]
+  precond methods soap                      [dim]one in full, with its equations[/dim]
 
   precond methods --search "sparse matrix"  [dim]entries that hold both words[/dim]
 
@@ -33,15 +35,15 @@ METHODS_EPILOG = """
 PROBLEMS_EPILOG = """
 [bold]Examples[/bold]
 
-  precond problems                          [dim]names to race on[/dim]
+  precond problems                  [dim]names to race on[/dim]
 
-  precond race digits                       [dim]race on one of them[/dim]
+  precond race digits               [dim]race on one of them[/dim]
 
-  precond race poisson2d:n=128              [dim]with an option[/dim]
+  precond race poisson2d:n=128      [dim]with an option[/dim]
 
-  precond race digits:FOLDER                [dim]on files of your own[/dim]
+  precond race digits:FOLDER        [dim]on files of your own[/dim]
 
-  precond race my.py:problem                [dim]on your own function that returns a Problem[/dim]
+  precond race my.py:problem        [dim]on a function of your own[/dim]
 """
 
 
@@ -49,24 +51,23 @@ def methods(
     name: Annotated[str, typer.Argument(help="Show this one method in full.", show_default=False)] = "",
     search: Annotated[str, typer.Option(help="Only entries that hold all of these words.", show_default=False)] = "",
     family: Annotated[str, typer.Option(help="Only this family, such as matrix or krylov.", show_default=False)] = "",
-    kind: Annotated[
-        str, typer.Option(help="Only methods for training, smooth, linear-system or least-squares.", show_default=False)
-    ] = "",
+    kind: Annotated[str, typer.Option(help=f"Only methods for {KINDS}.", show_default=False)] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the entries as JSON.")] = False,
 ) -> None:
     """List the methods: paper, claim, what was measured, needs, memory, and how to call them."""
-    found = entries(search=search, family=family, kind=kind)
     if name:
-        known = {entry.name: entry for entry in found}
-        if name not in known:
-            raise UnknownNameError("method", name, known or [entry.name for entry in entries()])
-        found = [known[name]]
+        wanted = find(name).name
+        found = [entry for entry in entries() if entry.name == wanted]
+    else:
+        found = entries(search=search, family=family, kind=kind)
     if as_json:
         typer.echo(json.dumps([entry.to_json() for entry in found], indent=1))
         return
     terminal = console()
     if not found:
-        terminal.print(f"No method mentions {search!r}: try fewer words, or `precond methods` for all.", markup=False)
+        asked = {"--search": search, "--family": family, "--kind": kind}
+        given = " ".join(f"{option} {value!r}" for option, value in asked.items() if value)
+        terminal.print(f"No method has {given}: ask for less, or `precond methods` for all.", markup=False)
     elif len(found) == 1:
         _show(terminal, found[0])
     else:

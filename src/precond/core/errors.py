@@ -36,7 +36,7 @@ class UnknownNameError(PrecondError, KeyError, ValueError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
         known = sorted(known)
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known[:8]
+        near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.4) or known[:8]
         why = f": {hint}" if hint else ""
         super().__init__(f"unknown {kind} {name!r}{why}; nearest known: {', '.join(near)}")
 

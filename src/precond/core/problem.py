@@ -33,6 +33,8 @@ class Budget:
     @classmethod
     def parse(cls, text: str) -> Budget:
         """Read ``"500steps"`` or ``"120s"`` (also ``2min``, ``1h``)."""
+        if not isinstance(text, str):
+            raise BadInputError(f"a budget is a text such as '500steps' or '120s', not {text!r}")
         match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:e[0-9]+)?)\s*(steps?|s|sec|min|m|h)\s*", text)
         if not match:
             raise BadInputError(f"cannot read the budget {text!r}: write 500steps, 120s, 2min or 1h")

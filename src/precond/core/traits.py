@@ -18,6 +18,8 @@ class Need(enum.Flag):
     """The value of the loss at the current point."""
     PROBE = enum.auto()
     """A random vector and the product of the Hessian at the current point with it."""
+    SIGNS = enum.auto()
+    """Probes whose entries are random signs, rather than normal."""
     SECANT = enum.auto()
     """Pairs of differences of points and of gradients."""
     OPERATOR = enum.auto()

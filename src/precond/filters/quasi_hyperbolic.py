@@ -8,7 +8,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from precond.core import BadInputError, Evidence, Filter
+from precond.core import BadInputError, Evidence, Filter, Scope
 
 
 @dataclasses.dataclass
@@ -36,6 +36,7 @@ class QuasiHyperbolic(Filter[QuasiHyperbolicState]):
         beta: Decay of the average, in ``[0, 1)``.
     """
 
+    scope: ClassVar[Scope] = Scope.ELEMENTWISE
     equivariant: ClassVar[bool] = True
     weight: float = 0.3
     beta: float = 0.9

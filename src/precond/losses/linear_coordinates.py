@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from precond.core import Coordinates, Scalars, Work
-
-if TYPE_CHECKING:
-    from precond.losses.linear import LinearModel
+from precond.losses.single_products import SingleProducts
 
 
 class LinearCoordinates(Coordinates):
@@ -25,7 +21,7 @@ class LinearCoordinates(Coordinates):
     refresh_every = 1000
     """Moves after which the products are computed anew, as errors of rounding add up."""
 
-    def __init__(self, model: LinearModel, x: Tensor, work: Work) -> None:
+    def __init__(self, model: SingleProducts, x: Tensor, work: Work) -> None:
         super().__init__(x.to(model.dtype))
         self._model, self._work = model, work
         self._z = model.design.matvec(self.x)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+import torch
 from torch import Tensor
 
 from precond.core import Operator, OperatorTraits, Work
-from precond.losses.regression import ASSEMBLED
-
-if TYPE_CHECKING:
-    from precond.losses.linear import LinearModel
+from precond.losses.regression import ASSEMBLED, Regression
 
 
 class LinearHessian(Operator):
@@ -22,7 +18,7 @@ class LinearHessian(Operator):
         work: The account that products are charged to.
     """
 
-    def __init__(self, model: LinearModel, weights: Tensor | None, work: Work) -> None:
+    def __init__(self, model: Regression, weights: Tensor | None, work: Work) -> None:
         n = model.variables
         self.shape, self.dtype, self.device = (n, n), model.dtype, model.design.device
         self.traits = OperatorTraits(symmetric=True)
@@ -46,7 +42,9 @@ class LinearHessian(Operator):
         model = self._model
         if model.variables > ASSEMBLED or not model.variables:
             return None
-        weights = model.b.new_ones(len(model.b)) if self._weights is None else self._weights
+        weights = self._weights
+        if weights is None:
+            weights = torch.ones(model.design.shape[0], dtype=self.dtype, device=self.device)
         matrix = model.design.features.gram(weights, coarse=coarse).mul_(model.scale)
         matrix.diagonal().add_(model.ridge)
         return matrix.to(self.dtype)

@@ -26,6 +26,15 @@ def normals(steps: Sequence[int] | Tensor, like: Tensor, stream: int = 0) -> Ten
     return _drawn(steps, like.device, stream, draw)
 
 
+def signs(steps: Sequence[int] | Tensor, like: Tensor, stream: int = 0) -> Tensor:
+    """Return random signs shaped like ``like``, in its dtype, drawn as `normals` are."""
+
+    def draw(generator: torch.Generator) -> Tensor:
+        return torch.randint(0, 2, like.shape[1:], generator=generator, device=like.device).mul_(2).sub_(1).to(like)
+
+    return _drawn(steps, like.device, stream, draw)
+
+
 def halves(steps: Tensor, like: Tensor, stream: int = 0) -> Tensor:
     """Return integers in ``[0, 2^16)`` shaped like ``like``, in its dtype, drawn as `normals` are."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import sys
@@ -20,6 +21,9 @@ MEMORY = 2**28
 CACHE = 2**20
 """Bytes of intermediates in the time that it takes to call one product."""
 
+CHUNK = 64
+"""Products that are taken at once at most."""
+
 FEW = 16
 """Products that are taken one by one in any case."""
 SHAPES, MANY = "torch.fx.experimental.symbolic_shapes", 4096
@@ -36,9 +40,9 @@ class Hessian(Operator):
         products: Maps a batch ``[k, n]`` at once, if there is a way; given up for ``product`` once it raises.
         assemble: Returns the matrix ``[n, n]`` by other means than products, or ``None``; its argument says whether
             single precision will do.
-        chunk: Vectors that ``products`` is shown at once.
         approximate: Returns a random matrix near this one, ``[n, n]``, for size and seed of a sketch, or ``None``.
-        memory: Bytes that one product of a batch writes, which tells its price; ``None`` if that is one product's.
+        memory: Returns the bytes that one product of a batch writes, which tells its price and how many are taken at
+            once; ``None`` if it costs as much as one product. Asked for before the first batch.
     """
 
     def __init__(
@@ -48,9 +52,8 @@ class Hessian(Operator):
         work: Work,
         products: Callable[[Tensor], Tensor] | None = None,
         assemble: Callable[[bool], Tensor | None] | None = None,
-        chunk: int = 64,
         approximate: Callable[[int, int], Tensor | None] | None = None,
-        memory: int | None = None,
+        memory: Callable[[], int] | None = None,
     ) -> None:
         self.shape = (like.numel(), like.numel())
         self.dtype = like.dtype
@@ -60,9 +63,17 @@ class Hessian(Operator):
         self._work = work
         self._products = products
         self._assemble = assemble
-        self._chunk = chunk
         self._approximate = approximate
-        self._memory = memory
+        self._footprint = memory
+
+    @functools.cached_property
+    def _memory(self) -> int:
+        return 0 if self._footprint is None else self._footprint()
+
+    @property
+    def _chunk(self) -> int:
+        """Vectors that are taken at once."""
+        return max(1, min(CHUNK, MEMORY // max(1, self._memory)))
 
     def approximated(self, size: int, seed: int) -> Tensor | None:
         """Return a random matrix near this one where the objective knows the data that it is made of."""
@@ -74,7 +85,7 @@ class Hessian(Operator):
 
     def price(self, count: int) -> int:
         """Return how many products one by one take as long as ``count`` at once: two calls a chunk, and the memory."""
-        if self._products is None or self._memory is None or count <= FEW:
+        if self._products is None or self._footprint is None or count <= FEW:
             return count
         return math.ceil(count * min(1.0, 2 / self._chunk + self._memory / CACHE))
 
@@ -117,9 +128,7 @@ def autograd_hessian(leaf: Tensor, gradient: Tensor, work: Work) -> Hessian:
         (hv,) = torch.autograd.grad(gradient, leaf, v, retain_graph=True, allow_unused=True, is_grads_batched=True)
         return or_zero(hv, v)
 
-    memory = footprint(gradient)
-    chunk = max(1, min(64, MEMORY // max(1, memory)))
-    return Hessian(product, leaf.detach(), work, products, chunk=chunk, memory=memory)
+    return Hessian(product, leaf.detach(), work, products, memory=functools.partial(footprint, gradient))
 
 
 def or_zero(found: Tensor | None, like: Tensor) -> Tensor:

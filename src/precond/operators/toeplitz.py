@@ -80,4 +80,9 @@ class ToeplitzOperator(Operator):
 
 def _as_vector(values: Any) -> Tensor:
     """Return values as a tensor; numbers in a list are double, as for NumPy."""
-    return values if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values, order="C"))
+    if isinstance(values, Tensor):
+        return values
+    try:
+        return torch.as_tensor(np.asarray(values, order="C"))
+    except (TypeError, ValueError) as error:
+        raise BadInputError(f"cannot read numbers from {type(values).__name__}: give a vector") from error

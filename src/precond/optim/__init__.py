@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from precond.recipes.dropins_first_order import AdamW as AdamW
     from precond.recipes.dropins_first_order import Adan as Adan
     from precond.recipes.dropins_first_order import Lion as Lion
+    from precond.recipes.dropins_hutchinson import AdaHessian as AdaHessian
     from precond.recipes.dropins_kl import KLSOAP as KLSOAP
     from precond.recipes.dropins_kl import KLShampoo as KLShampoo
     from precond.recipes.dropins_low_bit import Shampoo4bit as Shampoo4bit
@@ -57,6 +58,7 @@ _home = {
         ("ASGO", "DASGO", "DistributedShampoo", "ScalableShampoo", "ShampooSquared"),
         "precond.recipes.dropins_matrix",
     ),
+    "AdaHessian": "precond.recipes.dropins_hutchinson",
     **dict.fromkeys(("KLSOAP", "KLShampoo"), "precond.recipes.dropins_kl"),
     **dict.fromkeys(("Shampoo4bit", "Shampoo4bitCholesky"), "precond.recipes.dropins_low_bit"),
     **dict.fromkeys(("InducedMetric", "LANTON", "MARS", "MARSM", "TurboMuon"), "precond.recipes.dropins_momentum"),
@@ -75,6 +77,7 @@ __all__ = [
     "PSGDLRA",
     "SGD",
     "SOAP",
+    "AdaHessian",
     "AdamW",
     "Adan",
     "DistributedShampoo",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -11,7 +14,7 @@ _SCALED = ". Under a GradScaler call the closure once, then scaler.step(optimize
 _SAME_BATCH = Need.LOOKBACK | Need.PROBE
 AGAIN = _SAME_BATCH | Need.ANOTHER
 """What takes more than one evaluation a step."""
-_PROVIDED = Need.GRADIENT | Need.PREVIOUS | Need.LOSS | AGAIN
+_PROVIDED = Need.GRADIENT | Need.PREVIOUS | Need.LOSS | Need.SIGNS | AGAIN
 
 
 def dense(gradient: Tensor) -> Tensor:
@@ -40,6 +43,16 @@ def check_parameter(name: str, param: Tensor) -> None:
             f"parameter {name or tuple(param.shape)} has dtype {param.dtype}; real floating-point parameters are "
             "needed (view complex ones with torch.view_as_real)"
         )
+
+
+def check_shapes(reshaped: Iterable[tuple[Tensor, torch.Size]], states: Mapping[Tensor, Any]) -> None:
+    """Refuse to go on with the state of a parameter that has another shape now: kernels would write past its end."""
+    for param, shape in reshaped:
+        if any(value.dim() for value in states.get(param, {}).values()):
+            raise BadInputError(
+                f"a parameter of shape {tuple(shape)} has shape {tuple(param.shape)} now, and its state cannot follow: "
+                "'del optimizer.state[parameter]' lets it start anew and keeps the others"
+            )
 
 
 def check_method(method: Method) -> None:
@@ -79,13 +92,15 @@ def check_closure(needs: Need) -> None:
         raise IncompatibleError(
             "this method probes the Hessian by evaluating each batch twice: call step(closure) with a closure that "
             "zeroes the gradients, evaluates one and the same batch whenever it is called, calls backward and returns "
-            "the loss; the whitening forms need none" + _SCALED
+            "the loss; the whitening forms of PSGD need none" + _SCALED
         )
 
 
 def check_rate(name: str, value: float | Tensor) -> None:
     """Refuse a learning rate or decay that is negative or not finite."""
     try:
+        if isinstance(value, str):
+            raise TypeError
         number = float(value)
     except (TypeError, ValueError, RuntimeError):
         raise BadInputError(f"{name} must be a number, not {value!r}") from None

@@ -37,7 +37,7 @@ class Layout:
         groups: The parameter group of each.
         counts: Gradients absorbed by each parameter that another process owns, 0-d.
         residents: The parameters of the slabs.
-        kinds: Dtypes and devices of these, as the slabs were made for.
+        kinds: Dtypes, devices and shapes of these, as the slabs were made for.
     """
 
     slabs: list[Slab]
@@ -48,11 +48,16 @@ class Layout:
     groups: dict[Tensor, int]
     counts: dict[Tensor, Tensor]
     residents: list[Tensor]
-    kinds: tuple[list[torch.dtype], list[torch.device]]
+    kinds: tuple[list[torch.dtype], list[torch.device], list[torch.Size]]
 
     def moved(self) -> bool:
-        """Whether parameters of the slabs have changed dtype or device since these were made."""
+        """Whether parameters of the slabs have changed dtype, device or shape since these were made."""
         return _kinds(self.residents) != self.kinds
+
+    def reshaped(self) -> list[tuple[Tensor, torch.Size]]:
+        """Return the parameters of the slabs that have changed their shape since, with what it was."""
+        pairs = zip(self.residents, self.kinds[2], strict=True)
+        return [(param, shape) for param, shape in pairs if param.shape != shape]
 
     @functools.cached_property
     def elsewhere(self) -> list[Tensor]:
@@ -178,8 +183,8 @@ def lay_out(
     return Layout(slabs, convoys(slabs), list(followed), duties, followed, home, counts, residents, _kinds(residents))
 
 
-def _kinds(params: Sequence[Tensor]) -> tuple[list[torch.dtype], list[torch.device]]:
-    return [param.dtype for param in params], [param.device for param in params]
+def _kinds(params: Sequence[Tensor]) -> tuple[list[torch.dtype], list[torch.device], list[torch.Size]]:
+    return [param.dtype for param in params], [param.device for param in params], [param.shape for param in params]
 
 
 def _tenants(followed: Mapping[Tensor, Method], alone: bool) -> list[Tenant]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from precond.core import Method, Need, Route, Scope, named_tensors
+from precond.core import BadInputError, Method, Need, Route, Scope, named_tensors
 from precond.optim.flat import PLACE_BYTES
 from precond.optim.rules import Rule
 from precond.optim.slab_state import allocate, slab_shape, working_dtype
@@ -48,6 +48,8 @@ def estimate_memory(model: Model, method: Method | Route | None = None) -> int:
 
 def _ruled(model: Model, method: Method | Route | None) -> Iterator[tuple[int, str, Tensor, Rule]]:
     """Yield the number of the group, name, parameter and the rule that it falls under."""
+    if not isinstance(model, nn.Module | Iterable):
+        raise BadInputError(f"give a module, named parameters or groups, not {type(model).__name__}")
     entries: list[Any] = list(model.named_parameters() if isinstance(model, nn.Module) else model)
     groups = entries if entries and isinstance(entries[0], Mapping) else [{"params": entries}]
     for home, group in enumerate(groups):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -13,17 +12,24 @@ from precond.core import BadInputError, Distributor, Method, Need, Route, Work, 
 from precond.distributors.choose import choose
 from precond.math.heap import keep_freed_memory
 from precond.optim.adjustable import Adjustable
-from precond.optim.checks import AGAIN, check_batches, check_closure, check_method, check_parameter, check_rate
+from precond.optim.checks import (
+    AGAIN,
+    check_batches,
+    check_closure,
+    check_method,
+    check_parameter,
+    check_rate,
+    check_shapes,
+)
 from precond.optim.journey import Journey
 from precond.optim.layout import Layout, lay_out, named
 from precond.optim.plan import Plan
 from precond.optim.probe import probed
 from precond.optim.replay import Further, Replay, Seen, looked_back, remember, remembered, unscaled
 from precond.optim.rules import Rule
+from precond.optim.saving import as_saved, matched_by_name, warn_of_lacking
 from precond.optim.slab import Slab
 from precond.optim.walk import Walker
-
-logger = logging.getLogger(__name__)
 
 
 class Optimizer(torch.optim.Optimizer):
@@ -159,6 +165,7 @@ class Optimizer(torch.optim.Optimizer):
     def _current_layout(self) -> Layout:
         layout = self._layout
         if layout is None or layout.moved():
+            check_shapes([] if layout is None else layout.reshaped(), self.state)
             return self._build()
         changed = self._renew(layout.methods)
         if changed and not layout.follow(changed):
@@ -257,7 +264,7 @@ class Optimizer(torch.optim.Optimizer):
         seen: dict[str, Any] = {}
 
         def capture(_: Any, given: dict[str, Any]) -> dict[str, Any]:
-            seen.update(_matched_by_name(given, self.param_groups))
+            seen.update(matched_by_name(given, self.param_groups))
             return seen
 
         handle = self.register_load_state_dict_pre_hook(capture)
@@ -265,21 +272,12 @@ class Optimizer(torch.optim.Optimizer):
             super().load_state_dict(state_dict)
         finally:
             handle.remove()
-        for saved, group in zip(seen["param_groups"], self.param_groups, strict=True):
-            for key, param in zip(saved["params"], group["params"], strict=True):
-                if key in seen["state"]:  # torch casts to the parameter's dtype, which would lose precision
-                    values = seen["state"][key].items()
-                    self.state[param] = {name: v.to(param.device, copy=True) for name, v in values}
+        for param, values in as_saved(seen, self.param_groups):
+            self.state[param] = values
+        loaded = {param: set(state) for param, state in self.state.items() if state}
         self._layout = None
-        loaded = {param: set(values) for param, values in self.state.items() if values}
         self._build()
-        lacking = {param: self.state[param].keys() - names for param, names in loaded.items()}
-        names = sorted(set().union(*lacking.values()))
-        if names:
-            logger.warning(
-                "the loaded state of %d of %d parameters lacks %s, which start afresh: it was saved by another method, "
-                "or with other settings", sum(map(bool, lacking.values())), len(loaded), ", ".join(names),
-            )  # fmt: skip
+        warn_of_lacking(loaded, self.state)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what pickling and copying need; slabs are rebuilt."""
@@ -293,19 +291,3 @@ class Optimizer(torch.optim.Optimizer):
         tensors += [tensor for slab in self._slabs for tensor in slab.notes]
         tensors += [tensor for param, state in self.state.items() for tensor in remembered(param, state).values()]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
-def _matched_by_name(saved: dict[str, Any], groups: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the saved dict with each group's parameters in this optimizer's order, when both have names.
-
-    Those of names that only one of them has (a wrapper's prefix, the other name of a tied weight) stay in their order.
-    """
-    result = {**saved, "param_groups": [dict(group) for group in saved["param_groups"]]}
-    for theirs, ours in zip(result["param_groups"], groups, strict=False):
-        names, wanted = theirs.get("param_names"), ours.get("param_names")
-        if names and wanted and names != wanted and len(names) == len(wanted):
-            key = dict(zip(names, theirs["params"], strict=True))
-            others = iter([key[name] for name in names if name not in set(wanted)])
-            theirs["params"] = [key[name] if name in key else next(others) for name in wanted]
-            theirs["param_names"] = list(wanted)
-    return result

@@ -67,7 +67,8 @@ class Rule:
             method = source.method(settings)
         if not isinstance(method, Method | Route):
             raise BadInputError(
-                f"method must be a Method or a Route, not {type(method).__name__}; build one with precond.recipes"
+                f"method must be a Method or a Route, not {type(method).__name__}: call a recipe, as in "
+                "precond.recipes.matrix.soap(), or take a class of precond.optim, such as SOAP"
             )
         rule = cls(method, group.get("role", ""), None if stack is None else Stack(*stack))
         rule._source, rule._settings = source, settings

@@ -13,7 +13,6 @@ from precond.core import (
     BadInputError,
     Evidence,
     Health,
-    IncompatibleError,
     Need,
     Operator,
     Preconditioner,
@@ -22,6 +21,7 @@ from precond.core import (
 )
 from precond.math.lanczos import lanczos
 from precond.preconditioners.shifts import refuse_shift
+from precond.preconditioners.symmetric import symmetric_operator
 
 _margin = 1.1
 
@@ -86,11 +86,10 @@ class ChebyshevPolynomial(Preconditioner[ChebyshevPolynomialState]):
 
     def observe(self, state: ChebyshevPolynomialState, evidence: Evidence) -> None:
         """Take the operator; refuse one that is known not to be symmetric."""
-        if evidence.operator is None or evidence.operator.traits.symmetric is False:
-            raise IncompatibleError(
-                "chebyshev-polynomial needs a symmetric positive definite matrix: use 'ilu0' or 'jacobi' with gmres"
-            )
-        state.operator = evidence.operator
+        state.operator = symmetric_operator(
+            evidence,
+            "chebyshev-polynomial needs a symmetric positive definite matrix: use 'ilu0' or 'jacobi' with gmres",
+        )
 
     def refresh(self, state: ChebyshevPolynomialState) -> Health:
         """Bound the spectrum; where no bound is positive and finite the last one is kept."""

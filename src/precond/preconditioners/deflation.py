@@ -20,6 +20,7 @@ from precond.core import (
     Scope,
     Traits,
 )
+from precond.preconditioners.symmetric import symmetric_operator
 
 
 class Subspace(abc.ABC):
@@ -119,11 +120,10 @@ class Deflation(Preconditioner[DeflationState]):
 
     def observe(self, state: DeflationState, evidence: Evidence) -> None:
         """Take the operator; refuse one that is known not to be symmetric."""
-        if evidence.operator is None or evidence.operator.traits.symmetric is False:
-            raise IncompatibleError(
-                "deflation needs a symmetric positive definite matrix: use method='gcrodr' otherwise"
-            )
-        state.operator = evidence.operator
+        state.operator = symmetric_operator(
+            evidence,
+            "deflation needs a symmetric positive definite matrix: use method='gcrodr' otherwise",
+        )
         self.inner.observe(state.inner, evidence)
 
     def refresh(self, state: DeflationState) -> Health:

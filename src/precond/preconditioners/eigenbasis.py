@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import ClassVar, final
+from typing import final
 
 import torch
 from torch import Tensor
 
-from precond.core import HEALTHY, BadInputError, Evidence, Health, Need, Role, need, rests_as
+from precond.core import HEALTHY, Evidence, Health, Role, need, rests_as
 from precond.math.eigen import all_eigenvectors
 from precond.math.first_bases import first_bases
-from precond.math.modes import add_gram, by_block, complete, mode_products
+from precond.math.modes import add_gram, by_block, complete
 from precond.math.products import fast_products
-from precond.math.shapes import block_lengths, factor_shapes, modes_with_factor
-from precond.math.tiles import overhang, trim
 from precond.math.turns import off_diagonal_mass, power_qr
+from precond.preconditioners.turning_basis import TurningBasis, whole_order
 
 
 @dataclasses.dataclass
@@ -39,7 +37,7 @@ class EigenbasisState:
 
 @final
 @dataclasses.dataclass(frozen=True)
-class Eigenbasis:
+class Eigenbasis(TurningBasis):
     """The eigenbasis of Shampoo's factors: found once, then turned by one step of orthogonal iteration per refresh.
 
     Vectors and scalars keep their own basis unless told otherwise. Not a preconditioner: `Rotate` uses it to run one in
@@ -52,56 +50,17 @@ class Eigenbasis:
         max_dim: Modes longer than this keep their own basis.
         vectors: Whether tensors with one axis get a basis.
         one_sided: Only the shortest mode turns, the last of them where there are several.
-        block: Longest side of a block: the factor of a longer mode is taken to be block diagonal, so that products with
-            it, its statistics and its basis cost ``block / n`` of the whole ones; other modes do not notice. Blocks
-            are equally long; where that leaves a remainder, coordinates have a few entries more, which are zero.
-        half: Keep the bases of single-precision tensors in bfloat16, and multiply by them in bfloat16 where the device
-            does so natively; statistics and turns stay in single precision.
         tolerance: A basis ``Q`` is not turned while the off-diagonal part of ``Q^T A Q`` is at most this fraction of
             the whole, in Frobenius norms; 0 turns always.
+        block: Longest side of a block; see `TurningBasis`.
+        half: Keep the bases in bfloat16; see `TurningBasis`. Statistics and turns stay in single precision.
     """
-
-    needs: ClassVar[Need] = Need.GRADIENT
-    beta: float = 0.95
-    max_dim: int = 10000
-    vectors: bool = False
-    one_sided: bool = False
-    tolerance: float = 0.0
-    block: int | None = None
-    half: bool = False
-
-    def __post_init__(self) -> None:
-        """Check the length of a block."""
-        if self.block is not None and self.block < 1:
-            raise BadInputError(f"the side of a block must be at least 1, not {self.block}")
 
     def init(self, like: Tensor) -> EigenbasisState:
         """Start with zero factors and the identity as basis."""
-        dtype = torch.promote_types(like.dtype, torch.float32)
-        resting = torch.bfloat16 if self.half and dtype == torch.float32 else dtype
-        batch, dims = like.shape[0], tuple(like.shape[1:])
-        shapes = factor_shapes(dims, self.max_dim, block=self.block, vectors=self.vectors, one_sided=self.one_sided)
-
-        def zeros(shape: tuple[int, ...]) -> Tensor:
-            return torch.zeros(batch, *shape, dtype=dtype, device=like.device)
-
-        def identity(shape: tuple[int, ...]) -> Tensor:
-            return torch.eye(shape[-1], dtype=resting, device=like.device).expand(batch, *shape).clone()
-
-        return EigenbasisState(
-            factors=[None if shape is None else zeros(shape) for shape in shapes],
-            bases=[None if shape is None else identity(shape) for shape in shapes],
-            found=torch.zeros(batch, dtype=torch.bool, device=like.device),
-            dims=dims,
-        )
-
-    def turns(self, dims: Sequence[int]) -> bool:
-        """Whether a tensor with axes of these lengths has a basis at all: vectors may have none."""
-        return any(modes_with_factor(dims, self.max_dim, vectors=self.vectors, one_sided=self.one_sided))
-
-    def coordinates(self, like: Tensor) -> Tensor:
-        """Return ``like`` with the zeros behind modes that blocks do not fit."""
-        return overhang(like, block_lengths(like.shape[1:], self.block))
+        _, factors, bases = self.begin(like)
+        found = torch.zeros(like.shape[0], dtype=torch.bool, device=like.device)
+        return EigenbasisState(factors, bases, found, tuple(like.shape[1:]))
 
     def prime(self, state: EigenbasisState, evidence: Evidence) -> Health:
         """Absorb the first gradient and decompose at once; members that fail are tried again at the next refresh."""
@@ -141,14 +100,6 @@ class Eigenbasis:
             health += self._find(state)
         return orders, health
 
-    def enter(self, state: EigenbasisState, v: Tensor) -> Tensor:
-        """Return the coordinates of ``v`` in the basis."""
-        return mode_products(self.coordinates(v), state.bases, transpose=True)
-
-    def leave(self, state: EigenbasisState, v: Tensor) -> Tensor:
-        """Return the vector whose coordinates in the basis are ``v``."""
-        return trim(mode_products(v, state.bases), state.dims)
-
     def _turn(self, factor: Tensor, basis: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Turn the bases that are no longer good enough; return all, the permutations, and who failed."""
         with fast_products(factor, factor.numel() * factor.shape[-1]):
@@ -185,12 +136,3 @@ class Eigenbasis:
             health += Health.of(new & failed.any(1), f"no eigendecomposition of the factor of mode {mode}")
         state.found |= solved
         return health
-
-
-def whole_order(order: Tensor, basis: Tensor) -> Tensor:
-    """Return the permutations within blocks, ``[batch * blocks, side]``, as those of the whole mode, ``[batch, n]``."""
-    if basis.ndim == 3:
-        return order
-    batch, blocks, side = basis.shape[:3]
-    starts = side * torch.arange(blocks, device=order.device)
-    return (order.view(batch, blocks, side) + starts[:, None]).flatten(1)

@@ -18,9 +18,10 @@ from precond.preconditioners.fitting import (
     drawn_pair,
     fit_needs,
     keep_finite,
+    level,
     pair,
     running_bound,
-    starting_scale,
+    start_at_size,
     tells,
 )
 from precond.preconditioners.shifts import refuse_shift
@@ -115,7 +116,7 @@ class FittedAffine(Preconditioner[FittedAffineState]):
         h = _matrices(seen[1]).to(state.left.dtype)
         told = tells(v, h)
         if self.init_scale is None:
-            self._start(state, v, h, told)
+            start_at_size((state.left, state.right), told & (state.steps == 0), v, h, self.damping)
         v, h = drawn_pair(v, h, absorbed_before(evidence, state.steps), self.damping)
         state.steps.add_(told)
         with fast_products(h, h.numel() * max(h.shape[1:])):
@@ -138,11 +139,7 @@ class FittedAffine(Preconditioner[FittedAffineState]):
 
     def refresh(self, state: FittedAffineState) -> Health:
         """Give both factors the same largest entry, which leaves their product as it is."""
-        largest = [q.flatten(1).abs().amax(1) for q in (state.left, state.right)]
-        ratio = (largest[1] / largest[0]).sqrt()
-        ratio = torch.where(ratio.isfinite() & (ratio > 0), ratio, 1.0)
-        state.left.mul_(ratio.view(-1, *(1,) * (state.left.ndim - 1)))
-        state.right.div_(ratio.view(-1, *(1,) * (state.right.ndim - 1)))
+        level((state.left, state.right))
         return HEALTHY
 
     def apply(self, state: FittedAffineState, v: Tensor, *, shift: float = 0.0) -> Tensor:
@@ -154,13 +151,6 @@ class FittedAffine(Preconditioner[FittedAffineState]):
         order, _, _ = balanced_matrix(v.shape[1:])
         u = u.reshape(v.shape[0], *(v.shape[1 + i] for i in order))
         return u.permute(0, *(1 + order.index(i) for i in range(len(order)))).contiguous()
-
-    def _start(self, state: FittedAffineState, v: Tensor | None, h: Tensor, told: Tensor) -> None:
-        """Scale the factors of members that have seen nothing yet by the size of what they see first."""
-        scale = starting_scale(v, h, self.damping).sqrt()
-        scale = torch.where(told & (state.steps == 0) & scale.isfinite() & (scale > 0), scale, 1.0)
-        for q in (state.left, state.right):
-            q.mul_(scale.view(-1, *(1,) * (q.ndim - 1)))
 
 
 def _matrices(v: Tensor) -> Tensor:

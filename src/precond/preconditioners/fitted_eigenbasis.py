@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
-from typing import ClassVar, final
+from typing import final
 
 import torch
 from torch import Tensor
 
-from precond.core import HEALTHY, BadInputError, Evidence, Health, Need, Role, need, rests_as
+from precond.core import HEALTHY, BadInputError, Evidence, Health, Role, need, rests_as
 from precond.math.bjorck import restored
 from precond.math.first_bases import first_bases
-from precond.math.modes import add_gram, by_block, complete, mode_products, unfolding
+from precond.math.modes import add_gram, by_block, complete, unfolding
 from precond.math.products import multiplied, multiplies_bfloat16
-from precond.math.shapes import block_lengths, factor_shapes, modes_with_factor
-from precond.math.tiles import overhang, trim
 from precond.math.turns import off_diagonal_mass, qr_turn
-from precond.preconditioners.eigenbasis import whole_order
 from precond.preconditioners.kullback_leibler import along
+from precond.preconditioners.turning_basis import TurningBasis, whole_order
 
 _LOSS = 0.01
 """Part of its orthogonality that a basis may lose to the roundings of turns before it is given back."""
@@ -45,7 +42,7 @@ class FittedEigenbasisState:
 
 @final
 @dataclasses.dataclass(frozen=True)
-class FittedEigenbasis:
+class FittedEigenbasis(TurningBasis):
     """The eigenbasis of factors that come nearest to the second moment in the Kullback-Leibler divergence.
 
     Used by `Rotate` as `Eigenbasis` is, and turned as that is. Its factors are those of `KLKronecker`: each Gram matrix
@@ -62,7 +59,7 @@ class FittedEigenbasis:
         one_sided: Only the shortest mode turns, the last of them where there are several; nothing weights its factor.
         tolerance: A basis is not turned while the off-diagonal part of its factor is at most this fraction of the
             whole, in Frobenius norms; 0 turns always.
-        block: Longest side of a block, as in `Eigenbasis`.
+        block: Longest side of a block; see `TurningBasis`.
         half: Keep the bases of single-precision tensors in bfloat16, and multiply in bfloat16 where the device does so
             natively: by the bases, for the Gram matrices and in turns. Factors are averaged and decomposed in single
             precision.
@@ -70,21 +67,12 @@ class FittedEigenbasis:
         gain: Largest inverse root of an eigenvalue: the length of the mode, at most this (and at least 10).
     """
 
-    needs: ClassVar[Need] = Need.GRADIENT
-    beta: float = 0.95
-    max_dim: int = 10000
-    vectors: bool = False
-    one_sided: bool = False
-    tolerance: float = 0.0
-    block: int | None = None
-    half: bool = False
     start: float = 0.1
     gain: float = 4000.0
 
     def __post_init__(self) -> None:
         """Check the arguments."""
-        if self.block is not None and self.block < 1:
-            raise BadInputError(f"the side of a block must be at least 1, not {self.block}")
+        super().__post_init__()
         if not (0.0 <= self.beta < 1.0 and self.start > 0 and self.gain > 0):
             raise BadInputError(
                 f"beta must be in [0, 1), start and gain positive, not {self.beta}, {self.start} and {self.gain}"
@@ -92,34 +80,15 @@ class FittedEigenbasis:
 
     def init(self, like: Tensor) -> FittedEigenbasisState:
         """Start with zero factors, the identity as basis, and equal eigenvalues."""
+        shapes, factors, bases = self.begin(like)
         dtype = torch.promote_types(like.dtype, torch.float32)
-        resting = torch.bfloat16 if self.half and dtype == torch.float32 else dtype
-        batch, dims = like.shape[0], tuple(like.shape[1:])
-        shapes = factor_shapes(dims, self.max_dim, block=self.block, vectors=self.vectors, one_sided=self.one_sided)
-
-        def zeros(shape: tuple[int, ...]) -> Tensor:
-            return torch.zeros(batch, *shape, dtype=dtype, device=like.device)
-
-        def identity(shape: tuple[int, ...]) -> Tensor:
-            return torch.eye(shape[-1], dtype=resting, device=like.device).expand(batch, *shape).clone()
 
         def equal(shape: tuple[int, ...]) -> Tensor:
-            return torch.full((batch, math.prod(shape[:-1])), self.start, dtype=dtype, device=like.device)
+            entries = math.prod(shape[:-1])
+            return torch.full((like.shape[0], entries), self.start, dtype=dtype, device=like.device)
 
-        return FittedEigenbasisState(
-            factors=[None if shape is None else zeros(shape) for shape in shapes],
-            bases=[None if shape is None else identity(shape) for shape in shapes],
-            values=[None if shape is None else equal(shape) for shape in shapes],
-            dims=dims,
-        )
-
-    def turns(self, dims: Sequence[int]) -> bool:
-        """Whether a tensor with axes of these lengths has a basis at all: vectors may have none."""
-        return any(modes_with_factor(dims, self.max_dim, vectors=self.vectors, one_sided=self.one_sided))
-
-    def coordinates(self, like: Tensor) -> Tensor:
-        """Return ``like`` with the zeros behind modes that blocks do not fit."""
-        return overhang(like, block_lengths(like.shape[1:], self.block))
+        values = [None if shape is None else equal(shape) for shape in shapes]
+        return FittedEigenbasisState(factors, bases, values, tuple(like.shape[1:]))
 
     def prime(self, state: FittedEigenbasisState, evidence: Evidence) -> Health:
         """Find the bases from the first gradient, and absorb it without weights; members that fail keep theirs."""
@@ -179,14 +148,6 @@ class FittedEigenbasis:
             orders.append(order)
             health += Health.of(failed.view(len(factor), -1).any(1), f"no new basis of mode {mode}")
         return orders, health
-
-    def enter(self, state: FittedEigenbasisState, v: Tensor) -> Tensor:
-        """Return the coordinates of ``v`` in the basis."""
-        return mode_products(self.coordinates(v), state.bases, transpose=True)
-
-    def leave(self, state: FittedEigenbasisState, v: Tensor) -> Tensor:
-        """Return the vector whose coordinates in the basis are ``v``."""
-        return trim(mode_products(v, state.bases), state.dims)
 
     def _in_half(self, state: FittedEigenbasisState) -> bool:
         """Whether to multiply in bfloat16."""

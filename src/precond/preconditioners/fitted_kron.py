@@ -18,9 +18,10 @@ from precond.preconditioners.fitting import (
     drawn_pair,
     fit_needs,
     keep_finite,
+    level,
     pair,
     running_bound,
-    starting_scale,
+    start_at_size,
     tells,
 )
 from precond.preconditioners.shifts import refuse_shift
@@ -116,7 +117,7 @@ class FittedKron(Preconditioner[FittedKronState]):
         h = self._unrolled(state, seen[1])
         told = tells(v, h)
         if self.init_scale is None:
-            self._start(state, v, h, told)
+            start_at_size(state.factors, told & (state.steps == 0), v, h, self.damping)
         _, noisy = drawn_pair(v, h, absorbed_before(evidence, state.steps), self.damping)
         state.steps.add_(told)
         with fast_products(h, h.numel() * max(h.shape[1:])):
@@ -142,12 +143,7 @@ class FittedKron(Preconditioner[FittedKronState]):
 
     def refresh(self, state: FittedKronState) -> Health:
         """Give all factors the same largest entry, which leaves their product as it is."""
-        largest = torch.stack([q.flatten(1).abs().amax(1) for q in state.factors])
-        mean = largest.log().mean(0).exp()
-        for q, own in zip(state.factors, largest, strict=True):
-            ratio = mean / own
-            ratio = torch.where(ratio.isfinite() & (ratio > 0), ratio, 1.0)
-            q.mul_(ratio.view(-1, *(1,) * (q.ndim - 1)))
+        level(state.factors)
         return HEALTHY
 
     def apply(self, state: FittedKronState, v: Tensor, *, shift: float = 0.0) -> Tensor:
@@ -157,13 +153,6 @@ class FittedKron(Preconditioner[FittedKronState]):
 
     def _unrolled(self, state: FittedKronState, v: Tensor) -> Tensor:
         return v.reshape(v.shape[0], *_modes(v)).to(state.factors[0].dtype)
-
-    def _start(self, state: FittedKronState, v: Tensor | None, h: Tensor, told: Tensor) -> None:
-        """Scale the factors of members that have seen nothing yet by the size of what they see first."""
-        scale = starting_scale(v, h, self.damping).pow(1.0 / len(state.factors))
-        scale = torch.where(told & (state.steps == 0) & scale.isfinite() & (scale > 0), scale, 1.0)
-        for q in state.factors:
-            q.mul_(scale.view(-1, *(1,) * (q.ndim - 1)))
 
 
 def _modes(v: Tensor) -> tuple[int, ...]:

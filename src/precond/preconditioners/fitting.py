@@ -78,6 +78,32 @@ def starting_scale(v: Tensor | None, h: Tensor, damping: float) -> Tensor:
     return scale if v is None else scale * v.flatten(1).square().mean(1).pow(0.25)
 
 
+def start_at_size(factors: Sequence[Tensor], fresh: Tensor, v: Tensor | None, h: Tensor, damping: float) -> None:
+    """Scale the factors of a product in place by the size of what is seen first.
+
+    Args:
+        factors: ``[batch, n, n]``, or ``[batch, n]`` where they are diagonal.
+        fresh: Which members have seen nothing yet, and learn from this pair, ``[batch]``.
+        v: Probes, or nothing.
+        h: Their products, or gradients, ``[batch, ...]``.
+        damping: See `starting_scale`.
+    """
+    scale = starting_scale(v, h, damping).pow(1.0 / len(factors))
+    scale = torch.where(fresh & scale.isfinite() & (scale > 0), scale, 1.0)
+    for q in factors:
+        q.mul_(scale.view(-1, *(1,) * (q.ndim - 1)))
+
+
+def level(factors: Sequence[Tensor]) -> None:
+    """Give the factors of a product, as above, the same largest entry in place, which leaves the product as it is."""
+    largest = torch.stack([q.flatten(1).abs().amax(1) for q in factors])
+    mean = largest.log().mean(0).exp()
+    for q, own in zip(factors, largest, strict=True):
+        ratio = mean / own
+        ratio = torch.where(ratio.isfinite() & (ratio > 0), ratio, 1.0)
+        q.mul_(ratio.view(-1, *(1,) * (q.ndim - 1)))
+
+
 def running_bound(bound: Tensor, size: Tensor, beta: float) -> Tensor:
     """Return ``max(beta bound + (1 - beta) size, size)``."""
     return torch.maximum(torch.lerp(size, bound, beta), size)

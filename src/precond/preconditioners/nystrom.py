@@ -13,13 +13,13 @@ from precond.core import (
     BadInputError,
     Evidence,
     Health,
-    IncompatibleError,
     Need,
     Operator,
     Preconditioner,
     Scope,
     Traits,
 )
+from precond.preconditioners.symmetric import symmetric_operator
 
 _first = 10  # rank that the adaptive choice starts with
 _tail = 10.0  # multiple of mu that the smallest eigenvalue kept may be
@@ -89,11 +89,10 @@ class Nystrom(Preconditioner[NystromState]):
 
     def observe(self, state: NystromState, evidence: Evidence) -> None:
         """Take the operator; refuse one that is known not to be symmetric."""
-        if evidence.operator is None or evidence.operator.traits.symmetric is False:
-            raise IncompatibleError(
-                "nystrom needs a symmetric positive definite matrix: use preconditioner='ilu0' or 'jacobi' with gmres"
-            )
-        state.operator = evidence.operator
+        state.operator = symmetric_operator(
+            evidence,
+            "nystrom needs a symmetric positive definite matrix: use preconditioner='ilu0' or 'jacobi' with gmres",
+        )
 
     def refresh(self, state: NystromState) -> Health:
         """Multiply random vectors and decompose; on failure the last factors are kept."""

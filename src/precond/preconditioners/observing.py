@@ -7,7 +7,8 @@ from typing import Any, final
 
 from torch import Tensor
 
-from precond.core import Evidence, Filter, Health, Need, Preconditioner, Scope, Traits, need
+from precond.core import Evidence, Filter, Health, Need, Preconditioner, Scope, need
+from precond.preconditioners.around import Around
 
 
 @dataclasses.dataclass
@@ -25,7 +26,7 @@ class ObservingState:
 
 @final
 @dataclasses.dataclass(frozen=True)
-class Observing(Preconditioner[ObservingState]):
+class Observing(Around[ObservingState]):
     """Show a preconditioner the gradient through a filter; its map stays its own. Adan's second moment is one.
 
     Attributes:
@@ -43,13 +44,8 @@ class Observing(Preconditioner[ObservingState]):
 
     @property
     def scope(self) -> Scope:
-        """That of the preconditioner."""
-        return self.inner.scope
-
-    @property
-    def traits(self) -> Traits:
-        """Those of the preconditioner."""
-        return self.inner.traits
+        """That of the preconditioner, unless the filter looks at more than entries."""
+        return self.lens.scope if self.inner.scope is Scope.ELEMENTWISE else self.inner.scope
 
     @property
     def elementwise(self) -> Preconditioner[Any] | None:
@@ -68,11 +64,6 @@ class Observing(Preconditioner[ObservingState]):
     def observe(self, state: ObservingState, evidence: Evidence) -> None:
         """Observe what the filter shows."""
         self.inner.observe(state.inner, self._through(state, evidence))
-
-    @property
-    def refreshes(self) -> bool:
-        """Whether the inner preconditioner does."""
-        return self.inner.refreshes
 
     def refresh(self, state: ObservingState) -> Health:
         """Refresh the preconditioner."""

@@ -12,15 +12,14 @@ from precond.core import (
     Evidence,
     Health,
     IncompatibleError,
-    Need,
     Preconditioner,
     Scope,
-    Traits,
     Turned,
     merge_members,
     named_tensors,
     split_members,
 )
+from precond.preconditioners.around import Around
 
 
 @dataclasses.dataclass
@@ -36,7 +35,7 @@ class PiecesState:
     dims: tuple[int, ...]
 
 
-class Pieces(Turned[PiecesState]):
+class Pieces(Around[PiecesState], Turned[PiecesState]):
     """Precondition pieces of every tensor, all in one batch: the curvature is taken to be block diagonal.
 
     Subclasses are frozen dataclasses that say how to cut and join. The coordinates are those of the inner
@@ -65,21 +64,6 @@ class Pieces(Turned[PiecesState]):
     def join(self, pieces: Tensor, shape: tuple[int, ...]) -> Tensor:
         """Return the tensor of this shape, ``[batch, *dims]``, that has these pieces."""
 
-    @property
-    def needs(self) -> Need:
-        """What the inner preconditioner needs."""
-        return self.inner.needs
-
-    @property
-    def traits(self) -> Traits:
-        """Those of the inner preconditioner."""
-        return self.inner.traits
-
-    @property
-    def elementwise(self) -> Preconditioner[Any] | None:
-        """That of the inner preconditioner."""
-        return self.inner.elementwise
-
     def init(self, like: Tensor) -> PiecesState:
         """Start the inner preconditioner on the pieces."""
         return PiecesState(split_members(self.inner.init(self.cut(like)), like.shape[0]), tuple(like.shape[1:]))
@@ -87,11 +71,6 @@ class Pieces(Turned[PiecesState]):
     def prime(self, state: PiecesState, evidence: Evidence) -> Health:
         """Prime with the pieces."""
         return _whole(self.inner.prime(merge_members(state.inner), self._seen(evidence)), state)
-
-    @property
-    def refreshes(self) -> bool:
-        """Whether the inner preconditioner does."""
-        return self.inner.refreshes
 
     def refresh(self, state: PiecesState) -> Health:
         """Refresh the pieces."""

@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from precond.core import Evidence, Health, Need, Preconditioner, Scope, Traits, Turned
+from precond.core import Evidence, Health, Preconditioner, Turned
+from precond.preconditioners.around import Around
 
 
 @dataclasses.dataclass
@@ -24,7 +25,7 @@ class ReshapedState:
     dims: tuple[int, ...]
 
 
-class Reshaped(Turned[ReshapedState]):
+class Reshaped(Around[ReshapedState], Turned[ReshapedState]):
     """The inner preconditioner on tensors as `view` shows them; the coordinates are its own, if it has any."""
 
     inner: Preconditioner[Any]
@@ -33,26 +34,6 @@ class Reshaped(Turned[ReshapedState]):
     def view(self, v: Tensor) -> Tensor:
         """Return ``v``, ``[batch, *shape]``, with the same entries in another shape."""
 
-    @property
-    def needs(self) -> Need:
-        """What the inner preconditioner needs."""
-        return self.inner.needs
-
-    @property
-    def scope(self) -> Scope:
-        """That of the inner preconditioner."""
-        return self.inner.scope
-
-    @property
-    def traits(self) -> Traits:
-        """Those of the inner preconditioner."""
-        return self.inner.traits
-
-    @property
-    def elementwise(self) -> Preconditioner[Any] | None:
-        """That of the inner preconditioner."""
-        return self.inner.elementwise
-
     def init(self, like: Tensor) -> ReshapedState:
         """Start the inner preconditioner on the other shape."""
         return ReshapedState(self.inner.init(self.view(like)), tuple(like.shape[1:]))
@@ -60,11 +41,6 @@ class Reshaped(Turned[ReshapedState]):
     def prime(self, state: ReshapedState, evidence: Evidence) -> Health:
         """Prime the inner preconditioner."""
         return self.inner.prime(state.inner, evidence.reshaped(self.view))
-
-    @property
-    def refreshes(self) -> bool:
-        """Whether the inner preconditioner does."""
-        return self.inner.refreshes
 
     def refresh(self, state: ReshapedState) -> Health:
         """Refresh the inner preconditioner."""

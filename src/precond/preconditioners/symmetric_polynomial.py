@@ -13,7 +13,6 @@ from precond.core import (
     BadInputError,
     Evidence,
     Health,
-    IncompatibleError,
     Need,
     Operator,
     Preconditioner,
@@ -21,6 +20,7 @@ from precond.core import (
     Traits,
 )
 from precond.preconditioners.shifts import refuse_shift
+from precond.preconditioners.symmetric import symmetric_operator
 
 
 @dataclasses.dataclass
@@ -83,11 +83,10 @@ class SymmetricPolynomial(Preconditioner[SymmetricPolynomialState]):
 
     def observe(self, state: SymmetricPolynomialState, evidence: Evidence) -> None:
         """Take the operator; refuse one that is known not to be symmetric."""
-        if evidence.operator is None or evidence.operator.traits.symmetric is False:
-            raise IncompatibleError(
-                "symmetric-polynomial needs a symmetric positive definite matrix: use gmres with 'ilu0'"
-            )
-        state.operator = evidence.operator
+        state.operator = symmetric_operator(
+            evidence,
+            "symmetric-polynomial needs a symmetric positive definite matrix: use gmres with 'ilu0'",
+        )
 
     def refresh(self, state: SymmetricPolynomialState) -> Health:
         """Compute the traces; where the polynomials are not positive the degree is lowered, and `Health` says so."""

@@ -10,10 +10,11 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
-from precond.core import Evidence, Health, IncompatibleError, Need, Operator, Preconditioner, Saddle, Scope, Traits
+from precond.core import Evidence, Health, Need, Operator, Preconditioner, Saddle, Scope, Traits
 from precond.core.materialize import LIMIT, fits, materialize, sparse_entries
 from precond.operators.near import near
 from precond.preconditioners.shifts import refuse_shift
+from precond.preconditioners.symmetric import symmetric_operator
 from precond.programs.newton import DenseNewton, Newton, Solver, SparseNewton
 from precond.programs.projected import Constraints
 from precond.programs.regularized import Regularizer
@@ -80,12 +81,11 @@ class ConstraintPreconditioner(Preconditioner[ConstraintState]):
 
     def observe(self, state: ConstraintState, evidence: Evidence) -> None:
         """Take the operator; refuse one that is known not to be symmetric."""
-        if evidence.operator is None or evidence.operator.traits.symmetric is False:
-            raise IncompatibleError(
-                "a constraint preconditioner needs a symmetric operator, precond.operators.KKT: use preconditioner="
-                "'ilu0' with gmres"
-            )
-        state.operator = evidence.operator
+        state.operator = symmetric_operator(
+            evidence,
+            "a constraint preconditioner needs a symmetric operator, precond.operators.KKT: use preconditioner="
+            "'ilu0' with gmres",
+        )
 
     def refresh(self, state: ConstraintState) -> Health:
         """Approximate and factorize; on failure the last factors are kept."""

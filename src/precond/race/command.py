@@ -12,22 +12,23 @@ import typer
 RACE_EPILOG = """
 [bold]Examples[/bold]
 
-  precond race                                    [dim]eight optimizers on handwritten digits[/dim]
+  precond race                               [dim]eight optimizers on digits[/dim]
 
-  precond race digits --methods adamw,soap        [dim]who races[/dim]
+  precond race digits --methods adamw,soap   [dim]who races[/dim]
 
-  precond race stdlib-lm --budget 120s            [dim]a horizon in seconds[/dim]
+  precond race stdlib-lm --budget 120s       [dim]a horizon in seconds[/dim]
 
-  precond race A.mtx.gz --methods cg,cg+ic0,scipy.cg  [dim]a matrix of yours[/dim]
+  precond race A.mtx.gz --methods cg,cg+ic0  [dim]a matrix of yours[/dim]
 
-  precond race my.py:problem --out my-race        [dim]a function of yours[/dim]
+  precond race my.py:problem --out my-race   [dim]a function of yours[/dim]
 
-  precond race --resume --seeds 10                [dim]go on, with more seeds[/dim]
+  precond race --resume --seeds 10           [dim]go on, with more seeds[/dim]
 
   precond race --storage postgresql://host/db --resume  [dim]join from anywhere[/dim]
 
-A race that is interrupted or killed loses no finished run: [bold]--resume[/bold] goes on. [bold]precond methods[/bold]
-lists who can race, [bold]precond problems[/bold] on what.
+A race that is interrupted or killed loses no finished run: [bold]--resume[/bold] goes on.
+
+[bold]precond methods[/bold] lists who can race, [bold]precond problems[/bold] on what.
 """
 
 

@@ -124,6 +124,8 @@ def listed(text: str | Sequence[str] | None) -> tuple[str, ...] | None:
     if text is None:
         return None
     parts = [text] if isinstance(text, str) else list(text)
+    if not all(isinstance(part, str) for part in parts):
+        raise BadInputError(f"problems and methods are given by name, not as {parts}")
     names = tuple(dict.fromkeys(name.strip() for part in parts for name in part.split(",") if name.strip()))
     if not names:
         raise BadInputError("an empty list of names: write a,b,c or leave the option out")

@@ -34,7 +34,10 @@ def numbers_checked(build: F) -> F:
     def checked(*args: Any, **settings: Any) -> Any:
         if not args and not settings:
             return build()
-        given = signature.bind(*args, **settings).arguments
+        try:
+            given = signature.bind(*args, **settings).arguments
+        except TypeError as error:  # which does not say of what
+            raise TypeError(f"{build.__name__}() {error}; it takes {', '.join(signature.parameters)}") from None
         for name, kinds in _kinds(build).items():
             if name in given:
                 _check(build.__name__, name, given[name], kinds)

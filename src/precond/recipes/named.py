@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
-from precond.core import BadInputError, Builds, Iteration, Kind, Preconditioner, Recipe, UnknownNameError
+from precond.core import (
+    BadInputError,
+    Builds,
+    IncompatibleError,
+    Iteration,
+    Kind,
+    Preconditioner,
+    Recipe,
+    UnknownNameError,
+)
 from precond.recipes.registry import all_recipes, match, version
 
 _sorts = {Builds.METHOD: "method for optimizers and minimize", Builds.ITERATION: "method (an iteration)"}
-_problems = {Kind.LINEAR_SYSTEM: "square systems (precond.solve)", Kind.LEAST_SQUARES: "least squares (precond.lstsq)"}
+_problems = {
+    Kind.TRAINING: "training (precond.optim)",
+    Kind.SMOOTH: "precond.minimize without constraints or penalties",
+    Kind.PROGRAM: "precond.minimize with constraints",
+    Kind.COMPOSITE: "precond.minimize with a penalty",
+    Kind.FIXED_POINT: "precond.fixed_point",
+    Kind.LINEAR_SYSTEM: "square systems (precond.solve)",
+    Kind.LEAST_SQUARES: "least squares (precond.lstsq)",
+}
 
 
 def build_iteration(method: str | Iteration, kind: Kind = Kind.LINEAR_SYSTEM) -> Iteration:
@@ -29,6 +47,8 @@ def build_preconditioner(preconditioner: str | Preconditioner[Any]) -> Precondit
 
 def _build(name: Any, builds: Builds, kind: Kind | None, what: str, expected: str) -> Any:
     """Build the recipe of this name and sort with its defaults."""
+    if isinstance(name, type):
+        raise BadInputError(f"{what} is the class {name.__name__}: call it, as in {expected}")
     if not isinstance(name, str):
         raise BadInputError(f"{what} is a {type(name).__name__}: give a name or {expected}")
     found = find_part(name, builds, kind, what)
@@ -54,6 +74,38 @@ def _found(name: str, builds: Builds, kind: Kind | None, what: str, version: tup
     return found
 
 
+def find_method(name: str, builds: Builds, fitting: Sequence[str] = ()) -> Recipe:
+    """Return the recipe of a sort that a name means, for problems that are not linear.
+
+    Args:
+        name: A name or an alias, however spelled.
+        builds: The sort.
+        fitting: Names to choose from instead; those of the sort unless given.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        UnknownNameError: Nothing has that name.
+        IncompatibleError: What has it is of another sort; the message says what it is for.
+    """
+    recipes = all_recipes().values()
+    found = match(name, recipes)
+    if found is not None and found.builds is builds:
+        return found
+    names = fitting or [recipe.name for recipe in recipes if recipe.builds is builds]
+    if found is None:
+        raise UnknownNameError("method", name, [*names, "auto"])
+    raise IncompatibleError(f"{name!r} is for {_purposes(found)}: use one of {', '.join(names)}")
+
+
+def _purposes(recipe: Recipe) -> str:
+    """Return what a recipe is for, in the words of the calls that take it."""
+    if recipe.builds is Builds.PRECONDITIONER:
+        return "linear systems, as a preconditioner"
+    return " and ".join(sorted(_problems[kind] for kind in recipe.runs_on))
+
+
 def _elsewhere(name: str, builds: Builds) -> str:
     """Return what a name means that is asked for in the wrong place; nothing where it means nothing."""
     other = match(name, all_recipes().values())
@@ -61,7 +113,7 @@ def _elsewhere(name: str, builds: Builds) -> str:
         return ""
     if other.builds is not builds:
         return f"{other.name} is a {_sorts.get(other.builds, other.builds.value)}"
-    return f"{other.name} is for {' and '.join(sorted(_problems.get(kind, kind.value) for kind in other.runs_on))}"
+    return f"{other.name} is for {_purposes(other)}"
 
 
 def canonical_method(method: str | Iteration, kind: Kind = Kind.LINEAR_SYSTEM) -> str | Iteration:

@@ -28,6 +28,7 @@ from precond.steps.strong_wolfe import StrongWolfe
     purpose="Smooth minimization with gradients alone, from a few variables to millions.",
     claim="Competitive with methods that use more storage, and globally convergent on uniformly convex functions.",
     example="precond.minimize(lambda x: ((x - 1) ** 2).sum(), torch.zeros(9).double(), method='lbfgs')",
+    aliases=("l-bfgs-b",),
     space={"memory": Choice((3, 5, 10, 20, 40)), "c2": Choice((0.9, 0.5, 0.1))},
 )
 def lbfgs(*, memory: int = 10, c1: float = 1e-4, c2: float = 0.9) -> Method:

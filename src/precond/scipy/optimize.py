@@ -90,7 +90,10 @@ def minimize(
 
     def value(x: np.ndarray) -> float:
         answer = fun(x, *args)
-        return float(np.squeeze(answer[0] if both else answer))
+        number = np.squeeze(answer[0] if both else answer)
+        if number.ndim:
+            raise BadInputError(f"fun returned shape {number.shape}: return one number")
+        return float(number)
 
     def gradient(x: np.ndarray) -> np.ndarray:
         if both:

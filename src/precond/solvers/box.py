@@ -46,7 +46,9 @@ class Box:
         try:
             sides = [np.broadcast_to(np.asarray(side, dtype=float), (start.shape[1],)) for side in pair]
         except (TypeError, ValueError) as error:
-            raise BadInputError(f"bounds are a pair (lower, upper) of numbers or vectors like x0: {error}") from error
+            raise BadInputError(
+                "bounds are a pair (lower, upper) of numbers or vectors like x0, not a pair for each variable"
+            ) from error
         if len(sides) != 2:
             raise BadInputError(f"bounds are a pair (lower, upper), not {len(sides)} of them")
         lower, upper = (torch.from_numpy(side.copy()).to(start) for side in sides)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from precond.core import Certificate, Method, Objective, Point, Status, Work
+from precond.core import Certificate, Factor, Method, Objective, Point, Status, Work
 from precond.solvers.curvature import Curvature, escape, smallest_curvature
 from precond.solvers.minimize import Event, Outcome, run
 from precond.solvers.objectives import GivenObjective, TorchObjective
@@ -93,6 +93,8 @@ class Descent:
             self.interrupted, self.saddle = True, False
             return None
         self.saddle, self.note = False, found.note
+        if outcome.status is Status.FAILED_NON_FINITE and isinstance(self._method.step, Factor):
+            self.note = f"the steps may be too long for this function: take lr below {self._rate:g}"
         differences = isinstance(oracle, GivenObjective) and not oracle.exact
         if not self.certificate.holds or not point.x.numel() or (differences and found.spread):
             return None

@@ -12,14 +12,8 @@ from torch import Tensor
 
 from precond.core import IncompatibleError, Iteration, Kernel, Operator, Preconditioner, Progress, Result, Work
 from precond.operators import GramOperator
-from precond.solvers.certify import (
-    Certified,
-    Measured,
-    certify_least_squares,
-    estimated_frobenius_norm,
-    judge_least_squares,
-    measure_least_squares,
-)  # fmt: skip
+from precond.solvers.certify import Certified, estimated_frobenius_norm
+from precond.solvers.certify_lstsq import Measured, certify_least_squares, judge_least_squares, measure_least_squares
 from precond.solvers.compatible import check_adjoint, check_iteration, check_preconditioner
 from precond.solvers.counted import CountedOperator
 from precond.solvers.drive import Callback, drive

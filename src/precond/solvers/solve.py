@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from precond.core import Iteration, Kernel, Operator, Preconditioner, Progress, Result, Status, Work
+from precond.math.row_norms import row_norms
 from precond.math.side import FEWEST, available
-from precond.solvers.certify import Certified, certify_system, is_least, row_norms
+from precond.solvers.certify import Certified, certify_system, is_least
 from precond.solvers.compatible import check_iteration, check_preconditioner
 from precond.solvers.counted import CountedOperator
 from precond.solvers.drive import Callback, drive

@@ -26,12 +26,13 @@ from precond.core import (
     Search,
     Stretch,
 )
-from precond.math.draws import normals
+from precond.math.draws import normals, signs
 from precond.math.scalars import scalars
 
 logger = logging.getLogger(__name__)
 
-PROVIDED = Need.GRADIENT | Need.PREVIOUS | Need.LOSS | Need.PROBE | Need.SECANT | Need.OPERATOR | Need.REPLAY
+_GRADIENTS = Need.GRADIENT | Need.PREVIOUS | Need.LOSS | Need.SECANT | Need.REPLAY
+PROVIDED = _GRADIENTS | Need.PROBE | Need.SIGNS | Need.OPERATOR
 _ALWAYS = Cadence()
 _LACKING = {
     Need.RESIDUAL: "the residuals of a sum of squares: use precond.least_squares, or method='newton-cg' or 'lbfgs'",
@@ -99,7 +100,8 @@ class Stepper(abc.ABC):
         self._observed = operator
         probe = None
         if self._probe and operator is not None:
-            v = normals(torch.tensor([self._step]), point.x)
+            draw = signs if Need.SIGNS in self._method.needs else normals
+            v = draw(torch.tensor([self._step]), point.x)
             probe = (v, operator.matvec(v))
         return Evidence(
             gradient=point.gradient,

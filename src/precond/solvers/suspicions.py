@@ -55,7 +55,7 @@ def misleading(form: SmoothForm, x: Tensor, tol: float) -> str | None:
     """Return a complaint where the user's gradient at the start or at the solution is not that of the function.
 
     Two slopes tell: the one along the gradient at the start, and one along a random direction at the solution, where
-    the gradient is said to vanish. Each costs four evaluations, which are not counted.
+    the gradient is said to vanish. Each costs two evaluations, which are not counted.
     """
     oracle, start = form.objective(Work(), False), form.start
 

@@ -23,13 +23,13 @@ from precond.solving.picture import draw_convergence
 SOLVE_EPILOG = """
 [bold]Examples[/bold]
 
-  precond solve A.mtx.gz                    [dim]A x = A 1, method and preconditioner chosen[/dim]
+  precond solve A.mtx.gz                 [dim]A x = A 1, all is chosen[/dim]
 
-  precond solve A.mtx b.mtx --out x.mtx     [dim]a right-hand side from a file, the solution to a file[/dim]
+  precond solve A.mtx b.mtx --out x.mtx  [dim]from files, to a file[/dim]
 
   precond solve A.mtx --method cg --preconditioner ic0 --rtol 1e-12
 
-  precond solve A.mtx --plot                [dim]the residual of each iteration, as a picture[/dim]
+  precond solve A.mtx --plot             [dim]a picture of the residuals[/dim]
 
 Exit code: 0 when the recomputed residual meets the tolerance, 1 when it does not, 2 for wrong input.
 """
