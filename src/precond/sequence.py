@@ -21,6 +21,7 @@ from precond.core import (
     Work,
 )
 from precond.family import Family
+from precond.math.clock import now
 from precond.math.ordering import nearest_neighbours
 from precond.operators import as_operator
 from precond.recipes.named import canonical_method, canonical_preconditioner
@@ -31,7 +32,6 @@ from precond.solvers.forms import read_vectors
 from precond.solvers.neighbours import near_one_another
 from precond.solvers.setup import check_tolerances, iteration_limit, starting_points
 from precond.solvers.solve import solve_linear
-from precond.solvers.ways import now
 
 _families = 4  # kinds of systems that are remembered
 
