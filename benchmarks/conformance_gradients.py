@@ -68,6 +68,12 @@ def inf_spike(make: Maker) -> None:
     _spike(make, math.inf, 3)
 
 
+@case("gradients", "huge spike")
+def huge_spike(make: Maker) -> None:
+    """One entry of 1e30 in one gradient, once: finite, but not its square."""
+    _spike(make, 1e30, 3)
+
+
 @case("gradients", "NaN spike")
 def nan_spike(make: Maker) -> None:
     """One NaN in one gradient, once."""

@@ -143,3 +143,22 @@ def singular_at_the_solution() -> dict[str, Finding]:
         name: (f"{where}: {count} iterations, with Nielsen's damping {rival}.", {"iterations": count, "nielsen": rival})
         for name, count in counts.items()
     }
+
+
+@headline("sparse-lm")
+def smooth_signal() -> dict[str, Finding]:
+    """Fit a signal that a sensor saturates, with a penalty on differences, in 5000 variables."""
+    n = 5000
+    t = torch.linspace(0, 6, n, dtype=torch.float64)
+    seen = torch.tanh(2 * t.sin()) + 0.1 * (40 * t).cos()
+
+    def residual(x: Tensor) -> Tensor:
+        return torch.cat([torch.tanh(2 * x) - seen, n / 100 * (x[1:] - x[:-1])])
+
+    names = "sparse-lm", "krylov-lm"
+    found = {name: precond.least_squares(residual, torch.zeros_like(t), method=name) for name in names}
+    values = {f"products of {name}": float(result.work.matvecs) for name, result in found.items()}
+    mine, other = found["sparse-lm"], found["krylov-lm"]
+    text = f"A saturated signal of {n} values, smoothed: {mine.iterations} iterations and {mine.work.matvecs} products "
+    text += f"with the Jacobian; krylov-lm takes {other.iterations} and {other.work.matvecs}."
+    return {"sparse-lm": (text, {"iterations": float(mine.iterations), **values})}

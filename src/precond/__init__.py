@@ -44,7 +44,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import a public name on first use, so that importing the package stays cheap."""
     if name in _functions:
-        return getattr(importlib.import_module(_functions[name]), name)
+        found = globals()[name] = getattr(importlib.import_module(_functions[name]), name)  # not asked for again
+        return found
     if name in _packages:
         return importlib.import_module(f"precond.{name}")
     raise AttributeError(f"module 'precond' has no attribute {name!r}")

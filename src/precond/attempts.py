@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -28,6 +28,9 @@ from precond.solvers.held import Held
 from precond.solvers.negative import of_negative
 from precond.solvers.selection import Attempt, Selection
 from precond.solvers.setup import check_callback
+
+_Built = tuple[Iteration, Preconditioner[Any], str, int]
+"""An attempt: its parts, its name, and the iterations after which to try the next, or zero."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,11 +66,10 @@ def run_attempts(
     limit = limits.pop("max_iterations")
     best: Result | None = None
     attempts, reason = _attempts(operator, len(rows), method, preconditioner, kind, choose)
-    for index, (iteration, part, label, patience) in enumerate(attempts):
+    for iteration, part, label, patience in attempts:
         why = f"{failures[-1]} did not converge" if failures else reason
-        later = index + 1 < len(attempts)
         held = Held(part)
-        if index == 0 and kind is Kind.LINEAR_SYSTEM:
+        if not failures and kind is Kind.LINEAR_SYSTEM:
             _check_products(operator, iteration, part, work)
         result = driver(
             operator, rows, iteration, held, x0=start, work=work, name=f"{label} ({why})" if why else label,
@@ -76,7 +78,7 @@ def run_attempts(
         )  # fmt: skip
         if best is None or result.converged or excess(result.certificate) < excess(best.certificate):
             best = result
-        if not later or result.converged or (result.status.group == "stopped" and not _worth_more(result, limit)):
+        if result.converged or (result.status.group == "stopped" and not _worth_more(result, limit)):
             break
         if result.status is Status.FAILED_INCONSISTENT:
             break
@@ -124,18 +126,24 @@ def _attempts(
     preconditioner: str | Preconditioner[Any],
     kind: Kind,
     choose: Callable[[Operator, int], Selection],
-) -> tuple[list[tuple[Iteration, Preconditioner[Any], str, int]], str]:
-    """Return what to try in turn, each with its name, and why the first of them."""
+) -> tuple[Iterator[_Built], str]:
+    """Return what to try in turn, each built when its turn has come, and why the first of them."""
     method, preconditioner = canonical_method(method, kind), canonical_preconditioner(preconditioner)
     if "auto" not in (method, preconditioner):
         iteration, part = build_iteration(method, kind), build_preconditioner(preconditioner)
-        return [(iteration, part, f"{name_of(method)} + {name_of(preconditioner)}", 0)], ""
+        return iter([(iteration, part, f"{name_of(method)} + {name_of(preconditioner)}", 0)]), ""
     companion = _companion(method, kind) if preconditioner == "auto" else ""
     if companion:
         together = (build_iteration(method, kind), build_preconditioner(companion), f"{method} + {companion}", 0)
-        return [together], "published together"
+        return iter([together]), "published together"
     selection = choose(operator, count)
-    found: list[tuple[Iteration, Preconditioner[Any], str, int]] = []
+    return _in_turn(selection, method, preconditioner, kind), selection.reason
+
+
+def _in_turn(
+    selection: Selection, method: str | Iteration, preconditioner: str | Preconditioner[Any], kind: Kind
+) -> Iterator[_Built]:
+    """Yield the attempts of a selection that fit what the user named."""
     names: list[str] = []
     for attempt in selection.attempts:
         if attempt.together and not _fits(attempt, method, preconditioner):
@@ -157,14 +165,13 @@ def _attempts(
         unfit = iteration.symmetric_preconditioner and not (part.traits.symmetric and part.traits.definite)
         if attempt.negative and not unfit:
             (iteration, part), name = of_negative(iteration, part), f"{name} of -A"
-        last = attempt is selection.attempts[-1] and not found  # the driver refuses it, and says why
+        last = attempt is selection.attempts[-1] and not names  # the driver refuses it, and says why
         if name not in names and (last or not unfit):
             names.append(name)
             alone = method != "auto" and preconditioner == "auto"  # the user's iteration: as long as it takes
-            found.append((iteration, part, name, 0 if alone else attempt.patience))
-        if method != "auto" and preconditioner == "auto" and found:
-            break
-    return found, selection.reason
+            yield iteration, part, name, 0 if alone else attempt.patience
+            if alone:
+                return
 
 
 def _fits(attempt: Attempt, method: str | Iteration, preconditioner: str | Preconditioner[Any]) -> bool:

@@ -40,7 +40,7 @@ from precond.solvers.batch_direct import solve_directly
 from precond.solvers.batch_krylov import solve_tile, tile
 from precond.solvers.certify import RESIDUAL, excess
 from precond.solvers.drive import Callback, Event
-from precond.solvers.setup import check_callback, check_tolerances
+from precond.solvers.setup import check_callback, check_tolerances, iteration_limit
 from precond.solvers.solve import solve_linear
 
 _decomposable = 1000  # unknowns up to which a dense decomposition is within reason when a factorization failed
@@ -157,7 +157,7 @@ def _iterated(
     named = ("jacobi" if iteration.preconditioned else "identity") if preconditioner == "auto" else preconditioner
     part = build_preconditioner(named)
     n = batch.matrices.shape[-1]
-    limit = max(100, 10 * n) if max_iterations is None else max_iterations
+    limit = iteration_limit(n, max_iterations)
     for number, known in enumerate(facts):
         if known is not None and iteration.symmetric_operator and not known.symmetric:
             raise IncompatibleError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 import warnings
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from precond.core import (
 from precond.core.materialize import materialize
 from precond.krylov import CG
 from precond.operators import as_operator
+from precond.operators.unit_scale import exponent_of_entries, scaled, times_power
 from precond.recipes.named import build_preconditioner, canonical_preconditioner, name_of
 from precond.solvers.choose import choose_eigenvalues
 from precond.solvers.compatible import check_preconditioner, check_symmetric
@@ -39,7 +39,6 @@ Pairs = tuple[Array, str]
 _small = 500  # unknowns up to which all eigenvalues are computed
 _last = 3000  # those up to which they are where nothing else converged
 _rounds, _steps = 6, 40  # of LOBPCG: calls with a tolerance that follows the eigenvalues, iterations of each
-_tame = 100  # powers of two up to which entries are not scaled
 _rounding = 10.0  # times the precision and the matrix's largest sum of a row: no residual need be below
 
 
@@ -103,7 +102,8 @@ def eigsh(
     operator, work = as_operator(A), Work()
     n = operator.shape[0]
     _check(operator, k, which, tol, max_iterations)
-    operator, unit = _of_unit_size(operator)
+    exponent = exponent_of_entries(operator)
+    operator = scaled(operator, exponent)
     if operator.traits.symmetric is None:
         operator = as_operator(operator, symmetric=True)
     if operator.dense() is None and operator.entries() is None:
@@ -137,7 +137,8 @@ def eigsh(
     work.spend("iterate", time.perf_counter() - begin - work.seconds.get("setup", 0.0))
     status = Status.CONVERGED_RESIDUAL if certificate.holds and len(values) == k else Status.STOPPED_STEPS
     given: Callable[[Tensor], Any] = (lambda v: v) if isinstance(A, Tensor) else Tensor.numpy
-    return Eigenpairs(given(x), status, certificate, work, work.matvecs // k, label, values=given(values * unit))
+    values = given(times_power(values, exponent))
+    return Eigenpairs(given(x), status, certificate, work, work.matvecs // k, label, values=values)
 
 
 def _check(operator: Operator, k: int, which: str, tol: float, max_iterations: int | None) -> None:
@@ -158,25 +159,6 @@ def _check(operator: Operator, k: int, which: str, tol: float, max_iterations: i
         raise BadInputError(f"tol lies between 0 and 1, not {tol!r}")
     if max_iterations is not None and not (isinstance(max_iterations, (int, np.integer)) and max_iterations > 0):
         raise BadInputError(f"max_iterations must be a positive whole number, not {max_iterations!r}")
-
-
-def _of_unit_size(operator: Operator) -> tuple[Operator, float]:
-    """Return a matrix with entries about one, and the power of two that makes it the given one.
-
-    The squares of entries beyond 1e154, or below 1e-154, are infinite or zero. Others stay as they are, as does what is
-    known by products.
-    """
-    dense, entries = operator.dense(), operator.entries()
-    if dense is not None:
-        largest = float(dense.abs().max())
-    else:
-        largest = 0.0 if entries is None or not entries.nnz else float(np.abs(entries.data).max())
-    exponent = math.frexp(largest)[1] - 1
-    if largest == 0 or abs(exponent) < _tame:
-        return operator, 1.0
-    near, rest = math.ldexp(1.0, -exponent // 2), math.ldexp(1.0, -exponent - -exponent // 2)  # each is a number
-    scaled: Any = entries if dense is None else dense
-    return as_operator(scaled * near * rest, symmetric=operator.traits.symmetric), math.ldexp(1.0, exponent)
 
 
 def _decomposed(operator: Operator, k: int, which: str) -> Pairs:

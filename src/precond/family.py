@@ -12,6 +12,7 @@ from torch import Tensor
 
 from precond.attempts import in_form, match, run_attempts
 from precond.core import IncompatibleError, Iteration, Kind, Operator, Preconditioner, Result, Status, Work
+from precond.math.clock import now
 from precond.recipes.named import build_iteration, build_preconditioner, name_of
 from precond.solvers.choose import choose_system, choose_ways
 from precond.solvers.drive import Callback
@@ -164,6 +165,7 @@ class Family:
         callback: Callback | None,
     ) -> Result:  # fmt: skip
         """Do what ``precond.solve`` does, where none of the ways did."""
+        begin = now()
         run = run_attempts(
             operator, form.restore(b), self.method, self.preconditioner,
             None if start is None else form.restore(start), callback, Kind.LINEAR_SYSTEM, choose_system, solve_linear,
@@ -172,12 +174,13 @@ class Family:
         work.add(run.result.work)
         if run.result.converged:
             label = run.result.method.partition(" (")[0].partition(";")[0]
-            shelf, seconds = Shelf(run.held.part), run.result.work.seconds
+            shelf, spent, seconds = Shelf(run.held.part), now() - begin, run.result.work.seconds
+            setup = spent * seconds.get("setup", 0.0) / sum(seconds.values())
             image = shelf.image(operator, b, work)
             shelf.entries = [Entry(run.held)]
-            shelf.renewed(shelf.entries[0], image, number, seconds.get("setup", 0.0), seconds["iterate"])
+            shelf.renewed(shelf.entries[0], image, number, setup, spent - setup)
             self.ways.append(Way(label, run.iteration, shelf))
-            self.ways[-1].cost = sum(run.result.work.seconds.values())
+            self.ways[-1].cost = spent
         return dataclasses.replace(run.result, x=match(read_vectors(run.result.x, "x")[0], operator, "x"))
 
     def _named(self, way: Way) -> str:

@@ -14,6 +14,7 @@ from precond.core import BadInputError, Certificate, Operator, PrecondError, Res
 from precond.math.empirical_interpolation import Interpolation, interpolate
 from precond.math.growing_qr import GrowingQR
 from precond.operators import as_operator
+from precond.operators.unit_scale import exponent_of, exponent_of_entries, scaled, times_power
 from precond.sequence import SolveSequence
 from precond.solvers.certify import certify_system
 from precond.solvers.forms import read_vectors
@@ -92,7 +93,11 @@ class ReducedBasis:
         if not len(parameters) or not 0 < tolerance < 1 or size < 1 or terms < 1:
             raise BadInputError("a reduced basis needs parameters, 0 < tolerance < 1, size and terms of at least 1")
         self._assemble, self._coefficients, self.tolerance = assemble, coefficients, tolerance
-        family = torch.stack([self._values(mu) for mu in parameters])
+        self._scales: tuple[int, int] | None = None
+        values = [self._values(mu) for mu in parameters]
+        if len({len(each) for each in values}) > 1:
+            raise BadInputError("coefficients gives different numbers of values: give the same for every parameter")
+        family = torch.stack(values)
         if not bool(torch.isfinite(torch.view_as_real(family) if family.is_complex() else family).all()):
             raise BadInputError("coefficients has values that are not finite: correct it, or leave such parameters out")
         self._parameters, self._size, self._terms = parameters, size, terms
@@ -185,7 +190,10 @@ class ReducedBasis:
             The result: converged if the estimate, with what the interpolation may add to it, is within the tolerance;
             with ``certify``, if the recomputed residual is. The certificate holds what was computed.
         """
-        g = self._values(mu) / self._units
+        g = self._values(mu)
+        if len(g) != len(self._units) or not bool(g.isfinite().all()):
+            raise BadInputError(f"coefficients of {mu!r}: give {len(self._units) - 1} values, all finite")
+        g = g / self._units
         weights = self.interpolation.coefficients(g).to(self._rights.dtype)
         a, estimate = self._reduced(weights)
         x = (a @ self.basis).to(self._dtype)
@@ -198,6 +206,8 @@ class ReducedBasis:
             rows = x.to(operator.dtype)[None]
             certificate, status = certify_system(operator, right[None], rows, rtol=self.tolerance, atol=0.0)
             status = status if certificate.holds else Status.FAILED_STAGNATION
+        assert self._scales is not None
+        x = times_power(x, self._scales[1] - self._scales[0])
         value = x.numpy() if self._numpy else x
         text = f"reduced basis of {len(self.basis)} solutions and {len(self._operators)} matrices"
         return Result(value, status, certificate, Work(), 0, text)
@@ -210,14 +220,20 @@ class ReducedBasis:
         return torch.cat([g.new_ones(1), g])
 
     def _assembled(self, mu: Any) -> tuple[Operator, Tensor]:
-        """Return the system of a parameter, with products in double precision where they can be had."""
+        """Return the system of a parameter in units of its own, with products in double precision where possible."""
         A, b = self._assemble(mu)
         row, form = read_vectors(b, "b")
         if len(row) != 1:
             raise BadInputError(f"assemble gave {len(row)} right-hand sides: give one, of shape [n]")
         operator = as_operator(A, dtype=row.dtype)
         self._numpy, self._dtype = form.numpy, torch.promote_types(operator.dtype, row.dtype)
-        return operator.double(), row[0].to(torch.promote_types(self._dtype, torch.float64))
+        right = row[0].to(torch.promote_types(self._dtype, torch.float64))
+        if self._scales is None:  # the first system sets them
+            self._scales = exponent_of_entries(operator), exponent_of(float(right.abs().max()), right.real.dtype)
+            self._shape = operator.shape
+        elif operator.shape != self._shape:
+            raise BadInputError(f"assemble gave matrices {self._shape} and {operator.shape}: all have the same shape")
+        return scaled(operator.double(), self._scales[0]), times_power(right, -self._scales[1])
 
     def _learn(self, i: int) -> None:
         """Solve for a training parameter and append what is new of its solution to the basis."""

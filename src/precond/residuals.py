@@ -22,6 +22,7 @@ from precond.core import (
     Search,
 )
 from precond.preconditioners.inverse_of import InverseOf
+from precond.preconditioners.sparse_inverse import SparseInverse
 from precond.recipes.named import find_method
 from precond.solvers.check_derivatives import compare
 from precond.solvers.implicit import with_gradient
@@ -44,6 +45,8 @@ AUTO: Attempts = (
 """What ``method="auto"`` tries, in order, until a certificate holds."""
 LARGE: Attempts = (("krylov-lm", {}),)
 """What it tries where the Jacobian is known by products alone."""
+SPARSE: Attempts = (("sparse-lm", {}),)
+"""What it tries first where the Jacobian has entries that are cheap to factorize with."""
 
 
 def least_squares(
@@ -69,8 +72,8 @@ def least_squares(
     solution. All are computed anew at the returned point. They are refused where a variable has lost all influence on
     the residuals on the way, as when an exponential underflows.
 
-    Jacobians that are too large to form, or sparse, are used by their products; then ``||J'r|| <= tol ||J||_F ||r||``
-    is certified, with an estimate of the norm.
+    Jacobians that are too large to form are used by their products, or by their entries where they are sparse; then
+    ``||J'r|| <= tol ||J||_F ||r||`` is certified, with an estimate of the norm.
 
     Args:
         residual: Maps ``x`` to the residuals, a vector. With a tensor, a dict of tensors or a module as ``x0`` it must
@@ -83,7 +86,8 @@ def least_squares(
         method: Name of a recipe of the family "least-squares", a `Method`, or ``"auto"``: Gauss-Newton steps in a trust
             region, or those of a Hessian learned from secants where that foretells more (``"nl2sol"``), and from ``x0``
             again if its answer has no certificate: damped by the gain ratio, as a trust region without scaling, and
-            with geodesic acceleration.
+            with geodesic acceleration. In hundreds of variables or more, sparse factorizations where the Jacobian is
+            sparse (``"sparse-lm"``), else conjugate gradients (``"krylov-lm"``), are tried first.
             Methods of ``minimize`` that search run with the Gauss-Newton matrix in place of the Hessian.
         tol: Bound on the cosines between the residual and the columns of its Jacobian.
         max_iterations: Largest number of iterations of each method tried; ``None`` means 1000.
@@ -134,6 +138,8 @@ def least_squares(
     if method == "auto":
         large = preconditioner is not None or fit.large
         attempts = LARGE if large else LARGE + AUTO if fit.wide and form.box is None else AUTO
+        if preconditioner is None and form.box is None and fit.sparse:
+            attempts = SPARSE + attempts
     for attempt in attempts:
         built, label = _resolve(*attempt)
         if preconditioner is not None:
@@ -142,13 +148,14 @@ def least_squares(
             built = dataclasses.replace(
                 built, preconditioner=dataclasses.replace(built.preconditioner, inner=preconditioner)
             )
-        products = isinstance(built.preconditioner, InverseOf)
+        products = isinstance(built.preconditioner, (InverseOf, SparseInverse))
         if form.box is not None and (products or fit.large):
             raise IncompatibleError(
                 "fits within bounds form their Jacobians, which cannot be done here: minimize half the sum of squares "
                 "with precond.minimize(..., bounds=...)"
             )
-        if fit.attempt(built, label, products=products, last=attempt is attempts[-1]):
+        patient = attempt is attempts[-1] or attempt in SPARSE
+        if fit.attempt(built, label, products=products, patient=patient):
             break
     outcome, status, certificate = fit.best
     says = fit.tried[-1] if len(fit.tried) == 1 else f"{fit.tried[-1]} after {', '.join(fit.tried[:-1])}"

@@ -16,10 +16,12 @@ from precond.core import (
     Operator,
     Preconditioner,
     Result,
+    Status,
     UnknownNameError,
     Work,
 )
 from precond.family import Family
+from precond.math.clock import now
 from precond.math.ordering import nearest_neighbours
 from precond.operators import as_operator
 from precond.recipes.named import canonical_method, canonical_preconditioner
@@ -28,9 +30,8 @@ from precond.solvers.bandits import NAMED, Learner
 from precond.solvers.drive import Callback
 from precond.solvers.forms import read_vectors
 from precond.solvers.neighbours import near_one_another
-from precond.solvers.setup import check_tolerances, starting_points
+from precond.solvers.setup import check_tolerances, iteration_limit, starting_points
 from precond.solvers.solve import solve_linear
-from precond.solvers.ways import now
 
 _families = 4  # kinds of systems that are remembered
 
@@ -54,7 +55,7 @@ class SolveSequence:
     that takes twice as long as the best so far is given up.
 
     Relaxation: the ``omega`` of SOR or SSOR can be chosen online (see ``solvers/bandits.py``); `regret` says at what
-    cost.
+    cost. A system that is not solved counts as one that took all iterations allowed.
 
     >>> import numpy as np
     >>> sequence = SolveSequence(rtol=1e-10)
@@ -217,7 +218,9 @@ class SolveSequence:
         result = solve_linear(
             operator, b, iteration, part, x0=start, work=work, callback=callback, **self.limits, name=""
         )
-        learner.learn(result.iterations)
+        if result.status not in (Status.STOPPED_USER, Status.STOPPED_INTERRUPT):
+            limit = iteration_limit(operator.shape[0], self.limits["max_iterations"])
+            learner.learn(result.iterations if result.converged else limit)  # to fail soon is not cheap
         name = f"{way.label} (omega={omega:.4g} by {type(learner).__name__}; estimated regret {learner.regret:.0f} "
         name += f"iterations over {len(learner.losses)} systems)"
         return dataclasses.replace(result, method=name)

@@ -89,13 +89,17 @@ def test_a_gradient_that_is_not_finite_harms_nobody_and_is_reported_once(
     assert "not finite" in caplog.text
 
 
-def test_huge_finite_gradients_are_not_taken_for_infinite() -> None:
-    ps = params((64,), dtype=torch.float32)
-    optimizer = Optimizer(ps, PLAIN, lr=1e-30)
-    give(ps, 3e38)
+@pytest.mark.parametrize("size", [64, 2**15])
+def test_large_gradients_are_not_taken_for_infinite(size: int) -> None:
+    ps = params((size,), dtype=torch.float32)
+    optimizer = Optimizer(ps, PLAIN, lr=1e-17)
+    give(ps, 1.5e19 / size**0.5)
     optimizer.step()
     assert optimizer.work.skipped == 0
     assert ps[0][0].item() < 0
+    give(ps, 3e38)
+    optimizer.step()
+    assert optimizer.work.skipped == 1
 
 
 @pytest.mark.parametrize("failing", ["raise", "report"])

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-SHAPES = ((5, 3), (5, 3), (4, 7), (6,), (6,), (3,), (), (4, 2, 3, 3), (3, 2, 2))
+SHAPES = ((5, 3), (5, 3), (4, 7), (6,), (6,), (3,), (), (1, 5), (5, 1), (4, 2, 3, 3), (3, 2, 2))
 
 
 def start(

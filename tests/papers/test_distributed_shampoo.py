@@ -18,7 +18,17 @@ from precond.recipes.distributed import distributed_shampoo
 from precond.recipes.matrix import shampoo
 from tests.papers.networks import KroneckerQuadratic, assert_close, each, gradients, run, start, with_gaps
 
-MERGED = {(5, 3): (5, 3), (4, 7): (4, 7), (6,): (6,), (3,): (3,), (): (1,), (4, 2, 3, 3): (8, 9), (3, 2, 2): (3, 4)}
+MERGED = {
+    (5, 3): (5, 3),
+    (4, 7): (4, 7),
+    (6,): (6,),
+    (3,): (3,),
+    (): (1,),
+    (1, 5): (5,),
+    (5, 1): (5,),
+    (4, 2, 3, 3): (8, 9),
+    (3, 2, 2): (3, 4),
+}
 """The test's shapes, merged by hand from the right up to 9, as long as more than one axis is left."""
 
 
@@ -123,7 +133,7 @@ def test_equals_a_plain_loop(case):
         )
 
     expected = each(lambda w, gs: reference(w, gs, 0.01, weight_decay=0.1, **theirs), stream, start())
-    assert_close(run(make, stream, start()), expected, 1e-8)
+    assert_close(run(make, stream, start()), expected, 1e-7)  # gradients of rank one, and eigenvalues of 1e-12
 
 
 @pytest.mark.parametrize(

@@ -150,6 +150,17 @@ def test_noise_against_another_batch_equals_a_plain_loop(weight_decay):
     assert next(upcoming, None) is None, "two batches are drawn a step"
 
 
+def test_noise_beyond_all_numbers_leaves_a_factor():
+    part, v = NoiseAdaptive(geometry="entries"), torch.full((2, 100), 1e18)
+    state = part.init(v)
+    v[1] = 1.0
+    contribution = part.contribute(state, Evidence(gradient=v, previous=torch.zeros(2, 100)), torch.clone)
+    factors = part.share(state, Evidence(), part.combine(contribution))
+    assert bool(factors.isfinite().all())
+    assert factors[0] < 1e-3
+    assert factors[1] == 1.0
+
+
 def test_two_batches_need_a_closure_that_draws_them():
     params = start()
     with pytest.raises(IncompatibleError, match="two batches"):

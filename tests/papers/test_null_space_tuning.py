@@ -73,10 +73,25 @@ def test_scales_do_not_matter_and_bad_entries_are_refused():
     generator = torch.Generator().manual_seed(3)
     a, x = torch.randn(20, 50, generator=generator, dtype=torch.float64), torch.zeros(50, dtype=torch.float64)
     x[[3, 17, 40]] = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
-    for scale in (1.0, 1e-170, 1e170):
-        result = null_space_tuning(a * scale, a @ x * scale)
+    for scale, unit in ((1, 1), (1e-170, 1), (1e170, 1), (1, 1e-300), (1, 1e300), (1e200, 1e-200), (1e-150, 1e250)):
+        result = null_space_tuning(a * scale, a @ x * scale * unit)
         assert result.status is Status.CONVERGED_RESIDUAL
-        torch.testing.assert_close(result.x, x)
+        torch.testing.assert_close(result.x / unit, x)
     for bad_a, bad_b in ((a * float("nan"), a @ x), (a, (a @ x) / 0), (a, (a @ x).float()), (a.long(), (a @ x).long())):
         with pytest.raises(BadInputError, match=r"finite|type"):
             null_space_tuning(bad_a, bad_b)
+
+
+def test_as_many_rows_as_columns_and_limits_that_make_no_sense():
+    eye, ones = torch.eye(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
+    result = null_space_tuning(eye, ones)
+    assert result.status is Status.CONVERGED_RESIDUAL
+    torch.testing.assert_close(result.x, ones)
+    for limits in (
+        {"sparsity": 0}, {"sparsity": 1.5}, {"sparsity": "all"}, {"rtol": -1.0}, {"rtol": float("nan")},
+        {"max_iterations": 1.5},
+    ):  # fmt: skip
+        with pytest.raises(BadInputError, match=next(iter(limits))):
+            null_space_tuning(eye, ones, **limits)
+    with pytest.raises(BadInputError, match="from_numpy"):
+        null_space_tuning(eye.numpy(), ones.numpy())

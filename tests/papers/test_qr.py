@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.sparse.linalg
 import torch
 
 import precond
@@ -115,10 +116,12 @@ def test_wide_problems_of_any_condition_get_the_solution_of_least_norm(decades):
     assert np.linalg.norm(result.x - expected) <= 1e-7 * np.linalg.norm(expected)
 
 
-def test_what_has_no_dense_matrix_is_refused():
-    sparse = torch.eye(6, dtype=torch.float64).to_sparse_csr()
+def test_sparse_matrices_are_written_out_and_what_is_known_by_products_is_refused():
+    sparse, ones = torch.eye(6, dtype=torch.float64).to_sparse_csr(), torch.ones(6, dtype=torch.float64)
+    assert bool((precond.lstsq(sparse, ones, method="lsqr", preconditioner="qr").x == 1).all())
+    products = scipy.sparse.linalg.aslinearoperator(np.eye(6))
     with pytest.raises(IncompatibleError, match="sketch-qr"):
-        precond.lstsq(sparse, torch.ones(6, dtype=torch.float64), method="lsqr", preconditioner="qr")
+        precond.lstsq(products, ones, method="lsqr", preconditioner="qr")
 
 
 @pytest.mark.parametrize("size", [1e-300, 1e-200, 1e-150, 1e150, 1e200, 1e300])

@@ -146,3 +146,22 @@ def test_nothing_to_sample_is_refused():
         lanczos_quadrature(lambda x: x, 4, probes=0)
     with pytest.raises(ValueError, match="finite"):
         lanczos_quadrature(lambda x: x * float("nan"), 4)
+
+
+@pytest.mark.parametrize("scale", [2.0**-1000, 2.0**-600, 2.0**600, 2.0**1000])
+def test_the_unit_of_the_operator_does_not_matter(scale):
+    plain = lanczos_quadrature(lambda x: x @ A, 60, steps=20)
+    scaled = lanczos_quadrature(lambda x: (x @ A) * scale, 60, steps=20)
+    torch.testing.assert_close(scaled.nodes / scale, plain.nodes)
+    for end in (None, 0.05):
+        want = plain.trace(torch.log, end=end)
+        found = scaled.trace(lambda t: (t / scale).log(), end=end and end * scale)
+        assert found == pytest.approx(want, rel=1e-8)
+
+
+def test_a_function_without_a_value_and_a_density_without_a_width_are_refused():
+    found = lanczos_quadrature(lambda x: x @ -A, 60, steps=10)
+    with pytest.raises(ValueError, match="no value at -"):
+        found.trace(torch.log)
+    with pytest.raises(ValueError, match="width"):
+        found.density(torch.zeros(1), 0.0)

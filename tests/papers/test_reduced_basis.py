@@ -220,3 +220,31 @@ def test_single_precision_is_estimated_as_it_is_returned():
     true = np.linalg.norm(b - a @ result.x.astype(float)) / np.linalg.norm(b)
     assert result.x.dtype == np.float32
     assert true <= 1.1 * result.certificate.value
+
+
+@pytest.mark.parametrize(("scale", "size"), [(2.0**-900, 1), (1, 2.0**700), (1, 2.0**-700), (2.0**900, 2.0**950)])
+def test_the_units_of_matrices_and_right_hand_sides_do_not_matter(scale, size):
+    def assemble(mu):
+        return (np.diag([1.0, 2.0, 3.0, 4.0]) + mu * np.eye(4)) * scale, np.array([1.0, 1.0, 2.0, mu]) * size
+
+    plain = precond.ReducedBasis(assemble, lambda mu: [mu], np.linspace(0, 1, 7))
+    for mu in (0.05, 0.55):
+        want = np.array([1.0, 1.0, 2.0, mu]) / (np.arange(1, 5) + mu)
+        for certify in (False, True):
+            result = plain.solve(mu, certify=certify)
+            assert result.converged
+            np.testing.assert_allclose(result.x * scale / size, want, rtol=1e-8)
+
+
+def test_systems_that_do_not_belong_together_are_refused():
+    def grows(mu):
+        return np.eye(3 if mu < 0.5 else 4), np.ones(3 if mu < 0.5 else 4)
+
+    parameters = np.linspace(0, 1, 5)
+    with pytest.raises(BadInputError, match="same shape"):
+        precond.ReducedBasis(grows, lambda mu: [mu], parameters)
+    with pytest.raises(BadInputError, match="different numbers"):
+        precond.ReducedBasis(affine, lambda mu: [mu] * (1 + int(mu > 0.5)), parameters)
+    family = precond.ReducedBasis(lambda mu: (np.eye(3) * (1 + mu), np.ones(3)), lambda mu: [mu], parameters)
+    with pytest.raises(BadInputError, match="finite"):
+        family.solve(float("nan"))

@@ -18,7 +18,17 @@ from precond.recipes.kronecker import scalable_shampoo
 from tests.papers.networks import KroneckerQuadratic, assert_close, each, gradients, run, start, with_gaps
 from tests.papers.test_shampoo import power
 
-MERGED = {(5, 3): (5, 3), (4, 7): (4, 7), (6,): (6,), (3,): (3,), (): (1,), (4, 2, 3, 3): (8, 9), (3, 2, 2): (6, 2)}
+MERGED = {
+    (5, 3): (5, 3),
+    (4, 7): (4, 7),
+    (6,): (6,),
+    (3,): (3,),
+    (): (1,),
+    (1, 5): (5,),
+    (5, 1): (5,),
+    (4, 2, 3, 3): (8, 9),
+    (3, 2, 2): (6, 2),
+}
 """The test's shapes, merged by hand up to 9."""
 
 

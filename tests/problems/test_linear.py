@@ -86,6 +86,19 @@ def test_matrix_market_forms(write, name, content, expected, symmetric):
     assert problem.definite is None
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        f"\ufeff{HEAD} real general\n2 2 3\n1 1 1\n1 2 2\n2 2 -3\n",
+        f"{HEAD} real general\n% one\n2 2 3\n1 1 +1\n% two\n1 2 2\n\n2 2 -.3E+1\n",
+        f"{HEAD} real general\r\n2 2 4\r\n1 1 1\r\n1 2 1\r\n1 2 1\r\n2 2 -3\r\n",
+        f"{HEAD} integer general\n% 1.5\n2 2 3\n1 1 +1\n1 2 2\n2 2 -3\n",
+    ],
+)
+def test_files_of_other_programs_are_read(write, content):
+    np.testing.assert_array_equal(load(str(write("other.mtx", content))).matrix.toarray(), [[1, 2], [0, -3]])
+
+
 def test_a_matrix_that_is_not_square_makes_least_squares(write):
     path = write("tall.mtx", f"{HEAD} real general\n3 2 1\n3 2 1.5\n")
     problem = load(f"matrix:{path}")
@@ -117,6 +130,16 @@ def test_a_matrix_that_is_not_square_makes_least_squares(write):
         (f"{HEAD} real symmetric\n3 2 1\n1 1 1\n", 2, "symmetric but 3 x 2"),
         (f"{HEAD} real general\n0 0 0\n", None, "a matrix of 0 x 0"),
         ("%%MatrixMarket matrix array real general\n2 2\n1\n2\n3\n", 6, "3 entries where 4 were announced"),
+        ("%%MatrixMarket matrix array pattern general\n1 1\n1\n", 1, "a pattern has no entries to list"),
+        (f"{HEAD} integer general\n1 1 1\n1 1 2.5\n", 3, "'2.5' is not a whole number; write 'real'"),
+        (f"{HEAD} integer general\n1 1 1\n1 1 2e3\n", 3, "'2e3' is not a whole number; write 'real'"),
+        (f"{HEAD} integer general\n1 1 1\n1 1 {2**64}\n", 3, "beyond integers of 64 bits"),
+        ("%%MatrixMarket matrix array integer general\n1 1\n2.5\n", 3, "'2.5' is not a whole number"),
+        (f"{HEAD} real general\n1 1 1\n1 1 2.0D3\n", 3, "'2.0D3' is not a number; write a number, as in"),
+        (f"{HEAD} real general\n1 1 1\n1 1 2.0 1.0\n", 3, "4 numbers where an entry has 3; correct"),
+        (f"{HEAD} real symmetric\n2 2 3\n1 1 1\n2 1 1\n1 2 1\n", 5, "entry 1 2 follows its mirror image"),
+        (f"{HEAD} real skew-symmetric\n2 2 2\n2 1 1\n2 2 1\n", 4, "the diagonal entry 2 2 of a skew-symmetric"),
+        (f"{HEAD} complex hermitian\n2 2 2\n2 1 1 1\n2 2 1 1\n", 4, "entry 2 2 of a Hermitian matrix is not real"),
     ],
 )
 def test_a_damaged_matrix_is_explained_with_its_line(write, refused, content, line, says):

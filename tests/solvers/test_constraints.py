@@ -276,3 +276,21 @@ def test_jacobians_of_another_shape_are_refused(form) -> None:
             precond.minimize(
                 lambda x: x @ x, start, jac=lambda x: 2 * x, constraints={**given, "jac": lambda x, w=wrong: form(w)}
             )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_rows_that_are_tiny_count_as_much_as_others(seed: int) -> None:
+    """Eigenvectors of a matrix as roots of equations, whose rows are multiplied by 1e-4, 1 or 1e4 at random."""
+    matrix = torch.tensor([[2.0, -1.0], [-1.0, 2.0]]).double()
+    factors = 10.0 ** torch.from_numpy(np.random.default_rng(seed).choice([-4, 0, 4], size=6).astype(float))
+    upper = torch.triu_indices(2, 2)
+
+    def equations(x: torch.Tensor) -> torch.Tensor:
+        q, d = x[:4].reshape(2, 2), x[4:]
+        both = torch.cat([(q.mT @ torch.diag(d) @ q - matrix)[*upper], (q.mT @ q - torch.eye(2))[*upper]])
+        return factors * both
+
+    start = torch.tensor([1.0, 0, 0, 1, 1, 2]).double()
+    result = precond.minimize(lambda x: 0 * x.sum(), start, constraints=equations)
+    assert result.converged, result.message
+    assert float((equations(result.x) / factors).abs().max()) < 1e-2

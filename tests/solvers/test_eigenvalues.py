@@ -10,6 +10,7 @@ import torch
 
 import precond
 from precond.core import BadInputError, IncompatibleError, UnknownNameError
+from precond.operators import FunctionOperator
 from tests.papers.linear_toys import poisson
 
 SIDE = 25
@@ -109,6 +110,35 @@ def test_what_is_not_reached_is_not_called_converged():
 def test_bad_input_is_refused(arguments, error):
     with pytest.raises(error):
         precond.eigsh(**{"A": A, "k": 3, **arguments})
+
+
+@pytest.mark.parametrize("kind", ["sparse", "dense", "products", "small", "single"])
+@pytest.mark.parametrize("scale", [2.0**-900, 2.0**-500, 2.0**700, 2.0**990])
+def test_the_unit_of_the_matrix_does_not_matter(scale, kind):
+    a, dtype, tol = scipy.sparse.csr_array(A), np.float64, 1e-8
+    if kind == "small":
+        a = a[:30, :30]
+    if kind == "single":
+        dtype, tol, scale = np.float32, 1e-4, 2.0 ** (np.log2(scale) / 10)
+    a = a.astype(dtype)
+    scaled = scipy.sparse.csr_array(a * dtype(scale))
+    wrap = {"dense": lambda m: m.toarray(), "products": scipy.sparse.linalg.aslinearoperator}.get(kind, lambda m: m)
+    for which in ("SA", "LA"):
+        plain = precond.eigsh(wrap(a), 3, which=which, tol=tol)
+        result = precond.eigsh(wrap(scaled), 3, which=which, tol=tol)
+        assert plain.converged
+        assert result.converged, result.message
+        np.testing.assert_allclose(result.values / dtype(scale), plain.values, rtol=tol)
+
+
+def test_a_wrong_adjoint_or_symmetry_is_found_in_any_unit():
+    a = np.triu(np.ones((30, 30))) + 30 * np.eye(30)
+    for scale in (1e-250, 1.0, 1e250):
+        matrix = torch.from_numpy(a * scale)
+        for wrong in ({"symmetric": True}, {"rmatvec": lambda x, m=matrix: x @ m.T}):
+            operator = FunctionOperator(lambda x, m=matrix: x @ m.T, (30, 30), **wrong)
+            with pytest.raises(BadInputError, match="differ"):
+                precond.eigsh(operator, 2) if "symmetric" in wrong else precond.lstsq(operator, np.ones(30))
 
 
 def test_zero_that_is_multiple_is_found_as_often_as_it_is_there():

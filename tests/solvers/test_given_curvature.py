@@ -227,3 +227,27 @@ def test_gradients_flow_through_solutions_that_are_tensors_only():
                     call()
             else:
                 call().x.sum().backward()
+
+
+def test_differences_are_as_long_as_the_variables_that_they_move():
+    """Variables of sizes from 1e-3 to 1e8 in one problem, with a gradient alone."""
+    sizes = np.array([1e-2, 1.0, 1e3, 1e8])
+
+    def loss(x):
+        y = x / sizes - 1
+        return float((y**4).sum() + (y @ y) + y[0] * y[3])
+
+    def gradient(x):
+        y = x / sizes - 1
+        return (4 * y**3 + 2 * y + np.array([y[3], 0, 0, y[0]])) / sizes
+
+    calls = []
+    result = precond.minimize(
+        lambda x: (calls.append(x), loss(x))[1], sizes * [0.3, 1.5, 0.2, 0.4], jac=gradient,
+        constraints={
+            "type": "eq", "fun": lambda x: x[:1] / 1e-2 + x[1:2] - 2, "jac": lambda x: np.array([[1e2, 1, 0, 0]]),
+        },
+    )  # fmt: skip
+    assert result.converged
+    np.testing.assert_allclose(result.x, sizes, rtol=1e-5)
+    assert len(calls) < 50

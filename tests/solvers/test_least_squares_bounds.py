@@ -9,7 +9,7 @@ import precond
 import precond.scipy as ours
 from precond.core import BadInputError, IncompatibleError
 from precond.solvers.box import Box, BoxedSquares
-from precond.solvers.jacobians import DifferenceJacobian
+from precond.solvers.difference_jacobians import DifferenceJacobian
 
 T = np.linspace(0, 5, 60)
 RNG = np.random.default_rng(7)
@@ -116,7 +116,7 @@ def test_points_outside_are_evaluated_at_the_nearest_within():
 
     x = torch.tensor([1.0, 2.0, 3.0]).double()
     box = Box(torch.tensor([1.0, 2.0, 0.0]).double(), torch.tensor([1.0, 9.0, 3.0]).double())
-    differences = DifferenceJacobian(np.inf, (box.lower, box.upper))
+    differences = DifferenceJacobian(exact=True, bounds=(box.lower, box.upper))
     objective = BoxedSquares(box, residual, differences)
     assert float(objective.value(x[None] + 100)) == (1 + 9**4 + 3**4) / 2
     assert torch.equal(objective.point(x[None] - torch.tensor([0, 9, 0])).x, x[None])

@@ -29,12 +29,67 @@ def broyden_jacobian(x):
 
 
 @pytest.mark.parametrize("n", [320, 4000])
-def test_large_problems_work_by_products(n):
+def test_large_problems_with_sparse_derivatives_recover_them(n):
     result = precond.least_squares(broyden, -torch.ones(n, dtype=D))
     assert result.converged, result.message
-    assert "krylov-lm" in result.method
+    assert "sparse-lm" in result.method
     assert float(broyden(result.x).norm()) <= 1e-8
+    assert 0 < result.work.matvecs < 400
+
+
+def test_a_dense_jacobian_is_used_by_products():
+    mixed = torch.randn(400, 350, dtype=D, generator=torch.Generator().manual_seed(0)) / 20
+
+    def residual(x):
+        return (mixed @ x).tanh() + 0.1 * (mixed @ x) - 0.3
+
+    result = precond.least_squares(residual, torch.zeros(350, dtype=D))
+    assert result.converged, result.message
+    assert "krylov-lm" in result.method
     assert result.work.matvecs > 0
+
+
+def smoothing(n):
+    """A fit of a step that saturates, with a penalty on differences: ill-conditioned, and banded."""
+    t = np.linspace(0, 6, n)
+    seen, weight = np.tanh(2 * np.sin(t)) + 0.1 * np.cos(40 * t), n / 100
+
+    def residual(x):
+        both = (np.tanh, np.concatenate) if isinstance(x, np.ndarray) else (torch.tanh, torch.cat)
+        y = seen if isinstance(x, np.ndarray) else torch.from_numpy(seen)
+        return both[1]([both[0](2 * x) - y, weight * (x[1:] - x[:-1])])
+
+    def jacobian(x):
+        step = scipy.sparse.diags_array([-weight, weight], offsets=[0, 1], shape=(n - 1, n))
+        return scipy.sparse.vstack([scipy.sparse.diags_array(2 / np.cosh(2 * x) ** 2), step]).tocsr()
+
+    return residual, jacobian
+
+
+@pytest.mark.parametrize("n", [1000, 5000])
+def test_sparse_factors_take_no_more_products_where_the_condition_grows(n):
+    residual, jacobian = smoothing(n)
+    calls = []
+    written = precond.least_squares(lambda x: (calls.append(x), residual(x))[1], np.zeros(n), jac=jacobian)
+    assert written.converged, written.message
+    assert written.method == "sparse-lm (auto)"
+    assert len(calls) < 30
+    assert written.work.matvecs < 200
+    by_torch = precond.least_squares(residual, torch.zeros(n, dtype=D))
+    assert by_torch.method == "sparse-lm (auto)"
+    np.testing.assert_allclose(by_torch.x.numpy(), written.x, atol=1e-6)
+
+
+def test_factors_that_would_fill_are_left_alone():
+    n = 5000
+    places = np.random.default_rng(0).integers(0, n, (2 * n, 4))
+    rows = scipy.sparse.csr_array((np.ones(8 * n), places.ravel(), 4 * np.arange(2 * n + 1)), shape=(2 * n, n))
+    target = np.cos(np.arange(2 * n))
+    result = precond.least_squares(
+        lambda x: np.arctan(rows @ x) - target, np.zeros(n),
+        jac=lambda x: scipy.sparse.diags_array(1 / (1 + (rows @ x) ** 2)) @ rows, max_iterations=2,
+    )  # fmt: skip
+    assert "sparse-lm" not in result.method
 
 
 @pytest.mark.parametrize("form", ["sparse", "operator"])

@@ -140,3 +140,30 @@ def test_wide_problems_get_the_solution_of_least_norm(sparse):
     result = precond.lstsq(scipy.sparse.csr_array(a) if sparse else a, b, rtol=1e-10)
     assert result.converged
     np.testing.assert_allclose(result.x, np.linalg.lstsq(a, b, rcond=None)[0], rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.complex128])
+def test_wide_sparse_problems_that_lsqr_does_not_solve_get_the_solution_of_least_norm(dtype):
+    draw = np.random.default_rng(5)
+    even = np.where(draw.random((130, 300)) < 0.05, draw.standard_normal((130, 300)), 0).astype(dtype)
+    if dtype is np.complex128:
+        even = even * np.exp(1j * draw.random(even.shape))
+    b, sizes = even @ draw.standard_normal(300), np.geomspace(1e-4, 1e4, 130)
+    result = precond.lstsq(scipy.sparse.csr_array(even * sizes[:, None]), b * sizes, rtol=1e-10)
+    assert result.converged
+    assert result.method.startswith("lsqr + qr (lsqr + identity did not converge")
+    np.testing.assert_allclose(result.x, np.linalg.pinv(even) @ b, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(60, 90), (90, 60)])
+@pytest.mark.parametrize("columns", [(), (5,)])
+def test_small_sparse_problems_of_deficient_rank_are_factored_and_have_least_norm(shape, columns):
+    draw = np.random.default_rng(6)
+    m, n = shape
+    left, right = (np.where(draw.random(s) < 0.3, draw.standard_normal(s), 0) for s in ((m, 20), (20, n)))
+    a = (left @ right) * np.geomspace(1, 30, n)
+    b = draw.standard_normal((m, *columns))
+    result = precond.lstsq(scipy.sparse.csr_array(a), b, rtol=1e-10)
+    assert result.converged
+    assert result.method.startswith("lsqr + qr")
+    np.testing.assert_allclose(result.x, np.linalg.lstsq(a, b, rcond=None)[0], rtol=1e-6, atol=1e-9)

@@ -54,7 +54,10 @@ def test_losses_are_iterations_less_one_weighted_by_the_sampled_probability():
         learner.learn(iterations)
         k[arm] += (iterations - 1) / p[arm]
     np.testing.assert_allclose(learner.estimates, k)
-    assert learner.regret == pytest.approx(sum((39, 9, 24, 0, 6)) - k.min())
+    weights = np.zeros(3)
+    np.add.at(weights, [learner.grid.index(w) for w in learner.chosen], 1 / np.array(learner.probabilities))
+    np.testing.assert_allclose(learner.means()[weights > 0], k[weights > 0] / weights[weights > 0])
+    assert learner.regret == pytest.approx(sum((39, 9, 24, 0, 6)) - 5 * min(learner.means()))
     assert learner.best == learner.grid[int(k.argmin())]
 
 
@@ -131,3 +134,52 @@ def test_what_cannot_be_learned_is_refused():
     with pytest.raises(BadInputError, match="context"):
         ChebCB().draw()
     assert precond.SolveSequence().regret is None
+
+
+@pytest.mark.parametrize("make", [TsallisINF, ChebCB])
+def test_the_regret_is_that_of_the_best_fixed_value(make):
+    generator = np.random.default_rng(3)
+    contexts = generator.uniform(size=400)
+    grid = np.linspace(1.0, 1.9, 7)
+    # the best value moves with the context, so that choices by the context may be better than any fixed one
+    costs = 20 + 900 * (grid - 1.2 - 0.5 * contexts[:, None]) ** 2 + generator.uniform(0, 10, (400, 7))
+    learner = make(tuple(grid))
+    for c, row in zip(contexts, costs.round(), strict=True):
+        learner.learn(int(row[learner.grid.index(learner.draw(float(c)))]))
+    fixed = costs.round().mean(axis=0)
+    spent = np.mean(learner.losses) + 1
+    true = spent - fixed.min()
+    assert bool(true < 0) == (make is ChebCB)
+    assert learner.regret / 400 == pytest.approx(true, abs=0.1 * fixed.min())
+    assert fixed[learner.grid.index(learner.best)] <= 1.1 * fixed.min()
+
+
+def test_a_relaxation_that_diverges_soon_is_not_cheap():
+    entries = [np.full(60, 2.0), np.full(59, -1.6), np.full(59, 0.9)]
+    a = scipy.sparse.diags_array(entries, offsets=[0, 1, -1]).tocsr()
+    limits = {"rtol": 1e-12, "max_iterations": 1000}
+    slow, failed = (precond.solve(a, np.ones(60), method=SOR(omega), **limits) for omega in (0.1, 1.9))
+    assert slow.converged
+    assert not failed.converged
+    assert 0 < failed.iterations < slow.iterations  # or this test shows nothing
+    sequence = precond.SolveSequence(method="sor", omega=TsallisINF((0.1, 1.9)), warm=False, **limits)
+    for _ in range(60):
+        sequence.solve(a, rng.standard_normal(60))
+    assert sequence.learner.best == 0.1
+    assert sequence.learner.chosen[-20:].count(0.1) >= 17
+    assert max(sequence.learner.losses) == 999
+
+
+def test_a_system_that_is_given_up_teaches_nothing():
+    systems = list(shifted(6))
+    for learner in (TsallisINF(), ChebCB()):
+        sequence = precond.SolveSequence(method="sor", omega=learner, warm=False)
+        for c, a, b in systems:
+            stopped = sequence.solve(a, b, context=c + 5, callback=lambda event: True)
+            assert not stopped.converged
+            sequence.solve(a, b, context=c)
+        assert len(learner.losses) == len(learner.chosen) == len(learner.probabilities) == 6
+        assert np.isfinite(learner.regret)
+    assert learner.contexts == [c for c, _, _ in systems]
+    with pytest.raises(BadInputError, match="finite"):
+        learner.draw(float("nan"))

@@ -139,3 +139,23 @@ def test_right_products_at_a_saddle_are_not_blamed() -> None:
         jac=lambda x: np.array([2 * x[0], -2 * x[1]]), hessp=lambda x, p: np.array([2 * p[0], -2 * p[1]]),
     )  # fmt: skip
     assert (result.status, result.note) == (Status.CONVERGED_SADDLE, "")
+
+
+def test_rounding_of_terms_that_cancel_is_no_suspicion() -> None:
+    """Rows of a linear constraint that hold from the start change by rounding alone, which no step explains."""
+    rows = np.array([[1.0, 3, 0, 0, 0], [0, 0, 1, 1, -2], [0, 1, 0, 0, -1]])
+    calls = []
+
+    def equations(x: np.ndarray) -> np.ndarray:
+        calls.append(x)
+        return rows @ x / 3
+
+    result = precond.minimize(
+        lambda x: float((x[0] - x[1]) ** 2 + (x[1] + x[2] - 2) ** 2 + (x[3] - 1) ** 2 + (x[4] - 1) ** 2),
+        np.array([20.1, 0.7, 0.1, 0.1, 0.1]),
+        jac=lambda x: 2 * np.array([x[0] - x[1], x[1] - x[0] + x[1] + x[2] - 2, x[1] + x[2] - 2, x[3] - 1, x[4] - 1]),
+        hessp=lambda x, p: 2 * np.array([p[0] - p[1], 2 * p[1] - p[0] + p[2], p[1] + p[2], p[3], p[4]]),
+        constraints={"type": "eq", "fun": equations, "jac": lambda x: rows / 3, "hess": lambda x, v: np.zeros((5, 5))},
+    )
+    assert result.converged
+    assert len({x.tobytes() for x in calls}) <= 3

@@ -14,6 +14,7 @@ from precond.distributors.boxes import Box
 from precond.distributors.mail import exchange
 from precond.distributors.part import part_here
 from precond.math.balance import balanced
+from precond.math.norms import largest_usable, usable_members
 
 _PRESENT, _BAD, _ASTRAY = 1, 2, 4
 
@@ -76,8 +77,9 @@ class Domain:
         held = [(i, mine[param]) for i, param in enumerate(params) if param in mine and self.owner[param] is None]
         if held:
             sums = torch.stack([part.sum(dtype=torch.float64) for _, part in held])
-            for (i, part), finite in zip(held, torch.isfinite(sums).tolist(), strict=True):
-                if not finite and not bool(torch.isfinite(part).all()):
+            limit = largest_usable(torch.float32)
+            for (i, part), finite in zip(held, (sums.abs() < limit).tolist(), strict=True):
+                if not finite and not bool(usable_members(part[None])):
                     flags[i] |= _BAD
         own = torch.tensor(flags, dtype=torch.uint8, device=device)
         table = [torch.empty_like(own) for _ in range(self.size)]

@@ -100,5 +100,5 @@ def starting_factor(batch: int, columns: int, rank: int, like: Tensor) -> Tensor
     """Return normal numbers that are the same in every call and for every member, ``[batch, columns, rank]``."""
     if like.is_meta:
         return torch.empty(batch, columns, rank, dtype=like.dtype, device=like.device)
-    draw = torch.randn(columns, rank, generator=torch.Generator().manual_seed(0))
+    draw = torch.randn(columns, rank, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
     return draw.to(like.device, like.dtype).expand(batch, columns, rank).clone()

@@ -21,7 +21,7 @@ def normals(steps: Sequence[int] | Tensor, like: Tensor, stream: int = 0) -> Ten
     """
 
     def draw(generator: torch.Generator) -> Tensor:
-        return torch.randn(like.shape[1:], generator=generator, device=like.device).to(like.dtype)
+        return torch.randn(like.shape[1:], generator=generator, dtype=torch.float32, device=like.device).to(like.dtype)
 
     return _drawn(steps, like.device, stream, draw)
 

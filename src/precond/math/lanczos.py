@@ -50,7 +50,7 @@ def lanczos(matvec: Callable[[Tensor], Tensor], start: Tensor, steps: int) -> Tr
     Returns:
         The tridiagonal matrices and the basis.
     """
-    q = start / torch.linalg.vector_norm(start, dim=-1, keepdim=True)
+    q, _ = _direction(start)
     basis, diagonal, beside = q.unsqueeze(1), [], []
     size = torch.zeros_like(q[:, 0].real)
     beta = size
@@ -65,8 +65,16 @@ def lanczos(matvec: Callable[[Tensor], Tensor], start: Tensor, steps: int) -> Tr
         for _ in range(2):
             w = w - (basis.mT @ (basis.conj() @ w.unsqueeze(-1))).squeeze(-1)
         size = torch.maximum(size, alpha.abs() + beta)
-        beta = torch.linalg.vector_norm(w, dim=-1)
+        q, beta = _direction(w)
         beta = torch.where(beta > 10 * torch.finfo(beta.dtype).eps * size, beta, 0)
-        q = torch.where(beta > 0, 1 / beta, 0).unsqueeze(-1) * w
+        q = torch.where(beta.unsqueeze(-1) > 0, q, 0)
     empty = size.new_zeros(len(size), 0)
     return Tridiagonal(torch.stack(diagonal, 1), torch.stack(beside, 1) if beside else empty, beta, basis)
+
+
+def _direction(w: Tensor) -> tuple[Tensor, Tensor]:
+    """Return rows divided by their lengths, and these, also where squares would vanish or overflow."""
+    largest = w.abs().amax(-1, keepdim=True)
+    w = w / torch.where(largest > 0, largest, 1)
+    length = torch.linalg.vector_norm(w, dim=-1, keepdim=True)
+    return w / torch.where(length > 0, length, 1), (largest * length).squeeze(-1)

@@ -15,6 +15,16 @@ def member_norm(v: Tensor) -> Tensor:
     return torch.linalg.vector_norm(v, dim=tuple(range(1, v.ndim)), keepdim=True)
 
 
+def largest_usable(dtype: torch.dtype) -> float:
+    """Return the size beyond which squares overflow, and with them all statistics of second order."""
+    return float(torch.finfo(dtype).max ** 0.5)
+
+
+def usable_members(v: Tensor) -> Tensor:
+    """Return which members of ``[batch, *shape]`` are finite, and so small that the sum of their squares is."""
+    return torch.linalg.vector_norm(v.reshape(v.shape[0], -1), dim=1).isfinite()
+
+
 def joint_norm(tensors: Sequence[Tensor]) -> Tensor:
     """Return the Euclidean norm of several tensors as one vector, 0-d, float64; those with bad entries are left out.
 

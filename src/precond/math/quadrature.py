@@ -57,7 +57,7 @@ class Quadrature:
             The estimate, and its error (infinite for a single probe).
 
         Raises:
-            ValueError: ``end`` is within the spectrum.
+            ValueError: ``end`` is within the spectrum, or the function has no value somewhere in it.
         """
         each = self._each(function)
         if end is not None:
@@ -93,9 +93,10 @@ class Quadrature:
             raise ValueError(f"end = {end} lies within the spectrum: give a bound of it")
         found = self.process
         shifted = found.matrix() - end * torch.eye(inner.shape[1], dtype=inner.dtype, device=inner.device)
-        unit = torch.zeros_like(inner)
-        unit[:, -1] = found.last.square()
-        extra = end + torch.linalg.solve(shifted, unit)[:, -1]
+        unit = shifted.abs().amax((1, 2))  # squares neither vanish nor overflow
+        right = torch.zeros_like(inner)
+        right[:, -1] = (found.last / unit).square()
+        extra = end + unit * torch.linalg.solve(shifted / unit[:, None, None], right)[:, -1]
         more = Tridiagonal(
             torch.cat([found.diagonal, extra.unsqueeze(1)], 1),
             torch.cat([found.beside, found.last.unsqueeze(1)], 1),
@@ -107,10 +108,16 @@ class Quadrature:
     def _each(self, function: Callable[[Tensor], Tensor]) -> Tensor:
         """Return the estimate of each probe."""
         shown = torch.where(self.weights > 0, self.nodes, self.nodes[:, -1:])
-        return self.size * torch.where(self.weights > 0, self.weights * function(shown), 0).sum(1)
+        values = function(shown)
+        if bool(values.isnan().any()):
+            at = float(shown[values.isnan()][0])
+            raise ValueError(f"the function has no value at {at:.3g}, within the spectrum: it must have one")
+        return self.size * torch.where(self.weights > 0, self.weights * values, 0).sum(1)
 
     def density(self, at: Tensor, width: float) -> Tensor:
         """Return the spectral density at points, smoothed by normal kernels of standard deviation ``width``."""
+        if not width > 0:
+            raise ValueError(f"a density is smoothed by kernels of a positive width, not {width}")
         offsets = (at.reshape(-1, 1) - self.nodes.reshape(1, -1)) / width
         kernels = torch.exp(-offsets.square() / 2) / (width * (2 * torch.pi) ** 0.5)
         return (kernels @ self.weights.reshape(-1) / len(self.nodes)).reshape(at.shape)

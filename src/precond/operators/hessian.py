@@ -191,7 +191,8 @@ def difference_hessian(
 ) -> Hessian:  # fmt: skip
     """Return the Hessian by forward differences, ``(g(x + h v) - g(x)) / h``; each product costs a gradient.
 
-    The increment is ``h = 2 sqrt(eps) (1 + ||x||) / ||v||`` (Nocedal & Wright, Numerical Optimization, 2006, eq. 7.10).
+    The increment is ``h = 2 sqrt(eps) sum_i |v_i| (1 + |x_i|) / ||v||^2``, relative to the variables that ``v`` moves
+    (P. N. Brown, Y. Saad, *Hybrid Krylov methods for nonlinear systems of equations*, 1990, section 4.1).
 
     Args:
         gradient_at: Maps a point ``[n]`` to its gradient ``[n]``.
@@ -204,13 +205,13 @@ def difference_hessian(
     Returns:
         The operator.
     """
-    scale = (2 * torch.finfo(x.dtype).eps ** 0.5 if increment is None else increment) * (1 + x.norm())
+    scale = (2 * torch.finfo(x.dtype).eps ** 0.5 if increment is None else increment) * (1 + x.abs())
 
     def product(v: Tensor) -> Tensor:
         norm = v.norm()
         if not norm > 0:
             return torch.zeros_like(v)
-        h = scale / norm
+        h = scale @ (v.abs() / norm) / norm
         if bounds is not None and not _within(x + h * v, bounds) and _within(x - h * v, bounds):
             h = -h
         return (gradient_at(x + h * v) - gradient) / h

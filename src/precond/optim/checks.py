@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,6 +24,16 @@ def dense(gradient: Tensor) -> Tensor:
     return gradient
 
 
+def check_gradients(params: Sequence[Tensor]) -> None:
+    """Refuse gradients that do not fit, all of them before any parameter moves."""
+    for param in params:
+        if param.grad is not None and dense(param.grad).shape != param.shape:
+            raise BadInputError(
+                f"a parameter of shape {tuple(param.shape)} has a gradient of shape {tuple(param.grad.shape)}, from "
+                "before it was resized: call zero_grad and evaluate the model again"
+            )
+
+
 def is_flat_shard(param: Tensor) -> bool:
     """Whether a parameter is a piece of a flat vector of parameters, or such a vector, by the marks of its makers."""
     marked = any(getattr(param, mark, False) for mark in ("_is_flat_param", "_fsdp_flattened"))
@@ -42,6 +52,15 @@ def check_parameter(name: str, param: Tensor) -> None:
         raise BadInputError(
             f"parameter {name or tuple(param.shape)} has dtype {param.dtype}; real floating-point parameters are "
             "needed (view complex ones with torch.view_as_real)"
+        )
+
+
+def check_there(params: Sequence[Tensor]) -> None:
+    """Refuse to train parameters of which none has values: steps would go by without a trace."""
+    if params and all(param.is_meta for param in params):
+        raise BadInputError(
+            "all parameters are on the meta device: give the model memory first and make the optimizer afterwards, "
+            "since model.to_empty and load_state_dict(assign=True) put new parameters in their place"
         )
 
 

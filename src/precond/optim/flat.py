@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from precond.core import IncompatibleError, Method, named_tensors
+from precond.math.norms import usable_members
 from precond.optim.slab import Slab
 from precond.optim.slab_state import SlabState, allocate, short_name, slab_shape
+from precond.optim.whole_step import surely_finite
 
 logger = logging.getLogger(__name__)
 
@@ -132,10 +134,10 @@ class FlatSlab(Slab):
         return [self._piece(stacked, i).view(self.params[i].shape) for i in members]
 
     def usable(self, gradient: Tensor, members: Sequence[int]) -> tuple[list[int], Tensor]:
-        """Return those of ``members`` whose gradient is finite, and a vector with zeros in place of the others."""
-        if bool(torch.isfinite(gradient.sum())) or bool(torch.isfinite(gradient).all()):
+        """Return those of ``members`` whose gradient is usable, and a vector with zeros in place of the others."""
+        if surely_finite((gradient,)) or bool(usable_members(gradient).all()):
             return list(members), gradient
-        keep = [i for i in members if bool(torch.isfinite(self._piece(gradient, i)).all())]
+        keep = [i for i in members if bool(usable_members(self._piece(gradient, i)[None]))]
         return keep, self.gather([self._piece(gradient, i) for i in keep], keep)
 
     @contextlib.contextmanager

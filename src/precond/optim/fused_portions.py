@@ -16,6 +16,7 @@ from torch import Tensor
 from precond.core import Method
 from precond.filters.adan import DifferenceMomentum, LookAhead
 from precond.filters.lion import Interpolation
+from precond.math.norms import usable_members
 from precond.optim.whole_step import SMALL, Ages, Fused, Joint, Lists, Moved, Vectors, surely_finite
 from precond.preconditioners.diagonal import Diagonal
 from precond.preconditioners.observing import Observing
@@ -82,7 +83,7 @@ def lion(method: Method) -> Fused | None:
     def one(param: Tensor, gradient: Tensor, average: Tensor, lr: Any, decay: float) -> bool:
         """Move one parameter, unless its gradient is not finite; the mixture shows that, while it is in a cache."""
         if param.numel() > _PORTION:
-            if not (surely_finite((gradient,)) or bool(gradient.isfinite().all())):
+            if not (surely_finite((gradient,)) or bool(usable_members(gradient[None]))):
                 return False
             pieces = [tensor.view(-1).split(_PORTION) for tensor in (param, gradient, average)]
             portions = list(zip(*pieces, strict=True))
@@ -91,7 +92,7 @@ def lion(method: Method) -> Fused | None:
         for part, new, old in portions:
             mixed = torch.lerp(new, old, beta1)
             known = part is not param or surely_finite((mixed,))
-            if not (known or bool(gradient.isfinite().all())):
+            if not (known or bool(usable_members(gradient[None]))):
                 return False
             old.lerp_(new, 1.0 - beta2)
             shrink.move([part], [mixed.sign_()], lr * size, decay / size)

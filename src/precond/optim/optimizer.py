@@ -18,10 +18,12 @@ from precond.optim.checks import (
     AGAIN,
     check_batches,
     check_closure,
+    check_gradients,
     check_method,
     check_parameter,
     check_rate,
     check_shapes,
+    check_there,
 )
 from precond.optim.journey import Journey
 from precond.optim.layout import Layout, lay_out, named
@@ -37,10 +39,10 @@ from precond.optim.walk import Walker
 class Optimizer(torch.optim.Optimizer):
     """Trains a network with a `Method`.
 
-    One step does, for each slab of equal-shaped parameters: estimator, observe, [refresh], momentum, apply,
-    smoothing, move, [refresh]. Half-precision gradients are worked on in float32. A parameter without a gradient, or
-    with one that is not finite, is left alone, its state too; the latter is counted in ``work.skipped`` and reported
-    once. A refresh that fails keeps the last good factor, is counted in ``work.refresh_failures`` and in the
+    One step does, for each slab of equal-shaped parameters: estimator, observe, [refresh], momentum, apply, smoothing,
+    move, [refresh]. Half-precision gradients are worked on in float32. A parameter without a gradient, or with one that
+    is not finite, or whose squares are not, is left alone, its state too; the latter is counted in ``work.skipped`` and
+    reported once. A refresh that fails keeps the last good factor, is counted in ``work.refresh_failures`` and in the
     parameter's own state (``failures``), and reported once.
 
     The state of a parameter has dotted names (``preconditioner.second_moment``), so that ``state_dict`` does not
@@ -86,13 +88,14 @@ class Optimizer(torch.optim.Optimizer):
         check_rate("weight_decay", weight_decay)
         choose(distributor, [])
         self.work = Work()
-        self._rules: list[Rule] = []
+        self._ruled: list[tuple[dict[str, Any], Rule]] = []
         self._default = method
         self._needs = Need.NOTHING
         self._distributor = distributor
         self._layout: Layout | None = None
         self._plan: Plan | None = None
         self._known: set[int] = set()
+        self._members: list[list[int]] = []
         self._reported: set[str] = set()
         own = method.defaults if isinstance(method, Adjustable) else {}
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, **own})
@@ -121,8 +124,16 @@ class Optimizer(torch.optim.Optimizer):
         except Exception:
             self.param_groups.pop()
             raise
-        self._rules.append(rule)
+        self._ruled.append((group, rule))
         self._layout = self._plan = None
+
+    @property
+    def _rules(self) -> list[Rule]:
+        """The rule of each group that is there; groups may be taken out by hand."""
+        rules = {id(group): rule for group, rule in self._ruled}
+        if not all(id(group) in rules for group in self.param_groups):
+            raise BadInputError("a parameter group was put in by hand, which has no method: use add_param_group")
+        return [rules[id(group)] for group in self.param_groups]
 
     @property
     def distributor(self) -> Distributor:
@@ -138,6 +149,7 @@ class Optimizer(torch.optim.Optimizer):
     def _build(self) -> Layout:
         """Lay out the slabs anew, keeping the states that the parameters have."""
         distributor = self.distributor
+        check_gradients(self._params())
         layout = self._planned()
         if layout is None:
             layout = lay_out(self.param_groups, self._rules, self.state, distributor, self._backend)
@@ -155,8 +167,12 @@ class Optimizer(torch.optim.Optimizer):
                 count.copy_(had["step"])
             self.state[param] = {"step": count, **remembered(param, had)}
         known = layout.params if distributor.eager else [param for slab in layout.slabs for param in slab.params]
-        self._layout, self._known = layout, {id(param) for param in known}
+        self._layout, self._known, self._members = layout, {id(param) for param in known}, self._grouped()
         return layout
+
+    def _grouped(self) -> list[list[int]]:
+        """Which parameters each group has, by identity."""
+        return [list(map(id, group["params"])) for group in self.param_groups]
 
     def _planned(self) -> Layout | None:
         """Return the layout that was made at construction, if it serves now; it serves once."""
@@ -166,8 +182,11 @@ class Optimizer(torch.optim.Optimizer):
 
     def _current_layout(self) -> Layout:
         layout = self._layout
-        if layout is None or layout.moved():
-            check_shapes([] if layout is None else layout.reshaped(), self.state)
+        if layout is None:
+            check_there(self._params())
+            return self._build()
+        if layout.moved() or self._grouped() != self._members:
+            check_shapes(layout.reshaped(), self.state)
             return self._build()
         changed = self._renew(layout.methods)
         if changed and not layout.follow(changed):
@@ -207,7 +226,10 @@ class Optimizer(torch.optim.Optimizer):
         given = () if closure is None else (closure,)
         if self._watched:
             return self._shown_step(*given)
-        with torch.no_grad():
+        with (
+            torch.inference_mode(False),
+            torch.no_grad(),
+        ):  # what a step leaves behind must serve the next one, anywhere
             return self._step(*given)
 
     step.hooked = True  # type: ignore[attr-defined]  # torch need not wrap it: hooks are called, and profilers told
@@ -227,7 +249,7 @@ class Optimizer(torch.optim.Optimizer):
         Journey(layout, self.param_groups, self.distributor, walker).take(seen)
         return None if replay is None else replay.value
 
-    _shown_step = torch.optim.Optimizer.profile_hook_step(torch.no_grad()(_step))
+    _shown_step = torch.optim.Optimizer.profile_hook_step(torch.inference_mode(False)(torch.no_grad()(_step)))
 
     @property
     def _watched(self) -> bool:
@@ -279,6 +301,7 @@ class Optimizer(torch.optim.Optimizer):
             BadInputError: A state has the shape of another parameter, or of other settings. What is lacking is logged.
         """
         seen: dict[str, Any] = {}
+        rules = self._rules
 
         def capture(_: Any, given: dict[str, Any]) -> dict[str, Any]:
             seen.update(matched_by_name(given, self.param_groups))
@@ -289,6 +312,7 @@ class Optimizer(torch.optim.Optimizer):
             super().load_state_dict(state_dict)
         finally:
             handle.remove()
+        self._ruled = list(zip(self.param_groups, rules, strict=True))
         for param, values in as_saved(seen, self.param_groups):
             self.state[param] = values
         loaded = {param: set(state) for param, state in self.state.items() if state}
@@ -298,9 +322,9 @@ class Optimizer(torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what pickling and copying need; slabs are rebuilt."""
-        kept = ("work", "_rules", "_default", "_needs", "_reported", "_distributor", "_backend")
+        kept = ("work", "_ruled", "_default", "_needs", "_reported", "_distributor", "_backend")
         own = {name: getattr(self, name) for name in kept}
-        return {**super().__getstate__(), **own, "_layout": None, "_plan": None, "_known": set()}
+        return {**super().__getstate__(), **own, "_layout": None, "_plan": None, "_known": set(), "_members": []}
 
     def state_bytes(self) -> int:
         """Return the bytes that the optimizer's state takes now."""

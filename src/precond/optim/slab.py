@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Health, Method, map_tensors, named_tensors
+from precond.math.norms import usable_members
 from precond.optim.awake import Awake
 from precond.optim.core import compiled, plain
 from precond.optim.fused import fused_step
@@ -24,6 +24,7 @@ from precond.optim.slab_state import (
     turned_momentum,
     working_dtype,
 )
+from precond.optim.whole_step import surely_finite
 
 
 class Slab:
@@ -182,10 +183,9 @@ class Slab:
         return self._pieces[id(stacked)]
 
     def usable(self, gradient: Tensor, members: Sequence[int]) -> tuple[list[int], Tensor]:
-        """Return those of ``members`` whose gradient is finite in every entry, and theirs alone, stacked."""
-        if not math.isfinite(gradient.sum().item()):
-            finite = torch.isfinite(gradient.flatten(1)).all(1).tolist()
-            keep = [position for position, ok in enumerate(finite) if ok]
+        """Return those of ``members`` whose gradient is finite, its squares too, and theirs alone, stacked."""
+        if not surely_finite((gradient,)):
+            keep = [position for position, ok in enumerate(usable_members(gradient).tolist()) if ok]
             if len(keep) < len(members):
                 return [members[position] for position in keep], gradient[keep]
         return list(members), gradient

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Evidence, Need
+from precond.math.norms import usable_members
 from precond.optim.replay import Seen, clipped
 from precond.optim.slab import Slab
 from precond.optim.slab_state import SlabState
@@ -68,7 +69,7 @@ def _further(
     other = slab.gather([found.gradients[slab.params[i]] for i in members], members)
     other = clipped(other, slab.method.clip, found.norm)
     other = other if decay is None else other + decay
-    return _or_gradient(other.flatten(1).isfinite().all(1).tolist(), other, gradient)
+    return _or_gradient(usable_members(other).tolist(), other, gradient)
 
 
 def _or_gradient(good: Sequence[bool], other: Tensor, gradient: Tensor) -> Tensor:

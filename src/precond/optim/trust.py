@@ -1,4 +1,4 @@
-"""Whether gradients on other devices than the processor are finite, asked once a step.
+"""Whether gradients on other devices than the processor are finite and not huge, asked once a step.
 
 On the processor each slab is checked on its way, while its gradient is in a cache. Elsewhere every number that is read
 back keeps the processor from running ahead of the device, so that all gradients are asked about together.
@@ -12,9 +12,11 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from precond.math.norms import largest_usable
+
 
 def trusted_devices(params: Iterable[Tensor]) -> frozenset[torch.device]:
-    """Return the devices on which all gradients that parameters carry are finite.
+    """Return the devices on which all gradients that parameters carry are finite and not huge.
 
     Args:
         params: Parameters that do not live on the processor; those without a gradient do not count.
@@ -35,4 +37,5 @@ def _finite(gradients: list[Tensor]) -> bool:
     if not filled:
         return True
     largest = torch._foreach_norm(filled, math.inf)  # NaN, where there is one
-    return math.isfinite(torch.stack([norm.to(torch.float32) for norm in largest]).amax().item())
+    limit = min(largest_usable(torch.promote_types(gradient.dtype, torch.float32)) for gradient in filled)
+    return torch.stack([norm.to(torch.float64) for norm in largest]).amax().item() < limit  # not so for NaN

@@ -243,8 +243,9 @@ class Walker:
             self.work.skipped += len(dropped)
             self._once(
                 "non-finite",
-                f"a gradient of shape {tuple(dropped[0].shape)} is not finite; such parameters are left alone for "
-                "the step. Further ones are counted in work.skipped, not logged.",
+                f"a gradient of shape {tuple(dropped[0].shape)} is not finite, or so large that its squares are "
+                "not; such parameters are left alone for the step. Further ones are counted in work.skipped, not "
+                "logged.",
             )
 
     def _drop_non_finite(self, slab: Slab, members: list[int], gradient: Tensor) -> tuple[list[int], Tensor]:

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch._utils import _flatten_dense_tensors
 
+from precond.math.norms import largest_usable
+
 
 @dataclasses.dataclass(frozen=True)
 class Moved:
@@ -203,18 +205,23 @@ def fits(tensors: Sequence[Tensor], dtype: torch.dtype) -> bool:
 
 
 def surely_finite(tensors: Sequence[Tensor]) -> bool:
-    """Whether every entry of some tensors is finite, from one sum: huge entries may be taken for bad.
+    """Whether every entry of some tensors is finite and none is huge, in one pass.
+
+    Of small tensors the squares are added up; of larger ones the entries, which takes two thirds of the time.
 
     Args:
-        tensors: Contiguous, at least one, of one dtype and device.
+        tensors: At least one, of one dtype and device; contiguous, or one alone.
 
     Returns:
-        Whether that is certain.
+        Whether that is certain, but for huge entries of large tensors that cancel.
     """
-    total = 0.0
+    limit = largest_usable(tensors[0].dtype)
     small = [tensor for tensor in tensors if tensor.numel() <= SMALL]
-    if len(small) < len(tensors):
-        total = sum(tensor.sum().item() for tensor in tensors if tensor.numel() > SMALL)
-    if small:
-        total += (small[0] if len(small) == 1 else _flatten_dense_tensors(small)).sum().item()
-    return math.isfinite(total)
+    if len(small) < len(tensors) and not all(
+        abs(tensor.sum().item()) < limit for tensor in tensors if tensor.numel() > SMALL
+    ):
+        return False
+    if not small:
+        return True
+    flat = small[0].reshape(-1) if len(small) == 1 else _flatten_dense_tensors(small)
+    return math.isfinite(torch.dot(flat, flat).item())

@@ -98,7 +98,7 @@ class FittedLowRank(Preconditioner[FittedLowRankState]):
         def small(seed: int) -> Tensor:
             if like.is_meta or not rank:
                 return torch.empty(batch, n, rank, dtype=dtype, device=like.device)
-            draw = torch.randn(n, rank, generator=torch.Generator().manual_seed(seed))
+            draw = torch.randn(n, rank, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
             draw = draw.to(dtype)
             norms = torch.stack([torch.linalg.vector_norm(rows) for rows in draw.split(_ROWS)])  # sums that round less
             draw = draw.mul_(0.1**0.5 / float(norms.double().norm())).to(like.device).unsqueeze(0)

@@ -1,4 +1,4 @@
-"""The orthogonal factors of a dense matrix, for least squares."""
+"""The orthogonal factors of a matrix, held densely, for least squares."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class QRState:
 @final
 @dataclasses.dataclass(frozen=True)
 class QR(Preconditioner[QRState]):
-    """``P = (A^H A)^+`` for the normal equations of a dense ``A`` of any shape, by orthogonal factors of ``A`` itself.
+    """``P = (A^H A)^+`` for the normal equations of ``A`` of any shape, by orthogonal factors of ``A`` itself.
 
     For one problem this is a direct solver, corrected by the iteration: ``guess`` is the solution ``A^+ b``, which of
     several is the one of least norm. Factors are LAPACK's, on the processor, in double precision whatever that of
     ``A``: QR where the columns are independent, a complete orthogonal decomposition otherwise (A. Bjorck, *Numerical
-    methods for least squares problems*, 1996, section 2.7).
+    methods for least squares problems*, 1996, section 2.7). A sparse matrix is written out, with its zeros.
     """
 
     needs: ClassVar[Need] = Need.OPERATOR | Need.ROOT
@@ -51,23 +51,23 @@ class QR(Preconditioner[QRState]):
         return QRState()
 
     def observe(self, state: QRState, evidence: Evidence) -> None:
-        """Take the Gram operator of a least-squares problem with a dense matrix."""
-        if _dense(evidence.operator) is None:
+        """Take the Gram operator of a least-squares problem whose matrix has entries."""
+        root = None if evidence.operator is None else evidence.operator.root()
+        if root is None or not (root.dense() is not None or root.has_entries):
             raise IncompatibleError(
-                "qr factors the dense matrix of a least-squares problem: use precond.lstsq with a dense matrix, or "
-                "preconditioner='sketch-qr' for a sparse one"
+                "qr factors the matrix of a least-squares problem: use precond.lstsq with a dense or sparse matrix, or "
+                "preconditioner='sketch-qr' for one that is known by products"
             )
         state.operator = evidence.operator
 
     def refresh(self, state: QRState) -> Health:
         """Factor the matrix."""
-        matrix = _dense(state.operator)
-        if matrix is None:
+        given = _written_out(state.operator)
+        if given is None:
             return Health()
-        given = matrix.resolve_conj().numpy(force=True)
         wide = given.astype(np.result_type(given.dtype, np.float64), copy=False)
         state.factors = orthogonal_factors(wide, None if wide is given else given.dtype)
-        rank, least = state.factors.rank, min(matrix.shape)
+        rank, least = state.factors.rank, min(given.shape)
         return Health(detail=f"qr: the rank is {rank} of {least}" if rank < least else "")
 
     def apply(self, state: QRState, v: Tensor, *, shift: float = 0.0) -> Tensor:
@@ -82,10 +82,15 @@ class QR(Preconditioner[QRState]):
         return None if state.factors is None else _by_columns(state.factors.solve, b)
 
 
-def _dense(gram: Operator | None) -> Tensor | None:
-    """Return ``A`` of a Gram operator, where it is known and dense."""
+def _written_out(gram: Operator | None) -> Any:
+    """Return the array ``A`` of a Gram operator, where its entries are known."""
     root = None if gram is None else gram.root()
-    return None if root is None else root.dense()
+    if root is None:
+        return None
+    if (matrix := root.dense()) is not None:
+        return matrix.resolve_conj().numpy(force=True)
+    entries = root.entries()
+    return None if entries is None else entries.toarray()
 
 
 def _by_columns(function: Callable[[Any], Any], v: Tensor) -> Tensor:

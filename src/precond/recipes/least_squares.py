@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from precond.core import Builds, Choice, Kind, LogUniform, Method, Paper, Uniform
-from precond.krylov.cg import CG
 from precond.preconditioners.dense_inverse import DenseInverse
 from precond.preconditioners.identity import Identity
-from precond.preconditioners.inverse_of import InverseOf, SquareRoot
 from precond.recipes.registry import recipe
 from precond.steps.holder import Holder, HolderRegion
 from precond.steps.levenberg_marquardt import LevenbergMarquardt
@@ -254,42 +252,3 @@ def holder_region_lm(*, eta: float = 1.2, xi: float = 0.95, theta: float = 0.95)
         The method.
     """
     return Method(preconditioner=DenseInverse("none"), step=HolderRegion(eta, xi, theta=theta))
-
-
-@recipe(
-    builds=Builds.METHOD,
-    runs_on=Kind.SMOOTH,
-    family="least-squares",
-    paper=Paper(
-        title="An inexact Levenberg-Marquardt method for large sparse nonlinear least squares",
-        authors="S. J. Wright, J. N. Holt",
-        year=1985,
-        venue="Journal of the Australian Mathematical Society, Series B 26",
-    ),
-    purpose="Nonlinear least squares in many variables, by products with the Jacobian and its transpose.",
-    claim="The convergence of Levenberg-Marquardt, with systems solved no more accurately than they deserve.",
-    example="precond.least_squares(lambda x: x.exp() - 2, torch.zeros(3).double(), method='krylov-lm')",
-    space={"damping": LogUniform(1e-9, 1e3), "cap": LogUniform(1e-3, 0.5)},
-    name="krylov-lm",
-)
-def krylov_lm(*, damping: float = 1e-3, accept: float = 1e-3, cap: float = 0.1) -> Method:
-    """Levenberg-Marquardt with systems solved by conjugate gradients, from products with ``J`` and ``J'`` alone.
-
-    ``(J'J + mu I) d = -J'r`` is solved to a residual of ``min(cap, sqrt(||J'r||)) ||J'r||``; acceptance and damping are
-    those of ``levenberg-marquardt``. ``precond.least_squares`` scales the variables by estimated norms of the columns
-    at the start.
-
-    Deviations:
-        1. The paper solves by LSQR; conjugate gradients on the normal equations make the same iterates in exact
-           arithmetic, and take any symmetric preconditioner.
-        2. Damping by Nielsen's formula, as in ``levenberg-marquardt``.
-
-    Args:
-        damping: First ``mu``.
-        accept: Smallest gain ratio of an accepted step.
-        cap: Largest relative residual of an inner solve.
-
-    Returns:
-        The method.
-    """
-    return Method(preconditioner=InverseOf(CG(), Identity(), SquareRoot(cap)), step=LevenbergMarquardt(damping, accept))

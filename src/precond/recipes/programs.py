@@ -212,7 +212,8 @@ def interior_point(*, mu: float = 0.1, tau: float = 0.99) -> ProgramIteration:
         6. The weight of the barrier falls below a hundredth of the tolerance where complementarity asks for it.
         7. Near a solution, where values differ by rounding alone, a step that shrinks the residuals is accepted.
         8. Where no step is accepted at a feasible point the next barrier problem is tried.
-        9. Corrections go on while each halves the violation of the step that it corrects, so that long steps along
+        9. Constraints whose values and gradients are below 1/100 at the start are multiplied up to that.
+        10. Corrections go on while each halves the violation of the step that it corrects, so that long steps along
            curved constraints may be corrected; in the paper already the first must leave less than was at the start.
 
     Args:

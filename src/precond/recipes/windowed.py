@@ -72,7 +72,9 @@ def m_fac(
         momentum: Decay ``b`` of the average of directions; 0 for none.
         clip: Largest norm of a gradient, over all parameters; longer ones are scaled down. None are unless given.
         divisor: What sums over the window are divided by: gradients ``"seen"``, or always the ``"memory"``.
-        every: Steps between gradients that are taken into the window.
+        every: Steps between gradients that are taken into the window; 1 in the paper. What a gradient in between has
+            outside the window is divided by the damping alone, so more than 1 wants a damping of the size of squared
+            gradients, and diverges with those of the paper.
 
     Returns:
         The method.
@@ -139,7 +141,9 @@ def sparse_m_fac(
         precondition: Whether ``u`` is made of ``c`` or of ``g``.
         momentum: Decay ``b`` of the velocity; 0 for none.
         divisor: What sums over the window are divided by: gradients ``"seen"``, or always the ``"memory"``.
-        every: Steps between gradients that are taken into the window.
+        every: Steps between gradients that are taken into the window; 1 in the paper. What a gradient in between has
+            outside the window is divided by the damping alone, so more than 1 wants a damping of the size of squared
+            gradients, and diverges with those of the paper.
 
     Returns:
         The method.
@@ -204,7 +208,9 @@ def low_rank_m_fac(
         precondition: Whether ``u`` is made of ``C`` or of ``G``.
         momentum: Decay ``b`` of the average of directions; 0 for none.
         divisor: What sums over the window are divided by: gradients ``"seen"``, or always the ``"memory"``.
-        every: Steps between gradients that are taken into the window.
+        every: Steps between gradients that are taken into the window; 1 in the paper. What a gradient in between has
+            outside the window is divided by the damping alone, so more than 1 wants a damping of the size of squared
+            gradients, and diverges with those of the paper.
 
     Returns:
         The method.

@@ -188,6 +188,8 @@ def root_leverage_sample(matrix: Tensor, size: float, p: float, *, rounds: int =
 
 
 def _check_matrix(matrix: Tensor) -> None:
+    if not isinstance(matrix, Tensor):
+        raise BadInputError(f"give a torch tensor, not {type(matrix).__name__}: torch.from_numpy(matrix)")
     if matrix.ndim != 2 or not (matrix.is_floating_point() or matrix.is_complex()):
         raise BadInputError(f"scores are of a matrix [m, n] of floats, not {matrix.dtype} of {tuple(matrix.shape)}")
     if not bool(torch.isfinite(matrix).all()):

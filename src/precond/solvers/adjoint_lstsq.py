@@ -16,7 +16,7 @@ from precond.solvers.adjoint import outer_on_pattern, real_as
 from precond.solvers.certify import Certified, estimated_frobenius_norm
 from precond.solvers.drive import drive
 from precond.solvers.held import Held
-from precond.solvers.setup import prepare
+from precond.solvers.setup import iteration_limit, prepare
 
 NormalSolve = Callable[[Tensor], Tensor]
 
@@ -98,7 +98,7 @@ def solve_normal(operator: Operator, g: Tensor, held: Held, *, rtol: float, atol
 
     outcome = drive(
         CG(), gram, g, prepared.apply, torch.zeros_like(g),
-        claims=claims, certify=certify, max_iterations=max(100, 10 * operator.shape[1]),
+        claims=claims, certify=certify, max_iterations=iteration_limit(operator.shape[1], None),
     )  # fmt: skip
     if not outcome.certificate.holds:
         raise PrecondError(

@@ -47,16 +47,16 @@ class Learner(abc.ABC):
         self.losses: list[float] = []
         self.probabilities: list[float] = []
         self.estimates = np.zeros(len(self.grid))
-        self._drawn = 0
+        self._draws: list[int] = []
 
     @property
     def regret(self) -> float:
         """Estimated iterations spent beyond those of the best fixed value of the grid.
 
-        What the other values would have cost is estimated by importance weighting: without bias for each value, with a
-        variance that the least of them inherits.
+        It is negative where choices by the context were better than any fixed one. The least of several estimates is
+        too small, so that this is too large rather than too small.
         """
-        return float(sum(self.losses) - self.estimates.min()) if self.losses else 0.0
+        return float(sum(self.losses) - len(self.losses) * self.means().min()) if self.losses else 0.0
 
     @property
     def best(self) -> float:
@@ -72,18 +72,31 @@ class Learner(abc.ABC):
         Returns:
             The value.
         """
+        for kept in (self._draws, self.chosen, self.probabilities):
+            del kept[len(self.losses) :]  # a system that was given up has taught nothing
         p = self.distribution(context)
-        self._drawn = int(self.random.choice(len(p), p=p))
-        self.chosen.append(self.grid[self._drawn])
-        self.probabilities.append(float(p[self._drawn]))
+        drawn = int(self.random.choice(len(p), p=p))
+        self._draws.append(drawn)
+        self.chosen.append(self.grid[drawn])
+        self.probabilities.append(float(p[drawn]))
         return self.chosen[-1]
 
     def learn(self, iterations: int) -> None:
         """Take in the iterations that the system took with the value drawn last."""
         loss = max(0.0, iterations - 1.0)
         self.losses.append(loss)
-        self.estimates[self._drawn] += loss / self.probabilities[-1]
-        self.absorb(self._drawn, loss)
+        self.estimates[self._draws[-1]] += loss / self.probabilities[-1]
+        self.absorb(self._draws[-1], loss)
+
+    def means(self) -> Array:
+        """Return what each value would have cost on average, as estimated; infinite where it was never drawn.
+
+        Observed losses are averaged with one over the probabilities of their draws as weights, which is consistent
+        whatever the order of the systems, and varies less than their weighted sum over the number of systems.
+        """
+        sums = np.zeros(len(self.grid))
+        np.add.at(sums, self._draws, 1 / np.array(self.probabilities))
+        return np.divide(self.estimates, sums, out=np.full(len(sums), np.inf), where=sums > 0)
 
     @abc.abstractmethod
     def distribution(self, context: float | None) -> Array:
@@ -167,15 +180,34 @@ class ChebCB(Learner):
         self.low, self.high, self.degree = low, high, degree
         self.theta = np.zeros((len(self.grid), degree))
         self.contexts: list[float] = []
-        self.drawn: list[int] = []
         self.scale, self.error = 0.0, 0.0
         self.left = np.zeros(len(self.grid))
         self._predicted = np.zeros(len(self.grid))
+
+    @property
+    def best(self) -> float:
+        """The value of the grid that is estimated to have cost the least over all contexts so far."""
+        return self.grid[int(self.means().argmin())] if self.losses else self.grid[0]
+
+    def means(self) -> Array:
+        """Return the models' means over the contexts so far, no prediction below the least loss seen.
+
+        Weights would not do here: a value is drawn where it is good, and one over the small probabilities of the other
+        draws varies too much.
+        """
+        if not self.scale:
+            return super().means()
+        predicted = self._features()[: len(self.losses)] @ self.theta.T * self.scale
+        seen = np.bincount(self._draws, minlength=len(self.grid)) > 0
+        return np.where(seen, np.maximum(predicted, min(self.losses)).mean(axis=0), np.inf)
 
     def distribution(self, context: float | None) -> Array:
         """Return ``p`` for a system of this context."""
         if context is None:
             raise BadInputError("this learner needs a context: sequence.solve(A, b, context=...)")
+        if not math.isfinite(context):
+            raise BadInputError(f"a context is a finite number, not {context}")
+        del self.contexts[len(self.losses) :]
         wider = bool(self.contexts) and not min(self.contexts) <= context <= max(self.contexts)
         self.contexts.append(float(context))
         if wider and (self.low is None or self.high is None):
@@ -191,7 +223,6 @@ class ChebCB(Learner):
         """Fit the models again: all of them when the scale of losses changed, else that of the value drawn."""
         if self.scale:
             self.error += (self._predicted[drawn] - loss / self.scale) ** 2
-        self.drawn.append(drawn)
         before, self.scale = self.scale, self._bounds()[0]
         changed = self.scale != before
         if changed:
@@ -221,11 +252,11 @@ class ChebCB(Learner):
             return
         from scipy.optimize import lsq_linear
 
-        features, losses = self._features()[: len(self.drawn)], np.array(self.losses) / self.scale
+        features, losses = self._features()[: len(self.losses)], np.array(self.losses) / self.scale
         n = self.scale / max(self.losses)
         bound = np.array([1 / n, *(2 * self._bounds()[1] / np.arange(1, self.degree))]) + 1e-12
         for arm in arms:
-            rows = np.flatnonzero(np.array(self.drawn) == arm)
+            rows = np.flatnonzero(np.array(self._draws) == arm)
             if not rows.size:
                 continue
             f, y = features[rows], losses[rows]

@@ -7,13 +7,13 @@ import math
 import torch
 from torch import Tensor
 
-from precond.core import Certificate, Status, Work
+from precond.core import Certificate, Operator, Status, Work
 from precond.core.materialize import materialize
 from precond.solvers.jacobians import largest_cosine
 from precond.solvers.objectives import TorchObjective
 from precond.solvers.residual_forms import ResidualForm
 from precond.solvers.residuals import SquaresObjective
-from precond.solvers.squares_products import PROBES, JacobianProducts
+from precond.solvers.squares_products import PROBES, column_norms
 
 CURVED = 300
 """Variables up to which a whole Hessian is formed where the Jacobian alone gives no certificate."""
@@ -169,15 +169,18 @@ def _scale(jacobian: Tensor, x: Tensor) -> Tensor:
     return moves.max() if moves.numel() else jacobian.new_zeros(())
 
 
-def _sizes(jacobian: JacobianProducts, x: Tensor) -> tuple[float, float]:
-    """Return estimates of ``||J||_F`` and of ``||J diag(x)||_F``."""
+def _sizes(jacobian: Operator, x: Tensor) -> tuple[float, float]:
+    """Return ``||J||_F`` and ``||J diag(x)||_F``; estimates where only products are known."""
+    if jacobian.entries() is not None:
+        norms = column_norms(jacobian)
+        return float(norms.norm()), float((norms * x).norm())
     probes = torch.randn(PROBES, len(x), generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(x)
     both = jacobian.matvec(torch.cat([probes, probes * x]))
     norms = torch.linalg.vector_norm(both, dim=1).square().reshape(2, -1).mean(1).sqrt()
     return float(norms[0]), float(norms[1])
 
 
-def measure_products(r: Tensor, jacobian: JacobianProducts, x: Tensor) -> float:
+def measure_products(r: Tensor, jacobian: Operator, x: Tensor) -> float:
     """Return ``||J'r|| / (||J||_F ||r||)``, the norm estimated; zero where the residual vanishes to rounding."""
     whole, moves = _sizes(jacobian, x)
     size = float(r.norm())
@@ -186,7 +189,7 @@ def measure_products(r: Tensor, jacobian: JacobianProducts, x: Tensor) -> float:
     return float(jacobian.rmatvec(r[None]).norm()) / (whole * size) if whole * size > 0 else 0.0
 
 
-def certify_products(r: Tensor, jacobian: JacobianProducts, x: Tensor, tol: float) -> tuple[Status, Certificate]:
+def certify_products(r: Tensor, jacobian: Operator, x: Tensor, tol: float) -> tuple[Status, Certificate]:
     """Judge a point from the residual and products with its Jacobian, by variables of similar influence.
 
     Args:

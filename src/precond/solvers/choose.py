@@ -8,12 +8,14 @@ import math
 import numpy as np
 
 from precond.core import IncompatibleError, Operator
+from precond.math.dense import SINGLE
 from precond.math.graphs import diameter, envelope_share
 from precond.solvers.estimates import factorization_price, iteration_seconds
 from precond.solvers.selection import FEWEST, Attempt, Selection
 
 _quick = Attempt("bicgstab", "ilu0", patience=50, unasked=True)
 _ilut, _direct = Attempt("gmres", "ilut", patience=200), Attempt("gmres", "lu", patience=60)
+_once = Attempt("richardson", "lu", patience=2, unasked=True)  # of factors in full precision, which need no method
 _dense = 1000  # unknowns up to which a dense decomposition is within reason when all else failed
 
 
@@ -39,10 +41,14 @@ def _last(operator: Operator, *, cheap: bool = False) -> tuple[Attempt, ...]:
 _few, _cheap = 5000, 1500
 """Unknowns, and iterations in whose time complete factors are made, up to either of which ILUT, with the iterations
 that it needs, takes longer: measured on matrices of many origins."""
+_tiny = 200
+"""Unknowns up to which complete factors are cheap, whatever the pattern."""
 _some = 400
 """Iterations of MINRES with a diagonal before the factors of a matrix with few unknowns are tried all the same."""
 _smooth, _sums = 0.8, 0.1
 """Share of the rows whose sums are that small beside their entries, from which on factors that keep sums are better."""
+_gaps = 0.1
+"""Share of zeros on the diagonal, above which a factorization that takes its pivots there has no chance."""
 _full = 0.9
 """Share of the envelope from which on incomplete factors are taken for complete ones."""
 
@@ -63,9 +69,11 @@ class _Factors:
 
     @staticmethod
     def of(operator: Operator) -> _Factors:
-        """Return what is expected; of a dense matrix, nothing."""
+        """Return what is expected; of a dense matrix, nothing; of a tiny one, without a look."""
         if operator.dense() is not None:
             return _Factors(math.inf, cheap=False, known=False)
+        if operator.shape[0] <= _tiny:
+            return _Factors(0.0, cheap=True, known=True)
         price = factorization_price(operator)
         size = price.seconds / iteration_seconds(operator)
         return _Factors(size, operator.shape[0] <= _few or size <= _cheap, price.sure and size <= _cheap)
@@ -79,10 +87,13 @@ def _choose_unsymmetric(operator: Operator) -> tuple[Attempt, ...]:
     """Return what to try of a matrix with entries that is not symmetric: what is quick, then factors.
 
     Those of a differential operator have rows whose sums vanish, which factors without fill that keep them respect.
+    Factors without pivoting are not tried where the diagonal has many zeros.
     """
-    matrix = operator.entries()
-    if matrix is None or operator.dense() is not None:
+    matrix = None if operator.dense() is not None else operator.entries()
+    if matrix is None:
         return _last(operator)
+    if float(np.mean(matrix.diagonal() == 0)) > _gaps:
+        return _last(operator, cheap=operator.shape[0] <= _few or _Factors.of(operator).cheap)
     sums, sizes = np.abs(matrix.sum(axis=1)), np.abs(matrix).sum(axis=1)
     kept = float(np.mean(sums <= _sums * sizes)) >= _smooth
     patience, cheap = _quick.patience, True
@@ -137,8 +148,9 @@ def choose_system(operator: Operator, count: int) -> Selection:
     if operator.dense() is None:
         return _choose_sparse(operator)
     rest = _choose_sparse(operator)
+    once = (_once,) if operator.shape[0] < SINGLE else ()
     first = dataclasses.replace(_direct, together=True)
-    return Selection((*_glance(operator, count), first, *rest.attempts), f"dense, {rest.reason}")
+    return Selection((*once, *_glance(operator, count), first, *rest.attempts), f"dense, {rest.reason}")
 
 
 def _glance(operator: Operator, count: int) -> tuple[Attempt, ...]:

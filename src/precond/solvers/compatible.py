@@ -106,11 +106,14 @@ def check_adjoint(operator: Operator, work: Work) -> None:
             f"the products have shapes {tuple(forward.shape)} and {tuple(backward.shape)} where {tuple(u.shape)} and "
             f"{tuple(v.shape)} were expected: `matvec` maps [batch, n] to [batch, m], `rmatvec` back"
         )
+    unit = max(float(forward.abs().max()), float(backward.abs().max())) or 1.0  # squares neither vanish nor overflow
+    forward, backward = forward / unit, backward / unit
     gap = abs(complex((u.conj() * forward).sum()) - complex((backward.conj() * v).sum()))
     size = float(torch.linalg.vector_norm(u) * torch.linalg.vector_norm(forward))
-    if not gap <= 1e3 * torch.finfo(operator.dtype).eps * max(size, 1e-300) * max(operator.shape) ** 0.5:
+    if not gap <= 1e3 * torch.finfo(operator.dtype).eps * size * max(operator.shape) ** 0.5:
         raise BadInputError(
-            f"`rmatvec` is not the adjoint of `matvec`: <u, A v> and <A^H u, v> differ by {gap:.1e} for random u, v; "
+            "`rmatvec` is not the adjoint of `matvec`: "
+            f"<u, A v> and <A^H u, v> differ by {gap * unit:.1e} for random u, v; "
             "check for a missing transposition or conjugation"
         )
 
@@ -137,10 +140,12 @@ def check_symmetric(operator: Operator, work: Work) -> None:
             f"the product has shape {tuple(images.shape)} where {tuple(pair.shape)} was expected: `matvec` maps "
             "[batch, n] to [batch, n]"
         )
+    unit = float(images.abs().max()) or 1.0  # squares neither vanish nor overflow
+    images = images / unit
     gap = abs(complex((pair[0].conj() * images[1]).sum()) - complex((images[0].conj() * pair[1]).sum()))
     size = float(torch.linalg.vector_norm(pair[0]) * torch.linalg.vector_norm(images[1]))
     if gap > torch.finfo(operator.dtype).eps ** 0.25 * size:
         raise BadInputError(
-            f"the operator was declared symmetric, but <u, A v> and <A u, v> differ by {gap:.1e} for random u, v: "
-            "leave out `symmetric`, and give `rmatvec` if there is one"
+            f"the operator was declared symmetric, but <u, A v> and <A u, v> differ by {gap * unit:.1e} for random "
+            "u, v: leave out `symmetric`, and give `rmatvec` if there is one"
         )

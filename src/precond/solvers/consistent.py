@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Operator, Site
+from precond.operators.constant import sparse_times
 from precond.operators.dense import DenseOperator
 from precond.solvers.check_derivatives import Mismatch, compare
 from precond.solvers.constraints import Block, Rows
@@ -46,25 +47,32 @@ class Slopes:
         before, self.before = self.before, site
         if before is None or before.x is site.x:
             return
-        d = site.x - before.x
+        d, x = site.x - before.x, torch.maximum(site.x.abs(), before.x.abs())
         values = [each.loss[None] for each in (before, site)]
         slopes = [(each.gradient @ d)[None] for each in (before, site)]
+        terms = (site.gradient.abs() @ x)[None]
         if _cheap(before.jacobian) and _cheap(site.jacobian):
+            terms = torch.cat([terms, _terms(site.jacobian, x)])
             values = [torch.cat([v, each.constraints]) for v, each in zip(values, (before, site), strict=True)]
             slopes = [
                 torch.cat([s, each.jacobian.matvec(d[None])[0]]) for s, each in zip(slopes, (before, site), strict=True)
             ]
         elif self.rows_off is not None:
             return  # the form of the Jacobian has changed on the way
-        off = self._off(*values, *slopes)
+        off = self._off(*values, *slopes, terms=terms)
         self.loss_off = _shifted(self.loss_off, off[:1])
         self.rows_off = _shifted(self.rows_off, off[1:])
 
-    def _off(self, before: Tensor, after: Tensor, slope_before: Tensor, slope_after: Tensor) -> Tensor:
-        """Return the relative errors of the trapezoidal rule; not a number where a change tells nothing."""
+    def _off(
+        self, before: Tensor, after: Tensor, slope_before: Tensor, slope_after: Tensor, *, terms: Tensor
+    ) -> Tensor:
+        """Return the relative errors of the trapezoidal rule; not a number where a change tells nothing.
+
+        What rounding may change are values, slopes, and ``terms``, sums of what each variable adds, which may cancel.
+        """
         change, size = after - before, slope_before.abs() + slope_after.abs()
         largest = torch.maximum(change.abs(), size)
-        level = torch.maximum(torch.maximum(before.abs(), after.abs()), largest)
+        level = torch.stack([before.abs(), after.abs(), largest, terms]).amax(0)
         if self._seen is not None and len(self._seen) == len(level):
             level = torch.maximum(level, self._seen)  # a small value may be the difference of larger ones
         self._seen = level
@@ -94,6 +102,16 @@ def _shifted(known: Tensor | None, new: Tensor) -> Tensor:
 
 def _cheap(jacobian: Operator) -> bool:
     return isinstance(jacobian, DenseOperator) or jacobian.entries() is not None
+
+
+def _terms(jacobian: Operator, x: Tensor) -> Tensor:
+    """Return ``|J| x`` of a Jacobian whose entries are at hand."""
+    dense = jacobian.dense()
+    if dense is not None:
+        return dense.abs() @ x
+    entries = jacobian.entries()
+    assert entries is not None, "cheap ones have them"
+    return sparse_times(abs(entries), x)
 
 
 def complaint_about_loss(oracles: Oracles, x: Tensor) -> str | None:

@@ -1,4 +1,4 @@
-"""Jacobians of residuals in three forms, and how nearly their columns are orthogonal to the residual."""
+"""Jacobians of residuals, given or by autograd, and how nearly their columns are orthogonal to the residual."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import abc
 import logging
 import math
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,11 +17,6 @@ logger = logging.getLogger(__name__)
 
 MEMORY = 2**28
 """Bytes that the directions of one chunk of a Jacobian by autograd may take."""
-
-Stencil: TypeAlias = tuple[tuple[int, float], ...]
-CENTRAL: Stencil = ((-2, 1.0), (-1, -8.0), (1, 8.0), (2, -1.0))
-ONE_SIDED: Stencil = ((0, -25.0), (1, 48.0), (2, -36.0), (3, 16.0), (4, -3.0))
-"""Multiples of the increment and weights, over 12, of differences of fourth order."""
 
 Residual = Callable[[Tensor], Tensor]
 
@@ -124,87 +119,11 @@ class AutogradJacobian(Jacobian):
         return torch.stack([torch.zeros_like(x) if row is None else row for row in rows])
 
 
-class DifferenceJacobian(Jacobian):
-    """By differences: forward while far from a solution, then of fourth order.
-
-    Far means that some column of ``J`` still makes an angle with the residual whose cosine is above ``near``. Forward
-    differences cost ``n`` residuals with increments ``sqrt(eps) |x_i|``, those of fourth order ``4 n`` with increments
-    ``eps^(2/9) |x_i|``, where truncation and rounding leave about ten digits in well-scaled functions. Increments that
-    rounding hides are enlarged, up to those of ``|x_i| = 1``.
-
-    Args:
-        near: The cosine from which on the fourth order is used; infinity means always.
-        bounds: Least and largest variables, ``[n]`` each, that differences keep to: next to a bound they are one-sided,
-            and zero where there is no room.
-    """
-
-    def __init__(self, near: float = 1e-5, bounds: tuple[Tensor, Tensor] | None = None) -> None:
-        self._near, self._bounds = near, bounds
-        self.finest = near == math.inf
-
-    def at(self, residual: Residual, x: Tensor, r: Tensor) -> Tensor:
-        """Return the Jacobian; once near, always of fourth order."""
-        if not self.finest:
-            jacobian = self._forward(residual, x, r)
-            if not largest_cosine(jacobian, r) <= self._near:
-                return jacobian
-            self.finest = True
-        return self._fourth(residual, x, r)
-
-    @staticmethod
-    def _columns(x: Tensor, r: Tensor, power: float, seen: float, column: Callable[[int, float], Tensor]) -> Tensor:
-        """Return the columns ``column(i, h)`` with increments ``h = eps^power |x_i|``, those of one where ``x_i = 0``.
-
-        Where ``|h J_i|`` is below ``eps^seen |r|`` the rounding of the residuals hides what the increment does, as next
-        to zero; it grows until it shows, or to that of one.
-        """
-        eps, size, columns = torch.finfo(x.dtype).eps, float(r.norm()), []
-        for i, value in enumerate(x):
-            typical, growth = float(value.abs()) or 1.0, 100.0
-            while True:
-                h = float((value + eps**power * typical) - value)  # exactly representable
-                found = column(i, h) if h else torch.zeros_like(r)
-                if typical >= 1 or not float(found.norm()) * abs(h) <= eps**seen * size:
-                    break
-                typical, growth = min(typical * growth, 1.0), growth * growth
-            columns.append(found)
-        return torch.stack(columns, dim=1) if columns else r.new_zeros(r.numel(), 0)
-
-    def _room(self, x: Tensor, i: int) -> tuple[float, float]:
-        """Return how far a variable may move up, and how far down."""
-        assert self._bounds is not None
-        return float(self._bounds[1][i] - x[i]), float(x[i] - self._bounds[0][i])
-
-    def _forward(self, residual: Residual, x: Tensor, r: Tensor) -> Tensor:
-        def column(i: int, h: float) -> Tensor:
-            if self._bounds is not None:
-                ahead, behind = self._room(x, i)
-                h = h if h <= ahead else -min(h, behind) if behind >= ahead else ahead
-                if not h:
-                    return torch.zeros_like(r)
-            moved = x.clone()
-            moved[i] += h
-            return (residual(moved) - r) / h
-
-        return self._columns(x, r, 1 / 2, 3 / 4, column)
-
-    def _fourth(self, residual: Residual, x: Tensor, r: Tensor) -> Tensor:
-        def column(i: int, h: float) -> Tensor:
-            total, stencil = torch.zeros_like(r), CENTRAL
-            if self._bounds is not None:
-                ahead, behind = self._room(x, i)
-                if not max(ahead, behind):
-                    return total
-                if min(ahead, behind) < 2 * h:
-                    side = 1 if ahead >= behind else -1
-                    h, stencil = side * min(h, max(ahead, behind) / 4), ONE_SIDED
-            for multiple, weight in stencil:
-                moved = x.clone()
-                moved[i] += multiple * h
-                total = total + weight * residual(moved)
-            return total / (12 * h)
-
-        return self._columns(x, r, 2 / 9, 4 / 9, column)
+def vanishes(r: Tensor, jacobian: Tensor, x: Tensor, power: float = 0.75) -> bool:
+    """Whether ``||r|| <= eps^power max_i |J_i| |x_i|``: a residual that rounding alone may have left."""
+    moves = torch.linalg.vector_norm(jacobian, dim=0) * x.abs()
+    scale = float(moves.max()) if moves.numel() else 0.0
+    return float(r.double().norm()) <= torch.finfo(r.dtype).eps ** power * scale < math.inf
 
 
 def cosines(jacobian: Tensor, r: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from precond.solvers.certify_lstsq import Measured, certify_least_squares, judge
 from precond.solvers.compatible import check_adjoint, check_iteration, check_preconditioner
 from precond.solvers.counted import CountedOperator
 from precond.solvers.drive import Callback, drive
-from precond.solvers.setup import check_tolerances, prepare, starting_points
+from precond.solvers.setup import check_tolerances, iteration_limit, prepare, starting_points
 
 _stable = 4.0  # backward error, in units of the machine epsilon, that an iteration which ends by itself is sent to
 _tall = 16  # rows for each column from which an estimate of the backward error costs little beside a factorization
@@ -122,7 +122,7 @@ def solve_least_squares(
             work.spend("iterate", time.perf_counter() - begin)
             residuals = [certificate.extra["relative residual"] * float(torch.linalg.vector_norm(b, dim=-1).max())]
             return Result(x, converged, certificate, work, 0, method, residuals)
-    limit = max(100, 10 * min(operator.shape)) if max_iterations is None else max_iterations
+    limit = iteration_limit(min(operator.shape), max_iterations)
     if iteration.finishes and (x0 is not None or not bool(b.any())) and certify(x, goal)[0].holds:
         limit = 0  # nothing to do
     alone = len(b) == 1 and b.is_cpu

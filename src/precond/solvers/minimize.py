@@ -68,6 +68,7 @@ def run(
     *,
     tol: float,
     max_iterations: int,
+    enough: float = 0.0,
     lr: float = 1.0,
     callback: Callable[[Event], object] | None = None,
     measure: Callable[[Point], float] | None = None,
@@ -81,6 +82,7 @@ def run(
         method: What to iterate.
         tol: Bound on the measure.
         max_iterations: Largest number of iterations.
+        enough: A measure that will do where a search finds no step; it is not begun afresh there.
         lr: Learning rate of methods whose step rule is a factor; searches ignore it.
         callback: Called with an `Event` at the start and after each iteration.
         measure: What ``tol`` bounds and the history holds; ``None`` means the Euclidean norm of the gradient.
@@ -123,7 +125,7 @@ def run(
             elif iteration >= max_iterations:
                 status = Status.STOPPED_STEPS
             else:
-                advance = steps.advance(point)
+                advance = steps.advance(point, afresh=watch.norm > enough)
                 status = advance.failure
             if status is not None:
                 break
@@ -137,6 +139,11 @@ def run(
     return Outcome(best, status, iteration, watch.history)
 
 
+ROUGH, FLATTER = 1e5, 0.1
+"""Losses that differ by this many times what rounding of their sum explains may differ by that of cancelling terms; the
+gradient decides, if it is this share of the other."""
+
+
 class _Watch:
     """What has been seen of a run.
 
@@ -145,7 +152,8 @@ class _Watch:
         measure: What is to become small; ``None`` means the norm of the gradient.
 
     Attributes:
-        best: The lowest point so far; of points that differ by rounding, the one with the shortest gradient.
+        best: The lowest point so far; of points that differ by rounding, the one with the shortest gradient, as of
+            points that differ by little more, if it is much shorter.
         loss: The objective at the last point.
         gradient_norm: Norm of the gradient there.
         norm: The measure there.
@@ -185,8 +193,11 @@ class _Watch:
         self.idle = 0 if self.loss < self._lowest_loss or self.norm < self._lowest_norm else self.idle + 1
         self._lowest_loss, self._lowest_norm = min(self._lowest_loss, self.loss), min(self._lowest_norm, self.norm)
         noise = 10 * self._eps * abs(self._best_loss) if math.isfinite(self._best_loss) else 0.0
-        level = self.loss <= self._best_loss + noise and self.norm <= self._best_norm
-        if level or self.loss < self._best_loss - noise:
+        fallen = self._best_loss - self.loss
+        level = fallen >= -noise and self.norm <= self._best_norm
+        flatter = fallen >= -ROUGH * noise and self.norm <= FLATTER * self._best_norm
+        steeper = fallen <= ROUGH * noise and self.norm * FLATTER >= self._best_norm
+        if level or flatter or (fallen > noise and not steeper):
             self.best, self._best_loss, self._best_norm = point, self.loss, self.norm
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import numbers
 from collections.abc import Callable
 
 import torch
@@ -63,6 +65,9 @@ def null_space_tuning(
     Raises:
         BadInputError: Shapes do not fit, or the rows are dependent.
     """
+    if not (isinstance(A, Tensor) and isinstance(b, Tensor)):
+        raise BadInputError(f"give torch tensors, not {type(A).__name__} and {type(b).__name__}: torch.from_numpy(A)")
+    _check_limits(sparsity, rtol, max_iterations)
     rows, columns = A.shape if A.ndim == 2 else (0, 0)
     if A.ndim != 2 or b.shape != (rows,) or rows > columns:
         raise BadInputError(f"give A of shape [m, n] with m <= n, and b [m]; not {tuple(A.shape)} and {tuple(b.shape)}")
@@ -70,8 +75,8 @@ def null_space_tuning(
         raise BadInputError(f"A and b must be of one type of floats, not {A.dtype} and {b.dtype}")
     if not bool(torch.isfinite(A).all() and torch.isfinite(b).all()):
         raise BadInputError("A or b has an entry that is not finite: remove or replace it")
-    unit = max(float(A.abs().max()), torch.finfo(A.real.dtype).tiny) if A.numel() else 1.0
-    A, b = A / unit, b / unit  # the same solutions; squares neither vanish nor overflow
+    unit, size = _unit(A), _unit(b)
+    A, b = A / unit, b / size  # solutions in another unit; squares neither vanish nor overflow
     factor, failed = torch.linalg.cholesky_ex(A @ A.mH)
     if bool(failed):
         raise BadInputError("the rows of A are dependent: leave out rows that repeat others")
@@ -79,25 +84,43 @@ def null_space_tuning(
     def nearest(residual: Tensor) -> Tensor:
         return A.mH @ torch.cholesky_solve(residual.unsqueeze(1), factor).squeeze(1)
 
-    size = float(torch.linalg.vector_norm(b))
+    norm = float(torch.linalg.vector_norm(b))
     x, seen, extra = nearest(b), set[bytes](), 0
     best: tuple[float, Tensor, Tensor] | None = None
     for step in range(1, max_iterations + 1):
         wanted = step if sparsity is None else sparsity(step) if callable(sparsity) else sparsity
-        count = max(1, min(wanted + extra, rows - 1, columns))
+        count = max(1, min(wanted + extra, rows - (rows < columns)))  # any more solve, sparse or not
         support = x.abs().topk(count).indices.sort().values
         u = torch.zeros_like(x)
         u[support] = torch.linalg.lstsq(A[:, support], b.unsqueeze(1)).solution.squeeze(1)
         residual = b - A @ u
-        relative = float(torch.linalg.vector_norm(residual)) / size if size > 0 else 0.0
+        relative = float(torch.linalg.vector_norm(residual)) / norm if norm > 0 else 0.0
         if best is None or relative < best[0]:
             best = (relative, u, support)
         if relative <= rtol:
-            return SparseResult(u, support, Status.CONVERGED_RESIDUAL, relative, step)
+            return SparseResult(u / unit * size, support, Status.CONVERGED_RESIDUAL, relative, step)
         key = support.cpu().numpy().tobytes()
         extra += key in seen
         seen.add(key)
         x = u + nearest(residual)
-    if best is None:
-        raise BadInputError(f"max_iterations must be positive, not {max_iterations}")
-    return SparseResult(best[1], best[2], Status.STOPPED_STEPS, best[0], max_iterations)
+    assert best is not None
+    return SparseResult(best[1] / unit * size, best[2], Status.STOPPED_STEPS, best[0], max_iterations)
+
+
+def _unit(tensor: Tensor) -> float:
+    """Return a power of two near the largest entry; one where there is none."""
+    largest = float(tensor.abs().max()) if tensor.numel() else 0.0
+    return 2.0 ** math.frexp(largest)[1] if 0 < largest < 2.0**1000 else max(largest, 0.0) or 1.0
+
+
+def _check_limits(sparsity: object, rtol: float, max_iterations: int) -> None:
+    if not (sparsity is None or callable(sparsity)) and not _positive(sparsity):
+        raise BadInputError(f"sparsity is a positive whole number, or a function of the iteration, not {sparsity!r}")
+    if not 0 <= rtol < 1:
+        raise BadInputError(f"rtol lies from 0 to 1, not {rtol!r}")
+    if not _positive(max_iterations):
+        raise BadInputError(f"max_iterations must be a positive whole number, not {max_iterations!r}")
+
+
+def _positive(value: object) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) > 0

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from precond.core import BadInputError, Work
 from precond.solvers.box import Box, BoxedSquares
+from precond.solvers.difference_jacobians import DifferenceJacobian
 from precond.solvers.follows import follows_torch
-from precond.solvers.jacobians import AutogradJacobian, DifferenceJacobian, GivenJacobian, Jacobian
+from precond.solvers.jacobians import AutogradJacobian, GivenJacobian, Jacobian
 from precond.solvers.layout import Layout
 from precond.solvers.minimize import Event
 from precond.solvers.modules import ModuleVariables
@@ -141,7 +142,7 @@ class ResidualForm:
         """Return the oracle that forms Jacobians, by differences of the highest order if ``finest``."""
         made = self.jacobian()
         if finest and isinstance(made, DifferenceJacobian):
-            made.finest = True
+            made.insist()
         more: dict[str, Any] = {"work": work, "twice": self.torch}
         if self.box is None:
             return SquaresObjective(self.function, made, **more)

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from precond.core import Objective, Operator, Work
 from precond.operators.gauss_newton import GaussNewton
-from precond.solvers.jacobians import DifferenceJacobian, Jacobian, Residual
+from precond.solvers.difference_jacobians import DifferenceJacobian
+from precond.solvers.jacobians import Jacobian, Residual, vanishes
 
 logger = logging.getLogger(__name__)
 
@@ -45,17 +46,21 @@ class SquaresObjective(Objective):
         """Take differences of the highest order from here on; return whether that changes anything."""
         if not isinstance(self._differentiate, DifferenceJacobian) or self._differentiate.finest:
             return False
-        self._differentiate.finest, self._at = True, None
+        self._differentiate.insist()
+        self._at = None
         return True
 
     def again(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
         """Return residuals evaluated anew at ``x``, and the Jacobian there, if differences need not be taken anew.
 
         They need not where the function says the same of the point as before, bit for bit, as it then says the same of
-        all points around it. Derivatives that are no differences are not returned. Nothing is counted.
+        all points around it, if they are exact or the residual vanishes to rounding, which rough ones tell as well.
+        Derivatives that are no differences are not returned. Nothing is counted.
         """
         known = self._at
-        if known is None or not isinstance(self._differentiate, DifferenceJacobian) or not self._differentiate.finest:
+        if known is None or not isinstance(self._differentiate, DifferenceJacobian):
+            return None
+        if not self._differentiate.finest and not vanishes(known[1], known[2], x[0]):
             return None
         if not torch.equal(known[0], x) or not torch.equal(r := self._function(x[0]).detach(), known[1]):
             return None

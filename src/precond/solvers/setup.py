@@ -28,6 +28,11 @@ def check_tolerances(rtol: float, atol: float, max_iterations: int | None) -> No
         raise BadInputError(f"max_iterations must be a whole number, not negative: got {max_iterations}")
 
 
+def iteration_limit(unknowns: int, max_iterations: int | None) -> int:
+    """Return the limit on iterations: the one asked for, else ten times the number of unknowns, at least 100."""
+    return max(100, 10 * unknowns) if max_iterations is None else max_iterations
+
+
 def check_callback(callback: object) -> None:
     """Refuse a callback that cannot be called."""
     if callback is not None and not callable(callback):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,8 +14,8 @@ from torch import Tensor
 
 from precond.core import BadInputError, Program, Work
 from precond.solvers.constraints import Block, Rows
+from precond.solvers.difference_jacobians import DifferenceJacobian
 from precond.solvers.given_program import GivenProgram, Product, Scalar
-from precond.solvers.jacobians import DifferenceJacobian
 from precond.solvers.torch_program import TorchProgram
 
 SMALL = 1000
@@ -211,7 +210,7 @@ class Slacked:
 
     @functools.cached_property
     def _differences(self) -> DifferenceJacobian:
-        return DifferenceJacobian(math.inf, (self.lower[: self.n], self.upper[: self.n]))
+        return DifferenceJacobian(exact=True, bounds=(self.lower[: self.n], self.upper[: self.n]))
 
     def _weighted(self, block: Block, weights: Tensor, x: Tensor) -> Tensor:
         """Return ``J' v`` of some constraints at ``x``."""

@@ -15,7 +15,7 @@ from precond.solvers.certify import Certified, certify_system, is_least
 from precond.solvers.compatible import check_iteration, check_preconditioner
 from precond.solvers.counted import CountedOperator
 from precond.solvers.drive import Callback, drive
-from precond.solvers.setup import check_tolerances, prepare, starting_points
+from precond.solvers.setup import check_tolerances, iteration_limit, prepare, starting_points
 
 
 @torch.no_grad()
@@ -79,7 +79,7 @@ def solve_linear(
         return certify_system(counted, b, x, rtol=rtol, atol=atol)
 
     begin = time.perf_counter()
-    limit = max(100, 10 * operator.shape[0]) if max_iterations is None else max_iterations
+    limit = iteration_limit(operator.shape[0], max_iterations)
     outcome = drive(
         iteration, counted, b, prepared.apply, x,
         claims=claims, certify=certify, max_iterations=limit, callback=callback, kernel=kernel, bound=max(bounds),

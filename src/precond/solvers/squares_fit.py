@@ -8,12 +8,16 @@ import logging
 import math
 from collections.abc import Callable
 
+import numpy as np
 import scipy.sparse
 import scipy.sparse.linalg
 import torch
 from torch import Tensor
 
 from precond.core import Certificate, IncompatibleError, Method, Objective, Point, Status, Work
+from precond.math.graphs import width
+from precond.operators.compressed import Compressor
+from precond.preconditioners.inverse_of import InverseOf
 from precond.solvers.certify_squares import certify_dense, certify_products, measure_dense, measure_products
 from precond.solvers.curvature import escape, smallest_curvature
 from precond.solvers.minimize import Event, Outcome, run
@@ -21,7 +25,7 @@ from precond.solvers.objectives import TorchObjective
 from precond.solvers.progress_line import ProgressLine
 from precond.solvers.residual_forms import ResidualForm
 from precond.solvers.residuals import SquaresObjective
-from precond.solvers.squares_products import ProductSquares
+from precond.solvers.squares_products import ProductSquares, column_norms
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +43,12 @@ WIDE = 3000
 """Variables from which on Jacobians are not decomposed at all."""
 ESCAPES = 5
 """Saddle points that an attempt may leave."""
+FEW_PRODUCTS = 4
+"""How many times more products all unit vectors must take than the recovery of one sparse Jacobian."""
+FILL = 2**29
+"""Bytes that sparse factors may take, as foretold by the width of the graph of the variables."""
+WIDEST = 500
+"""Largest width of that graph; factors hold a dense block of a few times this side."""
 
 
 def too_large(shape: tuple[int, int], size: int = 8) -> bool:
@@ -73,6 +83,7 @@ class Fit:
         self.wide = form.torch and form.start.numel() > SIDE
         self._seen: SquaresObjective | None = None
         self._first: Tensor | None = None
+        self._compressor: Compressor | None = None
 
     def _is_large(self) -> bool:
         n = self.form.start.numel()
@@ -89,23 +100,50 @@ class Fit:
             m = self.form.function(self.form.start[0]).numel()
         return too_large((m, n), self.form.start.element_size())
 
-    def attempt(self, method: Method, label: str, *, products: bool, last: bool) -> bool:
+    @functools.cached_property
+    def sparse(self) -> bool:
+        """Whether there are many variables, and the Jacobian has entries that are cheap to factorize with."""
+        form, x = self.form, self.form.start
+        n = x.numel()
+        if n <= SIDE:
+            return False
+        if form.given is not None:
+            self.work.jacobians += 1
+            matrix = form.given(x[0].clone())
+            return scipy.sparse.issparse(matrix) and _factorizable(scipy.sparse.csr_array(matrix))
+        if not form.torch:
+            return False
+        found = Compressor(symmetric=False)
+        draw = torch.rand(x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(x) - 0.5
+        y = x + 1e-4 * (1 + x.abs()) * draw  # entries that vanish at the start by chance are seen
+        try:
+            known = found.learn(ProductSquares(form.function, None, work=self.work).products_at(y)[1])
+        except RuntimeError as error:  # some operations cannot be differentiated twice
+            logger.info("the Jacobian's entries are not known: %s", error)
+            return False
+        pattern = found.pattern
+        if not known or pattern is None or FEW_PRODUCTS * (pattern.count + len(pattern.full)) > n:
+            return False
+        self._compressor = found
+        return _factorizable(pattern.rows)
+
+    def attempt(self, method: Method, label: str, *, products: bool, patient: bool) -> bool:
         """Run a method from the start.
 
         Args:
             method: What to iterate.
             label: Its name.
             products: Show it products with the Jacobian, rather than the matrix.
-            last: No other method is left.
+            patient: It may take all iterations there are: no other method is left, or none that would do better.
 
         Returns:
             Whether there is nothing more to try.
         """
         self.tried.append(label)
-        patient = self.limit if last else min(self.limit, PATIENCE)
+        limit = self.limit if patient else min(self.limit, PATIENCE)
         start, done, history = self.form.start, 0, list[float]()
         for _ in range(1 + ESCAPES):
-            outcome = self._run(method, start, patient - done, self.large or products)
+            outcome = self._run(method, start, limit - done, self.large or products)
             done += outcome.iterations
             history += outcome.history
             outcome = dataclasses.replace(outcome, iterations=done, history=history)
@@ -115,7 +153,7 @@ class Fit:
             if flat and self.form.torch and start.numel() and self.form.box is None:
                 found, below = self._curvature(outcome, certificate)
                 status = found if certificate.holds else status
-            if below is None or done >= patient:
+            if below is None or done >= limit:
                 break
             start = below
         converged = status.group == "converged"
@@ -129,10 +167,11 @@ class Fit:
 
     def _run(self, method: Method, start: Tensor, limit: int, products: bool) -> Outcome:
         line = ProgressLine(AHEAD * self.tol, limit)
-        objective, scale = self._objective(products)
+        entries = not isinstance(method.preconditioner, InverseOf)  # which asks for products alone
+        objective, scale = self._objective(products, entries)
         callback = None if self.callback is None else _unscaled(self.form.shown(self.callback), scale)
         descend = functools.partial(
-            run, objective, method=method, tol=AHEAD * self.tol, callback=callback,
+            run, objective, method=method, tol=AHEAD * self.tol, enough=self.tol, callback=callback,
             measure=lambda point: _measure(objective, point), progress=line.see,
         )  # fmt: skip
         try:
@@ -168,18 +207,21 @@ class Fit:
         self.work.losses += objective.work.losses
         return Status.CONVERGED_SADDLE, None if below is None else below.x
 
-    def _objective(self, products: bool) -> tuple[Objective, Tensor | None]:
+    def _objective(self, products: bool, entries: bool) -> tuple[Objective, Tensor | None]:
         """Return the oracle, and what variables are multiplied by."""
         form, work = self.form, self.work
         if not products:
             return form.squares(work), None
-        return ProductSquares(form.function, form.given, work=work, scale=self._scaling), self._scaling
+        recovered = self._compressor if entries and form.given is None and self.sparse else None
+        return ProductSquares(
+            form.function, form.given, work=work, scale=self._scaling, compressor=recovered
+        ), self._scaling  # fmt: skip
 
     @functools.cached_property
     def _scaling(self) -> Tensor:
         """What makes columns of the Jacobian at the start of similar length, ``[n]``."""
         form = self.form
-        norms = ProductSquares(form.function, form.given, work=self.work).products_at(form.start)[1].column_norms()
+        norms = column_norms(ProductSquares(form.function, form.given, work=self.work).products_at(form.start)[1])
         top = float(norms.max()) if norms.numel() else 1.0
         return torch.where(norms > 1e-8 * top, norms, top if top > 0 else 1.0)
 
@@ -208,6 +250,18 @@ class Fit:
             (Status.FAILED_STAGNATION if outcome.status.group == "converged" else outcome.status),
             certificate,
         )
+
+
+def _factorizable(jacobian: scipy.sparse.csr_array) -> bool:
+    """Whether ``J'J`` is sparse, and so are its factors, as far as the width of its graph tells."""
+    n = jacobian.shape[1]
+    each = np.diff(jacobian.indptr).astype(np.int64)
+    if float((each**2).sum()) * 12 > FILL:
+        return False
+    ones = scipy.sparse.csr_array((np.ones(jacobian.nnz), jacobian.indices, jacobian.indptr), shape=jacobian.shape)
+    gram = scipy.sparse.csr_array(ones.T @ ones)
+    wide = width(gram)
+    return wide <= WIDEST and 8.0 * n * wide <= FILL
 
 
 def _unscaled(callback: Callable[[Event], object], scale: Tensor | None) -> Callable[[Event], object]:

@@ -78,8 +78,8 @@ class Stepper(abc.ABC):
         return None
 
     @abc.abstractmethod
-    def advance(self, point: Point) -> Advance:
-        """Take one step from ``point``."""
+    def advance(self, point: Point, *, afresh: bool = True) -> Advance:
+        """Take one step from ``point``; where none is found, another from fresh states if ``afresh``."""
 
     def _reset(self) -> None:
         """Allocate fresh states; the first step does."""
@@ -179,13 +179,13 @@ class SearchStepper(Stepper):
             return None
         return self._objective.newton_steps(x, whole, tol, limit)
 
-    def advance(self, point: Point) -> Advance:
+    def advance(self, point: Point, *, afresh: bool = True) -> Advance:
         """Search from ``point``."""
         self._step += 1
         if self._preconditioner is None:
             self._reset()
         advance = self._try(point)
-        if advance.failure is not None and self._previous is not None:
+        if advance.failure is not None and self._previous is not None and afresh:
             logger.info("the search found no step in iteration %d: the states start afresh", self._step)
             self._reset()
             advance = self._try(point)
@@ -236,7 +236,7 @@ class FactorStepper(Stepper):
         self._factor, self._lr = rule, lr
         self._filters = {slot: filter_.init(like) for slot, filter_ in method.filters.items()}
 
-    def advance(self, point: Point) -> Advance:
+    def advance(self, point: Point, *, afresh: bool = True) -> Advance:
         """Move by the learning rate."""
         self._step += 1
         if self._preconditioner is None:

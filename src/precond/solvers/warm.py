@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import time
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from precond.core import Operator, Work
+from precond.math.clock import now
 
 _deepest = 5
 _rest = 8  # systems without a start, after two that were useless, or without a deeper one, after one that was
@@ -46,7 +46,7 @@ class WarmStart:
     price: float | None = None
     beside: dict[int, float] = dataclasses.field(default_factory=dict)
     product: float = math.inf
-    clock: Callable[[], float] = time.process_time
+    clock: Callable[[], float] = now
 
     def start(self, operator: Operator, b: Tensor, work: Work) -> Tensor | None:
         """Return the best start for ``A x = b``; ``None`` where there is none that fits.

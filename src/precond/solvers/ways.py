@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import time
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from precond.core import Iteration, Operator, Recycling, Result, Status, Work
+from precond.math.clock import now
 from precond.solvers.drive import Callback, Event
 from precond.solvers.recycled import Remembering
 from precond.solvers.shelf import Shelf
@@ -24,10 +24,6 @@ _hopeless = 1.25  # no other way with a preconditioner is tried where one has co
 _soon = 10.0
 _unseen = 16  # iterations between two looks at the clock
 _share = 0.33  # of what the sequence has cost, that the setup of a trial may cost
-
-
-now = time.process_time
-"""The clock by which ways are compared: seconds of the processor, so that other programs do not matter."""
 
 
 class Way:

@@ -75,7 +75,8 @@ class NoiseAdaptive(Shared[NoiseAdaptiveState]):
         """Absorb the difference of two gradients and return ``a``."""
         other = need(evidence.another, "another") if self.independent else need(evidence.previous, "previous")
         difference = need(evidence.gradient, "gradient") - other
-        state.noise.lerp_(self._dual_norm(difference).square(), 1.0 - self.beta)
+        square = self._dual_norm(difference).square().clamp(max=torch.finfo(difference.dtype).max)
+        state.noise.lerp_(square, 1.0 - self.beta)
         return self._quiet(state)
 
     def combine(self, contributions: Tensor) -> Tensor:

@@ -11,6 +11,10 @@ from torch import Tensor
 
 from precond.core import Advance, BadInputError, Direction, Need, Objective, Point, Search, Status
 
+ROUGH, MUCH = 1e3, 0.1
+"""Differences of losses up to this many times what is taken for noise may be noise, too, as of residuals that cancel:
+there a step that the losses refuse is taken if the decrement falls to this share."""
+
 
 @dataclasses.dataclass
 class TrustRegionState:
@@ -86,6 +90,10 @@ class TrustRegion(Search[TrustRegionState]):
             trial = objective.point(x) if ratio >= self.accept else None
             if trial is not None and not bool(torch.isfinite(trial.gradient).all()):
                 trial, ratio = None, -math.inf
+            if ratio < self.accept and max(abs(predicted), abs(decrease)) <= ROUGH * noise:
+                polished = self._polish(state, point, x, radius, shift, -slope, direction, objective, MUCH)
+                if polished.failure is None:
+                    return polished
             broken |= not math.isfinite(ratio)
             radius, shift = self._update(radius, shift, length, ratio, slope, decrease)
             if trial is not None:
@@ -137,11 +145,12 @@ class TrustRegion(Search[TrustRegionState]):
     @staticmethod
     def _polish(
         state: TrustRegionState, point: Point, x: Tensor, radius: float, shift: float, decrement: float,
-        direction: Direction, objective: Objective,
+        direction: Direction, objective: Objective, share: float = 0.95,
     ) -> Advance:  # fmt: skip
+        """Accept a point whose loss says nothing if the decrement falls to a share of it."""
         trial = objective.point(x)
         left = -float(torch.linalg.vecdot(trial.gradient, direction(shift, trial.gradient))[0])
-        if not left < 0.95 * decrement:
+        if not left < share * decrement:
             return Advance(point, Status.FAILED_STAGNATION)
         state.radius.fill_(radius)
         state.shift.fill_(shift / 10)

@@ -6,10 +6,12 @@ Source: R. F. Boisvert, R. Pozo, K. A. Remington, "The Matrix Market Exchange Fo
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import io
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -20,6 +22,7 @@ BANNER = b"%%MatrixMarket"
 _FORMATS = ("coordinate", "array")
 _FIELDS = {"real": 1, "double": 1, "integer": 1, "unsigned-integer": 1, "complex": 2, "pattern": 0}
 _SYMMETRIES = ("general", "symmetric", "skew-symmetric", "hermitian")
+_refusals = (ValueError, OverflowError, TypeError, IndexError, MemoryError)  # of SciPy's reader
 _LARGEST = 100_000_000
 _HEADER = "the first line must read '%%MatrixMarket matrix coordinate real general' (or another known form)"
 
@@ -53,28 +56,45 @@ def read_matrix_market(path: Path | str) -> tuple[scipy.sparse.csr_array, Header
     Raises:
         BadInputError: The file is damaged; the message names the line.
     """
-    import scipy.io
-
-    content = read_bytes(path)
+    content = read_bytes(path).removeprefix(codecs.BOM_UTF8)
     header = _header(path, content)
     if _suspect(content, header):
         _locate(path, content, header)
     try:
-        matrix = scipy.sparse.csr_array(scipy.io.mmread(io.BytesIO(content)))
-    except (ValueError, OverflowError, TypeError, IndexError, MemoryError) as error:
+        listed = _parsed(content)
+    except _refusals:
         _locate(path, content, header)
-        fail(path, f"not a readable Matrix Market file ({str(error).rstrip('.')})", "fetch the file again")
+        try:
+            listed = _parsed(_plain(content))
+        except _refusals as error:
+            fail(path, f"not a readable Matrix Market file ({str(error).rstrip('.')})", "fetch the file again")
+    matrix = scipy.sparse.csr_array(listed)
     if 0 in matrix.shape:
         fail(path, f"a matrix of {matrix.shape[0]} x {matrix.shape[1]}", "give a matrix with rows and columns")
     if not np.isfinite(matrix.data).all():
         _locate(path, content, header)
         fail(path, "an entry is not finite", "give finite entries")
+    if header.symmetry != "general" and header.layout == "coordinate":
+        _check_half(path, content, header, matrix, repeated=matrix.nnz < listed.nnz)
     if header.field == "pattern":
         matrix.data[:] = 1.0
     matrix = matrix.astype(np.complex128 if np.iscomplexobj(matrix.data) else np.float64)
     matrix.sum_duplicates()
     matrix.sort_indices()
     return matrix, header
+
+
+def _parsed(content: bytes) -> Any:
+    import scipy.io
+
+    return scipy.io.mmread(io.BytesIO(content))
+
+
+def _plain(content: bytes) -> bytes:
+    """Return the file without what SciPy does not read: comments between entries, and signs of positive numbers."""
+    first, _, rest = content.partition(b"\n")
+    kept = [line.split() for line in rest.split(b"\n") if line.strip() and not line.startswith(b"%")]
+    return b"\n".join([first, *(b" ".join(word.removeprefix(b"+") for word in words) for words in kept), b""])
 
 
 def _header(path: Path | str, content: bytes) -> Header:
@@ -95,6 +115,8 @@ def _header(path: Path | str, content: bytes) -> Header:
     ):
         if word not in known:
             fail(path, f"unknown {what} {word!r}", f"write one of {', '.join(known)}", 1)
+    if layout == "array" and field == "pattern":
+        fail(path, "a pattern has no entries to list as an array", "write 'coordinate', or the type of the entries", 1)
     return Header(layout, field, symmetry)
 
 
@@ -110,12 +132,14 @@ def _suspect(content: bytes, header: Header) -> bool:
     rows, columns = int(counts[0]), int(counts[1])
     if max(rows, columns) > _LARGEST or (header.symmetry != "general" and rows != columns):
         return True
+    # SciPy reads "2" of "2.5" where integers are announced, and of "2D3" anywhere
+    odd = bool(entries.translate(None, b"0123456789+- \t\r\n" + (b"" if "integer" in header.field else b".eE")))
     if header.layout == "array":
-        return False
+        return odd
     words, width = entries.split(), 2 + _FIELDS[header.field]
     if len(words) != width * int(counts[2]):
         return True
-    return not all(b"".join(words[i::width]).isdigit() for i in (0, 1) if words)
+    return odd or not all(b"".join(words[i::width]).isdigit() for i in (0, 1) if words)
 
 
 def _locate(path: Path | str, content: bytes, header: Header) -> None:
@@ -138,6 +162,8 @@ def _locate(path: Path | str, content: bytes, header: Header) -> None:
     indices = 2 if header.layout == "coordinate" else 0
     for i, words in entries:
         _check_entry(path, i, words, indices, values, (rows, columns))
+        if "integer" in header.field:
+            _check_whole(path, i, words[indices])
     count = int(size[2]) if wanted == 3 else _array_count(header.symmetry, rows, columns)
     if len(entries) != count:
         last = entries[count][0] if len(entries) > count else len(lines)
@@ -147,8 +173,9 @@ def _locate(path: Path | str, content: bytes, header: Header) -> None:
 def _check_entry(
     path: Path | str, line: int, words: list[str], indices: int, values: int, shape: tuple[int, int]
 ) -> None:
-    if len(words) < indices + values:
-        fail(path, f"{len(words)} numbers where an entry has {indices + values}", "complete the entry", line)
+    if len(words) != indices + values:
+        remedy = "complete the entry" if len(words) < indices + values else "correct the entry, or the first line"
+        fail(path, f"{len(words)} numbers where an entry has {indices + values}", remedy, line)
     for word, size, what in zip(words[:indices], shape, ("row", "column"), strict=False):
         if not word.isdigit():
             fail(path, f"{word[:40]!r} is not a {what} number", "write whole numbers from 1", line)
@@ -158,9 +185,38 @@ def _check_entry(
         try:
             finite = math.isfinite(float(word))
         except ValueError:
-            fail(path, f"{word[:40]!r} is not a number", "write a number", line)
+            fail(path, f"{word[:40]!r} is not a number", "write a number, as in 1.5e-3", line)
         if not finite:
             fail(path, f"{word} is not finite", "write a finite number", line)
+
+
+def _check_whole(path: Path | str, line: int, word: str) -> None:
+    if not word.removeprefix("-").removeprefix("+").isdigit():
+        fail(path, f"{word[:40]!r} is not a whole number", "write 'real' in the first line", line)
+    if abs(int(word)) >= 2**63:
+        fail(path, f"{word[:40]} is beyond integers of 64 bits", "write 'real' in the first line", line)
+
+
+def _check_half(
+    path: Path | str, content: bytes, header: Header, matrix: scipy.sparse.csr_array, *, repeated: bool
+) -> None:
+    """Refuse entries of a half that contradict the other: twice the same, or what the diagonal cannot hold."""
+    diagonal = matrix.diagonal()
+    skew, hermitian = header.symmetry == "skew-symmetric", header.symmetry == "hermitian"
+    if not (repeated or (skew and diagonal.any()) or (hermitian and diagonal.imag.any())):
+        return
+    seen, lines = set[tuple[int, int]](), content.decode("latin-1").split("\n")
+    numbered = [(i, line.split()) for i, line in enumerate(lines, 1) if line.strip() and not line.startswith("%")]
+    for at, words in numbered[1:]:
+        row, column = int(words[0]), int(words[1])
+        if row == column and skew and any(float(word) for word in words[2:]):
+            fail(path, f"the diagonal entry {row} {column} of a skew-symmetric matrix", "it must be zero", at)
+        if row == column and hermitian and len(words) > 3 and float(words[3]):
+            fail(path, f"the diagonal entry {row} {column} of a Hermitian matrix is not real", "correct it", at)
+        if row != column and (column, row) in seen:
+            remedy = f"a {header.symmetry} file lists one of them, a general one both"
+            fail(path, f"entry {row} {column} follows its mirror image", remedy, at)
+        seen.add((row, column))
 
 
 def _array_count(symmetry: str, rows: int, columns: int) -> int:
