@@ -134,10 +134,23 @@ def test_long_tensors_take_all_passes_portion_by_portion(name: str, monkeypatch:
     stream = with_gaps(gradients(12))
     stream[5][0] = stream[5][0] * float("inf")
     monkeypatch.setattr(portions, "SMALL", 2)
+    monkeypatch.setattr(portions, "_TOGETHER", 2)
     monkeypatch.setattr(portions, "_PORTION", 5)
     fused = trained(FUSED[name], stream, start())
     as_parts(monkeypatch)
     assert alike(fused, trained(FUSED[name], stream, start()))
+
+
+def test_several_tensors_that_caches_hold_take_each_pass_in_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(portions, "SMALL", 2)
+    calls, sign = [], torch._foreach_sign_
+    monkeypatch.setattr(torch, "_foreach_sign_", lambda tensors: (calls.append(len(tensors)), sign(tensors)))
+    for together in (2**17, 2):
+        calls.clear()
+        monkeypatch.setattr(portions, "_TOGETHER", together)
+        monkeypatch.setattr(convoys, "_takes_flat", lambda slab: False)
+        trained(lion(), [[torch.ones(3, 4), torch.ones(2, 5)]], start([(3, 4), (2, 5)]))
+        assert calls == ([2] if together > 2 else [1, 1])
 
 
 @pytest.mark.parametrize("small", [2**14, 2])
@@ -145,6 +158,7 @@ def test_long_tensors_take_all_passes_portion_by_portion(name: str, monkeypatch:
 def test_large_gradients_are_not_taken_for_bad_ones(name: str, small: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are as long as their squares can be added up; no average of squares would forget the others."""
     monkeypatch.setattr(portions, "SMALL", small)
+    monkeypatch.setattr(portions, "_TOGETHER", small)
     monkeypatch.setattr(wholes, "SMALL", small)
     stream = [
         [torch.full((3, 4), 5e18), torch.full((3, 4), 3e38)],

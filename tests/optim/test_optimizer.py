@@ -433,6 +433,27 @@ def test_a_closure_does_not_scale_gradients_again_that_were_unscaled() -> None:
         scaler.step(optimizer, evaluate)
 
 
+def test_hooks_may_change_what_a_step_is_given() -> None:
+    param = params((2,))
+    optimizer = Optimizer(param, PLAIN, lr=1.0)
+    losses: list[int] = []
+    handle = optimizer.register_step_pre_hook(lambda opt, args, kwargs: ((opt, lambda: losses.append(1)), kwargs))
+    optimizer.step()
+    assert losses == [1]
+    handle.remove()
+    optimizer.step()
+    assert losses == [1]
+
+
+def test_a_profiler_sees_steps() -> None:
+    optimizer = optim.AdamW(params((2,)))
+    optimizer.step()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        optimizer.step()
+    names = [event.name for event in profile.events()]
+    assert names.count("Optimizer.step#AdamW.step") == 1
+
+
 def test_step_hooks_and_zero_grad() -> None:
     ps = params((2,))
     optimizer = Optimizer(ps, PLAIN, lr=1.0)

@@ -327,4 +327,4 @@ def test_bases_stay_orthogonal_turn_after_turn():
     assert len(bases) == 2
     for basis in bases:
         q = basis.reshape(basis.shape[-2:])
-        assert float((q.mT @ q - torch.eye(len(q))).abs().max()) < 0.02
+        assert float((q.mT @ q - torch.eye(len(q))).abs().max()) < 0.03

@@ -10,7 +10,7 @@ import torch
 
 from precond.math import products
 from precond.math.eigen import gram_eigenvectors
-from precond.math.modes import add_gram, complete
+from precond.math.modes import add_gram, complete, mode_products
 from precond.math.orthogonal import complete_qr, orthogonal
 from precond.math.products import fast_products, has_fast_bfloat16, onednn_is_exact
 
@@ -156,3 +156,23 @@ def test_a_complete_decomposition_multiplies_out(n: int, k: int) -> None:
     assert bool((r.tril(-1) == 0).all())
     torch.testing.assert_close(q[..., :k] @ r, matrices, rtol=0, atol=1e-12)
     torch.testing.assert_close(q.mT @ q, torch.eye(n, dtype=torch.float64).expand(2, n, n), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("batch", [1, 7])
+def test_small_products_are_not_rounded_to_bfloat16(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the batch: which slab a tensor is in must not change its step."""
+    monkeypatch.setitem(products._MULTIPLIES_BFLOAT16, "cpu", True)
+    torch.manual_seed(0)
+    v, basis = torch.randn(batch, 12, 8), torch.linalg.qr(torch.randn(batch, 12, 12))[0].bfloat16()
+
+    def course() -> tuple[torch.Tensor, torch.Tensor]:
+        factor = torch.zeros(batch, 12, 12)
+        add_gram(factor, v, 0, beta=0.0, alpha=1.0, half=True)
+        return mode_products(v, [basis, None]), factor
+
+    product, gram = course()
+    torch.testing.assert_close(product, basis.float() @ v, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(gram, v @ v.mT, rtol=1e-5, atol=1e-5)
+    monkeypatch.setattr(products, "_LEAST_HALF", 12 * 12 * 8)
+    for rounded, exact in zip(course(), (product, gram), strict=True):
+        assert 1e-4 < float((rounded - exact).norm() / exact.norm()) < 1e-2

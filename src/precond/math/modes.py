@@ -12,7 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from precond.math.products import fast_products, multiplies_bfloat16
+from precond.math.products import fast_products, worth_bfloat16
 
 _STRIPS = 4
 _LEAST_SIDE = 512
@@ -42,12 +42,13 @@ def add_gram(
         beta: Weight of the old factor.
         alpha: Weight of the new product.
         members: Positions in the batch of those to do this for; ``None`` for all.
-        half: Form the product in bfloat16; the sum is of the dtype of ``factor``.
+        half: Form the product in bfloat16 if it is large; the sum is of the dtype of ``factor``.
     """
     if members is not None:
         for start, end in _runs(members):  # slices, so that no factor is copied
             add_gram(factor[start:end], v[start:end], mode, beta=beta, alpha=alpha, half=half)
         return
+    half = half and worth_bfloat16(v.device, v.shape[1:].numel() * factor.shape[-1])
     unfolded = block_rows(unfolding(v.to(torch.bfloat16 if half else factor.dtype), mode), factor)
     factor = by_block(factor)
     n = factor.shape[-1]
@@ -123,17 +124,18 @@ def mode_products(v: Tensor, matrices: Sequence[Tensor | None], *, transpose: bo
 
     Returns:
         A tensor shaped like ``v`` (``v`` itself when every matrix is ``None``), in the dtype of the matrices. Where
-        they are of bfloat16, it is multiplied as such if the device does so natively, and the result is of float32.
+        they are of bfloat16, it is multiplied as such where that is faster, and the result is of float32.
     """
     present = [m for m in matrices if m is not None]
     if not present:
         return v
     half = present[0].dtype == torch.bfloat16
-    if half and not multiplies_bfloat16(v.device):
+    side = max(m.shape[-1] for m in present)
+    if half and not worth_bfloat16(v.device, v.shape[1:].numel() * side):
         matrices = [None if m is None else m.float() for m in matrices]
         present = [m for m in matrices if m is not None]
     v = v.to(present[0].dtype)
-    with fast_products(v, v.numel() * max(m.shape[-1] for m in present)):
+    with fast_products(v, v.numel() * side):
         product = _mode_products(v, matrices, transpose)
     return product.float() if half else product
 

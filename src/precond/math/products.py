@@ -19,6 +19,8 @@ from torch import Tensor
 _MULTIPLIES_BFLOAT16: dict[str, bool] = {}
 _LEAST_WORK = 2**21
 """Multiplications below which the dearer call of oneDNN does not pay."""
+_LEAST_HALF = 2**18
+"""Multiplications below which products of bfloat16 take longer on a processor, by their dearer calls."""
 _SWITCH = "PRECOND_BFLOAT16"
 """Environment variable; ``0`` keeps processors from multiplying in bfloat16."""
 _LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
@@ -99,6 +101,19 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     if device.type not in _MULTIPLIES_BFLOAT16:  # compilers look into a dictionary, not into a cache
         _MULTIPLIES_BFLOAT16[device.type] = device.type == "cuda" or has_fast_bfloat16(device)
     return _MULTIPLIES_BFLOAT16[device.type]
+
+
+def worth_bfloat16(device: torch.device, work: int) -> bool:
+    """Whether a device multiplies bfloat16 in hardware, and a product is large enough to gain by it.
+
+    Args:
+        device: Where the factors are.
+        work: Multiplications for one member of the batch: so members are treated alike, whoever shares their batch.
+
+    Returns:
+        Whether to multiply in bfloat16 what may be multiplied so; small products in single precision lose nothing.
+    """
+    return multiplies_bfloat16(device) and (device.type != "cpu" or work >= _LEAST_HALF)
 
 
 def multiplied(a: Tensor, b: Tensor, half: bool = False) -> Tensor:

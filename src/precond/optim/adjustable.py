@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -41,15 +42,15 @@ class Adjustable:
     keys: Mapping[str, Target]
     arguments: Mapping[str, Any]
 
-    @property
+    @functools.cached_property
     def defaults(self) -> dict[str, Any]:
         """What groups have unless they say otherwise."""
         return {key: self._default(target) for key, target in self.keys.items()}
 
     def settings(self, group: Mapping[str, Any]) -> tuple[Any, ...]:
         """Return what a group has at the moment."""
-        values = (group.get(key, self._default(target)) for key, target in self.keys.items())
-        return tuple(tuple(value) if isinstance(value, list) else value for value in values)
+        values = [group.get(key, default) for key, default in self.defaults.items()]
+        return tuple([tuple(value) if isinstance(value, list) else value for value in values])
 
     def method(self, settings: tuple[Any, ...]) -> Method | Route:
         """Return the method with these settings."""

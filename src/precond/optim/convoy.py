@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from precond.core import map_tensors
 from precond.optim.slab import Slab
 from precond.optim.slab_state import CACHED
 from precond.optim.whole_step import SMALL, Ages, Joint, Moved, Vectors, surely_finite
+
+_GRADIENT, _KIND = operator.attrgetter("grad"), operator.attrgetter("layout", "dtype")
 
 
 class Convoy:
@@ -98,11 +101,11 @@ class Convoy:
 
     def _gradients(self) -> list[Tensor] | None:
         """Return the gradients, if the kernel may walk through all of them, side by side with parameters and state."""
-        grads = [gradient for param in self.params if (gradient := param.grad) is not None]
+        grads = [gradient for gradient in map(_GRADIENT, self.params) if gradient is not None]
         if len(grads) < len(self.params) or self.slabs[0].param_dtype is not self._dtype:
             return None
-        kinds = {(gradient.layout, gradient.dtype) for gradient in grads}
-        aligned = kinds == {(torch.strided, self._dtype)} and all(map(Tensor.is_contiguous, (*grads, *self.params)))
+        kinds = set(map(_KIND, grads))
+        aligned = kinds == {(torch.strided, self._dtype)} and all(map(Tensor.is_contiguous, grads + self.params))
         return grads if aligned else None
 
 

@@ -23,6 +23,8 @@ from precond.preconditioners.observing import Observing
 from precond.preconditioners.sign import Sign
 from precond.steps.decay import Decoupled, Proximal
 
+_TOGETHER = 2**17
+"""Entries of several tensors that take each pass together, however long single ones are: caches hold them all."""
 _PORTION = 2**18
 """Entries of a longer tensor that take all passes before the next ones take any, so that caches hold them."""
 
@@ -32,10 +34,11 @@ def _in_turn(*lists: Sequence[Any]) -> Iterator[tuple[Sequence[int], Any]]:
 
     What is not on the processor counts as small: no cache there holds a portion between two kernels.
     """
-    small = [i for i, tensor in enumerate(lists[0]) if tensor.numel() <= SMALL or tensor.device.type != "cpu"]
-    if len(small) == len(lists[0]):
-        yield small, lists
+    sizes = [tensor.numel() for tensor in lists[0]]
+    if sum(sizes) <= _TOGETHER or lists[0][0].device.type != "cpu":
+        yield range(len(sizes)), lists
         return
+    small = [i for i, size in enumerate(sizes) if size <= SMALL]
     if small:
         yield small, [[values[position] for position in small] for values in lists]
     for position, first in enumerate(lists[0]):

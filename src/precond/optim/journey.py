@@ -75,7 +75,7 @@ class Journey:
         """Let the slabs go that need neither others nor one another; return those that are left, and what they hold."""
         layout, groups = self.layout, self.groups
         if self.distributor.alone:  # several processes agree on what is finite
-            self.walker.trusted = trusted_devices(layout.elsewhere)
+            self.walker.trusted = trusted_devices(layout.elsewhere) if layout.elsewhere else frozenset()
         if not self.distributor.alone or layout.clips:
             return layout.slabs, layout.params
         left = [slab for convoy in layout.convoys for slab in self.walker.rush(convoy, groups[convoy.slabs[0].group])]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ from precond.optim.slab_state import allocate, slab_room, slab_shape, working_dt
 from precond.optim.stagger import TOGETHER, phases, refresh_cost, step_cost
 
 Key = tuple[Any, ...]
+_dtype_of, _device_of, _shape_of = map(operator.attrgetter, ("dtype", "device", "shape"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,7 +186,7 @@ def lay_out(
 
 
 def _kinds(params: Sequence[Tensor]) -> tuple[list[torch.dtype], list[torch.device], list[torch.Size]]:
-    return [param.dtype for param in params], [param.device for param in params], [param.shape for param in params]
+    return list(map(_dtype_of, params)), list(map(_device_of, params)), list(map(_shape_of, params))
 
 
 def _tenants(followed: Mapping[Tensor, Method], alone: bool) -> list[Tenant]:

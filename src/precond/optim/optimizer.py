@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import _profiler_enabled
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from precond.core import BadInputError, Distributor, Method, Need, Route, Work, named_tensors
 from precond.distributors.choose import choose
@@ -27,7 +29,7 @@ from precond.optim.journey import Journey
 from precond.optim.layout import Layout, lay_out, named
 from precond.optim.plan import Plan
 from precond.optim.probe import probed
-from precond.optim.replay import Further, Replay, Seen, looked_back, remember, remembered, unscaled
+from precond.optim.replay import NOTHING_SEEN, Further, Replay, Seen, looked_back, remember, remembered, unscaled
 from precond.optim.rules import Rule
 from precond.optim.saving import as_saved, matched_by_name, warn_of_lacking
 from precond.optim.slab import Slab
@@ -209,8 +211,6 @@ class Optimizer(torch.optim.Optimizer):
 
     # --- stepping -----------------------------------------------------------------------------------------------
 
-    @torch.inference_mode(False)  # what a step leaves behind must serve the next one, wherever that is taken
-    @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step.
 
@@ -223,8 +223,20 @@ class Optimizer(torch.optim.Optimizer):
         Returns:
             What the closure returned, or ``None``.
         """
+        given = () if closure is None else (closure,)
+        if self._watched:
+            return self._shown_step(*given)
+        with (
+            torch.inference_mode(False),
+            torch.no_grad(),
+        ):  # what a step leaves behind must serve the next one, anywhere
+            return self._step(*given)
+
+    step.hooked = True  # type: ignore[attr-defined]  # torch need not wrap it: hooks are called, and profilers told
+
+    def _step(self, closure: Callable[[], Any] | None = None) -> Any:
         if closure is None:
-            if self.replays:
+            if self._needs and self.replays:
                 check_closure(self._needs)
         elif hasattr(self, "found_inf"):  # a GradScaler sets this and the scale for the step
             if float(self.found_inf):
@@ -232,10 +244,18 @@ class Optimizer(torch.optim.Optimizer):
             closure = unscaled(closure, self._params(), getattr(self, "grad_scale", None))
         replay = None if closure is None else Replay(closure, self._params(), self.work, again=self.replays)
         layout = self._current_layout()
-        seen = self._see(replay, layout.slabs)
+        seen = NOTHING_SEEN if replay is None else self._see(replay, layout.slabs)
         walker = Walker(self.work, self._reported)
         Journey(layout, self.param_groups, self.distributor, walker).take(seen)
         return None if replay is None else replay.value
+
+    _shown_step = torch.optim.Optimizer.profile_hook_step(torch.inference_mode(False)(torch.no_grad()(_step)))
+
+    @property
+    def _watched(self) -> bool:
+        """Whether a profiler is at work or somebody has hooks on steps: telling them takes a fifth of a small step."""
+        hooks = self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks
+        return bool(hooks or _global_optimizer_pre_hooks or _global_optimizer_post_hooks or _profiler_enabled())
 
     @property
     def replays(self) -> bool:
@@ -247,21 +267,20 @@ class Optimizer(torch.optim.Optimizer):
         """Whether `torch.amp.GradScaler` is to leave the gradients scaled: where the closure computes them anew."""
         return bool((Need.LOOKBACK | Need.PROBE | Need.LOSS) & self._needs)
 
-    def _see(self, replay: Replay | None, slabs: list[Slab]) -> Seen:
+    def _see(self, replay: Replay, slabs: list[Slab]) -> Seen:
         """Return what the methods need beside gradients, and remember what the next step will need."""
-        probe = loss = None
+        probe = None
         further: dict[Need, Further] = {}
-        if replay is not None:
-            loss = None if replay.value is None else torch.as_tensor(replay.value).detach()
-            if Need.LOOKBACK in self._needs:
-                before = looked_back(replay, self.state)
-                further |= {} if before is None else {Need.LOOKBACK: Further(before)}
-                remember(self.state)
-            if Need.ANOTHER in self._needs:
-                further[Need.ANOTHER] = Further(replay.another())
-            if Need.PROBE in self._needs:
-                probe = probed(replay, slabs, self.param_groups)
-                self.work.hvps += 1
+        loss = None if replay.value is None else torch.as_tensor(replay.value).detach()
+        if Need.LOOKBACK in self._needs:
+            before = looked_back(replay, self.state)
+            further |= {} if before is None else {Need.LOOKBACK: Further(before)}
+            remember(self.state)
+        if Need.ANOTHER in self._needs:
+            further[Need.ANOTHER] = Further(replay.another())
+        if Need.PROBE in self._needs:
+            probe = probed(replay, slabs, self.param_groups)
+            self.work.hvps += 1
         return Seen(loss=loss, probe=probe, further=further)
 
     def _params(self) -> list[Tensor]:

@@ -51,6 +51,10 @@ class Seen:
     further: Mapping[Need, Further] = dataclasses.field(default_factory=dict)
 
 
+NOTHING_SEEN = Seen()
+"""Where there is no closure."""
+
+
 def clipped(gradient: Tensor, limit: float | None, norm: Tensor | None) -> Tensor:
     """Return gradients scaled so that those of all parameters have at most the norm ``limit`` together."""
     if limit is None or norm is None:

@@ -57,6 +57,7 @@ class Ages:
 
     def __init__(self, counters: Sequence[Tensor]) -> None:
         self.counters = counters
+        self._floats: dict[int, tuple[Tensor, list[Tensor]]] = {}
 
     @functools.cached_property
     def numbers(self) -> list[list[int]]:
@@ -67,14 +68,20 @@ class Ages:
         """Count along: one was added to all counters."""
         if "numbers" in self.__dict__:
             self.numbers = [[number + 1 for number in counter] for counter in self.numbers]
+        for floats, _ in self._floats.values():
+            floats.add_(1.0)
 
     def forget(self) -> None:
         """Read the numbers again when they are asked for: somebody else has counted."""
         self.__dict__.pop("numbers", None)
+        self._floats.clear()
 
     def floats(self, which: int) -> list[Tensor]:
         """Return what one counter holds, as PyTorch's fused kernels take it."""
-        return list(self.counters[which].to(torch.float32).unbind(0))
+        if which not in self._floats:
+            floats = self.counters[which].to(torch.float32)
+            self._floats[which] = floats, list(floats.unbind(0))
+        return self._floats[which][1]
 
 
 Lists = Sequence[list[Tensor]]

@@ -116,9 +116,13 @@ class FittedEigenbasis(TurningBasis):
                     white = white * along(root, other, within.ndim)
             self._average(state, mode, white, evidence)
             squares = unfolding(white, mode).square().sum(-1)
-            counted = slice(None) if evidence.counted is None else list(evidence.counted)
-            mean = values[counted] * self.beta + squares[counted] * self._weight(within, mode)
-            values[counted] = mean.clamp_(min=max(10.0, min(values.shape[-1], self.gain)) ** -2)
+            least = max(10.0, min(values.shape[-1], self.gain)) ** -2
+            mean = torch.add(values * self.beta, squares, alpha=self._weight(within, mode)).clamp_(min=least)
+            if evidence.counted is None:
+                values.copy_(mean)
+            else:
+                counted = list(evidence.counted)
+                values[counted] = mean[counted]
 
     def refresh(self, state: FittedEigenbasisState) -> tuple[list[Tensor | None], Health]:
         """Turn the bases by ``K = U R``, ``Q <- Q U``, ``K <- U^T K U``; members that fail keep theirs.

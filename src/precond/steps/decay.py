@@ -11,7 +11,7 @@ from torch import Tensor
 
 from precond.core import Decay
 
-_HALF = (torch.float16, torch.bfloat16)
+_HALF = frozenset((torch.float16, torch.bfloat16))
 
 
 class _InPlace(Decay):
@@ -23,7 +23,7 @@ class _InPlace(Decay):
             return
         if isinstance(lr, Tensor):
             lr = lr.to(weights[0].device)
-        if any(weight.dtype in _HALF for weight in weights):
+        if not _HALF.isdisjoint([weight.dtype for weight in weights]):
             working = [weight.to(update.dtype) for weight, update in zip(weights, updates, strict=True)]
             self._move(working, updates, lr, decay)
             torch._foreach_copy_(weights, working)
@@ -114,10 +114,8 @@ class Coupled(_InPlace):
 
 def _side_by_side(weights: list[Tensor], updates: list[Tensor]) -> bool:
     """Whether a fused kernel may walk through weights and updates side by side."""
-    return all(
-        weight.is_contiguous() and update.is_contiguous() and weight.dtype == update.dtype
-        for weight, update in zip(weights, updates, strict=True)
-    )
+    alike = [weight.dtype for weight in weights] == [update.dtype for update in updates]
+    return alike and all(map(Tensor.is_contiguous, weights)) and all(map(Tensor.is_contiguous, updates))
 
 
 def _shrink_and_descend(weights: list[Tensor], updates: list[Tensor], lr: float, decay: float) -> None:
