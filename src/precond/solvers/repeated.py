@@ -9,6 +9,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from precond.math.norms import whole_norm
+
 REPEATS = 8
 """Evaluations of a function that has been seen to differ from itself."""
 ROUNDING = 1e-3
@@ -65,7 +67,7 @@ def repeated(first: Tensor, seen: Tensor | None, evaluate: Callable[[], Tensor],
 
 
 def _norm(v: Tensor) -> float:
-    return float(torch.linalg.vector_norm(v, dtype=torch.float64))
+    return float(whole_norm(v.double()))
 
 
 def _off(first: Tensor, second: Tensor, norm: float, tol: float) -> bool:
