@@ -29,7 +29,7 @@ def usable_members(v: Tensor) -> Tensor:
 
 
 def whole_norm(v: Tensor) -> Tensor:
-    """Return the Euclidean norm of all entries, 0-d; also where their squares are too large or too small for numbers."""
+    """Return the Euclidean norm of all entries, 0-d; also where their squares are beyond the range of numbers."""
     norm = torch.linalg.vector_norm(v)
     if _ROOT_TINY < float(norm) < math.inf or not v.numel():
         return norm

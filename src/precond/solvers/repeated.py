@@ -6,7 +6,6 @@ import dataclasses
 import math
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from precond.math.norms import whole_norm
