@@ -675,3 +675,18 @@ def test_few_variables_keep_many_pairs():
     assert many.converged
     assert many.method.startswith("lbfgs")
     assert many.work.gradients < few.work.gradients / 2
+
+
+@pytest.mark.parametrize("method", ["auto", "lbfgs", "newton-cg"])
+@pytest.mark.parametrize("unit", [1e-300, 1e-200, 1e200])
+def test_a_gradient_whose_squares_are_no_numbers_is_measured(unit, method):
+    def fun(x):
+        return unit * ((x - torch.arange(4.0).double()) ** 4 + (x - 1) ** 2).sum()
+
+    start = torch.full((4,), 3.0).double()
+    result = precond.minimize(fun, start, tol=1e-8 * unit, method=method)
+    leaf = result.x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(fun(leaf), leaf)
+    norm = float((gradient / unit).norm())
+    assert result.certificate.value / unit == pytest.approx(norm)
+    assert result.converged == (norm <= 1e-8)

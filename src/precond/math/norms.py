@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+_ROOT_TINY = 1e-18  # norms below it, in single precision, may have lost squares
 
 
 def member_norm(v: Tensor) -> Tensor:
@@ -23,6 +26,15 @@ def largest_usable(dtype: torch.dtype) -> float:
 def usable_members(v: Tensor) -> Tensor:
     """Return which members of ``[batch, *shape]`` are finite, and so small that the sum of their squares is."""
     return torch.linalg.vector_norm(v.reshape(v.shape[0], -1), dim=1).isfinite()
+
+
+def whole_norm(v: Tensor) -> Tensor:
+    """Return the Euclidean norm of all entries, 0-d; also where their squares are beyond the range of numbers."""
+    norm = torch.linalg.vector_norm(v)
+    if _ROOT_TINY < float(norm) < math.inf or not v.numel():
+        return norm
+    size = v.abs().amax()
+    return size * torch.linalg.vector_norm(v / size) if 0 < float(size) < math.inf else norm
 
 
 def joint_norm(tensors: Sequence[Tensor]) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Method, Objective, Point, Status, Work
+from precond.math.norms import whole_norm
 from precond.math.scalars import scalars
 from precond.solvers.stepping import stepper
 
@@ -183,7 +184,7 @@ class _Watch:
 
     def see(self, point: Point) -> None:
         """Take note of one more point."""
-        self.loss, self.gradient_norm = scalars(point.loss, torch.linalg.vector_norm(point.gradient))
+        self.loss, self.gradient_norm = scalars(point.loss, whole_norm(point.gradient))
         self.norm = self.gradient_norm if self._measure is None else self._measure(point)
         self.history.append(self.norm)
         if len(self.history) == 1:

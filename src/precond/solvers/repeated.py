@@ -6,8 +6,9 @@ import dataclasses
 import math
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
+
+from precond.math.norms import whole_norm
 
 REPEATS = 8
 """Evaluations of a function that has been seen to differ from itself."""
@@ -65,7 +66,7 @@ def repeated(first: Tensor, seen: Tensor | None, evaluate: Callable[[], Tensor],
 
 
 def _norm(v: Tensor) -> float:
-    return float(torch.linalg.vector_norm(v, dtype=torch.float64))
+    return float(whole_norm(v.double()))
 
 
 def _off(first: Tensor, second: Tensor, norm: float, tol: float) -> bool:
