@@ -255,7 +255,7 @@ def test_nobody_escapes() -> None:
     def absent(noun: type, drawn: list[Any]) -> set[str]:
         return {cls.__name__ for cls in classes(noun)} - {type(part).__name__ for part in drawn}
 
-    assert not absent(Filter, FILTERS)
+    assert absent(Filter, FILTERS) == {"HessianDiagonal"}  # it needs a probe
     assert not absent(Storage, instances(Storage))
     assert not absent(Decay, instances(Decay))
     factors = [cls for cls in classes(StepRule) if issubclass(cls, Factor | Shared)]

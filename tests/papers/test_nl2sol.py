@@ -133,7 +133,7 @@ def test_a_wrong_curvature_is_forgotten():
 def test_jacobians_known_by_products_leave_gauss_newtons_model():
     start = torch.zeros(3500).double()  # too many to form a Jacobian
     result = precond.least_squares(
-        lambda x: torch.cat([x - 1, x[1:] * x[:-1] / 10]), start, method=nl2sol(), max_iterations=1
+        lambda x: torch.cat([x - 1, x[1:] * x.mean() / 10]), start, method=nl2sol(), max_iterations=1
     )
-    assert result.work.losses <= 5
+    assert result.work.losses <= 6  # one of them to see whether the Jacobian is sparse
     assert result.certificate.extra["loss"] < 3500 / 2

@@ -6,6 +6,7 @@ from precond.core import BadInputError, Builds, Kind, LogUniform, Method, Paper
 from precond.filters.quasi_hyperbolic import QuasiHyperbolic
 from precond.preconditioners.identity import Identity
 from precond.recipes.registry import recipe
+from precond.steps.decay import Coupled
 from precond.steps.scaled import Scaled
 
 
@@ -41,6 +42,8 @@ def triple_momentum(*, condition: float = 100.0) -> Method:
 
         u <- beta u + (1 - beta) g,   y <- y - (1/L) ((1 - nu) g + nu u) / (1 - nu)
 
+    Weight decay is part of the function, and added to ``g``.
+
     Args:
         condition: ``L / m``, at least one; too small a number may make it diverge.
 
@@ -55,4 +58,4 @@ def triple_momentum(*, condition: float = 100.0) -> Method:
     rho = 1.0 - condition**-0.5
     nu = 2.0 * rho / ((1.0 + rho) * (2.0 - rho))
     momentum = QuasiHyperbolic(1.0 - nu, rho**2 / (2.0 - rho))
-    return Method(momentum=momentum, preconditioner=Identity(), step=Scaled(1.0 / (1.0 - nu)))
+    return Method(momentum=momentum, preconditioner=Identity(), step=Scaled(1.0 / (1.0 - nu)), decay=Coupled())
