@@ -33,8 +33,9 @@ class Stretch:
     """One system with the vectors and numbers of an iteration, which are gone on with in stretches.
 
     Args:
-        name: The iteration: a module ``precond.math.krylov.{name}_kernels`` with ``step`` and ``run``; ``ROWS``,
-            the number of its vectors, ``x`` first; ``NUMBERS``, that of its own numbers; and ``REAL``, whether these always are.
+        name: The iteration: a module ``precond.math.krylov.{name}_kernels`` with ``step`` and ``run``; ``ROWS``, the
+            number of its vectors, ``x`` first; ``NUMBERS``, that of its own numbers; and ``REAL``, whether these always
+            are.
         shape: Rows and columns of the matrix.
         dtype: Type of the vectors.
         matrix: Row pointers, columns (both unsigned) and values of a matrix, or its product with a vector ``[n]``.
