@@ -17,7 +17,7 @@ import torch
 
 import precond
 from precond.core import ProgramIteration
-from precond.solvers.torch_program import TorchProgram
+from precond.solvers.programs.by_torch import TorchProgram
 
 TOLERANCE = 1e-6
 LIMIT = 500

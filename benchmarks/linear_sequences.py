@@ -33,8 +33,8 @@ from precond.krylov import SOR
 from precond.operators import as_operator
 from precond.preconditioners.ilu0 import ILU0
 from precond.problems.load import load
-from precond.solvers.bandits import ChebCB, Learner, TsallisINF
-from precond.solvers.counted import CountedOperator
+from precond.solvers.sequences.bandits import ChebCB, Learner, TsallisINF
+from precond.solvers.systems.counted import CountedOperator
 from sections import table
 
 

@@ -20,14 +20,14 @@ from precond.recipes.named import (
     find_part,
     name_of,
 )
-from precond.solvers.certify import excess
-from precond.solvers.compatible import check_iteration, check_preconditioner, check_symmetric
-from precond.solvers.drive import Callback, Event
-from precond.solvers.forms import Form, read_vectors
-from precond.solvers.held import Held
-from precond.solvers.negative import of_negative
-from precond.solvers.selection import Attempt, Selection
-from precond.solvers.setup import check_callback
+from precond.solvers.systems.certify import excess
+from precond.solvers.systems.compatible import check_iteration, check_preconditioner, check_symmetric
+from precond.solvers.systems.drive import Callback, Event
+from precond.solvers.systems.forms import Form, read_vectors
+from precond.solvers.systems.held import Held
+from precond.solvers.systems.negative import of_negative
+from precond.solvers.systems.selection import Attempt, Selection
+from precond.solvers.systems.setup import check_callback
 
 _Built = tuple[Iteration, Preconditioner[Any], str, int]
 """An attempt: its parts, its name, and the iterations after which to try the next, or zero."""

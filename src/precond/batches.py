@@ -34,14 +34,14 @@ from precond.recipes.named import (
     canonical_preconditioner,
     name_of,
 )
-from precond.solvers.batch import Batch
-from precond.solvers.batch_adjoint import with_batch_gradient
-from precond.solvers.batch_direct import solve_directly
-from precond.solvers.batch_krylov import solve_tile, tile
-from precond.solvers.certify import RESIDUAL, excess
-from precond.solvers.drive import Callback, Event
-from precond.solvers.setup import check_callback, check_tolerances, iteration_limit
-from precond.solvers.solve import solve_linear
+from precond.solvers.systems.batch import Batch
+from precond.solvers.systems.batch_adjoint import with_batch_gradient
+from precond.solvers.systems.batch_direct import solve_directly
+from precond.solvers.systems.batch_krylov import solve_tile, tile
+from precond.solvers.systems.certify import RESIDUAL, excess
+from precond.solvers.systems.drive import Callback, Event
+from precond.solvers.systems.setup import check_callback, check_tolerances, iteration_limit
+from precond.solvers.systems.solve import solve_linear
 
 _decomposable = 1000  # unknowns up to which a dense decomposition is within reason when a factorization failed
 _refinements = 20

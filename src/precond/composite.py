@@ -31,10 +31,10 @@ from precond.penalties import ByName, Zero
 from precond.recipes.named import find_method
 from precond.solvers.composite import run_composite
 from precond.solvers.layout import Layout
-from precond.solvers.minimize import Event
-from precond.solvers.objectives import TorchObjective
 from precond.solvers.repeated import repeated
-from precond.solvers.smooth_forms import SmoothForm
+from precond.solvers.smooth.forms import SmoothForm
+from precond.solvers.smooth.minimize import Event
+from precond.solvers.smooth.objectives import TorchObjective
 
 logger = logging.getLogger(__name__)
 

@@ -26,14 +26,14 @@ from precond.programs.interior_point import InteriorPoint
 from precond.programs.sketched_newton import SketchedNewton
 from precond.recipes.named import find_method
 from precond.solvers.consistent import Slopes, complaint_about_loss, complaint_about_rows
-from precond.solvers.constraints import Block, fixing, read_bounds, read_constraints
-from precond.solvers.curvature import Curvature
-from precond.solvers.given_program import GivenProgram
-from precond.solvers.minimize import Event
-from precond.solvers.program_curvature import tangent_curvature
-from precond.solvers.programs import ProgramOutcome, residuals, run_program
-from precond.solvers.slacked import SMALL, Oracles, Slacked
-from precond.solvers.torch_program import TorchProgram
+from precond.solvers.programs.by_torch import TorchProgram
+from precond.solvers.programs.constraints import Block, fixing, read_bounds, read_constraints
+from precond.solvers.programs.curvature import tangent_curvature
+from precond.solvers.programs.drive import ProgramOutcome, residuals, run_program
+from precond.solvers.programs.given import GivenProgram
+from precond.solvers.programs.slacked import SMALL, Oracles, Slacked
+from precond.solvers.smooth.curvature import Curvature
+from precond.solvers.smooth.minimize import Event
 
 logger = logging.getLogger(__name__)
 

@@ -28,10 +28,10 @@ from precond.krylov import CG
 from precond.operators import as_operator
 from precond.operators.unit_scale import exponent_of_entries, scaled, times_power
 from precond.recipes.named import build_preconditioner, canonical_preconditioner, name_of
-from precond.solvers.choose import choose_eigenvalues
-from precond.solvers.compatible import check_preconditioner, check_symmetric
-from precond.solvers.counted import CountedOperator
-from precond.solvers.setup import prepare
+from precond.solvers.systems.choose import choose_eigenvalues
+from precond.solvers.systems.compatible import check_preconditioner, check_symmetric
+from precond.solvers.systems.counted import CountedOperator
+from precond.solvers.systems.setup import prepare
 
 Array = np.ndarray[Any, Any]
 Pairs = tuple[Array, str]

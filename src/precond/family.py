@@ -12,17 +12,17 @@ from torch import Tensor
 
 from precond.attempts import in_form, match, run_attempts
 from precond.core import IncompatibleError, Iteration, Kind, Operator, Preconditioner, Result, Status, Work
-from precond.math.clock import now
+from precond.math.machine.clock import now
 from precond.recipes.named import build_iteration, build_preconditioner, name_of
-from precond.solvers.choose import choose_system, choose_ways
-from precond.solvers.drive import Callback
-from precond.solvers.estimates import factorization_price
-from precond.solvers.forms import Form, read_vectors
-from precond.solvers.negative import of_negative
-from precond.solvers.shelf import Entry, Shelf
-from precond.solvers.solve import solve_linear
-from precond.solvers.warm import WarmStart
-from precond.solvers.ways import Way, age, allowed, ranked
+from precond.solvers.sequences.shelf import Entry, Shelf
+from precond.solvers.sequences.warm import WarmStart
+from precond.solvers.sequences.ways import Way, age, allowed, ranked
+from precond.solvers.systems.choose import choose_system, choose_ways
+from precond.solvers.systems.drive import Callback
+from precond.solvers.systems.estimates import factorization_price
+from precond.solvers.systems.forms import Form, read_vectors
+from precond.solvers.systems.negative import of_negative
+from precond.solvers.systems.solve import solve_linear
 
 _log = logging.getLogger(__name__)
 _lately = 10  # systems over which digits are averaged

@@ -26,8 +26,8 @@ from precond.core import (
 )
 from precond.recipes.named import find_method
 from precond.solvers.layout import Layout
-from precond.solvers.minimize import Event, check_tolerance
 from precond.solvers.repeated import repeated
+from precond.solvers.smooth.minimize import Event, check_tolerance
 
 logger = logging.getLogger(__name__)
 

@@ -8,14 +8,14 @@ from typing import Any
 from precond.attempts import run_attempts
 from precond.batches import is_batch, solve_batch
 from precond.core import Iteration, Kind, Preconditioner, Result
-from precond.solvers.adjoint import wants_gradient, with_gradient
-from precond.solvers.adjoint_lstsq import check_shape_for_gradient, with_least_squares_gradient
-from precond.solvers.choose import choose_system
-from precond.solvers.choose_least_squares import choose_least_squares
-from precond.solvers.compatible import check_adjoint
-from precond.solvers.drive import Callback, Event
-from precond.solvers.lstsq import solve_least_squares
-from precond.solvers.solve import solve_linear
+from precond.solvers.systems.adjoint import wants_gradient, with_gradient
+from precond.solvers.systems.adjoint_lstsq import check_shape_for_gradient, with_least_squares_gradient
+from precond.solvers.systems.choose import choose_system
+from precond.solvers.systems.choose_least_squares import choose_least_squares
+from precond.solvers.systems.compatible import check_adjoint
+from precond.solvers.systems.drive import Callback, Event
+from precond.solvers.systems.lstsq import solve_least_squares
+from precond.solvers.systems.solve import solve_linear
 
 
 def solve(

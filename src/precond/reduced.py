@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Certificate, Operator, PrecondError, Result, Status, Work
+from precond.math.dense.growing_qr import GrowingQR
 from precond.math.empirical_interpolation import Interpolation, interpolate
-from precond.math.growing_qr import GrowingQR
 from precond.operators import as_operator
 from precond.operators.unit_scale import exponent_of, exponent_of_entries, scaled, times_power
 from precond.sequence import SolveSequence
-from precond.solvers.certify import certify_system
-from precond.solvers.forms import read_vectors
+from precond.solvers.systems.certify import certify_system
+from precond.solvers.systems.forms import read_vectors
 
 _usable = 1e-6  # residual of a solution that may enter the basis although less was asked: the estimate counts
 _exact = 1e-13  # error of an interpolation that is exact but for rounding

@@ -25,10 +25,10 @@ from precond.preconditioners.inverse_of import InverseOf
 from precond.preconditioners.sparse_inverse import SparseInverse
 from precond.recipes.named import find_method
 from precond.solvers.check_derivatives import compare
-from precond.solvers.implicit import with_gradient
-from precond.solvers.minimize import Event, check_tolerance
-from precond.solvers.residual_forms import ResidualForm
-from precond.solvers.squares_fit import Fit
+from precond.solvers.smooth.implicit import with_gradient
+from precond.solvers.smooth.minimize import Event, check_tolerance
+from precond.solvers.squares.fit import Fit
+from precond.solvers.squares.forms import ResidualForm
 
 __all__ = ["Event", "least_squares"]
 

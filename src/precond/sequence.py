@@ -21,17 +21,17 @@ from precond.core import (
     Work,
 )
 from precond.family import Family
-from precond.math.clock import now
-from precond.math.ordering import nearest_neighbours
+from precond.math.machine.clock import now
+from precond.math.sparse.ordering import nearest_neighbours
 from precond.operators import as_operator
 from precond.recipes.named import canonical_method, canonical_preconditioner
-from precond.solvers.adjoint import wants_gradient
-from precond.solvers.bandits import NAMED, Learner
-from precond.solvers.drive import Callback
-from precond.solvers.forms import read_vectors
-from precond.solvers.neighbours import near_one_another
-from precond.solvers.setup import check_tolerances, iteration_limit, starting_points
-from precond.solvers.solve import solve_linear
+from precond.solvers.sequences.bandits import NAMED, Learner
+from precond.solvers.sequences.neighbours import near_one_another
+from precond.solvers.systems.adjoint import wants_gradient
+from precond.solvers.systems.drive import Callback
+from precond.solvers.systems.forms import read_vectors
+from precond.solvers.systems.setup import check_tolerances, iteration_limit, starting_points
+from precond.solvers.systems.solve import solve_linear
 
 _families = 4  # kinds of systems that are remembered
 
@@ -43,10 +43,10 @@ class SolveSequence:
     worse than at zero.
 
     Reuse: preconditioners of earlier matrices are kept, and the one of the nearest matrix is applied; another is set up
-    when going without has cost as much (see ``solvers/shelf.py``), or when a solve does not converge.
+    when going without has cost as much (see ``solvers/sequences/shelf.py``), or when a solve does not converge.
 
     Recycling: GCRO-DR hands on a subspace, with ``method="gcrodr"`` and among the ways of ``method="auto"``, as long as
-    systems take fewer products with it than without, which is measured (see ``solvers/recycled.py``).
+    systems take fewer products with it than without, which is measured (see ``solvers/sequences/recycled.py``).
 
     Choice: with ``"auto"``, several pairs of method and preconditioner are tried, one on each of the first systems, and
     the one that has taken the fewest seconds for a digit of the residual lately, setups included, is used; `report`
@@ -54,8 +54,8 @@ class SolveSequence:
     cost several times as much. A trial
     that takes twice as long as the best so far is given up.
 
-    Relaxation: the ``omega`` of SOR or SSOR can be chosen online (see ``solvers/bandits.py``); `regret` says at what
-    cost. A system that is not solved counts as one that took all iterations allowed.
+    Relaxation: the ``omega`` of SOR or SSOR can be chosen online (see ``solvers/sequences/bandits.py``); `regret` says
+    at what cost. A system that is not solved counts as one that took all iterations allowed.
 
     >>> import numpy as np
     >>> sequence = SolveSequence(rtol=1e-10)

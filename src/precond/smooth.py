@@ -29,13 +29,13 @@ from precond.core import (
 )
 from precond.recipes import registry
 from precond.smooth_methods import choose_method
-from precond.solvers.descent import Descent
-from precond.solvers.implicit import with_gradient
-from precond.solvers.minimize import Event, check_tolerance
-from precond.solvers.objectives import TorchObjective
-from precond.solvers.slacked import Oracles
-from precond.solvers.smooth_forms import SmoothForm
-from precond.solvers.suspicions import doubted, refuse_wrong_derivatives
+from precond.solvers.programs.slacked import Oracles
+from precond.solvers.smooth.descent import Descent
+from precond.solvers.smooth.forms import SmoothForm
+from precond.solvers.smooth.implicit import with_gradient
+from precond.solvers.smooth.minimize import Event, check_tolerance
+from precond.solvers.smooth.objectives import TorchObjective
+from precond.solvers.smooth.suspicions import doubted, refuse_wrong_derivatives
 
 __all__ = ["Event", "minimize"]
 

@@ -27,9 +27,9 @@ from precond.preconditioners.inverse_of import InverseOf, SquareRoot
 from precond.preconditioners.lbfgs import LBFGS
 from precond.recipes import registry
 from precond.recipes.named import find_method
-from precond.solvers.objectives import TorchObjective
-from precond.solvers.smooth_forms import SmoothForm
-from precond.solvers.sparse_objective import LEAST, SparseObjective
+from precond.solvers.smooth.forms import SmoothForm
+from precond.solvers.smooth.objectives import TorchObjective
+from precond.solvers.smooth.sparse_objective import LEAST, SparseObjective
 
 logger = logging.getLogger(__name__)
 

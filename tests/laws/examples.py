@@ -125,7 +125,7 @@ def _as_matrix() -> list[Any]:
 
 
 def _kronecker() -> list[Any]:
-    from precond.math.root_methods import AdaptiveQR, Damped
+    from precond.math.factors.root_methods import AdaptiveQR, Damped
     from precond.preconditioners.kronecker import Kronecker
 
     adaptive = Kronecker(0.9, 0.0, root=AdaptiveQR(damping=1e-6), debias=True, tolerated=2)
@@ -163,7 +163,7 @@ def _observing() -> list[Any]:
 def _filter_per_matrix() -> list[Any]:
     from precond.filters.clip import ClipNorm
     from precond.filters.per_matrix import FilterPerMatrix
-    from precond.math.stacks import Stack
+    from precond.math.tensors.stacks import Stack
 
     return [FilterPerMatrix(Stack(), ClipNorm())]
 
@@ -176,7 +176,7 @@ def _bias_corrected() -> list[Any]:
 
 
 def _factor_per_matrix() -> list[Any]:
-    from precond.math.stacks import Stack
+    from precond.math.tensors.stacks import Stack
     from precond.steps.match_rms import MatchRMS
     from precond.steps.per_matrix import FactorPerMatrix
 
@@ -184,7 +184,7 @@ def _factor_per_matrix() -> list[Any]:
 
 
 def _per_matrix() -> list[Any]:
-    from precond.math.stacks import Stack
+    from precond.math.tensors.stacks import Stack
     from precond.preconditioners.diagonal import Diagonal
     from precond.preconditioners.eigenbasis import Eigenbasis
     from precond.preconditioners.kronecker import Kronecker
@@ -195,7 +195,7 @@ def _per_matrix() -> list[Any]:
 
 
 def _shared_per_matrix() -> list[Any]:
-    from precond.math.stacks import Stack
+    from precond.math.tensors.stacks import Stack
     from precond.steps.noise_adaptive import NoiseAdaptive
     from precond.steps.per_matrix import SharedPerMatrix
 

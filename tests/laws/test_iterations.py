@@ -11,7 +11,7 @@ from torch import Tensor
 from precond.core import IncompatibleError, Iteration, Map, Operator, Progress
 from precond.operators import as_operator
 from precond.preconditioners.jacobi import Jacobi
-from precond.solvers.compatible import check_preconditioner
+from precond.solvers.systems.compatible import check_preconditioner
 from tests.laws.discover import instances, name
 from tests.laws.feed import random, spd
 

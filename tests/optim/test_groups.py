@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from precond import optim
 from precond.core import BadInputError, Kind, Method, Need, Route, Scope
-from precond.math.stacks import Stack
+from precond.math.tensors.stacks import Stack
 from precond.optim import Optimizer, estimate_memory, groups_for
 from precond.optim.roles import decide
 from precond.optim.rules import ENTRIES, MATRICES

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from precond import optim
 from precond.core import IncompatibleError, Kind, RefreshError
-from precond.math.eigen import safe_eigh
-from precond.math.polar import polar_exact
+from precond.math.factors.eigen import safe_eigh
+from precond.math.factors.polar import polar_exact
 from precond.optim import Optimizer
 from precond.recipes.registry import all_recipes
 

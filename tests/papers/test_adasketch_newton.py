@@ -17,8 +17,8 @@ from precond.problems.classical import ALL, Classical
 from precond.programs.directions import independence
 from precond.programs.merit import ExactLagrangian, Slopes
 from precond.recipes.programs import adasketch_newton, sketched_newton
-from precond.solvers.programs import run_program
-from precond.solvers.torch_program import TorchProgram
+from precond.solvers.programs.by_torch import TorchProgram
+from precond.solvers.programs.drive import run_program
 
 PUBLISHED = ("hs7", "hs28", "hs42", "hs48", "hs79")
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from precond.core import BadInputError
-from precond.math.root_methods import CoupledQuintics, Eigen
+from precond.math.factors.root_methods import CoupledQuintics, Eigen
 from precond.optim import ASGO, DASGO, Optimizer
 from precond.recipes.one_sided import asgo
 from precond.steps.match_rms import MatchRMS

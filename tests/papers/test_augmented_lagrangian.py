@@ -17,7 +17,7 @@ def test_multipliers_converge_at_the_rate_of_the_penalty() -> None:
     import math
 
     from precond.recipes.programs import augmented_lagrangian
-    from precond.solvers.torch_program import TorchProgram
+    from precond.solvers.programs.by_torch import TorchProgram
 
     free = torch.full((3,), math.inf, dtype=F64)
     program = TorchProgram(lambda x: x @ x / 2, lambda x: x.sum()[None] - 1, -free, free, 1)

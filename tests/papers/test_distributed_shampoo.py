@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from precond.core import BadInputError, RefreshError
-from precond.math.root_methods import AdaptiveQR, Damped, InverseRoot
-from precond.math.shapes import merge_last_dims
-from precond.math.turns import adaptive_qr, off_diagonal_mass
+from precond.math.factors.root_methods import AdaptiveQR, Damped, InverseRoot
+from precond.math.factors.turns import adaptive_qr, off_diagonal_mass
+from precond.math.tensors.shapes import merge_last_dims
 from precond.optim import DistributedShampoo, Optimizer, Shampoo
 from precond.preconditioners.kronecker import Kronecker
 from precond.recipes.distributed import distributed_shampoo

@@ -8,7 +8,7 @@ import torch
 
 from precond.core import BadInputError, Evidence, Method, named_tensors
 from precond.filters.error_feedback import ErrorFeedback, LowRank, TopK
-from precond.math.compress import Blocks, top_k
+from precond.math.tensors.compress import Blocks, top_k
 from precond.optim import LowRankMFAC, Optimizer, SparseMFAC, estimate_memory
 from precond.preconditioners.diagonal import Diagonal
 from precond.preconditioners.fisher_window import FisherWindow

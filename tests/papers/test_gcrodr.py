@@ -11,7 +11,7 @@ import torch
 
 from precond.core import BadInputError, Status
 from precond.krylov import GCRODR, GMRES
-from precond.math.ordering import nearest_neighbours
+from precond.math.sparse.ordering import nearest_neighbours
 from precond.operators import as_operator
 from tests.papers.linear_toys import poisson, steps
 
@@ -161,7 +161,7 @@ def test_sorting_and_recycling_halve_the_iterations_of_restarted_gmres():
 
 
 def test_many_points_are_ordered_in_groups(monkeypatch):
-    monkeypatch.setattr("precond.math.ordering._group", 5)
+    monkeypatch.setattr("precond.math.sparse.ordering._group", 5)
     points = rng.standard_normal((17, 2)) * [10, 1]
     order = nearest_neighbours(points)
     assert sorted(order) == list(range(17))

@@ -9,7 +9,7 @@ import torch
 from precond.core import BadInputError
 from precond.operators import as_operator
 from precond.sketches import SRHT, CountSketch, Gaussian
-from precond.solvers.sketch_solve import infinity_size, sketch_and_solve
+from precond.solvers.systems.sketch_solve import infinity_size, sketch_and_solve
 
 ROWS, N, SIZE = 2048, 16, 256
 rng = np.random.default_rng(0)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import precond
-from precond.math.inertia import equilibrate, factorize
+from precond.math.sparse.inertia import equilibrate, factorize
 from precond.problems.classical import ALL
 from precond.programs.filter import Filter
 from precond.programs.newton import DenseNewton

@@ -12,8 +12,8 @@ from precond.core import Advance, Evidence, Method, NoState, Search, map_tensors
 from precond.core import named_tensors as tensors
 from precond.preconditioners.lbfgs import LBFGS
 from precond.recipes.second_order import lbfgs
-from precond.solvers.minimize import run
-from precond.solvers.objectives import TorchObjective
+from precond.solvers.smooth.minimize import run
+from precond.solvers.smooth.objectives import TorchObjective
 from precond.steps.strong_wolfe import StrongWolfe
 
 

@@ -11,7 +11,7 @@ import torch
 
 import precond
 from precond.core import BadInputError
-from precond.math.incomplete import scaled_rows
+from precond.math.sparse.incomplete import scaled_rows
 from precond.preconditioners.ilu0 import ILU0
 from tests.papers.linear_toys import poisson
 from tests.papers.test_jacobi import ready

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 import precond
 from precond.core import Evidence
-from precond.math.definite import solve_with_factor
+from precond.math.dense.definite import solve_with_factor
 from precond.operators.dense import DenseOperator
 from precond.preconditioners.dense_cholesky import DenseCholesky
 from precond.recipes.second_order import newton_cholesky

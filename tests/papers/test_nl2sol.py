@@ -10,8 +10,8 @@ import precond
 from precond.core import Work
 from precond.preconditioners.dense_inverse import DenseInverse
 from precond.recipes.least_squares import nl2sol
-from precond.solvers.jacobians import AutogradJacobian
-from precond.solvers.residuals import SquaresObjective
+from precond.solvers.squares.jacobians import AutogradJacobian
+from precond.solvers.squares.residuals import SquaresObjective
 from precond.steps.structured_secant import StructuredSecant
 from precond.steps.trust_region import TrustRegion
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from precond.core import BadInputError, Status
-from precond.solvers.null_space_tuning import null_space_tuning
+from precond.solvers.systems.null_space_tuning import null_space_tuning
 
 
 def problem(seed, m=60, n=200, s=8):

@@ -9,7 +9,7 @@ import torch
 
 import precond
 from precond.core import IncompatibleError
-from precond.math.orthogonal_factors import orthogonal_factors
+from precond.math.dense.orthogonal_factors import orthogonal_factors
 
 
 def _matrix(shape, rank, kind, condition=10.0):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from precond.math.lanczos import lanczos
-from precond.math.quadrature import lanczos_quadrature
+from precond.math.krylov.lanczos import lanczos
+from precond.math.krylov.quadrature import lanczos_quadrature
 from tests.papers.linear_toys import symmetric
 
 F64 = torch.float64

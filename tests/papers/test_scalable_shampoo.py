@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from precond.core import BadInputError
-from precond.math.root_methods import Eigen
-from precond.math.shapes import merge_dims
+from precond.math.factors.root_methods import Eigen
+from precond.math.tensors.shapes import merge_dims
 from precond.optim import Optimizer, ScalableShampoo
 from precond.recipes.kronecker import scalable_shampoo
 from tests.papers.networks import KroneckerQuadratic, assert_close, each, gradients, run, start, with_gaps

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from precond.core import BadInputError, Full, Role
-from precond.math.bjorck import bjorck
-from precond.math.codes import dynamic_tree, linear_square
+from precond.math.factors.bjorck import bjorck
+from precond.math.tensors.codes import dynamic_tree, linear_square
 from precond.optim import Optimizer, Shampoo4bit
 from precond.recipes.low_bit import shampoo_4bit
 from precond.storage.blocks import Blocks

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from precond.core import Full, Role
-from precond.math.codes import linear_square
+from precond.math.tensors.codes import linear_square
 from precond.optim import Optimizer, Shampoo4bitCholesky
 from precond.recipes.low_bit import shampoo_4bit_cholesky
 from precond.storage.compensated import Compensated

@@ -7,12 +7,12 @@ import torch
 
 import precond
 from precond.core import Evidence, IncompatibleError, Work
-from precond.math.graphs import width
+from precond.math.sparse.graphs import width
 from precond.operators.compressed import Recovered
 from precond.operators.dense import DenseOperator
 from precond.preconditioners.sparse_cholesky import SparseCholesky
-from precond.solvers.objectives import TorchObjective
-from precond.solvers.sparse_objective import PATIENCE, SparseObjective
+from precond.solvers.smooth.objectives import TorchObjective
+from precond.solvers.smooth.sparse_objective import PATIENCE, SparseObjective
 
 
 def valley(x):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from precond.core import BadInputError
-from precond.solvers.top_eigenvector import StreamingEigenvector
+from precond.solvers.systems.top_eigenvector import StreamingEigenvector
 
 N, ROWS = 30, 3000
 

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from precond.math.polar import FIVE_QUINTICS, MUON, POLAR_EXPRESS, TURBO, TURBO_FIVE, NewtonSchulz, polar, polar_exact
+from precond.math.factors.polar import (
+    FIVE_QUINTICS,
+    MUON,
+    POLAR_EXPRESS,
+    TURBO,
+    TURBO_FIVE,
+    NewtonSchulz,
+    polar,
+    polar_exact,
+)
 from precond.optim import Muon, TurboMuon
 from tests.papers.networks import assert_close, each, gradients, run, start, with_gaps
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from precond.core import BadInputError, Evidence, IncompatibleError, named_tensors
-from precond.math.tiles import from_tiles, tile_sides, to_tiles
+from precond.math.tensors.tiles import from_tiles, tile_sides, to_tiles
 from precond.optim import Optimizer, estimate_memory
 from precond.preconditioners.blocked import Blocked
 from precond.preconditioners.diagonal import Diagonal

@@ -5,7 +5,7 @@ import time
 import numba
 import numpy as np
 
-from precond.math.clock import now
+from precond.math.machine.clock import now
 
 
 def test_the_clock_goes_with_the_processor_but_stands_while_code_is_compiled():

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from precond.core import Role
-from precond.math.bjorck import bjorck, restored
-from precond.math.codes import (
+from precond.math.factors.bjorck import bjorck, restored
+from precond.math.tensors.codes import (
     Power,
     dynamic_tree,
     linear_square,
@@ -17,7 +17,7 @@ from precond.math.codes import (
     pack_nibbles,
     unpack_nibbles,
 )  # fmt: skip
-from precond.math.packing import mirror, pack_lower, packed_length, unpack_lower
+from precond.math.tensors.packing import mirror, pack_lower, packed_length, unpack_lower
 from precond.storage.blocks import Blocks
 from precond.storage.blockwise import Blockwise
 

@@ -11,7 +11,7 @@ import torch
 
 import precond
 from precond.core import BadInputError, Evidence
-from precond.math.domains import split
+from precond.math.sparse.domains import split
 from precond.operators import as_operator
 from precond.preconditioners.ic0 import IC0
 from precond.preconditioners.ict import ICT

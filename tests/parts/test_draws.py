@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from precond.math.compress import starting_factor
 from precond.math.draws import normals
+from precond.math.tensors.compress import starting_factor
 from precond.preconditioners.fitted_low_rank import FittedLowRank
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from precond.core import Evidence, Preconditioner
-from precond.math import modes
+from precond.math.tensors import modes
 from precond.preconditioners.diagonal import Diagonal
 from precond.preconditioners.eigenbasis import Eigenbasis
 from precond.preconditioners.kronecker import Kronecker

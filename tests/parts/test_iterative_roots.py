@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from precond.math.iterative_roots import coupled_inverse_sqrt, coupled_newton
-from precond.math.root_methods import CoupledNewton, Eigen
+from precond.math.factors.iterative_roots import coupled_inverse_sqrt, coupled_newton
+from precond.math.factors.root_methods import CoupledNewton, Eigen
 
 
 def matrices(n, condition, dtype=torch.float64, batch=3, seed=0):

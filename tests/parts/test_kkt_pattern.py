@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse
 import torch
 
-from precond.math.kkt_pattern import Patterns
+from precond.math.sparse.kkt_pattern import Patterns
 from precond.programs.newton import SparseNewton
 
 

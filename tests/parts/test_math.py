@@ -8,13 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from precond.math import eigen
 from precond.math.averages import debias
-from precond.math.eigen import all_eigenvectors, gram_eigenvectors, inf_norm, safe_eigh, singular_vectors
-from precond.math.modes import add_gram, mode_products
-from precond.math.polar import NewtonSchulz, polar, polar_exact
-from precond.math.roots import inverse_root, low_rank_inverse_root
-from precond.math.turns import power_qr, qr_turn
+from precond.math.factors import eigen
+from precond.math.factors.eigen import all_eigenvectors, gram_eigenvectors, inf_norm, safe_eigh, singular_vectors
+from precond.math.factors.polar import NewtonSchulz, polar, polar_exact
+from precond.math.factors.roots import inverse_root, low_rank_inverse_root
+from precond.math.factors.turns import power_qr, qr_turn
+from precond.math.tensors.modes import add_gram, mode_products
 
 quick = settings(max_examples=25, deadline=None)
 

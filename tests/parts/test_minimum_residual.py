@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from precond.math.minimum_residual import advance, lanczos
+from precond.math.krylov.minimum_residual import advance, lanczos
 
 rng = np.random.default_rng(5)
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from precond.core import BadInputError
-from precond.math.polar import FIVE_QUINTICS, MUON, POLAR_EXPRESS, TURBO, polar
-from precond.math.polar_gram import operations, restarts
+from precond.math.factors.polar import FIVE_QUINTICS, MUON, POLAR_EXPRESS, TURBO, polar
+from precond.math.factors.polar_gram import operations, restarts
 from precond.preconditioners.polar import Polar
 
 ITERATIONS = {"muon": (MUON, 5), "five": (FIVE_QUINTICS, 5), "express": (POLAR_EXPRESS, 12), "turbo": (TURBO, 4)}
@@ -122,7 +122,7 @@ def test_multiplications_are_counted_as_they_are_made(monkeypatch):
 
 
 def test_gram_matrices_of_single_precision_stay_in_it_on_processors(monkeypatch):
-    import precond.math.polar as module
+    import precond.math.factors.polar as module
 
     monkeypatch.setattr(module, "_working_dtype", lambda matrices: torch.bfloat16)
     x = torch.randn(24, 40, generator=torch.Generator().manual_seed(0))
@@ -131,7 +131,7 @@ def test_gram_matrices_of_single_precision_stay_in_it_on_processors(monkeypatch)
 
 
 def test_auto_takes_the_cheaper(monkeypatch):
-    import precond.math.polar as module
+    import precond.math.factors.polar as module
 
     taken = []
     inner = module.iterate_gram

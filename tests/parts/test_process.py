@@ -13,8 +13,8 @@ from precond.core import Kernel, Look, Status
 from precond.krylov import GCRODR, gcrodr
 from precond.krylov.deflated import Directions
 from precond.krylov.process import Compiled, Stepwise
-from precond.math.arnoldi import combined
-from precond.math.cycle import Arnoldi
+from precond.math.krylov.arnoldi import combined
+from precond.math.krylov.cycle import Arnoldi
 from precond.operators import as_operator
 from tests.papers.linear_toys import poisson
 

@@ -8,11 +8,11 @@ import time
 import pytest
 import torch
 
-from precond.math import products
-from precond.math.eigen import gram_eigenvectors
-from precond.math.modes import add_gram, complete, mode_products
-from precond.math.orthogonal import complete_qr, orthogonal
-from precond.math.products import fast_products, has_fast_bfloat16, onednn_is_exact
+from precond.math.factors.eigen import gram_eigenvectors
+from precond.math.factors.orthogonal import complete_qr, orthogonal
+from precond.math.machine import products
+from precond.math.machine.products import fast_products, has_fast_bfloat16, onednn_is_exact
+from precond.math.tensors.modes import add_gram, complete, mode_products
 
 
 def relative(actual: torch.Tensor, expected: torch.Tensor) -> float:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from precond.math import revealing_qr as module
-from precond.math.orthogonal import complete_qr
-from precond.math.revealing_qr import revealing_qr, rounding
-from precond.math.turns import qr_turn
+from precond.math.factors import revealing_qr as module
+from precond.math.factors.orthogonal import complete_qr
+from precond.math.factors.revealing_qr import revealing_qr, rounding
+from precond.math.factors.turns import qr_turn
 
 N = 520
 

@@ -11,10 +11,10 @@ import torch
 
 import precond
 from precond.krylov import CG, BlockCG
-from precond.math import side
-from precond.math.blocks import combine, gram
-from precond.math.sparse import rows_times_csr, unsigned
-from precond.math.sweeps import two_sweeps
+from precond.math.krylov import side
+from precond.math.krylov.blocks import combine, gram
+from precond.math.sparse.products import rows_times_csr, unsigned
+from precond.math.sparse.sweeps import two_sweeps
 from precond.operators import as_operator
 from precond.preconditioners.ic0 import IC0
 from tests.papers.linear_toys import poisson

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from precond.core import BadInputError
-from precond.math import tall
+from precond.math.dense import tall
+from precond.math.dense.tall import normal_products, scatter_rows
 from precond.math.hadamard import hadamard_matrix, hadamard_transform
-from precond.math.tall import normal_products, scatter_rows
 from precond.operators import FunctionOperator, as_operator
 from precond.sketches import SRHT, CountSketch, Gaussian, SparseSign
 

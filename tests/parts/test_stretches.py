@@ -14,7 +14,7 @@ from precond.krylov import CG, LSMR, LSQR, MINRES, BiCGStab
 from precond.operators import FunctionOperator, as_operator
 from precond.preconditioners.ic0 import IC0
 from precond.preconditioners.ilu0 import ILU0
-from precond.solvers.counted import CountedOperator, counted_apply, counted_identity
+from precond.solvers.systems.counted import CountedOperator, counted_apply, counted_identity
 from tests.papers.linear_toys import poisson
 
 N = 144

@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse.linalg
 
 import precond.scipy
-from precond.math import tall
+from precond.math.dense import tall
 
 _types = [(np.float64, np.float64), (np.float32, np.float64), (np.float32, np.float32)]
 

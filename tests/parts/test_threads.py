@@ -11,7 +11,7 @@ import time
 import pytest
 import torch
 
-from precond.math.threads import share
+from precond.math.machine.threads import share
 
 
 @pytest.fixture(autouse=True, params=[2])
@@ -86,7 +86,7 @@ def test_a_fork_has_a_second_thread_of_its_own():
 def test_work_at_the_end_of_a_process_is_done():
     script = """
 import atexit, torch
-from precond.math.threads import share
+from precond.math.machine.threads import share
 torch.set_num_threads(2)
 share(lambda first, last: None, 8)
 done = []

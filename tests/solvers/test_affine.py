@@ -6,8 +6,8 @@ import torch
 from torch.nn import functional
 
 import precond
-from precond.math.weighted_gram import weighted_gram
-from precond.solvers.objectives import TorchObjective
+from precond.math.dense.weighted_gram import weighted_gram
+from precond.solvers.smooth.objectives import TorchObjective
 
 D = torch.float64
 _g = torch.Generator().manual_seed(0)
@@ -170,7 +170,7 @@ def test_features_of_very_different_sizes():
 
 @pytest.mark.parametrize("layout", ["dense", "sparse"])
 def test_weighted_gram_in_blocks(layout, monkeypatch):
-    import precond.math.weighted_gram as module
+    import precond.math.dense.weighted_gram as module
 
     monkeypatch.setattr(module, "BLOCK", 17 * 5 * 8)
     weights = torch.linspace(-1, 2, 200, dtype=D)

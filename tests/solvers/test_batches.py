@@ -15,7 +15,7 @@ rng = np.random.default_rng(3)
 @pytest.fixture(params=[32, 120], autouse=True, ids=["apart", "together"])
 def _largest_together(request, monkeypatch):
     """Members of up to so many unknowns are factorized by one call; middling ones are tested both ways."""
-    monkeypatch.setattr("precond.solvers.batch_direct._tiny", request.param)
+    monkeypatch.setattr("precond.solvers.systems.batch_direct._tiny", request.param)
 
 
 def definite(members, n, condition=50.0, dtype=float):

@@ -12,8 +12,8 @@ import precond
 from precond.core import Evidence
 from precond.operators import as_operator
 from precond.preconditioners.lu import LU
-from precond.solvers.choose import choose_system
-from precond.solvers.estimates import factorization_price
+from precond.solvers.systems.choose import choose_system
+from precond.solvers.systems.estimates import factorization_price
 
 
 def convection(n, wind, dimensions=2):

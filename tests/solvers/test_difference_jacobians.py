@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import precond
-from precond.solvers.difference_jacobians import FOURTH, DifferenceJacobian
+from precond.solvers.squares.difference_jacobians import FOURTH, DifferenceJacobian
 
 
 class Counted:

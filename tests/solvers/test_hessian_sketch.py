@@ -27,7 +27,7 @@ from precond.programs.directions import Directions
 from precond.programs.hessian_sketch import HessianSketch
 from precond.programs.sketched_newton import SketchedNewton
 from precond.recipes.programs import sketched_newton
-from precond.solvers.torch_program import TorchProgram
+from precond.solvers.programs.by_torch import TorchProgram
 
 F64 = torch.float64
 Function = Callable[[Tensor], Tensor]

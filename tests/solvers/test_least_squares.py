@@ -75,7 +75,7 @@ def test_work_is_what_the_functions_saw():
 
 
 def test_more_variables_than_residuals_and_chunks(monkeypatch):
-    import precond.solvers.jacobians as module
+    import precond.solvers.squares.jacobians as module
 
     def wide(x):
         return torch.stack([x.sum() - 1, (x**2).sum() - 2])

@@ -8,8 +8,8 @@ import torch
 import precond
 import precond.scipy as ours
 from precond.core import BadInputError, IncompatibleError
-from precond.solvers.box import Box, BoxedSquares
-from precond.solvers.difference_jacobians import DifferenceJacobian
+from precond.solvers.squares.box import Box, BoxedSquares
+from precond.solvers.squares.difference_jacobians import DifferenceJacobian
 
 T = np.linspace(0, 5, 60)
 RNG = np.random.default_rng(7)

@@ -9,8 +9,8 @@ import torch
 import precond
 from precond.core import IncompatibleError, Status, Work
 from precond.preconditioners.identity import Identity
-from precond.solvers.certify_squares import hessian_by_differences
-from precond.solvers.residual_forms import ResidualForm
+from precond.solvers.squares.certify import hessian_by_differences
+from precond.solvers.squares.forms import ResidualForm
 
 D = torch.float64
 

@@ -530,7 +530,7 @@ def test_work_counts_what_the_function_was_asked():
 
 
 def test_hessian_products_match_the_dense_hessian():
-    from precond.solvers.objectives import TorchObjective
+    from precond.solvers.smooth.objectives import TorchObjective
 
     x = start()[None]
     objective = TorchObjective(torch_rosen, curvature=True)
@@ -544,7 +544,7 @@ def test_hessian_products_match_the_dense_hessian():
 
 
 def test_differences_of_gradients_approximate_the_hessian():
-    from precond.solvers.objectives import GivenObjective
+    from precond.solvers.smooth.objectives import GivenObjective
 
     x = start()
     objective = GivenObjective(rosen, rosen_der, give=torch.Tensor.numpy)

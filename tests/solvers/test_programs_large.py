@@ -11,7 +11,7 @@ import torch
 import precond
 from precond.core import BadInputError, Status
 from precond.krylov.dense import Dense
-from precond.math.patterns import colored, find_pattern
+from precond.math.sparse.patterns import colored, find_pattern
 from precond.operators.compressed import Compressor
 from precond.operators.function import FunctionOperator
 from precond.problems import elliptic_control
@@ -22,7 +22,7 @@ from precond.programs.projected import ProjectedNewton
 from precond.programs.regularized import Regularizer
 from precond.programs.sketched_newton import SketchedNewton
 from precond.recipes.programs import adasketch_newton
-from precond.solvers.program_curvature import _definite
+from precond.solvers.programs.curvature import _definite
 
 F64 = torch.float64
 

@@ -10,7 +10,7 @@ import scipy.sparse
 import precond
 from precond.core import BadInputError, IncompatibleError, UnknownNameError
 from precond.krylov import SOR
-from precond.solvers.bandits import ChebCB, TsallisINF, grid_of, tsallis
+from precond.solvers.sequences.bandits import ChebCB, TsallisINF, grid_of, tsallis
 from tests.papers.linear_toys import poisson
 
 rng = np.random.default_rng(61)

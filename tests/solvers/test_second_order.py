@@ -11,8 +11,8 @@ import precond
 from precond.core import BadInputError, IncompatibleError, Status, Work
 from precond.preconditioners.lbfgs import LBFGS
 from precond.solvers.check_derivatives import compare
-from precond.solvers.curvature import smallest_curvature
 from precond.solvers.progress_line import ProgressLine
+from precond.solvers.smooth.curvature import smallest_curvature
 
 D = torch.float64
 METHODS = [

@@ -20,13 +20,13 @@ from precond.operators import FunctionOperator, as_operator
 from precond.preconditioners.ilut import ILUT
 from precond.preconditioners.jacobi import Jacobi
 from precond.problems.load import load
-from precond.solvers.counted import CountedOperator
-from precond.solvers.estimates import Price
-from precond.solvers.recycled import Remembering
-from precond.solvers.shelf import Shelf
-from precond.solvers.solve import solve_linear
-from precond.solvers.warm import WarmStart
-from precond.solvers.ways import allowed
+from precond.solvers.sequences.recycled import Remembering
+from precond.solvers.sequences.shelf import Shelf
+from precond.solvers.sequences.warm import WarmStart
+from precond.solvers.sequences.ways import allowed
+from precond.solvers.systems.counted import CountedOperator
+from precond.solvers.systems.estimates import Price
+from precond.solvers.systems.solve import solve_linear
 from tests.papers.linear_toys import poisson
 
 rng = np.random.default_rng(21)
@@ -53,8 +53,8 @@ def of_last_kind(sequence):
 @pytest.fixture
 def clockless(monkeypatch):
     """Seconds, which depend on the machine, make no new setup pay."""
-    monkeypatch.setattr("precond.solvers.shelf.Shelf.due", lambda shelf, distance: False)
-    monkeypatch.setattr("precond.solvers.shelf.Shelf.budget", property(lambda shelf: float("inf")))
+    monkeypatch.setattr("precond.solvers.sequences.shelf.Shelf.due", lambda shelf, distance: False)
+    monkeypatch.setattr("precond.solvers.sequences.shelf.Shelf.budget", property(lambda shelf: float("inf")))
     monkeypatch.setattr("precond.family.WarmStart", functools.partial(WarmStart, clock=lambda: 0.0))
 
 
@@ -145,7 +145,7 @@ def test_a_system_that_the_usual_way_finds_hard_is_solved_by_the_second():
 
 def test_ways_are_compared_by_what_a_digit_costs(monkeypatch):
     ticks = iter(range(10**9))
-    monkeypatch.setattr("precond.solvers.ways.now", lambda: 1e-3 * next(ticks))
+    monkeypatch.setattr("precond.solvers.sequences.ways.now", lambda: 1e-3 * next(ticks))
     monkeypatch.setattr("precond.family.factorization_price", lambda operator: Price(1e9, sure=True))
     sequence = precond.SolveSequence()
     for _ in range(4):

@@ -6,7 +6,7 @@ import torch
 
 import precond
 from precond.core import Work
-from precond.math.definite import definite_factor, solve_with_factor
+from precond.math.dense.definite import definite_factor, solve_with_factor
 
 
 def model(kind, rows=40, columns=3, seed=0, ridge=0.02, spread=1.0):

@@ -11,7 +11,7 @@ from scipy.optimize import Bounds, NonlinearConstraint
 import precond
 from precond.core import BadInputError, Status
 from precond.programs.violation import Stuck
-from precond.solvers.torch_program import TorchProgram
+from precond.solvers.programs.by_torch import TorchProgram
 
 
 def square(x):

@@ -30,7 +30,7 @@ from precond.losses import LeastSquares
 from precond.operators import GramOperator, as_operator
 from precond.optim.memory import estimate_memory
 from precond.penalties import L1
-from precond.solvers.torch_program import TorchProgram
+from precond.solvers.programs.by_torch import TorchProgram
 
 SIDE = 1024
 """Side of the square float32 parameter that stands for a weight matrix."""

@@ -46,7 +46,7 @@ class Kernel:
     Attributes:
         matrix: Row pointers, columns (both unsigned) and values of the matrix, in CSR form; ``None`` where only its
             products are known.
-        sweeps: The preconditioner as `precond.math.sweeps.two_sweeps` takes it: the arrays of two triangles and
+        sweeps: The preconditioner as `precond.math.sparse.sweeps.two_sweeps` takes it: the arrays of two triangles and
             three diagonals; empty for the identity; ``None`` where only its application is known.
         spend: Told of products and applications, which the loops do not count.
         apply: The preconditioner for a NumPy vector ``[n]``, where that is how it was given; not told to ``spend``.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Evidence, Filter, NoState
-from precond.math.compress import Blocks, low_rank, matrix_shape, spread, starting_factor, top_k
+from precond.math.tensors.compress import Blocks, low_rank, matrix_shape, spread, starting_factor, top_k
 
 S = TypeVar("S")
 

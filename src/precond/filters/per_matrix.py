@@ -8,7 +8,7 @@ from typing import Any, final
 from torch import Tensor
 
 from precond.core import Evidence, Filter, Need, merge_members, split_members
-from precond.math.stacks import Stack
+from precond.math.tensors.stacks import Stack
 
 
 @final

@@ -13,7 +13,7 @@ from torch import Tensor
 from precond.core import Iteration, Kernel, Look, Map, Operator, Progress, Status
 from precond.krylov.inner import Kept, norm, numbers
 from precond.krylov.stretches import begun, progressing, vector
-from precond.math.vectors import Array, inners, move, redirect, rows, subtract
+from precond.math.krylov.vectors import Array, inners, move, redirect, rows, subtract
 
 
 @final

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from precond.core import Iteration, Map, Operator, Progress, Status
 from precond.krylov.inner import norm
-from precond.math.blocks import combine, gram
-from precond.math.vectors import dots, rows
+from precond.math.krylov.blocks import combine, gram
+from precond.math.krylov.vectors import dots, rows
 
 _dependent = 1e-12
 

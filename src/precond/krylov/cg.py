@@ -14,7 +14,7 @@ from torch import Tensor
 from precond.core import Iteration, Kernel, Look, Map, Operator, Progress, Status
 from precond.krylov.inner import column, norm, numbers
 from precond.krylov.stretches import begun, progressing, vector
-from precond.math.vectors import Array, dots, forward, rows, turn
+from precond.math.krylov.vectors import Array, dots, forward, rows, turn
 
 
 @final

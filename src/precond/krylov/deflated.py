@@ -11,7 +11,7 @@ from torch import Tensor
 
 from precond.core import Operator
 from precond.krylov.inner import norm
-from precond.math.arnoldi import combined
+from precond.math.krylov.arnoldi import combined
 
 Matrix = np.ndarray[Any, Any]
 _dependent = 1e-12  # directions that the matrix maps to less than this, relative to the others, are not kept

@@ -16,7 +16,7 @@ from precond.krylov.inner import norm
 from precond.krylov.lockstep import lockstep
 from precond.krylov.process import Compiled, Process, Stepwise
 from precond.krylov.stretches import scalar
-from precond.math.arnoldi import combined
+from precond.math.krylov.arnoldi import combined
 
 
 @dataclasses.dataclass

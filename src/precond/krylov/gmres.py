@@ -13,7 +13,7 @@ from torch import Tensor
 
 from precond.core import BadInputError, Iteration, Map, Operator, Progress, Status
 from precond.krylov.inner import column, norm, numbers, ratio
-from precond.math.arnoldi import Small, extend
+from precond.math.krylov.arnoldi import Small, extend
 
 
 @final

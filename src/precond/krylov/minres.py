@@ -13,8 +13,8 @@ from torch import Tensor
 from precond.core import Iteration, Kernel, Look, Map, Operator, Progress, Status
 from precond.krylov.inner import Kept, column, norm, numbers
 from precond.krylov.stretches import begun, progressing, vector
-from precond.math.minimum_residual import Rotations, advance, lanczos
-from precond.math.vectors import Array, dots, rows
+from precond.math.krylov.minimum_residual import Rotations, advance, lanczos
+from precond.math.krylov.vectors import Array, dots, rows
 
 
 @final

@@ -13,9 +13,9 @@ from torch import Tensor
 from precond.core import Kernel, Look, Map, Operator
 from precond.krylov.deflated import Cycle, Directions, Matrix
 from precond.krylov.stretches import single, stretch
-from precond.math.arnoldi import Small, extend
-from precond.math.cycle import Arnoldi
-from precond.math.vectors import rows
+from precond.math.krylov.arnoldi import Small, extend
+from precond.math.krylov.cycle import Arnoldi
+from precond.math.krylov.vectors import rows
 
 
 class Process(abc.ABC):

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from precond.core import BadInputError, IncompatibleError, Iteration, Map, Need, Operator, Progress
 from precond.krylov.inner import norm
-from precond.math.relaxation import relaxation
-from precond.math.sweeps import two_sweeps
+from precond.math.sparse.relaxation import relaxation
+from precond.math.sparse.sweeps import two_sweeps
 
 
 @final

@@ -11,16 +11,16 @@ from torch import Tensor
 
 from precond.core import Kernel, Look, Map, Operator, Progress
 from precond.krylov.inner import norm
-from precond.math.bidiagonal import Bidiagonalization
-from precond.math.stretch import Stretch
-from precond.math.vectors import rows
+from precond.math.krylov.bidiagonal import Bidiagonalization
+from precond.math.krylov.stretch import Stretch
+from precond.math.krylov.vectors import rows
 
 
 def begun(name: str, kernel: Kernel, operator: Operator, b: Tensor, precondition: Map, x0: Tensor) -> Stretch:
     """Return an iteration that has made no step, with ``x_0`` and ``b - A x_0`` as its first vectors.
 
     Args:
-        name: The module of its loops, see `precond.math.stretch.Stretch`.
+        name: The module of its loops, see `precond.math.krylov.stretch.Stretch`.
         kernel: The system as compiled loops take it.
         operator: The linear map ``A``.
         b: Right-hand side, shape ``[1, n]``.

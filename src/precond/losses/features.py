@@ -12,7 +12,7 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
-from precond.math.weighted_gram import weighted_gram
+from precond.math.dense.weighted_gram import weighted_gram
 
 LARGE = 2**16
 """Numbers from which on a matrix of zeros, mostly, is kept as a sparse one, too, and squared in single precision."""

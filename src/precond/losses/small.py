@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import scipy.linalg.lapack
 
-from precond.math.definite import PIVOT
+from precond.math.dense.definite import PIVOT
 
 Array = np.ndarray[Any, Any]
 LARGEST = 2**21

@@ -50,7 +50,7 @@ class SparseDesign(Design):
 
     def partial(self, block: Tensor, y: Tensor) -> Tensor:
         """Return ``A_b' y``."""
-        from precond.math import column_kernels as kernels
+        from precond.math.sparse import column_kernels as kernels
 
         out = torch.empty(len(block), dtype=torch.float64)
         kernels.partial(*self._parts(), block.numpy(), y.double().contiguous().numpy(), out.numpy())
@@ -58,7 +58,7 @@ class SparseDesign(Design):
 
     def combine(self, block: Tensor, d: Tensor) -> Tensor:
         """Return ``A_b d``."""
-        from precond.math import column_kernels as kernels
+        from precond.math.sparse import column_kernels as kernels
 
         out = torch.zeros(self.shape[0], dtype=torch.float64)
         kernels.combine(*self._parts(), block.numpy(), d.double().contiguous().numpy(), out.numpy())

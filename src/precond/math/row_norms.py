@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from precond.math.vectors import dots, rows
+from precond.math.krylov.vectors import dots, rows
 
 _least, _most = 1e-140, 1e140  # norms between which no square of a number that matters is lost
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from precond.core import BadInputError
-from precond.math.vectors import rows
+from precond.math.krylov.vectors import rows
 
 _known = (np.dtype(np.float64), np.dtype(np.float32), np.dtype(np.complex128), np.dtype(np.complex64))
 FLOATS = (torch.float32, torch.float64, torch.complex64, torch.complex128)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Operator, OperatorTraits
-from precond.math.patterns import Array, Pattern, find_pattern
+from precond.math.sparse.patterns import Array, Pattern, find_pattern
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from precond.core import Embedding, Operator, OperatorTraits
-from precond.math.dense import examine, symmetric_product
-from precond.math.tall import column_norms, normal_products
+from precond.math.dense.matrix import examine, symmetric_product
+from precond.math.dense.tall import column_norms, normal_products
 from precond.operators.checks import DECLARED, check_finite, check_shape, refuse_symmetric, working_dtype
 
 _worthwhile = 64  # order from which a product that reads one half of the matrix is faster
@@ -56,7 +56,7 @@ class DenseOperator(Operator):
         self._double: DenseOperator | None = None
 
     def _asymmetry(self) -> float:
-        """Return the asymmetry as `precond.math.dense.Facts` has it; infinite when not square."""
+        """Return the asymmetry as `precond.math.dense.matrix.Facts` has it; infinite when not square."""
         if self.shape[0] != self.shape[1]:
             return float("inf")
         if self.device.type == "cpu":

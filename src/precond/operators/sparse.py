@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from precond.core import Embedding, Operator, OperatorTraits
-from precond.math.heap import keep_freed_memory
-from precond.math.sparse import asymmetry, rows_times_csr, unsigned
-from precond.math.vectors import rows
+from precond.math.krylov.vectors import rows
+from precond.math.machine.heap import keep_freed_memory
+from precond.math.sparse.products import asymmetry, rows_times_csr, unsigned
 from precond.operators.checks import (
     DECLARED,
     check_finite,

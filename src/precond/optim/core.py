@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Evidence, Method, Turned
-from precond.math.products import fast_products, multiplies_bfloat16
+from precond.math.machine.products import fast_products, multiplies_bfloat16
 from precond.optim.fused_within import adam_within
 from precond.preconditioners.rotate import Rotate
 

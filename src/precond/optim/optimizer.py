@@ -12,7 +12,7 @@ from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimize
 
 from precond.core import BadInputError, Distributor, Method, Need, Route, Work, named_tensors
 from precond.distributors.choose import choose
-from precond.math.heap import keep_freed_memory
+from precond.math.machine.heap import keep_freed_memory
 from precond.optim.adjustable import Adjustable
 from precond.optim.checks import (
     AGAIN,

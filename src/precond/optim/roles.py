@@ -15,7 +15,7 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import ParametrizationList
 
 from precond.core import BadInputError
-from precond.math.stacks import Stack
+from precond.math.tensors.stacks import Stack
 from precond.optim.checks import is_flat_shard
 from precond.optim.rules import ENTRIES, MATRICES
 

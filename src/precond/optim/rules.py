@@ -11,7 +11,7 @@ from torch import Tensor
 
 from precond.core import BadInputError, Constant, Filter, Method, Route, Scope
 from precond.filters.per_matrix import FilterPerMatrix
-from precond.math.stacks import Stack
+from precond.math.tensors.stacks import Stack
 from precond.optim.adjustable import Adjustable
 from precond.preconditioners.per_matrix import PerMatrix
 from precond.steps.per_matrix import per_matrix

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from precond.core import Cadence
 from precond.math.balance import balanced
-from precond.math.tiles import tile_sides
+from precond.math.tensors.tiles import tile_sides
 
 TOGETHER = 2.0**18
 """Cost of a refresh below which tensors of a slab are refreshed together: calls cost more than what they do."""

@@ -23,8 +23,8 @@ from precond.core import (
     Traits,
     require,
 )
-from precond.math.aggregation import low_energy, smoothed_prolongation
-from precond.math.multigrid import Hierarchy, Sparse, cycle, galerkin, hierarchy
+from precond.math.sparse.aggregation import low_energy, smoothed_prolongation
+from precond.math.sparse.multigrid import Hierarchy, Sparse, cycle, galerkin, hierarchy
 from precond.preconditioners.shifts import refuse_shift
 from precond.preconditioners.triangles import operator_with_entries
 

@@ -8,7 +8,7 @@ from typing import Any, final
 from torch import Tensor
 
 from precond.core import BadInputError, Preconditioner
-from precond.math.tiles import from_tiles, tile_sides, to_tiles
+from precond.math.tensors.tiles import from_tiles, tile_sides, to_tiles
 from precond.preconditioners.pieces import Pieces
 
 

@@ -19,7 +19,7 @@ from precond.core import (
     Scope,
     Traits,
 )
-from precond.math.lanczos import lanczos
+from precond.math.krylov.lanczos import lanczos
 from precond.preconditioners.shifts import refuse_shift
 from precond.preconditioners.symmetric import symmetric_operator
 

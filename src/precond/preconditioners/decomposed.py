@@ -22,7 +22,7 @@ from precond.core import (
     need,
     rests_as,
 )
-from precond.math.modes import mode_products, unfolding
+from precond.math.tensors.modes import mode_products, unfolding
 from precond.preconditioners.decompositions import Decomposition, Spectrum
 from precond.preconditioners.shifts import refuse_shift
 

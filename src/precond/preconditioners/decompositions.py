@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from precond.core import Role, rests_as
-from precond.math.bjorck import bjorck
-from precond.math.orthogonal import orthogonal
-from precond.math.products import fast_products
-from precond.math.root_methods import CoupledNewton, InverseRoot
+from precond.math.factors.bjorck import bjorck
+from precond.math.factors.orthogonal import orthogonal
+from precond.math.factors.root_methods import CoupledNewton, InverseRoot
+from precond.math.machine.products import fast_products
 
 
 class Decomposition(abc.ABC):

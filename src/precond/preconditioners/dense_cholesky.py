@@ -10,8 +10,8 @@ from torch import Tensor
 
 from precond.core import Evidence, Health, Need, Operator, Preconditioner, Scope, Traits
 from precond.core.materialize import LIMIT, materialize
-from precond.math.definite import PIVOT, definite_factor, solve_with_factor
-from precond.math.eigen import safe_eigh
+from precond.math.dense.definite import PIVOT, definite_factor, solve_with_factor
+from precond.math.factors.eigen import safe_eigh
 from precond.preconditioners.shifts import refuse_shift
 
 PIVOT_SINGLE = 1e-4

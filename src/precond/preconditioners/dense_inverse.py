@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Evidence, Health, Need, Operator, Preconditioner, Scope, Traits
-from precond.math.eigen import safe_eigh
+from precond.math.factors.eigen import safe_eigh
 
 Scaling = Literal["none", "columns", "more"]
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from precond.core import HEALTHY, Evidence, Health, Role, need, rests_as
-from precond.math.eigen import all_eigenvectors
-from precond.math.first_bases import first_bases
-from precond.math.modes import add_gram, by_block, complete
-from precond.math.products import fast_products
-from precond.math.turns import off_diagonal_mass, power_qr
+from precond.math.factors.eigen import all_eigenvectors
+from precond.math.factors.first_bases import first_bases
+from precond.math.factors.turns import off_diagonal_mass, power_qr
+from precond.math.machine.products import fast_products
+from precond.math.tensors.modes import add_gram, by_block, complete
 from precond.preconditioners.turning_basis import TurningBasis, whole_order
 
 

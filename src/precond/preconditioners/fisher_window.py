@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Evidence, Health, Need, Preconditioner, Scope, Traits, map_tensors, need
-from precond.math.cholesky import safe_cholesky
+from precond.math.factors.cholesky import safe_cholesky
 from precond.preconditioners.windows import DenseWindow, LowRankWindow, Window
 
 

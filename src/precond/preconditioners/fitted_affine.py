@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from precond.core import HEALTHY, Evidence, Health, Need, Preconditioner, Scope, Traits, absorbed_before
+from precond.math.machine.products import fast_products
 from precond.math.norms import largest_eigenvalue
-from precond.math.products import fast_products
-from precond.math.shapes import balanced_matrix
+from precond.math.tensors.shapes import balanced_matrix
 from precond.preconditioners.fitting import (
     Criterion,
     check_fit,

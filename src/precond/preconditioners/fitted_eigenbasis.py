@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from precond.core import HEALTHY, BadInputError, Evidence, Health, Role, need, rests_as
-from precond.math.bjorck import restored
-from precond.math.first_bases import first_bases
-from precond.math.modes import add_gram, by_block, complete, unfolding
-from precond.math.products import multiplied, multiplies_bfloat16
-from precond.math.turns import off_diagonal_mass, qr_turn
+from precond.math.factors.bjorck import restored
+from precond.math.factors.first_bases import first_bases
+from precond.math.factors.turns import off_diagonal_mass, qr_turn
+from precond.math.machine.products import multiplied, multiplies_bfloat16
+from precond.math.tensors.modes import add_gram, by_block, complete, unfolding
 from precond.preconditioners.kullback_leibler import along
 from precond.preconditioners.turning_basis import TurningBasis, whole_order
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from precond.core import HEALTHY, Evidence, Health, Need, Preconditioner, Scope, Traits, absorbed_before
-from precond.math.modes import mode_products
+from precond.math.machine.products import fast_products
 from precond.math.norms import largest_eigenvalue, largest_singular_value
-from precond.math.products import fast_products
+from precond.math.tensors.modes import mode_products
 from precond.preconditioners.fitting import (
     Criterion,
     check_fit,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from precond.core import HEALTHY, BadInputError, Evidence, Health, Need, Preconditioner, Scope, Traits, absorbed_before
-from precond.math.products import fast_products
+from precond.math.machine.products import fast_products
 from precond.preconditioners.fitting import (
     Criterion,
     check_fit,

@@ -8,9 +8,9 @@ from typing import final
 import scipy.sparse
 
 from precond.core import BadInputError
-from precond.math.domains import Domains
-from precond.math.incomplete import incomplete_cholesky, scaled_lower
-from precond.math.sweeps import Array, Triangle
+from precond.math.sparse.domains import Domains
+from precond.math.sparse.incomplete import incomplete_cholesky, scaled_lower
+from precond.math.sparse.sweeps import Array, Triangle
 from precond.preconditioners.shifted import Factor, IncompleteCholesky
 from precond.preconditioners.triangles import check_domains
 
@@ -25,7 +25,7 @@ class IC0(IncompleteCholesky):
     that, and so on (Manteuffel). ``refresh`` reports the shift it ended with, and the next one starts from it halved.
 
     A matrix may be cut into domains, factored independently, and what separates them, so that two threads can share the
-    work (`precond.math.domains`); results do not depend on how many do.
+    work (`precond.math.sparse.domains`); results do not depend on how many do.
 
     Attributes:
         first_shift: The first ``alpha`` that is tried after a breakdown.

@@ -8,9 +8,9 @@ from typing import final
 import scipy.sparse
 
 from precond.core import BadInputError
-from precond.math.domains import Domains
-from precond.math.incomplete import threshold_cholesky
-from precond.math.sweeps import Array, Triangle
+from precond.math.sparse.domains import Domains
+from precond.math.sparse.incomplete import threshold_cholesky
+from precond.math.sparse.sweeps import Array, Triangle
 from precond.preconditioners.shifted import Factor, IncompleteCholesky
 from precond.preconditioners.triangles import check_domains
 

@@ -10,8 +10,8 @@ import scipy.sparse
 from torch import Tensor
 
 from precond.core import BadInputError, Health, Traits
-from precond.math.incomplete import incomplete_lu, scaled_rows
-from precond.math.sweeps import split_sweeps
+from precond.math.sparse.incomplete import incomplete_lu, scaled_rows
+from precond.math.sparse.sweeps import split_sweeps
 from precond.preconditioners.triangles import Swept, TrianglesState, check_domains
 
 _slack = 4.0  # of the compensation: so many times the spacing of a square grid

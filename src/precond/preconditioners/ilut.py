@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Evidence, Health, IncompatibleError, Need, Preconditioner, Scope, Traits
-from precond.math.complete import triangle_by_rows
-from precond.math.scaling import equilibrated, has_empty_lines
+from precond.math.sparse.complete import triangle_by_rows
+from precond.math.sparse.scaling import equilibrated, has_empty_lines
 from precond.preconditioners.triangles import TrianglesState, operator_with_entries, sweep
 
 _log = logging.getLogger(__name__)

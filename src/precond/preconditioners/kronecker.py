@@ -24,11 +24,11 @@ from precond.core import (
     rests_as,
 )
 from precond.math.averages import debias
-from precond.math.modes import add_gram, by_block, complete, mode_products
-from precond.math.root_methods import Eigen, InverseRoot
-from precond.math.roots import low_rank_inverse_root
-from precond.math.shapes import block_lengths, factor_shapes
-from precond.math.tiles import overhang, trim
+from precond.math.factors.root_methods import Eigen, InverseRoot
+from precond.math.factors.roots import low_rank_inverse_root
+from precond.math.tensors.modes import add_gram, by_block, complete, mode_products
+from precond.math.tensors.shapes import block_lengths, factor_shapes
+from precond.math.tensors.tiles import overhang, trim
 from precond.preconditioners.diagonal import Diagonal
 from precond.preconditioners.shifts import refuse_shift
 

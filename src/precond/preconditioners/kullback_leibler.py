@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from precond.core import HEALTHY, BadInputError, Evidence, Health, Need, Role, Scope, Traits, Turned, need, rests_as
-from precond.math.eigen import all_eigenvectors, gram_eigenvectors
-from precond.math.modes import add_gram, complete, mode_products, unfolding
-from precond.math.orthogonal import orthogonal
-from precond.math.products import fast_products
+from precond.math.factors.eigen import all_eigenvectors, gram_eigenvectors
+from precond.math.factors.orthogonal import orthogonal
+from precond.math.machine.products import fast_products
+from precond.math.tensors.modes import add_gram, complete, mode_products, unfolding
 from precond.preconditioners.diagonal import Diagonal
 
 

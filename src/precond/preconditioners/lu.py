@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from precond.core import Evidence, Health, IncompatibleError, Need, Operator, Preconditioner, Scope, Traits
-from precond.math import dense, dense_elsewhere
-from precond.math.complete import extents, has_symmetric_pattern, triangle_by_rows
-from precond.math.scaling import by_diagonal, equilibrated
-from precond.math.sweeps import Triangle, permuted_sweeps, transposed
+from precond.math.dense import elsewhere as dense_elsewhere
+from precond.math.dense import matrix as dense
+from precond.math.sparse.complete import extents, has_symmetric_pattern, triangle_by_rows
+from precond.math.sparse.scaling import by_diagonal, equilibrated
+from precond.math.sparse.sweeps import Triangle, permuted_sweeps, transposed
 from precond.preconditioners.triangles import operator_with_entries
 
 _log = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ class LU(Preconditioner[LUState]):
     A singular matrix is factored with a small multiple of the identity added, and reported.
 
     A dense matrix is factored in single precision where that gives a vector back to a hundredth, which a few iterations
-    make up for (`precond.math.dense.complete_factors`), by Cholesky where it is symmetric and definite; by
+    make up for (`precond.math.dense.matrix.complete_factors`), by Cholesky where it is symmetric and definite; by
     torch, where it lives, on a device that is not the processor.
     """
 

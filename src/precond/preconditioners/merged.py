@@ -8,7 +8,7 @@ from typing import Any, Literal, final
 from torch import Tensor
 
 from precond.core import BadInputError, Preconditioner
-from precond.math.shapes import merge_dims, merge_last_dims
+from precond.math.tensors.shapes import merge_dims, merge_last_dims
 from precond.preconditioners.reshaped import Reshaped
 
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Evidence, Health, Need, Preconditioner, Role, Scope, need, rests_as
-from precond.math.modes import add_gram, complete
-from precond.math.root_methods import Eigen, InverseRoot
+from precond.math.factors.root_methods import Eigen, InverseRoot
+from precond.math.tensors.modes import add_gram, complete
 from precond.preconditioners.diagonal import Diagonal
 from precond.preconditioners.shifts import refuse_shift
 

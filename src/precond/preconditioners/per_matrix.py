@@ -8,7 +8,7 @@ from typing import Any, final
 from torch import Tensor
 
 from precond.core import BadInputError, Preconditioner
-from precond.math.stacks import Stack
+from precond.math.tensors.stacks import Stack
 from precond.preconditioners.pieces import Pieces
 
 

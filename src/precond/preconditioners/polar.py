@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, final
 from torch import Tensor
 
 from precond.core import BadInputError, NoState, Preconditioner, Scope, Traits
-from precond.math.polar import MUON, Form, NewtonSchulz, polar, polar_exact
+from precond.math.factors.polar import MUON, Form, NewtonSchulz, polar, polar_exact
 from precond.preconditioners.shifts import refuse_shift
 
 Scale = Literal["spectral", "operator", "rms", "none"]
@@ -28,7 +28,8 @@ class Polar(Preconditioner[NoState]):
         scale: What to multiply an ``m x n`` factor by: ``"spectral"`` for ``sqrt(max(1, m / n))``,
             ``"operator"`` for ``sqrt(m / n)``, a unit ball of the norm between root mean squares, ``"rms"`` for
             ``0.2 sqrt(max(m, n))``, which gives the entries a root mean square near 0.2, or ``"none"``.
-        iteration: Which Newton-Schulz iteration: `MUON`, `TURBO`, `POLAR_EXPRESS`, or one's own (`precond.math.polar`).
+        iteration: Which Newton-Schulz iteration: `MUON`, `TURBO`, `POLAR_EXPRESS`, or one's own
+            (`precond.math.factors.polar`).
         form: Whether to step with the matrices (``"matrix"``), with their Gram matrices (``"gram"``), or as takes fewer
             multiplications at no loss of precision (``"auto"``).
     """

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Evidence, Health, IncompatibleError, Need, Operator, Preconditioner, Scope, Traits
-from precond.math.orthogonal_factors import OrthogonalFactors, orthogonal_factors
+from precond.math.dense.orthogonal_factors import OrthogonalFactors, orthogonal_factors
 
 
 @dataclasses.dataclass

@@ -11,8 +11,8 @@ import numpy as np
 import scipy.sparse
 
 from precond.core import Evidence, Health, IncompatibleError, Traits
-from precond.math.domains import Domains
-from precond.math.sweeps import Array, Triangle, cholesky_sweeps
+from precond.math.sparse.domains import Domains
+from precond.math.sparse.sweeps import Array, Triangle, cholesky_sweeps
 from precond.preconditioners.triangles import Swept, TrianglesState
 
 _log = logging.getLogger(__name__)

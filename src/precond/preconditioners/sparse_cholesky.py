@@ -12,7 +12,7 @@ from torch import Tensor
 
 from precond.core import Evidence, Health, Need, Operator, Preconditioner, Scope, Traits
 from precond.core.materialize import sparse_entries
-from precond.math.kkt_pattern import Factors, KKTPattern, Patterns
+from precond.math.sparse.kkt_pattern import Factors, KKTPattern, Patterns
 from precond.preconditioners.shifts import refuse_shift
 
 Array = np.ndarray[Any, Any]

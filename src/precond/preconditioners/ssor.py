@@ -8,7 +8,7 @@ from typing import final
 from torch import Tensor
 
 from precond.core import BadInputError, Health, Traits
-from precond.math.relaxation import relaxation
+from precond.math.sparse.relaxation import relaxation
 from precond.preconditioners.triangles import Swept, TrianglesState, check_domains
 
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Evidence, Health, IncompatibleError, Need, Operator, Preconditioner, Scope
-from precond.math.domains import Domains, split
-from precond.math.sweeps import Array, Sweep, adjoint_sweep, arrays, sweep, two_sweeps
-from precond.math.vectors import settled
+from precond.math.krylov.vectors import settled
+from precond.math.sparse.domains import Domains, split
+from precond.math.sparse.sweeps import Array, Sweep, adjoint_sweep, arrays, sweep, two_sweeps
 from precond.preconditioners.shifts import refuse_shift
 
 LARGE = 2**16

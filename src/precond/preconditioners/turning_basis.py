@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Need
-from precond.math.modes import mode_products
-from precond.math.shapes import block_lengths, factor_shapes, modes_with_factor
-from precond.math.tiles import overhang, trim
+from precond.math.tensors.modes import mode_products
+from precond.math.tensors.shapes import block_lengths, factor_shapes, modes_with_factor
+from precond.math.tensors.tiles import overhang, trim
 
 Shapes = list[tuple[int, ...] | None]
 """Shapes of the factors of the modes, the batch not counted; ``None`` for a mode without a basis."""

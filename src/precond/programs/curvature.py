@@ -9,7 +9,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from precond.math.inertia import factorize
+from precond.math.sparse.inertia import factorize
 from precond.operators.kkt import assemble
 
 

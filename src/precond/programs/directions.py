@@ -13,7 +13,7 @@ from torch import Tensor
 from precond.core import Iteration, Operator, Progress, Work
 from precond.core.materialize import materialize
 from precond.krylov.dense import Dense
-from precond.math.inertia import equilibrate
+from precond.math.sparse.inertia import equilibrate
 from precond.operators.dense import DenseOperator
 from precond.operators.kkt import KKT, assemble
 from precond.programs.accuracy import System

@@ -15,7 +15,7 @@ from precond.core import Operator
 from precond.core.materialize import fits, materialize, sparse_entries
 from precond.krylov.cg import CG
 from precond.krylov.run import run
-from precond.math.kkt_pattern import Patterns
+from precond.math.sparse.kkt_pattern import Patterns
 from precond.operators.function import FunctionOperator
 from precond.programs.newton import SparseNewton
 

@@ -13,8 +13,8 @@ import scipy.sparse.linalg
 import torch
 from torch import Tensor
 
-from precond.math.inertia import Factorization, equilibrate, factorize
-from precond.math.kkt_pattern import Factors, Patterns
+from precond.math.sparse.inertia import Factorization, equilibrate, factorize
+from precond.math.sparse.kkt_pattern import Factors, Patterns
 from precond.operators.kkt import assemble
 
 TINY = 1e-10

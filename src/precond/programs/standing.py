@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Iterate, Program, Site, Status
-from precond.math.kkt_pattern import Patterns
+from precond.math.sparse.kkt_pattern import Patterns
 from precond.programs.barrier import Barrier
 from precond.programs.filter import Filter
 from precond.programs.multipliers import least_squares_multipliers

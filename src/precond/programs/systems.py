@@ -6,7 +6,7 @@ from torch import Tensor
 
 from precond.core import Operator
 from precond.core.materialize import LIMIT, materialize, sparse_entries
-from precond.math.kkt_pattern import Patterns
+from precond.math.sparse.kkt_pattern import Patterns
 from precond.programs.newton import DenseNewton, Newton, SparseNewton
 from precond.programs.projected import ProjectedNewton, entries_or_dense, scaled_rows
 

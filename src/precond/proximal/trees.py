@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Coordinates, IncompatibleError, Penalty
-from precond.math.forest import Graph
+from precond.math.sparse.forest import Graph
 from precond.penalties.zero import Zero
 from precond.proximal.partitions import Partition
 from precond.proximal.rules import Choose, Rule, positive

@@ -9,7 +9,7 @@ from precond.core import BadInputError, Builds, Cadence, Choice, Filter, Kind, L
 from precond.filters.ema import EMA
 from precond.filters.heavy_ball import HeavyBall
 from precond.filters.lion import Interpolation
-from precond.math.root_methods import AdaptiveQR, Damped, InverseRoot
+from precond.math.factors.root_methods import AdaptiveQR, Damped, InverseRoot
 from precond.preconditioners.blocked import Blocked
 from precond.preconditioners.kronecker import Kronecker
 from precond.preconditioners.merged import Merged

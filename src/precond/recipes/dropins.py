@@ -8,7 +8,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from precond.core import Distributor
-from precond.math.polar import MUON, Form, NewtonSchulz
+from precond.math.factors.polar import MUON, Form, NewtonSchulz
 from precond.optim.optimizer import Optimizer
 from precond.preconditioners.polar import Scale
 from precond.recipes import matrix, orthogonal
@@ -32,8 +32,8 @@ class Muon(Optimizer):
         scale: ``"spectral"``, ``"rms"`` or ``"none"``; see `precond.preconditioners.polar.Polar`.
         adamw_lr: Learning rate of the rest; it keeps its ratio to ``lr`` under a schedule.
         exclude: Shell patterns of names that are not hidden.
-        iteration: Newton-Schulz polynomials; see `precond.math.polar`.
-        polar: What the iteration steps on: ``"matrix"``, ``"gram"`` or ``"auto"``; see `precond.math.polar`.
+        iteration: Newton-Schulz polynomials; see `precond.math.factors.polar`.
+        polar: What the iteration steps on: ``"matrix"``, ``"gram"`` or ``"auto"``; see `precond.math.factors.polar`.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """

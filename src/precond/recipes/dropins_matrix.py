@@ -8,7 +8,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from precond.core import Distributor
-from precond.math.root_methods import CoupledQuintics
+from precond.math.factors.root_methods import CoupledQuintics
 from precond.optim.optimizer import Optimizer
 from precond.recipes import distributed, kronecker, one_sided
 from precond.recipes.arguments import BETAS, EPS, MOMENTUM, REST, adjustable, checked_betas, rate_ratio

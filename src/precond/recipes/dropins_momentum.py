@@ -8,7 +8,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from precond.core import BadInputError, Distributor
-from precond.math.polar import Form
+from precond.math.factors.polar import Form
 from precond.optim.adjustable import Adjustable
 from precond.optim.optimizer import Optimizer
 from precond.preconditioners.polar import Scale
@@ -32,7 +32,7 @@ class TurboMuon(Optimizer):
         scale: ``"spectral"``, ``"rms"`` or ``"none"``; see `precond.preconditioners.polar.Polar`.
         adamw_lr: Learning rate of the rest; it keeps its ratio to ``lr`` under a schedule.
         exclude: Shell patterns of names that are not hidden.
-        polar: What the iteration steps on: ``"matrix"``, ``"gram"`` or ``"auto"``; see `precond.math.polar`.
+        polar: What the iteration steps on: ``"matrix"``, ``"gram"`` or ``"auto"``; see `precond.math.factors.polar`.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """

@@ -6,7 +6,7 @@ from typing import Literal
 
 from precond.core import BadInputError, Builds, Cadence, Choice, Kind, LogUniform, Method, Paper
 from precond.filters.heavy_ball import HeavyBall
-from precond.math.root_methods import CoupledNewton, InverseRoot
+from precond.math.factors.root_methods import CoupledNewton, InverseRoot
 from precond.preconditioners.blocked import Blocked
 from precond.preconditioners.kronecker import Kronecker
 from precond.preconditioners.merged import Merged

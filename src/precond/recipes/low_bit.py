@@ -18,7 +18,7 @@ from precond.core import (
 )
 from precond.filters.adam import Adam
 from precond.filters.heavy_ball import HeavyBall
-from precond.math.codes import dynamic_tree, linear_square
+from precond.math.tensors.codes import dynamic_tree, linear_square
 from precond.preconditioners.blocked import Blocked
 from precond.preconditioners.decomposed import Decomposed
 from precond.preconditioners.decompositions import Cholesky, Decomposition, Spectrum

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from precond.core import Builds, Cadence, Choice, Kind, LogUniform, Method, Paper, Route
 from precond.filters.ema import EMA
-from precond.math.root_methods import CoupledQuintics, InverseRoot
+from precond.math.factors.root_methods import CoupledQuintics, InverseRoot
 from precond.preconditioners.columns import Columns
 from precond.preconditioners.one_sided import OneSided
 from precond.recipes.registry import recipe

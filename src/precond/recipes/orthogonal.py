@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from precond.core import Builds, Choice, Kind, LogUniform, Method, Paper, Route
 from precond.filters.ema import EMA
 from precond.filters.nesterov import Nesterov
-from precond.math.polar import MUON, TURBO, TURBO_FIVE, Form, NewtonSchulz
+from precond.math.factors.polar import MUON, TURBO, TURBO_FIVE, Form, NewtonSchulz
 from precond.preconditioners.polar import Polar, Scale
 from precond.recipes.registry import recipe
 from precond.recipes.routes import NOT_HIDDEN, hidden_and_rest
@@ -48,7 +48,8 @@ def muon(
     ``X <- a X + b (X X^T) X + c (X X^T)^2 X`` from ``X = u / ||u||_F`` with ``(a, b, c) = (3.4445, -4.7750, 2.0315)``,
     ``w <- (1 - lr decay) w - lr sqrt(max(1, rows / columns)) X``. Tensors with more than two axes are flattened to
     ``(out, -1)``. ``scale="rms"`` is Moonlight's ``0.2 sqrt(max(rows, columns))`` (arXiv 2502.16982).
-    ``iteration`` exchanges the polynomials, for instance for `precond.math.polar.POLAR_EXPRESS` (arXiv 2505.16932).
+    ``iteration`` exchanges the polynomials, for instance for `POLAR_EXPRESS` of `precond.math.factors.polar` (arXiv
+    2505.16932).
     ``polar="gram"`` steps on the Gram matrix of the shorter side alone and multiplies ``X`` at the end (Gram
     Newton-Schulz, Zhang et al., 2026), ``"matrix"`` on ``X``; ``"auto"`` takes the one with fewer multiplications where
     precision is single or double. They are equal but for rounding.

@@ -12,7 +12,7 @@ import scipy.sparse.linalg
 
 from precond.scipy.optimize import differences
 from precond.scipy.robust import Array, Robust
-from precond.solvers.squares_fit import SIDE, too_large
+from precond.solvers.squares.fit import SIDE, too_large
 
 
 @dataclasses.dataclass

@@ -11,9 +11,9 @@ import math
 
 import numpy as np
 
-from precond.math.cycle import Arnoldi
-from precond.math.stretch import Stretch
-from precond.math.vectors import Array
+from precond.math.krylov.cycle import Arnoldi
+from precond.math.krylov.stretch import Stretch
+from precond.math.krylov.vectors import Array
 from precond.scipy.reading import System
 
 LEAST, MOST = 1e-140, 1e140
@@ -87,7 +87,7 @@ def attempt(loops: str, system: System, rtol: float, atol: float, limit: int) ->
     """Run compiled iterations until the recomputed residual is small enough, or the limit is reached.
 
     Args:
-        loops: Their module, see `precond.math.stretch.Stretch`.
+        loops: Their module, see `precond.math.krylov.stretch.Stretch`.
         system: The system.
         rtol: Relative tolerance.
         atol: Absolute tolerance.

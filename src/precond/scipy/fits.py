@@ -22,7 +22,7 @@ from precond.scipy.refusing import (
 )
 from precond.scipy.robust import EPS, Array, Robust
 from precond.scipy.runs import Runs
-from precond.solvers.minimize import Event
+from precond.solvers.smooth.minimize import Event
 
 THEIRS = ("trf", "dogbox", "lm")
 """SciPy's names of methods."""

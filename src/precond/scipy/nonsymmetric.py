@@ -19,7 +19,7 @@ from precond.scipy.common import Attempt, attempt_cycle
 from precond.scipy.reading import read_system
 from precond.scipy.running import as_array, checked, info_of, iterated, solved, whole
 from precond.scipy.units import in_units
-from precond.solvers.drive import Event
+from precond.solvers.systems.drive import Event
 
 Vector = np.ndarray[Any, Any]
 

@@ -15,7 +15,7 @@ import scipy.sparse.linalg
 
 import precond.smooth as smooth
 from precond.core import BadInputError, IncompatibleError, Result, Status
-from precond.solvers.minimize import Event
+from precond.solvers.smooth.minimize import Event
 
 NEAREST = {
     "bfgs": "lbfgs", "l-bfgs-b": "lbfgs", "cg": "lbfgs", "tnc": "newton-cg", "newton-cg": "newton-cg",

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Kernel, Map, Operator, Preconditioner
-from precond.math.sparse import csr_adjoint_times, one_times_csr, rows_times_csr, unsigned
+from precond.math.sparse.products import csr_adjoint_times, one_times_csr, rows_times_csr, unsigned
 from precond.operators import FunctionOperator
 from precond.operators.convert import from_torch
 

@@ -13,9 +13,9 @@ import numpy as np
 import scipy.sparse
 import scipy.sparse.linalg
 
-from precond.math.bidiagonal import Bidiagonalization
-from precond.math.sparse import csr_there_and_back, unsigned
-from precond.math.tall import adjoint_times, passes_once, there_and_back
+from precond.math.dense.tall import adjoint_times, passes_once, there_and_back
+from precond.math.krylov.bidiagonal import Bidiagonalization
+from precond.math.sparse.products import csr_there_and_back, unsigned
 from precond.scipy.reading import adjoint_map, as_linear, plain, vector_map, working_type
 from precond.scipy.units import fits_in_units
 

@@ -14,8 +14,8 @@ from precond.core import BadInputError, Iteration, Progress, Status
 from precond.scipy.common import Attempt, attempt
 from precond.scipy.left import LeftProgress
 from precond.scipy.reading import System
-from precond.solvers.certify import Certified, certify_system, excess
-from precond.solvers.drive import Event, Outcome, drive
+from precond.solvers.systems.certify import Certified, certify_system, excess
+from precond.solvers.systems.drive import Event, Outcome, drive
 
 
 def iterated(

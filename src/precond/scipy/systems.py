@@ -17,8 +17,8 @@ from precond.scipy.left import LeftGMRES
 from precond.scipy.reading import System, read_system
 from precond.scipy.running import as_array, checked, each, info_of, iterated, solved, whole
 from precond.scipy.units import in_units
-from precond.solvers.certify import estimated_frobenius_norm
-from precond.solvers.drive import Event, Outcome
+from precond.solvers.systems.certify import estimated_frobenius_norm
+from precond.solvers.systems.drive import Event, Outcome
 
 
 @in_units

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Embedding, Sketch
-from precond.math.tall import scatter_rows
+from precond.math.dense.tall import scatter_rows
 
 
 class SparseEmbedding(Embedding):

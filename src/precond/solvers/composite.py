@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Composite, CompositeIteration, Spot, Standing, Status
-from precond.solvers.minimize import Event
+from precond.solvers.smooth.minimize import Event
 
 logger = logging.getLogger(__name__)
 

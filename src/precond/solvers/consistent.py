@@ -13,8 +13,8 @@ from precond.core import Operator, Site
 from precond.operators.constant import sparse_times
 from precond.operators.dense import DenseOperator
 from precond.solvers.check_derivatives import Mismatch, compare
-from precond.solvers.constraints import Block, Rows
-from precond.solvers.slacked import Oracles
+from precond.solvers.programs.constraints import Block, Rows
+from precond.solvers.programs.slacked import Oracles
 
 OFF = 0.05
 """Relative error of a slope from which on a derivative is suspected."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Advance, BadInputError, Direction, Objective, Point, Search, Status
-from precond.math.scalars import scalars
+from precond.math.machine.scalars import scalars
 
 
 @dataclasses.dataclass

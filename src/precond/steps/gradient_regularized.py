@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Advance, BadInputError, Objective, Point, Search, Status
-from precond.math.scalars import scalars
+from precond.math.machine.scalars import scalars
 
 
 @dataclasses.dataclass

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Objective, Point, Status
-from precond.math.scalars import scalars
+from precond.math.machine.scalars import scalars
 
 
 @dataclasses.dataclass(frozen=True)

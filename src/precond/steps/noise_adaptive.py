@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Evidence, Need, Shared, need
-from precond.math.polar import FIVE_QUINTICS, polar
+from precond.math.factors.polar import FIVE_QUINTICS, polar
 
 Geometry = Literal["operator", "entries"]
 

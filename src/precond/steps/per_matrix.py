@@ -9,7 +9,7 @@ from typing import Any, final
 from torch import Tensor
 
 from precond.core import Evidence, Factor, Need, Shared, StepRule, merge_members, need, split_members
-from precond.math.stacks import Stack
+from precond.math.tensors.stacks import Stack
 
 
 def per_matrix(stack: Stack, rule: StepRule[Any]) -> StepRule[Any]:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from precond.core import Resting
-from precond.math.bjorck import bjorck
-from precond.math.codes import Code, pack_nibbles, unpack_nibbles
-from precond.math.packing import mirror, pack_lower, unpack_lower
+from precond.math.factors.bjorck import bjorck
+from precond.math.tensors.codes import Code, pack_nibbles, unpack_nibbles
+from precond.math.tensors.packing import mirror, pack_lower, unpack_lower
 
 
 @final

@@ -9,7 +9,7 @@ from typing import final
 from torch import Tensor
 
 from precond.core import BadInputError, Resting, Role, Storage
-from precond.math.codes import Code, Power, normal_quantiles
+from precond.math.tensors.codes import Code, Power, normal_quantiles
 from precond.storage.blocks import Blocks, Columns, Correlations
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Resting, Role, Storage
-from precond.math.codes import Code, linear_square
-from precond.math.packing import pack_lower, unpack_lower
+from precond.math.tensors.codes import Code, linear_square
+from precond.math.tensors.packing import pack_lower, unpack_lower
 from precond.storage.blocks import Blocks
 
 

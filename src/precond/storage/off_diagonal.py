@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Resting, Role, Storage
-from precond.math.codes import Code, linear_square
+from precond.math.tensors.codes import Code, linear_square
 from precond.storage.blocks import Blocks
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Resting, Role, Storage
-from precond.math.packing import mirror, pack_lower, unpack_lower
+from precond.math.tensors.packing import mirror, pack_lower, unpack_lower
 
 
 @final

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError
-from precond.math.compress import low_rank, matrix_shape, starting_factor
+from precond.math.tensors.compress import low_rank, matrix_shape, starting_factor
 from precond.preconditioners.windows.base import Window
 
 

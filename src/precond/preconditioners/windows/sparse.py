@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError
-from precond.math.compress import Blocks, spread, top_k
+from precond.math.tensors.compress import Blocks, spread, top_k
 from precond.preconditioners.windows.base import Window
 
 _GATHERED = 2**22

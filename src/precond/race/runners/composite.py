@@ -18,7 +18,7 @@ from precond.race.runners import Failure, Note, Runner
 from precond.race.runners.clock import Clock
 from precond.race.runners.watch import Watch
 from precond.smooth import Event, minimize
-from precond.solvers.smooth_forms import SmoothForm
+from precond.solvers.smooth.forms import SmoothForm
 
 _MANY = 10**9
 

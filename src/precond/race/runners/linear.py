@@ -22,12 +22,12 @@ from precond.race.results.records import Run
 from precond.race.runners import Failure, Note, Runner
 from precond.race.runners.clock import Clock
 from precond.race.runners.watch import Done, Watch
-from precond.solvers.certify import certify_system, estimated_frobenius_norm
-from precond.solvers.certify_lstsq import certify_least_squares
-from precond.solvers.compatible import check_iteration, check_preconditioner
-from precond.solvers.drive import Event
-from precond.solvers.lstsq import solve_least_squares
-from precond.solvers.solve import solve_linear
+from precond.solvers.systems.certify import certify_system, estimated_frobenius_norm
+from precond.solvers.systems.certify_lstsq import certify_least_squares
+from precond.solvers.systems.compatible import check_iteration, check_preconditioner
+from precond.solvers.systems.drive import Event
+from precond.solvers.systems.lstsq import solve_least_squares
+from precond.solvers.systems.solve import solve_linear
 
 _MANY = 10**9
 

@@ -1,0 +1,1 @@
+"""One dense matrix: what is known of it, its factors, and systems solved with them."""

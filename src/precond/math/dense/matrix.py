@@ -1,0 +1,176 @@
+"""Dense matrices on the CPU: what is known of one after reading it once, and its factorization.
+
+LAPACK is called through SciPy: one by one, for matrices of order 64 to 1000, its factorizations took a third of the
+time of those of torch, measured on one CPU thread. One right-hand side is solved by ``trsv``, which takes a tenth of
+the time of ``potrs``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import scipy.linalg.blas
+import scipy.linalg.lapack
+
+Array = np.ndarray[Any, Any]
+Map = Callable[[Array], Array]
+SINGLE = 96
+"""Order from which a factorization in single precision is faster, with the refinement it needs."""
+BELIEVED = 1e-2
+"""Error of a solve in single precision, up to which a few iterations make up for it."""
+_flat = 1e-30  # a scale below which no matrix is divided by
+
+
+@functools.cache
+def _kernels() -> ModuleType:
+    """Return the compiled loops, imported when first needed."""
+    from precond.math.dense import matrix_kernels as dense_kernels
+
+    return dense_kernels
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What one reading of a matrix tells.
+
+    Attributes:
+        norm: Frobenius norm; not finite where an entry is not, or where its square overflows.
+        asymmetry: Largest ``|a_ij - conj(a_ji)| / max(|a_ij|, |a_ii a_jj|^1/2)``, whose second scale is that of
+            rounding errors in products such as ``X X^T``; infinite where it is not square.
+        positive: Whether all diagonal entries are positive.
+    """
+
+    norm: float
+    asymmetry: float
+    positive: bool
+
+
+def examine(matrix: Array, limit: float = math.inf) -> Facts:
+    """Read a matrix once.
+
+    Args:
+        matrix: Shape ``[m, n]``, real or complex.
+        limit: Asymmetry beyond which its exact value does not matter.
+
+    Returns:
+        The facts.
+    """
+    squares, asymmetry = _kernels().examine(matrix, limit)
+    return Facts(math.sqrt(squares), asymmetry, bool((matrix.diagonal().real > 0).all()))
+
+
+def symmetric_product(matrix: Array, x: Array) -> Array:
+    """Return ``A x`` for a real symmetric matrix in rows, reading one half of it."""
+    (symv,) = scipy.linalg.blas.get_blas_funcs(("symv",), dtype=matrix.dtype)
+    return np.asarray(symv(1.0, matrix.T, x))
+
+
+@dataclasses.dataclass(frozen=True)
+class Factors:
+    """What solves with the factors of a matrix.
+
+    Attributes:
+        solve: Maps right-hand sides ``[n]`` or columns ``[n, k]`` to solutions of the same type.
+        adjoint: The same for the conjugate transpose of the matrix.
+    """
+
+    solve: Map
+    adjoint: Map
+
+
+def factorized(matrix: Array, *, definite: bool, single: bool) -> Factors | None:
+    """Factorize a square matrix.
+
+    Args:
+        matrix: Shape ``[n, n]``; its rows lie one after the other.
+        definite: By Cholesky, of a Hermitian positive definite matrix; else by LU with pivoting.
+        single: In single precision, of the matrix divided by its largest entry.
+
+    Returns:
+        The factors; ``None`` where there are none: the matrix is not definite, or singular, in this precision.
+    """
+    scale = 1.0
+    working = matrix
+    if single:
+        scale = max(float(np.abs(matrix).max()), _flat)
+        working = (matrix * (1 / scale)).astype(np.complex64 if np.iscomplexobj(matrix) else np.float32)
+    found = _cholesky(working, overwrite=single) if definite else _lu(working, overwrite=single)
+    if found is None or not single:
+        return found
+
+    def widened(inverse: Map) -> Map:
+        def solve(v: Array) -> Array:
+            size = max(float(np.abs(v).max()), _flat)
+            return np.asarray(inverse((v * (1 / size)).astype(working.dtype)).astype(v.dtype) * (size / scale))
+
+        return solve
+
+    return Factors(widened(found.solve), widened(found.adjoint))
+
+
+def complete_factors(matrix: Array, *, definite: bool) -> Factors | None:
+    """Factorize a square matrix, in single precision where that suffices for a preconditioner of products in double.
+
+    Args:
+        matrix: Shape ``[n, n]``; its rows lie one after the other.
+        definite: Whether to try Cholesky first.
+
+    Returns:
+        The factors; ``None`` where the matrix is singular. Those in single precision gave a vector of signs back to a
+        hundredth from its image.
+    """
+    wide = np.finfo(matrix.dtype).dtype == np.float64
+    signs = np.where(np.random.default_rng(0).random(len(matrix)) < 0.5, -1.0, 1.0).astype(matrix.dtype)
+    for cholesky in (True, False) if definite else (False,):
+        for single in (True, False) if wide and len(matrix) >= SINGLE else (False,):
+            with np.errstate(all="ignore"):
+                factors = factorized(matrix, definite=cholesky, single=single)
+                if factors is None:
+                    continue
+                if not single or np.abs(factors.solve(matrix @ signs) - signs).max() <= BELIEVED:
+                    return factors
+    return None
+
+
+def _cholesky(a: Array, *, overwrite: bool) -> Factors | None:
+    """Return the Cholesky factors of a matrix, ``None`` where it is not definite."""
+    potrf, potrs = scipy.linalg.lapack.get_lapack_funcs(("potrf", "potrs"), dtype=a.dtype)
+    (trsv,) = scipy.linalg.blas.get_blas_funcs(("trsv",), dtype=a.dtype)
+    factor, info = potrf(a.T, lower=1, clean=0, overwrite_a=overwrite)
+    if info != 0:
+        return None
+    conjugate = np.conj if np.iscomplexobj(a) else np.asarray  # rows read as columns are the conjugate
+
+    def solve(v: Array) -> Array:
+        v = conjugate(v)
+        if v.ndim > 1:
+            return np.asarray(conjugate(potrs(factor, v, lower=1)[0]))
+        return np.asarray(conjugate(trsv(factor, trsv(factor, v, lower=1), lower=1, trans=2)))
+
+    return Factors(solve, solve)
+
+
+def _lu(a: Array, *, overwrite: bool) -> Factors | None:
+    """Return the LU factors of a matrix, ``None`` where it is singular."""
+    getrf, getrs, laswp = scipy.linalg.lapack.get_lapack_funcs(("getrf", "getrs", "laswp"), dtype=a.dtype)
+    (trsv,) = scipy.linalg.blas.get_blas_funcs(("trsv",), dtype=a.dtype)
+    factor, pivots, info = getrf(a.T, overwrite_a=overwrite)
+    if info != 0:
+        return None
+
+    def solve(v: Array) -> Array:
+        if v.ndim > 1:
+            return np.asarray(getrs(factor, pivots, v, trans=1)[0])
+        v = trsv(factor, trsv(factor, v, trans=1), lower=1, trans=1, diag=1)
+        return np.asarray(laswp(v[:, None], pivots, inc=-1)[:, 0])
+
+    def adjoint(v: Array) -> Array:  # the factors are those of the transpose
+        return np.asarray(getrs(factor, pivots, v.conj())[0].conj())
+
+    return Factors(solve, adjoint)

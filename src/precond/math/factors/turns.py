@@ -1,0 +1,180 @@
+"""Bases that are turned towards eigenvectors, a step at a time: QR iterations and orthogonal iterations of batches."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from precond.math.factors.eigen import is_rounding
+from precond.math.factors.orthogonal import LEAST_SIDE, reduced
+from precond.math.factors.revealing_qr import revealing_qr
+from precond.math.machine.products import fast_products, multiplied
+
+
+def off_diagonal_mass(estimates: Tensor) -> Tensor:
+    """Return ``||B - diag B||_F / ||B||_F`` for each matrix ``B = Q^T A Q``, zero for zero: how far ``Q`` is from done.
+
+    It is the relative error of ``Q diag(B) Q^T`` as an approximation of ``A``.
+
+    Source: Eschenhagen et al. (arXiv 2506.03595).
+
+    Args:
+        estimates: Shape ``[batch, n, n]``.
+
+    Returns:
+        Shape ``[batch]``.
+    """
+    scale = estimates.abs().amax((-2, -1), keepdim=True)
+    scaled = estimates / torch.where(scale > 0, scale, 1.0)
+    whole = torch.linalg.matrix_norm(scaled)
+    off = torch.linalg.matrix_norm(scaled - torch.diag_embed(scaled.diagonal(dim1=-2, dim2=-1)))
+    return off / torch.where(whole > 0, whole, 1.0)
+
+
+def adaptive_qr(
+    matrices: Tensor, basis: Tensor, tolerance: float, iterations: int = 1
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Improve eigenvectors by QR iterations, only where they diagonalize their matrix too badly.
+
+    ``B = Q^T A Q``; while ``||B - diag B||_F > tolerance ||B||_F``: ``B = U R``, ``B <- R U``, ``Q <- Q U``. The order
+    of the columns matters from call to call: an iteration turns the first of them towards the largest eigenvalue.
+
+    Source: Eschenhagen et al. (arXiv 2506.03595); Shi et al. (arXiv 2309.06497).
+
+    Args:
+        matrices: Symmetric matrices, shape ``[batch, n, n]``.
+        basis: Orthogonal matrices, approximate eigenvectors in columns, shape ``[batch, n, n]``.
+        tolerance: Off-diagonal mass at which to be content.
+        iterations: Most iterations.
+
+    Returns:
+        Estimated eigenvalues ``[batch, n]``, descending; eigenvectors ``[batch, n, n]``; a mask ``[batch]`` of members
+        that failed and kept their basis; and a mask ``[batch]`` of those that were iterated on.
+    """
+    failed = ~matrices.isfinite().all(-1).all(-1)
+    identity = torch.eye(basis.shape[-1], dtype=basis.dtype, device=basis.device)
+    work = torch.where(failed[:, None, None], identity, matrices)
+    with fast_products(work, work.numel() * work.shape[-1]):
+        estimate, turned = torch.bmm(basis.mT, torch.bmm(work, basis)), basis
+        moved = torch.zeros_like(failed)
+        for _ in range(iterations):
+            todo = off_diagonal_mass(estimate) > tolerance
+            if not bool(todo.any()):
+                break
+            index = todo.nonzero()[:, 0]
+            u, r = torch.linalg.qr(estimate[index])
+            estimate = estimate.index_copy(0, index, torch.bmm(r, u))
+            turned = turned.index_copy(0, index, torch.bmm(turned[index], u))
+            moved |= todo
+    failed |= ~turned.sum((-2, -1)).isfinite()
+    values, order = estimate.diagonal(dim1=-2, dim2=-1).sort(dim=-1, descending=True, stable=True)
+    turned = turned.gather(-1, order[:, None, :].expand_as(turned))
+    return values, torch.where(failed[:, None, None], basis, turned), failed, moved & ~failed
+
+
+def power_qr(matrices: Tensor, basis: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Take one step of orthogonal iteration: sort the basis by its Rayleigh quotients, multiply, orthogonalize.
+
+    Where nothing but rounding errors is left of a product beside those before it, as in matrices of low rank, the
+    column of the basis takes its place: the errors would point anywhere, and runs that differ by rounding would part.
+
+    Source: SOAP (arXiv 2409.11321), Algorithm 4.
+
+    Args:
+        matrices: Symmetric matrices, shape ``[batch, n, n]``.
+        basis: Orthogonal matrices, approximate eigenvectors in columns, shape ``[batch, n, n]``.
+
+    Returns:
+        The next basis ``[batch, n, n]``; the permutation ``[batch, n]`` that sorted the old columns, largest Rayleigh
+        quotient first; and a mask ``[batch]`` of members that failed and kept basis and order.
+    """
+    with fast_products(matrices, matrices.numel() * matrices.shape[-1]):
+        product = torch.bmm(matrices, basis)
+    turned, _, _, order, failed = _orthogonalized(product, basis, (basis * product).sum(-2))
+    return turned, order, failed
+
+
+def qr_turn(matrices: Tensor, half: bool = False) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Take the step of `power_qr` from the identity, and write the matrices in the coordinates it leads to.
+
+    With ``A P = U R``, where ``P`` sorts, these are ``U^T A U = R P^T U``: one product instead of two.
+
+    Args:
+        matrices: Symmetric matrices, shape ``[batch, n, n]``.
+        half: Multiply in bfloat16. The entries below the diagonal lose nothing by it that is not small beside the
+            eigenvalue of their row, the smaller of the two that they belong to.
+
+    Returns:
+        The rotation ``U``, ``[batch, n, n]``; the matrices turned, of which the lower triangles count; the permutation
+        ``[batch, n]`` of `power_qr`; and a mask ``[batch]`` of members that failed, whose rotation is the identity.
+    """
+    identity = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device).expand_as(matrices)
+    quotients = matrices.diagonal(dim1=-2, dim2=-1)
+    if matrices.shape[-1] >= LEAST_SIDE:
+        return _large_turn(matrices, identity, quotients, half)
+    turn, triangle, exact, order, failed = _orthogonalized(matrices, identity, quotients)
+    factor = turn.bfloat16() if half else turn
+    turned = multiplied(triangle, factor.gather(-2, order[:, :, None].expand_as(factor)), half)
+    if not bool(exact.all()):
+        twice = multiplied(turn.mT, multiplied(matrices, turn, half), half)
+        turned = torch.where(exact[:, None, None], turned, twice)
+    return turn, turned, order, failed
+
+
+def _large_turn(
+    matrices: Tensor, identity: Tensor, quotients: Tensor, half: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Do what `qr_turn` does with rows sorted, too, so that what depends on other columns stays where it is."""
+    failed, order, products = _sorted(matrices, identity, quotients)
+    rows = order[:, :, None].expand_as(matrices)
+    found = [revealing_qr(product) for product in products.gather(-2, rows)]
+    inner, triangle = torch.stack([q for q, _ in found]), torch.stack([r for _, r in found])
+    broken = failed | ~inner.sum((-2, -1)).isfinite()
+    turned = multiplied(triangle, inner, half)
+    turn = torch.empty_like(inner).scatter_(-2, rows, inner)
+    if bool(broken.any()):
+        order = torch.where(broken[:, None], torch.arange(order.shape[-1], device=order.device), order)
+        turn = torch.where(broken[:, None, None], identity, turn)
+        turned = torch.where(broken[:, None, None], matrices, turned)
+    return turn, turned, order, broken
+
+
+def _sorted(products: Tensor, basis: Tensor, quotients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return a mask of members that are not finite, the permutations that sort by quotients, and the columns sorted.
+
+    Members that are not finite become the basis, in its order.
+    """
+    failed = ~quotients.isfinite().all(-1)  # an entry that is not finite shows in the quotient of its column
+    if bool(failed.any()):
+        products = torch.where(failed[:, None, None], basis, products)
+        quotients = torch.where(failed[:, None], -torch.arange(basis.shape[-1], device=basis.device), quotients)
+    order = torch.argsort(quotients, dim=-1, descending=True, stable=True)
+    return failed, order, products.gather(-1, order[:, None, :].expand_as(products))
+
+
+def _orthogonalized(
+    products: Tensor, basis: Tensor, quotients: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Sort the columns of products with a basis by their Rayleigh quotients, and orthogonalize them.
+
+    Args:
+        products: Matrices times their bases, shape ``[batch, n, n]``.
+        basis: The bases, shape ``[batch, n, n]``.
+        quotients: Rayleigh quotients of their columns, shape ``[batch, n]``.
+
+    Returns:
+        The orthogonal and the triangular factors; a mask of members whose sorted products they are, no column replaced;
+        the permutation; and a mask of members that failed and kept basis and order.
+    """
+    failed, order, products = _sorted(products, basis, quotients)
+    found = reduced(products)
+    triangle, null = found.triangle(), is_rounding(found.lengths)
+    if bool(null.any()):
+        found = reduced(torch.where(null[:, None], basis.gather(-1, order[:, None, :].expand_as(basis)), products))
+    turned = found.q()
+    broken = failed | ~turned.sum((-2, -1)).isfinite()
+    if bool(broken.any()):
+        unmoved = torch.arange(order.shape[-1], device=order.device).expand_as(order)
+        order = torch.where(broken[:, None], unmoved, order)
+        turned = torch.where(broken[:, None, None], basis, turned)
+    return turned, triangle, ~(null.any(-1) | broken), order, broken

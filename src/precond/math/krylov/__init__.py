@@ -1,0 +1,1 @@
+"""Steps of Krylov iterations: vectors, recurrences, and many steps of one system compiled into one call."""

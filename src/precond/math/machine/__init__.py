@@ -1,0 +1,1 @@
+"""What the machine does best: clocks, memory, threads, vectors of the processor, kernels of products."""

@@ -1,0 +1,1 @@
+"""The shapes and the codes of tensors: modes, tiles, stacks, packed triangles, few bits."""

@@ -1,0 +1,1 @@
+"""Nonlinear programs: forms of constraints, the driver, second-order checks."""

@@ -1,0 +1,1 @@
+"""What a sequence of related systems keeps from one to the next."""

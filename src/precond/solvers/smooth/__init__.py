@@ -1,0 +1,1 @@
+"""Smooth minimization: forms of objectives, the driver, second-order checks."""

@@ -1,0 +1,1 @@
+"""Nonlinear least squares: forms of residuals, Jacobians, attempts and certificates."""

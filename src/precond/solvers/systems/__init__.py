@@ -1,0 +1,1 @@
+"""Linear systems and linear least squares: drivers, certificates, automatic choice, gradients."""

@@ -1,0 +1,261 @@
+"""The automatic choice of a method and a preconditioner for square systems, by name, with its reason."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+
+from precond.core import IncompatibleError, Operator
+from precond.math.dense.matrix import SINGLE
+from precond.math.sparse.graphs import diameter, envelope_share
+from precond.solvers.systems.estimates import factorization_price, iteration_seconds
+from precond.solvers.systems.selection import FEWEST, Attempt, Selection
+
+_quick = Attempt("bicgstab", "ilu0", patience=50, unasked=True)
+_ilut, _direct = Attempt("gmres", "ilut", patience=200), Attempt("gmres", "lu", patience=60)
+_once = Attempt("richardson", "lu", patience=2, unasked=True)  # of factors in full precision, which need no method
+_dense = 1000  # unknowns up to which a dense decomposition is within reason when all else failed
+
+
+def _last(operator: Operator, *, cheap: bool = False) -> tuple[Attempt, ...]:
+    """Return what to try of a matrix with entries when cheaper things failed: incomplete and complete factors.
+
+    A singular matrix ends with its pseudoinverse, or with minimum residuals when it is large and symmetric: these find
+    a solution where there is one, and the least residual where there is none.
+
+    Args:
+        operator: The matrix.
+        cheap: Complete factors come first.
+
+    Returns:
+        The attempts.
+    """
+    factors = (_direct, _ilut) if cheap else (_ilut, _direct)
+    if operator.shape[0] <= _dense:
+        return (*factors, Attempt("richardson", "pseudo-inverse", patience=20))
+    return (*factors, *((Attempt("minres", "identity", patience=2000),) if operator.traits.symmetric else ()))
+
+
+_few, _cheap = 5000, 1500
+"""Unknowns, and iterations in whose time complete factors are made, up to either of which ILUT, with the iterations
+that it needs, takes longer: measured on matrices of many origins."""
+_tiny = 200
+"""Unknowns up to which complete factors are cheap, whatever the pattern."""
+_some = 400
+"""Iterations of MINRES with a diagonal before the factors of a matrix with few unknowns are tried all the same."""
+_smooth, _sums = 0.8, 0.1
+"""Share of the rows whose sums are that small beside their entries, from which on factors that keep sums are better."""
+_gaps = 0.1
+"""Share of zeros on the diagonal, above which a factorization that takes its pivots there has no chance."""
+_full = 0.9
+"""Share of the envelope from which on incomplete factors are taken for complete ones."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Factors:
+    """What is expected of the complete factors of a sparse matrix.
+
+    Attributes:
+        size: Iterations in whose time they are made, or fewer.
+        cheap: They are made sooner than incomplete ones with a threshold bring an iteration to its end.
+        known: That they are cheap is known.
+    """
+
+    size: float
+    cheap: bool
+    known: bool
+
+    @staticmethod
+    def of(operator: Operator) -> _Factors:
+        """Return what is expected; of a dense matrix, nothing; of a tiny one, without a look."""
+        if operator.dense() is not None:
+            return _Factors(math.inf, cheap=False, known=False)
+        if operator.shape[0] <= _tiny:
+            return _Factors(0.0, cheap=True, known=True)
+        price = factorization_price(operator)
+        size = price.seconds / iteration_seconds(operator)
+        return _Factors(size, operator.shape[0] <= _few or size <= _cheap, price.sure and size <= _cheap)
+
+    def patience(self, least: int, most: int) -> int:
+        """Return the iterations after which the factors are made."""
+        return int(min(most, max(least, self.size)))
+
+
+def _choose_unsymmetric(operator: Operator) -> tuple[Attempt, ...]:
+    """Return what to try of a matrix with entries that is not symmetric: what is quick, then factors.
+
+    Those of a differential operator have rows whose sums vanish, which factors without fill that keep them respect.
+    Factors without pivoting are not tried where the diagonal has many zeros.
+    """
+    matrix = None if operator.dense() is not None else operator.entries()
+    if matrix is None:
+        return _last(operator)
+    if float(np.mean(matrix.diagonal() == 0)) > _gaps:
+        return _last(operator, cheap=operator.shape[0] <= _few or _Factors.of(operator).cheap)
+    sums, sizes = np.abs(matrix.sum(axis=1)), np.abs(matrix).sum(axis=1)
+    kept = float(np.mean(sums <= _sums * sizes)) >= _smooth
+    patience, cheap = _quick.patience, True
+    if operator.shape[0] > _few:
+        factors = _Factors.of(operator)
+        patience, cheap = max(patience, factors.patience(0, 2000) // 4) if kept else patience, factors.cheap
+    quick = dataclasses.replace(_quick, preconditioner="milu0" if kept else "ilu0", patience=patience)
+    return (quick, *_last(operator, cheap=cheap))
+
+
+def _is_narrow(operator: Operator) -> bool:
+    """Whether incomplete factors of a sparse matrix are about complete: those of banded and block diagonal ones."""
+    matrix = None if operator.dense() is not None else operator.entries()
+    return matrix is not None and envelope_share(matrix) >= _full
+
+
+_multigrid = Attempt("cg", "amg", patience=100)
+_large, _far = 5000, 220
+"""Unknowns, and steps between the two farthest of them, from which a multigrid cycle pays for its setup: on five-point
+and seven-point Laplacians it then takes less time than IC(0), whose iterations grow with the distance."""
+
+
+def _is_wide(operator: Operator) -> bool:
+    """Whether information has far to go: a large sparse matrix whose graph is long, and whose factors are not."""
+    if operator.dense() is not None or operator.shape[0] < _large:
+        return False
+    matrix = operator.entries()
+    return matrix is not None and not _is_narrow(operator) and diameter(matrix) >= _far
+
+
+def _is_negative(operator: Operator) -> bool:
+    """Whether a symmetric matrix may be negative definite: its diagonal is negative throughout."""
+    diagonal = operator.diagonal()
+    return bool(operator.traits.symmetric) and diagonal is not None and bool((diagonal.real < 0).all())
+
+
+def choose_system(operator: Operator, count: int) -> Selection:
+    """Choose for a square system from the traits of the operator, and from its entries where it has them.
+
+    Args:
+        operator: The matrix.
+        count: Right-hand sides.
+
+    Returns:
+        The choice.
+
+    Raises:
+        IncompatibleError: The matrix is not square.
+    """
+    if operator.shape[0] != operator.shape[1]:
+        raise IncompatibleError(f"solve takes square matrices, this has shape {operator.shape}: use precond.lstsq")
+    if operator.dense() is None:
+        return _choose_sparse(operator)
+    rest = _choose_sparse(operator)
+    once = (_once,) if operator.shape[0] < SINGLE else ()
+    first = dataclasses.replace(_direct, together=True)
+    return Selection((*once, *_glance(operator, count), first, *rest.attempts), f"dense, {rest.reason}")
+
+
+def _glance(operator: Operator, count: int) -> tuple[Attempt, ...]:
+    """Return what to try before the factors of a large dense matrix, for about a quarter of the time that they take.
+
+    A flop of a product costs as much as nine of a factorization in single precision.
+    """
+    n, symmetric = operator.shape[0], bool(operator.traits.symmetric)
+    definite = symmetric and operator.traits.definite is not False
+    patience = n // ((216 if definite else 108) * count)
+    if patience < FEWEST:
+        return ()
+    return (Attempt("cg" if definite else "gmres", "jacobi", patience=patience, unasked=True),)
+
+
+def _choose_sparse(operator: Operator) -> Selection:
+    """Choose for a system whose matrix is known by its entries that are not zero, or by products."""
+    traits = operator.traits
+    if not operator.has_entries:
+        return _choose_by_products(operator)
+    if not traits.symmetric:
+        return Selection(_choose_unsymmetric(operator), "not symmetric, with entries")
+    factors = _Factors.of(operator)
+    few = operator.shape[0] <= _few and operator.dense() is None
+    minres = Attempt("minres", "jacobi", patience=factors.patience(100, _some if few else 2000))
+    rest: tuple[Attempt, ...] = (minres, *_last(operator, cheap=factors.cheap))
+    if factors.known:
+        rest = (_direct, minres, *(attempt for attempt in rest[1:] if attempt != _direct))
+    quick = (_quick,) if _is_narrow(operator) else ()
+    cg = Attempt("cg", "ic0", patience=factors.patience(150, 1000) * 2)
+    if traits.definite is False:
+        rest = (*quick, *rest)
+        if not _is_negative(operator):
+            return Selection(rest, "symmetric and not positive definite")
+        wide = (dataclasses.replace(_multigrid, negative=True),) if _is_wide(operator) else ()
+        return Selection((*wide, dataclasses.replace(cg, negative=True), *rest), "symmetric with a negative diagonal")
+    why = "symmetric positive definite" if traits.definite else "symmetric with a positive diagonal"
+    first: tuple[Attempt, ...] = (cg,)
+    if _is_wide(operator):
+        first, why = (_multigrid, cg), f"{why}, unknowns many steps apart"
+    if traits.definite:
+        rest = tuple(attempt for attempt in rest if attempt != minres)
+    return Selection((*first, *quick, *rest), why)
+
+
+def _choose_by_products(operator: Operator) -> Selection:
+    """Choose for a system whose matrix is known by products, and perhaps by its diagonal."""
+    traits = operator.traits
+    scaling = "identity" if operator.diagonal() is None else "jacobi"
+    if not traits.symmetric:
+        return Selection((Attempt("gmres", scaling),), "not known to be symmetric, known by products")
+    minres = Attempt("minres", scaling)
+    if traits.definite is False:
+        return Selection((minres,), "symmetric and not positive definite")
+    if traits.definite:
+        return Selection((Attempt("cg", scaling),), "symmetric positive definite, known by products")
+    return Selection((Attempt("cg", scaling, patience=2000), minres), "symmetric, known by products")
+
+
+def choose_eigenvalues(operator: Operator) -> str:
+    """Return the name of a preconditioner for the smallest eigenvalues of a symmetric matrix."""
+    if operator.entries() is None or operator.traits.definite is False:
+        return "identity"
+    return "amg" if _is_wide(operator) else "ic0"
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """One way to solve the systems of a sequence.
+
+    Attributes:
+        method: Name of the iteration.
+        preconditioner: Name of the preconditioner.
+        recycle: Hand on what the iteration learns.
+        negative: Both are for ``-A x = -b``.
+    """
+
+    method: str
+    preconditioner: str
+    recycle: bool = False
+    negative: bool = False
+
+
+def choose_ways(operator: Operator) -> tuple[Candidate, ...]:
+    """Return what is worth measuring on a sequence of systems like this one; the first needs no trial to be safe."""
+    traits = operator.traits
+    known = operator.has_entries
+    scaling = "identity" if operator.diagonal() is None else "jacobi"
+    if not known:
+        if traits.symmetric:
+            return (Candidate("cg" if traits.definite is not False else "minres", scaling),)
+        return (Candidate("gcrodr", scaling, recycle=True), Candidate("gcrodr", scaling))
+    direct = Candidate("gcrodr", "lu")  # the fewest applications, which cost more than anything else
+    if operator.dense() is not None:
+        definite = traits.symmetric and traits.definite is not False
+        return (direct, Candidate("cg", "jacobi") if definite else Candidate("gcrodr", "jacobi", recycle=True))
+    if traits.symmetric and traits.definite is not False:
+        wide = (Candidate("cg", "amg"),) if _is_wide(operator) else ()
+        return (*wide, Candidate("cg", "ic0"), direct)
+    if traits.symmetric:
+        negative = (Candidate("cg", "ic0", negative=True),) if _is_negative(operator) else ()
+        return (*negative, Candidate("minres", scaling), direct)
+    return (
+        Candidate("bicgstab", "milu0"),
+        direct,
+        Candidate("bicgstab", "ilu0"),
+        Candidate("gcrodr", "milu0", recycle=True),
+    )
