@@ -13,7 +13,8 @@ class Cadence:
 
     Attributes:
         every: Steps between refreshes.
-        after: Refresh after the step (SOAP) rather than before the preconditioner is applied (Shampoo).
+        after: Refresh after the step (SOAP) rather than before the preconditioner is applied (Shampoo). Coordinates
+            that turn (`Traits.turns`) do so after the step in any case.
         prime: The first evidence only primes the preconditioner; no step is taken with it.
         stagger: Spread the refreshes of different slabs over the interval, so that no step pays for all.
             The first refresh of each slab is never delayed.
