@@ -189,8 +189,8 @@ class LeanSOAP(Optimizer):
         statistics_frequency: Steps between gradients that the factors absorb.
         half_bases: Keep the bases in bfloat16, and multiply by them in bfloat16 where the device can.
         fitted_factors: Divide each factor by the eigenvalues of the others, as `KLSOAP` does.
-        early_frequency: Steps between turns within the first ``precondition_frequency`` steps; ``None`` for as many as
-            later.
+        early_frequency: Steps between turns within the first ``precondition_frequency`` steps; twice as many whenever
+            as many steps again have gone by. ``None`` for as many as later from the first on.
         turn_growth: By how much a turn of the basis may lengthen the longest entry of a direction; ``None`` for however
             much.
         block_size: Longest side of the tiles that tensors are cut into; whole tensors unless given.
@@ -216,7 +216,7 @@ class LeanSOAP(Optimizer):
         statistics_frequency: int = 1,
         half_bases: bool = True,
         fitted_factors: bool = True,
-        early_frequency: int | None = 4,
+        early_frequency: int | None = 2,
         turn_growth: float | None = 3.0,
         block_size: int | None = None,
         one_sided: bool = False,

@@ -161,7 +161,7 @@ def soap(
     turns vectors too, ``normalize`` scales every direction to a root mean square of one before its biases are
     corrected, ``one_sided`` (of the paper) turns only the shortest axis. Others: ``block`` cuts tensors into tiles of
     this side (arXiv 2002.09018); ``factor_block``, ``statistics``, ``half`` and ``fitted`` are those of `lean_soap`;
-    ``early`` is the interval between turns within the first ``every`` steps; ``tolerance`` leaves a basis as it is
+    ``early`` is the interval between turns in the beginning, as in `lean_soap`; ``tolerance`` leaves a basis as it is
     while the off-diagonal part of ``Q^T L Q`` is at most this fraction of the whole (arXiv 2506.03595). ``growth``
     bounds by how much a turn may lengthen the longest entry of a direction, and takes what is beyond off the momentum:
     where little was seen in coordinates before they turned, entries get hundreds of times too long in the first steps,
@@ -216,7 +216,7 @@ def lean_soap(
     shampoo_beta: float | None = None,
     eps: float = 1e-8,
     every: int = 20,
-    early: int | None = 4,
+    early: int | None = 2,
     max_dim: int = 10000,
     merge: int | None = None,
     block: int | None = None,
@@ -237,9 +237,10 @@ def lean_soap(
     * ``fitted``: factors are fitted to each other as in `kl_soap` (arXiv 2509.03378), which pays for some of what the
       others lose: ``L <- beta L + (1 - beta) / n G R^-1 G^T``, and likewise ``R``. They are kept in the coordinates of
       their bases, so that with ``half`` their products, too, are taken in bfloat16.
-    * ``every`` and ``early``: bases turn every ``early`` steps within the first ``every``. The first basis is that of
-      one gradient, so that early turns count most, and later ones may be rare; but first steps are dear then, two to
-      three times as dear as later ones.
+    * ``every`` and ``early``: bases turn every ``early`` steps within the first ``every``, then every ``2 early`` until
+      twice as many steps have gone by, and so on until they turn every ``every``. The first basis is that of one
+      gradient, so that early turns count most, and later ones may be rare; but first steps are dear then, two to three
+      times as dear as later ones.
     * ``growth``: no turn makes the longest entry of a direction more than so many times as long, as in `soap`. It costs
       next to nothing, and early turns do no harm then.
     * ``statistics``: the factors absorb every ``statistics``-th gradient alone, with decay
