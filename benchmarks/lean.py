@@ -35,7 +35,7 @@ from precond.recipes.matrix import lean_soap, soap
 RECORD = Path(__file__).with_suffix(".jsonl")
 NAME, PROGRAM = "lean", "lean.py"
 BASELINE = "SOAP, two-sided"
-LEAN = "LeanSOAP: bfloat16, fitted factors, a turn every 2 to 20 steps, growth of 3"
+LEAN = "LeanSOAP: bfloat16, fitted factors, a turn every 4 to 20 steps, growth of 3"
 FIRST = "7669ce7"
 """The code of runs that do not name one."""
 _WHOLE: dict[str, Any] = {

@@ -216,7 +216,7 @@ class LeanSOAP(Optimizer):
         statistics_frequency: int = 1,
         half_bases: bool = True,
         fitted_factors: bool = True,
-        early_frequency: int | None = 2,
+        early_frequency: int | None = 4,
         turn_growth: float | None = 3.0,
         block_size: int | None = None,
         one_sided: bool = False,

@@ -216,7 +216,7 @@ def lean_soap(
     shampoo_beta: float | None = None,
     eps: float = 1e-8,
     every: int = 20,
-    early: int | None = 2,
+    early: int | None = 4,
     max_dim: int = 10000,
     merge: int | None = None,
     block: int | None = None,
