@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from inspect import signature
 from typing import Any, Literal
 
 import torch
@@ -19,6 +20,7 @@ from precond.optim.checks import (
     check_batches,
     check_closure,
     check_gradients,
+    check_keys,
     check_method,
     check_parameter,
     check_rate,
@@ -110,6 +112,7 @@ class Optimizer(torch.optim.Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group, as for any torch optimizer; a ``"method"`` in it overrides the optimizer's own."""
         param_group = dict(param_group)
+        check_keys(param_group, signature(type(self)).parameters, {"params", "method", *self.defaults})
         rule = Rule.of(param_group, self._default)
         param_group.pop("method", None)
         super().add_param_group(param_group)
