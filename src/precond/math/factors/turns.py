@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from precond.math.factors.eigen import is_rounding
-from precond.math.factors.orthogonal import LEAST_SIDE, reduced
+from precond.math.factors.orthogonal import LEAST_SIDE, Reduced, reduced
 from precond.math.factors.revealing_qr import revealing_qr
 from precond.math.machine.products import fast_products, multiplied
 
@@ -88,9 +88,7 @@ def power_qr(matrices: Tensor, basis: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         The next basis ``[batch, n, n]``; the permutation ``[batch, n]`` that sorted the old columns, largest Rayleigh
         quotient first; and a mask ``[batch]`` of members that failed and kept basis and order.
     """
-    with fast_products(matrices, matrices.numel() * matrices.shape[-1]):
-        product = torch.bmm(matrices, basis)
-    turned, _, _, order, failed = _orthogonalized(product, basis, (basis * product).sum(-2))
+    turned, _, _, order, failed = _orthogonalized(matrices, basis)
     return turned, order, failed
 
 
@@ -108,27 +106,26 @@ def qr_turn(matrices: Tensor, half: bool = False) -> tuple[Tensor, Tensor, Tenso
         The rotation ``U``, ``[batch, n, n]``; the matrices turned, of which the lower triangles count; the permutation
         ``[batch, n]`` of `power_qr`; and a mask ``[batch]`` of members that failed, whose rotation is the identity.
     """
-    identity = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device).expand_as(matrices)
-    quotients = matrices.diagonal(dim1=-2, dim2=-1)
     if matrices.shape[-1] >= LEAST_SIDE:
-        return _large_turn(matrices, identity, quotients, half)
-    turn, triangle, exact, order, failed = _orthogonalized(matrices, identity, quotients)
+        return _large_turn(matrices, half)
+    turn, found, exact, order, failed = _orthogonalized(matrices, None)
     factor = turn.bfloat16() if half else turn
-    turned = multiplied(triangle, factor.gather(-2, order[:, :, None].expand_as(factor)), half)
+    turned = multiplied(found.triangle(), factor.gather(-2, order[:, :, None].expand_as(factor)), half)
     if not bool(exact.all()):
         twice = multiplied(turn.mT, multiplied(matrices, turn, half), half)
         turned = torch.where(exact[:, None, None], turned, twice)
     return turn, turned, order, failed
 
 
-def _large_turn(
-    matrices: Tensor, identity: Tensor, quotients: Tensor, half: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _large_turn(matrices: Tensor, half: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Do what `qr_turn` does with rows sorted, too, so that what depends on other columns stays where it is."""
-    failed, order, products = _sorted(matrices, identity, quotients)
+    identity = _identity(matrices)
+    failed, order, products = _sorted(matrices, identity, matrices.diagonal(dim1=-2, dim2=-1))
     rows = order[:, :, None].expand_as(matrices)
-    found = [revealing_qr(product) for product in products.gather(-2, rows)]
-    inner, triangle = torch.stack([q for q, _ in found]), torch.stack([r for _, r in found])
+    products = products.gather(-2, rows)
+    found = [revealing_qr(product) for product in products]
+    del products  # large factors are many, and so is a copy of one
+    inner, triangle = (each[0][None] if len(each) == 1 else torch.stack(each) for each in zip(*found, strict=True))
     broken = failed | ~inner.sum((-2, -1)).isfinite()
     turned = multiplied(triangle, inner, half)
     turn = torch.empty_like(inner).scatter_(-2, rows, inner)
@@ -137,6 +134,10 @@ def _large_turn(
         turn = torch.where(broken[:, None, None], identity, turn)
         turned = torch.where(broken[:, None, None], matrices, turned)
     return turn, turned, order, broken
+
+
+def _identity(like: Tensor) -> Tensor:
+    return torch.eye(like.shape[-1], dtype=like.dtype, device=like.device).expand_as(like)
 
 
 def _sorted(products: Tensor, basis: Tensor, quotients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -152,29 +153,34 @@ def _sorted(products: Tensor, basis: Tensor, quotients: Tensor) -> tuple[Tensor,
     return failed, order, products.gather(-1, order[:, None, :].expand_as(products))
 
 
-def _orthogonalized(
-    products: Tensor, basis: Tensor, quotients: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _orthogonalized(matrices: Tensor, basis: Tensor | None) -> tuple[Tensor, Reduced, Tensor, Tensor, Tensor]:
     """Sort the columns of products with a basis by their Rayleigh quotients, and orthogonalize them.
 
     Args:
-        products: Matrices times their bases, shape ``[batch, n, n]``.
-        basis: The bases, shape ``[batch, n, n]``.
-        quotients: Rayleigh quotients of their columns, shape ``[batch, n]``.
+        matrices: Symmetric, shape ``[batch, n, n]``.
+        basis: The bases, shape ``[batch, n, n]``; the identity unless given.
 
     Returns:
-        The orthogonal and the triangular factors; a mask of members whose sorted products they are, no column replaced;
-        the permutation; and a mask of members that failed and kept basis and order.
+        The orthogonal factors and the decompositions; a mask of members whose sorted products they are of, no column
+        replaced; the permutation; and a mask of members that failed and kept basis and order.
     """
+    if basis is None:
+        basis = _identity(matrices)
+        products, quotients = matrices, matrices.diagonal(dim1=-2, dim2=-1)
+    else:
+        with fast_products(matrices, matrices.numel() * matrices.shape[-1]):
+            products = torch.bmm(matrices, basis)
+        quotients = (basis * products).sum(-2)
     failed, order, products = _sorted(products, basis, quotients)
     found = reduced(products)
-    triangle, null = found.triangle(), is_rounding(found.lengths)
+    null = is_rounding(found.lengths)
     if bool(null.any()):
         found = reduced(torch.where(null[:, None], basis.gather(-1, order[:, None, :].expand_as(basis)), products))
+    del products  # large factors are many
     turned = found.q()
     broken = failed | ~turned.sum((-2, -1)).isfinite()
     if bool(broken.any()):
         unmoved = torch.arange(order.shape[-1], device=order.device).expand_as(order)
         order = torch.where(broken[:, None], unmoved, order)
         turned = torch.where(broken[:, None, None], basis, turned)
-    return turned, triangle, ~(null.any(-1) | broken), order, broken
+    return turned, found, ~(null.any(-1) | broken), order, broken
