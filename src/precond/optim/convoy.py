@@ -51,8 +51,9 @@ class Convoy:
         fused = self.slabs[0].fused
         if fused is None:
             return None
-        if not self._flat and len(self.slabs) == 1 and fused.checks and self.slabs[0].device.type == "cpu":
-            return None  # it looks at gradients while it moves
+        alone, device = len(self.slabs) == 1, self.slabs[0].device.type
+        if alone and not self._flat and fused.checks and device == "cpu" and self.params[0].numel() > CACHED:
+            return None  # it looks at gradients while it moves, which saves reading them from memory twice
         return fused.joint
 
     def _pooled(self, tensors: Sequence[Tensor]) -> Tensor:
