@@ -14,6 +14,11 @@ and none lengthens it by more than the side of the matrix."""
 _ROOT_TINY = 1e-18  # norms below it, in single precision, may have lost squares
 
 
+def all_finite(v: Tensor) -> bool:
+    """Whether every entry is finite, by their sum: what is finite but huge may be called otherwise."""
+    return math.isfinite(v.sum().item())
+
+
 def member_norm(v: Tensor) -> Tensor:
     """Return the Euclidean norm of each member of ``[batch, *shape]``, as ``[batch, 1, ..., 1]`` to broadcast."""
     if v.ndim == 1:  # an empty list of axes would mean all of them
