@@ -19,6 +19,10 @@ from precond.optim.whole_step import SMALL, Ages, Joint, Moved, Vectors, surely_
 _GRADIENT, _KIND = operator.attrgetter("grad"), operator.attrgetter("layout", "dtype")
 
 
+_STAYS = 2**16
+"""Entries of a gradient that stay in a cache from one look at them to the next."""
+
+
 class Convoy:
     """Slabs of one group and method. What a step asks of them is found once, and their counters are counted as one.
 
@@ -52,7 +56,7 @@ class Convoy:
         if fused is None:
             return None
         alone, device = len(self.slabs) == 1, self.slabs[0].device.type
-        if alone and not self._flat and fused.checks and device == "cpu" and self.params[0].numel() > CACHED:
+        if alone and not self._flat and fused.checks and device == "cpu" and self.params[0].numel() > _STAYS:
             return None  # it looks at gradients while it moves, which saves reading them from memory twice
         return fused.joint
 
