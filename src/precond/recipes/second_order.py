@@ -108,14 +108,15 @@ def newton_cg(*, cap: float = 0.5, c1: float = 1e-4) -> Method:
     example="precond.minimize(lambda x: ((x - 1) ** 4).sum(), torch.zeros(9).double(), method='newton-cholesky')",
     space={"cap": LogUniform(1e-3, 0.9), "free": Choice((1, 2, 4, 8))},
 )
-def newton_cholesky(*, cap: float = 0.1, free: int = 2, c1: float = 1e-4) -> Method:
+def newton_cholesky(*, cap: float = 0.2, free: int = 2, c1: float = 1e-4) -> Method:
     """Newton's method with a factored Hessian that is used again for as long as it is worth it.
 
     ``d`` comes from conjugate gradients on ``B d = -g``, stopped at ``||B d + g|| <= min(cap, sqrt(||g||)) ||g||`` and
     preconditioned by a Cholesky factor of the Hessian at this point or an earlier one. The Hessian of a regression, a
     function of ``A x`` for constant data ``A``, is assembled in one pass over the data, others from products with all
-    unit vectors. It is assembled again when the products since have become as many as those that the last one took,
-    or in one pass over the data when a step takes more than ``free``. The step shrinks from 1 to sufficient decrease.
+    unit vectors. It is assembled again when the products since have become as many as those that the last one took; in
+    one pass over the data when those beyond ``free`` a step took 0.6 of the time of such a pass. The step shrinks from
+    1 to sufficient decrease.
 
     Deviations:
         1. The paper leaves open how systems are solved; the factors are one choice of a preconditioner.

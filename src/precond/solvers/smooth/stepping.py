@@ -40,6 +40,9 @@ _LACKING = {
 }
 FLOPS = 2**23
 """Flops of a factorization, times three, in the time that it takes to call one product with a Hessian."""
+SOONER = 0.6
+"""Share of the price of assembling a Hessian in one pass that products may have cost before it is assembled anew: less
+than all of it, since steps near a minimum ask for more products than those before."""
 
 
 class Stepper(abc.ABC):
@@ -125,7 +128,7 @@ class Stepper(abc.ABC):
         taken = work.hvps - before
         if taken and self._observed is not None:
             taken = min(taken, self._price(self._observed))
-        self._excess, self._taken = 0, max(taken, self._objective.assembly)
+        self._excess, self._taken = 0, max(taken, int(SOONER * self._objective.assembly))
         work.refreshes += 1
         work.refresh_failures += health.failures
         if health.failures:
