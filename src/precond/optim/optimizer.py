@@ -229,10 +229,10 @@ class Optimizer(torch.optim.Optimizer):
         given = () if closure is None else (closure,)
         if self._watched:
             return self._shown_step(*given)
-        with (
-            torch.inference_mode(False),
-            torch.no_grad(),
-        ):  # what a step leaves behind must serve the next one, anywhere
+        if torch.is_inference_mode_enabled():  # what a step leaves behind must serve the next one, anywhere
+            with torch.inference_mode(False):
+                return self.step(*given)
+        with torch.no_grad():
             return self._step(*given)
 
     step.hooked = True  # type: ignore[attr-defined]  # torch need not wrap it: hooks are called, and profilers told

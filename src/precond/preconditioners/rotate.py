@@ -123,8 +123,10 @@ class Rotate(Turned[RotateState]):
 
 def _permute(tensor: Tensor, orders: list[Tensor | None]) -> None:
     """Sort each axis of ``tensor`` after the batch, in place, by its permutation ``[batch, n]``."""
+    sorted_ = tensor
     for axis, order in enumerate(orders, start=1):
         if order is not None:
             shape = [1] * tensor.ndim
             shape[0], shape[axis] = order.shape
-            tensor.copy_(tensor.gather(axis, order.view(shape).expand_as(tensor)))
+            sorted_ = sorted_.gather(axis, order.view(shape).expand_as(tensor))
+    tensor.copy_(sorted_)
