@@ -174,7 +174,9 @@ def minimize(
         logger.info("the run claimed convergence, and the certificate does not hold: %s", certificate)
         status = Status.FAILED_STAGNATION
     if jac and not note:
-        status, note = doubted(form, outcome.point.x, status, certificate, tol, hessp is not None)
+        status, note = doubted(
+            form, outcome.point.x, status, certificate, tol, products=hessp is not None, agree=descent.slopes.agree
+        )
     flat = outcome.point.x[0]
     if wanted:
         flat = with_gradient(flat, lambda x, *more: form.call(lambda v: function(v, *more), x), args, inner)

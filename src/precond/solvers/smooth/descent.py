@@ -13,10 +13,11 @@ from torch import Tensor
 from precond.core import Certificate, Factor, Method, Objective, Point, Status, Work
 from precond.solvers.progress_line import ProgressLine
 from precond.solvers.repeated import Repeated, repeated
-from precond.solvers.smooth.curvature import Curvature, escape, smallest_curvature
+from precond.solvers.smooth.curvature import BRIEF, FEWEST, Curvature, budget, escape, smallest_curvature
 from precond.solvers.smooth.forms import SmoothForm
 from precond.solvers.smooth.minimize import Event, Outcome, run
 from precond.solvers.smooth.objectives import GivenObjective, TorchObjective
+from precond.solvers.smooth.trapezoids import Trapezoids
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ class Descent:
         note: What else was found out there.
         interrupted: The last point was not certified, as the user interrupted that.
         saddle: The last point is none of a minimum.
+        slopes: What changes of the objective say of the user's gradients.
     """
 
     def __init__(
@@ -50,17 +52,19 @@ class Descent:
         self._tol, self._callback = tol, callback
         self._done = 0
         self.saddle, self.interrupted, self.note = False, False, ""
+        self.slopes = Trapezoids()
 
     def run(self, limit: int) -> Outcome:
         """Descend until a minimum, or until there is a reason to stop; at most ``limit`` iterations."""
         line = ProgressLine(self._tol, limit)
         start, history = self._form.start, list[float]()
+        seen = self.slopes.see if isinstance(self._objective, GivenObjective) else None
         try:
             for last in (*(False,) * ESCAPES, True):
                 outcome = run(
                     self._objective, start, self._method, tol=self._tol, lr=self._rate,
                     max_iterations=limit - self._done, callback=None if self._callback is None else self._watch,
-                    progress=lambda count, norm: line.see(self._done + count, norm),
+                    progress=lambda count, norm: line.see(self._done + count, norm), seen=seen,
                 )  # fmt: skip
                 history += outcome.history
                 self._done += outcome.iterations
@@ -101,7 +105,7 @@ class Descent:
         if learned:
             oracle, precise = self._objective, point.x
         try:
-            curvature = self._curvature(oracle, precise, differences)
+            curvature = self._curvature(oracle, precise, differences, moved=outcome.iterations > 0)
         except KeyboardInterrupt:
             return None
         except Exception as error:  # users' functions may not be differentiable twice, in many ways
@@ -115,14 +119,18 @@ class Descent:
         below = escape(self._objective, point, curvature)
         return None if below is None else below.x
 
-    def _curvature(self, oracle: Objective, x: Tensor, differences: bool) -> Curvature:
+    def _curvature(self, oracle: Objective, x: Tensor, differences: bool, *, moved: bool) -> Curvature:
         work, noise = self._objective.work, torch.finfo(x.dtype).eps ** (1 / 3 if differences else 1 / 2)
         floor = oracle.floor()
         if floor is not None and floor > 0:
             return Curvature.above(floor, x, noise)
         spent, oracle.work = oracle.work, work
         try:
-            return smallest_curvature(oracle.hessian(x), x, work.hvps, noise)
+            if differences:  # each product is an evaluation, of which a short run has few
+                return smallest_curvature(
+                    oracle.hessian(x), x, noise, budget(work.gradients, BRIEF if moved else FEWEST, FEWEST)
+                )
+            return smallest_curvature(oracle.hessian(x), x, noise, budget(work.hvps))
         finally:
             oracle.work = spent
 

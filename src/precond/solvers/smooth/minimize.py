@@ -74,6 +74,7 @@ def run(
     callback: Callable[[Event], object] | None = None,
     measure: Callable[[Point], float] | None = None,
     progress: Callable[[int, float], None] | None = None,
+    seen: Callable[[Point], None] | None = None,
 ) -> Outcome:
     """Minimize from ``x0`` until the norm of the gradient, or another measure of it, is at most ``tol``.
 
@@ -88,6 +89,7 @@ def run(
         callback: Called with an `Event` at the start and after each iteration.
         measure: What ``tol`` bounds and the history holds; ``None`` means the Euclidean norm of the gradient.
         progress: Told the number of iterations and the measure, at the start and after each iteration.
+        seen: Told the point, then.
 
     Returns:
         What the run claims.
@@ -108,6 +110,8 @@ def run(
         while True:
             watch.see(point)
             stop = False
+            if seen is not None:
+                seen(point)
             if progress is not None:
                 progress(iteration, watch.norm)
             if callback is not None and watch.finite:
