@@ -16,6 +16,7 @@ from torch import Tensor
 from precond.core import BadInputError, Method, Objective, Point, Status, Work
 from precond.math.machine.scalars import scalars
 from precond.math.norms import whole_norm
+from precond.solvers.asking import stops
 from precond.solvers.smooth.stepping import stepper
 
 logger = logging.getLogger(__name__)
@@ -116,7 +117,7 @@ def run(
                 progress(iteration, watch.norm)
             if callback is not None and watch.finite:
                 event = Event(iteration, point.x, watch.loss, point.gradient, watch.gradient_norm, objective.work)
-                stop = bool(callback(event))
+                stop = stops(callback, event)
             if watch.norm <= tol:
                 status = Status.CONVERGED_GRADIENT
             elif not watch.finite:
