@@ -18,6 +18,7 @@ from precond.solvers.smooth.forms import SmoothForm
 from precond.solvers.smooth.minimize import Event, Outcome, run
 from precond.solvers.smooth.objectives import GivenObjective, TorchObjective
 from precond.solvers.smooth.trapezoids import Trapezoids
+from precond.solvers.smooth.units import in_unit, times
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,8 @@ class Descent:
         rate: Learning rate.
         tol: Bound on the norm of the gradient.
         callback: The user's.
+        unit: What the oracle multiplies the objective by, a power of two.
+        done: Iterations done before.
 
     Attributes:
         certificate: What was recomputed at the last point.
@@ -46,11 +49,11 @@ class Descent:
 
     def __init__(
         self, form: SmoothForm, objective: Objective, method: Method, rate: float, tol: float,
-        callback: Callable[[Event], object] | None,
+        callback: Callable[[Event], object] | None, *, unit: float = 1.0, done: int = 0,
     ) -> None:  # fmt: skip
         self._form, self._objective, self._method, self._rate = form, objective, method, rate
-        self._tol, self._callback = tol, callback
-        self._done = 0
+        self._tol, self._callback, self._unit = tol, callback, unit
+        self._done = done
         self.saddle, self.interrupted, self.note = False, False, ""
         self.slopes = Trapezoids()
 
@@ -62,13 +65,15 @@ class Descent:
         try:
             for last in (*(False,) * ESCAPES, True):
                 outcome = run(
-                    self._objective, start, self._method, tol=self._tol, lr=self._rate,
+                    self._objective, start, self._method, tol=self._tol * self._unit, lr=self._rate,
                     max_iterations=limit - self._done, callback=None if self._callback is None else self._watch,
-                    progress=lambda count, norm: line.see(self._done + count, norm), seen=seen,
+                    progress=lambda count, norm: line.see(self._done + count, norm / self._unit), seen=seen,
                 )  # fmt: skip
-                history += outcome.history
+                history += [norm / self._unit for norm in outcome.history]
                 self._done += outcome.iterations
-                outcome = dataclasses.replace(outcome, iterations=self._done, history=history)
+                outcome = dataclasses.replace(
+                    outcome, point=times(outcome.point, 1 / self._unit), iterations=self._done, history=history
+                )
                 lower = self._judge(outcome, last or self._done >= limit)
                 if lower is None:
                     break
@@ -79,10 +84,10 @@ class Descent:
 
     def _watch(self, event: Event) -> object:
         assert self._callback is not None
-        give = self._form.give
+        give, unit = self._form.give, self._unit
         return self._callback(dataclasses.replace(
             event, iteration=self._done + event.iteration, x=give(event.x[0].clone()),
-            gradient=give(event.gradient[0].clone()),
+            loss=event.loss / unit, gradient=give(event.gradient[0] / unit), gradient_norm=event.gradient_norm / unit,
         ))  # fmt: skip
 
     def _judge(self, outcome: Outcome, last: bool) -> Tensor | None:
@@ -102,7 +107,9 @@ class Descent:
         differences = isinstance(oracle, GivenObjective) and not oracle.exact
         if not self.certificate.holds or not point.x.numel() or (differences and found.spread):
             return None
-        if learned:
+        if self._unit != 1:
+            oracle = in_unit(self._form, self._unit).objective(Work(), True)
+        elif learned:
             oracle, precise = self._objective, point.x
         try:
             curvature = self._curvature(oracle, precise, differences, moved=outcome.iterations > 0)
@@ -111,12 +118,12 @@ class Descent:
         except Exception as error:  # users' functions may not be differentiable twice, in many ways
             logger.info("the curvature at the solution is not known: %s", error)
             return None
-        self.certificate.extra.update(curvature.told())
+        self.certificate.extra.update({name: value / self._unit for name, value in curvature.told().items()})
         self.saddle = curvature.negative
         if not self.saddle or last or outcome.status is not Status.CONVERGED_GRADIENT:
             return None
         curvature = dataclasses.replace(curvature, direction=curvature.direction.to(point.x))
-        below = escape(self._objective, point, curvature)
+        below = escape(self._objective, times(point, self._unit), curvature)
         return None if below is None else below.x
 
     def _curvature(self, oracle: Objective, x: Tensor, differences: bool, *, moved: bool) -> Curvature:
