@@ -38,6 +38,9 @@ FACTORED = 2**26
 REGRESSION = 2000
 """Variables up to which it factors those of regressions."""
 
+WHOLE = 3
+"""Products in whose time a whole Hessian of few variables is taken at every step."""
+
 CHEAP = 2**21
 """Products of numbers that the Hessian of a regression may take to be assembled anew at every step."""
 
@@ -66,7 +69,8 @@ def choose_method(
     if isinstance(method, Route):
         raise IncompatibleError("minimize has one flat vector and cannot route: pass one of the route's methods")
     if isinstance(method, Method):
-        built, label, default = method, type(method.preconditioner).__name__, None
+        label = f"{type(method.step).__name__} + {type(method.preconditioner).__name__}"
+        built, default = method, None
         objective = form.objective(work, Need.OPERATOR in built.needs)
     elif isinstance(method, str):
         name, label = method, method
@@ -135,6 +139,8 @@ def _automatic(form: SmoothForm, work: Work, inner: Preconditioner[Any] | None) 
         return "newton", "auto: a small regression", objective
     if inner is None and assembles and n <= REGRESSION:
         return "newton-cholesky", "auto: a regression whose Hessian takes one pass over the data", objective
+    if inner is None and 0 < n <= LEAST and objective.hessian(form.start).price(n) <= WHOLE:
+        return "newton", "auto: whole Hessians cost little more than products", objective
     if (
         inner is None
         and not assembles
