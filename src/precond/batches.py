@@ -34,6 +34,7 @@ from precond.recipes.named import (
     canonical_preconditioner,
     name_of,
 )
+from precond.solvers.asking import stops
 from precond.solvers.systems.batch import Batch
 from precond.solvers.systems.batch_adjoint import with_batch_gradient
 from precond.solvers.systems.batch_direct import solve_directly
@@ -251,4 +252,4 @@ class _Watch:
         if self.callback is None:
             return False
         worst = max((member.certificate.value for member in self.batch.members.values()), default=0.0)
-        return bool(self.callback(Event(done, worst, lambda: self.restore(self.batch.x.clone()))))
+        return stops(self.callback, Event(done, worst, lambda: self.restore(self.batch.x.clone())))

@@ -25,6 +25,7 @@ from precond.core import (
     Work,
 )
 from precond.recipes.named import find_method
+from precond.solvers.asking import stops
 from precond.solvers.layout import Layout
 from precond.solvers.repeated import repeated
 from precond.solvers.smooth.minimize import Event, check_tolerance
@@ -155,7 +156,7 @@ class _Run:
         try:
             for count, footing in enumerate(iteration.iterate(self._counted, self._start)):
                 status = self._look(footing, count, limit)
-                if callback is not None and callback(self._event(footing, count)):
+                if callback is not None and stops(callback, self._event(footing, count)):
                     status = status or Status.STOPPED_USER
                 if status is not None:
                     return status

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -24,6 +25,7 @@ from precond.core import (
     Problem,
     ProgramIteration,
     Result,
+    Search,
     Status,
     Work,
 )
@@ -33,9 +35,10 @@ from precond.solvers.programs.slacked import Oracles
 from precond.solvers.smooth.descent import Descent
 from precond.solvers.smooth.forms import SmoothForm
 from precond.solvers.smooth.implicit import with_gradient
-from precond.solvers.smooth.minimize import Event, check_tolerance
+from precond.solvers.smooth.minimize import Event, Outcome, check_tolerance
 from precond.solvers.smooth.objectives import TorchObjective
 from precond.solvers.smooth.suspicions import doubted, refuse_wrong_derivatives
+from precond.solvers.smooth.units import better_unit, in_unit
 
 __all__ = ["Event", "minimize"]
 
@@ -162,9 +165,8 @@ def minimize(
         refuse_wrong_derivatives(form, hessp is not None)
     inner = _preconditioner(preconditioner)
     work = Work()
-    chosen, name, rate, objective = choose_method(method, form, lr, work, inner, tol)
-    descent = Descent(form, objective, chosen, rate, tol, callback)
-    outcome = descent.run(MAX_ITERATIONS if max_iterations is None else max_iterations)
+    limit = MAX_ITERATIONS if max_iterations is None else max_iterations
+    descent, outcome, name = _descend(form, method, lr, work, inner, tol, limit, callback)
     certificate, status, note = descent.certificate, outcome.status, descent.note
     if descent.interrupted:
         status = Status.STOPPED_INTERRUPT
@@ -174,13 +176,34 @@ def minimize(
         logger.info("the run claimed convergence, and the certificate does not hold: %s", certificate)
         status = Status.FAILED_STAGNATION
     if jac and not note:
-        status, note = doubted(form, outcome.point.x, status, certificate, tol, hessp is not None)
+        status, note = doubted(
+            form, outcome.point.x, status, certificate, tol, products=hessp is not None, agree=descent.slopes.agree
+        )
     flat = outcome.point.x[0]
     if wanted:
         flat = with_gradient(flat, lambda x, *more: form.call(lambda v: function(v, *more), x), args, inner)
     return Result(
         form.finish(flat), status, certificate, work, outcome.iterations, name, outcome.history, note=note
     )  # fmt: skip
+
+
+def _descend(
+    form: SmoothForm, method: str | Method, lr: float | None, work: Work, inner: Preconditioner[Any] | None,
+    tol: float, limit: int, callback: Callable[[Event], object] | None,
+) -> tuple[Descent, Outcome, str]:  # fmt: skip
+    """Run the method that was asked for, once more in another unit of the objective if that may be why it failed."""
+    chosen, name, rate, objective = choose_method(method, form, lr, work, inner, tol)
+    descent = Descent(form, objective, chosen, rate, tol, callback)
+    outcome = descent.run(limit)
+    unit = better_unit(outcome)
+    if unit is None or not isinstance(chosen.step, Search):
+        return descent, outcome, name
+    logger.info("powers of the objective leave the range of numbers: the run goes on in units of %g", 1 / unit)
+    rest, before = dataclasses.replace(form, start=outcome.point.x), outcome
+    chosen, name, rate, objective = choose_method(method, in_unit(rest, unit), lr, work, inner, tol * unit)
+    descent = Descent(rest, objective, chosen, rate, tol, callback, unit=unit, done=before.iterations)
+    outcome = descent.run(limit)
+    return descent, dataclasses.replace(outcome, history=before.history + outcome.history[1:]), name
 
 
 def _refuse_with_penalty(constrained: bool, lr: Any, preconditioner: Any, wanted: list[Tensor], method: Any) -> None:

@@ -10,6 +10,7 @@ import torch
 import precond
 from precond.core import Advance, Evidence, Method, NoState, Search, map_tensors
 from precond.core import named_tensors as tensors
+from precond.math.dense import secants
 from precond.preconditioners.lbfgs import LBFGS
 from precond.recipes.second_order import lbfgs
 from precond.solvers.smooth.minimize import run
@@ -56,6 +57,35 @@ def test_equals_the_dense_recursion(memory, count):
     for member in range(batch):
         want = dense_inverse(pairs[member], memory, n) @ v[member].numpy()
         np.testing.assert_allclose(got[member].numpy(), want, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_compiled_loops_are_those_of_torch(dtype, monkeypatch):
+    generator, like = torch.Generator().manual_seed(1), torch.zeros(2, 6, dtype=dtype)
+    part = LBFGS(4)
+    compiled, plain = part.init(like), part.init(like)
+    for _ in range(9):
+        s = torch.randn(like.shape, dtype=dtype, generator=generator)
+        y = s + 0.5 * torch.randn(like.shape, dtype=dtype, generator=generator)
+        feed(part, compiled, s, y)
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setattr(secants, "small", lambda s: False)
+            feed(part, plain, s, y)
+            there = part.apply(plain, s)
+        torch.testing.assert_close(part.apply(compiled, s), there)
+        for (name, a), (_, b) in zip(tensors(compiled), tensors(plain), strict=True):
+            torch.testing.assert_close(a, b, msg=name)
+
+
+@pytest.mark.parametrize("small", [True, False])
+@pytest.mark.parametrize("unit", [1e-200, 1e200])
+def test_pairs_whose_squares_leave_the_range_of_numbers(small, unit, monkeypatch):
+    monkeypatch.setattr(secants, "small", lambda s: small)
+    part, s = LBFGS(2), torch.arange(1.0, 5.0, dtype=torch.float64)[None]
+    state = part.init(torch.zeros_like(s))
+    feed(part, state, s, unit * s)
+    assert state.count.item() == 1
+    torch.testing.assert_close(part.apply(state, unit * s), s)
 
 
 def test_newest_secant_equation_holds():

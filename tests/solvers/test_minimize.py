@@ -696,3 +696,22 @@ def test_a_gradient_whose_squares_are_no_numbers_is_measured(unit, method):
     norm = float((gradient / unit).norm())
     assert result.certificate.value / unit == pytest.approx(norm)
     assert result.converged == (norm <= 1e-8)
+
+
+@pytest.mark.parametrize("unit", [1e-300, 1e-100, 1e150, 1e300])
+@pytest.mark.parametrize("form", ["auto", "lbfgs", "newton-cg", "trust-region-newton", "jac", "hessp"])
+def test_units_of_the_objective_do_not_matter(unit, form):
+    """Squares and products of such numbers leave the range of the arithmetic; minimizers do not change."""
+    if form in ("jac", "hessp"):
+        result = precond.minimize(
+            lambda x: unit * rosen(x), np.array([-1.2, 1.0]), jac=lambda x: unit * rosen_der(x), tol=1e-6 * unit,
+            hessp=(lambda x, p: unit * rosen_hess_prod(x, p)) if form == "hessp" else None,
+        )  # fmt: skip
+    else:
+        x0 = torch.tensor([-1.2, 1.0], dtype=torch.float64)
+        result = precond.minimize(lambda x: unit * torch_rosen(x), x0, method=form, tol=1e-6 * unit)
+    assert result.status is Status.CONVERGED_GRADIENT
+    assert np.asarray(result.x) == pytest.approx(np.ones(2), abs=1e-6)
+    assert len(result.history) == result.iterations + 1
+    assert result.history[0] == pytest.approx(unit * 232.8677, rel=1e-3)
+    assert result.certificate.extra["smallest curvature"] == pytest.approx(0.39936 * unit, rel=1e-3)

@@ -83,7 +83,7 @@ class Dense:
 def test_curvature_by_products_when_the_space_is_used_up(values):
     q = torch.linalg.qr(torch.randn(8, 8, dtype=D, generator=torch.Generator().manual_seed(0))).Q
     matrix = q * torch.tensor(values, dtype=D) @ q.T
-    found = smallest_curvature(Dense((matrix + matrix.T) / 2), torch.zeros(1, 8, dtype=D), 0, 1e-8)
+    found = smallest_curvature(Dense((matrix + matrix.T) / 2), torch.zeros(1, 8, dtype=D), 1e-8, 10)
     assert found.exact
     assert found.smallest == pytest.approx(min(values), abs=1e-9)
     assert found.negative == (min(values) < -1e-8)

@@ -159,3 +159,29 @@ def test_rounding_of_terms_that_cancel_is_no_suspicion() -> None:
     )
     assert result.converged
     assert len({x.tobytes() for x in calls}) <= 3
+
+
+def counted(fun, jac):
+    calls = []
+
+    def both(x):
+        calls.append(x)
+        return fun(x), jac(x)
+
+    return both, calls
+
+
+def test_a_certificate_of_a_given_gradient_takes_few_evaluations() -> None:
+    """One for the gradient, two for its slope, and five products: what the steps have told is not asked again."""
+    both, calls = counted(lambda x: float((x**4).sum() + x @ x), lambda x: 4 * x**3 + 2 * x)
+    result = precond.minimize(both, np.linspace(0.5, 2, 20), jac=True)
+    assert result.converged
+    assert len(calls) - (result.work.gradients - result.work.hvps) <= 8
+
+
+@pytest.mark.parametrize("wrong", [0.5, 2.0])
+def test_a_gradient_of_the_wrong_length_is_found_although_it_vanishes_at_the_solution(wrong: float) -> None:
+    both, _ = counted(lambda x: float((x**4).sum() + x @ x), lambda x: wrong * (4 * x**3 + 2 * x))
+    result = precond.minimize(both, np.linspace(0.5, 2, 20), jac=True)
+    assert result.status is Status.FAILED_GRADIENT
+    assert "jac disagrees" in result.note

@@ -162,3 +162,23 @@ def test_a_narrow_valley_takes_as_many_gradients_as_exact_newton_steps() -> None
         assert exact.converged
         assert result.work.gradients <= 2 * exact.work.gradients
         assert result.work.hvps <= 2 * exact.work.hvps
+
+
+def test_a_value_of_zero_by_chance_does_not_make_rounding_of_cancelling_terms_count():
+    """The value at the minimum is zero, of terms up to four that cancel: what is left of them refused every step."""
+
+    def fun(x):
+        return float(((x[:-1] ** 2 + x[-1] ** 2) ** 2 - 4 * x[:-1] + 3).sum())
+
+    def jac(x):
+        inner = 4 * (x[:-1] ** 2 + x[-1] ** 2)
+        return np.append(inner * x[:-1] - 4, (inner * x[-1]).sum())
+
+    def hessp(x, p):
+        inner = 4 * (x[:-1] ** 2 + x[-1] ** 2)
+        along = 8 * (x[:-1] * p[:-1] + x[-1] * p[-1])
+        return np.append(inner * p[:-1] + along * x[:-1], (inner * p[-1] + along * x[-1]).sum())
+
+    result = precond.minimize(fun, np.ones(5000), jac=jac, hessp=hessp)
+    assert result.converged
+    assert result.work.gradients < 100

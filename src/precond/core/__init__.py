@@ -12,7 +12,7 @@ from precond.core.filter import Filter
 from precond.core.fixed_point import FixedPointIteration, Footing, Proof, Splitting
 from precond.core.iteration import Iteration, Kernel, Look, Map, Progress, Recycling
 from precond.core.method import Method, Route, Selector
-from precond.core.objective import Delegating, Objective, Point, Stretch
+from precond.core.objective import Arrays, Delegating, Objective, Point
 from precond.core.operator import Operator, Saddle
 from precond.core.penalty import Concave, NoConcave, Penalty, Scalars
 from precond.core.preconditioner import HEALTHY, Health, Preconditioner, Turned
@@ -33,6 +33,7 @@ __all__ = [
     "HEALTHY",
     "Advance",
     "Agreement",
+    "Arrays",
     "BadInputError",
     "Budget",
     "Builds",
@@ -107,7 +108,6 @@ __all__ = [
     "Status",
     "StepRule",
     "Storage",
-    "Stretch",
     "Tenant",
     "Traits",
     "Turned",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar, Protocol
 
+import numpy as np
 from torch import Tensor
 
 from precond.core.coordinates import Coordinates
@@ -28,19 +29,14 @@ class Point:
     gradient: Tensor
 
 
-@dataclasses.dataclass(frozen=True)
-class Stretch:
-    """Steps that an objective has taken by itself.
+class Arrays(Protocol):
+    """A small objective as functions of arrays in float64, by which solvers save the calls of torch."""
 
-    Attributes:
-        first: Where they began.
-        last: Where they ended.
-        norms: Norm of the gradient at the start and after each of them.
-    """
+    def evaluate(self, x: np.ndarray[Any, Any]) -> tuple[float, np.ndarray[Any, Any], Any]:
+        """Return value, gradient ``[n]``, and what `hessian` needs to know of the point ``[n]``."""
 
-    first: Point
-    last: Point
-    norms: list[float]
+    def hessian(self, kept: Any) -> np.ndarray[Any, Any]:
+        """Return the Hessian, ``[n, n]``, at a point of which that was kept."""
 
 
 class Objective(abc.ABC):
@@ -92,20 +88,8 @@ class Objective(abc.ABC):
     def hessian(self, x: Tensor) -> Operator:
         """Return the Hessian at ``x`` as an operator whose products are counted as ``hvps``."""
 
-    def newton_steps(self, x: Tensor, c1: float, tol: float, limit: int) -> Stretch | None:
-        """Take Newton's steps of length 1 for as long as nothing happens, where many cost less than one by one.
-
-        Nothing happens while Hessians are definite beyond rounding and a step meets sufficient decrease.
-
-        Args:
-            x: The starting point, ``[1, n]``.
-            c1: Sufficient decrease, as a share of what the slope promises.
-            tol: Norm of the gradient that is small enough.
-            limit: Largest number of steps.
-
-        Returns:
-            The steps, perhaps none, with what was evaluated counted; ``None`` where there is no such way.
-        """
+    def arrays(self) -> Arrays | None:
+        """Return the function in arrays, whose evaluations the caller counts; ``None`` where it is not that small."""
         return None
 
     def coordinates(self, x: Tensor) -> Coordinates | None:

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from precond.core import BadInputError, Operator, Point, Stretch, Work
+from precond.core import BadInputError, Operator, Work
 from precond.losses.base import Loss, StructuredObjective
 from precond.losses.read_design import read_design
-from precond.losses.small import LARGEST, SmallRegression, newton_steps
+from precond.losses.small import LARGEST, SmallRegression
 
 ASSEMBLED = 2000
 """Variables up to which Hessians are assembled."""
@@ -116,17 +116,9 @@ class RegressionObjective(StructuredObjective):
         """How many products with a Hessian take about as long as assembling it."""
         return self.structure.assembly
 
-    def newton_steps(self, x: Tensor, c1: float, tol: float, limit: int) -> Stretch | None:
-        """Take Newton's steps in arrays, where the regression is small; a hundred of them at most."""
-        if self._small is None:
-            return None
-        with np.errstate(all="ignore"):  # what is not finite ends the steps, and the driver says so
-            steps = newton_steps(self._small, x[0].numpy(), c1, tol, min(limit, 100))
-        self.work.gradients += steps.evaluated
-        self.work.applies += len(steps.norms) - 1
-        self.work.refreshes += len(steps.norms) - 1
-        first = _point(*steps.first)
-        return Stretch(first, first if steps.last is steps.first else _point(*steps.last), steps.norms)
+    def arrays(self) -> SmallRegression | None:
+        """Return the regression in arrays where it is small."""
+        return self._small
 
     def hessian(self, x: Tensor) -> Operator:
         """Return the Hessian at ``x`` ``[1, n]``."""
@@ -145,7 +137,3 @@ class RegressionObjective(StructuredObjective):
         self._last = (x, z)
         loss, gradient = model.at(flat, z)
         return loss, gradient[None]
-
-
-def _point(x: np.ndarray[Any, Any], loss: float, gradient: np.ndarray[Any, Any]) -> Point:
-    return Point(torch.from_numpy(x)[None], torch.from_numpy(np.array(loss)), torch.from_numpy(gradient)[None])

@@ -3,35 +3,13 @@
 from __future__ import annotations
 
 import abc
-import dataclasses
-import math
 from typing import Any
 
 import numpy as np
-import scipy.linalg.lapack
-
-from precond.math.dense.definite import PIVOT
 
 Array = np.ndarray[Any, Any]
 LARGEST = 2**21
 """Products of numbers in a Hessian up to which a regression is small: beyond it operations take longer than calls."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Steps:
-    """Steps that were taken.
-
-    Attributes:
-        first: The starting point, with the value and the gradient there.
-        last: The last point, likewise.
-        norms: Norm of the gradient at the start and after each step.
-        evaluated: Points that were evaluated.
-    """
-
-    first: tuple[Array, float, Array]
-    last: tuple[Array, float, Array]
-    norms: list[float]
-    evaluated: int
 
 
 class SmallRegression(abc.ABC):
@@ -117,38 +95,3 @@ class SmallSoftmax(SmallRegression):
         np.einsum("acbc->abc", found.reshape(d, k, d, k))[...] = (self.matrix.T @ own).reshape(d, d, k)
         found.ravel()[:: len(found) + 1] += self.ridge
         return found
-
-
-def newton_steps(model: SmallRegression, x: Array, c1: float, tol: float, limit: int) -> Steps:
-    """Take Newton's steps of length 1 until the gradient is small, or until one is none that a line search would take.
-
-    Args:
-        model: The regression.
-        x: The starting point, ``[n]``.
-        c1: Sufficient decrease, as a share of what the slope promises.
-        tol: Bound on the norm of the gradient.
-        limit: Largest number of steps.
-
-    Returns:
-        The steps.
-    """
-    value, gradient, bend = model.evaluate(x)
-    last = first = (x, value, gradient)
-    norms, evaluated = [math.sqrt(gradient @ gradient)], 1
-    while norms[-1] > tol and len(norms) <= limit:
-        matrix = model.hessian(bend)
-        floor = PIVOT * matrix.diagonal()
-        factor, info = scipy.linalg.lapack.dpotrf(matrix.T, lower=1, clean=0, overwrite_a=1)
-        pivots = factor.diagonal()
-        if info or not (pivots * pivots > floor).all():
-            break
-        step = scipy.linalg.lapack.dpotrs(factor, gradient, lower=1)[0]
-        slope, there = -(gradient @ step), x - step
-        lower, ahead, bend = model.evaluate(there)
-        evaluated += 1
-        # a line search would take a shorter step, or a longer one where the slope is what it was
-        if not (lower <= value + c1 * slope and lower < value and -(ahead @ step) > 0.99 * slope):
-            break
-        last = x, value, gradient = there, lower, ahead
-        norms.append(math.sqrt(gradient @ gradient))
-    return Steps(first, last, norms, evaluated)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Evidence, Need, Preconditioner, Scope, Traits
+from precond.math.dense import secants
 
 
 @dataclasses.dataclass
@@ -39,8 +40,9 @@ class LBFGS(Preconditioner[LBFGSState]):
     The two-loop recursion (Nocedal, Updating quasi-Newton matrices with limited storage, 1980) is run blocked, as in
     the compact form of Byrd, Nocedal & Schnabel (1994): with the pairs as rows of ``S`` and ``Y``, the first loop is
     the substitution ``R a = S v``, the second ``R' c = a - scale Y q`` with ``q = v - Y' a``, and the result is
-    ``scale q + S' c``. With a shift it is the inverse of the same paper's compact form of the direct matrix ``B``,
-    which is ``delta I - W M^-1 W'`` with ``W = [delta S, Y]`` and ``M = [[delta S'S, L], [L', -D]]``.
+    ``scale q + S' c``. On the CPU, with few variables, both loops are compiled as they stand. With a shift it is the
+    inverse of the same paper's compact form of the direct matrix ``B``, which is ``delta I - W M^-1 W'`` with
+    ``W = [delta S, Y]`` and ``M = [[delta S'S, L], [L', -D]]``.
 
     Attributes:
         memory: How many pairs are kept.
@@ -79,9 +81,14 @@ class LBFGS(Preconditioner[LBFGSState]):
         if evidence.secant is None:
             return
         s, y = (v.reshape(v.shape[0], -1) for v in evidence.secant)
-        sy, yy = (s * y).sum(1), (y * y).sum(1)
-        keep = (sy > self.curvature * s.norm(dim=1) * yy.sqrt()) & torch.isfinite(yy) & torch.isfinite(sy)
-        root = torch.where(keep, sy, 1).sqrt()[:, None]
+        if secants.small(state.s):
+            secants.absorb((s, y), state.s, state.y, state.triangle, state.scale, state.count, self.curvature)
+            return
+        long, steep = (v.abs().amax(1) for v in (s, y))  # squares of huge differences overflow
+        p, q = s / long[:, None], y / steep[:, None]
+        sy, yy = (p * q).sum(1), (q * q).sum(1)
+        keep = (sy > self.curvature * p.norm(dim=1) * yy.sqrt()) & torch.isfinite(long) & torch.isfinite(steep)
+        root = (torch.where(keep, sy, 1).sqrt() * long.sqrt() * steep.sqrt())[:, None]
         s, y = s / root, y / root
 
         member = torch.arange(s.shape[0], device=s.device)
@@ -94,12 +101,15 @@ class LBFGS(Preconditioner[LBFGSState]):
         shifted[:, :, -1] = column
         shifted[:, -1, -1] = 1
         state.triangle.copy_(torch.where(keep[:, None, None], shifted, state.triangle))
-        state.scale.copy_(torch.where(keep, sy / yy, state.scale))
+        state.scale.copy_(torch.where(keep, long / steep * (sy / yy), state.scale))
 
     def apply(self, state: LBFGSState, v: Tensor, *, shift: float = 0.0) -> Tensor:
         """Return ``(B + shift I)^-1 v``: by two loops without a shift, by the compact form with one."""
         if shift:
             return self._shifted(state, v.reshape(v.shape[0], -1, 1), shift).reshape(v.shape)
+        if secants.small(state.s):
+            flat = v.reshape(v.shape[0], -1)
+            return secants.two_loops(flat, state.s, state.y, state.scale, state.count).reshape(v.shape)
         flat, order, scale = v.reshape(v.shape[0], -1, 1), self._order(state)[..., None], state.scale[:, None, None]
         place = order.argsort(1)
         a = torch.linalg.solve_triangular(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from precond.core import Composite, CompositeIteration, Spot, Standing, Status
+from precond.solvers.asking import stops
 from precond.solvers.smooth.minimize import Event
 
 logger = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ def run_composite(
     try:
         for count, standing in enumerate(iteration.iterate(problem, x0, tol)):
             watch.see(standing)
-            if callback is not None and callback(_event(problem, standing, count)):
+            if callback is not None and stops(callback, _event(problem, standing, count)):
                 status = Status.STOPPED_USER
             elif not watch.finite:
                 status = Status.FAILED_NON_FINITE

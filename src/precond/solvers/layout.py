@@ -68,7 +68,9 @@ class Layout:
 
     def restore(self, flat: Tensor) -> Tensor | dict[str, Tensor]:
         """Return views of a flat vector ``[n]`` in the form that the layout was made of."""
-        if self.shapes.keys() == {""}:
-            shape = self.shapes[""]
-            return flat if shape == flat.shape else flat.view(shape)
-        return self.named(flat)
+        return self.alone(flat) if self.shapes.keys() == {""} else self.named(flat)
+
+    def alone(self, flat: Tensor) -> Tensor:
+        """Return a flat vector ``[n]`` in the shape of the one variable that the layout was made of."""
+        shape = self.shapes[""]
+        return flat if shape == flat.shape else flat.view(shape)

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from precond.core import Advance, BadInputError, Direction, Need, Objective, Operator, Point, Search, Status
 
+MUCH = 0.1
+"""Share of the gradient's length that convinces where values may be rounding of terms that cancel."""
+
 
 @dataclasses.dataclass
 class SteihaugState:
@@ -18,9 +21,11 @@ class SteihaugState:
 
     Attributes:
         radius: Bound on the length of the next step, ``[batch]``, float64; NaN before it is known.
+        size: The largest absolute value of the objective so far, ``[batch]``, float64.
     """
 
     radius: Tensor
+    size: Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +52,8 @@ class Steihaug(Search[SteihaugState]):
     ||g||``, at the boundary, or at non-positive curvature, which they follow to the boundary. With ``rho`` the decrease
     over the model's: below 1/4 the radius is divided by 4, above 3/4 on the boundary it is doubled, and a step is
     accepted above ``accept`` (J. Nocedal, S. Wright, *Numerical Optimization*, 2006, algorithms 4.1 and 7.2). Where
-    values differ by rounding alone, a step that shortens the gradient is accepted.
+    values differ by rounding alone, a step that shortens the gradient is accepted; where they differ by no more than
+    rounding of the largest value so far, as of terms that cancel, one that shortens it to a tenth.
 
     Attributes:
         radius: The first radius; ``None`` for twice the length of the first preconditioned gradient, so that a
@@ -76,12 +82,14 @@ class Steihaug(Search[SteihaugState]):
     def init(self, like: Tensor) -> SteihaugState:
         """Start with the first radius."""
         first = math.nan if self.radius is None else self.radius
-        return SteihaugState(torch.full((like.shape[0],), first, dtype=torch.float64, device=like.device))
+        radius = torch.full((like.shape[0],), first, dtype=torch.float64, device=like.device)
+        return SteihaugState(radius, torch.zeros_like(radius))
 
     def advance(self, state: SteihaugState, point: Point, direction: Direction, objective: Objective) -> Advance:
         """Shrink the region until a trial is good enough."""
         hessian, loss = objective.hessian(point.x), float(point.loss)
-        noise = 10 * torch.finfo(point.loss.dtype).eps * abs(loss)
+        state.size.clamp_(min=abs(loss))
+        noise, rough = (10 * torch.finfo(point.loss.dtype).eps * size for size in (abs(loss), float(state.size)))
         radius, broken, level = float(state.radius), False, False
         if math.isnan(radius):
             radius = min(2 * math.sqrt(max(0.0, -_dot(point.gradient, direction(0.0, point.gradient)))), self.largest)
@@ -98,6 +106,8 @@ class Steihaug(Search[SteihaugState]):
             rho = (loss - new) / found.decrease if finite and found.decrease > 0 else -math.inf
             if level:
                 rho = 1.0 if trial.gradient.norm() < point.gradient.norm() else -math.inf
+            elif finite and rho <= self.accept and max(abs(loss - new), found.decrease) <= rough:
+                rho = 1.0 if trial.gradient.norm() <= MUCH * point.gradient.norm() else rho
             if rho < 0.25:
                 radius /= 4
             elif rho > 0.75 and found.boundary:

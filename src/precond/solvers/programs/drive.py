@@ -13,6 +13,7 @@ from torch import Tensor
 from precond.core import Iterate, Program, ProgramIteration, Site, Status
 from precond.programs.jacobians import largest_entries
 from precond.programs.multipliers import least_squares_multipliers
+from precond.solvers.asking import stops
 from precond.solvers.progress_line import ProgressLine
 from precond.solvers.smooth.minimize import Event
 
@@ -168,7 +169,7 @@ def run_program(
             met = met or float(program.fitted(iterate.site.x, iterate.site.constraints)[1].norm()) <= tol
             if left.feasibility <= tol and (lowest is None or iterate.site.loss < lowest[0].site.loss):
                 lowest = (iterate, left)
-            if callback is not None and callback(_event(program, iterate, left, count)):
+            if callback is not None and stops(callback, _event(program, iterate, left, count)):
                 best, status = (iterate, left, count), Status.STOPPED_USER
                 break
             if left.worst <= tol:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from precond.core import Iteration, Operator, Recycling, Result, Status, Work
 from precond.math.machine.clock import now
+from precond.solvers.asking import stops
 from precond.solvers.sequences.recycled import Remembering
 from precond.solvers.sequences.shelf import Shelf
 from precond.solvers.systems.drive import Callback, Event
@@ -129,7 +130,7 @@ class _Watch:
         """Whether to stop."""
         if event.iteration == 0:
             self.begin = now()  # after the setup
-        if self.callback is not None and self.callback(event):
+        if stops(self.callback, event):
             return True
         self.late = now() - self.begin > self.seconds
         return self.late

@@ -21,6 +21,8 @@ SMALL = 300
 """Side up to which all eigenvalues are computed even of a definite matrix."""
 FEWEST, MOST = 10, 20
 """Lanczos steps, at least and at most."""
+BRIEF = 5
+"""Those that a run of few evaluations is worth, which each of them costs one, where it came down to a point."""
 _reductions = 60
 
 
@@ -59,14 +61,19 @@ class Curvature:
         return {name: value for name, value in known.items() if value is not None}
 
 
-def smallest_curvature(operator: Operator, like: Tensor, products: int, noise: float) -> Curvature:
+def budget(spent: int, least: int = FEWEST, most: int = MOST) -> int:
+    """Return the Lanczos steps for a run that has spent so much: a quarter of it, within limits."""
+    return max(least, min(most, spent // 4))
+
+
+def smallest_curvature(operator: Operator, like: Tensor, noise: float, steps: int) -> Curvature:
     """Return the smallest curvature that is found.
 
     Args:
         operator: The Hessian.
         like: A point, ``[1, n]`` with ``n > 0``.
-        products: Products that the run has taken; a quarter of them, within limits, is spent here.
         noise: Relative error of a product.
+        steps: Steps of Lanczos' method that may be spent.
 
     Returns:
         The curvature; NaN where the products are not finite.
@@ -84,7 +91,7 @@ def smallest_curvature(operator: Operator, like: Tensor, products: int, noise: f
         if not found.negative:
             return found
         return dataclasses.replace(found, direction=torch.linalg.eigh(matrix)[1][None, :, 0])
-    steps = min(n, max(FEWEST, min(MOST, products // 4)))
+    steps = min(n, steps)
     chain = lanczos(operator.matvec, normals(torch.tensor([0]), like), steps)
     if not bool(torch.isfinite(chain.diagonal).all() & torch.isfinite(chain.beside).all()):
         return Curvature(float("nan"), float("nan"), torch.zeros_like(like), False, noise)

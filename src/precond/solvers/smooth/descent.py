@@ -13,10 +13,12 @@ from torch import Tensor
 from precond.core import Certificate, Factor, Method, Objective, Point, Status, Work
 from precond.solvers.progress_line import ProgressLine
 from precond.solvers.repeated import Repeated, repeated
-from precond.solvers.smooth.curvature import Curvature, escape, smallest_curvature
+from precond.solvers.smooth.curvature import BRIEF, FEWEST, Curvature, budget, escape, smallest_curvature
 from precond.solvers.smooth.forms import SmoothForm
 from precond.solvers.smooth.minimize import Event, Outcome, run
 from precond.solvers.smooth.objectives import GivenObjective, TorchObjective
+from precond.solvers.smooth.trapezoids import Trapezoids
+from precond.solvers.smooth.units import in_unit, times
 
 logger = logging.getLogger(__name__)
 
@@ -34,37 +36,44 @@ class Descent:
         rate: Learning rate.
         tol: Bound on the norm of the gradient.
         callback: The user's.
+        unit: What the oracle multiplies the objective by, a power of two.
+        done: Iterations done before.
 
     Attributes:
         certificate: What was recomputed at the last point.
         note: What else was found out there.
         interrupted: The last point was not certified, as the user interrupted that.
         saddle: The last point is none of a minimum.
+        slopes: What changes of the objective say of the user's gradients.
     """
 
     def __init__(
         self, form: SmoothForm, objective: Objective, method: Method, rate: float, tol: float,
-        callback: Callable[[Event], object] | None,
+        callback: Callable[[Event], object] | None, *, unit: float = 1.0, done: int = 0,
     ) -> None:  # fmt: skip
         self._form, self._objective, self._method, self._rate = form, objective, method, rate
-        self._tol, self._callback = tol, callback
-        self._done = 0
+        self._tol, self._callback, self._unit = tol, callback, unit
+        self._done = done
         self.saddle, self.interrupted, self.note = False, False, ""
+        self.slopes = Trapezoids()
 
     def run(self, limit: int) -> Outcome:
         """Descend until a minimum, or until there is a reason to stop; at most ``limit`` iterations."""
         line = ProgressLine(self._tol, limit)
         start, history = self._form.start, list[float]()
+        seen = self.slopes.see if isinstance(self._objective, GivenObjective) else None
         try:
             for last in (*(False,) * ESCAPES, True):
                 outcome = run(
-                    self._objective, start, self._method, tol=self._tol, lr=self._rate,
+                    self._objective, start, self._method, tol=self._tol * self._unit, lr=self._rate,
                     max_iterations=limit - self._done, callback=None if self._callback is None else self._watch,
-                    progress=lambda count, norm: line.see(self._done + count, norm),
+                    progress=lambda count, norm: line.see(self._done + count, norm / self._unit), seen=seen,
                 )  # fmt: skip
-                history += outcome.history
+                history += [norm / self._unit for norm in outcome.history]
                 self._done += outcome.iterations
-                outcome = dataclasses.replace(outcome, iterations=self._done, history=history)
+                outcome = dataclasses.replace(
+                    outcome, point=times(outcome.point, 1 / self._unit), iterations=self._done, history=history
+                )
                 lower = self._judge(outcome, last or self._done >= limit)
                 if lower is None:
                     break
@@ -75,10 +84,10 @@ class Descent:
 
     def _watch(self, event: Event) -> object:
         assert self._callback is not None
-        give = self._form.give
+        give, unit = self._form.give, self._unit
         return self._callback(dataclasses.replace(
             event, iteration=self._done + event.iteration, x=give(event.x[0].clone()),
-            gradient=give(event.gradient[0].clone()),
+            loss=event.loss / unit, gradient=give(event.gradient[0] / unit), gradient_norm=event.gradient_norm / unit,
         ))  # fmt: skip
 
     def _judge(self, outcome: Outcome, last: bool) -> Tensor | None:
@@ -98,31 +107,37 @@ class Descent:
         differences = isinstance(oracle, GivenObjective) and not oracle.exact
         if not self.certificate.holds or not point.x.numel() or (differences and found.spread):
             return None
-        if learned:
+        if self._unit != 1:
+            oracle = in_unit(self._form, self._unit).objective(Work(), True)
+        elif learned:
             oracle, precise = self._objective, point.x
         try:
-            curvature = self._curvature(oracle, precise, differences)
+            curvature = self._curvature(oracle, precise, differences, moved=outcome.iterations > 0)
         except KeyboardInterrupt:
             return None
         except Exception as error:  # users' functions may not be differentiable twice, in many ways
             logger.info("the curvature at the solution is not known: %s", error)
             return None
-        self.certificate.extra.update(curvature.told())
+        self.certificate.extra.update({name: value / self._unit for name, value in curvature.told().items()})
         self.saddle = curvature.negative
         if not self.saddle or last or outcome.status is not Status.CONVERGED_GRADIENT:
             return None
         curvature = dataclasses.replace(curvature, direction=curvature.direction.to(point.x))
-        below = escape(self._objective, point, curvature)
+        below = escape(self._objective, times(point, self._unit), curvature)
         return None if below is None else below.x
 
-    def _curvature(self, oracle: Objective, x: Tensor, differences: bool) -> Curvature:
+    def _curvature(self, oracle: Objective, x: Tensor, differences: bool, *, moved: bool) -> Curvature:
         work, noise = self._objective.work, torch.finfo(x.dtype).eps ** (1 / 3 if differences else 1 / 2)
         floor = oracle.floor()
         if floor is not None and floor > 0:
             return Curvature.above(floor, x, noise)
         spent, oracle.work = oracle.work, work
         try:
-            return smallest_curvature(oracle.hessian(x), x, work.hvps, noise)
+            if differences:  # each product is an evaluation, of which a short run has few
+                return smallest_curvature(
+                    oracle.hessian(x), x, noise, budget(work.gradients, BRIEF if moved else FEWEST, FEWEST)
+                )
+            return smallest_curvature(oracle.hessian(x), x, noise, budget(work.hvps))
         finally:
             oracle.work = spent
 

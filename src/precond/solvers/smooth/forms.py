@@ -104,7 +104,7 @@ class SmoothForm:
             Layout.of(tensor)
 
         def give(flat: Tensor) -> Any:
-            shaped = layout.named(flat)[""]
+            shaped = layout.alone(flat)
             return shaped.numpy() if isinstance(x0, np.ndarray) else shaped
 
         def objective(work: Work, curvature: bool) -> Objective:
@@ -138,7 +138,7 @@ class SmoothForm:
         layout = Layout.of(tensor)
 
         def give(flat: Tensor) -> Any:
-            shaped = layout.named(flat)[""]
+            shaped = layout.alone(flat)
             return shaped if isinstance(x0, Tensor) else shaped.numpy()
 
         def objective(work: Work, curvature: bool) -> Objective:

@@ -16,6 +16,7 @@ from torch import Tensor
 from precond.core import BadInputError, Method, Objective, Point, Status, Work
 from precond.math.machine.scalars import scalars
 from precond.math.norms import whole_norm
+from precond.solvers.asking import stops
 from precond.solvers.smooth.stepping import stepper
 
 logger = logging.getLogger(__name__)
@@ -74,6 +75,7 @@ def run(
     callback: Callable[[Event], object] | None = None,
     measure: Callable[[Point], float] | None = None,
     progress: Callable[[int, float], None] | None = None,
+    seen: Callable[[Point], None] | None = None,
 ) -> Outcome:
     """Minimize from ``x0`` until the norm of the gradient, or another measure of it, is at most ``tol``.
 
@@ -88,6 +90,7 @@ def run(
         callback: Called with an `Event` at the start and after each iteration.
         measure: What ``tol`` bounds and the history holds; ``None`` means the Euclidean norm of the gradient.
         progress: Told the number of iterations and the measure, at the start and after each iteration.
+        seen: Told the point, then.
 
     Returns:
         What the run claims.
@@ -108,11 +111,13 @@ def run(
         while True:
             watch.see(point)
             stop = False
+            if seen is not None:
+                seen(point)
             if progress is not None:
                 progress(iteration, watch.norm)
             if callback is not None and watch.finite:
                 event = Event(iteration, point.x, watch.loss, point.gradient, watch.gradient_norm, objective.work)
-                stop = bool(callback(event))
+                stop = stops(callback, event)
             if watch.norm <= tol:
                 status = Status.CONVERGED_GRADIENT
             elif not watch.finite:

@@ -253,7 +253,9 @@ class GivenObjective(Objective):
 
     @staticmethod
     def _number(loss: Any, x: Tensor) -> Tensor:
-        exact = torch.float64 if isinstance(loss, (int, float)) else None  # torch reads Python's numbers in single
+        if isinstance(loss, float):
+            return torch.scalar_tensor(loss, dtype=torch.float64, device=x.device)
+        exact = torch.float64 if isinstance(loss, int) else None  # torch reads Python's numbers in single
         try:
             loss = torch.as_tensor(loss, dtype=exact, device=x.device).detach()
         except (TypeError, ValueError, RuntimeError) as error:

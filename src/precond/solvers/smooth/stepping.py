@@ -24,10 +24,10 @@ from precond.core import (
     Operator,
     Point,
     Search,
-    Stretch,
 )
 from precond.math.draws import normals, signs
 from precond.math.machine.scalars import scalars
+from precond.solvers.smooth.ahead import Stretch, newton_steps
 
 logger = logging.getLogger(__name__)
 
@@ -176,11 +176,11 @@ class SearchStepper(Stepper):
         super().__init__(method, objective, like)
 
     def ahead(self, x: Tensor, tol: float, limit: int) -> Stretch | None:
-        """Take steps that are Newton's own, which the objective may know how to take; ``None`` where it does not."""
+        """Take steps that are Newton's own, in arrays where the objective has them; ``None`` where it has none."""
         method, whole = self._method, self._search.whole
         if whole is None or method.cadence != _ALWAYS or not method.preconditioner.traits.exact:
             return None
-        return self._objective.newton_steps(x, whole, tol, limit)
+        return newton_steps(self._objective, x, whole, tol, limit)
 
     def advance(self, point: Point, *, afresh: bool = True) -> Advance:
         """Search from ``point``."""

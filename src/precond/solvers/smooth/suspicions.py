@@ -22,7 +22,7 @@ def refuse_wrong_derivatives(form: SmoothForm, products: bool) -> None:
 
 
 def doubted(
-    form: SmoothForm, x: Tensor, status: Status, certificate: Certificate, tol: float, products: bool
+    form: SmoothForm, x: Tensor, status: Status, certificate: Certificate, tol: float, *, products: bool, agree: bool
 ) -> tuple[Status, str]:
     """Return the verdict on a run, and what is wrong with the user's derivatives where it rests on wrong ones.
 
@@ -33,12 +33,13 @@ def doubted(
         certificate: That of the point; curvatures by wrong products are removed from it.
         tol: Bound on the norm of the gradient.
         products: Products with the Hessian are the user's, too.
+        agree: The steps of the run support the gradients.
 
     Returns:
         The verdict, and a complaint, empty without one.
     """
     failed = status is Status.FAILED_LINE_SEARCH
-    wrong = suspicion(form, x) if failed else misleading(form, x, tol) if status.group == "converged" else None
+    wrong = suspicion(form, x) if failed else misleading(form, x, tol, agree) if status.group == "converged" else None
     if wrong is not None:
         return status if failed else Status.FAILED_GRADIENT, wrong
     if not products or not (failed or status is Status.CONVERGED_SADDLE):
@@ -51,18 +52,18 @@ def doubted(
     return Status.CONVERGED_GRADIENT, wrong
 
 
-def misleading(form: SmoothForm, x: Tensor, tol: float) -> str | None:
+def misleading(form: SmoothForm, x: Tensor, tol: float, agree: bool) -> str | None:
     """Return a complaint where the user's gradient at the start or at the solution is not that of the function.
 
-    Two slopes tell: the one along the gradient at the start, and one along a random direction at the solution, where
-    the gradient is said to vanish. Each costs two evaluations, which are not counted.
+    Two slopes tell: the one along the gradient at the start, unless steps have told as much, and one along a random
+    direction at the solution, where the gradient is said to vanish. Each costs two evaluations, which are not counted.
     """
     oracle, start = form.objective(Work(), False), form.start
 
     def value(y: Tensor) -> Tensor:
         return oracle.value(y[None])[None]
 
-    if wrong_slope(value, oracle.point(start).gradient[0], start[0]):
+    if not agree and wrong_slope(value, oracle.point(start).gradient[0], start[0]):
         return suspicion(form, start) or ""
     if x.numel() and slope_remains(value, x[0], 10 * tol):
         return suspicion(form, x)

@@ -19,7 +19,7 @@ from precond.math.sparse.graphs import width
 from precond.operators.compressed import Compressor
 from precond.preconditioners.inverse_of import InverseOf
 from precond.solvers.progress_line import ProgressLine
-from precond.solvers.smooth.curvature import escape, smallest_curvature
+from precond.solvers.smooth.curvature import FEWEST, escape, smallest_curvature
 from precond.solvers.smooth.minimize import Event, Outcome, run
 from precond.solvers.smooth.objectives import TorchObjective
 from precond.solvers.squares.certify import certify_dense, certify_products, measure_dense, measure_products
@@ -195,7 +195,7 @@ class Fit:
         objective = TorchObjective(lambda y: form.function(y).square().sum() / 2, curvature=True, work=Work())
         try:
             point = objective.point(x)
-            found = smallest_curvature(objective.hessian(x), x, 0, torch.finfo(x.dtype).eps ** 0.5)
+            found = smallest_curvature(objective.hessian(x), x, torch.finfo(x.dtype).eps ** 0.5, FEWEST)
         except (RuntimeError, IncompatibleError) as error:  # no second derivatives, in torch's words or in ours
             logger.info("the curvature at the solution is not known: %s", error)
             return Status.CONVERGED_GRADIENT, None

@@ -13,6 +13,7 @@ from torch import Tensor
 from precond.core import Certificate, Iteration, Kernel, Look, Map, Operator, Progress, Status
 from precond.krylov import run
 from precond.math.machine.heap import keep_freed_memory
+from precond.solvers.asking import stops
 from precond.solvers.systems.certify import Certified, excess
 
 _log = logging.getLogger(__name__)
@@ -169,7 +170,8 @@ class _Watch:
         )
         if self.count > 0 or not self.history:
             self.history.append(residual)
-            if self.callback is not None and self.callback(Event(self.done + self.count, residual, progress.solution)):
+            done = self.done + self.count
+            if self.callback is not None and stops(self.callback, Event(done, residual, progress.solution)):
                 self.status = Status.STOPPED_USER
                 return True
         if not math.isfinite(residual):
