@@ -71,8 +71,9 @@ def solve(
         return solve_batch(A, b, method=method, preconditioner=preconditioner, x0=x0, callback=callback, **limits)
     differentiate = wants_gradient(A, b)
     run = run_attempts(
-        A, b, method, preconditioner, x0, callback, Kind.LINEAR_SYSTEM, choose_system, solve_linear, limits
-    )
+        A, b, method, preconditioner, x0, callback, Kind.LINEAR_SYSTEM, choose_system, solve_linear, limits,
+        reorder=not differentiate,
+    )  # fmt: skip
     if not differentiate:
         return run.result
     if run.operator.has_adjoint and not run.operator.traits.symmetric and not run.operator.has_entries:

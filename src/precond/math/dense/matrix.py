@@ -126,16 +126,19 @@ def complete_factors(matrix: Array, *, definite: bool) -> Factors | None:
         hundredth from its image.
     """
     wide = np.finfo(matrix.dtype).dtype == np.float64
-    signs = np.where(np.random.default_rng(0).random(len(matrix)) < 0.5, -1.0, 1.0).astype(matrix.dtype)
     for cholesky in (True, False) if definite else (False,):
         for single in (True, False) if wide and len(matrix) >= SINGLE else (False,):
             with np.errstate(all="ignore"):
                 factors = factorized(matrix, definite=cholesky, single=single)
-                if factors is None:
-                    continue
-                if not single or np.abs(factors.solve(matrix @ signs) - signs).max() <= BELIEVED:
+                if factors is not None and (not single or _is_believed(factors, matrix)):
                     return factors
     return None
+
+
+def _is_believed(factors: Factors, matrix: Array) -> bool:
+    """Whether factors give a vector of signs back to a hundredth from its image."""
+    signs = np.where(np.random.default_rng(0).random(len(matrix)) < 0.5, -1.0, 1.0).astype(matrix.dtype)
+    return bool(np.abs(factors.solve(matrix @ signs) - signs).max() <= BELIEVED)
 
 
 def _cholesky(a: Array, *, overwrite: bool) -> Factors | None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
+import scipy.sparse
 
 from precond.core import IncompatibleError, Operator
 from precond.math.dense.matrix import SINGLE
@@ -13,6 +15,7 @@ from precond.math.sparse.graphs import diameter, envelope_share
 from precond.solvers.systems.estimates import factorization_price, iteration_seconds
 from precond.solvers.systems.selection import FEWEST, Attempt, Selection
 
+Array = np.ndarray[Any, Any]
 _quick = Attempt("bicgstab", "ilu0", patience=50, unasked=True)
 _ilut, _direct = Attempt("gmres", "ilut", patience=200), Attempt("gmres", "lu", patience=60)
 _once = Attempt("richardson", "lu", patience=2, unasked=True)  # of factors in full precision, which need no method
@@ -49,6 +52,8 @@ _smooth, _sums = 0.8, 0.1
 """Share of the rows whose sums are that small beside their entries, from which on factors that keep sums are better."""
 _gaps = 0.1
 """Share of zeros on the diagonal, above which a factorization that takes its pivots there has no chance."""
+_none = 1e-8
+"""Sum of all entries, in units of that of their sizes, up to which it may be rounding."""
 _full = 0.9
 """Share of the envelope from which on incomplete factors are taken for complete ones."""
 
@@ -92,10 +97,12 @@ def _choose_unsymmetric(operator: Operator) -> tuple[Attempt, ...]:
     matrix = None if operator.dense() is not None else operator.entries()
     if matrix is None:
         return _last(operator)
-    if float(np.mean(matrix.diagonal() == 0)) > _gaps:
+    diagonal = matrix.diagonal()
+    if np.count_nonzero(diagonal == 0) > _gaps * len(diagonal):
         return _last(operator, cheap=operator.shape[0] <= _few or _Factors.of(operator).cheap)
-    sums, sizes = np.abs(matrix.sum(axis=1)), np.abs(matrix).sum(axis=1)
-    kept = float(np.mean(sums <= _sums * sizes)) >= _smooth
+    if _is_indefinite(matrix, diagonal) and (factors := _Factors.of(operator)).cheap and factors.known:
+        return (*((_once,) if operator.shape[0] <= _tiny else ()), *_last(operator, cheap=True))
+    kept = _kept(matrix) >= _smooth
     patience, cheap = _quick.patience, True
     if operator.shape[0] > _few:
         factors = _Factors.of(operator)
@@ -122,6 +129,28 @@ def _is_wide(operator: Operator) -> bool:
         return False
     matrix = operator.entries()
     return matrix is not None and not _is_narrow(operator) and diameter(matrix) >= _far
+
+
+def _kept(matrix: scipy.sparse.csr_array) -> float:
+    """Return the share of the rows whose sums are small beside their entries."""
+    filled = matrix.indptr[:-1][np.diff(matrix.indptr) > 0]
+    sums = np.abs(np.add.reduceat(matrix.data, filled))
+    return int(np.count_nonzero(sums <= _sums * np.add.reduceat(np.abs(matrix.data), filled))) / matrix.shape[0]
+
+
+def _is_indefinite(matrix: scipy.sparse.csr_array, diagonal: Array) -> bool:
+    """Whether two vectors show that the Hermitian part of a matrix is indefinite: a unit vector, and that of ones.
+
+    The second is what a Laplacian with a large shift, as Helmholtz' equation has it, turns to the other side.
+    """
+    total = float(matrix.data.sum().real) / (float(np.abs(matrix.data).sum()) or 1.0)
+    return bool((diagonal.real > 0).any() and total < -_none) or bool((diagonal.real < 0).any() and total > _none)
+
+
+def _is_shifted(operator: Operator) -> bool:
+    """Whether ones show that a symmetric matrix is not positive definite, though its diagonal is positive."""
+    matrix = None if operator.dense() is not None or operator.traits.definite else operator.entries()
+    return matrix is not None and _is_indefinite(matrix, matrix.diagonal())
 
 
 def _is_negative(operator: Operator) -> bool:
@@ -181,7 +210,7 @@ def _choose_sparse(operator: Operator) -> Selection:
         rest = (_direct, minres, *(attempt for attempt in rest[1:] if attempt != _direct))
     quick = (_quick,) if _is_narrow(operator) else ()
     cg = Attempt("cg", "ic0", patience=factors.patience(150, 1000) * 2)
-    if traits.definite is False:
+    if traits.definite is False or _is_shifted(operator):
         rest = (*quick, *rest)
         if not _is_negative(operator):
             return Selection(rest, "symmetric and not positive definite")
