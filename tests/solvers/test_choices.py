@@ -149,3 +149,39 @@ def test_rounding_opposite_to_a_zero_is_no_asymmetry(far):
     assert as_operator(a).traits.symmetric
     assert not as_operator(scipy.sparse.csr_array([[2.0, 1e-5], [0.0, 3.0]])).traits.symmetric
     assert not as_operator(scipy.sparse.csr_array([[0.0, 1e-17], [0.0, 0.0]])).traits.symmetric
+
+
+def test_a_shift_that_ones_show_to_be_too_large_is_factored_at_once():
+    """Both took a futile run of an iteration first, and two to three times one factorization."""
+    shift = 1.0 * scipy.sparse.eye_array(2500)
+    assert order(scipy.sparse.csr_array(convection(50, 0.0) - shift))[0] == "lu"
+    assert order(scipy.sparse.csr_array(convection(50, 0.0) - (1 + 0.1j) * shift))[0] == "lu"
+    chain = scipy.sparse.csr_array(np.ones((1, 1)) * (np.eye(50) - np.eye(50, k=-1)))  # sums that vanish but for one
+    assert order(chain)[0] != "lu"
+
+
+def test_networks_begin_with_the_diagonal():
+    generator = np.random.default_rng(5)
+    pairs = generator.integers(0, 3000, (2, 9000))
+    weights = scipy.sparse.coo_array((np.ones(9000), pairs), shape=(3000, 3000)).tocsr()
+    degrees = scipy.sparse.diags_array(weights.sum(axis=0) + weights.sum(axis=1) + 0.1)
+    network = scipy.sparse.csr_array(degrees - weights - weights.T)
+    assert order(network)[0] == "jacobi"
+    assert order(convection(60, 0.0))[0] == "ic0"
+    result = precond.solve(network, np.ones(3000))
+    assert result.converged
+    assert result.method.startswith("cg + jacobi")
+    assert np.linalg.norm(1 - network @ result.x) <= 1e-8 * np.sqrt(3000)
+
+
+def test_tiny_matrices_with_pivots_of_both_signs_are_factored_by_rows_and_columns_of_unit_size():
+    generator = np.random.default_rng(6)
+    a = generator.standard_normal((40, 40)) * (generator.random((40, 40)) < 0.2) + np.diag(
+        generator.choice([-1, 1], 40)
+    )
+    scaled = scipy.sparse.csr_array(np.diag(10.0 ** generator.uniform(-9, 9, 40)) @ a)
+    expected = generator.standard_normal(40)
+    result = precond.solve(scaled, scaled @ expected)
+    assert result.converged
+    assert "lu" in result.method
+    np.testing.assert_allclose(result.x, expected, rtol=1e-6, atol=1e-6)

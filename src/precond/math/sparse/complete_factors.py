@@ -43,7 +43,8 @@ class CompleteFactors:
             # (I + U)^-1 S (I + L)^-1 has the adjoint (I + L^H)^-1 S^H (I + U^H)^-1
             lower, upper, inverse, rows, columns = self.triangles()
             self._adjoint = transposed(upper), transposed(lower), inverse.conj(), np.argsort(columns), np.argsort(rows)
-        return permuted_sweeps(*self._adjoint, np.ascontiguousarray(v))
+        first, second, inverse, rows, columns = self._adjoint
+        return permuted_sweeps(first, second, inverse, rows, columns, np.ascontiguousarray(v))
 
     def triangles(self) -> _Swept:
         """Return the factors by rows; made when first asked for."""

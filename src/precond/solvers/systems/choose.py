@@ -73,10 +73,11 @@ class _Factors:
     known: bool
 
     @staticmethod
-    def of(operator: Operator) -> _Factors:
-        """Return what is expected; of a dense matrix, nothing; of a tiny one, without a look."""
-        if operator.dense() is not None:
-            return _Factors(math.inf, cheap=False, known=False)
+    def of(operator: Operator, *, dear: bool = False) -> _Factors:
+        """Return what is expected; of a dense matrix, nothing; of a tiny one, or dear ones, without a look."""
+        if operator.dense() is not None or dear:
+            few = operator.dense() is None and operator.shape[0] <= _few
+            return _Factors(math.inf, cheap=few, known=False)
         if operator.shape[0] <= _tiny:
             return _Factors(0.0, cheap=True, known=True)
         price = factorization_price(operator)
@@ -100,15 +101,18 @@ def _choose_unsymmetric(operator: Operator) -> tuple[Attempt, ...]:
     diagonal = matrix.diagonal()
     if np.count_nonzero(diagonal == 0) > _gaps * len(diagonal):
         return _last(operator, cheap=operator.shape[0] <= _few or _Factors.of(operator).cheap)
-    if _is_indefinite(matrix, diagonal) and (factors := _Factors.of(operator)).cheap and factors.known:
+    close = _is_close(operator)
+    shifted = not close and _is_indefinite(matrix, diagonal) and not _is_narrow(operator)
+    if shifted and (factors := _Factors.of(operator)).cheap and factors.known:
         return (*((_once,) if operator.shape[0] <= _tiny else ()), *_last(operator, cheap=True))
     kept = _kept(matrix) >= _smooth
     patience, cheap = _quick.patience, True
     if operator.shape[0] > _few:
-        factors = _Factors.of(operator)
+        factors = _Factors.of(operator, dear=close)
         patience, cheap = max(patience, factors.patience(0, 2000) // 4) if kept else patience, factors.cheap
     quick = dataclasses.replace(_quick, preconditioner="milu0" if kept else "ilu0", patience=patience)
-    return (quick, *_last(operator, cheap=cheap))
+    diagonal_first = (dataclasses.replace(_diagonal, method="bicgstab"),) if close else ()
+    return (*diagonal_first, quick, *_last(operator, cheap=cheap))
 
 
 def _is_narrow(operator: Operator) -> bool:
@@ -121,6 +125,20 @@ _multigrid = Attempt("cg", "amg", patience=100)
 _large, _far = 5000, 220
 """Unknowns, and steps between the two farthest of them, from which a multigrid cycle pays for its setup: on five-point
 and seven-point Laplacians it then takes less time than IC(0), whose iterations grow with the distance."""
+
+
+_diagonal = Attempt("cg", "jacobi", patience=30, unasked=True)
+_some_thousands, _near = 2000, 16
+"""Unknowns from which on, and steps between the two farthest of them up to which, the diagonal is tried first: where
+information has a short way, iterations are few, and incomplete factors of such a graph take as long as ten."""
+
+
+def _is_close(operator: Operator) -> bool:
+    """Whether information has a short way: the graph of a large sparse matrix is that of a network, not of a mesh."""
+    if operator.dense() is not None or operator.shape[0] < _some_thousands:
+        return False
+    matrix = operator.entries()
+    return matrix is not None and not _is_narrow(operator) and diameter(matrix) <= _near
 
 
 def _is_wide(operator: Operator) -> bool:
@@ -202,14 +220,15 @@ def _choose_sparse(operator: Operator) -> Selection:
         return _choose_by_products(operator)
     if not traits.symmetric:
         return Selection(_choose_unsymmetric(operator), "not symmetric, with entries")
-    factors = _Factors.of(operator)
+    close = _is_close(operator)
+    factors = _Factors.of(operator, dear=close)
     few = operator.shape[0] <= _few and operator.dense() is None
     minres = Attempt("minres", "jacobi", patience=factors.patience(100, _some if few else 2000))
     rest: tuple[Attempt, ...] = (minres, *_last(operator, cheap=factors.cheap))
     if factors.known:
         rest = (_direct, minres, *(attempt for attempt in rest[1:] if attempt != _direct))
     quick = (_quick,) if _is_narrow(operator) else ()
-    cg = Attempt("cg", "ic0", patience=factors.patience(150, 1000) * 2)
+    cg = Attempt("cg", "ic0", patience=factors.patience(100, 1200) * 3 // 2)
     if traits.definite is False or _is_shifted(operator):
         rest = (*quick, *rest)
         if not _is_negative(operator):
@@ -218,7 +237,9 @@ def _choose_sparse(operator: Operator) -> Selection:
         return Selection((*wide, dataclasses.replace(cg, negative=True), *rest), "symmetric with a negative diagonal")
     why = "symmetric positive definite" if traits.definite else "symmetric with a positive diagonal"
     first: tuple[Attempt, ...] = (cg,)
-    if _is_wide(operator):
+    if close:
+        first, why = (_diagonal, cg), f"{why}, unknowns few steps apart"
+    elif _is_wide(operator):
         first, why = (_multigrid, cg), f"{why}, unknowns many steps apart"
     if traits.definite:
         rest = tuple(attempt for attempt in rest if attempt != minres)
