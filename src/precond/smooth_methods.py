@@ -38,6 +38,9 @@ FACTORED = 2**26
 REGRESSION = 2000
 """Variables up to which it factors those of regressions."""
 
+WHOLE = 3
+"""Products in whose time a whole Hessian of few variables is taken at every step."""
+
 CHEAP = 2**21
 """Products of numbers that the Hessian of a regression may take to be assembled anew at every step."""
 
@@ -135,6 +138,8 @@ def _automatic(form: SmoothForm, work: Work, inner: Preconditioner[Any] | None) 
         return "newton", "auto: a small regression", objective
     if inner is None and assembles and n <= REGRESSION:
         return "newton-cholesky", "auto: a regression whose Hessian takes one pass over the data", objective
+    if inner is None and 0 < n <= LEAST and objective.hessian(form.start).price(n) <= WHOLE:
+        return "newton", "auto: whole Hessians cost little more than products", objective
     if (
         inner is None
         and not assembles

@@ -5,6 +5,9 @@ import torch
 from torch.nn import functional
 
 import precond
+from precond.core import Evidence
+from precond.operators.function import FunctionOperator
+from precond.preconditioners.dense_cholesky import DenseCholesky
 from precond.recipes.second_order import newton
 
 
@@ -77,3 +80,25 @@ def test_hessians_of_many_rows_are_not_rounded():
     found = precond.minimize(loss, torch.zeros(9).double(), method="newton", tol=0.0, max_iterations=1).x
     wanted = torch.linalg.solve(a.T @ a / 4 / 8000 + 1e-3 * torch.eye(9).double(), a.T @ b / 2 / 8000)
     torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12)
+
+
+def test_curvatures_far_apart_are_not_taken_for_noise():
+    turn = torch.linalg.qr(torch.randn(6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(3))).Q
+    matrix = turn @ torch.diag(torch.logspace(0, -11, 6, dtype=torch.float64)) @ turn.mT
+    ahead = torch.ones(6, dtype=torch.float64)
+    start = torch.zeros(6, dtype=torch.float64)
+    result = precond.minimize(lambda x: (x - ahead) @ matrix @ (x - ahead) / 2, start, method="newton", tol=1e-13)
+    assert result.converged
+    assert result.iterations <= 4
+
+
+def test_curvatures_within_the_noise_of_differences_are():
+    near = 1 - 1e-12
+    matrix = torch.tensor([[1.0, near + 1e-9], [near - 1e-9, 1.0]], dtype=torch.float64)  # as differences leave it
+    part = DenseCholesky(precise=True)
+    state = part.init(torch.zeros(1, 2).double())
+    v = torch.tensor([[1.0, -1.0]]).double()
+    operator = FunctionOperator(lambda x: x @ matrix.mT, (2, 2), symmetric=True)
+    part.observe(state, Evidence(gradient=v, previous=v, loss=v[0, 0], operator=operator))
+    assert part.refresh(state).failures == 0
+    assert float(part.apply(state, v).norm()) < 1e9

@@ -569,10 +569,11 @@ class OnceOnly(torch.autograd.Function):
 
 
 def test_auto_says_why():
-    assert (
-        precond.minimize(torch_rosen, start()).method
-        == "newton-cholesky (auto: Hessian products are at hand, and a factor fits)"
+    assert precond.minimize(torch_rosen, start()).method == (
+        "newton (auto: whole Hessians cost little more than products)"
     )
+    many = precond.minimize(lambda x: (x @ x - 1) ** 2 + x.sum() ** 4, torch.linspace(0, 1, 40).double())
+    assert many.method == "newton-cholesky (auto: Hessian products are at hand, and a factor fits)"
     for fun in (OnceOnly.apply, lambda x: OnceOnly.apply(x) + (x**4).sum()):
         result = precond.minimize(fun, start())
         assert result.method == "lbfgs (auto: fun cannot be differentiated twice)"

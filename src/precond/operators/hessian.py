@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import logging
 import math
-import sys
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from precond.core import IncompatibleError, Operator, OperatorTraits, Work
+from precond.math.machine.backward import pull, pull_many
 
 logger = logging.getLogger(__name__)
 
@@ -23,11 +23,6 @@ CACHE = 2**20
 
 CHUNK = 64
 """Products that are taken at once at most."""
-
-FEW = 16
-"""Products that are taken one by one in any case."""
-SHAPES, MANY = "torch.fx.experimental.symbolic_shapes", 4096
-"""What torch imports at a first batch, which takes up to a second, and the products of a run that are worth it."""
 
 
 class Hessian(Operator):
@@ -85,18 +80,19 @@ class Hessian(Operator):
 
     def price(self, count: int) -> int:
         """Return how many products one by one take as long as ``count`` at once: two calls a chunk, and the memory."""
-        if self._products is None or self._footprint is None or count <= FEW:
+        if self._products is None or self._footprint is None:
             return count
-        return math.ceil(count * min(1.0, 2 / self._chunk + self._memory / CACHE))
+        return min(count, math.ceil(count * (2 / self._chunk + self._memory / CACHE)) + 1)
 
     def matvec(self, x: Tensor) -> Tensor:
         """Return the Hessian's product with each row of ``x``, and count one product for each."""
         self._work.hvps += x.shape[0]
         if x.shape[0] == 1:
             return self._product(x[0])[None]
-        worth = SHAPES in sys.modules or self._work.hvps > MANY
-        if self._products is not None and x.shape[0] > FEW and worth:
+        if self._products is not None and len(x):
             try:
+                if len(x) <= self._chunk:
+                    return self._products(x)
                 return torch.cat([self._products(part) for part in torch.split(x, self._chunk)])
             except RuntimeError as error:  # some operations have no batching rule
                 logger.info("Hessian products are taken one by one: %s", error)
@@ -104,13 +100,14 @@ class Hessian(Operator):
         return torch.stack([self._product(row) for row in x]) if x.shape[0] else x.clone()
 
 
-def autograd_hessian(leaf: Tensor, gradient: Tensor, work: Work) -> Hessian:
+def autograd_hessian(leaf: Tensor, gradient: Tensor, work: Work, memory: Callable[[], int] | None = None) -> Hessian:
     """Return the Hessian whose products differentiate a gradient that kept its graph; the graph serves every product.
 
     Args:
         leaf: The point, ``[n]``, a leaf of the graph.
         gradient: The gradient at ``leaf``, ``[n]``, with its graph (``create_graph=True``).
         work: The account to charge.
+        memory: Returns the bytes that a product writes, where that is known; found out otherwise.
 
     Returns:
         The operator.
@@ -119,16 +116,12 @@ def autograd_hessian(leaf: Tensor, gradient: Tensor, work: Work) -> Hessian:
         return Hessian(torch.zeros_like, leaf, work)
 
     def product(v: Tensor) -> Tensor:
-        with torch.enable_grad():
-            slope = along(gradient, v)
-        (hv,) = torch.autograd.grad(slope, leaf, retain_graph=True, allow_unused=True)
-        return or_zero(hv, v)
+        return or_zero(pull(gradient, leaf, v), v)
 
     def products(v: Tensor) -> Tensor:
-        (hv,) = torch.autograd.grad(gradient, leaf, v, retain_graph=True, allow_unused=True, is_grads_batched=True)
-        return or_zero(hv, v)
+        return or_zero(pull_many(gradient, leaf, v), v)
 
-    return Hessian(product, leaf.detach(), work, products, memory=functools.partial(footprint, gradient))
+    return Hessian(product, leaf.detach(), work, products, memory=memory or functools.partial(footprint, gradient))
 
 
 def or_zero(found: Tensor | None, like: Tensor) -> Tensor:

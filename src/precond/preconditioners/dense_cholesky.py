@@ -16,6 +16,8 @@ from precond.preconditioners.shifts import refuse_shift
 
 PIVOT_SINGLE = 1e-4
 """Share of a diagonal entry below which what elimination leaves in single precision is rounding."""
+NOISE = 1e-8
+"""Share of the largest eigenvalue below which others are noise, where eigenvalues only precondition."""
 SINGLE = 256
 """Side from which a factor that only preconditions is tried in single precision first, which takes half as long."""
 
@@ -75,16 +77,16 @@ class DenseCholesky(Preconditioner[DenseCholeskyState]):
         """Assemble and factor the operator last observed; a matrix that is not finite changes nothing."""
         if state.operator is None:
             return Health()
-        matrix = state.operator.assembled(coarse=not self.precise)
+        matrix, skew = state.operator.assembled(coarse=not self.precise), None
         if matrix is None:
-            matrix = materialize(state.operator, self.limit)
-            matrix = (matrix + matrix.mT) / 2
+            found = materialize(state.operator, self.limit)
+            matrix, skew = (found + found.mT) / 2, found - found.mT
         factor = None if self.precise or len(matrix) < SINGLE else definite_factor(matrix.float(), PIVOT_SINGLE)
         factor = definite_factor(matrix, PIVOT) if factor is None else factor
         if factor is None:
             if not bool(torch.isfinite(matrix).all()):
                 return Health(len(state.factor), "the matrix is not finite")
-            factor = _absolute_root(matrix)
+            factor = _absolute_root(matrix, skew, 0.0 if self.precise else NOISE)
             if factor is None:
                 return Health(len(state.factor), "the eigendecomposition failed")
         state.factor.copy_(factor.expand_as(state.factor))
@@ -96,13 +98,25 @@ class DenseCholesky(Preconditioner[DenseCholeskyState]):
         return solve_with_factor(state.factor, v)
 
 
-def _absolute_root(matrix: Tensor) -> Tensor | None:
-    """Return lower triangular ``L`` with ``L L' = |B|``, absolute values taken of ``B`` scaled to a unit diagonal."""
+def _absolute_root(matrix: Tensor, skew: Tensor | None, noise: float) -> Tensor | None:
+    """Return lower triangular ``L`` with ``L L' = |B|``, absolute values taken of ``B`` scaled to a unit diagonal.
+
+    Args:
+        matrix: ``B``.
+        skew: What was not symmetric of it: no more is known than that, where products are differences.
+        noise: Share of the largest eigenvalue up to which the others are noise; rounding is, in any case.
+
+    Returns:
+        The factor; ``None`` where the decomposition fails.
+    """
     diagonal = matrix.diagonal().abs()
     largest = diagonal.max() if len(diagonal) else diagonal.sum()
     scale = torch.where(diagonal > torch.finfo(matrix.dtype).tiny * largest, diagonal, 1.0).sqrt()
     values, vectors, failed = safe_eigh((matrix / (scale * scale[:, None]))[None])
     if bool(failed):
         return None
-    half = vectors[0] * torch.maximum(values.abs(), 1e-8 * values.abs().max()).sqrt()
+    least = max(noise, 64 * len(matrix) * torch.finfo(matrix.dtype).eps) * values.abs().max()
+    if skew is not None:
+        least = torch.maximum(least, (skew / (scale * scale[:, None])).norm())
+    half = vectors[0] * torch.maximum(values.abs(), least).sqrt()
     return torch.linalg.qr(half.mT, mode="r").R.mT * scale[:, None]

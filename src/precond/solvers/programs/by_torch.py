@@ -11,9 +11,10 @@ from torch import Tensor
 
 from precond.core import Operator, Site, Work
 from precond.core.materialize import materialize
+from precond.math.machine.backward import pull, pull_many
 from precond.operators.compressed import Compressor
 from precond.operators.function import FunctionOperator
-from precond.operators.hessian import Hessian, autograd_hessian
+from precond.operators.hessian import Hessian, autograd_hessian, or_zero
 from precond.solvers.programs.oracle import MatrixJacobian, OracleProgram, SparseJacobian
 from precond.solvers.smooth.affine import agrees, split
 from precond.solvers.smooth.affine_evaluation import Seen, Split
@@ -207,8 +208,8 @@ def _batched(outputs: Tensor, inputs: Tensor, v: Tensor) -> Tensor:
     """Return the products of a Jacobian's transpose with each row of ``v``, one by one where they cannot be batched."""
     if len(v) > 1:
         try:
-            return torch.autograd.grad(outputs, inputs, v, retain_graph=True, is_grads_batched=True)[0]
+            return or_zero(pull_many(outputs, inputs, v), inputs.expand(len(v), -1))
         except RuntimeError as error:  # some operations have no batching rule
             logger.info("products with the Jacobian are taken one by one: %s", error)
-    rows = [torch.autograd.grad(outputs, inputs, row, retain_graph=True)[0] for row in v]
+    rows = [or_zero(pull(outputs, inputs, row), inputs) for row in v]
     return torch.stack(rows) if rows else v.new_zeros(0, inputs.numel())

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from precond.losses.features import Features
 from precond.math.dense.weighted_gram import weighted_gram
+from precond.math.machine.backward import pull
 from precond.operators.hessian import along, or_zero
 from precond.solvers.smooth.affine_sketch import row_roots, sketched_rows
 
@@ -246,9 +247,7 @@ class Split:
         """Return ``F_zz u``."""
         if not self.by_z.requires_grad:
             return torch.zeros_like(self.z)
-        with torch.enable_grad():
-            slope = along(self.by_z, u)
-        return or_zero(torch.autograd.grad(slope, self.z, retain_graph=True, allow_unused=True)[0], self.z)
+        return or_zero(pull(self.by_z, self.z, u), self.z)
 
     def _pull(self, by_x: Tensor, by_z: Tensor) -> Tensor:
         pulled = self.features.adjoint(by_z)

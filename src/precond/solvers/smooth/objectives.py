@@ -10,7 +10,13 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Objective, Operator, Point, Work
-from precond.operators.hessian import Hessian, autograd_hessian, check_twice_differentiable, difference_hessian
+from precond.operators.hessian import (
+    Hessian,
+    autograd_hessian,
+    check_twice_differentiable,
+    difference_hessian,
+    footprint,
+)
 from precond.solvers.smooth.affine import agrees, split
 from precond.solvers.smooth.affine_evaluation import Split
 
@@ -40,6 +46,7 @@ class TorchObjective(Objective):
         self._split: tuple[Tensor, Split] | None = None  # x as it was given, the evaluation there
         self.affine = False
         self._checked = False
+        self._bytes: int | None = None
         self._kept: Point | None = None
 
     @property
@@ -110,7 +117,13 @@ class TorchObjective(Objective):
         if not self._checked:
             check_twice_differentiable(gradient)
             self._checked = True
-        return autograd_hessian(leaf, gradient, self.work)
+        return autograd_hessian(leaf, gradient, self.work, self._memory)
+
+    def _memory(self) -> int:
+        """Return roughly the bytes that a product with a Hessian writes, found out where the first one is asked."""
+        if self._bytes is None:
+            self._bytes = footprint(self._graph[2]) if self._graph is not None else 0
+        return self._bytes
 
     def _value(self, x: Tensor) -> Tensor:
         with torch.no_grad():

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from precond.core import BadInputError, Objective, Operator, OperatorTraits, Work
+from precond.math.machine.backward import pull
 from precond.operators.compressed import Compressor
 
 PROBES = 10
@@ -159,14 +160,14 @@ class ProductSquares(Objective):
                     "compute them with torch, or pass x0 as a NumPy array"
                 )
             u = torch.zeros_like(r, requires_grad=True)
-            (pulled,) = torch.autograd.grad(r, leaf, u, create_graph=True)
+            (pulled,) = torch.autograd.grad(r.dot(u), leaf, create_graph=True)
 
         def forward(v: Tensor) -> Tensor:
-            (jv,) = torch.autograd.grad(pulled, u, v, retain_graph=True, allow_unused=True)
+            jv = pull(pulled, u, v)
             return torch.zeros_like(u) if jv is None else jv.detach()
 
         def adjoint(w: Tensor) -> Tensor:
-            (jw,) = torch.autograd.grad(r, leaf, w, retain_graph=True, allow_unused=True)
+            jw = pull(r, leaf, w)
             return torch.zeros_like(leaf) if jw is None else jw.detach()
 
         detached = r.detach()
