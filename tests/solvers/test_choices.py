@@ -162,16 +162,16 @@ def test_a_shift_that_ones_show_to_be_too_large_is_factored_at_once():
 
 def test_networks_begin_with_the_diagonal():
     generator = np.random.default_rng(5)
-    pairs = generator.integers(0, 3000, (2, 9000))
-    weights = scipy.sparse.coo_array((np.ones(9000), pairs), shape=(3000, 3000)).tocsr()
+    pairs = generator.integers(0, 6000, (2, 18000))
+    weights = scipy.sparse.coo_array((np.ones(18000), pairs), shape=(6000, 6000)).tocsr()
     degrees = scipy.sparse.diags_array(weights.sum(axis=0) + weights.sum(axis=1) + 0.1)
     network = scipy.sparse.csr_array(degrees - weights - weights.T)
     assert order(network)[0] == "jacobi"
-    assert order(convection(60, 0.0))[0] == "ic0"
-    result = precond.solve(network, np.ones(3000))
+    assert order(convection(75, 0.0))[0] == "ic0"
+    result = precond.solve(network, np.ones(6000))
     assert result.converged
     assert result.method.startswith("cg + jacobi")
-    assert np.linalg.norm(1 - network @ result.x) <= 1e-8 * np.sqrt(3000)
+    assert np.linalg.norm(1 - network @ result.x) <= 1e-8 * np.sqrt(6000)
 
 
 def test_tiny_matrices_with_pivots_of_both_signs_are_factored_by_rows_and_columns_of_unit_size():

@@ -54,6 +54,8 @@ _gaps = 0.1
 """Share of zeros on the diagonal, above which a factorization that takes its pivots there has no chance."""
 _none = 1e-8
 """Sum of all entries, in units of that of their sizes, up to which it may be rounding."""
+_nearly, _mixed = 0.95, 0.25
+"""Share of the diagonal that has one sign, and the least of either where signs are mixed."""
 _full = 0.9
 """Share of the envelope from which on incomplete factors are taken for complete ones."""
 
@@ -121,21 +123,21 @@ def _is_narrow(operator: Operator) -> bool:
     return matrix is not None and envelope_share(matrix) >= _full
 
 
+_diagonal = Attempt("cg", "jacobi", patience=30, unasked=True)
 _multigrid = Attempt("cg", "amg", patience=100)
 _large, _far = 5000, 220
 """Unknowns, and steps between the two farthest of them, from which a multigrid cycle pays for its setup: on five-point
 and seven-point Laplacians it then takes less time than IC(0), whose iterations grow with the distance."""
 
 
-_diagonal = Attempt("cg", "jacobi", patience=30, unasked=True)
-_some_thousands, _near = 2000, 16
-"""Unknowns from which on, and steps between the two farthest of them up to which, the diagonal is tried first: where
-information has a short way, iterations are few, and incomplete factors of such a graph take as long as ten."""
+_near = 16
+"""Steps between the two farthest of many unknowns, up to which the diagonal is tried first: where information has a
+short way, iterations are few, and incomplete factors of such a graph take as long as ten."""
 
 
 def _is_close(operator: Operator) -> bool:
     """Whether information has a short way: the graph of a large sparse matrix is that of a network, not of a mesh."""
-    if operator.dense() is not None or operator.shape[0] < _some_thousands:
+    if operator.dense() is not None or operator.shape[0] < _large:
         return False
     matrix = operator.entries()
     return matrix is not None and not _is_narrow(operator) and diameter(matrix) <= _near
@@ -157,12 +159,18 @@ def _kept(matrix: scipy.sparse.csr_array) -> float:
 
 
 def _is_indefinite(matrix: scipy.sparse.csr_array, diagonal: Array) -> bool:
-    """Whether two vectors show that the Hermitian part of a matrix is indefinite: a unit vector, and that of ones.
+    """Whether one vector shows that the Hermitian part of a matrix is indefinite, as its diagonal has another sign.
 
-    The second is what a Laplacian with a large shift, as Helmholtz' equation has it, turns to the other side.
+    A few diagonal entries of the other sign, as rows of boundary conditions have, prove nothing of use. The vector is
+    that of ones where the diagonal is scaled to ones, which a Laplacian with a large shift, as Helmholtz' equation has
+    it, turns to the other side.
     """
-    total = float(matrix.data.sum().real) / (float(np.abs(matrix.data).sum()) or 1.0)
-    return bool((diagonal.real > 0).any() and total < -_none) or bool((diagonal.real < 0).any() and total > _none)
+    sizes = np.sqrt(np.abs(diagonal))
+    inverse = np.divide(1.0, sizes, out=np.zeros_like(sizes), where=sizes > 0)
+    scaled = matrix.data * np.repeat(inverse, np.diff(matrix.indptr)) * inverse[matrix.indices]
+    total, size = float(scaled.sum().real), float(np.abs(scaled).sum())
+    opposite = np.count_nonzero(diagonal.real * total < 0) / len(diagonal)
+    return abs(total) > _none * size and (opposite > _nearly or _mixed < opposite < 1 - _mixed)
 
 
 def _is_shifted(operator: Operator) -> bool:

@@ -78,12 +78,11 @@ def choose_least_squares(operator: Operator, count: int) -> Selection:
         plain = Attempt("lsqr", "identity", patience=max(100, 4 * rows) if columns * rows**2 <= _possible else 0)
         rest = (plain, _factored) if plain.patience else (plain,)
         return Selection((*first, *rest), "wide: the solution of least norm")
+    rest = (jacobi, _sketched) if small else (alone,)
     why = "entries give the norms of the columns"
     if _even(operator):
         plain = Attempt("lsqr", "identity", patience=jacobi.patience, unasked=True)
-        rest, why = (plain, jacobi, _sketched) if small else (plain, alone), "columns of like norms"
-    else:
-        rest = (jacobi, _sketched) if small else (alone,)
+        return Selection((*first, plain, *rest), "little work" if quick else "columns of like norms")
     return Selection((*first, *rest), "little work" if quick else why)
 
 
