@@ -66,10 +66,30 @@ def run_attempts(
     operator = as_operator(A, dtype=rows.dtype)
     rows = match(rows, operator, "b")
     start = None if x0 is None else match(read_vectors(x0, "x0")[0], operator, "x0")
-
-    reordered = False
+    shown, reordered = in_form(callback, form), False
     if reorder and isinstance(method, str) and isinstance(preconditioner, str) and method == preconditioner == "auto":
         operator, rows, reordered = in_order(operator, rows)
+    run = attempt(
+        operator, rows, method, preconditioner, start, shown, kind, choose, driver, limits, reordered=reordered
+    )
+    return dataclasses.replace(run, result=dataclasses.replace(run.result, x=form.restore(run.result.x)))
+
+
+def attempt(
+    operator: Operator,
+    rows: Tensor,
+    method: str | Iteration,
+    preconditioner: str | Preconditioner[Any],
+    start: Tensor | None,
+    callback: Callback | None,
+    kind: Kind,
+    choose: Callable[[Operator, int], Selection],
+    driver: Callable[..., Result],
+    limits: dict[str, Any],
+    *,
+    reordered: bool = False,
+) -> Run:
+    """Do what `run_attempts` does with a problem that was read: vectors are rows ``[batch, n]``, there and back."""
     work, failures = Work(), list[str]()
     rows, start, unit = _scaled(rows, start, limits)
     limit = limits.pop("max_iterations")
@@ -83,7 +103,7 @@ def run_attempts(
             _check_products(operator, iteration, part, work)
         result = driver(
             operator, rows, iteration, held, x0=start, work=work, name=f"{label} ({why})" if why else label,
-            callback=in_form(callback, form), **limits,
+            callback=callback, **limits,
             max_iterations=min(patience, 10 * operator.shape[0]) if patience and limit is None else limit,
         )  # fmt: skip
         if best is None or result.converged or excess(result.certificate) < excess(best.certificate):
@@ -98,8 +118,7 @@ def run_attempts(
         best = dataclasses.replace(best, x=best.x * unit)
         if best.converged and not bool(torch.isfinite(best.x).all()):
             best = dataclasses.replace(best, status=Status.FAILED_NON_FINITE)
-    result = dataclasses.replace(best, x=form.restore(best.x))
-    return Run(result, operator, iteration, held)
+    return Run(best, operator, iteration, held)
 
 
 def _check_products(operator: Operator, iteration: Iteration, part: Preconditioner[Any], work: Work) -> None:

@@ -10,17 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from precond.attempts import in_form, match, run_attempts
+from precond.attempts import Run, attempt
 from precond.core import IncompatibleError, Iteration, Kind, Operator, Preconditioner, Result, Status, Work
 from precond.math.machine.clock import now
 from precond.recipes.named import build_iteration, build_preconditioner, name_of
+from precond.solvers.sequences.alone import Alone
 from precond.solvers.sequences.shelf import Entry, Shelf
 from precond.solvers.sequences.warm import WarmStart
 from precond.solvers.sequences.ways import Way, age, allowed, ranked
 from precond.solvers.systems.choose import choose_system, choose_ways
 from precond.solvers.systems.drive import Callback
 from precond.solvers.systems.estimates import factorization_price
-from precond.solvers.systems.forms import Form, read_vectors
 from precond.solvers.systems.negative import of_negative
 from precond.solvers.systems.solve import solve_linear
 
@@ -44,6 +44,7 @@ class Family:
     Attributes:
         ways: The ways to solve these systems, each with what it has cost.
         warm: The last solutions; ``None`` where systems start at zero.
+        alone: Whether they are better solved each for itself.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Family:
         self.method, self.preconditioner, self.limits = method, preconditioner, limits
         self.warm = WarmStart() if warm else None
         self.ways = self._all_ways(operator, several)
+        self.alone = Alone()
         self._solved, self._spent, self._mean_digits, self._digits_now = 0, 0.0, 0.0, 1.0
 
     @property
@@ -64,8 +66,16 @@ class Family:
         """Return where to start the next system; ``None`` for zero."""
         return None if self.warm is None else self.warm.start(operator, b, work)
 
-    def keep(self, x: Tensor, seconds: float) -> None:
-        """Note a solution, and the seconds that its system took."""
+    @property
+    def apart(self) -> bool:
+        """Whether the next system is to be solved for itself; never where the user has said how."""
+        return "auto" in (self.method, self.preconditioner) and self.alone.due
+
+    def keep(self, x: Tensor, seconds: float, *, apart: bool) -> None:
+        """Note a solution, the seconds that its system took, and whether it was solved for itself."""
+        self.alone.note(seconds, apart=apart)
+        if apart:
+            return
         if self.warm is not None:
             self.warm.keep(x)
             rates = [way.cost for way in self.ways if way.cost is not None]
@@ -74,9 +84,8 @@ class Family:
         self._spent += seconds
 
     def solve(
-        self, operator: Operator, b: Tensor, start: Tensor | None, work: Work, number: int, form: Form,
-        callback: Callback | None,
-    ) -> Result:  # fmt: skip
+        self, operator: Operator, b: Tensor, start: Tensor | None, work: Work, number: int, callback: Callback | None
+    ) -> Result:
         """Solve a system by one way after another, until one converges.
 
         Args:
@@ -85,7 +94,6 @@ class Family:
             start: Starting points, shape ``[batch, n]``; ``None`` for zero.
             work: The account to charge.
             number: Number of the system in the sequence.
-            form: The form of the right-hand sides that the user gave.
             callback: As for `solve_linear`.
 
         Returns:
@@ -99,11 +107,11 @@ class Family:
         limits = dict(self.limits)
         if automatic and limits["max_iterations"] is None:
             limits["max_iterations"] = _patience
-        digits, shown = self._digits(b), in_form(callback, form)
+        digits = self._digits(b)
         for place, way in enumerate(ranked(ways, self._spent)):
             try:
                 result = way.solve(
-                    operator, b, start, work, number, self._named(way), shown, limits,
+                    operator, b, start, work, number, self._named(way), callback, limits,
                     digits * allowed(ways, way, first=place == 0), digits,
                 )  # fmt: skip
             except IncompatibleError:
@@ -117,7 +125,7 @@ class Family:
             _log.info("system %d: %s: %s", number, way.label, result.message)
             if result.certificate.value < 1 and not bool(b.any(dim=-1).logical_not().any()):
                 start = result.x  # what was reached is not lost
-        return self._at_last(operator, b, start, work, number, form, callback)
+        return self._at_last(operator, b, start, work, number, callback)
 
     def _digits(self, b: Tensor) -> float:
         """Return how many digits the residual of a system has to lose, at least half a one; the mean of all is kept."""
@@ -161,17 +169,11 @@ class Family:
         return list(ways.values())
 
     def _at_last(
-        self, operator: Operator, b: Tensor, start: Tensor | None, work: Work, number: int, form: Form,
-        callback: Callback | None,
-    ) -> Result:  # fmt: skip
+        self, operator: Operator, b: Tensor, start: Tensor | None, work: Work, number: int, callback: Callback | None
+    ) -> Result:
         """Do what ``precond.solve`` does, where none of the ways did."""
         begin = now()
-        run = run_attempts(
-            operator, form.restore(b), self.method, self.preconditioner,
-            None if start is None else form.restore(start), callback, Kind.LINEAR_SYSTEM, choose_system, solve_linear,
-            dict(self.limits),
-        )  # fmt: skip
-        work.add(run.result.work)
+        run = self._attempt(operator, b, start, work, callback)
         if run.result.converged:
             label = run.result.method.partition(" (")[0].partition(";")[0]
             shelf, spent, seconds = Shelf(run.held.part), now() - begin, run.result.work.seconds
@@ -181,7 +183,23 @@ class Family:
             shelf.renewed(shelf.entries[0], image, number, setup, spent - setup)
             self.ways.append(Way(label, run.iteration, shelf))
             self.ways[-1].cost = spent
-        return dataclasses.replace(run.result, x=match(read_vectors(run.result.x, "x")[0], operator, "x"))
+        return run.result
+
+    def solve_alone(self, operator: Operator, b: Tensor, work: Work, callback: Callback | None) -> Result:
+        """Solve a system as ``precond.solve`` does, whatever was before it; arguments as for `solve`."""
+        result = self._attempt(operator, b, None, work, callback).result
+        name = f"{result.method.partition(' (')[0]} (each for itself, which has cost less for systems this small)"
+        return dataclasses.replace(result, method=name)
+
+    def _attempt(
+        self, operator: Operator, b: Tensor, start: Tensor | None, work: Work, callback: Callback | None
+    ) -> Run:
+        run = attempt(
+            operator, b, self.method, self.preconditioner, start, callback, Kind.LINEAR_SYSTEM, choose_system,
+            solve_linear, dict(self.limits),
+        )  # fmt: skip
+        work.add(run.result.work)
+        return run
 
     def _named(self, way: Way) -> str:
         text = f"{way.label} (set up for system {{made}}"

@@ -54,6 +54,9 @@ class SolveSequence:
     cost several times as much. A trial
     that takes twice as long as the best so far is given up.
 
+    Systems of well under two milliseconds are solved each for itself where that has cost less: what is remembered would
+    cost more than it saves (see ``solvers/sequences/alone.py``).
+
     Relaxation: the ``omega`` of SOR or SSOR can be chosen online (see ``solvers/sequences/bandits.py``); `regret` says
     at what cost. A system that is not solved counts as one that took all iterations allowed.
 
@@ -140,14 +143,18 @@ class SolveSequence:
         rows = match(rows, operator, "b")
         if operator.shape[0] != operator.shape[1]:
             raise IncompatibleError(f"a sequence takes square matrices, this has shape {operator.shape}: use lstsq")
-        starting_points(operator, rows, None)  # refuses lengths that do not fit
-        work, family = Work(), self._family(operator, rows)
-        start = family.start(operator, rows, work)
-        if self.learner is not None:
-            result = self._relaxed(self.learner, family, operator, rows, start, work, in_form(callback, form), context)
+        work, family, shown = Work(), self._family(operator, rows), in_form(callback, form)
+        apart = self.learner is None and family.apart
+        if apart:
+            result = family.solve_alone(operator, rows, work, shown)
         else:
-            result = family.solve(operator, rows, start, work, self.solved, form, callback)
-        family.keep(result.x, now() - begin)
+            starting_points(operator, rows, None)  # refuses lengths that do not fit
+            start = family.start(operator, rows, work)
+            if self.learner is not None:
+                result = self._relaxed(self.learner, family, operator, rows, start, work, shown, context)
+            else:
+                result = family.solve(operator, rows, start, work, self.solved, shown)
+        family.keep(result.x, now() - begin, apart=apart)
         self.solved += 1
         self.setups += work.refreshes
         self.work.add(work)

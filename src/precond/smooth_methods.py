@@ -69,7 +69,8 @@ def choose_method(
     if isinstance(method, Route):
         raise IncompatibleError("minimize has one flat vector and cannot route: pass one of the route's methods")
     if isinstance(method, Method):
-        built, label, default = method, type(method.preconditioner).__name__, None
+        label = f"{type(method.step).__name__} + {type(method.preconditioner).__name__}"
+        built, default = method, None
         objective = form.objective(work, Need.OPERATOR in built.needs)
     elif isinstance(method, str):
         name, label = method, method

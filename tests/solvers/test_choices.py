@@ -9,7 +9,7 @@ import scipy.sparse.linalg
 import torch
 
 import precond
-from precond.core import Evidence
+from precond.core import BadInputError, Evidence
 from precond.operators import as_operator
 from precond.preconditioners.lu import LU
 from precond.solvers.systems.choose import choose_system
@@ -127,6 +127,8 @@ def test_rows_in_another_order_are_put_back():
     assert result.method.startswith("cg + ic0 (rows in another order")
     assert result.converged
     assert np.linalg.norm(b - shuffled @ result.x) <= 1e-8 * np.linalg.norm(b)
+    with pytest.raises(BadInputError, match="1600 rows"):
+        precond.solve(shuffled, np.ones(1601))
     named = precond.solve(shuffled, b, method="gmres", preconditioner="lu")
     np.testing.assert_allclose(result.x, named.x, rtol=1e-5, atol=1e-5)
     several = precond.solve(shuffled, np.stack([b, 2 * b], axis=1), x0=np.stack([named.x, named.x], axis=1))

@@ -31,6 +31,7 @@ from precond.preconditioners.dense_cholesky import DenseCholesky
 from precond.preconditioners.identity import Identity
 from precond.preconditioners.lbfgs import LBFGS
 from precond.recipes import registry
+from precond.recipes.second_order import newton
 from precond.smooth import Event
 from precond.steps.armijo import Armijo
 from precond.steps.cubic import Cubic
@@ -583,6 +584,10 @@ def test_auto_says_why():
     assert precond.minimize(rosen, start().numpy(), jac=rosen_der).method == "lbfgs (auto: there is no hessp)"
     given = precond.minimize(rosen, start().numpy(), jac=rosen_der, hessp=rosen_hess_prod)
     assert given.method.startswith("newton-cholesky")
+
+
+def test_a_method_that_was_built_is_named_by_its_parts():
+    assert precond.minimize(torch_rosen, start(), method=newton()).method == "Armijo + DenseCholesky"
 
 
 # --- every recipe that says that it runs here

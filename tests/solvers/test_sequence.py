@@ -20,6 +20,7 @@ from precond.operators import FunctionOperator, as_operator
 from precond.preconditioners.ilut import ILUT
 from precond.preconditioners.jacobi import Jacobi
 from precond.problems.load import load
+from precond.solvers.sequences import alone
 from precond.solvers.sequences.recycled import Remembering
 from precond.solvers.sequences.shelf import Shelf
 from precond.solvers.sequences.warm import WarmStart
@@ -48,6 +49,12 @@ def residual(a, b, x):
 def of_last_kind(sequence):
     """Return what a sequence knows of the last kind of systems."""
     return next(reversed(sequence._families.values()))
+
+
+@pytest.fixture(autouse=True)
+def together(monkeypatch):
+    """Systems of tests are small: without this the clock would decide what is tested."""
+    monkeypatch.setattr(alone, "SMALL", 0.0)
 
 
 @pytest.fixture
@@ -548,3 +555,39 @@ def test_chains_are_not_given_a_multigrid():
     sequence = precond.SolveSequence()
     assert sequence.solve(chain, np.ones(20_000)).converged
     assert next(label for label, _ in sequence.report) == "cg + ic0"
+
+
+def told(policy, seconds):
+    """Return which systems a policy has solved for themselves, told that one takes ``seconds[apart]``."""
+    chosen = []
+    for _ in range(100):
+        chosen.append(policy.due)
+        policy.note(seconds[chosen[-1]], apart=chosen[-1])
+    return chosen
+
+
+def test_small_systems_are_solved_for_themselves_where_that_costs_less(monkeypatch):
+    monkeypatch.setattr(alone, "SMALL", 2e-3)
+    slight, apart = told(alone.Alone(), (6e-4, 3e-4)), told(alone.Alone(), (1.5e-3, 1e-3))
+    assert not slight[0]
+    assert sum(slight) >= 94  # all but the first, and one in 32
+    assert 80 <= sum(apart) <= 92
+    assert sum(told(alone.Alone(), (1e-3, 1.5e-3))) <= 8
+    assert sum(told(alone.Alone(), (1e-2, 1e-3))) == 0  # it is not small beside what could be saved
+
+
+def test_systems_solved_for_themselves_are_certified_and_counted(monkeypatch):
+    monkeypatch.setattr(alone, "SMALL", math.inf)
+    monkeypatch.setattr(alone, "_bookkeeping", math.inf)
+    sequence, seen = precond.SolveSequence(), []
+    for i in range(6):
+        a, b = related(i / 10)
+        result = sequence.solve(a, b, callback=lambda event: seen.append(event.solution().shape))
+        assert result.converged
+        assert residual(a, b, result.x) <= 1e-8
+        assert result.work.matvecs > 0
+    assert "each for itself" in result.method
+    assert set(seen) == {b.shape}
+    assert sequence.solved == 6
+    with pytest.raises(BadInputError):
+        sequence.solve(a, b[:-1])

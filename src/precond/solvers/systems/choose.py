@@ -170,7 +170,7 @@ def _is_indefinite(matrix: scipy.sparse.csr_array, diagonal: Array) -> bool:
     scaled = matrix.data * np.repeat(inverse, np.diff(matrix.indptr)) * inverse[matrix.indices]
     total, size = float(scaled.sum().real), float(np.abs(scaled).sum())
     opposite = np.count_nonzero(diagonal.real * total < 0) / len(diagonal)
-    return abs(total) > _none * size and (opposite > _nearly or _mixed < opposite < 1 - _mixed)
+    return abs(total) > _none * size and bool(opposite > _nearly or _mixed < opposite < 1 - _mixed)
 
 
 def _is_shifted(operator: Operator) -> bool:

@@ -27,8 +27,8 @@ def in_order(operator: Operator, rows: Tensor) -> tuple[Operator, Tensor, bool]:
     Returns:
         The matrix and the right-hand sides in that order, and whether it is another one.
     """
-    square = operator.shape[0] == operator.shape[1]
-    if operator.dense() is not None or not square or operator.traits.symmetric or operator.device.type != "cpu":
+    fits = operator.shape[0] == operator.shape[1] == rows.shape[-1]
+    if operator.dense() is not None or not fits or operator.traits.symmetric or operator.device.type != "cpu":
         return operator, rows, False
     matrix = operator.entries()
     if matrix is None or np.count_nonzero(matrix.diagonal() == 0) <= _gaps * len(rows[0]):
