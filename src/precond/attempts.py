@@ -26,6 +26,7 @@ from precond.solvers.systems.drive import Callback, Event
 from precond.solvers.systems.forms import Form, read_vectors
 from precond.solvers.systems.held import Held
 from precond.solvers.systems.negative import of_negative
+from precond.solvers.systems.order import in_order
 from precond.solvers.systems.selection import Attempt, Selection
 from precond.solvers.systems.setup import check_callback
 
@@ -54,14 +55,23 @@ def run_attempts(
     choose: Callable[[Operator, int], Selection],
     driver: Callable[..., Result],
     limits: dict[str, Any],
+    *,
+    reorder: bool = False,
 ) -> Run:
-    """Read the problem, resolve names, run the driver (again with the fallback if the choice met its limits)."""
+    """Read the problem, resolve names, run the driver (again with the fallback if the choice met its limits).
+
+    Where all is left open and ``reorder`` is set, rows may come in another order: the operator of the run has it.
+    """
     rows, form = read_vectors(b, "b")
     operator = as_operator(A, dtype=rows.dtype)
     rows = match(rows, operator, "b")
     start = None if x0 is None else match(read_vectors(x0, "x0")[0], operator, "x0")
-    shown = in_form(callback, form)
-    run = attempt(operator, rows, method, preconditioner, start, shown, kind, choose, driver, limits)
+    shown, reordered = in_form(callback, form), False
+    if reorder and isinstance(method, str) and isinstance(preconditioner, str) and method == preconditioner == "auto":
+        operator, rows, reordered = in_order(operator, rows)
+    run = attempt(
+        operator, rows, method, preconditioner, start, shown, kind, choose, driver, limits, reordered=reordered
+    )
     return dataclasses.replace(run, result=dataclasses.replace(run.result, x=form.restore(run.result.x)))
 
 
@@ -76,6 +86,8 @@ def attempt(
     choose: Callable[[Operator, int], Selection],
     driver: Callable[..., Result],
     limits: dict[str, Any],
+    *,
+    reordered: bool = False,
 ) -> Run:
     """Do what `run_attempts` does with a problem that was read: vectors are rows ``[batch, n]``, there and back."""
     work, failures = Work(), list[str]()
@@ -83,6 +95,7 @@ def attempt(
     limit = limits.pop("max_iterations")
     best: Result | None = None
     attempts, reason = _attempts(operator, len(rows), method, preconditioner, kind, choose)
+    reason = f"rows in another order: {reason}" if reordered else reason
     for iteration, part, label, patience in attempts:
         why = f"{failures[-1]} did not converge" if failures else reason
         held = Held(part)

@@ -71,8 +71,9 @@ def solve(
         return solve_batch(A, b, method=method, preconditioner=preconditioner, x0=x0, callback=callback, **limits)
     differentiate = wants_gradient(A, b)
     run = run_attempts(
-        A, b, method, preconditioner, x0, callback, Kind.LINEAR_SYSTEM, choose_system, solve_linear, limits
-    )
+        A, b, method, preconditioner, x0, callback, Kind.LINEAR_SYSTEM, choose_system, solve_linear, limits,
+        reorder=not differentiate,
+    )  # fmt: skip
     if not differentiate:
         return run.result
     if run.operator.has_adjoint and not run.operator.traits.symmetric and not run.operator.has_entries:
@@ -98,7 +99,8 @@ def lstsq(
     The result is converged when ``||A^H r|| <= rtol ||A||_F ||r||`` or ``||r|| <= max(rtol ||b||, atol)`` holds for
     each right-hand side with ``r = b - A x``, recomputed in double precision; or, where a sketch of ``A`` is at hand,
     when the relative backward error is at most ``rtol``. Tall dense problems are solved to the accuracy of a direct
-    method, whatever the tolerance. Of many solutions, a wide problem gets the one of least norm. Gradients flow through
+    method, whatever the tolerance. Of many solutions, ``"auto"`` finds the one of least norm, except of tall sparse
+    problems too large to be factored whose columns differ by more than a factor of 100 in norm. Gradients flow through
     the solution to ``A`` and ``b``, by one solve of the normal equations, when ``A`` has full column rank.
 
     >>> import numpy as np

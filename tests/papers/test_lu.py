@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import pickle
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -98,3 +101,21 @@ def test_lines_of_very_different_sizes_are_scaled_first():
     np.testing.assert_allclose(applied(scaled, sizes * v)[0][0], expected, rtol=1e-9)
     scaled = scipy.sparse.csr_array(a @ scipy.sparse.diags_array(sizes))
     np.testing.assert_allclose(sizes * applied(scaled, v)[0][0], expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", [float, complex])
+def test_many_vectors_and_copies_are_solved_for_as_the_first_is(kind):
+    """The first are SuperLU's, the rest are swept with triangles made from its factors, as are those of a copy."""
+    a = poisson(12) + 0.3 * scipy.sparse.diags_array([np.ones(143)], offsets=[1]) * (1j if kind is complex else 1)
+    part, rows = LU(), torch.from_numpy(rng.standard_normal((3, 144)).astype(a.dtype))
+    state = part.init(rows)
+    part.observe(state, Evidence(operator=as_operator(scipy.sparse.csr_array(a))))
+    part.refresh(state)
+    dense = a.toarray()
+    expected = np.linalg.solve(dense, rows.numpy().T).T
+    adjoint = np.linalg.solve(dense.conj().T, rows.numpy().T).T
+    for _ in range(5):
+        np.testing.assert_allclose(part.apply(state, rows).numpy(), expected, rtol=1e-10)
+        np.testing.assert_allclose(part.apply_adjoint(state, rows).numpy(), adjoint, rtol=1e-10)
+    copied = pickle.loads(pickle.dumps(dataclasses.replace(state, operator=None)))
+    np.testing.assert_allclose(part.apply(copied, rows).numpy(), expected, rtol=1e-10)

@@ -9,7 +9,7 @@ import scipy.sparse.linalg
 import torch
 
 import precond
-from precond.core import Evidence
+from precond.core import BadInputError, Evidence
 from precond.operators import as_operator
 from precond.preconditioners.lu import LU
 from precond.solvers.systems.choose import choose_system
@@ -100,9 +100,9 @@ def test_small_diagonals_do_not_get_pivots_near_them():
     part.observe(state, Evidence(operator=operator))
     part.refresh(state)
     best = scipy.sparse.linalg.splu(scipy.sparse.csc_array(stokes(20)))
-    assert state.lower is not None
-    assert state.upper is not None
-    assert len(state.lower[1]) + len(state.upper[1]) < 1.5 * best.nnz
+    assert state.factors is not None
+    lower, upper, *_ = state.factors.triangles()
+    assert len(lower[1]) + len(upper[1]) < 1.5 * best.nnz
 
 
 def test_large_diagonals_of_very_different_sizes_do():
@@ -113,6 +113,77 @@ def test_large_diagonals_of_very_different_sizes_do():
         state = part.init(torch.zeros(1, 900, dtype=torch.float64))
         part.observe(state, Evidence(operator=as_operator(scipy.sparse.csr_array(a))))
         part.refresh(state)
-        assert state.lower is not None
-        fill.append(len(state.lower[1]))
+        assert state.factors is not None
+        fill.append(len(state.factors.triangles()[0][1]))
     assert fill[0] == fill[1]
+
+
+def test_rows_in_another_order_are_put_back():
+    """A Laplacian whose rows were shuffled took seven times as long as one factorization, by incomplete factors."""
+    laplace, generator = convection(40, 0.0), np.random.default_rng(3)
+    shuffled = scipy.sparse.csr_array(laplace[generator.permutation(1600)])
+    b = generator.standard_normal(1600)
+    result = precond.solve(shuffled, b)
+    assert result.method.startswith("cg + ic0 (rows in another order")
+    assert result.converged
+    assert np.linalg.norm(b - shuffled @ result.x) <= 1e-8 * np.linalg.norm(b)
+    with pytest.raises(BadInputError, match="1600 rows"):
+        precond.solve(shuffled, np.ones(1601))
+    named = precond.solve(shuffled, b, method="gmres", preconditioner="lu")
+    np.testing.assert_allclose(result.x, named.x, rtol=1e-5, atol=1e-5)
+    several = precond.solve(shuffled, np.stack([b, 2 * b], axis=1), x0=np.stack([named.x, named.x], axis=1))
+    np.testing.assert_allclose(several.x[:, 1], 2 * named.x, rtol=1e-5, atol=1e-5)
+
+
+def test_gradients_flow_where_rows_are_shuffled():
+    laplace, generator = convection(5, 1.0).toarray(), np.random.default_rng(4)
+    a = torch.from_numpy(laplace[generator.permutation(25)]).to_sparse_csr().requires_grad_()
+    b = torch.from_numpy(generator.standard_normal(25)).requires_grad_()
+    precond.solve(a, b, rtol=1e-12).x.square().sum().backward()
+    dense, other = a.detach().to_dense().requires_grad_(), b.detach().clone().requires_grad_()
+    torch.linalg.solve(dense, other).square().sum().backward()
+    torch.testing.assert_close(b.grad, other.grad)
+
+
+@pytest.mark.parametrize("far", [1e-17, 0.0])
+def test_rounding_opposite_to_a_zero_is_no_asymmetry(far):
+    a = scipy.sparse.csr_array([[2.0, far, -1.0], [0.0, 3.0, -1.0], [-1.0, -1.0, 4.0]])
+    assert as_operator(a).traits.symmetric
+    assert not as_operator(scipy.sparse.csr_array([[2.0, 1e-5], [0.0, 3.0]])).traits.symmetric
+    assert not as_operator(scipy.sparse.csr_array([[0.0, 1e-17], [0.0, 0.0]])).traits.symmetric
+
+
+def test_a_shift_that_ones_show_to_be_too_large_is_factored_at_once():
+    """Both took a futile run of an iteration first, and two to three times one factorization."""
+    shift = 1.0 * scipy.sparse.eye_array(2500)
+    assert order(scipy.sparse.csr_array(convection(50, 0.0) - shift))[0] == "lu"
+    assert order(scipy.sparse.csr_array(convection(50, 0.0) - (1 + 0.1j) * shift))[0] == "lu"
+    chain = scipy.sparse.csr_array(np.ones((1, 1)) * (np.eye(50) - np.eye(50, k=-1)))  # sums that vanish but for one
+    assert order(chain)[0] != "lu"
+
+
+def test_networks_begin_with_the_diagonal():
+    generator = np.random.default_rng(5)
+    pairs = generator.integers(0, 6000, (2, 18000))
+    weights = scipy.sparse.coo_array((np.ones(18000), pairs), shape=(6000, 6000)).tocsr()
+    degrees = scipy.sparse.diags_array(weights.sum(axis=0) + weights.sum(axis=1) + 0.1)
+    network = scipy.sparse.csr_array(degrees - weights - weights.T)
+    assert order(network)[0] == "jacobi"
+    assert order(convection(75, 0.0))[0] == "ic0"
+    result = precond.solve(network, np.ones(6000))
+    assert result.converged
+    assert result.method.startswith("cg + jacobi")
+    assert np.linalg.norm(1 - network @ result.x) <= 1e-8 * np.sqrt(6000)
+
+
+def test_tiny_matrices_with_pivots_of_both_signs_are_factored_by_rows_and_columns_of_unit_size():
+    generator = np.random.default_rng(6)
+    a = generator.standard_normal((40, 40)) * (generator.random((40, 40)) < 0.2) + np.diag(
+        generator.choice([-1, 1], 40)
+    )
+    scaled = scipy.sparse.csr_array(np.diag(10.0 ** generator.uniform(-9, 9, 40)) @ a)
+    expected = generator.standard_normal(40)
+    result = precond.solve(scaled, scaled @ expected)
+    assert result.converged
+    assert "lu" in result.method
+    np.testing.assert_allclose(result.x, expected, rtol=1e-6, atol=1e-6)

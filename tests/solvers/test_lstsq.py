@@ -167,3 +167,15 @@ def test_small_sparse_problems_of_deficient_rank_are_factored_and_have_least_nor
     assert result.converged
     assert result.method.startswith("lsqr + qr")
     np.testing.assert_allclose(result.x, np.linalg.lstsq(a, b, rcond=None)[0], rtol=1e-6, atol=1e-9)
+
+
+def test_tall_sparse_problems_of_deficient_rank_get_the_solution_of_least_norm():
+    """By the norms of the columns, which were scaled, it was another one, three times as long."""
+    left, right = (scipy.sparse.random_array(shape, density=0.2, rng=rng) for shape in ((1200, 30), (30, 220)))
+    a = scipy.sparse.csr_array(left @ right)
+    b = rng.standard_normal(1200)
+    result = precond.lstsq(a, b)
+    assert result.converged
+    assert result.method.startswith("lsqr + identity")
+    expected = np.linalg.lstsq(a.toarray(), b, rcond=None)[0]
+    np.testing.assert_allclose(result.x, expected, atol=1e-6 * np.linalg.norm(expected))

@@ -172,7 +172,7 @@ def test_complete_factors_of_a_small_profile_come_before_many_iterations():
 
 
 def test_factors_with_pivots_come_first_where_the_diagonal_has_many_zeros():
-    a = banded(3000, 2.5).tocsr()[rng.permutation(3000)]
+    a = banded(3000, 0.7).tocsr()[rng.permutation(3000)]
     result = precond.solve(a, a @ np.ones(3000))
     assert result.converged
     assert result.method.startswith("gmres + lu (not symmetric")

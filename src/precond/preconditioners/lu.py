@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import logging
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar, final
 
 import numpy as np
@@ -17,48 +18,37 @@ from torch import Tensor
 from precond.core import Evidence, Health, IncompatibleError, Need, Operator, Preconditioner, Scope, Traits
 from precond.math.dense import elsewhere as dense_elsewhere
 from precond.math.dense import matrix as dense
-from precond.math.sparse.complete import extents, has_symmetric_pattern, triangle_by_rows
-from precond.math.sparse.scaling import by_diagonal, equilibrated
-from precond.math.sparse.sweeps import Triangle, permuted_sweeps, transposed
+from precond.math.sparse.complete import extents, has_symmetric_pattern
+from precond.math.sparse.complete_factors import CompleteFactors
+from precond.math.sparse.scaling import by_diagonal, equilibrated, equilibrated_array
 from precond.preconditioners.triangles import operator_with_entries
 
 _log = logging.getLogger(__name__)
 _spread = 1e3  # ratio of the largest entries of two rows or columns from which on the matrix is scaled
 _accurate = 1e-6  # relative residual of one solve, above which a factorization is not believed
 _small = 1.01  # size of entries beside a diagonal of ones, as definite matrices have, that promises pivots there
+_tiny = 128  # unknowns up to which the factors of a sparse matrix cost less where it is taken for a dense one
 _crowd = 10  # entries of a line, in square roots of all unknowns, above which it counts as full
 _symmetric = {"permc_spec": "MMD_AT_PLUS_A", "diag_pivot_thresh": 0.1, "options": {"SymmetricMode": True}}
 
 
 Array = np.ndarray[Any, Any]
-Factors = tuple[Triangle, Triangle, Array, Array, Array]
-"""What `permuted_sweeps` takes: two triangles, the diagonal between them, permutations of rows and columns."""
 
 
 @dataclasses.dataclass
 class LUState:
-    """``apply(v) = S_c C (I + U)^-1 S (I + L)^-1 R S_r v`` with permutations ``R``, ``C``; the identity while empty.
+    """``apply(v) = S_c (S_r A S_c)^-1 S_r v``; the identity while empty.
 
     Attributes:
         operator: The operator seen last.
-        lower: Arrays of ``L`` in CSR form.
-        upper: Arrays of ``U`` in CSR form, its rows divided by the pivots.
-        inverse: The reciprocal pivots ``S``.
+        factors: Of the sparse matrix, scaled.
         scales: Scalings ``(S_r, S_c)`` of rows and columns, where the matrix needs them.
-        rows: Row ``i`` of the factors is row ``rows[i]`` of the matrix.
-        columns: Column ``j`` of the matrix is column ``columns[j]`` of the factors.
-        adjoint: The same for the adjoint, once it was asked for.
-        dense: The factors of a dense matrix, in place of all these.
+        dense: The factors of a dense matrix, in place of these.
     """
 
     operator: Operator | None = None
-    lower: Triangle | None = None
-    upper: Triangle | None = None
-    inverse: Array | None = None
+    factors: CompleteFactors | None = None
     scales: tuple[Array, Array] | None = None
-    rows: Array = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
-    columns: Array = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
-    adjoint: Factors | None = None
     dense: dense_elsewhere.Solves | None = None
 
 
@@ -76,9 +66,9 @@ class LU(Preconditioner[LUState]):
     and columns whose sizes differ by more than a factor of 1000 are scaled first, by the diagonal where that is large.
     A singular matrix is factored with a small multiple of the identity added, and reported.
 
-    A dense matrix is factored in single precision where that gives a vector back to a hundredth, which a few iterations
-    make up for (`precond.math.dense.matrix.complete_factors`), by Cholesky where it is symmetric and definite; by
-    torch, where it lives, on a device that is not the processor.
+    A matrix of few unknowns is taken for a dense one, which is factored in single precision where that gives a vector
+    back to a hundredth, which a few iterations make up for (`precond.math.dense.matrix.complete_factors`), by Cholesky
+    where it is symmetric and definite; by torch, where it lives, on a device that is not the processor.
     """
 
     needs: ClassVar[Need] = Need.OPERATOR | Need.ENTRIES
@@ -106,6 +96,12 @@ class LU(Preconditioner[LUState]):
         if matrix is None:
             return Health()
         state.dense = None
+        if matrix.shape[0] <= _tiny and operator is not None and operator.device.type == "cpu":
+            few, left, right = equilibrated_array(matrix.toarray())
+            found = dense.complete_factors(few, definite=False)
+            if found is not None:
+                state.dense, state.scales = _by_lapack(found), (left, right)
+                return Health()
         balanced = _Balanced.of(matrix)
         matrix, symmetric = balanced.matrix, balanced.symmetric
         largest = float(np.abs(matrix.data).max(initial=0)) or 1.0
@@ -121,12 +117,7 @@ class LU(Preconditioner[LUState]):
                 break
         if lu is None:
             return Health(failures=1, detail="lu: the matrix could not be factored; the last factors are kept")
-        state.lower, _ = triangle_by_rows(lu.L)
-        (pointers, columns, values), pivots = triangle_by_rows(lu.U)
-        state.inverse = 1 / pivots
-        state.upper = pointers, columns, values * np.repeat(state.inverse, np.diff(pointers))
-        state.rows, state.columns = np.argsort(lu.perm_r), lu.perm_c.astype(np.int64)
-        state.adjoint = None
+        state.factors = CompleteFactors(lu)
         state.scales = balanced.scales
         return Health(detail=_told(shift) if shift else "")
 
@@ -135,31 +126,23 @@ class LU(Preconditioner[LUState]):
         if shift != 0:
             raise IncompatibleError("lu accepts no shift: use jacobi or identity")
         if state.dense is not None:
-            return state.dense.solve(v)
-        if state.lower is None or state.upper is None or state.inverse is None:
+            return _scaled(state.dense.solve(_scaled(v, state.scales, 0)), state.scales, 1)
+        if state.factors is None:
             return v
-        swept = _swept(
-            (state.lower, state.upper, state.inverse, state.rows, state.columns), _scaled(v, state.scales, 0)
-        )
-        return _scaled(swept, state.scales, 1)
+        return _scaled(_by_rows(state.factors.solve, _scaled(v, state.scales, 0)), state.scales, 1)
 
     def apply_adjoint(self, state: LUState, v: Tensor) -> Tensor:
-        """Solve with ``U^H``, then with ``L^H``; the adjoint factors are formed when first asked for."""
+        """Solve with ``U^H``, then with ``L^H``."""
         if state.dense is not None:
-            return state.dense.adjoint(v)
-        if state.lower is None or state.upper is None or state.inverse is None:
+            return _scaled(state.dense.adjoint(_scaled(v, state.scales, 1)), state.scales, 0)
+        if state.factors is None:
             return v
-        if state.adjoint is None:
-            # (I + U)^-1 S (I + L)^-1 has the adjoint (I + L^H)^-1 S^H (I + U^H)^-1
-            state.adjoint = (
-                transposed(state.upper), transposed(state.lower), state.inverse.conj(),
-                np.argsort(state.columns), np.argsort(state.rows),
-            )  # fmt: skip
-        return _scaled(_swept(state.adjoint, _scaled(v, state.scales, 1)), state.scales, 0)
+        return _scaled(_by_rows(state.factors.adjoint, _scaled(v, state.scales, 1)), state.scales, 0)
 
 
 def _refresh_dense(state: LUState, operator: Operator, tensor: Tensor) -> Health:
     """Factor a dense matrix, where it lives."""
+    state.scales = None
     matrix = tensor.resolve_conj()
     definite = bool(operator.traits.symmetric) and operator.traits.definite is not False
     factors, shift = _complete(matrix, definite=definite), 0.0
@@ -181,6 +164,11 @@ def _complete(matrix: Tensor, *, definite: bool) -> dense_elsewhere.Solves | Non
     found = dense.complete_factors(np.ascontiguousarray(matrix.numpy(force=True)), definite=definite)
     if found is None:
         return None
+    return _by_lapack(found)
+
+
+def _by_lapack(found: dense.Factors) -> dense_elsewhere.Solves:
+    """Return the maps of LAPACK's factors on rows of vectors."""
     return dense_elsewhere.Solves(
         functools.partial(_by_columns, found.solve), functools.partial(_by_columns, found.adjoint)
     )
@@ -247,8 +235,9 @@ def _is_even(matrix: scipy.sparse.csr_array) -> bool:
     return int(np.diff(matrix.indptr).max(initial=0)) <= crowd and has_symmetric_pattern(matrix)
 
 
-def _swept(factors: Factors, v: Tensor) -> Tensor:
-    return torch.from_numpy(permuted_sweeps(*factors, v.contiguous().numpy(force=True))).to(v.device)
+def _by_rows(solve: Callable[[Array], Array], v: Tensor) -> Tensor:
+    """Return the map of the rows of ``v`` on the processor, where ``v`` lives."""
+    return torch.from_numpy(solve(v.resolve_conj().numpy(force=True))).to(v.device)
 
 
 def _factored(matrix: scipy.sparse.csr_array, *, symmetric: bool) -> Any:

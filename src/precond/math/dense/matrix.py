@@ -104,14 +104,16 @@ def factorized(matrix: Array, *, definite: bool, single: bool) -> Factors | None
     if found is None or not single:
         return found
 
-    def widened(inverse: Map) -> Map:
-        def solve(v: Array) -> Array:
-            size = max(float(np.abs(v).max()), _flat)
-            return np.asarray(inverse((v * (1 / size)).astype(working.dtype)).astype(v.dtype) * (size / scale))
+    return Factors(
+        functools.partial(_widened, found.solve, working.dtype, scale),
+        functools.partial(_widened, found.adjoint, working.dtype, scale),
+    )
 
-        return solve
 
-    return Factors(widened(found.solve), widened(found.adjoint))
+def _widened(inverse: Map, narrow: np.dtype[Any], scale: float, v: Array) -> Array:
+    """Return what factors in single precision, of a matrix divided by ``scale``, make of a vector."""
+    size = max(float(np.abs(v).max()), _flat)
+    return np.asarray(inverse((v * (1 / size)).astype(narrow)).astype(v.dtype) * (size / scale))
 
 
 def complete_factors(matrix: Array, *, definite: bool) -> Factors | None:
@@ -126,51 +128,66 @@ def complete_factors(matrix: Array, *, definite: bool) -> Factors | None:
         hundredth from its image.
     """
     wide = np.finfo(matrix.dtype).dtype == np.float64
-    signs = np.where(np.random.default_rng(0).random(len(matrix)) < 0.5, -1.0, 1.0).astype(matrix.dtype)
     for cholesky in (True, False) if definite else (False,):
         for single in (True, False) if wide and len(matrix) >= SINGLE else (False,):
             with np.errstate(all="ignore"):
                 factors = factorized(matrix, definite=cholesky, single=single)
-                if factors is None:
-                    continue
-                if not single or np.abs(factors.solve(matrix @ signs) - signs).max() <= BELIEVED:
+                if factors is not None and (not single or _is_believed(factors, matrix)):
                     return factors
     return None
 
 
+def _is_believed(factors: Factors, matrix: Array) -> bool:
+    """Whether factors give a vector of signs back to a hundredth from its image."""
+    signs = np.where(np.random.default_rng(0).random(len(matrix)) < 0.5, -1.0, 1.0).astype(matrix.dtype)
+    return bool(np.abs(factors.solve(matrix @ signs) - signs).max() <= BELIEVED)
+
+
+@functools.cache
+def _routines(kind: str) -> dict[str, Any]:
+    """Return LAPACK's routines, by name; factors hold arrays alone, so that they can be copied."""
+    lapack, blas = ("potrf", "potrs", "getrf", "getrs", "laswp"), ("trsv",)
+    found = scipy.linalg.lapack.get_lapack_funcs(lapack, dtype=np.dtype(kind))
+    return dict(zip((*lapack, *blas), (*found, *scipy.linalg.blas.get_blas_funcs(blas, dtype=kind)), strict=True))
+
+
 def _cholesky(a: Array, *, overwrite: bool) -> Factors | None:
     """Return the Cholesky factors of a matrix, ``None`` where it is not definite."""
-    potrf, potrs = scipy.linalg.lapack.get_lapack_funcs(("potrf", "potrs"), dtype=a.dtype)
-    (trsv,) = scipy.linalg.blas.get_blas_funcs(("trsv",), dtype=a.dtype)
-    factor, info = potrf(a.T, lower=1, clean=0, overwrite_a=overwrite)
+    factor, info = _routines(a.dtype.char)["potrf"](a.T, lower=1, clean=0, overwrite_a=overwrite)
     if info != 0:
         return None
-    conjugate = np.conj if np.iscomplexobj(a) else np.asarray  # rows read as columns are the conjugate
-
-    def solve(v: Array) -> Array:
-        v = conjugate(v)
-        if v.ndim > 1:
-            return np.asarray(conjugate(potrs(factor, v, lower=1)[0]))
-        return np.asarray(conjugate(trsv(factor, trsv(factor, v, lower=1), lower=1, trans=2)))
-
+    solve = functools.partial(_cholesky_solve, factor)
     return Factors(solve, solve)
+
+
+def _cholesky_solve(factor: Array, v: Array) -> Array:
+    """Return the solution by Cholesky factors of the conjugate, as which rows are read as columns."""
+    routines = _routines(factor.dtype.char)
+    v = v.conj()
+    if v.ndim > 1:
+        return np.asarray(routines["potrs"](factor, v, lower=1)[0].conj())
+    trsv = routines["trsv"]
+    return np.asarray(trsv(factor, trsv(factor, v, lower=1), lower=1, trans=2).conj())
 
 
 def _lu(a: Array, *, overwrite: bool) -> Factors | None:
     """Return the LU factors of a matrix, ``None`` where it is singular."""
-    getrf, getrs, laswp = scipy.linalg.lapack.get_lapack_funcs(("getrf", "getrs", "laswp"), dtype=a.dtype)
-    (trsv,) = scipy.linalg.blas.get_blas_funcs(("trsv",), dtype=a.dtype)
-    factor, pivots, info = getrf(a.T, overwrite_a=overwrite)
+    factor, pivots, info = _routines(a.dtype.char)["getrf"](a.T, overwrite_a=overwrite)
     if info != 0:
         return None
+    return Factors(functools.partial(_lu_solve, factor, pivots), functools.partial(_lu_adjoint, factor, pivots))
 
-    def solve(v: Array) -> Array:
-        if v.ndim > 1:
-            return np.asarray(getrs(factor, pivots, v, trans=1)[0])
-        v = trsv(factor, trsv(factor, v, trans=1), lower=1, trans=1, diag=1)
-        return np.asarray(laswp(v[:, None], pivots, inc=-1)[:, 0])
 
-    def adjoint(v: Array) -> Array:  # the factors are those of the transpose
-        return np.asarray(getrs(factor, pivots, v.conj())[0].conj())
+def _lu_solve(factor: Array, pivots: Array, v: Array) -> Array:
+    """Return the solution by factors of the transpose."""
+    routines = _routines(factor.dtype.char)
+    if v.ndim > 1:
+        return np.asarray(routines["getrs"](factor, pivots, v, trans=1)[0])
+    trsv = routines["trsv"]
+    v = trsv(factor, trsv(factor, v, trans=1), lower=1, trans=1, diag=1)
+    return np.asarray(routines["laswp"](v[:, None], pivots, inc=-1)[:, 0])
 
-    return Factors(solve, adjoint)
+
+def _lu_adjoint(factor: Array, pivots: Array, v: Array) -> Array:
+    """Return the solution with the adjoint by factors of the transpose."""
+    return np.asarray(_routines(factor.dtype.char)["getrs"](factor, pivots, v.conj())[0].conj())

@@ -80,48 +80,56 @@ def _four_rows(indptr, indices, data, x, out, row, first, last):
 
 
 @numba.njit(cache=True, nogil=True)
-def asymmetry(indptr, indices, data, roots, limit):
+def asymmetry(indptr, indices, data, limit):
     """Return the asymmetry, see `precond.math.dense.matrix.Facts`, of a square CSR matrix with sorted columns.
 
     Rows are walked once, with a place in each that moves on when its mirror image has been met. An entry without one
-    counts as infinite, unless it is zero; beyond ``limit`` the first value found is returned; -1 where ``roots``, that
-    is ``|a_ii|^1/2``, are empty and needed.
+    has zero as its mirror image; beyond ``limit`` the first value found is returned.
     """
     n = indptr.size - 1
     place = indptr[:-1].copy()
+    zero = data.dtype.type(0)
     worst = 0.0
     for i in range(n):
         end = indptr[i + 1]
         t = place[i]
         while t < end and indices[t] < i:  # left of the diagonal and not met from above
             if data[t] != 0:
-                return np.inf
+                worst = max(worst, _difference(indptr, indices, data, i, indices[t], data[t], zero))
             t += 1
-        while t < end:
+        while t < end and worst <= limit:
             j, a = indices[t], data[t]
             t += 1
+            b = zero
             if j == i:
                 b = a
             else:
                 s, last = place[j], indptr[j + 1]
                 while s < last and indices[s] < i:
                     if data[s] != 0:
-                        return np.inf
+                        worst = max(worst, _difference(indptr, indices, data, j, indices[s], data[s], zero))
                     s += 1
-                b = data.dtype.type(0)
                 if s < last and indices[s] == i:
                     b = data[s]
                     s += 1
                 place[j] = s
-            gap = abs(a - np.conj(b))
-            if gap > 0:
-                least = min(abs(a), abs(b))
-                if least > 0:
-                    if roots.size == 0:
-                        return -1.0
-                    worst = max(worst, gap / max(least, roots[i] * roots[j]))
-                else:
-                    worst = np.inf
-                if worst > limit:
-                    return worst
+            if a != np.conj(b):
+                worst = max(worst, _difference(indptr, indices, data, i, j, a, b))
+        if worst > limit:
+            return worst
     return worst
+
+
+@numba.njit(cache=True, nogil=True)
+def _difference(indptr, indices, data, i, j, a, b):
+    """Return how far entry ``a`` of row ``i`` and column ``j`` is from its mirror image ``b``, in units of both."""
+    scale = max(min(abs(a), abs(b)), _root(indptr, indices, data, i) * _root(indptr, indices, data, j))
+    return abs(a - np.conj(b)) / scale if scale > 0 else np.inf
+
+
+@numba.njit(cache=True, nogil=True)
+def _root(indptr, indices, data, i):
+    """Return the root of the size of a diagonal entry."""
+    start, end = indptr[i], indptr[i + 1]
+    t = start + np.searchsorted(indices[start:end], i)
+    return np.sqrt(abs(data[t])) if t < end and indices[t] == i else 0.0

@@ -20,7 +20,6 @@ from precond.math.machine.threads import share
 Array = np.ndarray[Any, Any]
 _alone = 2**18  # entries of a matrix up to which a second thread would cost more than it saves
 _parts = 8
-_none = np.empty(0)
 
 
 @functools.cache
@@ -112,7 +111,7 @@ def csr_there_and_back(parts: tuple[Array, Array, Array], x: Array, scale: float
 
 
 def asymmetry(matrix: scipy.sparse.csr_array, limit: float = math.inf) -> float:
-    """Return the asymmetry, see `precond.math.dense.matrix.Facts`; infinite where the pattern is not symmetric.
+    """Return the asymmetry, see `precond.math.dense.matrix.Facts`; infinite where the matrix is not square.
 
     Args:
         matrix: With sorted indices and no duplicates.
@@ -123,8 +122,4 @@ def asymmetry(matrix: scipy.sparse.csr_array, limit: float = math.inf) -> float:
     """
     if matrix.shape[0] != matrix.shape[1]:
         return math.inf
-    search, parts = _kernels().asymmetry, (matrix.indptr, matrix.indices, matrix.data)
-    found = search(*parts, _none, limit)
-    if found < 0:  # it is not symmetric to the last bit, which happens to few
-        found = search(*parts, np.sqrt(np.abs(matrix.diagonal()).astype(float)), limit)
-    return float(found)
+    return float(_kernels().asymmetry(matrix.indptr, matrix.indices, matrix.data, limit))

@@ -30,6 +30,21 @@ def equilibrated(
     return scipy.sparse.csr_array((data, matrix.indices, matrix.indptr), shape=matrix.shape), left, right
 
 
+def equilibrated_array(
+    matrix: np.ndarray[Any, Any],
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Return what `equilibrated` does, of a small matrix in which zeros are stored."""
+    sizes = np.abs(matrix)
+    rows, columns = sizes.max(axis=1), sizes.max(axis=0)
+    if _spread(columns) > _spread(rows):
+        right = _inverse(columns, matrix.dtype)
+        left = _inverse((sizes * np.abs(right)).max(axis=1), matrix.dtype)
+    else:
+        left = _inverse(rows, matrix.dtype)
+        right = _inverse((sizes * np.abs(left)[:, None]).max(axis=0), matrix.dtype)
+    return matrix * left[:, None] * right, left, right
+
+
 def by_diagonal(
     matrix: scipy.sparse.csr_array, most: float
 ) -> tuple[scipy.sparse.csr_array, np.ndarray[Any, Any]] | None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
+import scipy.sparse
 
 from precond.core import IncompatibleError, Operator
 from precond.math.dense.matrix import SINGLE
@@ -13,6 +15,7 @@ from precond.math.sparse.graphs import diameter, envelope_share
 from precond.solvers.systems.estimates import factorization_price, iteration_seconds
 from precond.solvers.systems.selection import FEWEST, Attempt, Selection
 
+Array = np.ndarray[Any, Any]
 _quick = Attempt("bicgstab", "ilu0", patience=50, unasked=True)
 _ilut, _direct = Attempt("gmres", "ilut", patience=200), Attempt("gmres", "lu", patience=60)
 _once = Attempt("richardson", "lu", patience=2, unasked=True)  # of factors in full precision, which need no method
@@ -49,6 +52,10 @@ _smooth, _sums = 0.8, 0.1
 """Share of the rows whose sums are that small beside their entries, from which on factors that keep sums are better."""
 _gaps = 0.1
 """Share of zeros on the diagonal, above which a factorization that takes its pivots there has no chance."""
+_none = 1e-8
+"""Sum of all entries, in units of that of their sizes, up to which it may be rounding."""
+_nearly, _mixed = 0.95, 0.25
+"""Share of the diagonal that has one sign, and the least of either where signs are mixed."""
 _full = 0.9
 """Share of the envelope from which on incomplete factors are taken for complete ones."""
 
@@ -68,10 +75,11 @@ class _Factors:
     known: bool
 
     @staticmethod
-    def of(operator: Operator) -> _Factors:
-        """Return what is expected; of a dense matrix, nothing; of a tiny one, without a look."""
-        if operator.dense() is not None:
-            return _Factors(math.inf, cheap=False, known=False)
+    def of(operator: Operator, *, dear: bool = False) -> _Factors:
+        """Return what is expected; of a dense matrix, nothing; of a tiny one, or dear ones, without a look."""
+        if operator.dense() is not None or dear:
+            few = operator.dense() is None and operator.shape[0] <= _few
+            return _Factors(math.inf, cheap=few, known=False)
         if operator.shape[0] <= _tiny:
             return _Factors(0.0, cheap=True, known=True)
         price = factorization_price(operator)
@@ -92,16 +100,21 @@ def _choose_unsymmetric(operator: Operator) -> tuple[Attempt, ...]:
     matrix = None if operator.dense() is not None else operator.entries()
     if matrix is None:
         return _last(operator)
-    if float(np.mean(matrix.diagonal() == 0)) > _gaps:
+    diagonal = matrix.diagonal()
+    if np.count_nonzero(diagonal == 0) > _gaps * len(diagonal):
         return _last(operator, cheap=operator.shape[0] <= _few or _Factors.of(operator).cheap)
-    sums, sizes = np.abs(matrix.sum(axis=1)), np.abs(matrix).sum(axis=1)
-    kept = float(np.mean(sums <= _sums * sizes)) >= _smooth
+    close = _is_close(operator)
+    shifted = not close and _is_indefinite(matrix, diagonal) and not _is_narrow(operator)
+    if shifted and (factors := _Factors.of(operator)).cheap and factors.known:
+        return (*((_once,) if operator.shape[0] <= _tiny else ()), *_last(operator, cheap=True))
+    kept = _kept(matrix) >= _smooth
     patience, cheap = _quick.patience, True
     if operator.shape[0] > _few:
-        factors = _Factors.of(operator)
+        factors = _Factors.of(operator, dear=close)
         patience, cheap = max(patience, factors.patience(0, 2000) // 4) if kept else patience, factors.cheap
     quick = dataclasses.replace(_quick, preconditioner="milu0" if kept else "ilu0", patience=patience)
-    return (quick, *_last(operator, cheap=cheap))
+    diagonal_first = (dataclasses.replace(_diagonal, method="bicgstab"),) if close else ()
+    return (*diagonal_first, quick, *_last(operator, cheap=cheap))
 
 
 def _is_narrow(operator: Operator) -> bool:
@@ -110,10 +123,24 @@ def _is_narrow(operator: Operator) -> bool:
     return matrix is not None and envelope_share(matrix) >= _full
 
 
+_diagonal = Attempt("cg", "jacobi", patience=30, unasked=True)
 _multigrid = Attempt("cg", "amg", patience=100)
 _large, _far = 5000, 220
 """Unknowns, and steps between the two farthest of them, from which a multigrid cycle pays for its setup: on five-point
 and seven-point Laplacians it then takes less time than IC(0), whose iterations grow with the distance."""
+
+
+_near = 16
+"""Steps between the two farthest of many unknowns, up to which the diagonal is tried first: where information has a
+short way, iterations are few, and incomplete factors of such a graph take as long as ten."""
+
+
+def _is_close(operator: Operator) -> bool:
+    """Whether information has a short way: the graph of a large sparse matrix is that of a network, not of a mesh."""
+    if operator.dense() is not None or operator.shape[0] < _large:
+        return False
+    matrix = operator.entries()
+    return matrix is not None and not _is_narrow(operator) and diameter(matrix) <= _near
 
 
 def _is_wide(operator: Operator) -> bool:
@@ -122,6 +149,34 @@ def _is_wide(operator: Operator) -> bool:
         return False
     matrix = operator.entries()
     return matrix is not None and not _is_narrow(operator) and diameter(matrix) >= _far
+
+
+def _kept(matrix: scipy.sparse.csr_array) -> float:
+    """Return the share of the rows whose sums are small beside their entries."""
+    filled = matrix.indptr[:-1][np.diff(matrix.indptr) > 0]
+    sums = np.abs(np.add.reduceat(matrix.data, filled))
+    return int(np.count_nonzero(sums <= _sums * np.add.reduceat(np.abs(matrix.data), filled))) / matrix.shape[0]
+
+
+def _is_indefinite(matrix: scipy.sparse.csr_array, diagonal: Array) -> bool:
+    """Whether one vector shows that the Hermitian part of a matrix is indefinite, as its diagonal has another sign.
+
+    A few diagonal entries of the other sign, as rows of boundary conditions have, prove nothing of use. The vector is
+    that of ones where the diagonal is scaled to ones, which a Laplacian with a large shift, as Helmholtz' equation has
+    it, turns to the other side.
+    """
+    sizes = np.sqrt(np.abs(diagonal))
+    inverse = np.divide(1.0, sizes, out=np.zeros_like(sizes), where=sizes > 0)
+    scaled = matrix.data * np.repeat(inverse, np.diff(matrix.indptr)) * inverse[matrix.indices]
+    total, size = float(scaled.sum().real), float(np.abs(scaled).sum())
+    opposite = np.count_nonzero(diagonal.real * total < 0) / len(diagonal)
+    return abs(total) > _none * size and bool(opposite > _nearly or _mixed < opposite < 1 - _mixed)
+
+
+def _is_shifted(operator: Operator) -> bool:
+    """Whether ones show that a symmetric matrix is not positive definite, though its diagonal is positive."""
+    matrix = None if operator.dense() is not None or operator.traits.definite else operator.entries()
+    return matrix is not None and _is_indefinite(matrix, matrix.diagonal())
 
 
 def _is_negative(operator: Operator) -> bool:
@@ -173,15 +228,16 @@ def _choose_sparse(operator: Operator) -> Selection:
         return _choose_by_products(operator)
     if not traits.symmetric:
         return Selection(_choose_unsymmetric(operator), "not symmetric, with entries")
-    factors = _Factors.of(operator)
+    close = _is_close(operator)
+    factors = _Factors.of(operator, dear=close)
     few = operator.shape[0] <= _few and operator.dense() is None
     minres = Attempt("minres", "jacobi", patience=factors.patience(100, _some if few else 2000))
     rest: tuple[Attempt, ...] = (minres, *_last(operator, cheap=factors.cheap))
     if factors.known:
         rest = (_direct, minres, *(attempt for attempt in rest[1:] if attempt != _direct))
     quick = (_quick,) if _is_narrow(operator) else ()
-    cg = Attempt("cg", "ic0", patience=factors.patience(150, 1000) * 2)
-    if traits.definite is False:
+    cg = Attempt("cg", "ic0", patience=factors.patience(100, 1200) * 3 // 2)
+    if traits.definite is False or _is_shifted(operator):
         rest = (*quick, *rest)
         if not _is_negative(operator):
             return Selection(rest, "symmetric and not positive definite")
@@ -189,7 +245,9 @@ def _choose_sparse(operator: Operator) -> Selection:
         return Selection((*wide, dataclasses.replace(cg, negative=True), *rest), "symmetric with a negative diagonal")
     why = "symmetric positive definite" if traits.definite else "symmetric with a positive diagonal"
     first: tuple[Attempt, ...] = (cg,)
-    if _is_wide(operator):
+    if close:
+        first, why = (_diagonal, cg), f"{why}, unknowns few steps apart"
+    elif _is_wide(operator):
         first, why = (_multigrid, cg), f"{why}, unknowns many steps apart"
     if traits.definite:
         rest = tuple(attempt for attempt in rest if attempt != minres)

@@ -12,8 +12,10 @@ _slender, _small = 12, 1.2e8
 """Rows for each column, and ``m n^2``, up to which the factors of a dense matrix cost less than what saves them."""
 _many = 64
 """Columns for each right-hand side up to which they do so, too: the factors serve all."""
-_quick = 2e6
+_quick = 4e6
 """``m n^2`` for each right-hand side up to which a sparse matrix is factored as a dense one sooner than LSQR ends."""
+_alike = 100.0
+"""Ratio of the norms of columns up to which they stay as they are: then the solution found is that of least norm."""
 _possible = 2e10
 """``m n^2`` up to which a sparse matrix is factored as a dense one where iterations did not converge."""
 
@@ -77,4 +79,15 @@ def choose_least_squares(operator: Operator, count: int) -> Selection:
         rest = (plain, _factored) if plain.patience else (plain,)
         return Selection((*first, *rest), "wide: the solution of least norm")
     rest = (jacobi, _sketched) if small else (alone,)
-    return Selection((*first, *rest), "little work" if quick else "entries give the norms of the columns")
+    why = "entries give the norms of the columns"
+    if _even(operator):
+        plain = Attempt("lsqr", "identity", patience=jacobi.patience, unasked=True)
+        return Selection((*first, plain, *rest), "little work" if quick else "columns of like norms")
+    return Selection((*first, *rest), "little work" if quick else why)
+
+
+def _even(operator: Operator) -> bool:
+    """Whether columns that are not zero have norms so alike that their scaling gains less than the least norm."""
+    norms = operator.column_norms()
+    some = norms[norms > 0] if norms is not None else None
+    return some is not None and len(some) > 0 and bool(some.max() <= _alike * some.min())
