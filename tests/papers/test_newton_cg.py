@@ -118,3 +118,17 @@ def test_negative_curvature_gives_the_argument_or_the_truncated_iterate():
 def test_zero_argument_gives_zero():
     part, state = fed(torch.eye(3, dtype=torch.float64), SquareRoot())
     assert torch.equal(part.apply(state, torch.zeros(1, 3, dtype=torch.float64)), torch.zeros(1, 3).double())
+
+
+@pytest.mark.parametrize("method", ["auto", "newton-cg", "newton-cholesky"])
+def test_a_hessian_that_vanishes_in_most_directions_gives_a_step_of_some_length(method):
+    g = torch.Generator().manual_seed(5)
+    a, w = torch.randn(1000, 100, generator=g).double(), torch.randn(100, generator=g).double()
+    y = a @ w + torch.randn(1000, generator=g).double() ** 3
+    few = torch.nn.functional.huber_loss(torch.zeros(1000).double(), y, reduction="none") < 0.5
+    assert 0 < int(few.sum()) < 100  # residuals that bend: fewer than variables, so that Newton's systems are singular
+    result = precond.minimize(
+        lambda x: torch.nn.functional.huber_loss(a @ x, y), torch.zeros(100).double(), method=method, tol=1e-8
+    )
+    assert result.converged, result.message
+    assert result.iterations < 30

@@ -19,10 +19,14 @@ from precond.core import (
     Operator,
     OperatorTraits,
     Preconditioner,
+    Progress,
     Scope,
     Status,
     Traits,
 )
+
+DIVERGED = 1e6
+"""Growth of residuals over the least one from which on a system is taken to have no solution."""
 
 
 class Forcing(abc.ABC):
@@ -152,7 +156,7 @@ class InverseOf(Preconditioner[InverseOfState]):
 
         limit = 2 * v[0].numel() if self.limit is None else self.limit
         floor = 4 * torch.finfo(v.dtype).eps * v.norm(dim=1)
-        answer = torch.zeros_like(v)
+        answer, best = torch.zeros_like(v), _Best(v)
         done = floor <= 0  # the solution for a zero right-hand side is zero
         for step, progress in enumerate(self.iteration.iterate(operator, v, precondition, torch.zeros_like(v))):
             if progress.failure is not None:
@@ -162,15 +166,47 @@ class InverseOf(Preconditioner[InverseOfState]):
             if step == 0:
                 continue
             accurate = progress.residual <= torch.maximum(self.forcing.bound(v, progress.solution, shift), floor)
-            lost = ~torch.isfinite(progress.residual)
+            lost = ~torch.isfinite(progress.residual) | best.passed(progress)
             last = progress.solved or step >= limit or bool((done | accurate | lost).all())
             if last or len(v) > 1:
-                answer = torch.where(done[:, None], answer, progress.solution())
+                there = progress.solution() if bool(accurate.any()) else best.or_(progress)
+                answer = torch.where(done[:, None], answer, there)
             if last:
                 break
             done = done | accurate
         found = (answer != 0).any(1, keepdim=True)
         return answer if bool(found.all()) else torch.where(found, answer, precondition(v))
+
+
+class _Best:
+    """The iterate of one system with the least residual, near enough.
+
+    A singular system without a solution, such as that of a function that is linear in some directions, has iterates
+    that grow without end; those before are good directions.
+
+    Args:
+        v: The right-hand side, ``[batch, n]``; of a batch nothing is kept.
+    """
+
+    def __init__(self, v: Tensor) -> None:
+        self._one = len(v) == 1
+        self._residual = float(v.norm()) if self._one else 0.0
+        self._x: Tensor | None = None
+
+    def passed(self, progress: Progress) -> bool:
+        """Whether residuals have grown since far beyond the least; a smaller one is noted, with its iterate."""
+        if not self._one:
+            return False
+        residual = float(progress.residual)
+        if residual < 0.5 * self._residual:
+            self._residual, self._x = residual, progress.solution().clone()
+        return residual > DIVERGED * self._residual
+
+    def or_(self, progress: Progress) -> Tensor:
+        """Return the iterate kept where its residual is much less than the last."""
+        if self._x is None or not self._one or float(progress.residual) < 2 * self._residual:
+            return progress.solution()
+        return self._x
 
 
 class _Shifted(Operator):
