@@ -6,8 +6,8 @@ A step is averaged over the refresh interval, which is longer for a method that 
 each. Printed: the ratio to `torch.optim.AdamW(fused=True)` in the same round, median and lowest to highest of the
 rounds; the worst step of a round over its median one, and the first step over the worst one of a round (one with a
 refresh, where the method has refreshes), both the median of the rounds, since other processes slow single steps. Before
-the first round M-FAC fills its window, and LeanSOAP with rare turns takes its first interval, in which bases turn more
-often and steps are dearer.
+the first round M-FAC fills its window, and LeanSOAP with rare turns takes the steps in which bases turn more often,
+which are dearer.
 With one thread the thread's own time is read, else wall time.
 
     python benchmarks/optim_step.py                         print the table
@@ -154,7 +154,7 @@ CONTENDERS = [
     Contender("pytorch_optimizer.Muon", _pytorch_optimizer_muon),
     _theirs("heavyball", "Muon"),
     _ours("SOAP", precondition_frequency=EVERY),
-    _ours("LeanSOAP", every=20, settle=20),
+    _ours("LeanSOAP", every=20, settle=80),
     _ours(
         "LeanSOAP",
         f", blocks of 512, a turn every {EVERY} steps",

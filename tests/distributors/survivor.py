@@ -1,4 +1,4 @@
-"""Trains with a checkpoint after each step; one process kills itself on the first attempt. Run by torchrun."""
+"""Trains with a checkpoint after each step; one process dies while it saves, on the first attempt. Run by torchrun."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import time
 from datetime import timedelta
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -19,6 +19,16 @@ from tests.distributors.checks import maker
 from tests.distributors.models import build, train, whole
 
 STEPS, DEATH = 6, 3
+
+
+class Dying(dcp.FileSystemWriter):
+    """A writer that kills its process when it has written its part, before anybody knows."""
+
+    def write_data(self, *args: Any, **options: Any) -> NoReturn:
+        """Write, and die."""
+        super().write_data(*args, **options).wait()
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError("dead")
 
 
 def main(folder: Path) -> None:
@@ -42,10 +52,10 @@ def main(folder: Path) -> None:
         begin = int(saved[-1].parent.name.removeprefix("step-"))
     for step in range(begin, STEPS):
         train(model, optimizer, range(step, step + 1), split=True)
-        if step == DEATH and dist.get_rank() == 1 and attempt == "0":
-            os.kill(os.getpid(), signal.SIGKILL)
+        dies = step == DEATH and dist.get_rank() == 1 and attempt == "0"
+        writer = (Dying if dies else dcp.FileSystemWriter)(folder / f"step-{step + 1}")
         weights, states = get_state_dict(model, optimizer)
-        dcp.save({"model": weights, "optim": states}, checkpoint_id=folder / f"step-{step + 1}")
+        dcp.save({"model": weights, "optim": states}, storage_writer=writer)
     undisturbed = train(*build("sharded", maker("soap")), range(STEPS), split=True)
     pairs = list(zip(model.parameters(), undisturbed.parameters(), strict=True))
     same = all(torch.equal(whole(found), whole(expected)) for found, expected in pairs)

@@ -1,4 +1,4 @@
-"""A process that dies is restarted by torchrun, and the run ends where an undisturbed one does."""
+"""A process that dies while it saves is restarted by torchrun, and the run ends where an undisturbed one does."""
 
 from __future__ import annotations
 

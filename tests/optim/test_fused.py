@@ -136,6 +136,7 @@ def test_long_tensors_take_all_passes_portion_by_portion(name: str, monkeypatch:
     monkeypatch.setattr(portions, "SMALL", 2)
     monkeypatch.setattr(portions, "_TOGETHER", 2)
     monkeypatch.setattr(portions, "_PORTION", 5)
+    monkeypatch.setattr(convoys, "_STAYS", 2)
     fused = trained(FUSED[name], stream, start())
     as_parts(monkeypatch)
     assert alike(fused, trained(FUSED[name], stream, start()))
@@ -159,7 +160,7 @@ def test_large_gradients_are_not_taken_for_bad_ones(name: str, small: int, monke
     """They are as long as their squares can be added up; no average of squares would forget the others."""
     monkeypatch.setattr(portions, "SMALL", small)
     monkeypatch.setattr(portions, "_TOGETHER", small)
-    monkeypatch.setattr(wholes, "SMALL", small)
+    monkeypatch.setattr(wholes, "_COPIED", small)
     stream = [
         [torch.full((3, 4), 5e18), torch.full((3, 4), 3e38)],
         [torch.full((3, 4), float("nan")), torch.ones(3, 4)],
@@ -256,7 +257,7 @@ def test_slabs_that_move_together_move_as_each_alone(name: str, monkeypatch: pyt
     stream = gradients(12, SHAPES)
     stream[2:5] = with_gaps(stream[:5])[2:5]  # so that members differ in age
     stream[6][1] = stream[6][1] * float("nan")  # one slab has a bad gradient, the others go on
-    monkeypatch.setattr(wholes, "SMALL", 20)  # some pass the check together, some by themselves
+    monkeypatch.setattr(wholes, "_COPIED", 20)  # some pass the check together, some by themselves
 
     def run(first: float, second: float):
         params = start(SHAPES)
@@ -294,6 +295,13 @@ def test_many_small_parameters_move_as_one_vector(name: str, monkeypatch: pytest
     assert max(passes, default=1) == 1  # vectors, not lists of tensors
     as_parts(monkeypatch)
     assert alike(together, trained(FUSED[name], stream, start(SHAPES)))
+
+
+def test_a_tensor_that_stays_in_a_cache_joins_the_vector_of_small_ones() -> None:
+    shapes = [(64, 800), (64,), (300, 300)]
+    optimizer, _, _ = trained(lion(), [[torch.ones(shape) for shape in shapes]], start(shapes))
+    joined = [[tuple(param.shape) for param in convoy.params] for convoy in optimizer._layout.convoys]
+    assert joined == [[(64, 800), (64,)], [(300, 300)]]
 
 
 def test_slabs_of_one_method_take_one_call(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,3 +123,17 @@ def test_states_of_others_are_refused_or_reported(caplog: pytest.LogCaptureFixtu
     with caplog.at_level("WARNING"):
         optim.SOAP(wide.parameters()).load_state_dict(saved.state_dict())
     assert not caplog.text
+
+
+@pytest.mark.parametrize("name", DROPINS)
+def test_keys_that_would_be_ignored_are_refused(name: str) -> None:
+    """Arguments that a group cannot have of its own, and torch's switches; the user's own keys stay."""
+    make, params = getattr(optim, name), list(_net().parameters())
+    read = {"params", *make(params).defaults}
+    lost = [key for key in inspect.signature(make).parameters if key not in read]
+    for key in [*lost, "maximize", "amsgrad"]:
+        if key not in read:
+            with pytest.raises(BadInputError, match=key):
+                make([{"params": params, key: True}])
+    optimizer = make([{"params": params, "lr_scale": 0.5, "maximize": False}])
+    assert optimizer.param_groups[0]["lr_scale"] == 0.5

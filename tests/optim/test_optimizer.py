@@ -129,9 +129,9 @@ def test_cadence_refreshes_first_at_once_then_every_k_steps() -> None:
 
 def test_a_cadence_may_begin_with_more_refreshes() -> None:
     cadence = Cadence(6, after=True, stagger=False, early=2)
-    assert [step for step in range(1, 20) if cadence.due(step)] == [2, 4, 6, 12, 18]
+    assert [step for step in range(1, 20) if cadence.due(step)] == [2, 4, 6, 8, 12, 18]
     spread = Cadence(6, after=True, early=2)
-    assert [step for step in range(1, 20) if spread.due(step, 1)] == [1, 3, 5, 11, 17]
+    assert [step for step in range(1, 20) if spread.due(step, 1)] == [1, 3, 5, 7, 11, 17]
     rare = Cadence(3, after=True, stagger=False, early=5)  # never fewer than later
     assert [step for step in range(1, 10) if rare.due(step)] == [3, 6, 9]
     with pytest.raises(BadInputError, match="early"):

@@ -15,6 +15,7 @@ from tests.papers.networks import KroneckerQuadratic, assert_close, each, gradie
 from tests.papers.test_soap import rotate
 
 WHOLE = {"factor_block": None, "statistics": 1, "half": False, "fitted": False, "every": 10, "early": None}
+WHOLE["growth"] = None
 SHAPES = ((8, 4), (4, 12), (4, 4), (7,), (), (8, 2, 4))
 SQUARE = ((5, 5), (4, 4), (6,), (), (4, 2, 2))
 """Shapes whose Gram matrices (in ``SHAPES``: whose blocks' or shortest side's) are not singular: the basis of a null
@@ -75,6 +76,7 @@ def reference(
 def test_is_soap_where_nothing_is_saved(steps):
     stream = gradients(steps)
     lean = {"precondition_frequency": 10, "early_frequency": None, "half_bases": False, "fitted_factors": False}
+    lean["turn_growth"] = None
     ours = run(lambda ps: LeanSOAP(ps, lr=0.05, weight_decay=0.1, **lean), stream, start())
     whole = run(lambda ps: SOAP(ps, lr=0.05, weight_decay=0.1), stream, start())
     assert_close(ours, whole, 0.0)
@@ -100,7 +102,7 @@ def test_equals_a_loop_with_the_same_savings(savings):
     assert_close(found, each(lambda w, given: reference(w, given, 0.05, **savings), stream, start(shapes)), 1e-9)
 
 
-def fitted_reference(w, stream, lr, weight_decay=0.1, beta=0.95, eps=1e-8, every=10):
+def fitted_reference(w, stream, lr, weight_decay=0.1, beta=0.95, eps=1e-8, every=10, growth=None):
     """Adam in the bases of factors that are weighted by one another, all in the matrix's own coordinates."""
     sides = w.shape
     left, right = (1 - beta) / sides[1] * stream[0] @ stream[0].T, (1 - beta) / sides[0] * stream[0].T @ stream[0]
@@ -121,14 +123,20 @@ def fitted_reference(w, stream, lr, weight_decay=0.1, beta=0.95, eps=1e-8, every
             np.maximum(beta * dr + (1 - beta) / sides[0] * (within.T**2 / dl).sum(1), max(10, sides[1]) ** -2.0),
         ]
         if t % every == 0:
+            limit = np.inf if growth is None else growth * np.abs(rotate(m, bases, True) / (np.sqrt(v) + eps)).max()
             for i, factor in enumerate((left, right)):
                 order = np.argsort(-np.diag(bases[i].T @ factor @ bases[i]), kind="stable")
                 v, values[i] = np.take(v, order, axis=i), values[i][order]
                 bases[i] = np.linalg.qr(factor @ bases[i][:, order])[0]
+            within = rotate(m, bases, True)
+            bound = limit * (np.sqrt(v) + eps)
+            m = m if growth is None else rotate(np.clip(within, -bound, bound), bases, False)
     return w
 
 
-@pytest.mark.parametrize("settings", [{}, {"every": 3}, {"every": 1, "eps": 1e-3}], ids=str)
+@pytest.mark.parametrize(
+    "settings", [{}, {"every": 3}, {"every": 1, "eps": 1e-3}, {"every": 2, "growth": 1.1}], ids=str
+)
 def test_fitted_factors_equal_a_loop(settings):
     shapes = ((5, 5), (4, 4), (5, 5))
     stream = gradients(31, shapes)

@@ -160,6 +160,25 @@ def test_spectral_estimates_are_bounds_from_below():
     assert largest_eigenvalue(torch.zeros(1, 3, 3)).tolist() == [0.0]
 
 
+@pytest.mark.parametrize("size", [1e-35, 1.0, 1e35])
+def test_spectral_estimates_of_large_sides_neither_overflow_nor_vanish(size):
+    everything = torch.full((1, 3000, 3000), size)
+    assert largest_eigenvalue(everything).item() == pytest.approx(3000 * size, rel=1e-5)
+    assert largest_eigenvalue(size * torch.eye(4)[None]).item() == pytest.approx(size, rel=1e-6)
+
+
+def test_a_fit_learns_its_size_from_the_first_pair_alone():
+    part = FittedKron()
+    state = part.init(torch.zeros(2, 3, 3))
+    gradient = torch.full((2, 3, 3), 1e-4)
+    part.observe(state, Evidence(gradient=gradient))
+    size = state.factors[0].diagonal(dim1=-2, dim2=-1).amax()
+    part.observe(state, Evidence(gradient=1e4 * gradient))
+    assert size > 2.0
+    assert state.factors[0].diagonal(dim1=-2, dim2=-1).amax() > 0.5 * size
+    assert state.steps.tolist() == [2, 2]
+
+
 def test_clips_amplitudes_and_refuses_bad_limits():
     v = torch.tensor([[30.0, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]])
     clipped = ClipAmplitude(rms=6.0, largest=10.0).push(None, v, Evidence())

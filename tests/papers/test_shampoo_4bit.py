@@ -27,7 +27,7 @@ from tests.papers.low_bit import (
 )  # fmt: skip
 from tests.papers.networks import KroneckerQuadratic, assert_close, each, gradients, run, start
 
-LARGE = ((64, 64), (128, 64), (6,))
+LARGE = ((64, 64), (128, 64), (6,), (65, 70), (64, 2, 6, 6))
 
 
 def reference(

@@ -414,3 +414,17 @@ def test_debias_is_exact_in_float32():
     assert weight.shape == (3, 1, 1)
     exact = torch.tensor([1 - 0.999, 1 - 0.999, 1 - 0.999**1000], dtype=torch.float64).float()
     assert torch.equal(weight.flatten(), exact)
+
+
+@pytest.mark.parametrize(("turn", "matrices"), [("power_qr", 5), ("qr_turn", 7)])
+def test_a_large_turn_holds_few_matrices_at_a_time(turn, matrices):
+    n = 768
+    gradients = torch.randn(1, n, 2 * n, generator=torch.Generator().manual_seed(0))
+    a, basis = gradients @ gradients.mT, torch.eye(n)[None]
+    step = {"power_qr": lambda: power_qr(a, basis), "qr_turn": lambda: qr_turn(a)}[turn]
+    step()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
+        step()
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    sizes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    assert max(np.cumsum(sizes)) <= matrices * a.nbytes

@@ -13,7 +13,8 @@ class Cadence:
 
     Attributes:
         every: Steps between refreshes.
-        after: Refresh after the step (SOAP) rather than before the preconditioner is applied (Shampoo).
+        after: Refresh after the step (SOAP) rather than before the preconditioner is applied (Shampoo). Coordinates
+            that turn (`Traits.turns`) do so after the step in any case.
         prime: The first evidence only primes the preconditioner; no step is taken with it.
         stagger: Spread the refreshes of different slabs over the interval, so that no step pays for all.
             The first refresh of each slab is never delayed.
@@ -25,7 +26,8 @@ class Cadence:
         block: Longer axes are refreshed in blocks no longer than this, which is what ``stagger`` counts; ``None`` for
             whole axes.
         early: Steps between refreshes within the first ``every`` steps, where what few gradients have shown is soon out
-            of date; ``None`` for as many as later.
+            of date; twice as many whenever as many steps again have gone by, until they are ``every``. ``None`` for
+            ``every`` from the first on.
     """
 
     every: int = 1
@@ -53,8 +55,14 @@ class Cadence:
         """Whether a slab with this ``offset`` refreshes at ``step`` (counted from 1)."""
         if step <= self.start and not self.after:
             return step == self.start
-        interval = self.every if self.early is None or step > self.every else min(self.early, self.every)
-        return (step + (offset if self.stagger else 0)) % interval == 0
+        return (step + (offset if self.stagger else 0)) % self._interval(step) == 0
+
+    def _interval(self, step: int) -> int:
+        """Return the steps between refreshes at a step."""
+        if self.early is None:
+            return self.every
+        doublings = (max(0, step - 1) // self.every).bit_length()
+        return min(self.early << doublings, self.every)
 
     def worth(self, excess: int, taken: int) -> bool:
         """Whether a refresh that is due pays.

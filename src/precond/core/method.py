@@ -73,6 +73,11 @@ class Method:
             needs |= filter_.needs
         return needs
 
+    @functools.cached_property
+    def refreshes_after(self) -> bool:
+        """Whether refreshes come after the step: where the cadence says so, or coordinates turn."""
+        return self.cadence.after or self.preconditioner.traits.turns
+
     @property
     def agreements(self) -> int:
         """How often in a step the parameters of a group must agree on a number."""

@@ -138,6 +138,11 @@ class Turned(Preconditioner[S]):
     Between two turns a driver may keep what it averages in these coordinates, and so enter them once a step.
     """
 
+    @property
+    def growth(self) -> float | None:
+        """By how much a turn may lengthen the longest entry of a direction; ``None`` for however much."""
+        return None
+
     def coordinates(self, like: Tensor) -> Tensor:
         """Return a tensor shaped as the coordinates of ``like`` are, for a state to be allocated; reads no values."""
         return like

@@ -66,6 +66,8 @@ class Traits:
         exact: ``apply`` is the inverse of the last operator to rounding, where that is definite beyond rounding.
         traceable: ``observe`` and ``apply`` are work on tensors that a compiler can follow: no random draws, and no
             decisions by what the tensors hold.
+        turns: Refreshes turn the coordinates in which other parts of the state live, which fit until then what was
+            observed in them; so a driver does not turn between observing and applying.
     """
 
     linear: bool = True
@@ -76,6 +78,7 @@ class Traits:
     equivalent: bool = False
     exact: bool = False
     traceable: bool = True
+    turns: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+_UNSCALED = 4
+"""Power iterations without a division. Where the largest entry is one, none shortens what began as the longest column,
+and none lengthens it by more than the side of the matrix."""
 _ROOT_TINY = 1e-18  # norms below it, in single precision, may have lost squares
+
+
+def all_finite(v: Tensor) -> bool:
+    """Whether every entry is finite, by their sum: what is finite but huge may be called otherwise."""
+    return math.isfinite(v.sum().item())
 
 
 def member_norm(v: Tensor) -> Tensor:
@@ -81,6 +89,10 @@ def largest_singular_value(matrices: Tensor, steps: int = 8) -> Tensor:
     column = torch.linalg.vector_norm(work, dim=-2).argmax(-1)
     v = work.gather(-1, column[:, None, None].expand(-1, work.shape[-1], 1))
     tiny = torch.finfo(matrices.dtype).tiny
-    for _ in range(steps):
-        v = torch.bmm(work, v / torch.linalg.vector_norm(v, dim=-2, keepdim=True).clamp(min=tiny))
-    return torch.linalg.vector_norm(v, dim=(-2, -1)) * scale[:, 0, 0]
+    before = v
+    for step in range(steps):
+        if step % _UNSCALED == 0:
+            v = v / torch.linalg.vector_norm(v, dim=-2, keepdim=True).clamp(min=tiny)
+        before, v = v, torch.bmm(work, v)
+    sizes = [torch.linalg.vector_norm(each, dim=(-2, -1)) for each in (v, before)]
+    return sizes[0] / sizes[1].clamp(min=tiny) * scale[:, 0, 0]

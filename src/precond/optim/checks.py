@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -113,6 +113,33 @@ def check_closure(needs: Need) -> None:
             "zeroes the gradients, evaluates one and the same batch whenever it is called, calls backward and returns "
             "the loss; the whitening forms of PSGD need none" + _SCALED
         )
+
+
+_OF_TORCH = ("amsgrad", "maximize", "nesterov")
+"""What a group of one of torch's optimizers may ask for, and what changes the method where it is heard."""
+
+
+def check_keys(group: Mapping[str, Any], arguments: Iterable[str], read: Container[str]) -> None:
+    """Refuse a key that would be ignored though it names an argument: others are the user's own, as in torch.
+
+    Args:
+        group: A parameter group.
+        arguments: Names of arguments of the optimizer.
+        read: Those that a group may have of its own.
+
+    Raises:
+        BadInputError: The group has another one of them.
+    """
+    for key in group.keys() & set(arguments):
+        if key not in read:
+            raise BadInputError(
+                f"{key!r} in a parameter group would not be read: give it to the optimizer, or give the group a "
+                "'method' of its own"
+            )
+    for key in _OF_TORCH:
+        if group.get(key, False) and key not in read:
+            remedy = "negate the loss" if key == "maximize" else "give the group a 'method' that does it"
+            raise BadInputError(f"{key!r} in a parameter group would not be read: {remedy}")
 
 
 def check_rate(name: str, value: float | Tensor) -> None:

@@ -14,9 +14,13 @@ from torch._utils import _flatten_dense_tensors
 from precond.core import map_tensors
 from precond.optim.slab import Slab
 from precond.optim.slab_state import CACHED
-from precond.optim.whole_step import SMALL, Ages, Joint, Moved, Vectors, surely_finite
+from precond.optim.whole_step import Ages, Joint, Moved, Vectors, surely_finite
 
 _GRADIENT, _KIND = operator.attrgetter("grad"), operator.attrgetter("layout", "dtype")
+
+
+_STAYS = 2**16
+"""Entries of a tensor that stay in a cache from one look at them to the next."""
 
 
 class Convoy:
@@ -51,8 +55,9 @@ class Convoy:
         fused = self.slabs[0].fused
         if fused is None:
             return None
-        if not self._flat and len(self.slabs) == 1 and fused.checks and self.slabs[0].device.type == "cpu":
-            return None  # it looks at gradients while it moves
+        alone, device = len(self.slabs) == 1, self.slabs[0].device.type
+        if alone and not self._flat and fused.checks and device == "cpu" and self.params[0].numel() > _STAYS:
+            return None  # it looks at gradients while it moves, which saves reading them from memory twice
         return fused.joint
 
     def _pooled(self, tensors: Sequence[Tensor]) -> Tensor:
@@ -113,7 +118,7 @@ def _takes_flat(slab: Slab) -> bool:
     """Whether a slab's step is dear in calls and has a form that takes all parameters as one vector."""
     if slab.fused is None or slab.fused.joint.flat is None or slab.device.type != "cpu":
         return False
-    return slab.param_dtype == slab.dtype and slab.params[0].numel() <= SMALL
+    return slab.param_dtype == slab.dtype and slab.params[0].numel() <= _STAYS
 
 
 def _states(slab: Slab) -> Moved:

@@ -37,10 +37,10 @@ def adam_within(method: Method, turned: Any) -> Callable[[Any, Any, Tensor], Ten
 
     def direct(preconditioner: Any, momentum: Any, within: Tensor) -> Tensor:
         state = preconditioner.inner if rotated else preconditioner
-        momentum.steps.add_(1)
-        state.steps.add_(1)
+        torch._foreach_add_((momentum.steps, state.steps), 1)
         direction = torch.zeros_like(state.second_moment)
-        within = within.to(direction.dtype).contiguous()
+        if within.dtype != direction.dtype or not within.is_contiguous():
+            within = within.to(direction.dtype).contiguous()
         tensors = (direction, within, momentum.average, state.second_moment)
         for age, (outs, grads, averages, seconds) in _by_age(tensors, state.steps.tolist()):
             root = math.sqrt(1.0 - squares.beta ** max(1, age)) if squares.eps_first else 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from inspect import signature
 from typing import Any, Literal
 
 import torch
@@ -19,6 +20,7 @@ from precond.optim.checks import (
     check_batches,
     check_closure,
     check_gradients,
+    check_keys,
     check_method,
     check_parameter,
     check_rate,
@@ -111,6 +113,7 @@ class Optimizer(torch.optim.Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group, as for any torch optimizer; a ``"method"`` in it overrides the optimizer's own."""
         param_group = dict(param_group)
+        check_keys(param_group, signature(type(self)).parameters, {"params", "method", *self.defaults})
         rule = Rule.of(param_group, self._default)
         param_group.pop("method", None)
         super().add_param_group(param_group)
@@ -207,10 +210,10 @@ class Optimizer(torch.optim.Optimizer):
         given = () if closure is None else (closure,)
         if self._watched:
             return self._shown_step(*given)
-        with (
-            torch.inference_mode(False),
-            torch.no_grad(),
-        ):  # what a step leaves behind must serve the next one, anywhere
+        if torch.is_inference_mode_enabled():  # what a step leaves behind must serve the next one, anywhere
+            with torch.inference_mode(False):
+                return self.step(*given)
+        with torch.no_grad():
             return self._step(*given)
 
     step.hooked = True  # type: ignore[attr-defined]  # torch need not wrap it: hooks are called, and profilers told

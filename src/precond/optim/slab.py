@@ -13,6 +13,7 @@ from torch import Tensor
 from precond.core import BadInputError, Health, Method, map_tensors, named_tensors
 from precond.math.norms import usable_members
 from precond.optim.awake import Awake
+from precond.optim.carried import Carried
 from precond.optim.core import compiled, plain
 from precond.optim.fused import fused_step
 from precond.optim.slab_state import (
@@ -232,17 +233,14 @@ class Slab:
 
     def _refresh(self, state: Any, momentum: Any) -> Health:
         """Refresh, and let a momentum that lives in the coordinates of the preconditioner turn with them."""
-        preconditioner, turned = self.method.preconditioner, self.turned
-        vectors = (
-            [] if turned is None else [t for _, t in named_tensors(momentum) if t.ndim > 1]
-        )  # counters have the batch alone
-        before = [] if turned is None else [turned.leave(state, vector) for vector in vectors]
+        preconditioner = self.method.preconditioner
+        carried = None if self.turned is None else Carried(self.turned, state, momentum)
         try:
             health = preconditioner.refresh(state)
         except torch.linalg.LinAlgError as error:  # a part that breaks its law must not take the run with it
             health = Health(len(self.params), f"{type(preconditioner).__name__}: {error}")
-        for vector, value in zip(vectors, before, strict=True):
-            vector.copy_(value if turned is None else turned.enter(state, value))
+        if carried is not None:
+            carried.land(state)
         return health
 
     def absorbed(self, members: Sequence[int]) -> list[int]:

@@ -82,7 +82,7 @@ def turned_momentum(method: Method) -> Turned[Any] | None:
     observing and applying.
     """
     preconditioner, momentum = method.preconditioner, method.momentum
-    fits = momentum is not None and momentum.equivariant and method.cadence.after
+    fits = momentum is not None and momentum.equivariant and method.refreshes_after
     return preconditioner if isinstance(preconditioner, Turned) and fits else None
 
 

@@ -188,7 +188,7 @@ class Walker:
 
         slab.tick(state, members)
         due = slab.due(members)
-        if due != [] and not method.cadence.after:
+        if due != [] and not method.refreshes_after:
             self._refresh(slab, state, due)
         direction = core.direct(state, signal, evidence)
         self.work.applies += direction.shape[0]
@@ -207,7 +207,7 @@ class Walker:
             heading = Heading(params, slab.scatter(direction * scale, members), 1.0)
         else:
             heading = Heading(params, slab.scatter(direction, members), scale)
-        if due != [] and method.cadence.after:
+        if due != [] and method.refreshes_after:
             self._refresh(slab, state, due)
         if state.previous is not None:
             state.previous.copy_(gradient)

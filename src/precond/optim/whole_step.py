@@ -199,6 +199,10 @@ SMALL = 2**14
 """Entries of a tensor up to which several take each pass together, to save calls."""
 
 
+_COPIED = 2**13
+"""Entries up to which a copy beside others takes less time than a look at a tensor alone."""
+
+
 def fits(tensors: Sequence[Tensor], dtype: torch.dtype) -> bool:
     """Whether a kernel may walk through these tensors side by side with contiguous state of this dtype."""
     return all(tensor.dtype == dtype and tensor.is_contiguous() for tensor in tensors)
@@ -216,9 +220,9 @@ def surely_finite(tensors: Sequence[Tensor]) -> bool:
         Whether that is certain, but for huge entries of large tensors that cancel.
     """
     limit = largest_usable(tensors[0].dtype)
-    small = [tensor for tensor in tensors if tensor.numel() <= SMALL]
+    small = [tensor for tensor in tensors if tensor.numel() <= _COPIED]
     if len(small) < len(tensors) and not all(
-        abs(tensor.sum().item()) < limit for tensor in tensors if tensor.numel() > SMALL
+        abs(tensor.sum().item()) < limit for tensor in tensors if tensor.numel() > _COPIED
     ):
         return False
     if not small:

@@ -19,6 +19,8 @@ from precond.preconditioners.fitting import (
     fit_needs,
     keep_finite,
     level,
+    may_be_fresh,
+    moved_by,
     pair,
     running_bound,
     start_at_size,
@@ -115,14 +117,15 @@ class FittedAffine(Preconditioner[FittedAffineState]):
         v = None if seen[0] is None else _matrices(seen[0]).to(state.left.dtype)
         h = _matrices(seen[1]).to(state.left.dtype)
         told = tells(v, h)
-        if self.init_scale is None:
-            start_at_size((state.left, state.right), told & (state.steps == 0), v, h, self.damping)
+        if self.init_scale is None and may_be_fresh(state.steps):
+            fresh = state.steps == 0
+            start_at_size((state.left, state.right), fresh if told is None else fresh & told, v, h, self.damping)
         v, h = drawn_pair(v, h, absorbed_before(evidence, state.steps), self.damping)
-        state.steps.add_(told)
+        state.steps.add_(1 if told is None else told)
         with fast_products(h, h.numel() * max(h.shape[1:])):
             self._fit(state, v, h, told)
 
-    def _fit(self, state: FittedAffineState, v: Tensor, h: Tensor, told: Tensor) -> None:
+    def _fit(self, state: FittedAffineState, v: Tensor, h: Tensor, told: Tensor | None) -> None:
         """Take one step with the pair ``(v, h)``, matrices ``[batch, m, n]``."""
         left, right = state.left, state.right
         a = _times(left, _times(right, h.mT).mT)
@@ -134,8 +137,7 @@ class FittedAffine(Preconditioner[FittedAffineState]):
             bound = state.bounds[:, side]
             new_bound = running_bound(bound, size, self.beta)
             change = (term - target) * q if q.ndim == 2 else torch.bmm(torch.triu(term - target), q)
-            moved = q - (self.lr / new_bound).view(-1, *(1,) * (q.ndim - 1)) * change
-            keep_finite(moved, q, torch.where(told, new_bound, torch.inf), bound)
+            keep_finite(moved_by(q, change, self.lr / new_bound), q, new_bound, bound, told)
 
     def refresh(self, state: FittedAffineState) -> Health:
         """Give both factors the same largest entry, which leaves their product as it is."""

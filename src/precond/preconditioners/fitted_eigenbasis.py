@@ -116,13 +116,13 @@ class FittedEigenbasis(TurningBasis):
                     white = white * along(root, other, within.ndim)
             self._average(state, mode, white, evidence)
             squares = unfolding(white, mode).square().sum(-1)
-            least = max(10.0, min(values.shape[-1], self.gain)) ** -2
-            mean = torch.add(values * self.beta, squares, alpha=self._weight(within, mode)).clamp_(min=least)
+            least, weight = max(10.0, min(values.shape[-1], self.gain)) ** -2, self._weight(within, mode)
             if evidence.counted is None:
-                values.copy_(mean)
+                values.mul_(self.beta).add_(squares, alpha=weight).clamp_(min=least)
             else:
                 counted = list(evidence.counted)
-                values[counted] = mean[counted]
+                mean = torch.add(values[counted] * self.beta, squares[counted], alpha=weight)
+                values[counted] = mean.clamp_(min=least)
 
     def refresh(self, state: FittedEigenbasisState) -> tuple[list[Tensor | None], Health]:
         """Turn the bases by ``K = U R``, ``Q <- Q U``, ``K <- U^T K U``; members that fail keep theirs.

@@ -19,6 +19,8 @@ from precond.preconditioners.fitting import (
     fit_needs,
     keep_finite,
     level,
+    may_be_fresh,
+    moved_by,
     pair,
     running_bound,
     start_at_size,
@@ -116,14 +118,15 @@ class FittedKron(Preconditioner[FittedKronState]):
         v = None if seen[0] is None else self._unrolled(state, seen[0])
         h = self._unrolled(state, seen[1])
         told = tells(v, h)
-        if self.init_scale is None:
-            start_at_size(state.factors, told & (state.steps == 0), v, h, self.damping)
+        if self.init_scale is None and may_be_fresh(state.steps):
+            fresh = state.steps == 0
+            start_at_size(state.factors, fresh if told is None else fresh & told, v, h, self.damping)
         _, noisy = drawn_pair(v, h, absorbed_before(evidence, state.steps), self.damping)
-        state.steps.add_(told)
+        state.steps.add_(1 if told is None else told)
         with fast_products(h, h.numel() * max(h.shape[1:])):
             self._fit(state, v, noisy, told)
 
-    def _fit(self, state: FittedKronState, v: Tensor | None, h: Tensor, told: Tensor) -> None:
+    def _fit(self, state: FittedKronState, v: Tensor | None, h: Tensor, told: Tensor | None) -> None:
         """Take one step with ``h``, ``[batch, *modes]``, and ``v`` shaped alike, or in the mean over normal ``v``."""
         through = _apply(state.factors, h)
         for mode, (q, bound) in enumerate(zip(state.factors, state.bounds, strict=True)):
@@ -131,15 +134,15 @@ class FittedKron(Preconditioner[FittedKronState]):
             if v is None:
                 target = h[0].numel() / h.shape[mode + 1]
                 size = (term.amax(-1) if q.ndim == 2 else largest_eigenvalue(term)) + target
-                change = (term * q if q.ndim == 2 else torch.bmm(term, q)) - target * q
+                change = (term - target) * q if q.ndim == 2 else torch.baddbmm(q, term, q, beta=-target)
             else:
                 against = _gram(v, q, mode)
                 size = (term + against).amax(-1) if q.ndim == 2 else largest_eigenvalue(term + against)
                 change = (term - against) * q if q.ndim == 2 else torch.bmm(term - against, q)
             new_bound = running_bound(bound, size, self.beta)
-            moved = q - (self.lr / new_bound).view(-1, *(1,) * (q.ndim - 1)) * change
+            moved = moved_by(q, change, self.lr / new_bound)
             moved = moved if q.ndim == 2 else _towards_symmetric(moved)
-            keep_finite(moved, q, torch.where(told, new_bound, torch.inf), bound)
+            keep_finite(moved, q, new_bound, bound, told)
 
     def refresh(self, state: FittedKronState) -> Health:
         """Give all factors the same largest entry, which leaves their product as it is."""
@@ -183,4 +186,4 @@ def _towards_symmetric(q: Tensor, largest: float = 0.125) -> Tensor:
     rrq = torch.bmm(r, rq)
     slope, bend = (m.diagonal(dim1=-2, dim2=-1).sum(-1) for m in (rq, rrq))
     step = torch.where(bend < 0, (-slope / bend).clamp(max=largest), largest)[:, None, None]
-    return q + step * (rq + 0.5 * step * rrq)
+    return torch.addcmul(q, rrq.mul_(0.5 * step).add_(rq), step)

@@ -17,6 +17,7 @@ from precond.preconditioners.fitting import (
     drawn_pair,
     fit_needs,
     keep_finite,
+    may_be_fresh,
     pair,
     running_bound,
     starting_scale,
@@ -119,7 +120,7 @@ class FittedLowRank(Preconditioner[FittedLowRankState]):
             return
         given = None if seen[0] is None else seen[0].flatten(1).to(state.d.dtype)
         h = seen[1].flatten(1).to(state.d.dtype)
-        if self.init_scale is None:
+        if self.init_scale is None and may_be_fresh(state.steps):
             scale = starting_scale(given, h, self.damping)
             start = (state.steps == 0) & scale.isfinite() & (scale > 0)
             state.d.mul_(torch.where(start, scale, 1.0)[:, None])

@@ -38,7 +38,7 @@ def pair(evidence: Evidence, criterion: Criterion) -> tuple[Tensor | None, Tenso
     return None, need(evidence.gradient, "gradient")
 
 
-def tells(v: Tensor | None, h: Tensor) -> Tensor:
+def tells(v: Tensor | None, h: Tensor) -> Tensor | None:
     """Return which members learn from a pair: where the Hessian annihilates a probe, its inverse would be infinite.
 
     Args:
@@ -46,9 +46,14 @@ def tells(v: Tensor | None, h: Tensor) -> Tensor:
         h: Their products, ``[batch, *shape]``.
 
     Returns:
-        A mask.
+        A mask; ``None`` for all.
     """
-    return h.flatten(1).abs().amax(1) > 0 if v is not None else torch.ones_like(h.flatten(1)[:, 0], dtype=torch.bool)
+    return None if v is None else h.flatten(1).abs().amax(1) > 0
+
+
+def may_be_fresh(steps: Tensor) -> bool:
+    """Whether a member has absorbed nothing yet, by their counters; perhaps, where reading them means to wait."""
+    return steps.device.type != "cpu" or not bool(steps.all())
 
 
 def drawn_pair(v: Tensor | None, h: Tensor, steps: Sequence[int], damping: float) -> tuple[Tensor, Tensor]:
@@ -64,7 +69,8 @@ def drawn_pair(v: Tensor | None, h: Tensor, steps: Sequence[int], damping: float
         The pair to fit.
     """
     noise = normals(steps, h)
-    return (noise if v is None else v), h + (damping + torch.finfo(h.dtype).eps * h.abs()) * noise
+    deviation = h.abs().mul_(torch.finfo(h.dtype).eps).add_(damping)
+    return (noise if v is None else v), torch.addcmul(h, deviation, noise)
 
 
 def starting_scale(v: Tensor | None, h: Tensor, damping: float) -> Tensor:
@@ -109,8 +115,22 @@ def running_bound(bound: Tensor, size: Tensor, beta: float) -> Tensor:
     return torch.maximum(torch.lerp(size, bound, beta), size)
 
 
-def keep_finite(moved: Tensor, old: Tensor, new_bound: Tensor, bound: Tensor) -> None:
-    """Write a factor and its bound, ``[batch]``, over the old ones in place, for members in which both are finite."""
-    good = moved.flatten(1).isfinite().all(1) & new_bound.isfinite()
-    old.copy_(torch.where(good.view(-1, *(1,) * (old.ndim - 1)), moved, old))
-    bound.copy_(torch.where(good, new_bound, bound))
+def moved_by(q: Tensor, change: Tensor, rate: Tensor) -> Tensor:
+    """Return ``q - rate change`` for factors ``[batch, ...]`` and a rate ``[batch]`` for each."""
+    return torch.addcmul(q, change, rate.view(-1, *(1,) * (q.ndim - 1)), value=-1.0)
+
+
+def keep_finite(moved: Tensor, old: Tensor, new_bound: Tensor, bound: Tensor, told: Tensor | None = None) -> None:
+    """Write a factor and its bound, ``[batch]``, over the old ones in place, for members in which both are finite.
+
+    Args:
+        moved: The new factor; its sum tells whether it is finite, and so large that nothing is lost with it.
+        old: The old one.
+        new_bound: The new bound.
+        bound: The old one.
+        told: Which members have learned anything; ``None`` for all.
+    """
+    good = moved.flatten(1).sum(1).add_(new_bound).isfinite()
+    good = good if told is None else good & told
+    torch.where(good.view(-1, *(1,) * (old.ndim - 1)), moved, old, out=old)
+    torch.where(good, new_bound, bound, out=bound)

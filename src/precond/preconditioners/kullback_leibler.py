@@ -73,7 +73,7 @@ class KLKronecker(Turned[KLKroneckerState]):
     @property
     def traits(self) -> Traits:
         """Symmetric, positive definite, and moving with every gradient."""
-        return Traits(fixed=False, shiftable=True)
+        return Traits(fixed=False, shiftable=True, turns=True)
 
     @property
     def elementwise(self) -> Diagonal:

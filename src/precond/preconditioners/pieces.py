@@ -56,6 +56,11 @@ class Pieces(Around[PiecesState], Turned[PiecesState]):
                 "or Rotate"
             )
 
+    @property
+    def growth(self) -> float | None:
+        """That of the inner preconditioner."""
+        return self.inner.growth if isinstance(self.inner, Turned) else None
+
     @abc.abstractmethod
     def cut(self, v: Tensor) -> Tensor:
         """Return the pieces of ``[batch, *dims]`` as ``[batch * pieces, ...]``."""

@@ -46,6 +46,11 @@ class Reshaped(Around[ReshapedState], Turned[ReshapedState]):
         """Refresh the inner preconditioner."""
         return self.inner.refresh(state.inner)
 
+    @property
+    def growth(self) -> float | None:
+        """That of the inner preconditioner."""
+        return self.inner.growth if isinstance(self.inner, Turned) else None
+
     def coordinates(self, like: Tensor) -> Tensor:
         """Return a tensor shaped as the coordinates of the inner preconditioner."""
         view = self.view(like)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, final
 from torch import Tensor
 
 from precond.core import (
+    BadInputError,
     Evidence,
     Health,
     IncompatibleError,
@@ -46,11 +47,14 @@ class Rotate(Turned[RotateState]):
     Attributes:
         basis: The basis.
         inner: An elementwise preconditioner to run in it.
+        growth: By how much a turn may lengthen the longest entry of a direction, which is what a momentum gets where
+            the inner preconditioner has seen little in the new coordinates; ``None`` for however much.
     """
 
     scope: ClassVar[Scope] = Scope.MATRIX
     basis: Eigenbasis | FittedEigenbasis
     inner: Preconditioner[Any]
+    growth: float | None = None
 
     def __post_init__(self) -> None:
         """Check that the inner state can be permuted entry by entry."""
@@ -58,6 +62,8 @@ class Rotate(Turned[RotateState]):
             raise IncompatibleError(
                 f"only elementwise parts run in a turning basis, not {type(self.inner).__name__}; use Diagonal"
             )
+        if self.growth is not None and not self.growth >= 1.0:
+            raise BadInputError(f"a turn must be allowed to lengthen directions by at least 1, not {self.growth}")
 
     @property
     def needs(self) -> Need:
@@ -67,7 +73,7 @@ class Rotate(Turned[RotateState]):
     @property
     def traits(self) -> Traits:
         """Those of the inner preconditioner: an orthogonal change of basis keeps them all."""
-        return self.inner.traits
+        return dataclasses.replace(self.inner.traits, turns=True)
 
     @property
     def elementwise(self) -> Preconditioner[Any]:
@@ -117,8 +123,10 @@ class Rotate(Turned[RotateState]):
 
 def _permute(tensor: Tensor, orders: list[Tensor | None]) -> None:
     """Sort each axis of ``tensor`` after the batch, in place, by its permutation ``[batch, n]``."""
+    sorted_ = tensor
     for axis, order in enumerate(orders, start=1):
         if order is not None:
             shape = [1] * tensor.ndim
             shape[0], shape[axis] = order.shape
-            tensor.copy_(tensor.gather(axis, order.view(shape).expand_as(tensor)))
+            sorted_ = sorted_.gather(axis, order.view(shape).expand_as(tensor))
+    tensor.copy_(sorted_)

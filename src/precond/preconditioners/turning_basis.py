@@ -84,7 +84,7 @@ class TurningBasis:
 
     def coordinates(self, like: Tensor) -> Tensor:
         """Return ``like`` with the zeros behind modes that blocks do not fit."""
-        return overhang(like, block_lengths(like.shape[1:], self.block))
+        return like if self.block is None else overhang(like, block_lengths(like.shape[1:], self.block))
 
     def enter(self, state: HasBases, v: Tensor) -> Tensor:
         """Return the coordinates of ``v`` in the basis."""
@@ -92,7 +92,8 @@ class TurningBasis:
 
     def leave(self, state: HasBases, v: Tensor) -> Tensor:
         """Return the vector whose coordinates in the basis are ``v``."""
-        return trim(mode_products(v, state.bases), state.dims)
+        left = mode_products(v, state.bases)
+        return left if self.block is None else trim(left, state.dims)
 
 
 def whole_order(order: Tensor, basis: Tensor) -> Tensor:

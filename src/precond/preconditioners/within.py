@@ -57,7 +57,7 @@ class Within(Turned[WithinState]):
     @property
     def traits(self) -> Traits:
         """Those of the inner preconditioner: an orthogonal change of basis keeps them all."""
-        return dataclasses.replace(self.inner.traits, traceable=self.outer.traits.traceable)
+        return dataclasses.replace(self.inner.traits, traceable=self.outer.traits.traceable, turns=True)
 
     @property
     def elementwise(self) -> Preconditioner[Any]:

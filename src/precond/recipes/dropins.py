@@ -135,6 +135,8 @@ class SOAP(Optimizer):
         block_size: Longest side of the tiles that tensors are cut into; whole tensors unless given.
         state: Bits of the state: ``"full"``, ``"compact"``, ``"8-bit"`` or ``"4-bit"``.
         stagger: Turn the bases of different tensors at different steps, to spread the cost; False turns all at once.
+        turn_growth: By how much a turn of the basis may lengthen the longest entry of a direction; ``None`` for however
+            much.
         distributor: Where the parameters live; see `precond.optim.Optimizer`.
         compile: Compile the work between refreshes; see `precond.optim.Optimizer`.
     """
@@ -156,6 +158,7 @@ class SOAP(Optimizer):
         block_size: int | None = None,
         state: State = "full",
         stagger: bool = True,
+        turn_growth: float | None = None,
         distributor: Distributor | Literal["auto"] = "auto",
         compile: bool | str = False,
     ) -> None:
@@ -164,6 +167,7 @@ class SOAP(Optimizer):
             b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps, every=precondition_frequency, max_dim=max_precond_dim,
             merge=max_precond_dim if merge_dims else None, vectors=precondition_1d, normalize=normalize_grads,
             one_sided=one_sided, block=block_size, state=state, stagger=stagger,
+            growth=turn_growth,
         )  # fmt: skip
         super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)
 
@@ -185,8 +189,10 @@ class LeanSOAP(Optimizer):
         statistics_frequency: Steps between gradients that the factors absorb.
         half_bases: Keep the bases in bfloat16, and multiply by them in bfloat16 where the device can.
         fitted_factors: Divide each factor by the eigenvalues of the others, as `KLSOAP` does.
-        early_frequency: Steps between turns within the first ``precondition_frequency`` steps; ``None`` for as many as
-            later.
+        early_frequency: Steps between turns within the first ``precondition_frequency`` steps; twice as many whenever
+            as many steps again have gone by. ``None`` for as many as later from the first on.
+        turn_growth: By how much a turn of the basis may lengthen the longest entry of a direction; ``None`` for however
+            much.
         block_size: Longest side of the tiles that tensors are cut into; whole tensors unless given.
         one_sided: Turn only the shortest axis of each tile.
         merge_dims: Length up to which neighbouring axes are merged; not at all unless given.
@@ -211,6 +217,7 @@ class LeanSOAP(Optimizer):
         half_bases: bool = True,
         fitted_factors: bool = True,
         early_frequency: int | None = 4,
+        turn_growth: float | None = 3.0,
         block_size: int | None = None,
         one_sided: bool = False,
         merge_dims: int | None = None,
@@ -224,6 +231,6 @@ class LeanSOAP(Optimizer):
             block=block_size, factor_block=factor_block_size, statistics=statistics_frequency, half=half_bases,
             fitted=fitted_factors, max_dim=max_precond_dim, b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps,
             every=precondition_frequency, early=early_frequency, one_sided=one_sided, merge=merge_dims, state=state,
-            stagger=stagger,
+            stagger=stagger, growth=turn_growth,
         )  # fmt: skip
         super().__init__(params, method, lr=lr, weight_decay=weight_decay, distributor=distributor, compile=compile)

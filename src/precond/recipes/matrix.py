@@ -141,6 +141,7 @@ def soap(
     statistics: int = 1,
     half: bool = False,
     fitted: bool = False,
+    growth: float | None = None,
     stagger: bool = True,
     state: State = "full",
 ) -> Method:
@@ -160,8 +161,11 @@ def soap(
     turns vectors too, ``normalize`` scales every direction to a root mean square of one before its biases are
     corrected, ``one_sided`` (of the paper) turns only the shortest axis. Others: ``block`` cuts tensors into tiles of
     this side (arXiv 2002.09018); ``factor_block``, ``statistics``, ``half`` and ``fitted`` are those of `lean_soap`;
-    ``early`` is the interval between turns within the first ``every`` steps; ``tolerance`` leaves a basis as it is
-    while the off-diagonal part of ``Q^T L Q`` is at most this fraction of the whole (arXiv 2506.03595).
+    ``early`` is the interval between turns in the beginning, as in `lean_soap`; ``tolerance`` leaves a basis as it is
+    while the off-diagonal part of ``Q^T L Q`` is at most this fraction of the whole (arXiv 2506.03595). ``growth``
+    bounds by how much a turn may lengthen the longest entry of a direction, and takes what is beyond off the momentum:
+    where little was seen in coordinates before they turned, entries get hundreds of times too long in the first steps,
+    and later, too, where most rows of the gradients are zero.
 
     Deviations:
         1. Placement of ``eps`` and of the decay follow the published code, where the paper's text leaves them open.
@@ -179,7 +183,7 @@ def soap(
     basis = kind(beta, max_dim, vectors, one_sided, tolerance, factor_block, half)
     return Method(
         momentum=EMA(b1),
-        preconditioner=_reshaped(Rotate(basis, Diagonal(b2, eps, eps_first=True)), merge, block),
+        preconditioner=_reshaped(Rotate(basis, Diagonal(b2, eps, eps_first=True), growth), merge, block),
         step=BiasCorrected(MatchRMS(1.0, 1e-30), b1, b2) if normalize else Constant(),
         decay=DecoupledAfter(),
         cadence=cadence,
@@ -206,6 +210,7 @@ def lean_soap(
     statistics: int = 1,
     half: bool = True,
     fitted: bool = True,
+    growth: float | None = 3.0,
     b1: float = 0.95,
     b2: float = 0.95,
     shampoo_beta: float | None = None,
@@ -232,9 +237,12 @@ def lean_soap(
     * ``fitted``: factors are fitted to each other as in `kl_soap` (arXiv 2509.03378), which pays for some of what the
       others lose: ``L <- beta L + (1 - beta) / n G R^-1 G^T``, and likewise ``R``. They are kept in the coordinates of
       their bases, so that with ``half`` their products, too, are taken in bfloat16.
-    * ``every`` and ``early``: bases turn every ``early`` steps within the first ``every``. The first basis is that of
-      one gradient, so that early turns count most, and later ones may be rare; but first steps are dear then, two to
-      three times as dear as later ones.
+    * ``every`` and ``early``: bases turn every ``early`` steps within the first ``every``, then every ``2 early`` until
+      twice as many steps have gone by, and so on until they turn every ``every``. The first basis is that of one
+      gradient, so that early turns count most, and later ones may be rare; but first steps are dear then, two to three
+      times as dear as later ones.
+    * ``growth``: no turn makes the longest entry of a direction more than so many times as long, as in `soap`. It costs
+      next to nothing, and early turns do no harm then.
     * ``statistics``: the factors absorb every ``statistics``-th gradient alone, with decay
       ``shampoo_beta^statistics``, so that they remember as many steps.
     * ``one_sided``: only the shortest axis has a basis; ``block``: the tensor is cut into tiles of this side;
@@ -250,5 +258,5 @@ def lean_soap(
     return soap(
         b1=b1, b2=b2, shampoo_beta=shampoo_beta, eps=eps, every=every, early=early, max_dim=max_dim, merge=merge,
         block=block, one_sided=one_sided, tolerance=tolerance, factor_block=factor_block, statistics=statistics,
-        half=half, fitted=fitted, stagger=stagger, state=state,
+        half=half, fitted=fitted, growth=growth, stagger=stagger, state=state,
     )  # fmt: skip

@@ -10,8 +10,12 @@ from torch import Tensor
 
 from precond.math.machine.products import fast_products
 
-PANEL = 96
-"""Columns that are reduced at once by LAPACK; everything else is a product of matrices."""
+PANEL = 128
+"""Columns that are reduced at once by LAPACK; everything else is a product of matrices.
+
+Every shape of a product is a kernel that oneDNN keeps, with half a megabyte: this divides the common sides, so that
+matrices of several sizes share them.
+"""
 LEAST_SIDE = 512
 """Smaller matrices are left to LAPACK whole."""
 Panel = tuple[int, Tensor, Tensor]
@@ -119,7 +123,7 @@ def reflect(columns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """
     reflections, weights = torch.geqrf(columns)
     triangle = reflections[:, : columns.shape[-1]].clone()
-    v = reflections.tril_(-1)
+    v = reflections.tril_(-1).contiguous()  # laid out like `V T`, so that products with either share a kernel
     v.diagonal(dim1=-2, dim2=-1).fill_(1.0)
     return triangle, v, torch.bmm(v, _triangle(v, weights))
 
@@ -143,9 +147,12 @@ def accumulated(panels: Sequence[Panel], like: Tensor) -> Tensor:
     q = torch.zeros(batch, n, n, dtype=like.dtype, device=like.device)
     q.diagonal(dim1=-2, dim2=-1).fill_(1.0)
     with fast_products(q, q.numel() * PANEL):
-        for start, v, weighted in reversed(panels):  # still the identity before ``start``
-            block = q[:, start:, start:]
-            block.baddbmm_(weighted, torch.bmm(v.mT, block), alpha=-1.0)
+        for start, v, weighted in reversed(panels):  # still the identity before ``start + k``
+            k = v.shape[-1]
+            rest = q[:, start:, start + k :]
+            if rest.shape[-1]:  # products of the same shapes as those that reduced: kernels are kept for each shape
+                rest.baddbmm_(weighted, torch.bmm(v.mT, rest), alpha=-1.0)
+            q[:, start:, start : start + k].baddbmm_(weighted, v[:, :k].mT, alpha=-1.0)
     return q
 
 

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from precond.math.factors.eigen import is_rounding
-from precond.math.factors.orthogonal import LEAST_SIDE, reduced
+from precond.math.factors.orthogonal import LEAST_SIDE, Reduced, reduced
 from precond.math.factors.revealing_qr import revealing_qr
 from precond.math.machine.products import fast_products, multiplied
+from precond.math.norms import all_finite
 
 
 def off_diagonal_mass(estimates: Tensor) -> Tensor:
@@ -88,10 +89,8 @@ def power_qr(matrices: Tensor, basis: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         The next basis ``[batch, n, n]``; the permutation ``[batch, n]`` that sorted the old columns, largest Rayleigh
         quotient first; and a mask ``[batch]`` of members that failed and kept basis and order.
     """
-    with fast_products(matrices, matrices.numel() * matrices.shape[-1]):
-        product = torch.bmm(matrices, basis)
-    turned, _, _, order, failed = _orthogonalized(product, basis, (basis * product).sum(-2))
-    return turned, order, failed
+    turned, _, _, order, failed = _orthogonalized(matrices, basis)
+    return turned, order, _mask(failed, matrices)
 
 
 def qr_turn(matrices: Tensor, half: bool = False) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -108,28 +107,28 @@ def qr_turn(matrices: Tensor, half: bool = False) -> tuple[Tensor, Tensor, Tenso
         The rotation ``U``, ``[batch, n, n]``; the matrices turned, of which the lower triangles count; the permutation
         ``[batch, n]`` of `power_qr`; and a mask ``[batch]`` of members that failed, whose rotation is the identity.
     """
-    identity = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device).expand_as(matrices)
-    quotients = matrices.diagonal(dim1=-2, dim2=-1)
     if matrices.shape[-1] >= LEAST_SIDE:
-        return _large_turn(matrices, identity, quotients, half)
-    turn, triangle, exact, order, failed = _orthogonalized(matrices, identity, quotients)
+        return _large_turn(matrices, half)
+    turn, found, replaced, order, failed = _orthogonalized(matrices, None)
     factor = turn.bfloat16() if half else turn
-    turned = multiplied(triangle, factor.gather(-2, order[:, :, None].expand_as(factor)), half)
-    if not bool(exact.all()):
-        twice = multiplied(turn.mT, multiplied(matrices, turn, half), half)
-        turned = torch.where(exact[:, None, None], turned, twice)
-    return turn, turned, order, failed
+    turned = multiplied(found.triangle(), factor.gather(-2, order[:, :, None].expand_as(factor)), half)
+    for other in (replaced, failed):
+        if other is not None:
+            twice = multiplied(turn.mT, multiplied(matrices, turn, half), half)
+            turned = torch.where(other[:, None, None], twice, turned)
+    return turn, turned, order, _mask(failed, matrices)
 
 
-def _large_turn(
-    matrices: Tensor, identity: Tensor, quotients: Tensor, half: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _large_turn(matrices: Tensor, half: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Do what `qr_turn` does with rows sorted, too, so that what depends on other columns stays where it is."""
-    failed, order, products = _sorted(matrices, identity, quotients)
+    identity = _identity(matrices)
+    failed, order, products = _sorted(matrices, identity, matrices.diagonal(dim1=-2, dim2=-1))
     rows = order[:, :, None].expand_as(matrices)
-    found = [revealing_qr(product) for product in products.gather(-2, rows)]
-    inner, triangle = torch.stack([q for q, _ in found]), torch.stack([r for _, r in found])
-    broken = failed | ~inner.sum((-2, -1)).isfinite()
+    products = products.gather(-2, rows)
+    found = [revealing_qr(product) for product in products]
+    del products  # large factors are many, and so is a copy of one
+    inner, triangle = (each[0][None] if len(each) == 1 else torch.stack(each) for each in zip(*found, strict=True))
+    broken = ~inner.sum((-2, -1)).isfinite() | _mask(failed, matrices)
     turned = multiplied(triangle, inner, half)
     turn = torch.empty_like(inner).scatter_(-2, rows, inner)
     if bool(broken.any()):
@@ -139,13 +138,22 @@ def _large_turn(
     return turn, turned, order, broken
 
 
-def _sorted(products: Tensor, basis: Tensor, quotients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _mask(members: Tensor | None, like: Tensor) -> Tensor:
+    """Return a mask of members, none of them unless given."""
+    return torch.zeros(len(like), dtype=torch.bool, device=like.device) if members is None else members
+
+
+def _identity(like: Tensor) -> Tensor:
+    return torch.eye(like.shape[-1], dtype=like.dtype, device=like.device).expand_as(like)
+
+
+def _sorted(products: Tensor, basis: Tensor, quotients: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
     """Return a mask of members that are not finite, the permutations that sort by quotients, and the columns sorted.
 
-    Members that are not finite become the basis, in its order.
+    Members that are not finite become the basis, in its order; there is no mask where there are none.
     """
-    failed = ~quotients.isfinite().all(-1)  # an entry that is not finite shows in the quotient of its column
-    if bool(failed.any()):
+    failed = None if all_finite(quotients) else ~quotients.isfinite().all(-1)  # a bad entry shows in its column
+    if failed is not None:
         products = torch.where(failed[:, None, None], basis, products)
         quotients = torch.where(failed[:, None], -torch.arange(basis.shape[-1], device=basis.device), quotients)
     order = torch.argsort(quotients, dim=-1, descending=True, stable=True)
@@ -153,28 +161,38 @@ def _sorted(products: Tensor, basis: Tensor, quotients: Tensor) -> tuple[Tensor,
 
 
 def _orthogonalized(
-    products: Tensor, basis: Tensor, quotients: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    matrices: Tensor, basis: Tensor | None
+) -> tuple[Tensor, Reduced, Tensor | None, Tensor, Tensor | None]:
     """Sort the columns of products with a basis by their Rayleigh quotients, and orthogonalize them.
 
     Args:
-        products: Matrices times their bases, shape ``[batch, n, n]``.
-        basis: The bases, shape ``[batch, n, n]``.
-        quotients: Rayleigh quotients of their columns, shape ``[batch, n]``.
+        matrices: Symmetric, shape ``[batch, n, n]``.
+        basis: The bases, shape ``[batch, n, n]``; the identity unless given.
 
     Returns:
-        The orthogonal and the triangular factors; a mask of members whose sorted products they are, no column replaced;
-        the permutation; and a mask of members that failed and kept basis and order.
+        The orthogonal factors and the decompositions; a mask of members in which columns were replaced, ``None`` for
+        none; the permutation; and a mask of members that failed and kept basis and order, ``None`` for none.
     """
+    if basis is None:
+        basis = _identity(matrices)
+        products, quotients = matrices, matrices.diagonal(dim1=-2, dim2=-1)
+    else:
+        with fast_products(matrices, matrices.numel() * matrices.shape[-1]):
+            products = torch.bmm(matrices, basis)
+        quotients = (basis * products).sum(-2)
     failed, order, products = _sorted(products, basis, quotients)
-    found = reduced(products)
-    triangle, null = found.triangle(), is_rounding(found.lengths)
+    found, replaced = reduced(products), None
+    null = is_rounding(found.lengths)
     if bool(null.any()):
         found = reduced(torch.where(null[:, None], basis.gather(-1, order[:, None, :].expand_as(basis)), products))
+        replaced = null.any(-1)
+    del products  # large factors are many
     turned = found.q()
-    broken = failed | ~turned.sum((-2, -1)).isfinite()
-    if bool(broken.any()):
+    if not all_finite(turned):
+        broken = ~turned.sum((-2, -1)).isfinite()
+        failed = broken if failed is None else failed | broken
+    if failed is not None:
         unmoved = torch.arange(order.shape[-1], device=order.device).expand_as(order)
-        order = torch.where(broken[:, None], unmoved, order)
-        turned = torch.where(broken[:, None, None], basis, turned)
-    return turned, triangle, ~(null.any(-1) | broken), order, broken
+        order = torch.where(failed[:, None], unmoved, order)
+        turned = torch.where(failed[:, None, None], basis, turned)
+    return turned, found, replaced, order, failed

@@ -76,6 +76,8 @@ def _runs(members: Sequence[int]) -> list[tuple[int, int]]:
 
 def unfolding(v: Tensor, mode: int) -> Tensor:
     """Return ``v``, shape ``[batch, d_0, ..., d_{k-1}]``, as matrices ``[batch, d_mode, product of the others]``."""
+    if v.ndim == 3:  # matrices, whose steps are many and short
+        return v.mT if mode else v
     if mode == v.ndim - 2:  # the last mode needs no copy
         return v.flatten(1, -2).mT if v.ndim > 2 else v.unsqueeze(-1)
     return v.movedim(mode + 1, 1).flatten(2)
@@ -83,7 +85,7 @@ def unfolding(v: Tensor, mode: int) -> Tensor:
 
 def by_block(matrices: Tensor) -> Tensor:
     """Return the matrices of a mode as one batch ``[batch * blocks, side, side]``: a view."""
-    return matrices.flatten(0, -3)
+    return matrices if matrices.ndim == 3 else matrices.flatten(0, -3)
 
 
 def block_rows(unfolded: Tensor, matrices: Tensor) -> Tensor:
@@ -106,7 +108,8 @@ def complete(factor: Tensor) -> None:
         if start:
             factor[..., :start, start:end] = factor[..., start:end, :start].mT
         corner = factor[..., start:end, start:end]
-        corner.copy_(corner.tril() + corner.tril(-1).mT)
+        below = corner.tril(-1)
+        corner.tril_().add_(below.mT)
 
 
 def _strips(n: int) -> list[tuple[int, int]]:
@@ -134,7 +137,7 @@ def mode_products(v: Tensor, matrices: Sequence[Tensor | None], *, transpose: bo
     if half and not worth_bfloat16(v.device, v.shape[1:].numel() * side):
         matrices = [None if m is None else m.float() for m in matrices]
         present = [m for m in matrices if m is not None]
-    v = v.to(present[0].dtype)
+    v = v if v.dtype == present[0].dtype else v.to(present[0].dtype)
     with fast_products(v, v.numel() * side):
         product = _mode_products(v, matrices, transpose)
     return product.float() if half else product

@@ -118,7 +118,7 @@ class Stepper(abc.ABC):
     def _refresh(self, *, after: bool) -> None:
         """Refresh when the cadence says so, before or after the step."""
         cadence, work = self._method.cadence, self._objective.work
-        if cadence.after is not after or not cadence.due(self._step):
+        if self._method.refreshes_after is not after or not cadence.due(self._step):
             return
         if not cadence.worth(self._excess, self._taken):
             return

@@ -19,6 +19,9 @@ logger = logging.getLogger(__name__)
 MEMORY = 2**28
 """Bytes that the directions of one chunk of a Jacobian by autograd may take."""
 
+ROWS = 8
+"""Residuals up to which passes backward for all of them cost less than a graph of ``J' u``."""
+
 Residual = Callable[[Tensor], Tensor]
 
 
@@ -69,7 +72,7 @@ class GivenJacobian(Jacobian):
 
 
 class AutogradJacobian(Jacobian):
-    """By automatic differentiation, along all residuals or all variables at once, whichever are fewer, in chunks.
+    """By automatic differentiation, along all residuals or all variables at once, in chunks.
 
     Rows are passes backward through the graph of the residual; columns are passes backward through that of ``J' u``,
     which is linear in ``u``. Where there is no such graph (functions that are differentiable once), ``torch.func`` is
@@ -116,7 +119,7 @@ class AutogradJacobian(Jacobian):
             r = self._function(leaf)
             if not r.requires_grad or r.shape != (m,):
                 return None
-            if m < x.numel():
+            if m <= max(x.numel(), ROWS):
                 return _pulled(r, leaf, m)
             u = torch.zeros_like(r, requires_grad=True)
             (pulled,) = torch.autograd.grad(r.dot(u), leaf, create_graph=True, allow_unused=True)
