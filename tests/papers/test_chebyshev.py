@@ -59,6 +59,21 @@ def test_finds_the_ends_by_itself_and_raises_one_that_is_too_low():
     assert low.converged
 
 
+def test_estimated_ends_enclose_the_spectrum_so_that_no_residual_grows():
+    a, b = poisson(30), np.ones(900)
+    seen = [float(progress.residual) for _, progress in steps(Chebyshev(), a.toarray(), b, None, 60)]
+    assert max(seen) <= seen[0]
+    assert seen[-1] <= 0.2 * seen[0]
+
+
+def test_an_end_that_is_much_too_low_is_noticed_before_digits_are_lost():
+    values = np.linspace(1.0, 9.0, 12)
+    a, b = symmetric(values, seed=3), rng.standard_normal(12)
+    seen = [float(progress.residual) for _, progress in steps(Chebyshev(1.0, 6.0), a, b, None, 80)]
+    assert max(seen) <= 1e3 * seen[0]
+    assert seen[-1] <= 1e-6 * seen[0]
+
+
 def test_an_indefinite_matrix_and_wrong_ends_are_refused():
     _, progress = steps(Chebyshev(), symmetric([-1.0, 1.0, 2.0]), np.ones(3), None, 5)[-1]
     assert progress.failure is Status.FAILED_INDEFINITE_OPERATOR

@@ -111,6 +111,17 @@ def named(group: Mapping[str, Any]) -> Iterable[tuple[str, Tensor]]:
     return zip(names, group["params"], strict=True)
 
 
+def renewed(
+    groups: Sequence[Mapping[str, Any]], rules: Sequence[Rule], known: Mapping[Tensor, Method]
+) -> dict[Tensor, Method]:
+    """Let rules follow the numbers of their groups; return the new methods of known parameters that have others."""
+    changed: dict[Tensor, Method] = {}
+    for group, rule in zip(groups, rules, strict=True):
+        if rule.renew(group):
+            changed |= {param: rule.method_for(name, param) for name, param in named(group)}
+    return {param: method for param, method in changed.items() if param in known}
+
+
 def lay_out(
     groups: Sequence[dict[str, Any]],
     rules: Sequence[Rule],

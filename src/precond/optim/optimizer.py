@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from inspect import signature
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.autograd import _profiler_enabled
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
-from precond.core import BadInputError, Distributor, Method, Need, Route, Work, named_tensors
+from precond.core import BadInputError, Distributor, Method, Need, Route, Work
 from precond.distributors.choose import choose
 from precond.math.machine.heap import keep_freed_memory
 from precond.optim.adjustable import Adjustable
@@ -28,12 +28,13 @@ from precond.optim.checks import (
     check_there,
 )
 from precond.optim.journey import Journey
-from precond.optim.layout import Layout, lay_out, named
+from precond.optim.layout import Layout, lay_out, named, renewed
 from precond.optim.plan import Plan
-from precond.optim.probe import probed
-from precond.optim.replay import NOTHING_SEEN, Further, Replay, Seen, looked_back, remember, remembered, unscaled
+from precond.optim.replay import Replay, unscaled
+from precond.optim.resting import bytes_of, fill
 from precond.optim.rules import Rule
 from precond.optim.saving import as_saved, matched_by_name, warn_of_lacking
+from precond.optim.seeing import look
 from precond.optim.slab import Slab
 from precond.optim.walk import Walker
 
@@ -156,19 +157,7 @@ class Optimizer(torch.optim.Optimizer):
         layout = self._planned()
         if layout is None:
             layout = lay_out(self.param_groups, self._rules, self.state, distributor, self._backend)
-        for slab in layout.slabs:
-            for member, param in enumerate(slab.params):
-                had = self.state.get(param, {})
-                slab.restore(member, {name: distributor.inward(param, value) for name, value in had.items()})
-                views = slab.named_views(member)
-                views = {name: distributor.outward(param, view) for name, view in views.items()}
-                self.state[param] = views | remembered(param, had)
-            slab.read_counters()
-        for param, count in layout.counts.items():
-            had = self.state.get(param, {})
-            if "step" in had:
-                count.copy_(had["step"])
-            self.state[param] = {"step": count, **remembered(param, had)}
+        fill(layout, self.state, distributor)
         known = layout.params if distributor.eager else [param for slab in layout.slabs for param in slab.params]
         self._layout, self._known, self._members = layout, {id(param) for param in known}, self._grouped()
         return layout
@@ -180,7 +169,7 @@ class Optimizer(torch.optim.Optimizer):
     def _planned(self) -> Layout | None:
         """Return the layout that was made at construction, if it serves now; it serves once."""
         plan, self._plan = self._plan, None
-        changed = self._renew({} if plan is None else plan.methods)
+        changed = renewed(self.param_groups, self._rules, {} if plan is None else plan.methods)
         return None if plan is None or any(self.state.values()) else plan.layout(self.param_groups, changed)
 
     def _current_layout(self) -> Layout:
@@ -191,7 +180,7 @@ class Optimizer(torch.optim.Optimizer):
         if layout.moved() or self._grouped() != self._members:
             check_shapes(layout.reshaped(), self.state)
             return self._build()
-        changed = self._renew(layout.methods)
+        changed = renewed(self.param_groups, self._rules, layout.methods)
         if changed and not layout.follow(changed):
             return self._build()
         return self._build() if any(self._joins(group["params"]) for group in self.param_groups) else layout
@@ -203,14 +192,6 @@ class Optimizer(torch.optim.Optimizer):
         eager = self.distributor.eager
         new = [param for param in params if id(param) not in self._known and param.numel()]
         return any(param.requires_grad if eager else param.grad is not None for param in new)
-
-    def _renew(self, known: Mapping[Tensor, Method]) -> dict[Tensor, Method]:
-        """Let rules follow the numbers of their groups; return the new methods of known parameters that have others."""
-        changed: dict[Tensor, Method] = {}
-        for group, rule in zip(self.param_groups, self._rules, strict=True):
-            if rule.renew(group):
-                changed |= {param: rule.method_for(name, param) for name, param in named(group)}
-        return {param: method for param, method in changed.items() if param in known}
 
     # --- stepping -----------------------------------------------------------------------------------------------
 
@@ -247,7 +228,7 @@ class Optimizer(torch.optim.Optimizer):
             closure = unscaled(closure, self._params(), getattr(self, "grad_scale", None))
         replay = None if closure is None else Replay(closure, self._params(), self.work, again=self.replays)
         layout = self._current_layout()
-        seen = NOTHING_SEEN if replay is None else self._see(replay, layout.slabs)
+        seen = look(replay, self._needs, self.state, layout.slabs, self.param_groups)
         walker = Walker(self.work, self._reported)
         Journey(layout, self.param_groups, self.distributor, walker).take(seen)
         return None if replay is None else replay.value
@@ -269,22 +250,6 @@ class Optimizer(torch.optim.Optimizer):
     def _step_supports_amp_scaling(self) -> bool:
         """Whether `torch.amp.GradScaler` is to leave the gradients scaled: where the closure computes them anew."""
         return bool((Need.LOOKBACK | Need.PROBE | Need.LOSS) & self._needs)
-
-    def _see(self, replay: Replay, slabs: list[Slab]) -> Seen:
-        """Return what the methods need beside gradients, and remember what the next step will need."""
-        probe = None
-        further: dict[Need, Further] = {}
-        loss = None if replay.value is None else torch.as_tensor(replay.value).detach()
-        if Need.LOOKBACK in self._needs:
-            before = looked_back(replay, self.state)
-            further |= {} if before is None else {Need.LOOKBACK: Further(before)}
-            remember(self.state)
-        if Need.ANOTHER in self._needs:
-            further[Need.ANOTHER] = Further(replay.another())
-        if Need.PROBE in self._needs:
-            probe = probed(replay, slabs, self.param_groups)
-            self.work.hvps += 1
-        return Seen(loss=loss, probe=probe, further=further)
 
     def _params(self) -> list[Tensor]:
         return [param for group in self.param_groups for param in group["params"]]
@@ -331,7 +296,4 @@ class Optimizer(torch.optim.Optimizer):
 
     def state_bytes(self) -> int:
         """Return the bytes that the optimizer's state takes now."""
-        tensors = [tensor for slab in self._slabs for _, tensor in named_tensors(slab.state)]
-        tensors += [tensor for slab in self._slabs for tensor in slab.notes]
-        tensors += [tensor for param, state in self.state.items() for tensor in remembered(param, state).values()]
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        return bytes_of(self._slabs, self.state)

@@ -79,12 +79,13 @@ class Replay:
 
     Attributes:
         value: What the closure returned at the current weights.
+        work: Where evaluations are counted.
     """
 
     def __init__(self, closure: Callable[[], Any], params: Iterable[Tensor], work: Work, *, again: bool) -> None:
         self._closure = closure
         self._params = list(params)
-        self._work = work
+        self.work = work
         self._before = _random_states(self._params) if again else {}
         self.value = self._evaluate()
 
@@ -118,7 +119,7 @@ class Replay:
         return {param: torch.zeros_like(param) if param.grad is None else param.grad.clone() for param in self._params}
 
     def _evaluate(self) -> Any:
-        self._work.gradients += 1
+        self.work.gradients += 1
         with torch.enable_grad():
             return self._closure()
 
