@@ -164,3 +164,19 @@ def test_several_right_hand_sides_are_solved_each_to_its_own_end():
 def test_bad_arguments_are_refused(bad):
     with pytest.raises(BadInputError):
         Refinement(**bad)
+
+
+@pytest.mark.parametrize("good", [0, 2])
+def test_a_preconditioner_that_is_not_definite_is_reported_from_any_step(good):
+    a = torch.randn(40, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    left = [10**9]  # applications that are definite; those before the first step estimate the condition
+
+    def precondition(g):
+        left[0] -= 1
+        return g if left[0] >= 0 else -g
+
+    zero, b = torch.zeros(1, 4, dtype=torch.float64), torch.ones(1, 40, dtype=torch.float64)
+    steps = Refinement(limit=20).iterate(as_operator(a), b, precondition, zero)
+    assert next(steps).failure is None
+    left[0] = good
+    assert [step.failure for step in steps][-1] is Status.FAILED_INDEFINITE_PRECONDITIONER

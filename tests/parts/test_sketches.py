@@ -118,3 +118,7 @@ def test_every_operator_sketches_itself():
 def test_bad_input_is_refused():
     with pytest.raises(BadInputError, match="at least one entry"):
         SparseSign(0).draw(5, 3)
+
+
+def test_any_row_of_the_padded_transform_may_be_drawn():
+    assert SRHT().draw(5, 400).sample.unique().tolist() == list(range(8))
