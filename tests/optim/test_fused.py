@@ -213,8 +213,16 @@ def test_half_precision_takes_the_ordinary_path(monkeypatch: pytest.MonkeyPatch)
 SQUARE = ((4, 4), (4, 4), (3, 3), (6,), (), (2, 2, 2))
 
 
+def before_the_step(method: Method) -> Method:
+    return dataclasses.replace(method, cadence=dataclasses.replace(method.cadence, after=False))
+
+
 @pytest.mark.parametrize("momentum", [EMA(0.9), Nesterov(0.9), HeavyBall(0.9)], ids=lambda part: type(part).__name__)
-@pytest.mark.parametrize("recipe", [soap(every=3), lean_soap(every=3, factor_block=2)], ids=["soap", "lean_soap"])
+@pytest.mark.parametrize(
+    "recipe",
+    [soap(every=3), before_the_step(soap(every=3)), lean_soap(every=3, factor_block=2, growth=None)],
+    ids=["soap", "soap, refreshed before the step", "lean_soap"],
+)
 def test_momentum_in_the_coordinates_of_the_basis_is_the_same_momentum(
     recipe: Method, momentum, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,11 +238,9 @@ def test_momentum_in_the_coordinates_of_the_basis_is_the_same_momentum(
     torch.testing.assert_close(within[1], outside[1], rtol=1e-9, atol=1e-10)
 
 
-def test_a_refresh_between_observing_and_applying_keeps_the_momentum_outside() -> None:
-    method = soap()
-    early = dataclasses.replace(method, cadence=dataclasses.replace(method.cadence, after=False))
-    assert states.turned_momentum(method) is method.preconditioner
-    assert states.turned_momentum(early) is None
+def test_a_basis_turns_after_the_step_whatever_the_cadence_says() -> None:
+    method, early = soap(), before_the_step(soap())
+    assert states.turned_momentum(early) is early.preconditioner
     assert states.turned_momentum(dataclasses.replace(method, momentum=None)) is None
 
 
