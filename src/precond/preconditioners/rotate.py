@@ -20,6 +20,7 @@ from precond.core import (
     named_tensors,
     need,
 )
+from precond.math.tensors.orders import rows_in_order
 from precond.preconditioners.eigenbasis import Eigenbasis
 from precond.preconditioners.fitted_eigenbasis import FittedEigenbasis
 
@@ -125,7 +126,9 @@ def _permute(tensor: Tensor, orders: list[Tensor | None]) -> None:
     """Sort each axis of ``tensor`` after the batch, in place, by its permutation ``[batch, n]``."""
     sorted_ = tensor
     for axis, order in enumerate(orders, start=1):
-        if order is not None:
+        if order is not None and axis == 1:
+            sorted_ = rows_in_order(sorted_, order)
+        elif order is not None:
             shape = [1] * tensor.ndim
             shape[0], shape[axis] = order.shape
             sorted_ = sorted_.gather(axis, order.view(shape).expand_as(tensor))

@@ -10,6 +10,8 @@ from precond.math.factors.orthogonal import LEAST_SIDE, Reduced, reduced
 from precond.math.factors.revealing_qr import revealing_qr
 from precond.math.machine.products import fast_products, multiplied
 from precond.math.norms import all_finite
+from precond.math.tensors.modes import strips
+from precond.math.tensors.orders import rows_in_order, rows_put_back
 
 
 def off_diagonal_mass(estimates: Tensor) -> Tensor:
@@ -111,7 +113,7 @@ def qr_turn(matrices: Tensor, half: bool = False) -> tuple[Tensor, Tensor, Tenso
         return _large_turn(matrices, half)
     turn, found, replaced, order, failed = _orthogonalized(matrices, None)
     factor = turn.bfloat16() if half else turn
-    turned = multiplied(found.triangle(), factor.gather(-2, order[:, :, None].expand_as(factor)), half)
+    turned = multiplied(found.triangle(), rows_in_order(factor, order), half)
     for other in (replaced, failed):
         if other is not None:
             twice = multiplied(turn.mT, multiplied(matrices, turn, half), half)
@@ -123,19 +125,39 @@ def _large_turn(matrices: Tensor, half: bool) -> tuple[Tensor, Tensor, Tensor, T
     """Do what `qr_turn` does with rows sorted, too, so that what depends on other columns stays where it is."""
     identity = _identity(matrices)
     failed, order, products = _sorted(matrices, identity, matrices.diagonal(dim1=-2, dim2=-1))
-    rows = order[:, :, None].expand_as(matrices)
-    products = products.gather(-2, rows)
+    products = rows_in_order(products, order)
     found = [revealing_qr(product) for product in products]
     del products  # large factors are many, and so is a copy of one
     inner, triangle = (each[0][None] if len(each) == 1 else torch.stack(each) for each in zip(*found, strict=True))
     broken = ~inner.sum((-2, -1)).isfinite() | _mask(failed, matrices)
-    turned = multiplied(triangle, inner, half)
-    turn = torch.empty_like(inner).scatter_(-2, rows, inner)
+    turned = _below_diagonal(triangle, inner, half)
+    turn = rows_put_back(inner, order)
     if bool(broken.any()):
         order = torch.where(broken[:, None], torch.arange(order.shape[-1], device=order.device), order)
         turn = torch.where(broken[:, None, None], identity, turn)
         turned = torch.where(broken[:, None, None], matrices, turned)
     return turn, turned, order, broken
+
+
+def _below_diagonal(triangles: Tensor, b: Tensor, half: bool) -> Tensor:
+    """Return the products ``R b`` of upper triangles, in strips of rows that reach as far as the diagonal.
+
+    A third of the work of whole products: the strips leave out the zeros of ``R``, and what is above the diagonal.
+
+    Args:
+        triangles: Shape ``[batch, n, n]``; what is below the diagonals is not read, but for the corners of strips.
+        b: Shape ``[batch, n, n]``.
+        half: Multiply in bfloat16.
+
+    Returns:
+        Shape ``[batch, n, n]``; above the diagonal it holds anything finite.
+    """
+    if half:
+        triangles, b = triangles.bfloat16(), b.bfloat16()
+    products = torch.zeros_like(b)
+    for start, end in strips(b.shape[-1]):
+        products[:, start:end, :end] = multiplied(triangles[:, start:end, start:], b[:, start:, :end])
+    return products
 
 
 def _mask(members: Tensor | None, like: Tensor) -> Tensor:

@@ -60,7 +60,7 @@ def add_gram(
                 factor.baddbmm_(unfolded, unfolded.mT, beta=beta, alpha=alpha)
             return
         for whole, rows in zip(factor.unbind(0), unfolded.unbind(0), strict=True):
-            for start, end in _strips(n):
+            for start, end in strips(n):
                 strip, left, right = whole[start:end, :end], rows[start:end], rows[:end].mT
                 if half:
                     strip.mul_(beta).add_(left @ right, alpha=alpha)
@@ -112,7 +112,8 @@ def complete(factor: Tensor) -> None:
         corner.tril_().add_(below.mT)
 
 
-def _strips(n: int) -> list[tuple[int, int]]:
+def strips(n: int) -> list[tuple[int, int]]:
+    """Return where strips of the rows of a large square matrix start and end."""
     return list(pairwise(n * i // _STRIPS for i in range(_STRIPS + 1)))
 
 
