@@ -156,3 +156,21 @@ def test_long_steps_along_a_curve_are_corrected_rather_than_shortened(units: tup
     assert result.converged, result.message
     assert float(scale[0] * result.x[0]) == pytest.approx(1, abs=1e-6)
     assert result.work.losses < 40
+
+
+def test_bounds_that_hardly_push_are_met_however_far_the_start() -> None:
+    """The objective is scaled by its slope at the start; what a bound's multiplier times its distance may be, too."""
+    n = 40
+    result = precond.minimize(lambda x: ((x - 1) ** 2).sum(), torch.full((n,), -1e6, dtype=F64), bounds=[(None, 1)] * n)
+    assert result.converged, result.message
+    assert float((result.x - 1).norm()) <= 1e-6
+
+
+def test_no_step_raises_the_objective_by_many_orders_of_magnitude() -> None:
+    """The first full step lessens the violation, and leads where the objective is 1e105 and the constraint is flat."""
+    result = precond.minimize(
+        lambda x: torch.exp(3 * x @ x), torch.tensor([0.05], dtype=F64), constraints=lambda x: 0.1 - torch.exp(-(x**2))
+    )
+    assert result.converged
+    assert float(result.x) == pytest.approx(math.log(10) ** 0.5)
+    assert result.work.losses <= 20

@@ -16,6 +16,8 @@ from precond.programs.standing import ScaledProgram, State
 
 DELTA, S_VIOLATION, S_OBJECTIVE, ARMIJO = 1.0, 1.1, 2.3, 1e-4
 CORRECTIONS, CORRECTED, SHORTEST = 4, 0.5, 0.05
+MOST_RISE = 5
+"""Orders of magnitude, beyond its own, by which a step may raise the objective, however much less it violates."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,6 +116,8 @@ class FilterSearch:
     def _acceptable(self, pair: tuple[float, float], length: float) -> bool:
         """Whether the filter accepts a point, and the point left does: by its objective where that is to decide."""
         if not (math.isfinite(pair[0]) and math.isfinite(pair[1])) or not self.state.filter.accepts(*pair):
+            return False
+        if pair[1] - self.here[1] > 10**MOST_RISE * max(10.0, abs(self.here[1])):
             return False
         if self.here[0] <= self.low and self._by_objective(length):
             return self._descends(pair, length)

@@ -67,10 +67,11 @@ class InteriorPoint(ProgramIteration):
         yield scaled.report(state, {})
         while True:
             least = tolerance / 100
-            while barrier.mu > least**2 and scaled.error(state, barrier.mu) <= ERROR * barrier.mu:
+            floor = least**2 * min(1.0, scaled.scaling.loss)  # distances and multipliers of the problem itself count
+            while barrier.mu > floor and scaled.error(state, barrier.mu) <= ERROR * barrier.mu:
                 # below `least` only one step at a time: distances and multipliers may both be far below 1
                 last = barrier.mu <= least
-                barrier.mu = max(least**2 if last else least, _lessened(barrier.mu))
+                barrier.mu = max(floor if last else least, _lessened(barrier.mu))
                 scaled.forget(state)
                 if last:
                     break

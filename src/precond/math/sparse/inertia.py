@@ -8,6 +8,10 @@ import torch
 from torch import Tensor
 
 
+LOST = 10.0
+"""An eigenvalue of ``D`` is zero below so many units of rounding for each row, of the largest entry."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Factorization:
     """``P L D L' P'`` of a symmetric matrix (Bunch & Kaufman 1977), as LAPACK holds it.
@@ -17,7 +21,7 @@ class Factorization:
         pivots: The permutation and the sizes of the blocks of ``D``, ``[k]``.
         positive: Number of positive eigenvalues, by Sylvester's law from ``D``.
         negative: Number of negative eigenvalues.
-        zero: Number of pivots that are zero to rounding.
+        zero: Number of those that are zero to rounding.
     """
 
     factors: Tensor
@@ -53,10 +57,16 @@ def factorize(matrix: Tensor) -> Factorization | None:
         return None
     factors, pivots, _ = torch.linalg.ldl_factor_ex(matrix)
     single = pivots > 0  # LAPACK marks the two rows of a 2x2 block by negative pivots
-    diagonal = factors.diagonal()
-    tiny = k * torch.finfo(matrix.dtype).eps * matrix.abs().max()
-    ones = diagonal[single]
-    zero = int((ones.abs() <= tiny).sum())
-    pairs = int((~single).sum()) // 2  # of a 2x2 block, chosen because it is indefinite, one eigenvalue has each sign
-    positive, negative = int((ones > tiny).sum()) + pairs, int((ones < -tiny).sum()) + pairs
+    diagonal, (first,) = factors.diagonal(), torch.nonzero(~single, as_tuple=True)
+    eigenvalues = torch.cat([diagonal[single], *_of_pairs(diagonal, factors, first[::2])])
+    tiny = LOST * k * torch.finfo(matrix.dtype).eps * matrix.abs().max()
+    positive, negative = int((eigenvalues > tiny).sum()), int((eigenvalues < -tiny).sum())
+    zero = k - positive - negative
     return Factorization(factors, pivots, positive, negative, zero)
+
+
+def _of_pairs(diagonal: Tensor, factors: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the eigenvalues of the 2x2 blocks of ``D`` that begin at some rows: rounding errors may make a block, too."""
+    a, b, c = diagonal[first], factors[first + 1, first], diagonal[first + 1]
+    middle, radius = (a + c) / 2, torch.hypot((a - c) / 2, b)
+    return middle + radius, middle - radius
