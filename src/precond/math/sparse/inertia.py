@@ -7,8 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-
-LOST = 10.0
+LOST = 100.0
 """An eigenvalue of ``D`` is zero below so many units of rounding for each row, of the largest entry."""
 
 
@@ -66,7 +65,7 @@ def factorize(matrix: Tensor) -> Factorization | None:
 
 
 def _of_pairs(diagonal: Tensor, factors: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the eigenvalues of the 2x2 blocks of ``D`` that begin at some rows: rounding errors may make a block, too."""
+    """Return the eigenvalues of the 2x2 blocks of ``D`` that begin at some rows; rounding may make one of zeros."""
     a, b, c = diagonal[first], factors[first + 1, first], diagonal[first + 1]
     middle, radius = (a + c) / 2, torch.hypot((a - c) / 2, b)
     return middle + radius, middle - radius
