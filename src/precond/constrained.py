@@ -13,7 +13,6 @@ from torch import Tensor
 from precond.core import (
     BadInputError,
     Builds,
-    Certificate,
     IncompatibleError,
     Iterate,
     Program,
@@ -28,9 +27,10 @@ from precond.recipes.named import find_method
 from precond.solvers.consistent import Slopes, complaint_about_loss, complaint_about_rows
 from precond.solvers.programs.by_torch import TorchProgram
 from precond.solvers.programs.constraints import Block, fixing, read_bounds, read_constraints
-from precond.solvers.programs.curvature import tangent_curvature
-from precond.solvers.programs.drive import ProgramOutcome, residuals, run_program
+from precond.solvers.programs.drive import ProgramOutcome, run_program
 from precond.solvers.programs.given import GivenProgram
+from precond.solvers.programs.judged import judged
+from precond.solvers.programs.secant import Learning, learns
 from precond.solvers.programs.slacked import SMALL, Oracles, Slacked
 from precond.solvers.smooth.curvature import Curvature
 from precond.solvers.smooth.minimize import Event
@@ -95,18 +95,26 @@ def minimize_constrained(
             ))  # fmt: skip
 
     slopes = Slopes()
-    outcome = run_program(
-        program, form.start, iteration, tol=tol, callback=watch, observe=slopes.observe,
-        max_iterations=MAX_ITERATIONS if max_iterations is None else max_iterations,
-    )  # fmt: skip
-    point, certificate = _certify(form, program, outcome.iterate, tol)
-    curvature = _curvature(program, outcome.iterate, tol) if certificate.holds else None
+    limit = MAX_ITERATIONS if max_iterations is None else max_iterations
+    learning = None
+    if learns(program):
+        learning = Learning(program, form.start, iteration, tol, limit, watch, slopes.observe)
+        outcome = learning.run()
+    else:
+        outcome = run_program(
+            program, form.start, iteration, tol=tol, callback=watch, observe=slopes.observe, max_iterations=limit
+        )
+    point, certificate, curvature = judged(form, program, outcome, tol)
+    if learning is not None and outcome.learned and curvature is not None and curvature.negative:
+        outcome = learning.differ(outcome)
+        point, certificate, curvature = judged(form, program, outcome, tol)
     if curvature is not None and curvature.negative and outcome.status is Status.CONVERGED_KKT:
         better = _escape(program, iteration, outcome, curvature, tol)
         if better is not None:
             outcome = better
-            point, certificate = _certify(form, program, better.iterate, tol)
-            curvature = _curvature(program, outcome.iterate, tol) if certificate.holds else None
+            point, certificate, curvature = judged(form, program, outcome, tol)
+    if outcome.learned:
+        label += ", its Hessian learned from first derivatives"
     status = outcome.status
     if curvature is not None:
         certificate.extra.update(curvature.told())
@@ -132,50 +140,6 @@ def minimize_constrained(
     )  # fmt: skip
 
 
-def _certify(form: Slacked, solved: Program, iterate: Iterate, tol: float) -> tuple[Tensor, Certificate]:
-    """Return the point within its bounds and its certificate; as it is where only that meets the tolerance."""
-    x = iterate.site.x
-    inside = x.clamp(form.lower, form.upper)
-    certificate = _certificate(form, solved, iterate, inside, tol)
-    if not certificate.holds and not torch.equal(inside, x):
-        other = _certificate(form, solved, iterate, x, tol)
-        if other.holds:
-            return x, other
-    return inside, certificate
-
-
-def _certificate(form: Slacked, solved: Program, iterate: Iterate, point: Tensor, tol: float) -> Certificate:
-    """Recompute the residuals from the problem, with the slacks that fit best, in float64 if the functions take it."""
-    for double in (True, False):
-        y, multipliers, z = point, iterate.multipliers, iterate.bound_multipliers
-        if double:
-            y, multipliers = y.double(), multipliers.double()
-            z = None if z is None else z.double()
-        program = form.program(Work(), double=double)
-        if isinstance(program, TorchProgram) and isinstance(solved, TorchProgram):
-            program.share(solved)
-        try:
-            if program.slacks is not None:  # the distance of c(x) to its bounds is what counts, not the slack's value
-                with torch.no_grad():
-                    y, _ = program.fitted(y, form.constraints(y))
-            site = program.site(y)
-        except Exception:  # users' functions may refuse a float64 point in any way
-            if not double:
-                raise
-            logger.debug("the problem cannot be evaluated in float64; certified in %s", iterate.site.x.dtype)
-            continue
-        left = residuals(program, Iterate(site, multipliers.to(site.gradient), z), tol)
-        extra = {
-            "stationarity": left.stationarity, "feasibility": left.feasibility,
-            "complementarity": left.complementarity, "loss": float(site.loss),
-        }  # fmt: skip
-        precision = str(site.gradient.dtype).removeprefix("torch.")
-        return Certificate(
-            f"largest residual of the optimality conditions ({precision})", left.worst, float(tol), extra
-        )
-    raise AssertionError("the second round returns or raises")
-
-
 def _complaint(oracles: Oracles, blocks: list[Block], slopes: Slopes, x: Tensor, *, failed: bool) -> str | None:
     """Return what is wrong with first derivatives, at the start or at ``x``, where the steps of a run raise suspicion.
 
@@ -196,31 +160,6 @@ def _complaint(oracles: Oracles, blocks: list[Block], slopes: Slopes, x: Tensor,
     except Exception as error:  # users' functions may refuse a point in any way
         logger.info("derivatives cannot be compared with differences: %s", error)
     return None
-
-
-def _curvature(program: Program, iterate: Iterate, tol: float) -> Curvature | None:
-    """Return the smallest curvature along the constraints; ``None`` where it cannot be told.
-
-    Multipliers are known to the tolerance at best: where the point is as good with none, what curves down by them alone
-    is no evidence of a saddle.
-    """
-    if not iterate.site.x.numel():
-        return None
-    eps = torch.finfo(iterate.site.x.dtype).eps
-    try:
-        differences = isinstance(program, GivenProgram) and not program.exact
-        noise = eps ** (0.25 if differences else 0.5)
-        found = tangent_curvature(program, iterate, noise)
-        if found is not None and found.negative and iterate.multipliers.numel():
-            without = Iterate(iterate.site, torch.zeros_like(iterate.multipliers), iterate.bound_multipliers)
-            if residuals(program, without, tol).worst <= tol:
-                return tangent_curvature(program, without, noise)
-        return found
-    except KeyboardInterrupt:
-        return None
-    except Exception as error:  # users' functions may not be differentiable twice, in many ways
-        logger.info("the curvature at the solution is not known: %s", error)
-        return None
 
 
 def _escape(

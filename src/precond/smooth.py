@@ -36,7 +36,7 @@ from precond.solvers.smooth.descent import Descent
 from precond.solvers.smooth.forms import SmoothForm
 from precond.solvers.smooth.implicit import with_gradient
 from precond.solvers.smooth.minimize import Event, Outcome, check_tolerance
-from precond.solvers.smooth.objectives import TorchObjective
+from precond.solvers.smooth.objectives import GivenObjective, TorchObjective
 from precond.solvers.smooth.suspicions import doubted, refuse_wrong_derivatives
 from precond.solvers.smooth.units import better_unit, in_unit
 
@@ -93,7 +93,8 @@ def minimize(
         constraints: A function ``c(x)`` whose values are to be zero, of torch operations if ``fun`` is; SciPy's
             ``LinearConstraint``, ``NonlinearConstraint`` or dictionaries; or several of these in a list. Inequalities
             get slack variables. With functions that have their own derivatives, ``hess`` of constraints is used beside
-            ``hessp``, and large problems with sparse matrices are solved by sparse factorizations.
+            ``hessp``, and large problems with sparse matrices are solved by sparse factorizations; where Hessians are
+            missing, that of the Lagrangian is learned from gradients, and taken by their differences if need be.
         bounds: A ``scipy.optimize.Bounds``, or a pair (lower, upper) for each variable; ``None`` where there is none.
         penalty: What is added to ``fun``: one of ``precond.penalties`` (l1, SCAD, MCP, groups, a box), or a dict of
             them by the names of the variables. ``"auto"`` is then a proximal Newton method on working sets.
@@ -245,7 +246,7 @@ def _oracles(form: SmoothForm) -> Oracles:
         return Oracles(form.start[0], objective.evaluate, None, form.give, form.call, form.finish)
 
     def gradient(x: Tensor) -> Tensor:
-        return objective.point(x[None]).gradient[0]
+        return objective.slope(x) if isinstance(objective, GivenObjective) else objective.point(x[None]).gradient[0]
 
     def hessian(x: Tensor) -> Callable[[Tensor], Tensor]:
         products = objective.hessian(x[None])

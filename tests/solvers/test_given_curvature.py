@@ -247,7 +247,8 @@ def test_differences_are_as_long_as_the_variables_that_they_move():
         constraints={
             "type": "eq", "fun": lambda x: x[:1] / 1e-2 + x[1:2] - 2, "jac": lambda x: np.array([[1e2, 1, 0, 0]]),
         },
+        tol=1e-8,
     )  # fmt: skip
     assert result.converged
     np.testing.assert_allclose(result.x, sizes, rtol=1e-5)
-    assert len(calls) < 50
+    assert len(calls) < 80

@@ -110,6 +110,7 @@ class ProgramOutcome:
         iterations: Iterations done.
         history: The largest residual at the start and after each iteration.
         facts: What each iteration said of itself.
+        learned: Whether the Hessian was learned from first derivatives.
     """
 
     iterate: Iterate
@@ -118,6 +119,7 @@ class ProgramOutcome:
     iterations: int
     history: list[float]
     facts: list[dict[str, float]]
+    learned: bool = False
 
 
 def run_program(

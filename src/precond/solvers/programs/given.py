@@ -47,6 +47,7 @@ class GivenProgram(OracleProgram):
         self._loss, self._gradient, self._constraints, self._jacobian = loss, gradient, constraints, jacobian
         self._curvature, self.exact, self._rough = curvature, exact, rough
         self._pattern: Compressor | None = None
+        self._last: tuple[Tensor, tuple[Tensor, Tensor]] | None = None
 
     dense = 1000  # products with users' Hessians come one by one
 
@@ -72,10 +73,12 @@ class GivenProgram(OracleProgram):
         return self._pattern is not None
 
     def _values_at(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self._loss(x), self._constraints(x)
+        if self._last is None or not torch.equal(self._last[0], x):  # a step that was tried is then taken
+            self._last = x.clone(), (self._loss(x), self._constraints(x))
+        return self._last[1]
 
     def _site_at(self, x: Tensor) -> Site:
-        gradient, c, rows = self._gradient(x), self._constraints(x), self._jacobian(x)
+        (loss, c), gradient, rows = self._values_at(x), self._gradient(x), self._jacobian(x)
         if gradient.shape != x.shape:
             raise BadInputError(f"jac returned shape {tuple(gradient.shape)}: it must have {x.numel()} entries like x")
         if tuple(rows.shape) != (c.numel(), x.numel()):
@@ -84,12 +87,17 @@ class GivenProgram(OracleProgram):
                 "for each constraint"
             )
         jacobian = MatrixJacobian(rows) if isinstance(rows, Tensor) else SparseJacobian(rows, x)
-        return Site(x, self._loss(x), gradient, c, jacobian)
+        return Site(x, loss, gradient, c, jacobian)
 
     def _hessian_at(self, x: Tensor, multipliers: Tensor) -> Operator:
         """Return the Hessian of the Lagrangian from the user's products, what they lack by differences of gradients."""
         products = self._hessian(x, multipliers)
         return products if self._pattern is None else self._pattern.recover(products)
+
+    def known_hessian(self, site: Site, multipliers: Tensor) -> Operator | None:
+        """Return what the Hessian of the Lagrangian has products of, ``[n, n]``; ``None`` where it has none."""
+        known, _ = self._curvature(site.x, multipliers)
+        return Hessian(lambda v: _sum(known, v), site.x, self.work) if known else None
 
     def _hessian(self, x: Tensor, multipliers: Tensor) -> Operator:
         known, rest = self._curvature(x, multipliers)

@@ -239,6 +239,12 @@ class GivenObjective(Objective):
         given = self._give(x[0].clone())
         return Hessian(lambda v: self._vector(hessp(given, self._give(v)), "hessp", v), x[0], self.work)
 
+    def slope(self, x: Tensor) -> Tensor:
+        """Return the gradient at ``x``, ``[n]``, alone where a function of the user's has it alone; uncounted."""
+        if callable(self._jac):
+            return self._vector(self._jac(self._give(x.clone())), "jac", x)
+        return self._value_and_gradient(x[None])[1][0]
+
     def _value(self, x: Tensor) -> Tensor:
         loss = self._fun(self._give(x[0].clone()))
         return self._number(_pair(loss)[0] if self._jac is True else loss, x)
