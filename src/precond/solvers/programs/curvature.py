@@ -22,7 +22,7 @@ NEXT = 1e-4
 """Variables this near to a bound, relative to their size, count as held by it."""
 
 
-def tangent_curvature(program: Program, iterate: Iterate, noise: float) -> Curvature | None:
+def tangent_curvature(program: Program, iterate: Iterate, noise: float, whole: int = ASSEMBLED) -> Curvature | None:
     """Return the smallest curvature of the Lagrangian on the null space of the constraints that hold with equality.
 
     Bounds count among these where their multiplier exceeds the distance to them, or that is small. All eigenvalues are
@@ -33,6 +33,7 @@ def tangent_curvature(program: Program, iterate: Iterate, noise: float) -> Curva
         program: The oracle.
         iterate: The point and its multipliers.
         noise: Relative error of a product with the Hessian.
+        whole: Up to so many variables all eigenvalues are computed, which takes a product for each.
 
     Returns:
         The curvature; ``None`` where the null space is empty, or nothing can be projected on it.
@@ -42,7 +43,7 @@ def tangent_curvature(program: Program, iterate: Iterate, noise: float) -> Curva
     if not bool(free.any()):
         return None
     hessian = program.hessian(site, iterate.multipliers)
-    if site.x.numel() <= ASSEMBLED:
+    if site.x.numel() <= whole:
         return _exact(materialize(hessian), materialize(site.jacobian), free, noise)
     entries, curved = sparse_entries(site.jacobian), sparse_entries(hessian)
     mask = free.to(site.x)

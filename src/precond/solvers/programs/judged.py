@@ -9,11 +9,11 @@ from torch import Tensor
 
 from precond.core import Certificate, Iterate, Program, Work
 from precond.solvers.programs.by_torch import TorchProgram
-from precond.solvers.programs.curvature import tangent_curvature
+from precond.solvers.programs.curvature import STEPS, tangent_curvature
 from precond.solvers.programs.drive import ProgramOutcome, residuals
 from precond.solvers.programs.given import GivenProgram
 from precond.solvers.programs.slacked import Slacked
-from precond.solvers.smooth.curvature import Curvature
+from precond.solvers.smooth.curvature import ASSEMBLED, Curvature
 
 logger = logging.getLogger(__name__)
 
@@ -82,11 +82,12 @@ def _curvature(program: Program, iterate: Iterate, tol: float) -> Curvature | No
     try:
         differences = isinstance(program, GivenProgram) and not program.exact
         noise = eps ** (0.25 if differences else 0.5)
-        found = tangent_curvature(program, iterate, noise)
+        whole = STEPS if differences else ASSEMBLED  # products by differences cost a gradient each
+        found = tangent_curvature(program, iterate, noise, whole)
         if found is not None and found.negative and iterate.multipliers.numel():
             without = Iterate(iterate.site, torch.zeros_like(iterate.multipliers), iterate.bound_multipliers)
             if residuals(program, without, tol).worst <= tol:
-                return tangent_curvature(program, without, noise)
+                return tangent_curvature(program, without, noise, whole)
         return found
     except KeyboardInterrupt:
         return None
