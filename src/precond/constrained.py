@@ -75,7 +75,7 @@ def minimize_constrained(
     fixed = torch.isfinite(upper - lower) & (upper - lower <= FIXED * lower.abs().clamp(min=1))
     if bool(fixed.any()):
         values = (lower + upper) / 2
-        blocks.append(fixing(fixed, values))
+        blocks = [*(block.holding(fixed, values) for block in blocks), fixing(fixed, values)]
         oracles = oracles.holding(fixed, values)
         lower, upper = torch.where(fixed, -torch.inf, lower), torch.where(fixed, torch.inf, upper)
     form = Slacked.of(oracles, blocks, lower, upper)

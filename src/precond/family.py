@@ -15,10 +15,11 @@ from precond.core import IncompatibleError, Iteration, Kind, Operator, Precondit
 from precond.math.machine.clock import now
 from precond.recipes.named import build_iteration, build_preconditioner, name_of
 from precond.solvers.sequences.alone import Alone
+from precond.solvers.sequences.candidates import choose_ways
 from precond.solvers.sequences.shelf import Entry, Shelf
 from precond.solvers.sequences.warm import WarmStart
 from precond.solvers.sequences.ways import Way, age, allowed, ranked
-from precond.solvers.systems.choose import choose_system, choose_ways
+from precond.solvers.systems.choose import choose_system
 from precond.solvers.systems.drive import Callback
 from precond.solvers.systems.estimates import factorization_price
 from precond.solvers.systems.negative import of_negative
