@@ -22,6 +22,7 @@ from precond.solvers.sequences.ways import Way, age, allowed, ranked
 from precond.solvers.systems.choose import choose_system
 from precond.solvers.systems.drive import Callback
 from precond.solvers.systems.estimates import factorization_price
+from precond.solvers.systems.look import Look
 from precond.solvers.systems.negative import of_negative
 from precond.solvers.systems.solve import solve_linear
 
@@ -165,7 +166,7 @@ class Family:
             if iteration.symmetric_preconditioner and not (traits.symmetric and traits.definite):
                 continue
             label = f"{name_of(method)} + {label}{', recycling' if candidate.recycle else ''}"
-            price = factorization_price(operator).seconds if name_of(part) == "lu" and ways else 0.0
+            price = factorization_price(operator, Look(operator)).seconds if name_of(part) == "lu" and ways else 0.0
             ways.setdefault(label, Way(label, iteration, shelf, recycle=recycle, price=price))
         return list(ways.values())
 

@@ -63,8 +63,7 @@ class Stretch:
     ) -> None:
         (m, n), kernels = shape, _kernels(name)
         vectors, numbers = room or (kernels.ROWS, kernels.NUMBERS)
-        self.vectors = np.empty((vectors, max(m, n)), dtype)
-        self.vectors[:, :n] = 0  # what is longer is written before it is read
+        self.vectors = np.zeros((vectors, max(m, n)), dtype)
         self.numbers = np.zeros(_own + numbers, float if kernels.REAL else np.result_type(dtype, float))
         self.numbers[_eps] = np.finfo(dtype).eps
         self.loops, self.ended, self.plain = kernels, False, inverse == ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from precond.core import Operator
-from precond.solvers.systems.look import is_negative, is_wide
+from precond.solvers.systems.look import Look
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,10 +39,10 @@ def choose_ways(operator: Operator) -> tuple[Candidate, ...]:
         definite = traits.symmetric and traits.definite is not False
         return (direct, Candidate("cg", "jacobi") if definite else Candidate("gcrodr", "jacobi", recycle=True))
     if traits.symmetric and traits.definite is not False:
-        wide = (Candidate("cg", "amg"),) if is_wide(operator) else ()
+        wide = (Candidate("cg", "amg"),) if Look(operator).wide else ()
         return (*wide, Candidate("cg", "ic0"), direct)
     if traits.symmetric:
-        negative = (Candidate("cg", "ic0", negative=True),) if is_negative(operator) else ()
+        negative = (Candidate("cg", "ic0", negative=True),) if Look(operator).negative else ()
         return (*negative, Candidate("minres", scaling), direct)
     return (
         Candidate("bicgstab", "milu0"),

@@ -10,15 +10,7 @@ import numpy as np
 from precond.core import IncompatibleError, Operator
 from precond.math.dense.matrix import SINGLE
 from precond.solvers.systems.estimates import factorization_price, iteration_seconds
-from precond.solvers.systems.look import (
-    is_close,
-    is_indefinite,
-    is_narrow,
-    is_negative,
-    is_shifted,
-    is_wide,
-    share_of_small_sums,
-)
+from precond.solvers.systems.look import Look, share_of_small_sums
 from precond.solvers.systems.selection import FEWEST, Attempt, Selection
 
 _quick = Attempt("bicgstab", "ilu0", patience=50, unasked=True)
@@ -74,14 +66,14 @@ class _Factors:
     known: bool
 
     @staticmethod
-    def of(operator: Operator, *, dear: bool = False) -> _Factors:
+    def of(operator: Operator, look: Look, *, dear: bool = False) -> _Factors:
         """Return what is expected; of a dense matrix, nothing; of a tiny one, or dear ones, without a look."""
         if operator.dense() is not None or dear:
             few = operator.dense() is None and operator.shape[0] <= _few
             return _Factors(math.inf, cheap=few, known=False)
         if operator.shape[0] <= _tiny:
             return _Factors(0.0, cheap=True, known=True)
-        price = factorization_price(operator)
+        price = factorization_price(operator, look)
         size = price.seconds / iteration_seconds(operator)
         return _Factors(size, operator.shape[0] <= _few or size <= _cheap, price.sure and size <= _cheap)
 
@@ -90,7 +82,7 @@ class _Factors:
         return int(min(most, max(least, self.size)))
 
 
-def _choose_unsymmetric(operator: Operator) -> tuple[Attempt, ...]:
+def _choose_unsymmetric(operator: Operator, look: Look) -> tuple[Attempt, ...]:
     """Return what to try of a matrix with entries that is not symmetric: what is quick, then factors.
 
     Those of a differential operator have rows whose sums vanish, which factors without fill that keep them respect.
@@ -101,15 +93,15 @@ def _choose_unsymmetric(operator: Operator) -> tuple[Attempt, ...]:
         return _last(operator)
     diagonal = matrix.diagonal()
     if np.count_nonzero(diagonal == 0) > _gaps * len(diagonal):
-        return _last(operator, cheap=operator.shape[0] <= _few or _Factors.of(operator).cheap)
-    close = is_close(operator)
-    shifted = not close and is_indefinite(matrix, diagonal) and not is_narrow(operator)
-    if shifted and (factors := _Factors.of(operator)).cheap and factors.known:
+        return _last(operator, cheap=operator.shape[0] <= _few or _Factors.of(operator, look).cheap)
+    close = look.close
+    shifted = not close and look.indefinite and not look.narrow
+    if shifted and (factors := _Factors.of(operator, look)).cheap and factors.known:
         return (*((_once,) if operator.shape[0] <= _tiny else ()), *_last(operator, cheap=True))
     kept = share_of_small_sums(matrix) >= _smooth
     patience, cheap = _quick.patience, True
     if operator.shape[0] > _few:
-        factors = _Factors.of(operator, dear=close)
+        factors = _Factors.of(operator, look, dear=close)
         patience, cheap = max(patience, factors.patience(0, 2000) // 4) if kept else patience, factors.cheap
     quick = dataclasses.replace(_quick, preconditioner="milu0" if kept else "ilu0", patience=patience)
     diagonal_first = (dataclasses.replace(_diagonal, method="bicgstab"),) if close else ()
@@ -161,28 +153,29 @@ def _choose_sparse(operator: Operator) -> Selection:
     traits = operator.traits
     if not operator.has_entries:
         return _choose_by_products(operator)
+    look = Look(operator)
     if not traits.symmetric:
-        return Selection(_choose_unsymmetric(operator), "not symmetric, with entries")
-    close = is_close(operator)
-    factors = _Factors.of(operator, dear=close)
+        return Selection(_choose_unsymmetric(operator, look), "not symmetric, with entries")
+    close = look.close
+    factors = _Factors.of(operator, look, dear=close)
     few = operator.shape[0] <= _few and operator.dense() is None
     minres = Attempt("minres", "jacobi", patience=factors.patience(100, _some if few else 2000))
     rest: tuple[Attempt, ...] = (minres, *_last(operator, cheap=factors.cheap))
     if factors.known:
         rest = (_direct, minres, *(attempt for attempt in rest[1:] if attempt != _direct))
-    quick = (_quick,) if is_narrow(operator) else ()
+    quick = (_quick,) if look.narrow else ()
     cg = Attempt("cg", "ic0", patience=factors.patience(100, 1200) * 3 // 2)
-    if traits.definite is False or is_shifted(operator):
+    if traits.definite is False or look.shifted:
         rest = (*quick, *rest)
-        if not is_negative(operator):
+        if not look.negative:
             return Selection(rest, "symmetric and not positive definite")
-        wide = (dataclasses.replace(_multigrid, negative=True),) if is_wide(operator) else ()
+        wide = (dataclasses.replace(_multigrid, negative=True),) if look.wide else ()
         return Selection((*wide, dataclasses.replace(cg, negative=True), *rest), "symmetric with a negative diagonal")
     why = "symmetric positive definite" if traits.definite else "symmetric with a positive diagonal"
     first: tuple[Attempt, ...] = (cg,)
     if close:
         first, why = (_diagonal, cg), f"{why}, unknowns few steps apart"
-    elif is_wide(operator):
+    elif look.wide:
         first, why = (_multigrid, cg), f"{why}, unknowns many steps apart"
     if traits.definite:
         rest = tuple(attempt for attempt in rest if attempt != minres)
@@ -207,4 +200,4 @@ def choose_eigenvalues(operator: Operator) -> str:
     """Return the name of a preconditioner for the smallest eigenvalues of a symmetric matrix."""
     if operator.entries() is None or operator.traits.definite is False:
         return "identity"
-    return "amg" if is_wide(operator) else "ic0"
+    return "amg" if Look(operator).wide else "ic0"

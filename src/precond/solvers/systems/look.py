@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+import functools
 
 import numpy as np
 import scipy.sparse
 
 from precond.core import Operator
-from precond.math.sparse.graphs import diameter, envelope_share
-
-Array = np.ndarray[Any, Any]
+from precond.math.sparse.graphs import Extent, envelope_share, extent
 
 _full = 0.9
 """Share of the envelope from which on incomplete factors are taken for complete ones."""
@@ -28,26 +26,75 @@ _nearly, _mixed = 0.95, 0.25
 """Share of the diagonal that has one sign, and the least of either where signs are mixed."""
 
 
-def is_narrow(operator: Operator) -> bool:
-    """Whether incomplete factors of a sparse matrix are about complete: those of banded and block diagonal ones."""
-    matrix = None if operator.dense() is not None else operator.entries()
-    return matrix is not None and envelope_share(matrix) >= _full
+class Look:
+    """What one sees of a matrix; each thing is looked at once, when first asked for.
 
+    Of dense matrices, and those known by products, nothing is seen but the signs on the diagonal.
 
-def is_close(operator: Operator) -> bool:
-    """Whether information has a short way: the graph of a large sparse matrix is that of a network, not of a mesh."""
-    if operator.dense() is not None or operator.shape[0] < _large:
-        return False
-    matrix = operator.entries()
-    return matrix is not None and not is_narrow(operator) and diameter(matrix) <= _near
+    Args:
+        operator: The matrix, square.
+    """
 
+    def __init__(self, operator: Operator) -> None:
+        self._operator = operator
+        self._matrix = None if operator.dense() is not None else operator.entries()
 
-def is_wide(operator: Operator) -> bool:
-    """Whether information has far to go: a large sparse matrix whose graph is long, and whose factors are not."""
-    if operator.dense() is not None or operator.shape[0] < _large:
-        return False
-    matrix = operator.entries()
-    return matrix is not None and not is_narrow(operator) and diameter(matrix) >= _far
+    @functools.cached_property
+    def extent(self) -> Extent:
+        """How far the graph of a sparse matrix of symmetric pattern extends."""
+        assert self._matrix is not None
+        return extent(self._matrix)
+
+    @functools.cached_property
+    def narrow(self) -> bool:
+        """Whether incomplete factors of a sparse matrix are about complete: of banded and block diagonal ones."""
+        return self._matrix is not None and envelope_share(self._matrix) >= _full
+
+    @functools.cached_property
+    def meshed(self) -> bool:
+        """Whether the matrix is large, sparse and not narrow."""
+        return self._matrix is not None and self._operator.shape[0] >= _large and not self.narrow
+
+    @property
+    def close(self) -> bool:
+        """Whether information has a short way: the graph of a large matrix is that of a network, not of a mesh."""
+        return self.meshed and self.extent.steps <= _near
+
+    @property
+    def wide(self) -> bool:
+        """Whether information has far to go: the graph of a large matrix is long, and its factors are not complete."""
+        return self.meshed and self.extent.steps >= _far
+
+    @functools.cached_property
+    def indefinite(self) -> bool:
+        """Whether one vector shows that the Hermitian part is indefinite, as its diagonal has another sign.
+
+        A few diagonal entries of the other sign, as rows of boundary conditions have, prove nothing of use. The vector
+        is that of ones where the diagonal is scaled to ones, which a Laplacian with a large shift, as Helmholtz'
+        equation has it, turns to the other side.
+        """
+        if self._matrix is None:
+            return False
+        diagonal = self._matrix.diagonal()
+        sizes = np.sqrt(np.abs(diagonal))
+        inverse = np.divide(1.0, sizes, out=np.zeros_like(sizes), where=sizes > 0)
+        total = float((inverse @ (self._matrix @ inverse)).real)
+        opposite = np.count_nonzero(diagonal.real * total < 0) / len(diagonal)
+        if not (opposite > _nearly or _mixed < opposite < 1 - _mixed):
+            return False
+        return abs(total) > _none * float(inverse @ (abs(self._matrix) @ inverse))
+
+    @property
+    def shifted(self) -> bool:
+        """Whether ones show that a symmetric matrix is not positive definite, though its diagonal is positive."""
+        return not self._operator.traits.definite and self.indefinite
+
+    @functools.cached_property
+    def negative(self) -> bool:
+        """Whether a symmetric matrix may be negative definite: its diagonal is negative throughout."""
+        diagonal = self._operator.diagonal()
+        symmetric = bool(self._operator.traits.symmetric)
+        return symmetric and diagonal is not None and bool((diagonal.real < 0).all())
 
 
 def share_of_small_sums(matrix: scipy.sparse.csr_array) -> float:
@@ -55,30 +102,3 @@ def share_of_small_sums(matrix: scipy.sparse.csr_array) -> float:
     filled = matrix.indptr[:-1][np.diff(matrix.indptr) > 0]
     sums = np.abs(np.add.reduceat(matrix.data, filled))
     return int(np.count_nonzero(sums <= _sums * np.add.reduceat(np.abs(matrix.data), filled))) / matrix.shape[0]
-
-
-def is_indefinite(matrix: scipy.sparse.csr_array, diagonal: Array) -> bool:
-    """Whether one vector shows that the Hermitian part of a matrix is indefinite, as its diagonal has another sign.
-
-    A few diagonal entries of the other sign, as rows of boundary conditions have, prove nothing of use. The vector is
-    that of ones where the diagonal is scaled to ones, which a Laplacian with a large shift, as Helmholtz' equation has
-    it, turns to the other side.
-    """
-    sizes = np.sqrt(np.abs(diagonal))
-    inverse = np.divide(1.0, sizes, out=np.zeros_like(sizes), where=sizes > 0)
-    scaled = matrix.data * np.repeat(inverse, np.diff(matrix.indptr)) * inverse[matrix.indices]
-    total, size = float(scaled.sum().real), float(np.abs(scaled).sum())
-    opposite = np.count_nonzero(diagonal.real * total < 0) / len(diagonal)
-    return abs(total) > _none * size and bool(opposite > _nearly or _mixed < opposite < 1 - _mixed)
-
-
-def is_shifted(operator: Operator) -> bool:
-    """Whether ones show that a symmetric matrix is not positive definite, though its diagonal is positive."""
-    matrix = None if operator.dense() is not None or operator.traits.definite else operator.entries()
-    return matrix is not None and is_indefinite(matrix, matrix.diagonal())
-
-
-def is_negative(operator: Operator) -> bool:
-    """Whether a symmetric matrix may be negative definite: its diagonal is negative throughout."""
-    diagonal = operator.diagonal()
-    return bool(operator.traits.symmetric) and diagonal is not None and bool((diagonal.real < 0).all())
