@@ -166,7 +166,7 @@ class Family:
             if iteration.symmetric_preconditioner and not (traits.symmetric and traits.definite):
                 continue
             label = f"{name_of(method)} + {label}{', recycling' if candidate.recycle else ''}"
-            price = factorization_price(operator, Look(operator)).seconds if name_of(part) == "lu" and ways else 0.0
+            price = factorization_price(Look(operator)).seconds if name_of(part) == "lu" and ways else 0.0
             ways.setdefault(label, Way(label, iteration, shelf, recycle=recycle, price=price))
         return list(ways.values())
 

@@ -66,14 +66,15 @@ class _Factors:
     known: bool
 
     @staticmethod
-    def of(operator: Operator, look: Look, *, dear: bool = False) -> _Factors:
+    def of(look: Look, *, dear: bool = False) -> _Factors:
         """Return what is expected; of a dense matrix, nothing; of a tiny one, or dear ones, without a look."""
+        operator = look.operator
         if operator.dense() is not None or dear:
             few = operator.dense() is None and operator.shape[0] <= _few
             return _Factors(math.inf, cheap=few, known=False)
         if operator.shape[0] <= _tiny:
             return _Factors(0.0, cheap=True, known=True)
-        price = factorization_price(operator, look)
+        price = factorization_price(look)
         size = price.seconds / iteration_seconds(operator)
         return _Factors(size, operator.shape[0] <= _few or size <= _cheap, price.sure and size <= _cheap)
 
@@ -93,15 +94,15 @@ def _choose_unsymmetric(operator: Operator, look: Look) -> tuple[Attempt, ...]:
         return _last(operator)
     diagonal = matrix.diagonal()
     if np.count_nonzero(diagonal == 0) > _gaps * len(diagonal):
-        return _last(operator, cheap=operator.shape[0] <= _few or _Factors.of(operator, look).cheap)
+        return _last(operator, cheap=operator.shape[0] <= _few or _Factors.of(look).cheap)
     close = look.close
     shifted = not close and look.indefinite and not look.narrow
-    if shifted and (factors := _Factors.of(operator, look)).cheap and factors.known:
+    if shifted and (factors := _Factors.of(look)).cheap and factors.known:
         return (*((_once,) if operator.shape[0] <= _tiny else ()), *_last(operator, cheap=True))
     kept = share_of_small_sums(matrix) >= _smooth
     patience, cheap = _quick.patience, True
     if operator.shape[0] > _few:
-        factors = _Factors.of(operator, look, dear=close)
+        factors = _Factors.of(look, dear=close)
         patience, cheap = max(patience, factors.patience(0, 2000) // 4) if kept else patience, factors.cheap
     quick = dataclasses.replace(_quick, preconditioner="milu0" if kept else "ilu0", patience=patience)
     diagonal_first = (dataclasses.replace(_diagonal, method="bicgstab"),) if close else ()
@@ -157,7 +158,7 @@ def _choose_sparse(operator: Operator) -> Selection:
     if not traits.symmetric:
         return Selection(_choose_unsymmetric(operator, look), "not symmetric, with entries")
     close = look.close
-    factors = _Factors.of(operator, look, dear=close)
+    factors = _Factors.of(look, dear=close)
     few = operator.shape[0] <= _few and operator.dense() is None
     minres = Attempt("minres", "jacobi", patience=factors.patience(100, _some if few else 2000))
     rest: tuple[Attempt, ...] = (minres, *_last(operator, cheap=factors.cheap))

@@ -38,14 +38,14 @@ class Price:
     sure: bool
 
 
-def factorization_price(operator: Operator, look: Look) -> Price:
+def factorization_price(look: Look) -> Price:
     """Estimate the time of a complete factorization from the pattern.
 
     A graph about as long as it is wide, as those of planar meshes are, is cut again and again where it is narrow, which
     takes ``120 n w`` operations, measured, where ``w`` unknowns lie at each distance. Of others the estimate is that of
     a profile, which is too high where a few unknowns meet all others.
     """
-    matrix = operator.entries()
+    operator, matrix = look.operator, look.operator.entries()
     if matrix is None:
         return Price(math.inf, sure=True)
     n = matrix.shape[0]

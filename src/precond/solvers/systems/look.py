@@ -36,7 +36,7 @@ class Look:
     """
 
     def __init__(self, operator: Operator) -> None:
-        self._operator = operator
+        self.operator = operator
         self._matrix = None if operator.dense() is not None else operator.entries()
 
     @functools.cached_property
@@ -53,7 +53,7 @@ class Look:
     @functools.cached_property
     def meshed(self) -> bool:
         """Whether the matrix is large, sparse and not narrow."""
-        return self._matrix is not None and self._operator.shape[0] >= _large and not self.narrow
+        return self._matrix is not None and self.operator.shape[0] >= _large and not self.narrow
 
     @property
     def close(self) -> bool:
@@ -87,13 +87,13 @@ class Look:
     @property
     def shifted(self) -> bool:
         """Whether ones show that a symmetric matrix is not positive definite, though its diagonal is positive."""
-        return not self._operator.traits.definite and self.indefinite
+        return not self.operator.traits.definite and self.indefinite
 
     @functools.cached_property
     def negative(self) -> bool:
         """Whether a symmetric matrix may be negative definite: its diagonal is negative throughout."""
-        diagonal = self._operator.diagonal()
-        symmetric = bool(self._operator.traits.symmetric)
+        diagonal = self.operator.diagonal()
+        symmetric = bool(self.operator.traits.symmetric)
         return symmetric and diagonal is not None and bool((diagonal.real < 0).all())
 
 
