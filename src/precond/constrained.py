@@ -61,7 +61,14 @@ def minimize_constrained(
 
     Inequalities get slack variables within bounds, ``c(x) - s = 0``; variables that their bounds fix become equations.
     """
-    x0, give = oracles.start, oracles.give
+    give = oracles.give
+    lower, upper = read_bounds(bounds, oracles.start)
+    values = (lower + upper) / 2
+    fixed = torch.isfinite(upper - lower) & (upper - lower <= FIXED * lower.abs().clamp(min=1))
+    if bool(fixed.any()):
+        oracles = oracles.holding(fixed, values)
+        lower, upper = torch.where(fixed, -torch.inf, lower), torch.where(fixed, torch.inf, upper)
+    x0 = oracles.start
     n = x0.numel()
     blocks = (
         []
@@ -71,13 +78,8 @@ def minimize_constrained(
     wrong = complaint_about_rows(blocks, x0) if check else None
     if wrong is not None:
         raise BadInputError(wrong)
-    lower, upper = read_bounds(bounds, x0)
-    fixed = torch.isfinite(upper - lower) & (upper - lower <= FIXED * lower.abs().clamp(min=1))
     if bool(fixed.any()):
-        values = (lower + upper) / 2
         blocks = [*(block.holding(fixed, values) for block in blocks), fixing(fixed, values)]
-        oracles = oracles.holding(fixed, values)
-        lower, upper = torch.where(fixed, -torch.inf, lower), torch.where(fixed, torch.inf, upper)
     form = Slacked.of(oracles, blocks, lower, upper)
     work = Work()
     program = form.program(work)
