@@ -143,13 +143,13 @@ def minimize_constrained(
 
 
 def _complaint(oracles: Oracles, blocks: list[Block], slopes: Slopes, x: Tensor, *, failed: bool) -> str | None:
-    """Return what is wrong with first derivatives, at the start or at ``x``, where the steps of a run raise suspicion.
+    """Return what is wrong with first derivatives at ``x``, where the steps of a run raise suspicion.
 
-    After a run that failed the Jacobians that users wrote are looked at whether suspected or not.
+    After a run that failed the start is looked at, too, and the Jacobians that users wrote whether suspected or not.
     """
     by_differences = oracles.gradient is not None
     try:
-        for point in (oracles.start, x):
+        for point in (oracles.start, x) if failed else (x,):
             wrong = complaint_about_loss(oracles, point) if slopes.loss_suspect else None
             if wrong is None and slopes.suspects:
                 wrong = complaint_about_rows(blocks, point, slopes.suspects, by_differences=by_differences)
