@@ -110,6 +110,7 @@ def test_soon_is_before_small_for_solvers_and_nobody_without_a_result_is_before_
     quick, exact = (standing(n, [], [run(n, f, seconds=s)]) for n, f, s in (("quick", 0.1, 1.0), ("exact", 0.01, 2.0)))
     waiting = standing("waiting", [], [])
     half = standing("half", [], [run("half", 0.5, seconds=1.0), run("half", None, state="failed", slot=1)])
-    rows = [waiting, half, exact, quick]
-    assert [row.contestant for row in ranked(rows, by_time=True)] == ["quick", "exact", "half", "waiting"]
-    assert [row.contestant for row in ranked(rows, by_time=False)] == ["exact", "quick", "half", "waiting"]
+    lost = standing("lost", [], [run("lost", math.nan)])
+    rows = [lost, waiting, half, exact, quick]
+    assert [row.contestant for row in ranked(rows, by_time=True)] == ["quick", "exact", "half", "lost", "waiting"]
+    assert [row.contestant for row in ranked(rows, by_time=False)] == ["exact", "quick", "half", "lost", "waiting"]
