@@ -125,6 +125,40 @@ def test_states_of_others_are_refused_or_reported(caplog: pytest.LogCaptureFixtu
     assert not caplog.text
 
 
+@pytest.mark.parametrize(
+    ("theirs", "ours", "what"),
+    [("SGD", "AdamW", "lacks 'betas', lacks 'eps'"), ("AdamW", "SGD", "lacks 'momentum'"), ("Lion", "AdamW", "'eps'")],
+)
+def test_options_of_another_optimizer_are_refused_before_anything_changes(theirs: str, ours: str, what: str) -> None:
+    net = _net()
+    saved = getattr(optim, theirs)(net.parameters(), lr=0.5)
+    _follow(saved, net, 1)
+    optimizer = getattr(optim, ours)(net.parameters(), lr=1e-3)
+    before = {key: value for key, value in optimizer.param_groups[0].items() if key != "params"}
+    with pytest.raises(BadInputError, match=what):
+        optimizer.load_state_dict(saved.state_dict())
+    assert {key: value for key, value in optimizer.param_groups[0].items() if key != "params"} == before
+    remedy = {"state": saved.state_dict()["state"], "param_groups": optimizer.state_dict()["param_groups"]}
+    optimizer.load_state_dict(remedy)
+    assert optimizer.param_groups[0]["lr"] == 1e-3
+    assert all(bool(param.isfinite().all()) for param in _follow(optimizer, net, 2))
+
+
+def test_options_of_a_checkpoint_that_would_not_be_followed_are_refused() -> None:
+    """Torch's switches, arguments that no group has, and what tensors are; the user's own keys stay."""
+    net = _net()
+    optimizer = optim.SOAP(optim.groups_for(net, verbose=False))
+    saved = optimizer.state_dict()
+    group = saved["param_groups"][0]
+    for lost in ({"maximize": True}, {"precondition_frequency": 3}, {"role": "embedding"}, {"stack": (1, 2)}):
+        changed = {**saved, "param_groups": [group | lost, *saved["param_groups"][1:]]}
+        with pytest.raises(BadInputError, match=next(iter(lost))):
+            optimizer.load_state_dict(changed)
+    own = {"initial_lr": 0.1, "maximize": False, "foreach": None, "stack": list(group.get("stack", ()))}
+    optimizer.load_state_dict({**saved, "param_groups": [group | own, *saved["param_groups"][1:]]})
+    assert optimizer.param_groups[0]["initial_lr"] == 0.1
+
+
 @pytest.mark.parametrize("name", DROPINS)
 def test_keys_that_would_be_ignored_are_refused(name: str) -> None:
     """Arguments that a group cannot have of its own, and torch's switches; the user's own keys stay."""

@@ -142,6 +142,52 @@ def check_keys(group: Mapping[str, Any], arguments: Iterable[str], read: Contain
             raise BadInputError(f"{key!r} in a parameter group would not be read: {remedy}")
 
 
+_OF_RULES = ("role", "stack")
+"""What decides, when a group is added, which form of the method each of its tensors follows."""
+
+
+def check_saved_groups(
+    saved: Sequence[Mapping[str, Any]],
+    groups: Sequence[Mapping[str, Any]],
+    arguments: Container[str],
+    defaults: Container[str],
+) -> None:
+    """Refuse the parameter groups of a checkpoint whose options would be lost, or would not be followed.
+
+    Its numbers replace those of the groups here, so that what was saved by another optimizer takes its learning rate
+    along, and leaves groups without the numbers of their own method.
+
+    Args:
+        saved: Groups of the checkpoint.
+        groups: Groups here, in the same order.
+        arguments: Names of arguments of the optimizer.
+        defaults: Those that a group may have of its own.
+
+    Raises:
+        BadInputError: A group of the checkpoint lacks one of these, has one that would not be read, or calls its
+            tensors something else.
+    """
+    for index, (theirs, ours) in enumerate(zip(saved, groups, strict=False)):
+        lacking = [key for key in ours if key in defaults and key not in theirs]
+        ignored = [key for key in theirs if key in arguments and key not in defaults and key not in ours]
+        ignored += [key for key in _OF_TORCH if theirs.get(key, False) and key not in defaults]
+        what = [f"lacks {key!r}" for key in lacking] + [f"has {key!r}, which is not read here" for key in ignored]
+        what += [f"has {key!r}: {theirs.get(key)!r}, not {ours.get(key)!r}" for key in _differing(theirs, ours)]
+        if what:
+            raise BadInputError(
+                f"parameter group {index} of the checkpoint {', '.join(what)}: it was saved by another optimizer, or "
+                "with other settings; make the optimizer as it was then, or, to go on with this one's settings, load "
+                "{'state': saved['state'], 'param_groups': optimizer.state_dict()['param_groups']}"
+            )
+
+
+def _differing(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    def plain(value: Any) -> Any:
+        return tuple(value) if isinstance(value, list | tuple) else value or None
+
+    return [key for key in _OF_RULES if plain(theirs.get(key)) != plain(ours.get(key))]
+
+
 def check_rate(name: str, value: float | Tensor) -> None:
     """Refuse a learning rate or decay that is negative or not finite."""
     try:

@@ -24,6 +24,7 @@ from precond.optim.checks import (
     check_method,
     check_parameter,
     check_rate,
+    check_saved_groups,
     check_shapes,
     check_there,
 )
@@ -259,20 +260,23 @@ class Optimizer(torch.optim.Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load what ``state_dict`` saved, in the precision it was saved in.
 
-        Parameters are matched by name when both sides were given named parameters; by position where there are no
-        names, or other ones.
+        What groups may have of their own (the learning rate, ``betas``) is taken from it, as by torch's optimizers;
+        all else is as the constructor was told. Parameters are matched by name when both sides were given named
+        parameters; by position where there are no names, or other ones.
 
         Args:
             state_dict: What `state_dict` returned.
 
         Raises:
-            BadInputError: A state has the shape of another parameter, or of other settings. What is lacking is logged.
+            BadInputError: A state has the shape of another parameter, or of other settings; or a group has the options
+                of another optimizer. What a state lacks is logged.
         """
         seen: dict[str, Any] = {}
         rules = self._rules
 
         def capture(_: Any, given: dict[str, Any]) -> dict[str, Any]:
             seen.update(matched_by_name(given, self.param_groups))
+            check_saved_groups(seen["param_groups"], self.param_groups, signature(type(self)).parameters, self.defaults)
             return seen
 
         handle = self.register_load_state_dict_pre_hook(capture)
