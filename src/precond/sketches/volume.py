@@ -109,7 +109,9 @@ def volume_points(basis: Tensor, count: int, *, seed: int = 0) -> Points:
     _density(basis)
     m = basis.shape[1]
     if not isinstance(count, int) or count < m:
-        raise BadInputError(f"volume sampling needs a whole number of points, from {m} on, not {count}")
+        raise BadInputError(
+            f"volume sampling needs at least as many points as functions, a whole number from {m} on, not {count}"
+        )
     first = projection_dpp(basis, seed=seed).rows
     rest = independent_points(basis, count - m, seed=seed + 1).rows if count > m else first[:0]
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed + 2))
