@@ -80,6 +80,28 @@ def curved_valley() -> dict[str, Finding]:
     return findings
 
 
+@headline("lbfgs-diagonal")
+def units() -> dict[str, Finding]:
+    """Minimize a chain of Rosenbrock's valleys whose variables have units from 10^-k to 10^k, against L-BFGS."""
+    counts: dict[str, list[int]] = {"lbfgs": [], "lbfgs-diagonal": []}
+    for k in (0, 1, 2, 3):
+        scale = 10.0 ** torch.linspace(-k, k, 10, dtype=torch.float64)
+
+        def fun(x: Tensor, scale: Tensor = scale) -> Tensor:
+            y = scale * x
+            return (100 * (y[1:] - y[:-1] ** 2) ** 2 + (1 - y[:-1]) ** 2).sum()
+
+        start = torch.tensor([-1.2, 1.0] * 5, dtype=torch.float64) / scale
+        for name, found in counts.items():
+            result = precond.minimize(fun, start, method=find(name).build(memory=30), tol=1e-6)
+            found.append(result.work.gradients if result.converged else -1)
+    ours, plain = (", ".join(map(str, counts[name])) for name in ("lbfgs-diagonal", "lbfgs"))
+    text = "A chain of Rosenbrock's valleys in 10 variables with units from 10^-k to 10^k, k = 0, 1, 2, 3, to 1e-6: "
+    text += f"{ours} gradients, {plain} from a multiple of the identity."
+    values = {f"{name} {k}": float(n) for name, found in counts.items() for k, n in enumerate(found)}
+    return {"lbfgs-diagonal": (text, values)}
+
+
 @headline("sparse-newton")
 def chained_valley() -> dict[str, Finding]:
     """Count products for a Hessian, and the iterations, of functions of neighbours in a chain of 30 to 30 000."""

@@ -107,7 +107,7 @@ def test_steps_are_measured_and_what_is_missing_is_listed() -> None:
     model = nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 3))
     before = [p.clone() for p in model.parameters()]
     chosen = [c for c in program.CONTENDERS if c.name.startswith("torch.optim.AdamW") or c.name.startswith("precond")]
-    absent = program._theirs("no_such_package", "Best")
+    absent = load("optim_contenders").theirs("no_such_package", "Best")
     text = program.measure([*chosen, absent], "cpu", 1, 2, model)
     rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("| ")}
     assert "skipped: ModuleNotFoundError" in rows[absent.name]
@@ -122,7 +122,7 @@ def test_a_round_of_steps_is_one_refresh_interval_of_each(monkeypatch: pytest.Mo
     program = load("optim_step")
     model, rounds = nn.Linear(4, 3), {}
     monkeypatch.setattr(program.Running, "row", lambda self, _: str(rounds.setdefault(self.name, self.rounds)))
-    rare = program._ours("SOAP", ", rarely", every=24)
+    rare = load("optim_contenders").ours("SOAP", ", rarely", every=24)
     program.measure([program.CONTENDERS[0], rare], "cpu", 1, 2, model)
     assert {name: [len(interval) for interval in taken] for name, taken in rounds.items()} == {
         program.BASELINE: [10, 10],
@@ -166,7 +166,7 @@ def test_lean_variants_train_and_runs_are_kept(tmp_path: Path) -> None:
 
 
 def test_lean_soap_is_the_variant_that_the_page_says() -> None:
-    program = load("lean")
+    program = load("lean_variants")
     assert program.VARIANTS[program.LEAN]() == lean_soap()
 
 

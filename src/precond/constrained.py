@@ -61,7 +61,14 @@ def minimize_constrained(
 
     Inequalities get slack variables within bounds, ``c(x) - s = 0``; variables that their bounds fix become equations.
     """
-    x0, give = oracles.start, oracles.give
+    give = oracles.give
+    lower, upper = read_bounds(bounds, oracles.start)
+    values = (lower + upper) / 2
+    fixed = torch.isfinite(upper - lower) & (upper - lower <= FIXED * lower.abs().clamp(min=1))
+    if bool(fixed.any()):
+        oracles = oracles.holding(fixed, values)
+        lower, upper = torch.where(fixed, -torch.inf, lower), torch.where(fixed, torch.inf, upper)
+    x0 = oracles.start
     n = x0.numel()
     blocks = (
         []
@@ -71,13 +78,8 @@ def minimize_constrained(
     wrong = complaint_about_rows(blocks, x0) if check else None
     if wrong is not None:
         raise BadInputError(wrong)
-    lower, upper = read_bounds(bounds, x0)
-    fixed = torch.isfinite(upper - lower) & (upper - lower <= FIXED * lower.abs().clamp(min=1))
     if bool(fixed.any()):
-        values = (lower + upper) / 2
-        blocks.append(fixing(fixed, values))
-        oracles = oracles.holding(fixed, values)
-        lower, upper = torch.where(fixed, -torch.inf, lower), torch.where(fixed, torch.inf, upper)
+        blocks = [*(block.holding(fixed, values) for block in blocks), fixing(fixed, values)]
     form = Slacked.of(oracles, blocks, lower, upper)
     work = Work()
     program = form.program(work)
@@ -141,13 +143,13 @@ def minimize_constrained(
 
 
 def _complaint(oracles: Oracles, blocks: list[Block], slopes: Slopes, x: Tensor, *, failed: bool) -> str | None:
-    """Return what is wrong with first derivatives, at the start or at ``x``, where the steps of a run raise suspicion.
+    """Return what is wrong with first derivatives at ``x``, where the steps of a run raise suspicion.
 
-    After a run that failed the Jacobians that users wrote are looked at whether suspected or not.
+    After a run that failed the start is looked at, too, and the Jacobians that users wrote whether suspected or not.
     """
     by_differences = oracles.gradient is not None
     try:
-        for point in (oracles.start, x):
+        for point in (oracles.start, x) if failed else (x,):
             wrong = complaint_about_loss(oracles, point) if slopes.loss_suspect else None
             if wrong is None and slopes.suspects:
                 wrong = complaint_about_rows(blocks, point, slopes.suspects, by_differences=by_differences)

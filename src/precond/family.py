@@ -15,12 +15,14 @@ from precond.core import IncompatibleError, Iteration, Kind, Operator, Precondit
 from precond.math.machine.clock import now
 from precond.recipes.named import build_iteration, build_preconditioner, name_of
 from precond.solvers.sequences.alone import Alone
+from precond.solvers.sequences.candidates import choose_ways
 from precond.solvers.sequences.shelf import Entry, Shelf
 from precond.solvers.sequences.warm import WarmStart
 from precond.solvers.sequences.ways import Way, age, allowed, ranked
-from precond.solvers.systems.choose import choose_system, choose_ways
+from precond.solvers.systems.choose import choose_system
 from precond.solvers.systems.drive import Callback
 from precond.solvers.systems.estimates import factorization_price
+from precond.solvers.systems.look import Look
 from precond.solvers.systems.negative import of_negative
 from precond.solvers.systems.solve import solve_linear
 
@@ -164,7 +166,7 @@ class Family:
             if iteration.symmetric_preconditioner and not (traits.symmetric and traits.definite):
                 continue
             label = f"{name_of(method)} + {label}{', recycling' if candidate.recycle else ''}"
-            price = factorization_price(operator).seconds if name_of(part) == "lu" and ways else 0.0
+            price = factorization_price(Look(operator)).seconds if name_of(part) == "lu" and ways else 0.0
             ways.setdefault(label, Way(label, iteration, shelf, recycle=recycle, price=price))
         return list(ways.values())
 

@@ -44,7 +44,8 @@ __all__ = ["Event", "minimize"]
 
 logger = logging.getLogger(__name__)
 
-MAX_ITERATIONS = 10_000
+MAX_ITERATIONS, EACH = 10_000, 10
+"""Iterations at most, and for each variable, whichever is more: valleys may be as long as there are variables."""
 
 
 def minimize(
@@ -101,7 +102,8 @@ def minimize(
         tol: Absolute bound on the Euclidean norm of the gradient; with constraints, on each residual of the optimality
             conditions: of the Lagrangian's gradient, the constraints, and complementarity; with a penalty, on the
             distance of ``-grad fun`` to its subdifferential.
-        max_iterations: Largest number of iterations; ``None`` means 10 000, with a penalty 100 000.
+        max_iterations: Largest number of iterations; ``None`` means 10 000, or ten for each variable if
+                that is more; with a penalty 100 000.
         callback: Called with an `Event` at the start and after each iteration; a true return value stops the run.
         lr: Learning rate of first-order methods; ``None`` takes the recipe's default.
         args: Further arguments of ``fun``, ``jac`` and ``hessp``. Where ``fun`` is a torch function and some of them
@@ -166,7 +168,7 @@ def minimize(
         refuse_wrong_derivatives(form, hessp is not None)
     inner = _preconditioner(preconditioner)
     work = Work()
-    limit = MAX_ITERATIONS if max_iterations is None else max_iterations
+    limit = max(MAX_ITERATIONS, EACH * form.start.numel()) if max_iterations is None else max_iterations
     descent, outcome, name = _descend(form, method, lr, work, inner, tol, limit, callback)
     certificate, status, note = descent.certificate, outcome.status, descent.note
     if descent.interrupted:

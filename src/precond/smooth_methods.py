@@ -47,6 +47,9 @@ CHEAP = 2**21
 PAIRS, NUMBERS = 100, 2**20
 """Secant pairs that L-BFGS keeps where it was chosen, and the numbers of them from which on it keeps fewer."""
 
+GRADIENTS = "lbfgs-diagonal"
+"""The method for gradients alone."""
+
 Chosen = tuple[Method, str, float, Objective]
 
 
@@ -79,7 +82,7 @@ def choose_method(
             name, reason, found = _automatic(form, work, inner)
             label = f"{name} ({reason})"
         pairs = min(PAIRS, max(LBFGS.memory, NUMBERS // max(1, form.start.numel())))
-        settings = {"memory": pairs} if method == "auto" and name == "lbfgs" else {}
+        settings = {"memory": pairs} if method == "auto" and name == GRADIENTS else {}
         built, default = _named(name, settings)
         if isinstance(built.preconditioner, InverseOf) and isinstance(built.preconditioner.forcing, SquareRoot):
             forcing = dataclasses.replace(built.preconditioner.forcing, enough=tol / 4)
@@ -121,7 +124,7 @@ def _minimizes(recipe: Recipe) -> bool:
 def _automatic(form: SmoothForm, work: Work, inner: Preconditioner[Any] | None) -> tuple[str, str, Objective | None]:
     """Return the method for ``"auto"``, the reason, and the oracle if it has learned something; all is counted."""
     if not form.curvature:
-        return "lbfgs", "auto: there is no hessp", None
+        return GRADIENTS, "auto: there is no hessp", None
     objective = form.objective(work, True)
     assembles = False
     try:
@@ -133,7 +136,7 @@ def _automatic(form: SmoothForm, work: Work, inner: Preconditioner[Any] | None) 
             objective.hessian(form.start).matvec(torch.zeros_like(form.start))
     except (RuntimeError, IncompatibleError) as error:  # no second derivatives, in torch's words or in ours
         logger.info("the Hessian cannot be had: %s", error)
-        return "lbfgs", "auto: fun cannot be differentiated twice", None
+        return GRADIENTS, "auto: fun cannot be differentiated twice", None
     n = form.start.numel()
     if inner is None and assembles and objective.rows * n * n <= CHEAP:
         return "newton", "auto: a small regression", objective

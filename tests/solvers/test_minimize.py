@@ -577,11 +577,11 @@ def test_auto_says_why():
     assert many.method == "newton-cholesky (auto: Hessian products are at hand, and a factor fits)"
     for fun in (OnceOnly.apply, lambda x: OnceOnly.apply(x) + (x**4).sum()):
         result = precond.minimize(fun, start())
-        assert result.method == "lbfgs (auto: fun cannot be differentiated twice)"
+        assert result.method == "lbfgs-diagonal (auto: fun cannot be differentiated twice)"
         assert result.converged
         with pytest.raises(IncompatibleError, match="only once"):
             precond.minimize(fun, start(), method="newton-cg")
-    assert precond.minimize(rosen, start().numpy(), jac=rosen_der).method == "lbfgs (auto: there is no hessp)"
+    assert precond.minimize(rosen, start().numpy(), jac=rosen_der).method == "lbfgs-diagonal (auto: there is no hessp)"
     given = precond.minimize(rosen, start().numpy(), jac=rosen_der, hessp=rosen_hess_prod)
     assert given.method.startswith("newton-cholesky")
 
@@ -715,3 +715,24 @@ def test_units_of_the_objective_do_not_matter(unit, form):
     assert len(result.history) == result.iterations + 1
     assert result.history[0] == pytest.approx(unit * 232.8677, rel=1e-3)
     assert result.certificate.extra["smallest curvature"] == pytest.approx(0.39936 * unit, rel=1e-3)
+
+
+def test_hessians_by_differences_evaluate_no_point_twice():
+    points = []
+
+    def both(x):
+        points.append(x.tobytes())
+        return rosen(x), rosen_der(x)
+
+    result = precond.minimize(both, start().numpy(), jac=True, method="newton-cg", max_iterations=3)
+    assert result.iterations == 3
+    assert result.work.gradients + 1 == len(points)  # the certificate's is not counted
+    assert len(set(points)) == len(points) - 1
+
+
+def test_iterations_are_limited_by_the_number_of_variables(monkeypatch):
+    monkeypatch.setattr(precond.smooth, "MAX_ITERATIONS", 5)
+    short = precond.minimize(rosen, np.array([-1.2, 1.0]), jac=rosen_der)
+    assert short.iterations == 20
+    long = precond.minimize(rosen, np.array([-1.2, 1.0] * 2), jac=rosen_der)
+    assert long.iterations > 20

@@ -101,7 +101,7 @@ def test_measures_several_ways_and_takes_the_fastest():
 
 
 def test_a_factorization_is_tried_once_the_sequence_has_cost_several_times_as_much(monkeypatch):
-    monkeypatch.setattr("precond.family.factorization_price", lambda operator: Price(1e9, sure=True))
+    monkeypatch.setattr("precond.family.factorization_price", lambda look: Price(1e9, sure=True))
     sequence = precond.SolveSequence()
     for i in range(4):
         assert "lu" not in sequence.solve(*related(i / 10)).method.split(" (")[0].split(" + ")
@@ -153,7 +153,7 @@ def test_a_system_that_the_usual_way_finds_hard_is_solved_by_the_second():
 def test_ways_are_compared_by_what_a_digit_costs(monkeypatch):
     ticks = iter(range(10**9))
     monkeypatch.setattr("precond.solvers.sequences.ways.now", lambda: 1e-3 * next(ticks))
-    monkeypatch.setattr("precond.family.factorization_price", lambda operator: Price(1e9, sure=True))
+    monkeypatch.setattr("precond.family.factorization_price", lambda look: Price(1e9, sure=True))
     sequence = precond.SolveSequence()
     for _ in range(4):
         a, b = related(0)

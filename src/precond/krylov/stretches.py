@@ -69,7 +69,7 @@ def bidiagonalizing(name: str, kernel: Kernel, operator: Operator, b: Tensor, pr
     backward = kernel.adjoint or single(operator.rmatvec)
     steps = Bidiagonalization(name, (m, n), x0.numpy().dtype, forward, _inverse(kernel, precondition), backward)
     steps.vectors[0, :n], steps.vectors[1, :m] = rows(x0)[0], rows(b)[0]
-    if steps.vectors[0].any():
+    if steps.vectors[0, :n].any():
         steps.vectors[1, :m] -= rows(operator.matvec(x0))[0]
     return steps
 

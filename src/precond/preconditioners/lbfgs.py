@@ -21,7 +21,8 @@ class LBFGSState:
         y: Scaled differences of gradients in the same ring, ``[batch, m, n]``.
         triangle: ``R[i, j] = s_i' y_j`` for ``i <= j`` from the oldest pair to the newest, unit upper triangular,
             ``[batch, m, m]``.
-        scale: The initial inverse Hessian ``s'y / y'y`` of the newest pair, ``[batch]``.
+        scale: The diagonal of the initial inverse Hessian, ``s'y / y'y`` of the newest pair, ``[batch, 1]``; a diagonal
+            ``[batch, n]`` that was put in its place is used until the next pair comes.
         count: Pairs absorbed so far, ``[batch]``.
     """
 
@@ -39,10 +40,10 @@ class LBFGS(Preconditioner[LBFGSState]):
 
     The two-loop recursion (Nocedal, Updating quasi-Newton matrices with limited storage, 1980) is run blocked, as in
     the compact form of Byrd, Nocedal & Schnabel (1994): with the pairs as rows of ``S`` and ``Y``, the first loop is
-    the substitution ``R a = S v``, the second ``R' c = a - scale Y q`` with ``q = v - Y' a``, and the result is
+    the substitution ``R a = S v``, the second ``R' c = a - Y scale q`` with ``q = v - Y' a``, and the result is
     ``scale q + S' c``. On the CPU, with few variables, both loops are compiled as they stand. With a shift it is the
-    inverse of the same paper's compact form of the direct matrix ``B``, which is ``delta I - W M^-1 W'`` with
-    ``W = [delta S, Y]`` and ``M = [[delta S'S, L], [L', -D]]``.
+    inverse of the same paper's compact form of the direct matrix ``B``, which is ``delta - W M^-1 W'`` with
+    ``W = [delta S, Y]`` and ``M = [[S' delta S, L], [L', -D]]``.
 
     Attributes:
         memory: How many pairs are kept.
@@ -72,7 +73,7 @@ class LBFGS(Preconditioner[LBFGSState]):
             s=like.new_zeros(batch, m, n),
             y=like.new_zeros(batch, m, n),
             triangle=torch.eye(m, dtype=like.dtype, device=like.device).repeat(batch, 1, 1),
-            scale=like.new_ones(batch),
+            scale=like.new_ones(batch, 1),
             count=torch.zeros(batch, dtype=torch.int64, device=like.device),
         )
 
@@ -101,7 +102,7 @@ class LBFGS(Preconditioner[LBFGSState]):
         shifted[:, :, -1] = column
         shifted[:, -1, -1] = 1
         state.triangle.copy_(torch.where(keep[:, None, None], shifted, state.triangle))
-        state.scale.copy_(torch.where(keep, long / steep * (sy / yy), state.scale))
+        state.scale.copy_(torch.where(keep[:, None], (long / steep * (sy / yy))[:, None], state.scale))
 
     def apply(self, state: LBFGSState, v: Tensor, *, shift: float = 0.0) -> Tensor:
         """Return ``(B + shift I)^-1 v``: by two loops without a shift, by the compact form with one."""
@@ -110,21 +111,21 @@ class LBFGS(Preconditioner[LBFGSState]):
         if secants.small(state.s):
             flat = v.reshape(v.shape[0], -1)
             return secants.two_loops(flat, state.s, state.y, state.scale, state.count).reshape(v.shape)
-        flat, order, scale = v.reshape(v.shape[0], -1, 1), self._order(state)[..., None], state.scale[:, None, None]
+        flat, order, scale = v.reshape(v.shape[0], -1, 1), self._order(state)[..., None], state.scale[..., None]
         place = order.argsort(1)
         a = torch.linalg.solve_triangular(
             state.triangle, (state.s @ flat).gather(1, order), upper=True, unitriangular=True
         )
         q = flat - state.y.mT @ a.gather(1, place)
         c = torch.linalg.solve_triangular(
-            state.triangle.mT, a - scale * (state.y @ q).gather(1, order), upper=False, unitriangular=True
+            state.triangle.mT, a - (state.y @ (scale * q)).gather(1, order), upper=False, unitriangular=True
         )
         return (scale * q + state.s.mT @ c.gather(1, place)).reshape(v.shape)
 
     @staticmethod
     def _parts(state: LBFGSState) -> tuple[Tensor, Tensor, Tensor]:
-        """Return ``delta``, ``W'`` and ``M`` of ``B = delta I - W M^-1 W'``."""
-        delta = 1 / state.scale[:, None, None]
+        """Return the diagonal ``delta``, ``W'`` and ``M`` of ``B = delta - W M^-1 W'``."""
+        delta = (1 / state.scale)[:, None]
         batch, m, _ = state.s.shape
         # the ring's order does not matter to S'S, but "older than" does to the triangle below the diagonal
         age = (torch.arange(m, device=state.s.device) - state.count[:, None]) % m
@@ -133,16 +134,17 @@ class LBFGS(Preconditioner[LBFGSState]):
         lower = torch.where(older, products, 0)
         there = (torch.arange(m, device=state.s.device) < state.count[:, None]).to(state.s)
         eye = torch.diag_embed(1 - there)
-        top = torch.cat([delta * (state.s @ state.s.mT) + eye, lower], 2)
+        top = torch.cat([(delta * state.s) @ state.s.mT + eye, lower], 2)
         bottom = torch.cat([lower.mT, -torch.eye(m, dtype=lower.dtype, device=lower.device).expand(batch, m, m)], 2)
         return delta, torch.cat([delta * state.s, state.y], 1), torch.cat([top, bottom], 1)
 
     def _shifted(self, state: LBFGSState, v: Tensor, shift: float) -> Tensor:
         """Return ``(B + shift I)^-1 v`` by the compact form of ``B`` and the formula of Woodbury."""
         delta, w, middle = self._parts(state)
-        total = delta + shift
-        inner = torch.linalg.solve(total * middle - w @ w.mT, w @ v)
-        return (v + w.mT @ inner) / total
+        total = (delta + shift).mT
+        first = v / total
+        inner = torch.linalg.solve(middle - w @ (w.mT / total), w @ first)
+        return first + (w.mT @ inner) / total
 
     def _order(self, state: LBFGSState) -> Tensor:
         """Return the slots of the ring from the oldest pair to the newest, ``[batch, m]``."""

@@ -16,6 +16,8 @@ from precond.programs.standing import ScaledProgram, State
 
 DELTA, S_VIOLATION, S_OBJECTIVE, ARMIJO = 1.0, 1.1, 2.3, 1e-4
 CORRECTIONS, CORRECTED, SHORTEST = 4, 0.5, 0.05
+CLOSE, FAST, SLOW = 1e-3, 0.1, 0.9
+"""Residuals below which a full step may be judged by them: at once if it reduces them to a tenth, at last to 0.9."""
 MOST_RISE = 5
 """Orders of magnitude, beyond its own, by which a step may raise the objective, however much less it violates."""
 
@@ -76,12 +78,15 @@ class FilterSearch:
             pair = self.scaled.pair(loss, constraints, trial, barrier)
             if self._acceptable(pair, length):
                 return Step(length, d, self.dl, self._settle(pair, length, trial))
-            if length == longest and pair[0] >= self.here[0]:
-                corrected = self._correct(constraints, length, pair[0])
+            if length == longest:
+                near = self._by_residuals(longest, FAST)
+                if near is not None:
+                    return near
+                corrected = self._correct(constraints, length, pair[0]) if pair[0] >= self.here[0] else None
                 if corrected is not None:
                     return corrected
             length /= 2
-        return self._by_residuals(longest)
+        return self._by_residuals(longest, SLOW)
 
     def _direction(self, c: Tensor) -> tuple[Tensor, Tensor]:
         program = self.scaled.program
@@ -105,13 +110,18 @@ class FilterSearch:
             last, target = pair[0], length * target + constraints * rows
         return None
 
-    def _by_residuals(self, length: float) -> Step | None:
-        """Accept the full step if it reduces the residuals of optimality, near a solution where values say no more."""
+    def _by_residuals(self, length: float, share: float) -> Step | None:
+        """Accept the full step near a solution if it reduces the residuals of optimality to a share of themselves.
+
+        Values say no more there: rounding hides what the objective gains, and constraints bend by more than that.
+        """
         before = self.scaled.error(self.state, self.state.barrier.mu)
+        if not before < CLOSE:
+            return None
         trial = self.scaled.program.site(self.state.site.x + length * self.d)
         moved = dataclasses.replace(self.state, site=trial, multipliers=self.state.multipliers + length * self.dl)
         after = self.scaled.error(moved, self.state.barrier.mu)
-        return Step(length, self.d, self.dl, trial) if after <= 0.9 * before and before < 1e-3 else None
+        return Step(length, self.d, self.dl, trial) if after <= share * before else None
 
     def _acceptable(self, pair: tuple[float, float], length: float) -> bool:
         """Whether the filter accepts a point, and the point left does: by its objective where that is to decide."""

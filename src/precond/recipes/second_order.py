@@ -5,6 +5,7 @@ from __future__ import annotations
 from precond.core import Builds, Cadence, Choice, Kind, LogUniform, Method, Paper
 from precond.krylov.cg import CG
 from precond.preconditioners.dense_cholesky import DenseCholesky
+from precond.preconditioners.diagonal_lbfgs import DiagonalLBFGS
 from precond.preconditioners.identity import Identity
 from precond.preconditioners.inverse_of import InverseOf, SquareRoot
 from precond.preconditioners.lbfgs import LBFGS
@@ -53,6 +54,47 @@ def lbfgs(*, memory: int = 10, c1: float = 1e-4, c2: float = 0.9) -> Method:
         The method.
     """
     return Method(preconditioner=LBFGS(memory), step=StrongWolfe(c1, c2))
+
+
+@recipe(
+    builds=Builds.METHOD,
+    runs_on=Kind.SMOOTH,
+    family="second-order",
+    paper=Paper(
+        title="Some numerical experiments with variable-storage quasi-Newton algorithms",
+        authors="J. Ch. Gilbert, C. Lemaréchal",
+        year=1989,
+        venue="Mathematical Programming 45",
+    ),
+    purpose="Smooth minimization with gradients alone where variables have different scales.",
+    claim="A diagonal that is updated on the way is the appropriate initial matrix of a limited memory.",
+    example="precond.minimize(lambda x: ((x - 1) ** 2).sum(), torch.zeros(9).double(), method='lbfgs-diagonal')",
+    space={"memory": Choice((3, 5, 10, 20, 40)), "decay": Choice((0.9, 0.97, 0.99, 1.0))},
+)
+def lbfgs_diagonal(*, memory: int = 10, decay: float = 0.97, c1: float = 1e-4, c2: float = 0.9) -> Method:
+    """L-BFGS started from a diagonal ``D`` wherever that explains the pairs better than the identity does.
+
+    ``D_i = sqrt(sum_k w_k s_ki^2 / sum_k w_k y_ki^2)`` with ``w_k = decay^age / s_k'y_k``, times the number that makes
+    ``s'y = y' D y`` for the newest pair. Each new pair is a test of the ``D`` before it: where the mean logarithm of
+    ``(s's)(y'y) / ((s' D^-1 s)(y' D y))`` over the last ten or so is above 1, ``D`` is taken, and ``(s'y / y'y) I``
+    elsewhere.
+
+    Deviations:
+        1. The paper updates ``D`` pair by pair, so that it fits the curvature along the newest ``y``; this ``D`` is
+           free of the scales of the variables, and exact for separable quadratic functions.
+        2. The paper always takes ``D``, which slows functions whose variables are coupled, on which the test says so.
+        3. As 1 to 3 of `lbfgs`.
+
+    Args:
+        memory: Pairs kept.
+        decay: What the sums keep at each pair.
+        c1: Sufficient decrease.
+        c2: Curvature.
+
+    Returns:
+        The method.
+    """
+    return Method(preconditioner=DiagonalLBFGS(LBFGS(memory), decay), step=StrongWolfe(c1, c2))
 
 
 @recipe(

@@ -73,7 +73,7 @@ def wrong_slope(function: Function, gradient: Tensor, x: Tensor) -> bool:
     d = gradient / norm * max(1.0, float(x.norm()))
     given, power = gradient.dot(d).reshape(1, 1), 1 / 4
     along = _Along(function, x, d)
-    if abs(along.slope(power) - float(given)) <= float(given) * _WRONG / 2:
+    if along.supports(given[0], power):
         return False
     found = compare(along, given, x.new_zeros(1), power=power)
     return found is not None and found.error > _WRONG
@@ -96,7 +96,7 @@ def slope_remains(function: Function, x: Tensor, tol: float) -> bool:
     d = d / d.norm() * max(1.0, float(x.norm()))
     along = _Along(function, x, d)
     most = tol * float(d.norm())
-    if abs(along.slope(1 / 3)) <= most:
+    if bool(along.slopes(1, 1 / 3).abs() <= most):
         return False
     found = compare(along, x.new_zeros(1, 1), x.new_zeros(1))
     return found is not None and abs(found.found) > most
@@ -107,7 +107,7 @@ class _Along:
     """A function along a line.
 
     Attributes:
-        function: Maps ``[n]`` to a value, ``[1]``.
+        function: Maps ``[n]`` to values, ``[m]``.
         x: Where the line begins, ``[n]``.
         d: Its direction, ``[n]``.
     """
@@ -119,11 +119,33 @@ class _Along:
     def __call__(self, t: Tensor) -> Tensor:
         return self.function(self.x + t * self.d)
 
-    def slope(self, power: float) -> float:
-        """Return a central difference at the beginning; not a number where the function raises."""
+    def slopes(self, count: int, power: float) -> Tensor:
+        """Return central differences at the beginning, ``[m]``; not numbers where the function raises."""
         step = float(torch.finfo(self.x.dtype).eps ** power)
-        values = [_Probe(self, 1, self.x, self.x).value(self.x.new_full((1,), t)) for t in (step, -step)]
-        return float(values[0] - values[1]) / (2 * step)
+        values = [_Probe(self, count, self.x, self.x).value(self.x.new_full((1,), t)) for t in (step, -step)]
+        return (values[0] - values[1]) / (2 * step)
+
+    def supports(self, given: Tensor, power: float) -> bool:
+        """Whether two evaluations say that slopes ``[m]`` are right."""
+        return bool(((self.slopes(len(given), power) - given).abs() <= given.abs() * _WRONG / 2).all())
+
+
+def wrong_along(function: Function, slopes: Tensor, x: Tensor, d: Tensor) -> bool:
+    """Whether some slope of a function at ``x`` along ``d`` is not that of differences.
+
+    Two evaluations say that all are right; five more are made only where they do not.
+
+    Args:
+        function: Maps ``[n]`` to ``[m]``.
+        slopes: What is said to be its derivative along ``d``, ``[m]``.
+        x: The point, ``[n]``.
+        d: The direction, ``[n]``.
+
+    Returns:
+        Whether differences are sure that one is off.
+    """
+    along = _Along(function, x, d)
+    return not along.supports(slopes, 1 / 3) and compare(along, slopes[:, None], x.new_zeros(1)) is not None
 
 
 def compare(

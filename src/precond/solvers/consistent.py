@@ -12,7 +12,7 @@ from torch import Tensor
 from precond.core import Operator, Site
 from precond.operators.constant import sparse_times
 from precond.operators.dense import DenseOperator
-from precond.solvers.check_derivatives import Mismatch, compare
+from precond.solvers.check_derivatives import Mismatch, compare, wrong_along
 from precond.solvers.programs.constraints import Block, Rows
 from precond.solvers.programs.slacked import Oracles
 
@@ -170,9 +170,7 @@ def _compare(function: Callable[[Tensor], Tensor], given: Rows, x: Tensor) -> Mi
     draw = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(x)
     d = draw * x.abs().clamp(min=1)
     slope = given @ d if isinstance(given, Tensor) else torch.from_numpy(given @ d.cpu().double().numpy()).to(x)
-    if compare(lambda t: function(x + t * d), slope[:, None], x.new_zeros(1)) is None:
-        return None
-    return compare(function, given, x)
+    return compare(function, given, x) if wrong_along(function, slope, x, d) else None
 
 
 def _advice(message: str, torch_function: bool) -> str:

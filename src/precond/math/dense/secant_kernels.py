@@ -64,7 +64,7 @@ def absorb(s_new, y_new, s, y, triangle, scale, count, curvature):
         for age in range(min(known, m - 1)):
             other = (count[b] - 2 - age) % m
             triangle[b, m - 2 - age, m - 1] = _dot(s[b, other], y[b, slot])
-        scale[b] = long / steep * (sy / yy)
+        scale[b, :] = long / steep * (sy / yy)
 
 
 @_compiled
@@ -85,8 +85,12 @@ def two_loops(v, s, y, scale, count, out):
             other = y[b, slot]
             for i in range(n):
                 q[i] -= factor * other[i]
-        for i in range(n):
-            q[i] *= scale[b]
+        if scale.shape[1] == 1:
+            for i in range(n):
+                q[i] *= scale[b, 0]
+        else:
+            for i in range(n):
+                q[i] *= scale[b, i]
         for age in range(known - 1, -1, -1):
             slot = (count[b] - 1 - age) % m
             factor = q.dtype.type(shares[slot] - _dot(y[b, slot], q))

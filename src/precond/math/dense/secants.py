@@ -36,7 +36,8 @@ def absorb(
         s: The ring of scaled differences of points, ``[batch, m, n]``.
         y: That of gradients.
         triangle: ``s_i' y_j`` from the oldest to the newest, ``[batch, m, m]``.
-        scale: The initial inverse Hessian, ``[batch]``.
+        scale: The diagonal of the initial inverse Hessian, ``[batch, 1]`` or ``[batch, n]``; the pair's is
+            written.
         count: Pairs absorbed so far, ``[batch]``.
         curvature: What ``s'y`` must exceed, as a share of ``||s|| ||y||``.
     """
@@ -51,7 +52,7 @@ def two_loops(v: Tensor, s: Tensor, y: Tensor, scale: Tensor, count: Tensor) -> 
         v: The vectors.
         s: The ring of scaled differences of points, ``[batch, m, n]``.
         y: That of gradients.
-        scale: The initial inverse Hessian, ``[batch]``.
+        scale: The diagonal of the initial inverse Hessian, ``[batch, 1]`` or ``[batch, n]``.
         count: Pairs absorbed so far, ``[batch]``.
 
     Returns:

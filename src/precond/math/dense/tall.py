@@ -43,14 +43,13 @@ def there_and_back(matrix: Array, x: Array, scale: float, u: Array) -> Array:
     Returns:
         The product with the transpose, shape ``[n]``.
     """
+    from precond.math.dense import tall_kernels as kernels
+
+    by_rows = matrix.flags.c_contiguous
+    go, a = (kernels.parts_by_rows, matrix) if by_rows else (kernels.parts_by_columns, matrix.T)
     parts = max(1, min(_shares, len(matrix) // _least)) if matrix.size >= _large else 1
-    products, m, go = np.zeros((parts, x.size), u.dtype), len(matrix), _passing(matrix)
-
-    def some(first: int, last: int) -> None:
-        for k in range(first, last):
-            go(x, scale, u, products[k], k * m // parts, (k + 1) * m // parts)
-
-    share(some, parts)
+    products = np.zeros((parts, x.size), u.dtype)
+    share(functools.partial(go, a, x, scale, u, products), parts)
     return products[0] if parts == 1 else products.sum(axis=0)
 
 

@@ -84,6 +84,22 @@ def columns_there_and_back(columns, x, scale, u, out, begin, end):
             out[k] += s0
 
 
+@numba.njit(cache=True, nogil=True)
+def parts_by_rows(a, x, scale, u, products, first, last):
+    """Do some of as many parts of the rows of ``A [m, n]`` as there are ``products``, each with its own."""
+    m, parts = len(u), len(products)
+    for k in range(first, last):
+        rows_there_and_back(a, x, scale, u, products[k], k * m // parts, (k + 1) * m // parts)
+
+
+@numba.njit(cache=True, nogil=True)
+def parts_by_columns(columns, x, scale, u, products, first, last):
+    """Do some of as many parts of the rows of ``A``, shape ``[n, m]``, as there are ``products``, each with its own."""
+    m, parts = len(u), len(products)
+    for k in range(first, last):
+        columns_there_and_back(columns, x, scale, u, products[k], k * m // parts, (k + 1) * m // parts)
+
+
 @numba.njit(cache=True, nogil=True, fastmath=_loose)
 def scatter(a, places, signs, out):
     """Add each row of ``a``, with signs, to the rows ``places`` of ``out``."""

@@ -2,63 +2,68 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import scipy.sparse
-import scipy.sparse.csgraph
 
 from precond.math.sparse.multigrid import kernels
 
 
-def diameter(matrix: scipy.sparse.csr_array) -> int:
-    """Return about how many steps apart two unknowns can be, over the largest connected component.
+@dataclasses.dataclass(frozen=True)
+class Extent:
+    """How far the largest connected component of a graph extends.
 
-    Twice a search by breadth, the second from the end of the first: a lower bound, exact on trees and grids. An
-    iteration whose preconditioner acts locally needs at least as many steps to carry information from one end to the
-    other.
-
-    Args:
-        matrix: Square, CSR, with a symmetric pattern.
-
-    Returns:
-        The number of steps.
+    Attributes:
+        nodes: How many nodes it has.
+        steps: About how many steps apart two of them can be.
     """
-    n = matrix.shape[0]
-    seen, queue = np.zeros(n, np.int32), np.empty(n, np.int64)
-    best = largest = start = 0
-    for _ in range(8):  # components; one that is not found by then holds less than what is left
-        depth, end, size = kernels().distances(matrix.indptr, matrix.indices, seen, queue, start)
-        if size > largest:
-            depth, _, largest = kernels().distances(matrix.indptr, matrix.indices, seen, queue, end)
-            best = depth
-        rest = np.flatnonzero(seen == 0)
-        if rest.size <= largest:
-            break
-        start = int(rest[0])
-    return int(best)
+
+    nodes: int
+    steps: int
+
+    @property
+    def width(self) -> float:
+        """About how many nodes a cut through the middle separates: 1 for chains, half the side of square grids.
+
+        Complete factors, eliminated in a good order, take about as many operations as those of a dense matrix of a few
+        times this side.
+        """
+        return self.nodes / (self.steps + 1)
 
 
-def width(matrix: scipy.sparse.csr_array) -> float:
-    """Return about how many unknowns a cut through the middle of the largest connected component separates.
+def extent(matrix: scipy.sparse.csr_array) -> Extent:
+    """Return how far the graph of a matrix extends.
 
-    That is its size over its diameter: 1 for chains, half the side of square grids. Complete factors, eliminated in a
-    good order, take about as many operations as those of a dense matrix of a few times this side.
+    Twice a search by breadth, the second from the end of the first: a lower bound of the steps, exact on trees and
+    grids. An iteration whose preconditioner acts locally needs at least as many to carry information from one end to
+    the other.
 
     Args:
         matrix: Square, CSR, with a symmetric pattern.
 
     Returns:
-        The number of unknowns; 0 where there are none.
+        The extent; that of no unknowns is zero.
     """
     n = matrix.shape[0]
     if n == 0:
-        return 0.0
-    _, labels = scipy.sparse.csgraph.connected_components(matrix, directed=False)
-    sizes = np.bincount(labels)
-    start = int(np.flatnonzero(labels == sizes.argmax())[0])
+        return Extent(0, 0)
     seen, queue = np.zeros(n, np.int32), np.empty(n, np.int64)
-    _, end, _ = kernels().distances(matrix.indptr, matrix.indices, seen, queue, start)
-    depth, _, _ = kernels().distances(matrix.indptr, matrix.indices, seen, queue, end)
-    return float(sizes.max() / (depth + 1))
+    best = largest = start = reached = 0
+    for _ in range(8):  # components; one that is not found by then holds less than what is left
+        _, end, size = kernels().distances(matrix.indptr, matrix.indices, seen, queue, start)
+        reached += size
+        if size > largest:
+            best, _, largest = kernels().distances(matrix.indptr, matrix.indices, seen, queue, end)
+        if n - reached <= largest:
+            break
+        start = int(np.argmin(seen))
+    return Extent(int(largest), int(best))
+
+
+def width(matrix: scipy.sparse.csr_array) -> float:
+    """Return about how many unknowns a cut through the middle of the largest component separates; see `Extent`."""
+    return extent(matrix).width
 
 
 def envelope_share(matrix: scipy.sparse.csr_array) -> float:

@@ -49,6 +49,33 @@ class Block:
         """Which constraints are equations, ``[k]``."""
         return self.lower == self.upper
 
+    def holding(self, fixed: Tensor, values: Tensor) -> Block:
+        """Return the constraints where variables that ``fixed`` ``[n]`` says are seen at their ``values`` alone."""
+        jacobian, hessian = self.jacobian, self.hessian
+
+        def at(x: Tensor) -> Tensor:
+            return torch.where(fixed.to(x.device), values.to(x), x)
+
+        def free(v: Tensor) -> Tensor:
+            return torch.where(fixed.to(v.device), 0.0, v)
+
+        def sloped(x: Tensor) -> Rows:
+            assert jacobian is not None
+            rows = jacobian(at(x))
+            if isinstance(rows, Tensor):
+                return free(rows)
+            return scipy.sparse.csr_array(rows @ scipy.sparse.diags_array((~fixed).double().cpu().numpy()))
+
+        def curved(x: Tensor, weights: Tensor) -> Function:
+            assert hessian is not None
+            product = hessian(at(x), weights)
+            return lambda v: free(product(free(v)))
+
+        return dataclasses.replace(
+            self, function=lambda x: self.function(at(x)), jacobian=None if jacobian is None else sloped,
+            hessian=None if hessian is None else curved,
+        )  # fmt: skip
+
 
 def read_constraints(constraints: Any, x0: Tensor, call: Call, *, by_differences: bool = False) -> list[Block]:
     """Return the constraints as blocks.

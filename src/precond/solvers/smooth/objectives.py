@@ -224,6 +224,7 @@ class GivenObjective(Objective):
     ) -> None:
         super().__init__(work)
         self._fun, self._jac, self._hessp, self._give = fun, jac, hessp, give
+        self._last: tuple[Tensor, Tensor] | None = None  # x as it was given, gradient
 
     @property
     def exact(self) -> bool:
@@ -231,11 +232,13 @@ class GivenObjective(Objective):
         return self._hessp is not None
 
     def hessian(self, x: Tensor) -> Operator:
-        """Return the Hessian at ``x`` from ``hessp``, or by differences that are counted as gradients, too."""
+        """Return the Hessian at ``x`` from ``hessp``, or by differences that are counted as gradients, too.
+
+        Those cost one gradient more unless ``x`` was evaluated last.
+        """
         hessp = self._hessp
         if hessp is None:
-            base = self.point(x).gradient[0]
-            return difference_hessian(lambda y: self.point(y[None]).gradient[0], x[0], base, self.work)
+            return self._differences(x)
         given = self._give(x[0].clone())
         return Hessian(lambda v: self._vector(hessp(given, self._give(v)), "hessp", v), x[0], self.work)
 
@@ -244,6 +247,17 @@ class GivenObjective(Objective):
         if callable(self._jac):
             return self._vector(self._jac(self._give(x.clone())), "jac", x)
         return self._value_and_gradient(x[None])[1][0]
+
+    def _differences(self, x: Tensor) -> Operator:
+        last = self._last
+        base = last if last is not None and last[0] is x else (x, self.point(x).gradient)
+
+        def gradient_at(y: Tensor) -> Tensor:
+            gradient = self.point(y[None]).gradient[0]
+            self._last = base  # for another Hessian at this point
+            return gradient
+
+        return difference_hessian(gradient_at, x[0], base[1][0], self.work)
 
     def _value(self, x: Tensor) -> Tensor:
         loss = self._fun(self._give(x[0].clone()))
@@ -255,7 +269,8 @@ class GivenObjective(Objective):
             loss, gradient = self._fun(given), self._jac(self._give(x[0].clone()))
         else:
             loss, gradient = _pair(self._fun(given))
-        return self._number(loss, x), self._vector(gradient, "jac", x[0])[None]
+        self._last = x, self._vector(gradient, "jac", x[0])[None]
+        return self._number(loss, x), self._last[1]
 
     @staticmethod
     def _number(loss: Any, x: Tensor) -> Tensor:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
 
 import numpy as np
-import scipy.sparse
 
 from precond.core import IncompatibleError, Operator
 from precond.math.dense.matrix import SINGLE
-from precond.math.sparse.graphs import diameter, envelope_share
 from precond.solvers.systems.estimates import factorization_price, iteration_seconds
+from precond.solvers.systems.look import Look, share_of_small_sums
 from precond.solvers.systems.selection import FEWEST, Attempt, Selection
 
-Array = np.ndarray[Any, Any]
 _quick = Attempt("bicgstab", "ilu0", patience=50, unasked=True)
 _ilut, _direct = Attempt("gmres", "ilut", patience=200), Attempt("gmres", "lu", patience=60)
 _once = Attempt("richardson", "lu", patience=2, unasked=True)  # of factors in full precision, which need no method
@@ -48,16 +45,10 @@ _tiny = 200
 """Unknowns up to which complete factors are cheap, whatever the pattern."""
 _some = 400
 """Iterations of MINRES with a diagonal before the factors of a matrix with few unknowns are tried all the same."""
-_smooth, _sums = 0.8, 0.1
-"""Share of the rows whose sums are that small beside their entries, from which on factors that keep sums are better."""
+_smooth = 0.8
+"""Share of the rows whose sums are small beside their entries, from which on factors that keep sums are better."""
 _gaps = 0.1
 """Share of zeros on the diagonal, above which a factorization that takes its pivots there has no chance."""
-_none = 1e-8
-"""Sum of all entries, in units of that of their sizes, up to which it may be rounding."""
-_nearly, _mixed = 0.95, 0.25
-"""Share of the diagonal that has one sign, and the least of either where signs are mixed."""
-_full = 0.9
-"""Share of the envelope from which on incomplete factors are taken for complete ones."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,14 +66,15 @@ class _Factors:
     known: bool
 
     @staticmethod
-    def of(operator: Operator, *, dear: bool = False) -> _Factors:
+    def of(look: Look, *, dear: bool = False) -> _Factors:
         """Return what is expected; of a dense matrix, nothing; of a tiny one, or dear ones, without a look."""
+        operator = look.operator
         if operator.dense() is not None or dear:
             few = operator.dense() is None and operator.shape[0] <= _few
             return _Factors(math.inf, cheap=few, known=False)
         if operator.shape[0] <= _tiny:
             return _Factors(0.0, cheap=True, known=True)
-        price = factorization_price(operator)
+        price = factorization_price(look)
         size = price.seconds / iteration_seconds(operator)
         return _Factors(size, operator.shape[0] <= _few or size <= _cheap, price.sure and size <= _cheap)
 
@@ -91,7 +83,7 @@ class _Factors:
         return int(min(most, max(least, self.size)))
 
 
-def _choose_unsymmetric(operator: Operator) -> tuple[Attempt, ...]:
+def _choose_unsymmetric(operator: Operator, look: Look) -> tuple[Attempt, ...]:
     """Return what to try of a matrix with entries that is not symmetric: what is quick, then factors.
 
     Those of a differential operator have rows whose sums vanish, which factors without fill that keep them respect.
@@ -102,87 +94,23 @@ def _choose_unsymmetric(operator: Operator) -> tuple[Attempt, ...]:
         return _last(operator)
     diagonal = matrix.diagonal()
     if np.count_nonzero(diagonal == 0) > _gaps * len(diagonal):
-        return _last(operator, cheap=operator.shape[0] <= _few or _Factors.of(operator).cheap)
-    close = _is_close(operator)
-    shifted = not close and _is_indefinite(matrix, diagonal) and not _is_narrow(operator)
-    if shifted and (factors := _Factors.of(operator)).cheap and factors.known:
+        return _last(operator, cheap=operator.shape[0] <= _few or _Factors.of(look).cheap)
+    close = look.close
+    shifted = not close and look.indefinite and not look.narrow
+    if shifted and (factors := _Factors.of(look)).cheap and factors.known:
         return (*((_once,) if operator.shape[0] <= _tiny else ()), *_last(operator, cheap=True))
-    kept = _kept(matrix) >= _smooth
+    kept = share_of_small_sums(matrix) >= _smooth
     patience, cheap = _quick.patience, True
     if operator.shape[0] > _few:
-        factors = _Factors.of(operator, dear=close)
+        factors = _Factors.of(look, dear=close)
         patience, cheap = max(patience, factors.patience(0, 2000) // 4) if kept else patience, factors.cheap
     quick = dataclasses.replace(_quick, preconditioner="milu0" if kept else "ilu0", patience=patience)
     diagonal_first = (dataclasses.replace(_diagonal, method="bicgstab"),) if close else ()
     return (*diagonal_first, quick, *_last(operator, cheap=cheap))
 
 
-def _is_narrow(operator: Operator) -> bool:
-    """Whether incomplete factors of a sparse matrix are about complete: those of banded and block diagonal ones."""
-    matrix = None if operator.dense() is not None else operator.entries()
-    return matrix is not None and envelope_share(matrix) >= _full
-
-
 _diagonal = Attempt("cg", "jacobi", patience=30, unasked=True)
 _multigrid = Attempt("cg", "amg", patience=100)
-_large, _far = 5000, 220
-"""Unknowns, and steps between the two farthest of them, from which a multigrid cycle pays for its setup: on five-point
-and seven-point Laplacians it then takes less time than IC(0), whose iterations grow with the distance."""
-
-
-_near = 16
-"""Steps between the two farthest of many unknowns, up to which the diagonal is tried first: where information has a
-short way, iterations are few, and incomplete factors of such a graph take as long as ten."""
-
-
-def _is_close(operator: Operator) -> bool:
-    """Whether information has a short way: the graph of a large sparse matrix is that of a network, not of a mesh."""
-    if operator.dense() is not None or operator.shape[0] < _large:
-        return False
-    matrix = operator.entries()
-    return matrix is not None and not _is_narrow(operator) and diameter(matrix) <= _near
-
-
-def _is_wide(operator: Operator) -> bool:
-    """Whether information has far to go: a large sparse matrix whose graph is long, and whose factors are not."""
-    if operator.dense() is not None or operator.shape[0] < _large:
-        return False
-    matrix = operator.entries()
-    return matrix is not None and not _is_narrow(operator) and diameter(matrix) >= _far
-
-
-def _kept(matrix: scipy.sparse.csr_array) -> float:
-    """Return the share of the rows whose sums are small beside their entries."""
-    filled = matrix.indptr[:-1][np.diff(matrix.indptr) > 0]
-    sums = np.abs(np.add.reduceat(matrix.data, filled))
-    return int(np.count_nonzero(sums <= _sums * np.add.reduceat(np.abs(matrix.data), filled))) / matrix.shape[0]
-
-
-def _is_indefinite(matrix: scipy.sparse.csr_array, diagonal: Array) -> bool:
-    """Whether one vector shows that the Hermitian part of a matrix is indefinite, as its diagonal has another sign.
-
-    A few diagonal entries of the other sign, as rows of boundary conditions have, prove nothing of use. The vector is
-    that of ones where the diagonal is scaled to ones, which a Laplacian with a large shift, as Helmholtz' equation has
-    it, turns to the other side.
-    """
-    sizes = np.sqrt(np.abs(diagonal))
-    inverse = np.divide(1.0, sizes, out=np.zeros_like(sizes), where=sizes > 0)
-    scaled = matrix.data * np.repeat(inverse, np.diff(matrix.indptr)) * inverse[matrix.indices]
-    total, size = float(scaled.sum().real), float(np.abs(scaled).sum())
-    opposite = np.count_nonzero(diagonal.real * total < 0) / len(diagonal)
-    return abs(total) > _none * size and bool(opposite > _nearly or _mixed < opposite < 1 - _mixed)
-
-
-def _is_shifted(operator: Operator) -> bool:
-    """Whether ones show that a symmetric matrix is not positive definite, though its diagonal is positive."""
-    matrix = None if operator.dense() is not None or operator.traits.definite else operator.entries()
-    return matrix is not None and _is_indefinite(matrix, matrix.diagonal())
-
-
-def _is_negative(operator: Operator) -> bool:
-    """Whether a symmetric matrix may be negative definite: its diagonal is negative throughout."""
-    diagonal = operator.diagonal()
-    return bool(operator.traits.symmetric) and diagonal is not None and bool((diagonal.real < 0).all())
 
 
 def choose_system(operator: Operator, count: int) -> Selection:
@@ -226,28 +154,29 @@ def _choose_sparse(operator: Operator) -> Selection:
     traits = operator.traits
     if not operator.has_entries:
         return _choose_by_products(operator)
+    look = Look(operator)
     if not traits.symmetric:
-        return Selection(_choose_unsymmetric(operator), "not symmetric, with entries")
-    close = _is_close(operator)
-    factors = _Factors.of(operator, dear=close)
+        return Selection(_choose_unsymmetric(operator, look), "not symmetric, with entries")
+    close = look.close
+    factors = _Factors.of(look, dear=close)
     few = operator.shape[0] <= _few and operator.dense() is None
     minres = Attempt("minres", "jacobi", patience=factors.patience(100, _some if few else 2000))
     rest: tuple[Attempt, ...] = (minres, *_last(operator, cheap=factors.cheap))
     if factors.known:
         rest = (_direct, minres, *(attempt for attempt in rest[1:] if attempt != _direct))
-    quick = (_quick,) if _is_narrow(operator) else ()
+    quick = (_quick,) if look.narrow else ()
     cg = Attempt("cg", "ic0", patience=factors.patience(100, 1200) * 3 // 2)
-    if traits.definite is False or _is_shifted(operator):
+    if traits.definite is False or look.shifted:
         rest = (*quick, *rest)
-        if not _is_negative(operator):
+        if not look.negative:
             return Selection(rest, "symmetric and not positive definite")
-        wide = (dataclasses.replace(_multigrid, negative=True),) if _is_wide(operator) else ()
+        wide = (dataclasses.replace(_multigrid, negative=True),) if look.wide else ()
         return Selection((*wide, dataclasses.replace(cg, negative=True), *rest), "symmetric with a negative diagonal")
     why = "symmetric positive definite" if traits.definite else "symmetric with a positive diagonal"
     first: tuple[Attempt, ...] = (cg,)
     if close:
         first, why = (_diagonal, cg), f"{why}, unknowns few steps apart"
-    elif _is_wide(operator):
+    elif look.wide:
         first, why = (_multigrid, cg), f"{why}, unknowns many steps apart"
     if traits.definite:
         rest = tuple(attempt for attempt in rest if attempt != minres)
@@ -272,48 +201,4 @@ def choose_eigenvalues(operator: Operator) -> str:
     """Return the name of a preconditioner for the smallest eigenvalues of a symmetric matrix."""
     if operator.entries() is None or operator.traits.definite is False:
         return "identity"
-    return "amg" if _is_wide(operator) else "ic0"
-
-
-@dataclasses.dataclass(frozen=True)
-class Candidate:
-    """One way to solve the systems of a sequence.
-
-    Attributes:
-        method: Name of the iteration.
-        preconditioner: Name of the preconditioner.
-        recycle: Hand on what the iteration learns.
-        negative: Both are for ``-A x = -b``.
-    """
-
-    method: str
-    preconditioner: str
-    recycle: bool = False
-    negative: bool = False
-
-
-def choose_ways(operator: Operator) -> tuple[Candidate, ...]:
-    """Return what is worth measuring on a sequence of systems like this one; the first needs no trial to be safe."""
-    traits = operator.traits
-    known = operator.has_entries
-    scaling = "identity" if operator.diagonal() is None else "jacobi"
-    if not known:
-        if traits.symmetric:
-            return (Candidate("cg" if traits.definite is not False else "minres", scaling),)
-        return (Candidate("gcrodr", scaling, recycle=True), Candidate("gcrodr", scaling))
-    direct = Candidate("gcrodr", "lu")  # the fewest applications, which cost more than anything else
-    if operator.dense() is not None:
-        definite = traits.symmetric and traits.definite is not False
-        return (direct, Candidate("cg", "jacobi") if definite else Candidate("gcrodr", "jacobi", recycle=True))
-    if traits.symmetric and traits.definite is not False:
-        wide = (Candidate("cg", "amg"),) if _is_wide(operator) else ()
-        return (*wide, Candidate("cg", "ic0"), direct)
-    if traits.symmetric:
-        negative = (Candidate("cg", "ic0", negative=True),) if _is_negative(operator) else ()
-        return (*negative, Candidate("minres", scaling), direct)
-    return (
-        Candidate("bicgstab", "milu0"),
-        direct,
-        Candidate("bicgstab", "ilu0"),
-        Candidate("gcrodr", "milu0", recycle=True),
-    )
+    return "amg" if Look(operator).wide else "ic0"

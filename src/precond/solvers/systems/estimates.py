@@ -11,6 +11,7 @@ import scipy.sparse.csgraph
 
 from precond.core import Operator
 from precond.math.sparse.graphs import width
+from precond.solvers.systems.look import Look
 
 _flops = 4e9  # a second, of a sparse factorization
 _entries = 1e9  # a second, read by an iteration
@@ -37,19 +38,20 @@ class Price:
     sure: bool
 
 
-def factorization_price(operator: Operator) -> Price:
+def factorization_price(look: Look) -> Price:
     """Estimate the time of a complete factorization from the pattern.
 
     A graph about as long as it is wide, as those of planar meshes are, is cut again and again where it is narrow, which
     takes ``120 n w`` operations, measured, where ``w`` unknowns lie at each distance. Of others the estimate is that of
     a profile, which is too high where a few unknowns meet all others.
     """
-    matrix = operator.entries()
+    operator, matrix = look.operator, look.operator.entries()
     if matrix is None:
         return Price(math.inf, sure=True)
     n = matrix.shape[0]
-    pattern = matrix if operator.traits.symmetric else scipy.sparse.csr_array(matrix + matrix.T)
-    across = width(pattern)
+    symmetric = bool(operator.traits.symmetric)
+    pattern = matrix if symmetric else scipy.sparse.csr_array(matrix + matrix.T)
+    across = look.extent.width if symmetric else width(pattern)
     if across <= _flat * math.sqrt(n):
         return Price(n * across * min(_cuts, 4 * across) / _flops, sure=True)
     order = scipy.sparse.csgraph.reverse_cuthill_mckee(pattern, symmetric_mode=True)
