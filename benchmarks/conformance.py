@@ -50,6 +50,7 @@ BYTES = 16 * 2**30
 _WINDOW: Mapping[str, Any] = {"lr": 1e-2, "memory": 16, "damping": 1.0}
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "adahessian": {"lr": 1e-2, "eps": 1e-2},
+    "psps": {"lr": 0.1},
     "m-fac": _WINDOW,
     "low-rank-m-fac": {"memory": 16, "damping": 0.1},
     "sparse-m-fac": {**_WINDOW, "density": 0.5},
@@ -59,7 +60,8 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
 Below the squared noise of a gradient, damping lets a window of few gradients take out what they have in common, which
 on these problems is all that leads to the target. The learning rate goes along: steps are divided by the damping.
 AdaHessian divides by ``eps`` alone where a Hessian vanishes, as it does where a case repeats a gradient whatever the
-weights are, and where differences of gradients are lost in rounding to half precision.
+weights are, and where differences of gradients are lost in rounding to half precision. Polyak's step expects that the
+gradients account for the whole loss, which they do not where a case leaves some out or gives others.
 """
 
 

@@ -115,9 +115,9 @@ def attempt(
         failures.append(label)
     assert best is not None
     if unit != 1:
-        best = dataclasses.replace(best, x=best.x * unit)
-        if best.converged and not bool(torch.isfinite(best.x).all()):
-            best = dataclasses.replace(best, status=Status.FAILED_NON_FINITE)
+        expressed = _expressed(best.x, unit, limits["rtol"])
+        status = best.status if expressed or not best.converged else Status.FAILED_NON_FINITE
+        best = dataclasses.replace(best, x=best.x * unit, status=status)
     return Run(best, operator, iteration, held)
 
 
@@ -141,6 +141,12 @@ def _scaled(rows: Tensor, start: Tensor | None, limits: dict[str, Any]) -> tuple
     unit = 2.0 ** math.floor(math.log2(largest))
     limits["atol"] = limits["atol"] / unit
     return rows / unit, None if start is None else start / unit, unit
+
+
+def _expressed(x: Tensor, unit: float, rtol: float) -> bool:
+    """Return whether a solution found in another unit neither overflows nor vanishes in the user's."""
+    lost, size = (torch.linalg.vector_norm(v, torch.inf, dim=-1) for v in (x - x * unit / unit, x))
+    return bool((lost <= max(rtol, torch.finfo(x.dtype).eps) * size).all())
 
 
 def _worth_more(result: Result, limit: int | None) -> bool:

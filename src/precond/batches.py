@@ -35,6 +35,7 @@ from precond.recipes.named import (
     name_of,
 )
 from precond.solvers.asking import stops
+from precond.solvers.systems.adjoint import wants_gradient
 from precond.solvers.systems.batch import Batch
 from precond.solvers.systems.batch_adjoint import with_batch_gradient
 from precond.solvers.systems.batch_direct import solve_directly
@@ -65,6 +66,7 @@ def solve_batch(
     """Solve many dense systems; see `precond.solve`, whose arguments these are."""
     check_tolerances(rtol, atol, max_iterations)
     check_callback(callback)
+    differentiate = wants_gradient(A, b)
     matrices, rows, start, restore = _read(A, b, x0)
     work, begin = Work(), time.perf_counter()
     with torch.no_grad():
@@ -81,9 +83,7 @@ def solve_batch(
     work.spend("iterate", time.perf_counter() - begin - work.seconds.get("setup", 0.0))
     result = batch.result(label)
     x = result.x
-    if torch.is_grad_enabled() and any(isinstance(t, Tensor) and t.requires_grad for t in (A, b)):
-        if not isinstance(b, Tensor):
-            raise BadInputError("A requires a gradient, but b is not a tensor: give torch.as_tensor(b), or A.detach()")
+    if differentiate:
 
         def again(adjoint: Tensor, g: Tensor) -> Result:
             return solve_batch(

@@ -14,7 +14,8 @@ from torch.distributed.tensor import Partial, Replicate, Shard
 
 from precond.core import BadInputError, IncompatibleError, Scope, Tenant
 from precond.distributors import DataParallel, Local
-from precond.distributors.boxes import box_at, whole_box
+from precond.distributors.boxes import Box, box_at, whole_box
+from precond.distributors.domain import _batches, _sources
 from precond.math.balance import balanced
 from precond.optim import SOAP, groups_for
 from precond.recipes import matrix, orthogonal
@@ -98,3 +99,22 @@ def test_one_process_cannot_hold_a_dtensor_alone() -> None:
     weight.device_mesh = None
     with pytest.raises(IncompatibleError, match="auto"):
         Local().place([Tenant(weight, True, 1.0)])
+
+
+def test_what_bins_carry_is_not_written_to() -> None:
+    load = [5.0, 0.0]
+    balanced([1.0, 1.0], 2, load)
+    assert load == [5.0, 0.0]
+
+
+def test_parts_come_from_the_processes_next_to_the_owner_and_never_from_empty_ones() -> None:
+    top, bottom, empty = Box((0, 0), (2, 3)), Box((2, 0), (2, 3)), Box((4, 0), (0, 3))
+    assert _sources([top, bottom, top, bottom], 2) == [2, 3]
+    assert _sources([top, bottom, top, bottom], 1) == [1, 2]
+    assert _sources([top, bottom, empty], 2) == [0, 1]
+
+
+def test_exchanges_are_cut_where_the_room_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("precond.distributors.domain._ROOM", 10)
+    params = [torch.zeros(n) for n in (6, 4, 5, 5, 1, 20, 3)] + [torch.zeros(2, dtype=torch.float64)]
+    assert [[p.numel() for p in batch] for batch in _batches(params)] == [[6, 4], [5, 5], [1], [20], [3], [2]]

@@ -213,3 +213,31 @@ def test_refusals():
     with pytest.raises(BadInputError, match="precondition"):
         sparse_m_fac(precondition="both")
     assert FisherWindow(4, window=LowRankWindow()).scope.value == "matrix"
+
+
+def test_a_rank_beyond_the_sides_keeps_everything():
+    v = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    part = ErrorFeedback(LowRank(9))
+    state = part.init(v)
+    assert torch.allclose(part.push(state, v, Evidence()), v, atol=1e-12)
+    assert float(state.error.abs().max()) < 1e-12
+
+
+def test_subspace_iteration_goes_on_after_a_gradient_of_zeros():
+    v = torch.outer(torch.arange(1.0, 4.0), torch.arange(1.0, 6.0)).double()[None]
+    part = LowRank(1)
+    state = part.init(v)
+    part.compress(state, torch.zeros_like(v))
+    assert torch.allclose(part.compress(state, v), v)
+
+
+def test_an_error_that_would_not_be_finite_stays_as_it_was():
+    part = ErrorFeedback(TopK(0.5, half=False))
+    v = torch.tensor([[4.0, 3.0, 2.0, 1.0], [1.0, 2.0, 3.0, 4.0]], dtype=torch.float64)
+    state = part.init(v)
+    part.push(state, v, Evidence())
+    bad = v.clone()
+    bad[0, 1] = torch.nan
+    part.push(state, bad, Evidence())
+    assert state.error.tolist()[0] == [0.0, 0.0, 2.0, 1.0]
+    assert state.error.tolist()[1] == [2.0, 0.0, 3.0, 0.0]

@@ -95,3 +95,19 @@ def test_as_many_rows_as_columns_and_limits_that_make_no_sense():
             null_space_tuning(eye, ones, **limits)
     with pytest.raises(BadInputError, match="from_numpy"):
         null_space_tuning(eye.numpy(), ones.numpy())
+
+
+@pytest.mark.parametrize("unit", [1e-310, 1e-200, 1e200, 1e300])
+def test_a_common_unit_of_both_changes_nothing(unit):
+    a, x, b = (torch.from_numpy(v) for v in problem(0))
+    result = null_space_tuning(a * unit, b * unit)
+    assert result.status is Status.CONVERGED_RESIDUAL
+    torch.testing.assert_close(result.x, x, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize(("of_matrix", "of_right"), [(1e-200, 1e200), (1e200, 1e-200)])
+def test_solutions_that_numbers_cannot_express_are_not_claimed(of_matrix, of_right):
+    a, _, b = (torch.from_numpy(v) for v in problem(0))
+    result = null_space_tuning(a * of_matrix, b * of_right)
+    assert result.status is Status.FAILED_NON_FINITE
+    assert not result.residual <= 1e-10

@@ -197,3 +197,27 @@ def test_probabilities_sum_to_the_size_whatever_the_scale():
 def test_what_cannot_be_sampled_is_refused(call):
     with pytest.raises(BadInputError):
         call()
+
+
+def test_rows_of_any_size_have_scores_with_all_their_digits():
+    a = torch.cat([torch.eye(3, dtype=F64), 1e-30 * torch.eye(3, dtype=F64)])
+    expected = torch.tensor([1.0] * 3 + [1e-60] * 3, dtype=F64)
+    torch.testing.assert_close(leverage_scores(a), expected, rtol=1e-12, atol=0)
+
+
+def test_lewis_weights_settle_where_rows_differ_by_thirty_powers_of_ten():
+    a = heavy(rows=300) * torch.logspace(-30, 0, 300, dtype=F64).unsqueeze(1)
+    w = lewis_weights(a, 3.0)
+    assert float(w.sum()) == pytest.approx(N, rel=1e-8)
+    torch.testing.assert_close(leverage_scores(a * (w ** (0.5 - 1 / 3)).unsqueeze(1)), w, rtol=1e-8, atol=0)
+
+
+def test_lewis_weights_do_not_know_the_unit():
+    a = heavy(rows=200)
+    torch.testing.assert_close(lewis_weights(a * 1e-310, 5.0), lewis_weights(a, 5.0))
+
+
+@pytest.mark.parametrize("size", [0, -1, float("nan")])
+def test_a_sample_by_rounds_needs_a_positive_size(size):
+    with pytest.raises(BadInputError, match="positive size"):
+        root_leverage_sample(heavy(rows=50), size, 1.0)

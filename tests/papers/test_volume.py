@@ -117,3 +117,25 @@ def test_bad_input_is_refused():
         projection_dpp(1.001 * basis)
     with pytest.raises(BadInputError, match="at least as many"):
         volume_points(basis, 4)
+
+
+def test_the_deviation_that_is_asked_for_is_that_of_eigenvalues():
+    basis, _ = legendre(5)
+    first = independent_points(basis, 60, seed=3)
+    gap = first.gram(basis) - torch.eye(5, dtype=F64)
+    delta = 1.001 * float(torch.linalg.matrix_norm(gap, 2))
+    assert delta < min(1.0, float(gap.norm()))
+    found = conditioned(lambda seed: independent_points(basis, 60, seed=seed), basis, delta=delta, limit=1, seed=3)
+    assert torch.equal(found.rows, first.rows)
+
+
+def test_a_fit_takes_the_values_at_the_points_drawn():
+    basis, x = legendre(3)
+    points = volume_points(basis, 9)
+    for values in (x, x[points.rows].float(), x[points.rows].unsqueeze(1)):
+        with pytest.raises(BadInputError, match="9 points drawn"):
+            points.fit(basis, values)
+    with pytest.raises(BadInputError, match="from_numpy"):
+        independent_points(basis.numpy(), 5)
+    with pytest.raises(BadInputError, match="whole number"):
+        volume_points(basis, 20.5)

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from precond.math.machine import backward
 from precond.solvers.squares.jacobians import AutogradJacobian
@@ -53,6 +54,56 @@ def test_a_minimization_does_not_load_computer_algebra():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+class Batches(TorchDispatchMode):
+    """Counts batches of products that share a matrix."""
+
+    def __init__(self):
+        super().__init__()
+        self.shared = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.bmm.default:
+            self.shared += any(each.stride(0) == 0 and len(each) > 1 for each in args)
+        return func(*args, **(kwargs or {}))
+
+
+SEEN = torch.linspace(-1, 1, 40 * 30, dtype=torch.float64).view(40, 30).cos()
+
+
+@pytest.mark.parametrize(
+    ("function", "apart"),
+    [
+        (lambda x: torch.tanh(SEEN @ x), True),
+        (lambda x: torch.tanh(x @ SEEN.T), False),
+        (lambda x: torch.tanh(SEEN @ torch.outer(x, x[:3])).flatten(), True),
+        (lambda x: torch.tanh(torch.outer(x[:3], x) @ SEEN.T).flatten(), False),
+        (lambda x: torch.nn.functional.linear(torch.stack([x, x**2]), SEEN, SEEN[:, 0]).flatten(), False),
+        (lambda x: torch.linalg.multi_dot([SEEN, SEEN.T, SEEN, x]) + (SEEN @ x) ** 2, True),
+    ],
+)
+def test_many_products_with_one_matrix_are_one(way, function, apart, monkeypatch):
+    leaf = torch.linspace(-0.5, 0.5, 30, dtype=torch.float64).requires_grad_()
+    output = function(leaf)
+    v = torch.randn(25, len(output), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    expected = torch.stack([torch.autograd.grad(output, leaf, row, retain_graph=True)[0] for row in v])
+    counts = []
+    for large in (2**60, 0):
+        monkeypatch.setattr(backward, "LARGE", large)
+        with Batches() as batches:
+            found = backward.pull_many(output, leaf, v)
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+        counts.append(batches.shared)
+    assert counts[1] == 0
+    assert (counts[0] > 0) == apart
+
+
+def test_only_graphs_with_products_of_matrices_are_looked_at(monkeypatch):
+    monkeypatch.setattr(backward, "LARGE", 0)
+    monkeypatch.setattr(backward, "_shared", lambda: pytest.fail("nothing is multiplied"))
+    leaf = torch.ones(3, dtype=torch.float64, requires_grad=True)
+    assert backward.pull_many(curve(leaf), leaf, torch.eye(4, dtype=torch.float64)) is not None
 
 
 class Blind(torch.autograd.Function):

@@ -7,7 +7,7 @@ import torch
 
 from precond.core import BadInputError, Evidence
 from precond.filters.adan import DifferenceMomentum, LookAhead
-from precond.filters.clip import ClipNorm
+from precond.filters.clip import ClipAmplitude, ClipNorm
 from precond.filters.ema import EMA
 from precond.filters.heavy_ball import HeavyBall
 from precond.filters.lion import Interpolation
@@ -88,3 +88,12 @@ def test_arguments_stay_and_members_do_not_interact(filter_):
     apart = outputs(filter_, [v[1:2] for v in stream], lambda v: Evidence(previous=torch.zeros_like(v)))
     assert all(torch.equal(a, b) for a, b in zip(stream, kept, strict=True))
     assert all(torch.allclose(a[1:2], b, rtol=1e-14) for a, b in zip(together, apart, strict=True))
+
+
+def test_amplitudes_are_clipped_per_member_and_entries_at_the_largest():
+    v = torch.zeros(3, 4, 25, dtype=torch.float64)
+    v[0], v[1, 0, 0], v[2] = 50.0, 300.0, 0.5
+    (result,) = outputs(ClipAmplitude(rms=2.0, largest=10.0), [v])
+    assert torch.allclose(result[0], torch.full_like(v[0], 2.0))
+    assert float(result[1, 0, 0]) == 10.0, "20 after the root mean square, then cut"
+    assert torch.equal(result[2], v[2])

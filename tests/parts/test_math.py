@@ -93,6 +93,19 @@ def test_roots_from_a_low_rank_survive_bad_members():
     torch.testing.assert_close(roots, torch.eye(6).repeat(3, 1, 1))
 
 
+def test_roots_of_any_low_rank_take_products_of_few_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A factor gains ranks with every gradient, and kernels are kept for each shape that they have met."""
+    shapes: set[tuple[int, ...]] = set()
+    taken = torch.linalg.qr
+    monkeypatch.setattr(torch.linalg, "qr", lambda a: shapes.add(tuple(a.shape)) or taken(a))
+    matrices, ridge = torch.eye(200)[None], torch.ones(1)
+    for rank in range(1, 101):
+        roots, failed = low_rank_inverse_root(matrices, 4, ridge, rank)
+        assert not failed.any()
+        torch.testing.assert_close(roots, matrices)
+    assert len(shapes) <= 10
+
+
 def test_bad_members_of_a_batch_of_roots_leave_the_others_alone():
     a = spd(6, 5, 100.0, 3.0, 1)
     alone, _ = inverse_root(a[:1], 4)

@@ -113,3 +113,28 @@ def test_errors_of_rounding_come_back():
         resting.encode(factor)
         total += resting.decode() / 50
     assert float((total - factor).norm()) < 0.5 * float((once - factor).norm())
+
+
+def test_the_smallest_coded_triangle_has_the_least_entries():
+    triangle = torch.ones(2, 64, 64)
+    assert Compensated(least=4096).rest(triangle, Role.TRIANGULAR) is not triangle
+    assert Compensated(least=4097).rest(triangle, Role.TRIANGULAR) is triangle
+
+
+def test_codes_of_what_is_not_negative_reach_down_to_a_ten_thousand_millionth():
+    working = torch.logspace(-8, 0, 64).repeat(1, 64)
+    found = Blockwise().rest(working, Role.NON_NEGATIVE).decode()
+    assert float((found / working).log().abs().max()) < 1.0
+
+
+def test_not_a_number_is_kept_whatever_its_bits():
+    odd = torch.tensor([[0x7FFFFFFF, 0x7FC00000, -1]], dtype=torch.int32).view(torch.float32)
+    assert bool(odd.isnan().all())
+    assert bool(encoded(odd).isnan().all())
+
+
+def test_only_roots_are_filled_on_both_sides_when_they_wake():
+    matrices = torch.randn(2, 6, 6)
+    matrices = matrices @ matrices.mT
+    assert torch.equal(Packed().rest(matrices, Role.ROOT).decode(), matrices.tril() + matrices.tril(-1).mT)
+    assert torch.equal(Packed().rest(matrices, Role.SYMMETRIC).decode(), matrices.tril())

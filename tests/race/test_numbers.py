@@ -79,3 +79,38 @@ def test_a_long_curve_is_thinned_but_nothing_is_missed():
     assert len(gaps) == 1
     assert (curve.best, curve.steps_to_target, curve.seconds_to_target, curve.work_at_target) == (0.4, 777, 77.7, 2331)
     assert curve.final == 1000.0
+
+
+def test_the_target_is_met_by_what_equals_it_and_the_first_time_counts():
+    curve = Curve(target=0.5, limit=4)
+    for step, metric in enumerate([1.0, 0.5, 0.7, 0.5]):
+        curve.record(step, float(step), step, metric)
+    assert curve.steps_to_target == 1
+    assert curve.columns()["step"] == [0.0, 1.0, 2.0, 3.0], "the last point once"
+
+
+def test_a_row_counts_what_ended_and_averages_what_is_complete():
+    def ended(slot, state, score, kind="tuning", **more):
+        return Run("a", kind, slot, slot, state=state, settings={"lr": slot}, score=score, **more)
+
+    tuning = [ended(0, "complete", 2.0), ended(1, "complete", 1.0), ended(2, "failed", None), ended(3, "complete", 1.0)]
+    row = standing("a", tuning, [])
+    assert (row.trials, row.failed_trials, row.settings) == (4, 1, {"lr": 1})
+    finals = [
+        ended(0, "complete", 1.0, "final", final=4.0, steps_to_target=10, work={"gradients": 6}),
+        ended(1, "complete", 1.0, "final", final=2.0, work={"gradients": 2}),
+        ended(2, "failed", None, "final", final=100.0, steps_to_target=1, work={"gradients": 99}),
+    ]
+    row = standing("a", tuning, finals)
+    assert (row.seeds, row.failed_seeds, row.solved) == (3, 1, 1)
+    assert (row.final.mean, row.steps_to_target.mean, row.work) == (3.0, 10.0, {"gradients": 4.0})
+
+
+def test_soon_is_before_small_for_solvers_and_nobody_without_a_result_is_before_one_with():
+    quick, exact = (standing(n, [], [run(n, f, seconds=s)]) for n, f, s in (("quick", 0.1, 1.0), ("exact", 0.01, 2.0)))
+    waiting = standing("waiting", [], [])
+    half = standing("half", [], [run("half", 0.5, seconds=1.0), run("half", None, state="failed", slot=1)])
+    lost = standing("lost", [], [run("lost", math.nan)])
+    rows = [lost, waiting, half, exact, quick]
+    assert [row.contestant for row in ranked(rows, by_time=True)] == ["quick", "exact", "half", "lost", "waiting"]
+    assert [row.contestant for row in ranked(rows, by_time=False)] == ["exact", "quick", "half", "lost", "waiting"]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from precond.race.report import report_page
-from precond.race.report.numbers import interval, plain
+from precond.race.report.numbers import interval, plain, share
 from precond.race.report.palette import Palette
 from precond.race.report.profiles import performance_profiles
 from precond.race.report.ranking import ranking_chart
@@ -196,6 +197,9 @@ def test_performance_profiles_by_hand():
         (Interval(1234.5, 1200, 1269, 3), "1,234 ± 34 s"),
         (Interval(0.5, None, None, 1), "0.5 s"),
         (Interval(2e-9, 1e-9, 3e-9, 4), "(2.0 ± 1.0)e-9 s"),
+        (Interval(0.5, 0.5 - 2.0**-53, 0.5 + 2.0**-53, 3), "0.5 ± 1.1e-16 s"),
+        (Interval(0.0, -1e-30, 1e-30, 3), "0 ± 1.0e-30 s"),
+        (Interval(0.5, 0.5, 0.5, 3), "0.5 ± 0 s"),
         (Interval(float("nan"), 1, 2, 3), "–"),
         (None, "–"),
     ],
@@ -207,7 +211,14 @@ def test_intervals_in_words(value, text):
 @pytest.mark.parametrize(
     ("value", "text"),
     [(None, "–"), (0.0, "0"), (float("nan"), "–"), (float("inf"), "∞"), (12345, "12,345"),
-     (1e-9, "1.00e-9"), (0.12345678, "0.1235"), (True, "True"), ("x", "x"), (123456.7, "123,457")],
+     (1e-9, "1.00e-9"), (0.12345678, "0.1235"), (True, "True"), ("x", "x"), (123456.7, "123,457"),
+     (999_999_999, "999,999,999"), (10**9, "1.00e9"), (9_999_999.0, "9,999,999"), (1e7, "1.00e7"), (-np.inf, "−∞"),
+     (1e-3, "0.001"), (9.99e-4, "9.99e-4")],
 )  # fmt: skip
 def test_numbers_in_words(value, text):
     assert plain(value) == text
+
+
+def test_a_share_is_a_percentage():
+    assert share(0.256) == "25.6 %"
+    assert share(None) == "–"

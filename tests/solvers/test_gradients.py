@@ -139,3 +139,22 @@ def test_gradients_have_gradients(form):
         return precond.solve(given, b, rtol=1e-13).x
 
     assert torch.autograd.gradgradcheck(solution, (a, b), atol=1e-5)
+
+
+@pytest.mark.parametrize("solver", [precond.solve, precond.lstsq])
+def test_transforms_that_hide_values_are_refused_with_what_to_use_instead(solver):
+    matrix, b = torch.eye(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
+    for call in (
+        lambda: torch.func.grad(lambda v: solver(matrix, v).x.sum())(b),
+        lambda: torch.func.jvp(lambda v: solver(matrix, v).x, (b,), (b,)),
+        lambda: torch.func.vmap(lambda v: solver(matrix, v).x)(torch.eye(3, dtype=torch.float64)),
+    ):
+        with pytest.raises(precond.core.BadInputError, match=r"torch\.autograd"):
+            call()
+
+
+@pytest.mark.parametrize("batch", [(), (2,)])
+def test_tangents_are_not_lost_silently(batch):
+    matrix, b = torch.eye(3).expand(*batch, 3, 3), torch.ones(*batch, 3)
+    with torch.autograd.forward_ad.dual_level(), pytest.raises(precond.core.BadInputError, match="forward-mode"):
+        precond.solve(matrix, torch.autograd.forward_ad.make_dual(b, b))

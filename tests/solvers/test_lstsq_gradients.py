@@ -70,3 +70,36 @@ def test_what_cannot_be_done_is_refused():
         precond.lstsq(leaf(A.T), B[:4])
     with pytest.raises(BadInputError, match="not a tensor"):
         precond.lstsq(leaf(A), np.ones(9))
+
+
+@pytest.mark.parametrize("dtype", [F64, torch.complex128])
+@pytest.mark.parametrize("columns", [0, 2])
+def test_second_derivatives(dtype, columns):
+    torch.manual_seed(1)
+    a = torch.randn(6, 3, dtype=dtype)
+    b = torch.randn(6, columns, dtype=dtype) if columns else torch.randn(6, dtype=dtype)
+    assert torch.autograd.gradgradcheck(lambda a, b: precond.lstsq(a, b, rtol=1e-13).x, (leaf(a), leaf(b)))
+
+
+def test_a_hessian_is_that_of_dense_algebra():
+    b = leaf(B)
+    ours = torch.autograd.functional.hessian(lambda a: precond.lstsq(a, b, rtol=1e-13).x.pow(3).sum(), A)
+    theirs = torch.autograd.functional.hessian(lambda a: (torch.linalg.pinv(a) @ b).pow(3).sum(), A)
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("layout", ["coo", "csr"])
+def test_second_derivatives_of_sparse_matrices(layout):
+    pattern = A * (A.abs() > 0.4)
+    index = pattern.nonzero().T
+
+    def loss(values, solver):
+        a = torch.sparse_coo_tensor(index, values, (9, 4))
+        if solver is None:
+            return (torch.linalg.pinv(a.to_dense()) @ B).pow(3).sum()
+        return solver(a.to_sparse_csr() if layout == "csr" else a, B, rtol=1e-13).x.pow(3).sum()
+
+    values = pattern[tuple(index)]
+    ours = torch.autograd.functional.hessian(lambda v: loss(v, precond.lstsq), values)
+    theirs = torch.autograd.functional.hessian(lambda v: loss(v, None), values)
+    torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-9)

@@ -525,3 +525,18 @@ def test_methods_that_go_row_by_row_take_any_preconditioner_and_number_of_column
     assert batch.converged, batch.message
     inner = InverseOf({"gcrodr": GCRODR(), "idr": IDR(), "chebyshev": Chebyshev()}[method], Jacobi())
     assert precond.solve(A, B, method="fgmres", preconditioner=inner).converged
+
+
+@pytest.mark.parametrize("solver", [precond.solve, precond.lstsq])
+@pytest.mark.parametrize(("of_matrix", "of_right"), [(1e200, 1e-200), (1e-200, 1e200)])
+def test_a_solution_that_numbers_cannot_express_is_not_claimed(solver, of_matrix, of_right):
+    result = solver(np.diag([1.0, 2.0, 3.0]) * of_matrix, np.ones(3) * of_right)
+    assert result.status is Status.FAILED_NON_FINITE
+
+
+@pytest.mark.parametrize("solver", [precond.solve, precond.lstsq])
+@pytest.mark.parametrize("unit", [1e-200, 1e200])
+def test_a_common_unit_of_matrix_and_right_hand_side_changes_nothing(solver, unit):
+    result = solver(np.diag([1.0, 2.0, 4.0]) * unit, np.ones(3) * unit)
+    assert result.converged
+    np.testing.assert_allclose(result.x, [1, 0.5, 0.25], rtol=1e-7)

@@ -6,9 +6,11 @@ from precond.core import Builds, Choice, Kind, LogUniform, Method, Paper
 from precond.filters.ema import EMA
 from precond.filters.hessian_diagonal import HessianDiagonal
 from precond.preconditioners.diagonal import Diagonal
+from precond.preconditioners.hutchinson_diagonal import HutchinsonDiagonal
 from precond.preconditioners.observing import Observing
 from precond.recipes.registry import recipe
 from precond.steps.decay import Decoupled
+from precond.steps.polyak import Polyak, Slack
 
 
 @recipe(
@@ -57,3 +59,48 @@ def adahessian(*, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-4, kernels
     """
     seen = Observing(HessianDiagonal(kernels), Diagonal(b2, eps))
     return Method(momentum=EMA(b1), preconditioner=seen, decay=Decoupled())
+
+
+@recipe(
+    builds=Builds.METHOD,
+    runs_on=Kind.TRAINING,
+    family="first-order",
+    paper=Paper(
+        title="Stochastic Gradient Descent with Preconditioned Polyak Step-size",
+        authors="Farshed Abdukhakimov, Chulu Xiang, Dmitry Kamzolov, Martin Takac",
+        year=2024,
+        arxiv="2310.02093",
+        venue="Computational Mathematics and Mathematical Physics 64",
+    ),
+    purpose="Training without a learning rate on badly scaled data, where the loss can come near zero.",
+    claim="Improves on Polyak's stochastic step where the data are badly scaled.",
+    example="precond.optim.Optimizer(model.parameters(), precond.recipes.hutchinson.psps(), lr=1.0)",
+    space={"slack": Choice(("absolute", "square")), "weight": LogUniform(1e-3, 1.0), "floor": LogUniform(1e-2, 1.0)},
+    lr=1.0,
+)
+def psps(
+    *, beta: float = 0.999, floor: float = 0.1, slack: Slack = "absolute", weight: float = 0.01, lower: float = 0.0
+) -> Method:
+    """Polyak's step in the metric of an estimated diagonal of the Hessian.
+
+    With random signs ``z``: ``D <- beta D + (1 - beta) z * H z``, ``B = max(|D|, floor)``, ``G = <g, B^-1 g>`` over all
+    parameters of a group, and ``w <- w - lr t B^-1 g`` with the step ``t`` of `precond.steps.polyak.Polyak`, which
+    takes the loss of the batch and ``lower``, what that cannot fall below. ``step`` needs a closure.
+
+    Args:
+        beta: Decay of the average of estimates.
+        floor: The least entry of ``B``.
+        slack: ``"none"``, ``"absolute"`` (PSPS_L1) or ``"square"`` (PSPS_L2): how the loss may stay above ``lower``.
+        weight: Of the slack.
+        lower: Lower bound of the loss of every batch.
+
+    Returns:
+        The method.
+
+    Deviations:
+        1. ``D`` is debiased instead of starting from a hundred probes of the first batch.
+        2. Products by differences of gradients rather than by double backward.
+        3. The published code sums ``G`` over the last parameter group alone.
+    """
+    metric = HutchinsonDiagonal(beta, floor)
+    return Method(preconditioner=metric, step=Polyak(slack, weight, lower), decay=Decoupled())

@@ -31,9 +31,15 @@ def leverage_scores(matrix: Tensor, triangle: Tensor | None = None) -> Tensor:
     if matrix.numel() == 0:
         return matrix.real.new_zeros(len(matrix))
     largest = matrix.abs().amax(0)  # columns of any scale have the same range; only then is rank a matter of size
-    u, values, _ = torch.linalg.svd(matrix / torch.where(largest > 0, largest, 1), full_matrices=False)
+    matrix = matrix / torch.where(largest > 0, largest, 1)
+    u, values, v = torch.linalg.svd(matrix, full_matrices=False)
     kept = values > max(matrix.shape) * torch.finfo(values.dtype).eps * values.max()
-    return _row_squares(u[:, kept]).clamp(max=1)
+    if not bool(kept.any()):
+        return _row_squares(u[:, kept])
+    u, values, v = u[:, kept], values[kept], v[kept]
+    small = torch.linalg.vector_norm(matrix, dim=1) < values[-1]  # rows of u are right to rounding of the largest
+    u[small] = matrix[small] @ (v.mH / values)
+    return _row_squares(u).clamp(max=1)
 
 
 def lewis_weights(matrix: Tensor, p: float, *, rtol: float = 1e-10, limit: int = 500) -> Tensor:
@@ -61,6 +67,7 @@ def lewis_weights(matrix: Tensor, p: float, *, rtol: float = 1e-10, limit: int =
     kind, matrix = matrix.real.dtype, matrix.to(torch.promote_types(matrix.dtype, torch.float64))  # logarithms to rtol
     if matrix.numel() == 0:
         return matrix.real.new_zeros(len(matrix)).to(kind)
+    matrix = matrix / torch.clamp(matrix.abs().max(), min=torch.finfo(kind).tiny)
     rows, columns = matrix.shape
     present = matrix.abs().amax(1) > 0
     w = torch.where(present, columns / rows, 0).to(matrix.real.dtype)
@@ -177,6 +184,8 @@ def root_leverage_sample(matrix: Tensor, size: float, p: float, *, rounds: int =
         raise BadInputError(f"rounds must be at least 1, not {rounds}")
     if not 1 <= p < 2:
         raise BadInputError(f"root leverage scores serve 1 <= p < 2, not {p}")
+    if not size > 0:
+        raise BadInputError(f"a sample needs a positive size, not {size}")
     rows = torch.arange(matrix.shape[0], device=matrix.device)
     scale = torch.ones(len(rows), dtype=torch.float64, device=matrix.device)
     left = matrix

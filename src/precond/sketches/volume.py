@@ -34,6 +34,11 @@ class Points:
 
     def fit(self, basis: Tensor, values: Tensor) -> Tensor:
         """Return the coefficients of the weighted least-squares fit of ``values`` at these points, ``[n]``."""
+        if values.shape != self.rows.shape or values.dtype != basis.dtype:
+            raise BadInputError(
+                f"give one value for each of the {len(self.rows)} points drawn, values[points.rows], of "
+                f"{basis.dtype}; not {tuple(values.shape)} of {values.dtype}"
+            )
         scale = self.weights.sqrt()
         return torch.linalg.lstsq(basis[self.rows] * scale.unsqueeze(1), (values * scale).unsqueeze(1)).solution[:, 0]
 
@@ -49,9 +54,9 @@ def independent_points(basis: Tensor, count: int, *, seed: int = 0) -> Points:
     Returns:
         The points.
     """
-    if count < 1:
-        raise BadInputError(f"give at least one point, not {count}")
     density = _density(basis).cpu()
+    if not isinstance(count, int) or count < 1:
+        raise BadInputError(f"give at least one point, a whole number, not {count}")
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.multinomial(density, count, replacement=True, generator=generator)
     return _weighted(basis, drawn.to(basis.device))
@@ -101,9 +106,12 @@ def volume_points(basis: Tensor, count: int, *, seed: int = 0) -> Points:
     Returns:
         The points.
     """
+    _density(basis)
     m = basis.shape[1]
-    if count < m:
-        raise BadInputError(f"volume sampling needs at least as many points as functions, {m}, not {count}")
+    if not isinstance(count, int) or count < m:
+        raise BadInputError(
+            f"volume sampling needs at least as many points as functions, a whole number from {m} on, not {count}"
+        )
     first = projection_dpp(basis, seed=seed).rows
     rest = independent_points(basis, count - m, seed=seed + 1).rows if count > m else first[:0]
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed + 2))
@@ -124,7 +132,7 @@ def repeated_dpp(basis: Tensor, times: int, *, seed: int = 0) -> Points:
     Returns:
         The points.
     """
-    if times < 1:
+    if not isinstance(times, int) or times < 1:
         raise BadInputError(f"give at least one process, not {times}")
     drawn = [projection_dpp(basis, seed=seed * times + number).rows for number in range(times)]
     return _weighted(basis, torch.cat(drawn))
@@ -158,6 +166,8 @@ def conditioned(
 
 def _density(basis: Tensor) -> Tensor:
     """Return ``nu``, after checking that the columns are orthonormal."""
+    if not isinstance(basis, Tensor):
+        raise BadInputError(f"give the basis as a torch tensor, not {type(basis).__name__}: torch.from_numpy(basis)")
     if basis.ndim != 2 or not basis.is_floating_point() or basis.shape[1] < 1:
         raise BadInputError(f"the basis must be real, [points, m], not {basis.dtype} of {tuple(basis.shape)}")
     gap = basis.mT @ basis - torch.eye(basis.shape[1], dtype=basis.dtype, device=basis.device)

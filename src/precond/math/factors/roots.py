@@ -67,6 +67,12 @@ def inverse_root(matrices: Tensor, p: float, *, eps: float | None = None) -> tup
     return torch.where(trivial[:, None, None], identity, roots), failed
 
 
+def _rounded(width: int) -> int:
+    """Return a number, at most half larger, of few in all: kernels are made and kept for each shape they meet."""
+    unit = 2 ** max(0, width.bit_length() - 2)
+    return -(-width // unit) * unit
+
+
 def low_rank_inverse_root(
     matrices: Tensor, p: float, ridge: Tensor, rank: int, *, eps: float | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -94,7 +100,7 @@ def low_rank_inverse_root(
     low = torch.where(usable[:, None, None], matrices / scale[:, None, None], identity)
     ridge = torch.where(usable, ridge / scale, 0.0).to(dtype)
     low = low - ridge[:, None, None] * identity
-    width = min(n, rank + _MORE)
+    width = min(n, _rounded(rank + _MORE))
     probes = torch.randn(n, width, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).to(low)
     with fast_products(low, low.numel() * width):
         found = torch.linalg.qr(low @ probes).Q

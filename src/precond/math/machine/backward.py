@@ -7,6 +7,7 @@ where this version of torch has it at its place, and ``torch.autograd.grad`` els
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,11 @@ import torch
 from torch import Tensor
 
 _Engine = Callable[..., Any]
+
+LARGE, FIRST = 2**20, 1000
+"""Numbers of all cotangents, times those of the leaf, from which on products of matrices are looked for, and among how
+many operations."""
+_PRODUCTS = ("Mv", "Mm", "Bmm", "Addmv", "Addmm", "Addbmm", "Baddbmm", "Linear")
 
 
 def pull(output: Tensor, leaf: Tensor, v: Tensor) -> Tensor | None:
@@ -47,15 +53,39 @@ def pull_many(output: Tensor, leaf: Tensor, v: Tensor) -> Tensor | None:
     Raises:
         RuntimeError: An operation on the way has no rule for batches.
     """
-    if _found is None:
-        return torch.autograd.grad(output, leaf, v, retain_graph=True, allow_unused=True, is_grads_batched=True)[0]
-    back, batched = _found
+    large = v.numel() * leaf.numel() >= LARGE and _multiplies(output)
+    with _shared() if large else contextlib.nullcontext():
+        if _found is None:
+            return torch.autograd.grad(output, leaf, v, retain_graph=True, allow_unused=True, is_grads_batched=True)[0]
+        back, batched = _found
 
-    def one(row: Tensor) -> Any:
-        return back((output,), (row,), True, False, (leaf,), allow_unreachable=True)
+        def one(row: Tensor) -> Any:
+            return back((output,), (row,), True, False, (leaf,), allow_unreachable=True)
 
-    found: Tensor | None = batched(one, 0, 0, allow_none_pass_through=True)(v)[0]
-    return found
+        found: Tensor | None = batched(one, 0, 0, allow_none_pass_through=True)(v)[0]
+        return found
+
+
+def _multiplies(output: Tensor) -> bool:
+    """Whether products of matrices are among the first operations on the way back."""
+    seen, ahead = set[Any](), [output.grad_fn]
+    while ahead and len(seen) < FIRST:
+        node = ahead.pop()
+        if node is not None and node not in seen:
+            if node.name().startswith(_PRODUCTS):
+                return True
+            seen.add(node)
+            ahead.extend(following for following, _ in node.next_functions)
+    return False
+
+
+def _shared() -> contextlib.AbstractContextManager[object]:
+    """Return what takes products of one matrix with many vectors together, where this version of torch lets it."""
+    try:
+        from precond.math.machine.together import Together
+    except ImportError:
+        return contextlib.nullcontext()
+    return Together()
 
 
 def _look() -> tuple[_Engine, _Engine] | None:

@@ -8,6 +8,9 @@ from precond.race.results.records import Interval
 
 NOTHING = "–"
 
+_PLACES = 10
+"""Beyond so many places a half width is not written out: seeds that differ by rounding alone."""
+
 
 def finite(value: float | None) -> float | None:
     """Return the value as a float, or ``None`` when it is missing, infinite or not a number."""
@@ -55,6 +58,8 @@ def interval(value: Interval | None, unit: str = "") -> str:
         places = min(max(exponent - last, 0) if last < 0 else 2, 6)
         scale = 10.0**exponent
         return f"({mean / scale:.{places}f} ± {half / scale:.{places}f})e{exponent}{suffix}"
+    if last < -_PLACES:
+        return f"{plain(mean)} ± {plain(half, 3)}{suffix}"
     return f"{mean:,.{-last}f} ± {half:,.{-last}f}{suffix}"
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
+from torch.autograd.forward_ad import unpack_dual
 
 from precond.core import BadInputError, Iteration, Operator, PrecondError
 from precond.solvers.systems.held import AdjointOperator, Held
@@ -27,8 +29,16 @@ def wants_gradient(A: Any, b: Any) -> bool:
         Whether a graph is to be built.
 
     Raises:
-        BadInputError: The matrix asks for a gradient, but the solution would be a NumPy array.
+        BadInputError: The matrix asks for a gradient, but the solution would be a NumPy array; or the tensors are
+            those of a transform of ``torch.func``, which have no values to be read, or carry tangents.
     """
+    tensors = [t for t in (A, b) if isinstance(t, Tensor)]
+    if any(is_functorch_wrapped_tensor(t) or unpack_dual(t).tangent is not None for t in tensors):
+        raise BadInputError(
+            "no solution within torch.func's transforms or forward-mode derivatives: use torch.autograd.grad, or "
+            "jacobian, hessian, vjp and hvp of torch.autograd.functional; instead of vmap give a batch of matrices, or "
+            "columns of b"
+        )
     asked = [isinstance(t, Tensor) and t.requires_grad and torch.is_grad_enabled() for t in (A, b)]
     if asked[0] and not isinstance(b, Tensor):
         raise BadInputError("A requires a gradient, but b is not a tensor: give torch.as_tensor(b), or A.detach()")

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from precond.core import BadInputError, Certificate, Operator, PrecondError, Progress, Status, Work
 from precond.krylov import CG
@@ -116,24 +115,69 @@ class _LeastSquares(torch.autograd.Function):
         ctx: Any, A: Tensor | None, b: Tensor, x: Tensor, operator: Operator, normal_solve: NormalSolve
     ) -> Tensor:
         ctx.operator, ctx.normal_solve = operator, normal_solve
-        ctx.matrix, ctx.dtype = None if A is None else A.detach(), b.dtype
-        ctx.save_for_backward(x, b.detach())
-        return x.clone()
+        found = x.clone()
+        ctx.save_for_backward(A, b, found)
+        return found
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
-        x, b = ctx.saved_tensors
-        operator = ctx.operator
-        y = ctx.normal_solve(_rows(g).to(operator.dtype))
-        w = operator.matvec(y)
+        A, b, x = ctx.saved_tensors
+        y = _NormalSolution.apply(A, g, ctx.operator, ctx.normal_solve)
+        w = _Product.apply(A, y, ctx.operator, False)
         for_matrix = None
         if ctx.needs_input_grad[0]:
-            r = _rows(b).to(operator.dtype) - operator.matvec(_rows(x).to(operator.dtype))
-            left, right = torch.cat([w, -r]), torch.cat([_rows(x).to(operator.dtype), y])
-            for_matrix = outer_on_pattern(ctx.matrix, left.mT, right.mT)
-        return for_matrix, real_as(w[0] if g.ndim == 1 else w.mT, ctx.dtype), None, None, None
+            r = b - _Product.apply(A, x, ctx.operator, False)
+            for_matrix = outer_on_pattern(A, _beside(w, -r), _beside(x, y))
+        return for_matrix, real_as(w, b.dtype) if ctx.needs_input_grad[1] else None, None, None, None
+
+
+class _NormalSolution(torch.autograd.Function):
+    """``y = (A^H A)^-1 g``, whose gradient for an incoming ``h`` is ``u = (A^H A)^-1 h`` and ``-Au y^H - Ay u^H``."""
+
+    @staticmethod
+    def forward(ctx: Any, A: Tensor | None, g: Tensor, operator: Operator, normal_solve: NormalSolve) -> Tensor:
+        ctx.operator, ctx.normal_solve, ctx.dtype = operator, normal_solve, g.dtype
+        y = _as_columns(normal_solve(_rows(g).to(operator.dtype)), g)
+        ctx.save_for_backward(A, y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, h: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
+        A, y = ctx.saved_tensors
+        u = _NormalSolution.apply(A, h, ctx.operator, ctx.normal_solve)
+        for_matrix = None
+        if ctx.needs_input_grad[0]:
+            Au, Ay = (_Product.apply(A, v, ctx.operator, False) for v in (u, y))
+            for_matrix = outer_on_pattern(A, _beside(Au, Ay), _beside(y, u))
+        return for_matrix, real_as(u, ctx.dtype), None, None
+
+
+class _Product(torch.autograd.Function):
+    """``A v``, or ``A^H v`` where told so, of a matrix in any layout."""
+
+    @staticmethod
+    def forward(ctx: Any, A: Tensor | None, v: Tensor, operator: Operator, adjoint: bool) -> Tensor:
+        ctx.operator, ctx.adjoint = operator, adjoint
+        ctx.save_for_backward(A, v)
+        rows = _rows(v).to(operator.dtype)
+        return _as_columns(operator.rmatvec(rows) if adjoint else operator.matvec(rows), v)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
+        A, v = ctx.saved_tensors
+        left, right = (v, g) if ctx.adjoint else (g, v)
+        for_matrix = outer_on_pattern(A, -left, right) if ctx.needs_input_grad[0] else None
+        back = _Product.apply(A, g, ctx.operator, not ctx.adjoint)
+        return for_matrix, real_as(back, v.dtype), None, None
 
 
 def _rows(v: Tensor) -> Tensor:
     return (v.unsqueeze(0) if v.ndim == 1 else v.mT).contiguous()
+
+
+def _as_columns(rows: Tensor, like: Tensor) -> Tensor:
+    return rows[0] if like.ndim == 1 else rows.mT
+
+
+def _beside(one: Tensor, other: Tensor) -> Tensor:
+    return torch.cat([v.unsqueeze(-1) if v.ndim == 1 else v for v in (one, other)], -1)

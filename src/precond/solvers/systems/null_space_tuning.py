@@ -20,7 +20,8 @@ class SparseResult:
     Attributes:
         x: The solution, shape ``[n]``; zero outside of its support.
         support: Where it is not zero.
-        status: ``CONVERGED_RESIDUAL`` when ``||b - A x|| <= rtol ||b||``, recomputed.
+        status: ``CONVERGED_RESIDUAL`` when ``||b - A x|| <= rtol ||b||``, recomputed; ``FAILED_NON_FINITE`` where the
+            solution is beyond what numbers of its type can express.
         residual: ``||b - A x|| / ||b||``.
         iterations: Supports that were tried.
     """
@@ -98,13 +99,26 @@ def null_space_tuning(
         if best is None or relative < best[0]:
             best = (relative, u, support)
         if relative <= rtol:
-            return SparseResult(u / unit * size, support, Status.CONVERGED_RESIDUAL, relative, step)
+            return _in_units(u, size / unit, support, A, b, rtol, relative, step)
         key = support.cpu().numpy().tobytes()
         extra += key in seen
         seen.add(key)
         x = u + nearest(residual)
     assert best is not None
-    return SparseResult(best[1] / unit * size, best[2], Status.STOPPED_STEPS, best[0], max_iterations)
+    return SparseResult(best[1] * (size / unit), best[2], Status.STOPPED_STEPS, best[0], max_iterations)
+
+
+def _in_units(
+    u: Tensor, unit: float, support: Tensor, A: Tensor, b: Tensor, rtol: float, relative: float, step: int
+) -> SparseResult:
+    """Return the solution ``u`` of ``A u = b`` in the user's unit, which may be one that its type cannot express."""
+    x = u * unit
+    kept = x / unit if unit > 0 else torch.zeros_like(x)
+    if not torch.equal(kept, u):
+        norm = float(torch.linalg.vector_norm(b))
+        relative = float(torch.linalg.vector_norm(b - A @ kept)) / norm if norm > 0 else 0.0
+    status = Status.CONVERGED_RESIDUAL if relative <= rtol else Status.FAILED_NON_FINITE
+    return SparseResult(x, support, status, relative, step)
 
 
 def _unit(tensor: Tensor) -> float:
