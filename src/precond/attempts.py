@@ -135,12 +135,18 @@ _extreme = 1e100
 
 def _scaled(rows: Tensor, start: Tensor | None, limits: dict[str, Any]) -> tuple[Tensor, Tensor | None, float]:
     """Return right-hand sides and starting points in a unit in which squares neither overflow nor vanish, and it."""
-    largest = float(torch.linalg.vector_norm(rows, torch.inf))
-    if largest == 0 or 1 / _extreme < largest < _extreme:
+    if not is_extreme(rows):
         return rows, start, 1.0
+    largest = float(torch.linalg.vector_norm(rows, torch.inf))
     unit = 2.0 ** math.floor(math.log2(largest))
     limits["atol"] = limits["atol"] / unit
     return rows / unit, None if start is None else start / unit, unit
+
+
+def is_extreme(rows: Tensor) -> bool:
+    """Whether numbers are so large or small, and finite, that their squares may overflow or vanish."""
+    largest = float(torch.linalg.vector_norm(rows, torch.inf))
+    return math.isfinite(largest) and largest != 0 and not 1 / _extreme < largest < _extreme
 
 
 def _expressed(x: Tensor, unit: float, rtol: float) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from precond.attempts import attempt, is_extreme
 from precond.core import (
     BadInputError,
     Certificate,
@@ -41,6 +42,7 @@ from precond.solvers.systems.batch_adjoint import with_batch_gradient
 from precond.solvers.systems.batch_direct import solve_directly
 from precond.solvers.systems.batch_krylov import solve_tile, tile
 from precond.solvers.systems.certify import RESIDUAL, excess
+from precond.solvers.systems.choose import choose_system
 from precond.solvers.systems.drive import Callback, Event
 from precond.solvers.systems.setup import check_callback, check_tolerances, iteration_limit
 from precond.solvers.systems.solve import solve_linear
@@ -69,14 +71,20 @@ def solve_batch(
     differentiate = wants_gradient(A, b)
     matrices, rows, start, restore = _read(A, b, x0)
     work, begin = Work(), time.perf_counter()
+    extreme = [number for number, right in enumerate(rows.detach()) if is_extreme(right)]
     with torch.no_grad():
-        batch = Batch(matrices.detach(), rows.detach(), start.clone(), rtol, atol, work)
+        ordinary = rows.detach().clone() if extreme else rows.detach()
+        ordinary[extreme] = 0
+        batch = Batch(matrices.detach(), ordinary, start.clone(), rtol, atol, work)
         watch = _Watch(batch, callback, restore)
         if isinstance(method, str) and isinstance(preconditioner, str) and method == preconditioner == "auto":
             label = f"{solve_directly(batch, watch, max_iterations)} ({len(rows)} dense systems)"
             label += _by_pseudoinverses(batch, max_iterations)
         else:
             label = _iterated(batch, method, preconditioner, max_iterations, watch)
+        for number in extreme:
+            limits = {"rtol": rtol, "atol": atol, "max_iterations": max_iterations}
+            _alone(batch, number, rows[number], start[number], method, preconditioner, limits)
         for number in range(len(rows)):
             if number not in batch.members:
                 batch.members[number] = Member(Status.STOPPED_USER, Certificate(RESIDUAL, math.nan, rtol), 0)
@@ -199,6 +207,23 @@ def _iterated(
         if not waiting and watch(number + 1):
             break
     return f"{name_of(method)} + {name_of(named)} ({len(facts)} dense systems, {size} at a time)"
+
+
+def _alone(
+    batch: Batch, number: int, b: Tensor, start: Tensor, method: str | Iteration,
+    preconditioner: str | Preconditioner[Any], limits: dict[str, Any],
+) -> None:  # fmt: skip
+    """Solve a member by itself, as one whose right-hand side needs a unit of its own."""
+    if number not in batch.members:  # stopped before
+        return
+    if batch.members[number].status is not Status.FAILED_NON_FINITE:
+        operator = DenseOperator(batch.matrices[number])
+        result = attempt(
+            operator, b, method, preconditioner, start if bool(start.any()) else None, None, Kind.LINEAR_SYSTEM,
+            choose_system, solve_linear, limits,
+        ).result  # fmt: skip
+        batch.x[number] = result.x
+        batch.members[number] = Member(result.status, result.certificate, result.iterations)
 
 
 def _by_pseudoinverses(batch: Batch, limit: int | None) -> str:

@@ -34,9 +34,10 @@ from precond.smooth_methods import choose_method
 from precond.solvers.programs.slacked import Oracles
 from precond.solvers.smooth.descent import Descent
 from precond.solvers.smooth.forms import SmoothForm
+from precond.solvers.smooth.given_objective import GivenObjective
 from precond.solvers.smooth.implicit import with_gradient
 from precond.solvers.smooth.minimize import Event, Outcome, check_tolerance
-from precond.solvers.smooth.objectives import GivenObjective, TorchObjective
+from precond.solvers.smooth.objectives import TorchObjective
 from precond.solvers.smooth.suspicions import doubted, refuse_wrong_derivatives
 from precond.solvers.smooth.units import better_unit, in_unit
 

@@ -224,3 +224,19 @@ def test_members_without_a_factorization_are_solved_by_their_pseudoinverses():
     assert result.members[2].status is Status.FAILED_INCONSISTENT
     for a, x, side in zip(matrices[:2], result.x, b, strict=False):
         assert np.linalg.norm(side - a @ x) <= 1.01e-8 * np.linalg.norm(side)
+
+
+@pytest.mark.parametrize("method", ["auto", "gmres"])
+@pytest.mark.parametrize(("a", "b"), [(1, 1e-200), (1e-200, 1e-200), (1, 1e200), (1e200, 1e200), (1e200, 1e-200)])
+def test_members_of_extreme_sizes_are_solved_in_units_of_their_own(method: str, a: float, b: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    matrices = torch.randn(4, 12, 12, dtype=torch.float64, generator=generator) + 6 * torch.eye(12)
+    x = torch.randn(4, 12, dtype=torch.float64, generator=generator)
+    right = (matrices @ x[..., None])[..., 0]
+    matrices[1:3] *= a
+    right[1:3] *= b
+    result = precond.solve(matrices, right, method=method)
+    assert [member.converged for member in result.members] == [True, b / a > 0, b / a > 0, True]
+    torch.testing.assert_close(result.x[[0, 3]], x[[0, 3]], rtol=1e-6, atol=1e-6)
+    if b / a > 0:
+        torch.testing.assert_close(result.x[1:3] / (b / a), x[1:3], rtol=1e-6, atol=1e-6)

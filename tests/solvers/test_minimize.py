@@ -545,7 +545,7 @@ def test_hessian_products_match_the_dense_hessian():
 
 
 def test_differences_of_gradients_approximate_the_hessian():
-    from precond.solvers.smooth.objectives import GivenObjective
+    from precond.solvers.smooth.given_objective import GivenObjective
 
     x = start()
     objective = GivenObjective(rosen, rosen_der, give=torch.Tensor.numpy)

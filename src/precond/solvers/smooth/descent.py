@@ -15,8 +15,9 @@ from precond.solvers.progress_line import ProgressLine
 from precond.solvers.repeated import Repeated, repeated
 from precond.solvers.smooth.curvature import BRIEF, FEWEST, Curvature, budget, escape, smallest_curvature
 from precond.solvers.smooth.forms import SmoothForm
+from precond.solvers.smooth.given_objective import GivenObjective
 from precond.solvers.smooth.minimize import Event, Outcome, run
-from precond.solvers.smooth.objectives import GivenObjective, TorchObjective
+from precond.solvers.smooth.objectives import TorchObjective
 from precond.solvers.smooth.trapezoids import Trapezoids
 from precond.solvers.smooth.units import in_unit, times
 

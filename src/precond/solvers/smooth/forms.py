@@ -15,7 +15,8 @@ from precond.losses.base import Loss
 from precond.solvers.follows import follows_torch
 from precond.solvers.layout import Layout
 from precond.solvers.modules import ModuleVariables
-from precond.solvers.smooth.objectives import GivenObjective, TorchObjective
+from precond.solvers.smooth.given_objective import GivenObjective
+from precond.solvers.smooth.objectives import TorchObjective
 
 
 @dataclasses.dataclass(frozen=True)
